@@ -1,0 +1,82 @@
+# Two commands for users: `make serve`, `make test`. The rest is for working on mmplane.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# torch comes first and pinned, so that no other package can bring another build of it. Where pip's default build of
+# torch is one for CUDA and this machine has no GPU, point pip at a CPU build: make serve TORCH_OPTIONS="--index-url ..."
+TORCH := torch==2.13.0
+TORCH_OPTIONS ?=
+SERVE_OPTIONS ?=
+
+.PHONY: help install install-dev serve test test-unit test-process fix check fuzz bench train train-smoke evaluate demo clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(VENV)/serve.stamp: pyproject.toml
+	@echo "== making $(VENV) (a minute or two)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	@echo "== installing $(TORCH)"
+	$(BIN)/python -m pip install --quiet $(TORCH_OPTIONS) $(TORCH)
+	@tools/no-cuda-without-gpu.sh $(BIN)/python
+	@echo "== installing mmplane"
+	$(BIN)/python -m pip install --quiet --editable '.[serve]' $(TORCH)
+	@tools/no-cuda-without-gpu.sh $(BIN)/python
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/serve.stamp
+	@echo "== installing what the tests need"
+	$(BIN)/python -m pip install --quiet --group dev $(TORCH)
+	@# A reference for tests alone, on no environment's path: beside a CPU torch only half of it loads.
+	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/reference torchvision==0.28.0
+	@touch $@
+
+install: $(VENV)/serve.stamp ## make .venv with the mmplane command in it
+
+install-dev: $(VENV)/dev.stamp ## the same with the tools for working on mmplane
+
+serve: install ## serve the built-in model on 127.0.0.1:8000 with two ranks
+	exec $(BIN)/mmplane serve --model tiny --tp 2 --host 127.0.0.1 --port 8000 $(SERVE_OPTIONS)
+
+test: check test-unit test-process train-smoke ## everything that CI runs
+
+test-unit: install-dev ## fast tests, no processes of ours
+	$(BIN)/python -m pytest tests/unit -q --timeout 60
+
+test-process: install-dev ## real servers, real clients, real failures
+	$(BIN)/python -m pytest tests/process -q --timeout 240
+
+train: install-dev ## train the built-in model (hours; replaces its weights)
+	$(BIN)/python -m training.train
+
+train-smoke: install-dev ## a hundred steps: shows that the model learns
+	$(BIN)/python -m training.train --smoke
+
+evaluate: install-dev ## how often the built-in model answers right, on pictures it never saw
+	$(BIN)/python -m training.evaluate
+
+demo: install ## three drawn numbers, read by the built-in model
+	$(BIN)/mmplane demo
+
+fix: install-dev ## format, and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: install-dev ## style, types, direction of dependencies
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install-dev ## what handing features over costs, five ways
+	$(BIN)/python benchmarks/handoff.py
+
+fuzz: install-dev ## longer property tests of the arena, from a fresh seed
+	MMPLANE_FUZZ_EXAMPLES=3000 $(BIN)/python -m pytest tests/unit/arena -q
+
+clean: ## remove .venv and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

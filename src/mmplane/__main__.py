@@ -1,0 +1,5 @@
+"""`python -m mmplane`."""
+
+from mmplane.cli import main
+
+main()

@@ -1,0 +1,98 @@
+"""Regions as memory: the only file that knows memfd and mmap (invariant 7).
+
+A region has no name in any file system, so nothing is left after kill -9 and no container's /dev/shm limit applies. It
+is sealed, so nobody can shrink it under a mapping, and its pages are reserved and mapped at the start, so nobody meets
+a SIGBUS or pays a page fault later: 31.5 MB into fresh shared pages cost ten times what they cost into warm ones.
+
+The owner creates a region and passes descriptors on: the writable one to the region's one worker, a reopened read-only
+one to everybody else. That guards against mistakes, not against a hostile process of the same user.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+from types import TracebackType
+from typing import Self
+
+from mmplane.arena.errors import OutOfMemory
+from mmplane.arena.memory import memory_available_bytes
+
+SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+
+def check_memory(wanted_bytes: int) -> None:
+    """Raise ValueError, naming both figures and the flag, when `wanted_bytes` of arena are more than there are."""
+    available_bytes = memory_available_bytes()
+    if wanted_bytes > available_bytes:
+        raise ValueError(
+            f"the arena wants {wanted_bytes} bytes but only {available_bytes} are available here "
+            f"(control group limit and free memory): lower --arena-bytes"
+        )
+
+
+def create_region(name: str, length_bytes: int) -> int:
+    """A new memfd of `length_bytes`, its pages reserved and its size sealed. The descriptor is the caller's to close.
+
+    `name` is only what /proc shows. Raises OutOfMemory when the pages cannot be had.
+    """
+    assert length_bytes > 0, length_bytes
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, length_bytes)
+        os.posix_fallocate(fd, 0, length_bytes)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+    except BaseException as error:
+        os.close(fd)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.ENOMEM):
+            raise OutOfMemory(f"no {length_bytes} bytes of memory for a region: lower --arena-bytes") from error
+        raise
+    return fd
+
+
+def reopen_read_only(fd: int) -> int:
+    """A second descriptor of the same region through which it cannot be mapped writable. The caller's to close.
+
+    From now on nobody but root can open the region for writing again; descriptors that are open stay as they are.
+    """
+    os.fchmod(fd, 0o400)
+    return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+
+
+class Mapping:
+    """A region, or its first `length_bytes`, in this process's memory, populated. Closing it leaves `fd` open.
+
+    Raises ValueError when the region is shorter, PermissionError when `writable` and `fd` is a read-only one.
+    """
+
+    def __init__(self, fd: int, length_bytes: int, *, writable: bool) -> None:
+        protection = mmap.PROT_READ | mmap.PROT_WRITE if writable else mmap.PROT_READ
+        self._map = mmap.mmap(fd, length_bytes, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE, prot=protection)
+        self._whole = memoryview(self._map)
+        self.length_bytes = length_bytes
+        self.writable = writable
+
+    def view(self, offset_bytes: int, length_bytes: int) -> memoryview:
+        """These bytes, in place; read-only unless the mapping is writable. ValueError when they are not all inside.
+
+        The view keeps the memory mapped: it must be gone before `close`.
+        """
+        # A slice would silently be cut short, and records come from other processes.
+        if offset_bytes < 0 or length_bytes < 0 or offset_bytes + length_bytes > self.length_bytes:
+            raise ValueError(f"{length_bytes} bytes at {offset_bytes} are outside of {self.length_bytes}")
+        return self._whole[offset_bytes : offset_bytes + length_bytes]
+
+    def close(self) -> None:
+        """Unmap. Raises BufferError while a view is alive: unmapping under it would be a SIGSEGV. May be repeated."""
+        self._whole.release()
+        self._map.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,221 @@
+"""The command line: parse, resolve the configuration once, hand it to the supervisor."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import ipaddress
+import logging
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import setproctitle
+
+from mmplane import __version__
+from mmplane.config import Config
+from mmplane.supervise import Supervisor
+
+BACKLOG = 1024
+RUNNING_MAX = 512
+IMAGES_MAX = 128
+WORKERS_MAX = 48
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The `mmplane` command."""
+    parser = argparse.ArgumentParser(prog="mmplane", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"mmplane {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    _serve_options(commands.add_parser("serve", help="serve a vision-language model over HTTP"))
+    commands.add_parser("doctor", help="check this machine and a checkpoint; see doctor --help", add_help=False)
+    commands.add_parser("demo", help="draw three numbers and have them read", add_help=False)
+    options, rest = parser.parse_known_args(arguments)
+    if options.command in ("doctor", "demo"):
+        # Not imported above: doctor loads torch, which serving must not.
+        sys.exit(importlib.import_module(f"mmplane.{options.command}").main(rest))
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    sys.exit(_serve(options))
+
+
+def _serve_options(parser: argparse.ArgumentParser) -> None:
+    defaults = {field.name: field.default for field in msgspec.structs.fields(Config)}
+
+    def add(flag: str, text: str, **more: object) -> None:
+        name = flag.removeprefix("--").replace("-", "_")
+        default = defaults.get(name)
+        kind = type(default) if isinstance(default, int | float) else str
+        parser.add_argument(flag, help=text, **{"default": default, "type": kind, **more})  # type: ignore[arg-type]
+
+    add("--model", "tiny (built in), a local checkpoint folder, or a hub id", default="tiny")
+    add("--served-model-name", "the name that requests use (default: tiny, or the folder's name)", default=None)
+    add("--tp", "tensor-parallel ranks")
+    add("--host", "address to listen on; only loopback while there are no API keys")
+    add("--port", "port to listen on; 0 takes any free one")
+    add("--delivery", "how features reach the ranks", choices=["arena"])
+    add("--cache", "keep items for later requests", choices=["on", "off"], default="on", type=str)
+    add("--encoding", "how features lie in the arena", choices=["auto", "float32", "model", "uint8"])
+    add("--arena-bytes", "shared memory for media and features, reserved at start")
+    add("--budget-bytes", "bytes that requests in flight may take before they reach the arena")
+    add("--workers", "processes that decode and transform media")
+    add("--kv-bytes", "cache memory for keys and values, per rank")
+    add("--running-max", "samples that decode together")
+    add("--queue-max", "requests that may wait beyond that; more get 503")
+    add("--prefill-tokens", "prompt tokens that one step computes at most")
+    add("--stall-seconds", "how long a rank or the front end may stand still before it is replaced")
+    add("--item-seconds", "how long one item may take before its worker is replaced")
+    add("--drain-seconds", "how long SIGTERM waits for what runs")
+    add("--images-max", "images in one request")
+    add("--body-bytes-max", "largest request body")
+    add("--fetch-host", "a host that image URLs may name (repeat; none: only data URIs)", action="append", default=[])
+    add("--context-tokens-max", "longest prompt plus answer (0: the model's)")
+    add("--device", "where ranks compute", choices=["auto", "cpu", "cuda"])
+    add("--runner", "what ranks compute with: hf, or for measurements null or sim:MILLISECONDS")
+    add("--log-level", "how much to say", choices=["debug", "info", "warning", "error"])
+
+
+def resolve(options: argparse.Namespace) -> Config:
+    """The configuration of these options. Raises ValueError with what to change."""
+    given = vars(options)
+    hosts = tuple(given.pop("fetch_host"))
+    name = given.pop("served_model_name")
+    cache = given.pop("cache") == "on"
+    if given["device"] == "auto":
+        gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
+        given["device"] = "cuda" if gpus >= given["tp"] else "cpu"
+    names = {field.name for field in msgspec.structs.fields(Config)}
+    model = given["model"]
+    folder = _model_folder(model)
+    config = Config(
+        **{key: value for key, value in given.items() if key in names},
+        model_folder=folder,
+        served_name=name or (model if not Path(model).is_dir() else Path(model).resolve().name),
+        fetch_hosts=hosts,
+        cache=cache,
+    )
+    _check(config)
+    return config
+
+
+def _check(config: Config) -> None:
+    for name in ("tp", "workers", "running_max", "prefill_tokens", "images_max"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
+    if config.running_max > RUNNING_MAX:
+        raise ValueError(f"--running-max: at most {RUNNING_MAX}, so that a plan of all of them fits in one message")
+    if config.workers > WORKERS_MAX:
+        raise ValueError(
+            f"--workers: at most {WORKERS_MAX}, since every rank is handed each one's region in one message"
+        )
+    if config.images_max > IMAGES_MAX:
+        raise ValueError(f"--images-max: at most {IMAGES_MAX}, so that a request's record fits in one message")
+    if not re.fullmatch(r"hf|null|sim:\d+(\.\d+)?", config.runner):
+        raise ValueError("--runner must be hf, null or sim:MILLISECONDS")
+    if min(config.region_bytes()) < 1024 * 1024:
+        raise ValueError("--arena-bytes is too small: each region needs at least 1 MiB")
+    if config.host != "localhost" and not ipaddress.ip_address(config.host).is_loopback:
+        raise ValueError("--host: other addresses than loopback need API keys, which are not built yet")
+
+
+def _model_folder(model: str) -> str:
+    if model == "tiny":
+        return _tiny_folder()
+    if Path(model).is_dir():
+        return str(Path(model).resolve())
+    if model.count("/") == 1 and not model.startswith((".", "/")):
+        return model  # a hub id: transformers resolves it
+    raise ValueError(f"--model: no such folder: {model}")
+
+
+def _tiny_folder() -> str:
+    """Build the built-in model on first use, in a process of its own: this one never imports torch."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmplane"
+    command = [sys.executable, "-m", "mmplane.models.tiny", str(cache)]
+    built = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if built.returncode != 0:
+        raise ValueError("--model tiny: the built-in model could not be built; see above")
+    return built.stdout.strip()
+
+
+def _serve(options: argparse.Namespace) -> int:
+    logging.basicConfig(
+        stream=sys.stderr, format="%(asctime)s mmplane %(levelname)s %(message)s", level=options.log_level.upper()
+    )
+    log = logging.getLogger("mmplane")
+    started_s = time.monotonic()
+    try:
+        log.info("preparing the model %s", options.model)
+        config = resolve(options)
+        listener = _listen(config)
+    except (ValueError, OSError) as error:
+        print(f"mmplane: {error}", file=sys.stderr)
+        return 2
+    setproctitle.setproctitle("mmplane: supervisor")
+    host, port = listener.getsockname()[:2]
+    log.info("listening on %s:%d; loading %s for %d ranks", host, port, config.served_name, config.tp)
+
+    def announce() -> None:
+        print(
+            _READY.format(
+                url=f"http://{host}:{port}", model=config.served_name, picture=_PICTURE, s=time.monotonic() - started_s
+            )
+        )
+        sys.stdout.flush()
+
+    try:
+        supervisor = Supervisor(config, listener, on_serving=announce)
+    except (ValueError, OSError) as error:
+        print(f"mmplane: {error}", file=sys.stderr)
+        return 2
+    return supervisor.run()
+
+
+def _listen(config: Config) -> socket.socket:
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((config.host, config.port))
+    except OSError as error:
+        listener.close()
+        raise ValueError(
+            f"cannot listen on {config.host}:{config.port} ({error.strerror}): choose another --port"
+        ) from None
+    listener.listen(BACKLOG)
+    return listener
+
+
+_READY = """
+mmplane is ready after {s:.1f} s at {url}, serving {model!r}. Ctrl-C stops it.
+
+  curl {url}/v1/chat/completions -H 'content-type: application/json' -d '{{
+    "model": "{model}", "max_tokens": 16, "temperature": 0,
+    "messages": [{{"role": "user", "content": [
+      {{"type": "text", "text": "Which number is this?"}},
+      {{"type": "image_url", "image_url": {{"url": "{picture}"}}}}]}}]}}'
+
+  import openai
+  client = openai.OpenAI(base_url="{url}/v1", api_key="none")
+  messages = [{{"role": "user", "content": "Hello"}}]
+  answer = client.chat.completions.create(model="{model}", messages=messages, max_tokens=16)
+  print(answer.choices[0].message.content)
+"""
+
+_PICTURE = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAKgAAABUAgMAAABrdZRFAAAADFBMVEX////KyspGRkYAAADmo1PYAA"
+    "AB8UlEQVR42u2VvW4TQRRGz4xNHGGhdRlhJFNYSFR+hMwjgASW6FJAnbyB9xFcUlKHJh3lziO4QhQpLEVI/BVGimAc2/NRbGJb1m"
+    "xCQ8V+1Wr37N0zd+/sQp06der8izR2T5hX/U8Aw6cfb7mtF4BjRQd0pRzgYUyiowB7kqZAIV0CFGm0CNDTqQJYfStWQEtJ1CjAaE"
+    "4vQjvSVamTQlsKUExoyDG4xCrHarFB7QZtArgzIo7OOdE7HvCWFNqfgcEjD24GvgPxJIk+mwJ4wOF8ee6CJOpyMDfHHnwHHSVRe+"
+    "hBuM21Gb98Er23XqvzDD04WJJE9wMg7zB43ieauUEf/wDwR+ypfKw7qxqWUZ4F6K3ccSiLyAGNmHqtLtsaF2hFKlAbyQKYQiqb0F"
+    "tWoa1AFqC7rjq43EHXyzooG/P6augPABifV61qMCELGI2vJW25C1ICRU4WsAIjB7RLJoEaQRZorYDCA4OwizZvnPWS++bFBwH+OT"
+    "D+UqXaliQtswCMJmvVlEC2hR5O16rJZm1nBv2rynH5aYzpzJtLAJdW3a3aLFHr3t36/cpC2X7ltFfc5bowDoun/zsxe9tVv+6b+P"
+    "lR98JSPDmB7x4aC1shwEinCljpesIascqVrqQJjb9BTaE5d6PlHn/j6n9ZnTr/V/4Aefrpn8mCBKYAAAAASUVORK5CYII="
+)
+"""A drawing of the number 4821, small enough to paste."""

@@ -1,0 +1,57 @@
+"""The configuration of one server: resolved once, frozen, and handed to every process as a record."""
+
+from __future__ import annotations
+
+import msgspec
+
+GIB = 1024**3
+MIB = 1024**2
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that the processes of one server agree on. Units are last in the names."""
+
+    model: str
+    """`tiny`, a local folder, or a hub id."""
+    model_folder: str
+    """Where the model's files lie, resolved from `model`."""
+    served_name: str
+    tp: int = 2
+    host: str = "127.0.0.1"
+    port: int = 8000
+    delivery: str = "arena"
+    cache: bool = True
+    encoding: str = "auto"
+    arena_bytes: int = 1 * GIB
+    budget_bytes: int = 1 * GIB
+    workers: int = 2
+    kv_bytes: int = 1 * GIB
+    running_max: int = 32
+    queue_max: int = 256
+    """Requests that may wait for admission to the ranks; beyond it 503."""
+    prefill_tokens: int = 512
+    stall_seconds: float = 5.0
+    item_seconds: float = 30.0
+    """How long one item may take in a worker before the worker is replaced."""
+    drain_seconds: float = 10.0
+    images_max: int = 16
+    """Images in one request."""
+    body_bytes_max: int = 64 * MIB
+    fetch_hosts: tuple[str, ...] = ()
+    """Hosts that image URLs may name; empty: only data URIs."""
+    context_tokens_max: int = 0
+    """Longest prompt plus answer; 0: what the model's configuration says."""
+    device: str = "auto"
+    """`cpu` or `cuda`; the command line resolves `auto`: cuda when there is one device per rank."""
+    runner: str = "hf"
+    """What ranks compute with: `hf` the model, `null` nothing (it reads every feature page), `sim:MS` a fixed time."""
+    copy_features: bool = False
+    """Give the model a copy of its inputs: set by the supervisor when the model turned out to write into them."""
+    log_level: str = "info"
+
+    def region_bytes(self) -> tuple[int, ...]:
+        """Bytes of each region: the front end's (a quarter), then one per worker. Multiples of a page."""
+        page_bytes = 4096
+        front = self.arena_bytes // 4 // page_bytes * page_bytes
+        each = (self.arena_bytes - front) // self.workers // page_bytes * page_bytes
+        return (front, *([each] * self.workers))

@@ -1,0 +1,116 @@
+"""Control: what the supervisor, the nursery and the children say to each other. Descriptors ride beside a record."""
+
+from __future__ import annotations
+
+from mmplane.core.records import Count, Name, Record
+
+
+class Spawn(Record, frozen=True, tag="spawn"):
+    """Supervisor -> nursery: fork a child. `descriptors` names the descriptors that ride along, in order."""
+
+    spawn_id: Count
+    role: Name
+    index: Count
+    of: Count
+    incarnation: Count
+    epoch: Count
+    config: bytes
+    descriptors: tuple[str, ...]
+
+
+class Spawned(Record, frozen=True, tag="spawned"):
+    """Nursery -> supervisor: the child runs; its pidfd rides along."""
+
+    spawn_id: Count
+    pid: Count
+
+
+class Preloaded(Record, frozen=True, tag="preloaded"):
+    """Nursery -> supervisor: everything is imported."""
+
+    import_ms: float
+
+
+class Ready(Record, frozen=True, tag="ready"):
+    """Child -> supervisor: it can serve."""
+
+
+class Beat(Record, frozen=True, tag="beat"):
+    """Child -> supervisor, from the child's own loop, at least once a second unless it is stuck."""
+
+
+class Probing(Record, frozen=True, tag="probing"):
+    """Rank -> supervisor: it is about to show the model a read-only item, which may kill it (invariant 7)."""
+
+
+class Serving(Record, frozen=True, tag="serving"):
+    """Front end -> supervisor: a real picture has passed all ranks for the first time."""
+
+
+class Replace(Record, frozen=True, tag="replace"):
+    """Front end -> supervisor: worker `index` of this incarnation missed its deadline; kill and replace it."""
+
+    index: Count
+    incarnation: Count
+
+
+class WorkerUp(Record, frozen=True, tag="worker_up"):
+    """Supervisor -> front end: a worker runs; the link to it rides along."""
+
+    index: Count
+    incarnation: Count
+
+
+class WorkerGone(Record, frozen=True, tag="worker_gone"):
+    """Supervisor -> front end: that worker is dead and its handle says so: its claims end."""
+
+    index: Count
+    incarnation: Count
+
+
+class RanksUp(Record, frozen=True, tag="ranks_up"):
+    """Supervisor -> front end: a rank group is ready; the link to its leader rides along."""
+
+    incarnation: Count
+    kv_bytes_per_token: Count
+    dtype: Name
+
+
+class RanksGone(Record, frozen=True, tag="ranks_gone"):
+    """Supervisor -> front end: the whole group is dead: its claims end, what was in flight fails."""
+
+    incarnation: Count
+
+
+class Attach(Record, frozen=True, tag="attach"):
+    """Supervisor -> leader: a new front end; drop everything of the old one. The new link rides along."""
+
+    epoch: Count
+
+
+class RanksReady(Record, frozen=True, tag="ranks_ready"):
+    """Leader -> supervisor: model loaded, warmed up. `kv_bytes_per_token` is per rank, `dtype` what it computes in."""
+
+    kv_bytes_per_token: Count
+    dtype: Name
+
+
+class Drain(Record, frozen=True, tag="drain"):
+    """Supervisor -> front end: take nothing new, finish what runs, then say `Drained`."""
+
+
+class Drained(Record, frozen=True, tag="drained"):
+    """Front end -> supervisor: nothing is in flight any more."""
+
+
+class Unloadable(Record, frozen=True, tag="unloadable"):
+    """Child -> supervisor: it can never start, and why (for the operator; a wrong folder, an unknown architecture)."""
+
+    reason: str
+
+
+ToNursery = Spawn
+FromNursery = Spawned | Preloaded
+FromChild = Ready | Beat | Probing | Serving | Replace | RanksReady | Drained | Unloadable
+ToFrontend = WorkerUp | WorkerGone | RanksUp | RanksGone | Drain
+ToRank = Attach

@@ -1,0 +1,78 @@
+"""Errors with an owner: each says whose fault it is and which HTTP status tells that person.
+
+Texts are fixed and short. They never hold an address, a path or a piece of the payload, because they travel to clients.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class RequestError(Exception):
+    """What went wrong with one request. It becomes an OpenAI error object and touches nobody else.
+
+    `status` is the HTTP status; `code` and `param` are OpenAI's fields; `retry_after_s` is sent as Retry-After.
+    """
+
+    def __init__(
+        self, status: int, code: str, message: str, *, param: str | None = None, retry_after_s: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+    def failure(self) -> Failure:
+        """The same error as a value that can cross a process boundary."""
+        return Failure(self.status, self.code, self.message, self.param, self.retry_after_s)
+
+
+class Failure(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A `RequestError` as a record: invariant 4, failure is a value."""
+
+    status: int
+    code: str
+    message: str
+    param: str | None = None
+    retry_after_s: int | None = None
+
+    def error(self) -> RequestError:
+        """The exception that this record stands for."""
+        return RequestError(self.status, self.code, self.message, param=self.param, retry_after_s=self.retry_after_s)
+
+
+def bad_request(code: str, message: str, param: str | None = None) -> RequestError:
+    """400: the client sent something that cannot be served."""
+    return RequestError(400, code, message, param=param)
+
+
+def bad_media(message: str, param: str | None = None) -> RequestError:
+    """400: an image, clip or sound that cannot be decoded or is not allowed."""
+    return RequestError(400, "invalid_media", message, param=param)
+
+
+def too_large(message: str, param: str | None = None) -> RequestError:
+    """413: larger than this server will ever admit."""
+    return RequestError(413, "too_large", message, param=param)
+
+
+def unsupported(message: str, param: str | None = None) -> RequestError:
+    """422: well formed, but this model cannot do it."""
+    return RequestError(422, "unsupported_by_model", message, param=param)
+
+
+def overloaded(message: str, retry_after_s: int = 1) -> RequestError:
+    """503: no room now; the same request may pass later."""
+    return RequestError(503, "overloaded", message, retry_after_s=retry_after_s)
+
+
+def unavailable(message: str, retry_after_s: int = 1) -> RequestError:
+    """503: the part that was serving this request ended; a new one is starting."""
+    return RequestError(503, "unavailable", message, retry_after_s=retry_after_s)
+
+
+def internal(message: str) -> RequestError:
+    """500: our fault."""
+    return RequestError(500, "internal_error", message)

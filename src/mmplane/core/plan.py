@@ -1,0 +1,149 @@
+"""The plan: the leader's numbered record of what one step admits, aborts and releases (invariant 3).
+
+A plan is the complete input of a step. It carries the tokens that the leader sampled in the step before, so no rank
+needs anything but its own copy of the plans to know what to compute next. A request goes through these steps:
+
+    prepare   every rank views the request's slots, encodes them, reserves KV memory, and reports `Held`
+    admit     once every rank holds it, in one numbered step, the same on all of them
+    decode    each step computes one token of every running sequence and a chunk of a new prompt
+    finish    end of text, length, abort or failure: everything that the request held is dropped
+
+A failure on any rank is reported in `Held` and becomes `finish` on all of them: it never skips a step (invariant 4).
+"""
+
+from __future__ import annotations
+
+from mmplane.core.errors import Failure
+from mmplane.core.records import Count, Item, Record, Slot
+
+
+class Sampling(Record, frozen=True):
+    """How to draw tokens. `temperature` 0 is greedy; `seed` makes sample i of a request reproducible.
+
+    With `ignore_end` an end token does not end the answer.
+    """
+
+    tokens_max: Count
+    temperature: float
+    top_p: float
+    seed: int
+    samples: Count
+    ignore_end: bool = False
+
+
+class Submit(Record, frozen=True, tag="submit"):
+    """Front end -> leader, and inside a plan to every rank: one request, ready to run.
+
+    `prompt` is int32 little endian, inline up to `PROMPT_INLINE_BYTES_MAX`, else in `prompt_slot`. `placeholders` are
+    (start, length) runs in the prompt, one list per item, whose embeddings come from that item's features.
+    """
+
+    request_id: Count
+    prompt: bytes
+    prompt_slot: Slot | None
+    prompt_tokens: Count
+    items: tuple[Item, ...]
+    placeholders: tuple[tuple[tuple[int, int], ...], ...]
+    sampling: Sampling
+    digests: bool = False
+
+
+class Abort(Record, frozen=True, tag="abort"):
+    """Front end -> leader: nobody waits for this sample any more (`sample` -1: for the whole request)."""
+
+    request_id: Count
+    sample: int = -1
+
+
+class Finish(Record, frozen=True):
+    """A sequence ends in this step. `sample` -1 ends all of a request. `reason`: stop, length, abort, error."""
+
+    request_id: Count
+    sample: int
+    reason: str
+
+
+class Plan(Record, frozen=True, tag="plan"):
+    """Leader -> every follower, the same bytes. `tokens` pairs with the sampling sequences of the step before."""
+
+    number: Count
+    tokens: tuple[int, ...]
+    finish: tuple[Finish, ...]
+    admit: tuple[int, ...]
+    prepare: tuple[Submit, ...]
+
+
+class Held(Record, frozen=True, tag="held"):
+    """Rank -> leader: this rank has prepared the request, or says why it could not."""
+
+    request_id: Count
+    rank: Count
+    digests: tuple[bytes, ...]
+    failure: Failure | None
+
+
+class Position(Record, frozen=True, tag="position"):
+    """Rank -> leader after each plan: the rolling digest of its admission log up to this number."""
+
+    rank: Count
+    number: Count
+    digest: bytes
+
+
+class Admitted(Record, frozen=True, tag="admitted"):
+    """Leader -> front end: every rank holds the request; its slots may be released. `digests[rank][item]`."""
+
+    request_id: Count
+    digests: tuple[tuple[bytes, ...], ...]
+
+
+class Failed(Record, frozen=True, tag="failed"):
+    """Leader -> front end: agreed by all ranks; the request's slots may be released."""
+
+    request_id: Count
+    failure: Failure
+
+
+class Token(Record, frozen=True):
+    """One token of one sample; `reason` is set on its last."""
+
+    request_id: Count
+    sample: Count
+    token: int
+    reason: str | None
+
+
+class Tokens(Record, frozen=True, tag="tokens"):
+    """Leader -> front end: what one step sampled."""
+
+    number: Count
+    tokens: tuple[Token, ...]
+
+
+class Attached(Record, frozen=True, tag="attached"):
+    """Leader -> front end: all ranks have dropped what an earlier front end had submitted."""
+
+    epoch: Count
+
+
+class RankReport(Record, frozen=True):
+    """Where one rank's admission log stands."""
+
+    rank: Count
+    number: Count
+    digest: bytes
+
+
+class Progress(Record, frozen=True, tag="progress"):
+    """Leader -> front end, when idle and at most once a second when busy."""
+
+    number: Count
+    running: Count
+    waiting: Count
+    kv_tokens: Count
+    ranks: tuple[RankReport, ...]
+
+
+FromLeader = Admitted | Failed | Tokens | Attached | Progress
+ToLeader = Submit | Abort
+FromFollower = Held | Position

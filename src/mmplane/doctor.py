@@ -1,0 +1,167 @@
+"""`mmplane doctor`: does what serves here give the numbers that transformers gives?
+
+    mmplane doctor --parity MODEL_FOLDER [IMAGE ...]
+
+Runs the fast image processor of a checkpoint against transformers' own (PIL backend) on the given images, or on
+generated ones of several sizes, and prints the largest difference of each. What else the checkpoint takes is tried on
+noise: the frames of videos against torch's resize, sounds against transformers' NumPy path.
+
+It exits with 0 when all agree, 1 when something differs (a server would then take the slower path by itself and warn),
+2 when there is nothing to try. This process loads transformers and torch, which the supervisor must not: the command
+line imports this module only for this command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mmplane.core.errors import RequestError
+from mmplane.features.audio_checkpoint import AudioCheckpoint
+from mmplane.features.checkpoint import ImageCheckpoint
+from mmplane.features.huggingface import HuggingFaceImageProcessor
+from mmplane.features.log_mel import ulps_apart
+from mmplane.features.parity import difference, materialise, same
+from mmplane.features.processor import ImageProcessor, Pixels
+from mmplane.features.qwen_video import QwenVideoProcessor
+from mmplane.features.select import FAST
+from mmplane.features.torch_arithmetic import resizes_as_torch
+from mmplane.features.video_checkpoint import VideoCheckpoint
+from mmplane.media.image import decode
+
+SIZES = ((1120, 700), (1288, 966), (640, 480), (480, 640), (113, 64), (61, 150), (28, 28), (2000, 40), (3840, 2160))
+"""(width, height) in pixels of the generated images."""
+
+SOUND_SAMPLES = (801, 16_000, 470_000)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the table. `agrees` is None where nothing could be compared."""
+
+    subject: str
+    size: str
+    found: str
+    agrees: bool | None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; its exit status."""
+    parser = argparse.ArgumentParser(prog="mmplane doctor", description=__doc__.partition("\n\n")[0])
+    parser.add_argument(
+        "--parity", metavar="MODEL_FOLDER", required=True, help="the checkpoint whose processors to try"
+    )
+    parser.add_argument("images", metavar="IMAGE", nargs="*", type=Path, help="image files (default: generated ones)")
+    options = parser.parse_args(arguments)
+    findings = list(parity(options.parity, options.images))
+    print(f"{'what':32} {'size':>12}   {'largest difference':20} verdict")
+    for finding in findings:
+        verdict = {True: "equal", False: "DIFFERS", None: "not compared"}[finding.agrees]
+        print(f"{finding.subject[:32]:32} {finding.size:>12}   {finding.found:20} {verdict}")
+    return conclude(findings)
+
+
+def conclude(findings: Sequence[Finding]) -> int:
+    """Print what it comes to; the exit status."""
+    compared = [finding for finding in findings if finding.agrees is not None]
+    if not compared:
+        print("\nNothing to compare: this checkpoint has no fast path here, or no file could be read.", file=sys.stderr)
+        return 2
+    wrong = sum(not finding.agrees for finding in compared)
+    if wrong:
+        print(f"\n{wrong} of {len(compared)} differ: a server takes transformers' own path for this checkpoint.")
+        return 1
+    print(f"\nAll {len(compared)} agree.")
+    return 0
+
+
+def parity(model_folder: str, images: Sequence[Path]) -> Iterator[Finding]:
+    """Everything that the checkpoint takes and that has a fast path here."""
+    yield from _image_findings(model_folder, images)
+    yield from _video_findings(model_folder)
+    yield from _audio_findings(model_folder)
+
+
+def _image_findings(model_folder: str, images: Sequence[Path]) -> Iterator[Finding]:
+    try:
+        checkpoint = ImageCheckpoint.load(model_folder)
+    except (OSError, ValueError) as error:
+        yield Finding("images", "", f"none ({type(error).__name__})", None)
+        return
+    name = type(checkpoint.image_processor).__name__
+    kind = FAST.get(name)
+    if kind is None or not kind.serves(checkpoint):
+        yield Finding(name, "", "no fast path", None)
+        return
+    fast, reference = kind(checkpoint, "float32"), HuggingFaceImageProcessor(checkpoint)
+    for subject, pixels in _read(images) if images else _generated():
+        if pixels is None:
+            yield Finding(subject, "", "cannot be decoded", None)
+        else:
+            yield _compare(subject, fast, reference, pixels)
+
+
+def _compare(subject: str, fast: ImageProcessor, reference: ImageProcessor, pixels: Pixels) -> Finding:
+    height, width, _ = pixels.shape
+    size = f"{width} x {height}"
+    refusals = [_refuses(processor, pixels) for processor in (fast, reference)]
+    if any(refusals):
+        return Finding(subject, size, "refused by " + ("both" if all(refusals) else "one"), all(refusals))
+    return Finding(subject, size, f"{difference(fast, reference, pixels):g}", same(fast, reference, pixels))
+
+
+def _refuses(processor: ImageProcessor, pixels: Pixels) -> bool:
+    try:
+        materialise(processor, pixels)
+    except RequestError:
+        return True
+    return False
+
+
+def _read(images: Sequence[Path]) -> Iterator[tuple[str, Pixels | None]]:
+    for path in images:
+        try:
+            yield path.name, decode(path.read_bytes())
+        except (OSError, RequestError):
+            yield path.name, None
+
+
+def _generated() -> Iterator[tuple[str, Pixels]]:
+    """Noise, which has every value next to every other, and a gradient, which shows rounding."""
+    noise = np.random.default_rng(0)
+    for width, height in SIZES:
+        yield "noise", noise.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    ramp = np.add.outer(np.arange(700), np.arange(1000)) * 255 // 1698
+    yield "gradient", np.stack([ramp, ramp[::-1], ramp[:, ::-1]], axis=2).astype(np.uint8)
+
+
+def _video_findings(model_folder: str) -> Iterator[Finding]:
+    try:
+        checkpoint = VideoCheckpoint.load(model_folder)
+    except (OSError, ValueError):
+        return
+    if not QwenVideoProcessor.serves(checkpoint):
+        yield Finding(checkpoint.kind, "", "no fast path", None)
+        return
+    agrees = resizes_as_torch(checkpoint.options["resample"])
+    yield Finding("frames of videos, against torch", "", "0" if agrees else "more than 0", agrees)
+
+
+def _audio_findings(model_folder: str) -> Iterator[Finding]:
+    try:
+        checkpoint = AudioCheckpoint.load(model_folder)
+    except (OSError, ValueError):
+        return
+    noise = np.random.default_rng(0)
+    for samples in SOUND_SAMPLES:
+        ulps = ulps_apart(checkpoint, noise.uniform(-1, 1, samples).astype(np.float32))
+        yield Finding("noise, against the NumPy path", f"{samples} samples", f"{ulps} ulp", ulps <= 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

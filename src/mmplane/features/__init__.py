@@ -1,0 +1,1 @@
+"""Features: decoded pixels to the arrays a model takes, written into a slot."""

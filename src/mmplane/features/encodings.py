@@ -1,0 +1,70 @@
+"""Encodings: how features travel in a slot, and how a rank gets back what the processor would have given it, in NumPy.
+
+- `float32`: as the processor gives them.
+- `bfloat16`, `float16`: cast once, to the nearest, ties to even: the bits of `tensor.to(dtype)` in torch. Half the
+  size; free where the model casts its input anyway.
+- `uint8`: the resized pixels themselves. Exact, because an 8-bit pixel has 256 values in each of three channels, so
+  the processor's rescaling and normalising is a table of 3 x 256 floats (`ByteForm`). Qwen's second copy of a still
+  frame is left out. A quarter of the size, an eighth for the Qwen family.
+
+NumPy has no bfloat16: such values are held as uint16, and `storage_dtype` says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+Encoding = Literal["float32", "bfloat16", "float16", "uint8"]
+ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
+
+Array = npt.NDArray[Any]
+
+
+def storage_dtype(name: str) -> np.dtype[Any]:
+    """The NumPy dtype that holds an array whose `Tensor.dtype` is `name`."""
+    return np.dtype(np.uint16 if name == "bfloat16" else name)
+
+
+def cast(values: npt.NDArray[np.float32], encoding: Encoding) -> Array:
+    """float32 values in the storage of `float32`, `bfloat16` or `float16`. A NaN stays one."""
+    if encoding == "float32":
+        return values
+    if encoding == "float16":
+        with np.errstate(over="ignore"):  # beyond 65,504 is infinity, in torch too
+            return values.astype(np.float16)
+    if encoding == "bfloat16":
+        bits = np.ascontiguousarray(values).view(np.uint32)
+        rounded = (bits + (np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))) >> np.uint32(16)
+        return np.where(np.isnan(values), np.uint16(0x7FC0), rounded.astype(np.uint16))
+    raise ValueError("pixels cannot be recovered from features: only the processor writes uint8")
+
+
+def widen(stored: Array, encoding: Encoding) -> npt.NDArray[np.float32]:
+    """The float32 values that stored `float32`, `bfloat16` or `float16` ones stand for; exact."""
+    if encoding == "bfloat16":
+        return (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return stored.astype(np.float32, copy=False)
+
+
+@dataclass(frozen=True)
+class ByteForm:
+    """How uint8 features become float32 ones.
+
+    `table` is (3, 256) float32. The bytes are runs of `run` for each channel in turn, (..., 3, run); the features hold
+    each run `copies` times, (..., 3, copies, run).
+    """
+
+    table: npt.NDArray[np.float32]
+    run: int
+    copies: int
+
+    def rebuild(self, stored: npt.NDArray[np.uint8], out: npt.NDArray[np.float32]) -> None:
+        """Fill the features from the bytes, bit for bit as the processor gives them. Both in C order."""
+        pixels = stored.reshape(-1, 3, self.run)
+        features = out.reshape(-1, 3, self.copies, self.run)
+        for channel in range(3):
+            features[:, channel] = self.table[channel][pixels[:, channel, None]]

@@ -1,0 +1,83 @@
+"""The generic path: any transformers image processor with a PIL backend, by the checkpoint's own configuration.
+
+What a size becomes is measured: a blank image of that size goes through the processor once, and the shapes of its
+outputs are remembered. That costs milliseconds for each new size, so `layout` belongs in a worker. It assumes what
+holds for every processor in transformers: shapes follow from sizes, never from pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mmplane.core.errors import bad_media
+from mmplane.core.records import Layout
+from mmplane.features.checkpoint import TRIAL_SIDE, ImageCheckpoint
+from mmplane.features.encodings import Array, Encoding, cast
+from mmplane.features.processor import FEATURES, LAYOUTS_MAX, Arrays, ImageProcessor, Pixels, pack
+
+
+class HuggingFaceImageProcessor(ImageProcessor):
+    """Runs the checkpoint's own image processor; the copy into the slot is the only one of ours."""
+
+    def __init__(self, checkpoint: ImageCheckpoint, encoding: Encoding = "float32") -> None:
+        if encoding == "uint8":
+            raise ValueError("this checkpoint has no uint8 encoding: only the fast image processors know the pixels")
+        self._checkpoint = checkpoint
+        self._encoding = encoding
+        self._measured = lru_cache(maxsize=LAYOUTS_MAX)(self._measure)
+
+    @classmethod
+    def load(cls, model_folder: str) -> HuggingFaceImageProcessor:
+        """From a checkpoint folder. Raises ValueError when transformers has no PIL image processor for it."""
+        return cls(ImageCheckpoint.load(model_folder))
+
+    @property
+    def fingerprint(self) -> bytes:
+        """The checkpoint's own, and the encoding."""
+        return self._checkpoint.fingerprint(self._encoding)
+
+    @property
+    def placeholder_id(self) -> int:
+        """The checkpoint's own."""
+        return self._checkpoint.placeholder_id
+
+    def layout(self, width: int, height: int) -> Layout:
+        """Measured once for each size: milliseconds. Raises RequestError (400)."""
+        return self._measured(width, height)
+
+    def write(self, pixels: Pixels, out: Arrays) -> None:
+        """Run the processor and copy its output into `out`."""
+        arrays = self._model_inputs(self._checkpoint.outputs(Image.fromarray(pixels)))
+        for name, target in out.items():
+            source = arrays[name]
+            stored = cast(source, self._encoding) if source.dtype == np.float32 else source
+            if stored.shape != target.shape or stored.dtype != target.dtype:
+                raise RuntimeError("the processor's output does not have the shape that its layout said")
+            np.copyto(target, stored)
+
+    def warm(self) -> None:
+        """Let the processor import and build what it needs, by one run."""
+        self._measured(TRIAL_SIDE, TRIAL_SIDE)
+
+    def _measure(self, width: int, height: int) -> Layout:
+        try:
+            outputs = self._checkpoint.outputs(Image.new("RGB", (width, height)))
+        except Exception:  # noqa: BLE001 - processors raise many types, and of a blank image only the size can be wrong
+            raise bad_media("the model cannot take an image of this size") from None
+        tensors = [(name, self._named(array), array.shape) for name, array in self._model_inputs(outputs).items()]
+        return pack(tensors, self._checkpoint.expansion(outputs))
+
+    def _named(self, array: Array) -> str:
+        return self._encoding if array.dtype == np.float32 else array.dtype.name
+
+    def _model_inputs(self, outputs: Mapping[str, Any]) -> dict[str, Array]:
+        """What of the outputs the model takes, features first."""
+        names = self._checkpoint.input_names
+        arrays = {name: np.asarray(value) for name, value in outputs.items() if name in names}
+        first = FEATURES if FEATURES in arrays else max(arrays, key=lambda name: arrays[name].nbytes)
+        return {first: arrays.pop(first), **arrays}

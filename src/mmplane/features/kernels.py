@@ -1,0 +1,315 @@
+"""The compiled loops, and the only file that imports numba. For pixels: integer arithmetic or a table look-up.
+
+Each kernel has one explicit signature, so importing this module compiles all of them, or loads them from numba's cache
+on disk: nothing compiles later, on a request's path, and a call with other types fails instead. Arrays that are only
+read are declared read-only, which accepts writable ones too. Images are rows of interleaved bytes, (height, 3 x width).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ceil, pi, sin
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+import numpy.typing as npt
+from numba import types
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Bytes = npt.NDArray[np.uint8]
+Ints = npt.NDArray[np.int32]
+Doubles = npt.NDArray[np.float64]
+Complexes = npt.NDArray[np.complex128]
+Values = npt.NDArray[np.float32] | npt.NDArray[np.uint16]
+
+WEIGHT_BITS = 32 - 8 - 2
+"""Pillow's fixed point for 8-bit channels: 22 fractional bits (Resample.c, PRECISION_BITS)."""
+
+LANCZOS, BILINEAR, BICUBIC = 1, 2, 3
+"""Pillow's numbers of the filters (`PIL.Image.Resampling`)."""
+
+_HALF, _BITS = np.int32(1 << (WEIGHT_BITS - 1)), np.int32(WEIGHT_BITS)
+_ZERO, _FULL = np.int32(0), np.int32(255)
+STRIP_ROWS = 64
+"""Rows of one strip of the horizontal pass: its copies stay in the second-level cache."""
+
+_BLOCK = 8  # rows that a transposition handles together
+
+
+def _read(kind: Any, dimensions: int) -> Any:
+    return types.Array(kind, dimensions, "C", readonly=True)
+
+
+def _write(kind: Any, dimensions: int) -> Any:
+    return types.Array(kind, dimensions, "C")
+
+
+_I, _BYTES, _INTS = types.int64, _read(types.uint8, 2), _read(types.int32, 1)
+_PLANES, _VALUES = _read(types.uint8, 3), (types.float32, types.uint16)
+_TAPS = (_INTS, _INTS, _read(types.int32, 2))
+
+
+def _compiled(signature: Any) -> Callable[[Function], Function]:
+    def compile_now(function: Function) -> Function:
+        try:
+            compiled: Function = numba.njit(signature, cache=True, nogil=True)(function)
+        except RuntimeError:  # no folder for a cache is writable: each process compiles for itself
+            compiled = numba.njit(signature, nogil=True)(function)
+        return compiled
+
+    return compile_now
+
+
+def _inlined(function: Function) -> Function:
+    inlined: Function = numba.njit(inline="always")(function)
+    return inlined
+
+
+@_compiled(types.float64(types.float64, _I))
+def filter_value(x: float, kind: int) -> float:
+    """The filters of Pillow's Resample.c, operation by operation, in double precision."""
+    x = abs(x)
+    if kind == BICUBIC:
+        if x < 1.0:
+            return ((-0.5 + 2.0) * x - (-0.5 + 3.0)) * x * x + 1.0
+        if x < 2.0:
+            return (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5
+        return 0.0
+    if kind == BILINEAR:
+        return 1.0 - x if x < 1.0 else 0.0
+    if x == 0.0:
+        return 1.0
+    if x < 3.0:
+        near, far = x * pi, (x / 3.0) * pi
+        return (sin(near) / near) * (sin(far) / far)
+    return 0.0
+
+
+@_compiled(types.Tuple((_write(types.int32, 1), _write(types.int32, 1), _write(types.float64, 2)))(_I, _I, _I))
+def _shares(size_in: int, size_out: int, kind: int) -> tuple[Ints, Ints, Doubles]:
+    """Of each output pixel: its first input pixel, how many it takes, and their shares, which add up to 1.
+
+    Pillow's `precompute_coeffs` (Resample.c). The order of operations is theirs, because it decides how the last bit is
+    rounded.
+    """
+    scale = size_in / size_out
+    stretch = max(scale, 1.0)
+    support = stretch * (3.0 if kind == LANCZOS else 2.0 if kind == BICUBIC else 1.0)
+    first, count = np.empty(size_out, np.int32), np.empty(size_out, np.int32)
+    shares = np.zeros((size_out, ceil(support) * 2 + 1))
+    step = 1.0 / stretch
+    for o in range(size_out):
+        centre = (o + 0.5) * scale
+        start = max(int(centre - support + 0.5), 0)
+        taps = min(int(centre + support + 0.5), size_in) - start
+        total = 0.0
+        for t in range(taps):
+            shares[o, t] = filter_value((t + start - centre + 0.5) * step, kind)
+            total += shares[o, t]
+        if total != 0.0:
+            for t in range(taps):
+                shares[o, t] /= total
+        first[o], count[o] = start, taps
+    return first, count, shares
+
+
+@_compiled(_write(types.int32, 2)(_write(types.float64, 2), _I))
+def _fixed(shares: Doubles, bits: int) -> Ints:
+    """The shares with `bits` fractional bits, halves away from zero."""
+    fixed = np.empty(shares.shape, np.int32)
+    for o in range(shares.shape[0]):
+        for t in range(shares.shape[1]):
+            share = shares[o, t]
+            fixed[o, t] = int((-0.5 if share < 0.0 else 0.5) + share * (1 << bits))
+    return fixed
+
+
+def weights(size_in: int, size_out: int, kind: int) -> tuple[Ints, Ints, Ints]:
+    """Of each output pixel: its first input pixel, how many it takes, and their weights in Pillow's fixed point."""
+    first, count, shares = _shares(size_in, size_out, kind)
+    return first, count, _fixed(shares, WEIGHT_BITS)
+
+
+def torch_weights(size_in: int, size_out: int, kind: int) -> tuple[Ints, Ints, Ints]:
+    """The same as torch weighs 8-bit pixels (UpSampleKernel.cpp, `compute_index_ranges_int16_weights`).
+
+    torch took Pillow's filters, but its weights have 16 bits: as many fractional ones as the largest weight leaves
+    room for. Shifted to Pillow's fixed point they give the sums that torch rounds, so that the same loops serve both.
+    """
+    first, count, shares = _shares(size_in, size_out, kind)
+    largest, bits = float(shares.max()), 0
+    while bits < WEIGHT_BITS and int(0.5 + largest * (1 << (bits + 1))) < 1 << 15:
+        bits += 1
+    return first, count, _fixed(shares, bits) << np.int32(WEIGHT_BITS - bits)
+
+
+@_inlined
+def _weigh(source: Bytes, first: Ints, count: Ints, fixed: Ints, o: int, total: Ints, out: Bytes) -> None:
+    """out[o] = the weighted sum of `count[o]` rows of `source` from `first[o]` on, rounded and clipped.
+
+    `total` is scratch. Four rows at a time: the sums are then loaded and stored a quarter as often. No slices: each
+    costs numba an atomic reference count.
+    """
+    for i in range(total.size):
+        total[i] = _HALF
+    t, row, taps = 0, first[o], count[o]
+    while t + 4 <= taps:
+        p, q, r, s = fixed[o, t], fixed[o, t + 1], fixed[o, t + 2], fixed[o, t + 3]
+        for i in range(total.size):
+            near = np.int32(source[row, i]) * p + np.int32(source[row + 1, i]) * q
+            far = np.int32(source[row + 2, i]) * r + np.int32(source[row + 3, i]) * s
+            total[i] = np.int32(total[i] + near + far)
+        t, row = t + 4, row + 4
+    while t < taps:
+        p = fixed[o, t]
+        for i in range(total.size):
+            total[i] = np.int32(total[i] + np.int32(source[row, i]) * p)
+        t, row = t + 1, row + 1
+    for i in range(total.size):
+        out[o, i] = np.uint8(min(max(total[i] >> _BITS, _ZERO), _FULL))
+
+
+@_compiled(types.void(_BYTES, *_TAPS, _write(types.uint8, 2)))
+def resample_rows(source: Bytes, first: Ints, count: Ints, fixed: Ints, out: Bytes) -> None:
+    """Pillow's vertical pass: each row of `out` from its rows of `source`, which has the same width."""
+    total = np.empty(out.shape[1], np.int32)
+    for o in range(out.shape[0]):
+        _weigh(source, first, count, fixed, o, total, out)
+
+
+@_compiled(types.void(_BYTES, _write(types.uint8, 2)))
+def _stand(rows: Bytes, columns: Bytes) -> None:
+    """columns[i, r] = rows[r, i]; further columns stay as they are."""
+    whole = rows.shape[0] // _BLOCK * _BLOCK
+    for start in range(0, whole, _BLOCK):
+        for i in range(rows.shape[1]):
+            for r in range(_BLOCK):
+                columns[i, start + r] = rows[start + r, i]
+    for r in range(whole, rows.shape[0]):
+        for i in range(rows.shape[1]):
+            columns[i, r] = rows[r, i]
+
+
+@_compiled(types.void(_BYTES, _write(types.uint8, 2)))
+def _lay(columns: Bytes, rows: Bytes) -> None:
+    """rows[r, i] = columns[i, r]."""
+    whole = rows.shape[0] // _BLOCK * _BLOCK
+    for start in range(0, whole, _BLOCK):
+        for i in range(rows.shape[1]):
+            for r in range(_BLOCK):
+                rows[start + r, i] = columns[i, start + r]
+    for r in range(whole, rows.shape[0]):
+        for i in range(rows.shape[1]):
+            rows[r, i] = columns[i, r]
+
+
+@_compiled(types.void(_BYTES, *_TAPS, _write(types.uint8, 2)))
+def resample_columns(source: Bytes, first: Ints, count: Ints, fixed: Ints, out: Bytes) -> None:
+    """Pillow's horizontal pass: each pixel of `out` from its pixels of the same row of `source`.
+
+    A strip of rows is transposed, because only rows are added up at the speed of memory, and transposed back.
+    """
+    tall = np.empty((source.shape[1] // 3, 3 * STRIP_ROWS), np.uint8)
+    done = np.empty((out.shape[1] // 3, 3 * STRIP_ROWS), np.uint8)
+    total = np.empty(3 * STRIP_ROWS, np.int32)
+    for y in range(0, out.shape[0], STRIP_ROWS):
+        _stand(source[y : y + STRIP_ROWS], tall.reshape(-1, STRIP_ROWS))
+        for o in range(done.shape[0]):
+            _weigh(tall, first, count, fixed, o, total, done)
+        _lay(done.reshape(-1, STRIP_ROWS), out[y : y + STRIP_ROWS])
+
+
+@_compiled(types.void(_BYTES, _write(types.uint8, 3)))
+def separate(source: Bytes, out: Bytes) -> None:
+    """out[c, y, x] = channel c of pixel x of row y."""
+    for y in range(out.shape[1]):
+        for x in range(out.shape[2]):
+            out[0, y, x], out[1, y, x], out[2, y, x] = source[y, 3 * x], source[y, 3 * x + 1], source[y, 3 * x + 2]
+
+
+@_compiled([types.void(_PLANES, _read(v, 2), _I, _write(v, 5)) for v in _VALUES])
+def cut_patches(planes: Bytes, table: Values, merge: int, out: Values) -> None:
+    """Cut planes (3, rows, width) into patches (patches, 3, copies, side, side), through a table (3, 256).
+
+    Patches are in Qwen2-VL's order: blocks of merge x merge patches, row by row; inside a block, row by row.
+    """
+    p, copies, side = 0, out.shape[2], out.shape[3]
+    for top in range(planes.shape[1] // (merge * side)):
+        for across in range(planes.shape[2] // (merge * side)):
+            for v in range(merge):
+                for h in range(merge):
+                    y, x = (top * merge + v) * side, (across * merge + h) * side
+                    for c in range(3):
+                        for i in range(side):
+                            for j in range(side):
+                                out[p, c, 0, i, j] = table[c, planes[c, y + i, x + j]]
+                        for copy in range(1, copies):
+                            for i in range(side):
+                                for j in range(side):
+                                    out[p, c, copy, i, j] = out[p, c, 0, i, j]
+                    p += 1
+
+
+@_compiled(types.void(_PLANES, _I, _write(types.uint8, 4)))
+def cut_bytes(planes: Bytes, merge: int, out: Bytes) -> None:
+    """The same without a table: patches (patches, 3, side, side) of the bytes themselves."""
+    p, side = 0, out.shape[2]
+    for top in range(planes.shape[1] // (merge * side)):
+        for across in range(planes.shape[2] // (merge * side)):
+            for v in range(merge):
+                for h in range(merge):
+                    y, x = (top * merge + v) * side, (across * merge + h) * side
+                    for c in range(3):
+                        for i in range(side):
+                            for j in range(side):
+                                out[p, c, i, j] = planes[c, y + i, x + j]
+                    p += 1
+
+
+@_compiled([types.void(_PLANES, _read(v, 2), _I, _I, _write(v, 5)) for v in (*_VALUES, types.uint8)])
+def cut_frame(planes: Bytes, table: Values | Bytes, merge: int, moment: int, out: Values | Bytes) -> None:
+    """The same for one frame of a video: only out[:, :, moment] is written."""
+    p, side = 0, out.shape[3]
+    for top in range(planes.shape[1] // (merge * side)):
+        for across in range(planes.shape[2] // (merge * side)):
+            for v in range(merge):
+                for h in range(merge):
+                    y, x = (top * merge + v) * side, (across * merge + h) * side
+                    for c in range(3):
+                        for i in range(side):
+                            for j in range(side):
+                                out[p, c, moment, i, j] = table[c, planes[c, y + i, x + j]]
+                    p += 1
+
+
+@_compiled([types.void(_PLANES, _read(v, 2), _I, _I, _write(v, 3)) for v in _VALUES])
+def lay_planes(planes: Bytes, table: Values, top: int, left: int, out: Values) -> None:
+    """out[c, top + y, left + x] = table[c, planes[c, y, x]]."""
+    for c in range(3):
+        for y in range(planes.shape[1]):
+            for x in range(planes.shape[2]):
+                out[c, top + y, left + x] = table[c, planes[c, y, x]]
+
+
+@_compiled(
+    types.void(
+        _read(types.complex128, 2), _INTS, _INTS, _read(types.float64, 2), types.float64, _write(types.float64, 2)
+    )
+)
+def sum_bands(spectra: Complexes, first: Ints, count: Ints, shares: Doubles, floor: float, out: Doubles) -> None:
+    """out[m, f] = the power of spectrum f in band m, at least `floor`.
+
+    A band is `count[m]` frequencies from `first[m]` on, with its shares. Spectra are rounded to single precision first,
+    as transformers' `spectrogram` stores them.
+    """
+    power = np.empty(spectra.shape[1])
+    for f in range(spectra.shape[0]):
+        for i in range(power.size):
+            real, imaginary = np.float64(np.float32(spectra[f, i].real)), np.float64(np.float32(spectra[f, i].imag))
+            power[i] = real * real + imaginary * imaginary
+        for m in range(first.size):
+            total = 0.0
+            for t in range(count[m]):
+                total += shares[m, t] * power[first[m] + t]
+            out[m, f] = max(total, floor)

@@ -1,0 +1,196 @@
+"""Log-mel features of Whisper's type (Whisper, Qwen2-Audio, Qwen2.5-Omni): 30 seconds, one column each 10 ms.
+
+The values are those of `WhisperFeatureExtractor`'s NumPy path to at most 1 ulp (and in nearly all of them to the bit):
+spectra in double precision, rounded to single, then summed into bands in double. Where torch is installed, the
+extractor's own call takes torch's single-precision path instead, which differs from its NumPy path by up to 2e-5; that
+path's bits depend on the machine, so the NumPy path is what is served. Features are (1, bands, columns).
+
+The spectra are taken for a block of columns at a time, the padding's not at all: they are silence. The values lie in
+the slot twice: the largest of all is part of every value, and is known last.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from transformers.audio_utils import window_function
+
+from mmplane.core.errors import bad_media
+from mmplane.core.records import Layout
+from mmplane.features import kernels
+from mmplane.features.audio import AUDIO_FEATURES, AudioProcessor, Samples
+from mmplane.features.audio_checkpoint import AudioCheckpoint
+from mmplane.features.encodings import Array, Encoding, cast, storage_dtype
+from mmplane.features.processor import LAYOUTS_MAX, Arrays, pack
+
+logger = logging.getLogger(__name__)
+
+BLOCK_COLUMNS = 64
+"""How many spectra are taken at a time: they stay in the second-level cache until they are summed."""
+
+MEL_FLOOR = 1e-10
+"""No band has less power (`transformers.audio_utils.spectrogram`)."""
+
+PARITY_SAMPLES = (50, 4_001, 16_000)
+"""Lengths of the noise on which the fast path is tried when it is chosen."""
+
+
+class LogMelProcessor(AudioProcessor):
+    """The audio processor of the family; not `fast`: transformers' NumPy path itself, and a copy."""
+
+    def __init__(self, checkpoint: AudioCheckpoint, encoding: Encoding = "float32", *, fast: bool = True) -> None:
+        if encoding == "uint8":
+            raise ValueError("sounds have no uint8 encoding")
+        extractor = checkpoint.feature_extractor
+        if extractor.dither != 0.0 or extractor.padding_value != 0.0 or extractor.n_samples % extractor.hop_length:
+            raise ValueError("this configuration of the feature extractor is not built")
+        self._checkpoint, self._encoding, self._fast = checkpoint, encoding, fast
+        self._hop: int = extractor.hop_length
+        self._width: int = extractor.n_fft
+        self._samples_max: int = extractor.n_samples
+        self._columns = self._samples_max // self._hop
+        self._window = window_function(self._width, "hann").astype(np.float64)
+        self._bands = _bands(extractor.mel_filters)
+        self._layouts = lru_cache(maxsize=LAYOUTS_MAX)(self._layout)
+
+    @property
+    def fingerprint(self) -> bytes:
+        """The checkpoint's, and the encoding."""
+        return self._checkpoint.fingerprint(self._encoding)
+
+    @property
+    def placeholder_id(self) -> int | None:
+        """The checkpoint's own."""
+        return self._checkpoint.placeholder_id
+
+    @property
+    def sampling_rate_hz(self) -> int:
+        """The checkpoint's own."""
+        return int(self._checkpoint.feature_extractor.sampling_rate)
+
+    def layout(self, samples: int) -> Layout:
+        """In closed form: microseconds. What is longer than the model hears is cut off, as transformers does it."""
+        return self._layouts(min(samples, self._samples_max))
+
+    def write(self, samples: Samples, out: Arrays) -> None:
+        """Block by block into `out`; then once more, to clip and scale by the loudest value."""
+        samples = samples[: self._samples_max]
+        layout, features = self.layout(len(samples)), out[AUDIO_FEATURES]
+        if features.shape != layout.tensors[0].shape or features.dtype != storage_dtype(self._encoding):
+            raise RuntimeError("the slot does not have the shape that the layout said")
+        if self._encoding == "float32":
+            self._fill(samples, features[0])
+        else:
+            exact = np.empty(features.shape, np.float32)
+            self._fill(samples, exact[0])
+            features[...] = cast(exact, self._encoding)
+        if (rule := self._checkpoint.rule) is not None:
+            out[rule.mask][...] = np.arange(self._columns) < self._heard(len(samples))
+
+    def warm(self) -> None:
+        """Touch the code once; it was compiled when it was imported."""
+        self._fill(np.zeros(self._width, np.float32), np.empty((len(self._bands[0]), self._columns), np.float32))
+
+    def _layout(self, samples: int) -> Layout:
+        if samples < 1:
+            raise bad_media("the sound is empty")
+        features = (AUDIO_FEATURES, self._encoding, (1, len(self._bands[0]), self._columns))
+        rule, placeholder = self._checkpoint.rule, self._checkpoint.placeholder_id
+        if rule is None or placeholder is None:
+            return pack([features], ())
+        tokens = rule.tokens(self._heard(samples))
+        if tokens < 1:
+            raise bad_media("the sound is too short for this model")
+        return pack([features, (rule.mask, "int32", (1, self._columns))], ((placeholder, tokens),))
+
+    def _heard(self, samples: int) -> int:
+        """How many columns the mask covers: those that begin in the sound."""
+        return -(-samples // self._hop)
+
+    def _fill(self, samples: Samples, logs: Array) -> None:
+        if not self._fast:
+            np.copyto(logs, reference_of(self._checkpoint, samples)[0])
+            return
+        heard = min(-(-(len(samples) + self._width // 2) // self._hop), self._columns)
+        for start in range(0, heard, BLOCK_COLUMNS):
+            end = min(start + BLOCK_COLUMNS, heard)
+            power = np.empty((len(logs), end - start))
+            kernels.sum_bands(self._spectra(samples, start, end), *self._bands, MEL_FLOOR, power)
+            logs[:, start:end] = np.log10(power, out=power)
+        logs[:, heard:] = np.log10(MEL_FLOOR)
+        np.maximum(logs, logs.max() - 8.0, out=logs)
+        np.add(logs, 4.0, out=logs)
+        np.divide(logs, 4.0, out=logs)
+
+    def _spectra(self, samples: Samples, start: int, end: int) -> npt.NDArray[np.complex128]:
+        """Of columns start..end, each centred on its moment."""
+        half = self._width // 2
+        stretch = self._stretch(samples, start * self._hop - half, (end - 1) * self._hop + half)
+        frames = np.lib.stride_tricks.sliding_window_view(stretch, self._width)[:: self._hop]
+        return np.fft.rfft(frames * self._window)
+
+    def _stretch(self, samples: Samples, start: int, end: int) -> npt.NDArray[np.float32]:
+        """Samples start..end of the sound: silent after its end, and reflected at both ends of what the model hears."""
+        stretch = np.zeros(end - start, np.float32)
+        from_, to = max(start, 0), min(end, len(samples))
+        stretch[from_ - start : max(to, from_) - start] = samples[from_:to]
+        if start < 0:
+            before = samples[1 : 1 - start]
+            stretch[-start - len(before) : -start] = before[::-1]
+        last = self._samples_max - 1
+        if end > last + 1:
+            after = samples[2 * last - end + 1 : last]
+            stretch[len(stretch) - len(after) :] = after[::-1]
+        return stretch
+
+
+def audio_processor(model_folder: str, *, fast: bool = True, encoding: Encoding = "float32") -> LogMelProcessor:
+    """The audio processor of a checkpoint folder. `fast=False` insists on transformers' own NumPy path.
+
+    The fast one is tried here on noise; if a value is further than 1 ulp from transformers', a warning says so and
+    transformers' own serves. Raises ValueError when the checkpoint's sounds are of another family or configuration.
+    """
+    checkpoint = AudioCheckpoint.load(model_folder)
+    noise = np.random.default_rng(0)
+    lengths = [noise.uniform(-1, 1, samples).astype(np.float32) for samples in PARITY_SAMPLES]
+    if fast and any(ulps_apart(checkpoint, samples) > 1 for samples in lengths):
+        logger.warning("the fast log-mel features differ from transformers' own, which serve instead")
+        fast = False
+    return LogMelProcessor(checkpoint, encoding, fast=fast)
+
+
+def ulps_apart(checkpoint: AudioCheckpoint, samples: Samples) -> int:
+    """The largest difference of any value from transformers' NumPy path, in units of the last place of float32."""
+    ours = np.empty((1, checkpoint.feature_extractor.feature_size, checkpoint.feature_extractor.nb_max_frames), "f4")
+    LogMelProcessor(checkpoint)._fill(samples[: checkpoint.feature_extractor.n_samples], ours[0])
+    return int(np.abs(_ordered(ours) - _ordered(reference_of(checkpoint, samples))).max())
+
+
+def reference_of(checkpoint: AudioCheckpoint, samples: Samples) -> npt.NDArray[np.float32]:
+    """What transformers' NumPy path gives for one sound, (1, bands, columns) float32."""
+    extractor = checkpoint.feature_extractor
+    padded = np.zeros((1, extractor.n_samples), np.float32)
+    heard = samples[: extractor.n_samples]
+    padded[0, : len(heard)] = heard
+    features: npt.NDArray[np.float32] = extractor._np_extract_fbank_features(padded, "cpu")
+    return features
+
+
+def _ordered(values: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """Integers in the order of the values, 1 apart where no float32 lies between."""
+    bits = values.view(np.int32).astype(np.int64)
+    return np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
+
+
+def _bands(filters: npt.NDArray[np.float64]) -> tuple[kernels.Ints, kernels.Ints, kernels.Doubles]:
+    """Of each band: its first frequency, how many it takes, and their shares; from dense (frequencies, bands)."""
+    taken = filters != 0.0
+    first = np.where(taken.any(axis=0), taken.argmax(axis=0), 0)
+    count = np.where(taken.any(axis=0), len(taken) - taken[::-1].argmax(axis=0) - first, 0)
+    shares = np.zeros((filters.shape[1], max(int(count.max()), 1)))
+    for band, (start, taps) in enumerate(zip(first, count, strict=True)):
+        shares[band, :taps] = filters[start : start + taps, band]
+    return first.astype(np.int32), count.astype(np.int32), shares

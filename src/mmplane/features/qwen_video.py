@@ -1,0 +1,170 @@
+"""Videos of the Qwen2-VL family (Qwen2-VL, Qwen2.5-VL, Qwen3-VL): frames resized to whole patches, cut, and paired.
+
+Bit-equal to `Qwen2VLVideoProcessor` and `Qwen3VLVideoProcessor` of transformers, which compute in torch: 8-bit frames
+are resized as torch does it, and rescaling and normalising are one step. (An image of this family goes through PIL's
+arithmetic instead; after a resize the two differ by some 8-bit steps, most where they pass in another order.)
+
+Features are (patches, 3 x moment x side x side) for moments of `temporal_patch_size` frames, in blocks of
+merge x merge; where the last moment lacks frames, the last frame is repeated.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mmplane.core.errors import bad_media
+from mmplane.core.records import Layout
+from mmplane.features import kernels
+from mmplane.features.encodings import Array, ByteForm, Encoding, cast, storage_dtype
+from mmplane.features.processor import LAYOUTS_MAX, Arrays, Pixels, pack
+from mmplane.features.resize import Resize
+from mmplane.features.torch_arithmetic import FILTERS, float_table, resizes_as_torch, torch_bands
+from mmplane.features.video import VIDEO_FEATURES, Clip, VideoProcessor
+from mmplane.features.video_checkpoint import VideoCheckpoint
+from mmplane.features.video_rules import RULES
+
+logger = logging.getLogger(__name__)
+
+BAND_ROWS = 64
+"""About how many rows are resized at a time: they stay in the second-level cache until they are cut."""
+
+Bands = Callable[[Resize, Pixels, int], Iterator[tuple[int, kernels.Bytes]]]
+
+
+class QwenVideoProcessor(VideoProcessor):
+    """The video processor of the family. `bands` resizes: with the compiled loops, or with torch itself."""
+
+    def __init__(self, checkpoint: VideoCheckpoint, encoding: Encoding, bands: Bands) -> None:
+        options = checkpoint.options
+        self._checkpoint, self._encoding, self._bands = checkpoint, encoding, bands
+        self._side: int = options["patch_size"]
+        self._merge: int = options["merge_size"]
+        self._moment: int = options["temporal_patch_size"]
+        self._rules = RULES[checkpoint.kind]
+        self._layouts = lru_cache(maxsize=LAYOUTS_MAX)(self._layout)
+        self.byte_form = ByteForm(float_table(checkpoint.options), self._moment * self._side**2, 1)
+        ramp = np.broadcast_to(np.arange(256, dtype=np.uint8), (3, 256))
+        table = np.ascontiguousarray(ramp) if encoding == "uint8" else cast(self.byte_form.table, encoding)
+        self._table = _as_bits(table)
+
+    @staticmethod
+    def serves(checkpoint: VideoCheckpoint) -> bool:
+        """Whether this configuration is one that this file reproduces."""
+        options = checkpoint.options
+        return (
+            bool(options["do_resize"])
+            and options["resample"] in FILTERS
+            and bool(options["do_rescale"] or options["do_normalize"])
+            and len(options["image_mean"]) == len(options["image_std"]) == 3
+        )
+
+    @property
+    def fingerprint(self) -> bytes:
+        """Over the checkpoint's video options, the versions that compute, and the encoding."""
+        return self._checkpoint.fingerprint(self._encoding)
+
+    @property
+    def placeholder_id(self) -> int:
+        """The checkpoint's own."""
+        return self._checkpoint.placeholder_id
+
+    def sample(self, frames_total: int, fps: float | None) -> tuple[int, ...]:
+        """By the rules of the checkpoint's own class and configuration. Raises RequestError (400)."""
+        if not self._checkpoint.options["do_sample_frames"]:
+            return tuple(range(frames_total))
+        return self._rules.sample(self._checkpoint.options, frames_total, fps)
+
+    def layout(self, clip: Clip) -> Layout:
+        """In closed form: microseconds, or milliseconds where the prompt tells the time of every moment."""
+        return self._layouts(clip)
+
+    def write(self, frames: Iterable[Pixels], clip: Clip, out: Arrays) -> None:
+        """Resize, look up and cut, frame by frame and band by band, straight into `out`."""
+        layout = self._layouts(clip)
+        features: Array = out[VIDEO_FEATURES]
+        if features.shape != layout.tensors[0].shape or features.dtype != storage_dtype(self._encoding):
+            raise RuntimeError("the slot does not have the shape that the layout said")
+        resized_height, resized_width = self._size(clip)
+        resize = Resize.whole(resized_width, resized_height, self._checkpoint.options["resample"], as_torch=True)
+        moments = _as_bits(features).reshape(self._moments(clip), -1, 3, self._moment, self._side, self._side)
+        for index, frame in zip(range(len(clip.indices)), frames, strict=True):
+            if frame.shape != (clip.height, clip.width, 3):
+                raise ValueError("a frame does not have the size that the file's header said")
+            moment, place = divmod(index, self._moment)
+            places = range(place, self._moment if index == len(clip.indices) - 1 else place + 1)
+            self._cut(self._bands(resize, frame, self._band_rows), moments[moment], places)
+        for name, value in self._companions(clip).items():
+            out[name][...] = value
+
+    def warm(self) -> None:
+        """Touch the code once; it was compiled when it was imported."""
+        clip = Clip(64, 64, self._moment, None, tuple(range(self._moment)))
+        arrays = {t.name: np.empty(t.shape, storage_dtype(t.dtype)) for t in self.layout(clip).tensors}
+        self.write(np.zeros((self._moment, 64, 64, 3), np.uint8), clip, arrays)
+
+    @property
+    def _band_rows(self) -> int:
+        block = self._side * self._merge
+        return max(BAND_ROWS // block, 1) * block
+
+    def _cut(self, bands: Iterator[tuple[int, kernels.Bytes]], patches: Array, places: range) -> None:
+        start = 0
+        for _, planes in bands:
+            end = start + planes.shape[1] * planes.shape[2] // self._side**2
+            for place in places:
+                kernels.cut_frame(planes, self._table, self._merge, place, patches[start:end])
+            start = end
+
+    def _moments(self, clip: Clip) -> int:
+        return -(-len(clip.indices) // self._moment)
+
+    def _layout(self, clip: Clip) -> Layout:
+        resized_height, resized_width = self._size(clip)
+        moments, patches = self._moments(clip), resized_height * resized_width // self._side**2
+        shape = (moments * patches, 3 * self._moment * self._side**2)
+        companions = [(name, str(value.dtype), value.shape) for name, value in self._companions(clip).items()]
+        expansion = self._checkpoint.expansion(clip, moments, patches // self._merge**2)
+        return pack([(VIDEO_FEATURES, self._encoding, shape), *companions], expansion)
+
+    def _companions(self, clip: Clip) -> dict[str, npt.NDArray[Any]]:
+        height, width = self._size(clip)
+        grid = np.array([[self._moments(clip), height // self._side, width // self._side]], np.int64)
+        if not self._checkpoint.tells_seconds:
+            return {"video_grid_thw": grid}
+        seconds = np.array([self._checkpoint.seconds_per_grid(clip)], np.float32)
+        return {"video_grid_thw": grid, "second_per_grid_ts": seconds}
+
+    def _size(self, clip: Clip) -> tuple[int, int]:
+        """(height, width) in pixels after the resize."""
+        if not clip.indices:
+            raise bad_media("the clip has no frames")
+        try:
+            return self._rules.size(self._checkpoint.options, clip.width, clip.height, len(clip.indices))
+        except ValueError:
+            raise bad_media("the model cannot take a clip of this size and length") from None
+
+
+def video_processor(model_folder: str, *, fast: bool = True, encoding: Encoding = "float32") -> QwenVideoProcessor:
+    """The video processor of a checkpoint folder. `fast=False` resizes with torch itself; the bits are the same.
+
+    Whether they are is tried here, on noise of a few sizes; if not, a warning says so and torch resizes. Raises
+    ValueError when the checkpoint's videos are of another family or configuration.
+    """
+    checkpoint = VideoCheckpoint.load(model_folder)
+    if not QwenVideoProcessor.serves(checkpoint):
+        raise ValueError("this configuration of the video processor is not built")
+    if fast and not resizes_as_torch(checkpoint.options["resample"]):
+        logger.warning("the fast resize of video frames differs from torch's, which serves instead")
+        fast = False
+    return QwenVideoProcessor(checkpoint, encoding, Resize.bands if fast else torch_bands)
+
+
+def _as_bits(values: Array) -> Array:
+    """16-bit floats as uint16, which the compiled loops take; all else as it is."""
+    return values.view(np.uint16) if values.dtype == np.float16 else values

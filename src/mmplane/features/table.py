@@ -1,0 +1,115 @@
+"""What the fast families share: pixels resized as Pillow does, then one table of 256 values for each channel.
+
+The table is filled by the processor's own arithmetic (rescale, then normalise, in its own precision), so looking a
+pixel up gives the bits that computing it would. With another encoding the table is cast, not the features.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from mmplane.core.records import Layout
+from mmplane.features.checkpoint import TRIAL_SIDE, ImageCheckpoint, Runs
+from mmplane.features.encodings import Array, ByteForm, Encoding, cast, storage_dtype
+from mmplane.features.processor import FEATURES, LAYOUTS_MAX, Arrays, ImageProcessor, Pixels, pack
+
+Companions = Mapping[str, tuple[tuple[int, ...], ...]]
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What an image of one size becomes: the features' shape, its share of the prompt, small int64 companions."""
+
+    shape: tuple[int, ...]
+    expansion: Runs
+    companions: Companions = field(default_factory=dict)
+
+
+class TableImageProcessor(ImageProcessor):
+    """Base of the fast processors. `byte_form` says how their uint8 encoding becomes features."""
+
+    layout_is_cheap: ClassVar[bool] = True
+
+    def __init__(self, checkpoint: ImageCheckpoint, encoding: Encoding) -> None:
+        run, copies = self._geometry(checkpoint)
+        self.byte_form = ByteForm(float_table(checkpoint), run, copies)
+        self._checkpoint = checkpoint
+        self._encoding = encoding
+        self._outlines = lru_cache(maxsize=LAYOUTS_MAX)(self._outline)
+        self._copies = 1 if encoding == "uint8" else copies
+        self._table: Array | None = None
+        if encoding != "uint8":
+            self._table = _as_bits(cast(self.byte_form.table, encoding))
+
+    @property
+    def fingerprint(self) -> bytes:
+        """The checkpoint's own, as the generic path has it, since the bits are the same; and the encoding."""
+        return self._checkpoint.fingerprint(self._encoding)
+
+    @property
+    def placeholder_id(self) -> int:
+        """The checkpoint's own."""
+        return self._checkpoint.placeholder_id
+
+    def layout(self, width: int, height: int) -> Layout:
+        """In closed form: microseconds. Raises RequestError (400)."""
+        outline = self._outlines(width, height)
+        companions = [(name, "int64", np.shape(value)) for name, value in outline.companions.items()]
+        return pack([(FEATURES, self._encoding, outline.shape), *companions], outline.expansion)
+
+    def write(self, pixels: Pixels, out: Arrays) -> None:
+        """Resize and look up, band by band, straight into `out`."""
+        outline = self._outlines(pixels.shape[1], pixels.shape[0])
+        features = out[FEATURES]
+        if features.shape != outline.shape or features.dtype != storage_dtype(self._encoding):
+            raise RuntimeError("the slot does not have the shape that the layout said")
+        self._fill(pixels, _as_bits(features))
+        for name, value in outline.companions.items():
+            out[name][...] = value
+
+    def warm(self) -> None:
+        """Touch the code once; it was compiled when it was imported."""
+        layout = self.layout(TRIAL_SIDE, TRIAL_SIDE)
+        arrays = {t.name: np.empty(t.shape, storage_dtype(t.dtype)) for t in layout.tensors}
+        self.write(np.zeros((TRIAL_SIDE, TRIAL_SIDE, 3), np.uint8), arrays)
+
+    @staticmethod
+    @abstractmethod
+    def serves(checkpoint: ImageCheckpoint) -> bool:
+        """Whether this configuration is one that the class reproduces."""
+
+    @staticmethod
+    @abstractmethod
+    def _geometry(checkpoint: ImageCheckpoint) -> tuple[int, int]:
+        """(run, copies) of `ByteForm`."""
+
+    @abstractmethod
+    def _outline(self, width: int, height: int) -> Outline:
+        """In closed form; `shape` is that of the encoded features. Raises RequestError (400)."""
+
+    @abstractmethod
+    def _fill(self, pixels: Pixels, features: Array) -> None:
+        """Write all of `features`, of the outline's shape; 16-bit floats come as uint16."""
+
+
+def float_table(checkpoint: ImageCheckpoint) -> npt.NDArray[np.float32]:
+    """(3, 256) float32: what the processor's rescaling and normalising make of each 8-bit value of each channel."""
+    options, processor = checkpoint.options, checkpoint.image_processor
+    ramp: Any = np.broadcast_to(np.arange(256, dtype=np.uint8), (3, 1, 256))
+    if options["do_rescale"]:
+        ramp = processor.rescale(ramp, options["rescale_factor"])
+    if options["do_normalize"]:
+        ramp = processor.normalize(ramp, options["image_mean"], options["image_std"])
+    return np.ascontiguousarray(ramp, np.float32).reshape(3, 256)
+
+
+def _as_bits(values: Array) -> Array:
+    """16-bit floats as uint16, which the compiled loops take; all else as it is."""
+    return values.view(np.uint16) if values.dtype == np.float16 else values

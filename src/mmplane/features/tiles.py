@@ -1,0 +1,93 @@
+"""What the families of square tiles share: an image becomes tiles of one fixed size, each a part of some resize of it.
+
+Features are (..., 3, tile height, tile width). What no resize covers is padding: a pixel of value 0, looked up like
+every other.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmplane.features import kernels
+from mmplane.features.checkpoint import ImageCheckpoint, Runs
+from mmplane.features.encodings import Array, Encoding
+from mmplane.features.processor import FEATURES, Pixels
+from mmplane.features.resize import Resize
+from mmplane.features.table import Companions, Outline, TableImageProcessor
+
+BAND_ROWS = 64
+"""How many rows are resized at a time: they stay in the second-level cache until they are written."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One tile: the box of a resize, laid with its top left corner at (top, left) of the tile."""
+
+    resize: Resize
+    top: int = 0
+    left: int = 0
+
+
+class TileImageProcessor(TableImageProcessor):
+    """Base of the tile families."""
+
+    def __init__(self, checkpoint: ImageCheckpoint, encoding: Encoding) -> None:
+        super().__init__(checkpoint, encoding)
+        self._height, self._width = self._tile_size(checkpoint)
+
+    @staticmethod
+    @abstractmethod
+    def _tile_size(checkpoint: ImageCheckpoint) -> tuple[int, int]:
+        """(height, width) of every tile in pixels."""
+
+    @abstractmethod
+    def _tiles(self, width: int, height: int) -> tuple[Tile, ...]:
+        """The tiles of an image of this size, in order. Raises RequestError (400)."""
+
+    def _source(self, pixels: Pixels) -> Pixels:
+        """What is resized: the image itself, unless a family pads it first."""
+        return pixels
+
+    def _companions(self, width: int, height: int) -> Companions:  # noqa: ARG002 - most families have none
+        """Small arrays beside the features, from the image's size."""
+        return {}
+
+    def _expanded(self, shape: tuple[int, ...], companions: Companions, tiles: int) -> Runs:
+        """What the checkpoint's own rules put into the prompt for outputs of these shapes."""
+        outputs = {name: np.array(value) for name, value in companions.items()}
+        outputs[FEATURES] = np.broadcast_to(np.float32(0), shape)
+        return self._checkpoint.expansion(outputs | {"num_patches": np.array([tiles]), "num_crops": [0]})
+
+    @classmethod
+    def _geometry(cls, checkpoint: ImageCheckpoint) -> tuple[int, int]:
+        height, width = cls._tile_size(checkpoint)
+        return height * width, 1
+
+    def _outline(self, width: int, height: int) -> Outline:
+        tiles, companions = len(self._tiles(width, height)), self._companions(width, height)
+        shape = (*self._leading(tiles), 3, self._height, self._width)
+        return Outline(shape, self._expanded(shape, companions, tiles), companions)
+
+    def _leading(self, tiles: int) -> tuple[int, ...]:
+        """The dimensions before the channels."""
+        return (tiles,)
+
+    def _fill(self, pixels: Pixels, features: Array) -> None:
+        source = self._source(pixels)
+        targets = features.reshape(-1, 3, self._height, self._width)
+        for tile, target in zip(self._tiles(pixels.shape[1], pixels.shape[0]), targets, strict=True):
+            self._lay(source, tile, target)
+
+    def _lay(self, source: Pixels, tile: Tile, target: Array) -> None:
+        box = tile.resize.box
+        if (box.bottom - box.top, box.right - box.left) != target.shape[1:]:
+            target[...] = 0 if self._table is None else self._table[:, :1, None]
+        for y, planes in tile.resize.bands(source, BAND_ROWS):
+            if self._table is None:
+                bottom, right = tile.top + y + planes.shape[1], tile.left + planes.shape[2]
+                target[:, tile.top + y : bottom, tile.left : right] = planes
+            else:
+                kernels.lay_planes(planes, self._table, tile.top + y, tile.left, target)

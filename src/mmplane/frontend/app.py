@@ -1,0 +1,319 @@
+"""The HTTP face: OpenAI's routes, their errors, and what an operator asks.
+
+Chat is written against ASGI itself rather than a framework's request object, for one reason: a client that goes away
+must end its request at once, in every stage, and only a watch on `receive` beside the work sees that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mmplane.config import Config
+from mmplane.core.errors import RequestError, internal, overloaded, too_large, unavailable
+from mmplane.frontend.admission import Budget, Reservation
+from mmplane.frontend.chat import Answer, Chat
+from mmplane.frontend.readiness import Readiness
+from mmplane.frontend.schema import ChatRequest, parse
+from mmplane.frontend.statistics import Counters
+
+log = logging.getLogger("mmplane")
+JSON = [(b"content-type", b"application/json")]
+EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+BODY_FACTOR = 2
+"""A body in memory and the media decoded from its base64: what a request may take before it reaches the arena."""
+
+
+BODY_SECONDS = 60.0
+"""How long a client may take to send its body, which holds a part of the budget from its first byte."""
+
+
+class ClientGone(Exception):
+    """Nobody reads the answer any more."""
+
+
+class ChatEndpoint:
+    """POST /v1/chat/completions."""
+
+    def __init__(self, *, chat: Chat, budget: Budget, counters: Counters, readiness: Readiness, config: Config) -> None:
+        self._chat = chat
+        self._budget = budget
+        self._counters = counters
+        self._readiness = readiness
+        self._config = config
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; ends early when the client does."""
+        reply = Reply(send)
+        status = 499
+        try:
+            if self._readiness.draining:
+                raise unavailable("the server is shutting down", retry_after_s=5)
+            with self._budget.reserve(self._length(scope) * BODY_FACTOR) as reserved, self._counters.in_flight():
+                # The body is in no variable here: its memory is free once it has been parsed.
+                work = self._serve(await _read(receive, self._config.body_bytes_max), reply, reserved)
+                status = await _unless_gone(receive, work)
+        except RequestError as error:
+            status = error.status
+            await reply.error(error)
+        except ClientGone:
+            log.debug("a client went away")
+        except Exception:
+            log.exception("a request failed by an error of ours")
+            status = 500
+            await reply.error(internal("the server failed to handle this request"))
+        finally:
+            self._counters.count(status)
+
+    def _length(self, scope: Scope) -> int:
+        """Bytes to reserve before the body is read: what the client declares, or the most that will be read."""
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        declared = headers.get(b"content-length", b"")
+        length = int(declared) if declared.isdigit() else self._config.body_bytes_max
+        if length > self._config.body_bytes_max:
+            raise too_large("the body is larger than this server takes")
+        return length
+
+    async def _serve(self, body: bytes, reply: Reply, reserved: Reservation) -> int:
+        request = parse(body)
+        del body
+        async with self._chat.answer(request) as answer:
+            reserved.release()  # the media lies in the arena, its encoded bytes are gone
+            head = _Head(request, answer, int(time.time()))
+            if request.stream:
+                await reply.start(200, EVENTS)
+                async for event in _events(self._chat, answer, head, self._config.delivery):
+                    await reply.chunk(b"data: " + event + b"\n\n")
+                await reply.end()
+            else:
+                await reply.whole(200, JSON, await _complete(self._chat, answer, head, self._config.delivery))
+        if answer.assets:
+            self._readiness.media_served()
+        self._counters.tokens(len(answer.prompt.ids), answer.completion_tokens)
+        return 200
+
+
+class Reply:
+    """One response on ASGI's `send`, which knows whether it has started."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._started = False
+        self._events = False
+
+    async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """Status and headers of a streamed response."""
+        self._started = self._events = True
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def chunk(self, content: bytes) -> None:
+        """A piece of a streamed response."""
+        await self._send({"type": "http.response.body", "body": content, "more_body": True})
+
+    async def end(self) -> None:
+        """The end of a streamed response."""
+        await self._send({"type": "http.response.body", "body": b""})
+
+    async def whole(self, status: int, headers: list[tuple[bytes, bytes]], content: bytes) -> None:
+        """A response in one piece."""
+        self._started = True
+        length = (b"content-length", str(len(content)).encode())
+        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+        await self._send({"type": "http.response.body", "body": content})
+
+    async def error(self, error: RequestError) -> None:
+        """OpenAI's error object: as a response, or as the last event of a stream that has begun."""
+        content = error_object(error)
+        if self._events:
+            await self.chunk(b"data: " + content + b"\n\n")
+            await self.end()
+        elif not self._started:
+            headers = list(JSON)
+            if error.retry_after_s is not None:
+                headers.append((b"retry-after", str(error.retry_after_s).encode()))
+            await self.whole(error.status, headers, content)
+
+
+class _Head:
+    """The fields that every object of one completion repeats."""
+
+    def __init__(self, request: ChatRequest, answer: Answer, created_s: int) -> None:
+        self.id = f"chatcmpl-{answer.generation.request_id:x}"
+        self.created_s = created_s
+        self.model = request.model
+
+    def object(self, kind: str, **fields: Any) -> dict[str, Any]:
+        return {"id": self.id, "object": kind, "created": self.created_s, "model": self.model, **fields}
+
+
+async def _complete(chat: Chat, answer: Answer, head: _Head, delivery: str) -> bytes:
+    samples = answer.request.n or 1
+    texts = [""] * samples
+    reasons = [""] * samples
+    async for piece in chat.pieces(answer):
+        texts[piece.sample] += piece.text
+        reasons[piece.sample] = piece.reason or ""
+    choices = [
+        {
+            "index": sample,
+            "message": {"role": "assistant", "content": text, "refusal": None},
+            "finish_reason": reason,
+            "logprobs": None,
+        }
+        for sample, (text, reason) in enumerate(zip(texts, reasons, strict=True))
+    ]
+    whole = head.object("chat.completion", choices=choices, usage=answer.usage())
+    return msgspec.json.encode(whole | _traced(answer, delivery))
+
+
+async def _events(chat: Chat, answer: Answer, head: _Head, delivery: str) -> AsyncIterator[bytes]:
+    """The stream's events, as OpenAI sends them: role first, then text, then a reason, then usage when asked."""
+    kind = "chat.completion.chunk"
+
+    def choice(sample: int, delta: dict[str, str], reason: str | None) -> bytes:
+        parts = [{"index": sample, "delta": delta, "finish_reason": reason, "logprobs": None}]
+        return msgspec.json.encode(head.object(kind, choices=parts))
+
+    for sample in range(answer.request.n or 1):
+        yield choice(sample, {"role": "assistant", "content": ""}, None)
+    async for piece in chat.pieces(answer):
+        if piece.text:
+            yield choice(piece.sample, {"content": piece.text}, None)
+        if piece.reason:
+            yield choice(piece.sample, {}, piece.reason)
+    traced = _traced(answer, delivery)
+    options = answer.request.stream_options
+    if traced or (options is not None and options.include_usage):
+        usage = answer.usage() if options is not None and options.include_usage else None
+        yield msgspec.json.encode(head.object(kind, choices=[], usage=usage) | traced)
+    yield b"[DONE]"
+
+
+def _traced(answer: Answer, delivery: str) -> dict[str, Any]:
+    asked = answer.request.mmplane is not None and answer.request.mmplane.trace
+    return {"mmplane": {"trace": answer.trace(delivery)}} if asked else {}
+
+
+def error_object(error: RequestError) -> bytes:
+    """OpenAI's error object."""
+    kind = "invalid_request_error" if error.status < 500 else "server_error"
+    return msgspec.json.encode(
+        {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
+    )
+
+
+async def _read(receive: Receive, bytes_max: int) -> bytes:
+    """The whole body. Raises RequestError: 413 when it is too long, 408 when it does not come in time."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _chunks(receive, bytes_max)
+    except TimeoutError:
+        raise RequestError(408, "body_timeout", "the body did not arrive in time") from None
+
+
+async def _chunks(receive: Receive, bytes_max: int) -> bytes:
+    chunks: list[bytes] = []
+    length = 0
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk = message.get("body", b"")
+        length += len(chunk)
+        if length > bytes_max:
+            raise too_large("the body is larger than this server takes")
+        chunks.append(chunk)
+        more = message.get("more_body", False)
+    return b"".join(chunks) if len(chunks) > 1 else chunks[0]
+
+
+async def _unless_gone(receive: Receive, work: Awaitable[int]) -> int:
+    """The work's result; when the client goes away first the work is cancelled, in whatever stage it is."""
+
+    async def gone() -> None:
+        message: Message = {}
+        while message.get("type") != "http.disconnect":
+            message = await receive()
+
+    working = asyncio.ensure_future(work)
+    watching = asyncio.ensure_future(gone())
+    try:
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientGone
+        return working.result()
+    finally:
+        for task in (working, watching):
+            task.cancel()
+        await asyncio.gather(working, watching, return_exceptions=True)
+
+
+def build(
+    *,
+    chat: Chat,
+    budget: Budget,
+    counters: Counters,
+    readiness: Readiness,
+    config: Config,
+    statistics: Callable[[], dict[str, Any]],
+    metrics: Callable[[], bytes],
+) -> ASGIApp:
+    """The application: every route of the server."""
+
+    def respond(status: int, content: Any) -> Response:
+        return Response(msgspec.json.encode(content), status, media_type="application/json")
+
+    async def models(_: Request) -> Response:
+        model = {"id": config.served_name, "object": "model", "created": 0, "owned_by": "mmplane"}
+        return respond(200, {"object": "list", "data": [model]})
+
+    async def health(_: Request) -> Response:
+        return respond(200, {"status": "alive"})
+
+    async def ready(_: Request) -> Response:
+        why = await readiness.check()
+        if why is None:
+            return respond(200, {"status": "ready"})
+        return Response(error_object(overloaded(why)), 503, {"retry-after": "1"}, "application/json")
+
+    async def delivery(_: Request) -> Response:
+        return respond(200, {"name": config.delivery, "share": 1.0})
+
+    async def report(_: Request) -> Response:
+        return respond(200, statistics())
+
+    async def scrape(_: Request) -> Response:
+        return Response(metrics(), media_type=CONTENT_TYPE_LATEST)
+
+    async def refuse(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+        refusal = RequestError(error.status_code, code, str(error.detail))
+        return Response(error_object(refusal), error.status_code, error.headers, "application/json")
+
+    endpoint = ChatEndpoint(chat=chat, budget=budget, counters=counters, readiness=readiness, config=config)
+    return Starlette(
+        routes=[
+            Route("/v1/chat/completions", endpoint, methods=["POST"]),
+            Route("/v1/models", models),
+            Route("/health", health),
+            Route("/ready", ready),
+            Route("/metrics", scrape),
+            Route("/admin/delivery", delivery),
+            Route("/admin/statistics", report),
+        ],
+        exception_handlers={HTTPException: refuse},
+    )

@@ -1,0 +1,318 @@
+"""One chat request, from parsed body to tokens: the order in which everything above and below is called.
+
+    load media -> probe header -> layout -> prompt ids, length check -> items in the arena -> ranks -> text
+
+Everything that can be refused is refused before the next, dearer stage begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmplane.config import Config
+from mmplane.core.errors import RequestError, bad_request, too_large
+from mmplane.core.plan import Sampling, Submit
+from mmplane.core.records import PROMPT_INLINE_BYTES_MAX, Layout, Tensor
+from mmplane.frontend.group import Generation, Group
+from mmplane.frontend.plane import Asset, Plane
+from mmplane.frontend.prompt import Prompt, expand, render
+from mmplane.frontend.schema import ChatRequest
+from mmplane.frontend.source import Source
+from mmplane.frontend.text import TextStream
+from mmplane.media import image
+from mmplane.wire.link import encode
+
+DEFAULT_TOKENS_MAX = 512
+"""Longest answer when the client does not say: cache memory is reserved for all of it."""
+SUBMIT_BYTES_MAX = 36 * 1024
+
+
+@dataclass(frozen=True)
+class Media:
+    """One image of a request before it is materialised."""
+
+    content: bytes
+    key: bytes
+    layout: Layout
+
+
+@dataclass
+class Stages:
+    """Milliseconds by stage, of one request."""
+
+    _at_s: float = field(default_factory=time.perf_counter)
+    ms: dict[str, float] = field(default_factory=dict)
+
+    def mark(self, name: str) -> None:
+        """What happened since the last mark was this stage."""
+        now_s = time.perf_counter()
+        self.ms[name] = self.ms.get(name, 0.0) + (now_s - self._at_s) * 1000
+        self._at_s = now_s
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some text of one sample; `reason` on its last."""
+
+    sample: int
+    text: str
+    reason: str | None
+
+
+Restored = Callable[[Tensor], tuple[tuple[int, ...], str]]
+
+
+class Answer:
+    """A request at the ranks: iterate over its pieces of text; the figures are complete when that ends."""
+
+    def __init__(
+        self,
+        request: ChatRequest,
+        prompt: Prompt,
+        assets: list[Asset],
+        generation: Generation,
+        stages: Stages,
+        restored: Restored,
+    ) -> None:
+        self._restored = restored
+        self.request = request
+        self.prompt = prompt
+        self.assets = assets
+        self.generation = generation
+        self.stages = stages
+        self.token_ids: list[list[int]] = [[] for _ in range(request.n or 1)]
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens of all samples, end tokens included."""
+        return sum(len(tokens) for tokens in self.token_ids)
+
+    def usage(self) -> dict[str, Any]:
+        """OpenAI's usage object; image tokens stand beside the text's in the details."""
+        prompt_tokens = len(self.prompt.ids)
+        return {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": prompt_tokens + self.completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": 0, "image_tokens": self.prompt.image_tokens},
+        }
+
+    def trace(self, delivery: str) -> dict[str, Any]:
+        """The trace object of the contract."""
+        return {
+            "delivery": delivery,
+            "request_id": str(self.generation.request_id),
+            "items": [self._traced(index, asset) for index, asset in enumerate(self.assets)],
+            "token_ids": self.token_ids,
+            "stages_ms": {name: round(ms, 3) for name, ms in self.stages.ms.items()},
+        }
+
+    def _traced(self, index: int, asset: Asset) -> dict[str, Any]:
+        stored = asset.item.tensors[0]
+        shape, dtype = self._restored(stored)
+        return {
+            "content_key": asset.item.content_key.hex(),
+            "cache_hit": asset.hit,
+            "modality": asset.item.modality,
+            "shape": list(shape),
+            "dtype": dtype,
+            "encoding": stored.dtype,
+            "bytes": asset.item.slot.length_bytes,
+            "digests": {
+                str(rank): digests[index].hex() for rank, digests in enumerate(self.generation.digests) if digests
+            },
+        }
+
+
+class Chat:
+    """Answers chat requests."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        plane: Plane,
+        group: Group,
+        source: Source,
+        tokenizer: Any,
+        chat_template: str,
+        placeholder_id: int,
+        image_token: int,
+        context_tokens: int,
+        copies: int,
+    ) -> None:
+        self._config = config
+        self._plane = plane
+        self._group = group
+        self._source = source
+        self._tokenizer = tokenizer
+        self._chat_template = chat_template
+        self._placeholder_id = placeholder_id
+        self._image_token = image_token
+        self._context_tokens = context_tokens
+        self._copies = copies
+
+    @asynccontextmanager
+    async def answer(self, request: ChatRequest, *, probe: bool = False) -> AsyncIterator[Answer]:
+        """Bring a request to the ranks; leaving the block early aborts it. Raises RequestError.
+
+        The items of a `probe` are materialised without a look at the index, and counted nowhere.
+        """
+        stages = Stages()
+        self._group.check_room()
+        self._check(request)
+        media = await self._media(request, stages)
+        prompt = self._prompt(request, [item.layout for item in media])
+        sampling = self._sampling(request, len(prompt.ids))
+        stages.mark("prompt")
+        request.messages.clear()  # they hold the media's base64
+        request_id = self._group.next_request_id()
+        assets: dict[int, Asset] = {}
+        try:
+            await self._acquire(media, assets, request_id, probe=probe)
+            del media
+            stages.mark("materialise")
+            held = [assets[index] for index in sorted(assets)]
+            for asset in held:
+                stages.ms |= {name: stages.ms.get(name, 0.0) + ms for name, ms in asset.stages_ms.items()}
+            generation = self._submit(request, request_id, prompt, held, sampling)
+        finally:
+            # From here on the ranks' own leases count.
+            for asset in assets.values():
+                self._plane.release(asset.item, request_id)
+        answer = Answer(request, prompt, held, generation, stages, self._restore)
+        try:
+            yield answer
+        except BaseException:
+            self._group.abort(generation)
+            raise
+        self._group.finished(generation)
+
+    async def pieces(self, answer: Answer) -> AsyncIterator[Piece]:
+        """The answer's text, sample by sample as it comes. Raises RequestError."""
+        stops = answer.request.stops
+        texts = [TextStream(self._decode, stops) for _ in range(answer.request.n or 1)]
+        first = True
+        async for token in answer.generation:
+            if first:
+                answer.stages.mark("prefill")
+                first = False
+            answer.token_ids[token.sample].append(token.token)
+            stream = texts[token.sample]
+            text = stream.push(token.token) if token.reason != "stop" else ""
+            reason = token.reason
+            if reason is not None:
+                text += stream.finish()
+            if stream.stopped:
+                if reason is None:
+                    self._group.stop(answer.generation, token.sample)
+                reason = "stop"
+            if text or reason:
+                yield Piece(token.sample, text, reason)
+        answer.stages.mark("generate")
+
+    def _check(self, request: ChatRequest) -> None:
+        if request.model != self._config.served_name:
+            raise RequestError(404, "model_not_found", "this server does not serve that model", param="model")
+        if (request.n or 1) > self._config.running_max:
+            raise bad_request("invalid_value", f"this server decodes at most {self._config.running_max} samples", "n")
+        if len(request.images) > self._config.images_max:
+            raise bad_request(
+                "too_many_images", f"a request may hold at most {self._config.images_max} images", "messages"
+            )
+
+    async def _media(self, request: ChatRequest, stages: Stages) -> list[Media]:
+        contents = [await self._source.load_json(part.url) for part in request.images]
+        stages.mark("fetch")
+        keys = [self._plane.key(content) for content in contents]
+        stages.mark("key")
+        layouts = [await self._layout(key, content) for key, content in zip(keys, contents, strict=True)]
+        stages.mark("probe")
+        return [Media(*parts) for parts in zip(contents, keys, layouts, strict=True)]
+
+    async def _layout(self, key: bytes, content: bytes) -> Layout:
+        """What the media becomes. The header of media that has been here before is not read again."""
+        known = self._plane.known_layout(key)
+        return known if known is not None else await self._plane.layout(image.probe(content))
+
+    def _prompt(self, request: ChatRequest, layouts: list[Layout]) -> Prompt:
+        ids = render(request, self._tokenizer, self._chat_template)
+        return expand(ids, layouts, placeholder_id=self._placeholder_id, image_token=self._image_token)
+
+    def _sampling(self, request: ChatRequest, prompt_tokens: int) -> Sampling:
+        room = self._context_tokens - prompt_tokens
+        wanted = request.max_completion_tokens or request.max_tokens
+        if room < (wanted or 1):
+            raise bad_request(
+                "context_length_exceeded",
+                f"the prompt has {prompt_tokens} tokens and the answer may have {wanted or 1}, "
+                f"but the model's context is {self._context_tokens} tokens",
+                "messages",
+            )
+        seed = request.seed if request.seed is not None else secrets.randbits(62)
+        return Sampling(
+            tokens_max=wanted or min(room, DEFAULT_TOKENS_MAX),
+            temperature=1.0 if request.temperature is None else request.temperature,
+            top_p=1.0 if request.top_p is None else request.top_p,
+            seed=seed,
+            samples=request.n or 1,
+            ignore_end=bool(request.mmplane and request.mmplane.ignore_eos),
+        )
+
+    async def _acquire(self, media: list[Media], assets: dict[int, Asset], tag: int, *, probe: bool) -> None:
+        """Fill `assets`, all items at once. When one fails the others stop waiting and the first error is raised."""
+
+        async def one(index: int, item: Media) -> None:
+            assets[index] = await self._plane.acquire(item.key, item.content, item.layout, tag, probe=probe)
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for index, item in enumerate(media):
+                    tasks.create_task(one(index, item))
+        except* RequestError as errors:
+            first: BaseException = errors
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+            raise first from None
+
+    def _submit(
+        self, request: ChatRequest, request_id: int, prompt: Prompt, assets: list[Asset], sampling: Sampling
+    ) -> Generation:
+        raw = prompt.ids.tobytes()
+        slot = None
+        reader = self._group.reader()
+        self._group.check_room()
+        if len(raw) > PROMPT_INLINE_BYTES_MAX:
+            slot = self._plane.store(raw, reader, request_id)
+        submit = Submit(
+            request_id=request_id,
+            prompt=b"" if slot else raw,
+            prompt_slot=slot,
+            prompt_tokens=len(prompt.ids),
+            items=tuple(asset.item for asset in assets),
+            placeholders=prompt.placeholders,
+            sampling=sampling,
+            digests=bool(request.mmplane and request.mmplane.trace),
+        )
+        if len(encode(submit)) > SUBMIT_BYTES_MAX:
+            if slot is not None:
+                self._plane.unstore(slot, reader, request_id)
+            raise too_large("the request has too many items", "messages")
+        return self._group.submit(submit)
+
+    def _restore(self, stored: Tensor) -> tuple[tuple[int, ...], str]:
+        """Shape and dtype of features once a rank has undone their encoding."""
+        if stored.dtype != "uint8":
+            return stored.shape, stored.dtype
+        *sides, last = stored.shape
+        return (*sides, last * self._copies), self._group.dtype
+
+    def _decode(self, tokens: list[int]) -> str:
+        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        return text

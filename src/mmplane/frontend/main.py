@@ -1,0 +1,215 @@
+"""The front end's process: builds the parts, hears the supervisor, serves HTTP on the listening socket it was given."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import msgspec
+import uvicorn
+import uvloop
+from transformers import AutoConfig, AutoTokenizer
+
+from mmplane.arena.arena import Arena
+from mmplane.arena.leases import Process
+from mmplane.arena.segment import Mapping
+from mmplane.config import Config
+from mmplane.core.control import (
+    Beat,
+    Drain,
+    Drained,
+    RanksGone,
+    RanksUp,
+    Ready,
+    Serving,
+    Spawn,
+    ToFrontend,
+    Unloadable,
+    WorkerGone,
+    WorkerUp,
+)
+from mmplane.core.records import Record
+from mmplane.features.choice import choose
+from mmplane.features.table import TableImageProcessor
+from mmplane.features.tokens import image_token_of
+from mmplane.frontend.admission import Budget
+from mmplane.frontend.app import build
+from mmplane.frontend.chat import Chat
+from mmplane.frontend.group import Group
+from mmplane.frontend.mailbox import Mailbox
+from mmplane.frontend.plane import FRONT_REGION, Plane
+from mmplane.frontend.pool import Pool
+from mmplane.frontend.prompt import chat_template_of
+from mmplane.frontend.readiness import Readiness
+from mmplane.frontend.source import Source
+from mmplane.frontend.statistics import Counters, metrics
+from mmplane.process.child import BEAT_SECONDS
+from mmplane.wire.link import Link
+
+log = logging.getLogger("mmplane")
+
+GENERATION_BITS = 40
+"""An epoch's slots are numbered from `epoch << 40`: no record of an earlier front end can name one of ours."""
+POLL_SECONDS = 0.02
+
+
+def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
+    """Serve until the supervisor ends the process."""
+    config = msgspec.msgpack.decode(spawn.config, type=Config)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(Frontend(config, spawn.epoch, spawn.incarnation, descriptors).run())
+
+
+class Server(uvicorn.Server):
+    """uvicorn, but signals are the supervisor's business."""
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        """Capture none."""
+        return nullcontext()
+
+
+class Frontend:
+    """Everything of one epoch."""
+
+    def __init__(self, config: Config, epoch: int, incarnation: int, descriptors: dict[str, int]) -> None:
+        self._config = config
+        self._epoch = epoch
+        self._incarnation = incarnation
+        self._descriptors = descriptors
+
+    async def run(self) -> None:
+        """Build, announce, serve."""
+        config = self._config
+        supervisor = Mailbox(Link(self._descriptors["control"], ToFrontend), receive=self._hear)
+        self._supervisor = supervisor
+        owner = Process("frontend", 0, self._incarnation)
+        lengths_bytes = config.region_bytes()
+        self._arena = Arena(lengths_bytes, first_generation=self._epoch << GENERATION_BITS)
+        try:
+            processor, encoding = choose(config)
+            tokenizer = AutoTokenizer.from_pretrained(config.model_folder, trust_remote_code=False)
+            model = AutoConfig.from_pretrained(config.model_folder, trust_remote_code=False)
+            chat_template = chat_template_of(tokenizer, config.model_folder)
+        except (ValueError, OSError) as error:
+            log.exception("the front end cannot start")
+            supervisor.post(Unloadable(f"the model cannot be served: {error}"))
+            raise
+        self._pool = Pool(
+            fingerprint=processor.fingerprint,
+            item_seconds=config.item_seconds,
+            waiting_max=config.queue_max,
+            tell_supervisor=supervisor.post,
+            gone=self._arena.reaped,
+        )
+        media = Mapping(self._descriptors["region0"], lengths_bytes[FRONT_REGION], writable=True)
+        self._encoding = encoding
+        log.info("features travel as %s", encoding)
+        self._plane = Plane(self._arena, self._pool, processor, media, owner, cache=config.cache)
+        self._group = Group(self._arena, owner, self._epoch, in_flight_max=config.running_max + config.queue_max)
+        chat = Chat(
+            config=config,
+            plane=self._plane,
+            group=self._group,
+            source=Source(config.fetch_hosts),
+            tokenizer=tokenizer,
+            chat_template=chat_template,
+            placeholder_id=processor.placeholder_id,
+            image_token=image_token_of(config.model_folder),
+            copies=processor.byte_form.copies if isinstance(processor, TableImageProcessor) else 1,
+            context_tokens=config.context_tokens_max or int(model.get_text_config().max_position_embeddings),
+        )
+        self._budget = Budget(config.budget_bytes)
+        self._counters = Counters()
+        self._readiness = Readiness(chat, model=config.served_name, limit_s=config.stall_seconds)
+        app = build(
+            chat=chat,
+            budget=self._budget,
+            counters=self._counters,
+            readiness=self._readiness,
+            config=config,
+            statistics=self._statistics,
+            metrics=metrics(self._statistics),
+        )
+        server = Server(
+            uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_keep_alive=30, backlog=1024)
+        )
+        supervisor.post(Ready())
+        listener = socket.socket(fileno=self._descriptors["listener"])
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._beat())
+            tasks.create_task(self._warm_up())
+            await server.serve(sockets=[listener])
+
+    async def _beat(self) -> None:
+        while True:
+            self._supervisor.post(Beat())
+            await asyncio.sleep(BEAT_SECONDS)
+
+    async def _warm_up(self) -> None:
+        """Serve one picture to ourselves, then say so."""
+        while (why := await self._readiness.check()) is not None:
+            log.debug("not ready: %s", why)
+            await asyncio.sleep(POLL_SECONDS)
+        self._supervisor.post(Serving())
+
+    async def _drain(self) -> None:
+        await self._counters.wait_idle()
+        self._supervisor.post(Drained())
+
+    def _hear(self, record: Record, descriptors: list[int]) -> None:
+        match record:
+            case WorkerUp():
+                self._pool.add(record.index, record.incarnation, descriptors[0])
+            case WorkerGone():
+                self._pool.remove(record.index, record.incarnation)
+            case RanksUp():
+                self._group.connect(record.incarnation, record.dtype, descriptors[0])
+            case RanksGone():
+                self._group.gone(record.incarnation)
+                self._readiness.reset()
+            case Drain():
+                self._readiness.draining = True
+                self._draining = asyncio.create_task(self._drain())
+
+    def _statistics(self) -> dict[str, Any]:
+        plane = {"materialisations": self._plane.materialisations, "bytes_written": self._plane.bytes_written}
+        return {
+            "epoch": self._epoch,
+            "encoding": self._encoding,
+            "requests": self._counters.statistics(),
+            "plane": plane,
+            "arena": _plain(self._arena.statistics()),
+            "budget": _plain(self._budget.statistics()),
+            "workers": _plain(self._pool.statistics()),
+            "ranks": _ranks(self._group),
+        }
+
+
+def _ranks(group: Group) -> dict[str, Any]:
+    statistics = group.statistics()
+    progress = statistics.progress
+    return {
+        "incarnation": statistics.incarnation,
+        "attached": statistics.attached,
+        "in_flight": statistics.in_flight,
+        "requests": statistics.requests,
+        "progress": progress
+        and {
+            "number": progress.number,
+            "running": progress.running,
+            "waiting": progress.waiting,
+            "kv_tokens": progress.kv_tokens,
+            "ranks": [
+                {"rank": report.rank, "number": report.number, "digest": report.digest.hex()}
+                for report in progress.ranks
+            ],
+        },
+    }
+
+
+def _plain(statistics: msgspec.Struct) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(statistics)
+    return plain

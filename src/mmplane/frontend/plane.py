@@ -1,0 +1,242 @@
+"""The plane: media in, an item in the arena out, materialised once however many ask (invariant 1).
+
+    key ──indexed──> lease                                                        a hit
+     │  ──in flight─> wait for that one, lease                                    a hit
+     └──else──> reserve a slot of an idle worker's region ──> worker writes ──> commit, index, lease for all who wait
+
+The materialisation belongs to the plane, not to the request that asked first: a client that goes away takes nobody's
+item with it. Leases are given in the same turn of the loop as the commit, so nothing can be evicted in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from mmplane.arena.arena import Arena
+from mmplane.arena.errors import ArenaFull, StaleSlot
+from mmplane.arena.leases import Process
+from mmplane.arena.segment import Mapping
+from mmplane.core.errors import RequestError, internal, overloaded, too_large
+from mmplane.core.jobs import Materialise, Materialised, Measure, Measured
+from mmplane.core.keys import content_key
+from mmplane.core.records import Item, Layout, Slot
+from mmplane.features.processor import ImageProcessor
+from mmplane.frontend.pool import Pool, Worker, WorkerLost
+from mmplane.media.image import ImageHeader
+
+log = logging.getLogger("mmplane")
+
+KeyT = TypeVar("KeyT", bytes, tuple[int, int])
+LAYOUTS_MAX = 4096
+KNOWN_MAX = 65536
+FRONT_REGION = 0
+
+
+@dataclass(frozen=True)
+class Asset:
+    """An item that the asker holds a lease on, and what it took to get it."""
+
+    item: Item
+    hit: bool
+    stages_ms: dict[str, float]
+
+
+@dataclass
+class Flight:
+    """One materialisation under way, and the tags of those who wait for it, in order."""
+
+    tags: list[int] = field(default_factory=list)
+    done: asyncio.Future[tuple[Item, dict[str, float]]] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+class Plane:
+    """The producer's side of the arena."""
+
+    def __init__(
+        self, arena: Arena, pool: Pool, processor: ImageProcessor, media: Mapping, owner: Process, *, cache: bool
+    ) -> None:
+        self._arena = arena
+        self._pool = pool
+        self._processor = processor
+        self._media = media
+        self._owner = owner
+        self._cache = cache
+        self._flights: dict[bytes, Flight] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._layouts: dict[tuple[int, int], Layout] = {}
+        self._known: dict[bytes, Layout] = {}
+        self.materialisations = 0
+        self.bytes_written = 0
+
+    async def layout(self, header: ImageHeader) -> Layout:
+        """What an image of this size becomes, before any pixel is decoded. Raises RequestError."""
+        if self._processor.layout_is_cheap:
+            return self._processor.layout(header.width, header.height)
+        size = (header.width, header.height)
+        if size not in self._layouts:
+            _remember(self._layouts, size, await self._measure(*size), LAYOUTS_MAX)
+        return self._layouts[size]
+
+    def known_layout(self, key: bytes) -> Layout | None:
+        """The layout of an item that was materialised before, in the arena still or not."""
+        return self._known.get(key)
+
+    def key(self, media: bytes, *, tenant: str = "") -> bytes:
+        """The content key of an image's encoded bytes."""
+        return content_key(modality="image", fingerprint=self._processor.fingerprint, tenant=tenant, media=media)
+
+    async def acquire(self, key: bytes, media: bytes, layout: Layout, tag: int, *, probe: bool = False) -> Asset:
+        """The item of this key, leased to this process under `tag`: give it back with `release`.
+
+        Raises RequestError: 400 when the media cannot be decoded, 413 or 503 when the arena has no room, 503 when the
+        worker failed.
+        """
+        item = None if probe else self._arena.lookup(key)
+        if item is not None:
+            self._arena.lease(item.slot, self._owner, tag)
+            return Asset(item, True, {})
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = self._flights[key] = Flight()
+            task = asyncio.create_task(self._fly(key, media, layout, flight, probe=probe))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        flight.tags.append(tag)
+        try:
+            made, stages_ms = await asyncio.shield(flight.done)
+        except asyncio.CancelledError:
+            flight.tags.remove(tag)
+            if flight.done.done() and flight.done.exception() is None:
+                self._arena.release(flight.done.result()[0].slot, self._owner, tag)
+            raise
+        hit = flight.tags[0] != tag
+        if not hit:
+            flight.tags[0] = -1  # the same request may wait twice for one image: only one of them is the miss
+        return Asset(made, hit, {} if hit else stages_ms)
+
+    def release(self, item: Item, tag: int) -> None:
+        """Give a lease back."""
+        self._arena.release(item.slot, self._owner, tag)
+
+    def store(self, content: bytes | memoryview, reader: Process, tag: int) -> Slot:
+        """Bytes into the front end's region, leased to `reader`: freed when it releases them or dies."""
+        try:
+            slot = self._arena.reserve(FRONT_REGION, len(content), self._owner)
+        except ArenaFull as full:
+            raise _full(ever=full.ever) from None
+        self._media.view(slot.offset_bytes, slot.length_bytes)[:] = content
+        self._arena.commit(slot, self._owner)
+        self._arena.lease(slot, reader, tag)
+        return slot
+
+    def unstore(self, slot: Slot, reader: Process, tag: int) -> None:
+        """Take back what `store` stored, when its reader never got to hear of it."""
+        self._arena.release(slot, reader, tag)
+
+    async def _fly(self, key: bytes, media: bytes, layout: Layout, flight: Flight, *, probe: bool) -> None:
+        try:
+            item, stages_ms, written_bytes = await self._materialise(key, media, layout)
+        except RequestError as error:
+            if flight.tags:
+                flight.done.set_exception(error)
+        except Exception:
+            log.exception("an item could not be materialised, by an error of ours")
+            if flight.tags:
+                flight.done.set_exception(internal("the server failed to handle this item"))
+        else:
+            for tag in flight.tags:
+                self._arena.lease(item.slot, self._owner, tag)
+            if not probe:
+                _remember(self._known, key, layout, KNOWN_MAX)
+                self.materialisations += 1
+                self.bytes_written += written_bytes
+            if self._cache and not probe:
+                self._arena.publish(key, item)
+            elif not flight.tags:
+                self._arena.discard(item.slot)
+            flight.done.set_result((item, stages_ms))
+        finally:
+            del self._flights[key]
+
+    async def _materialise(self, key: bytes, media: bytes, layout: Layout) -> tuple[Item, dict[str, float], int]:
+        asked_s = time.perf_counter()
+        worker = await self._pool.idle(lambda idle: self._roomiest(idle, layout.length_bytes))
+        try:
+            begun_s = time.perf_counter()
+            out, answer = await self._write(worker, media, layout)
+            ended_s = time.perf_counter()
+        finally:
+            self._pool.free(worker)
+        stages_ms = {
+            "slot_wait": (begun_s - asked_s) * 1000,
+            "decode": answer.decode_ms,
+            "transform": answer.transform_ms,
+            "handoff": (ended_s - begun_s) * 1000 - answer.decode_ms - answer.transform_ms,
+        }
+        return Item(key, "image", out, layout.tensors), stages_ms, answer.bytes_written
+
+    async def _write(self, worker: Worker, media: bytes, layout: Layout) -> tuple[Slot, Materialised]:
+        """Have the worker fill a slot of its region. Whatever goes wrong, the slot ends free or in quarantine."""
+        out = self._reserve(worker, layout.length_bytes)
+        tag = out.generation
+        try:
+            source = self.store(media, worker.process, tag)
+        except RequestError:
+            self._arena.abandon(out, worker.process)
+            raise
+        try:
+            answer = await self._pool.ask(worker, lambda job_id: Materialise(job_id, "image", source, out, layout))
+        except WorkerLost:
+            with suppress(StaleSlot):  # it is free already when the worker has been reaped
+                self._arena.discard(out)
+            raise
+        except RequestError:
+            self._arena.release(source, worker.process, tag)
+            self._arena.abandon(out, worker.process)
+            raise
+        assert isinstance(answer, Materialised)
+        self._arena.release(source, worker.process, tag)
+        self._arena.commit(out, worker.process)
+        return out, answer
+
+    async def _measure(self, width: int, height: int) -> Layout:
+        worker = await self._pool.idle(lambda idle: idle[0])
+        try:
+            answer = await self._pool.ask(worker, lambda job_id: Measure(job_id, "image", width, height))
+        finally:
+            self._pool.free(worker)
+        assert isinstance(answer, Measured)
+        return answer.layout
+
+    def _roomiest(self, idle: list[Worker], length_bytes: int) -> Worker:
+        """Of the idle workers, the one whose region has most free bytes; when none has enough, most to be had."""
+        roomiest = max(idle, key=lambda worker: self._arena.free_bytes(worker.process.index))
+        if self._arena.free_bytes(roomiest.process.index) >= length_bytes or len(idle) == 1:
+            return roomiest
+        return max(idle, key=lambda worker: self._arena.room(worker.process.index))
+
+    def _reserve(self, worker: Worker, length_bytes: int) -> Slot:
+        try:
+            return self._arena.reserve(worker.process.index, length_bytes, worker.process)
+        except ArenaFull as full:
+            raise _full(ever=full.ever) from None
+
+
+def _remember(known: dict[KeyT, Layout], key: KeyT, layout: Layout, count_max: int) -> None:
+    """Add an entry; the oldest go when there are too many."""
+    while len(known) >= count_max:
+        del known[next(iter(known))]
+    known[key] = layout
+
+
+def _full(*, ever: bool) -> RequestError:
+    if ever:
+        return too_large("an item is larger than this server's arena takes")
+    return overloaded("the arena is full")

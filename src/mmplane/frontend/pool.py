@@ -1,0 +1,213 @@
+"""The worker pool as the front end sees it: who is idle, what each does, and by when it must be done.
+
+    STARTING ──WorkerReady──> IDLE ──job──> BUSY ──answer──> IDLE
+        └────────────┴────────────┴─deadline─> CONDEMNED      any ──WorkerGone──> gone
+
+A condemned worker keeps its slots: they are quarantined until the supervisor says that the process is dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+import msgspec
+
+from mmplane.arena.leases import Process
+from mmplane.core.control import Replace
+from mmplane.core.errors import RequestError, overloaded
+from mmplane.core.jobs import FromWorker, JobFailed, Materialised, Measured, ToWorker, WorkerReady
+from mmplane.core.records import Record
+from mmplane.frontend.mailbox import Mailbox
+from mmplane.wire.link import Link
+
+Answer = Materialised | Measured
+
+
+class WorkerLost(RequestError):
+    """503: the worker died or is about to be killed. It may still touch its slots until it has been reaped."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(503, "unavailable", message, retry_after_s=1)
+
+
+class State(Enum):
+    """What a worker is doing."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    BUSY = "busy"
+    CONDEMNED = "condemned"
+
+
+@dataclass
+class Worker:
+    """One life of one worker; it writes region `process.index`."""
+
+    process: Process
+    mailbox: Mailbox
+    state: State = State.STARTING
+    job_id: int = 0
+    answer: asyncio.Future[Answer] | None = None
+
+
+Choose = Callable[[list[Worker]], Worker]
+
+
+class PoolStatistics(msgspec.Struct, frozen=True):
+    """Workers by state, who waits for one, and how many have been replaced for missing a deadline."""
+
+    states: dict[str, int]
+    waiting: int
+    jobs: int
+    condemned: int
+
+
+class Pool:
+    """Gives out idle workers in order of asking, at most `waiting_max` askers at a time."""
+
+    def __init__(
+        self,
+        *,
+        fingerprint: bytes,
+        item_seconds: float,
+        waiting_max: int,
+        tell_supervisor: Callable[[Record], object],
+        gone: Callable[[Process], object],
+    ) -> None:
+        self._fingerprint = fingerprint
+        self._item_seconds = item_seconds
+        self._waiting_max = waiting_max
+        self._tell_supervisor = tell_supervisor
+        self._gone = gone
+        self._workers: dict[int, Worker] = {}
+        self._waiters: deque[tuple[asyncio.Future[Worker], Choose]] = deque()
+        self._job_ids = itertools.count(1)
+        self._jobs = 0
+        self._condemned = 0
+
+    def add(self, index: int, incarnation: int, descriptor: int) -> None:
+        """A worker was started; it is idle once it says so."""
+        link: Link[FromWorker] = Link(descriptor, FromWorker)
+        mailbox = Mailbox(link, receive=lambda record, _: self._receive(worker, record))
+        worker = Worker(Process("worker", index, incarnation), mailbox)
+        self._workers[index] = worker
+
+    def remove(self, index: int, incarnation: int) -> None:
+        """The supervisor says that this worker is dead: its job fails, its claims end."""
+        worker = self._workers.get(index)
+        if worker is not None and worker.process.incarnation == incarnation:
+            del self._workers[index]
+            worker.mailbox.close()
+            self._fail(worker)
+        self._gone(Process("worker", index, incarnation))
+
+    async def idle(self, choose: Choose) -> Worker:
+        """Wait for an idle worker and take it; `choose` picks when there are several. Give it back with `free`.
+
+        Workers are handed to who waits in order of asking; nobody overtakes. Raises RequestError (503) when too many
+        are waiting already.
+        """
+        if len(self._waiters) >= self._waiting_max:
+            raise overloaded("too many items are waiting for a worker")
+        while (worker := await self._turn(choose)).state is not State.BUSY:
+            pass  # it died between being given and now
+        return worker
+
+    async def _turn(self, choose: Choose) -> Worker:
+        turn: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
+        waiter = (turn, choose)
+        self._waiters.append(waiter)
+        self._offer()
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():
+                self.free(turn.result())
+            elif waiter in self._waiters:
+                self._waiters.remove(waiter)
+            raise
+
+    def free(self, worker: Worker) -> None:
+        """The caller has no more jobs for this worker."""
+        if worker.state is State.BUSY:
+            worker.state = State.IDLE
+        self._offer()
+
+    async def ask(self, worker: Worker, build: Callable[[int], ToWorker]) -> Answer:
+        """One job on a worker that was taken by `idle`.
+
+        Raises RequestError: the item's own failure, or WorkerLost when the worker died or missed the deadline.
+        """
+        worker.job_id = next(self._job_ids)
+        worker.answer = asyncio.get_running_loop().create_future()
+        self._jobs += 1
+        if not worker.mailbox.post(build(worker.job_id)):
+            worker.state = State.CONDEMNED
+            raise WorkerLost(_ENDED)
+        try:
+            async with asyncio.timeout(self._item_seconds):
+                answer = await worker.answer
+        except TimeoutError:
+            worker.state = State.CONDEMNED
+            self._condemned += 1
+            self._tell_supervisor(Replace(worker.process.index, worker.process.incarnation))
+            raise WorkerLost("an item took too long to process") from None
+        except RequestError:
+            if worker.state is State.CONDEMNED:
+                raise WorkerLost(_ENDED) from None
+            raise
+        finally:
+            worker.answer = None
+        if worker.state is State.CONDEMNED:  # it answered and died: its claims have ended with it
+            raise WorkerLost(_ENDED)
+        return answer
+
+    @property
+    def any_ready(self) -> bool:
+        """Whether at least one worker can work."""
+        return any(worker.state in (State.IDLE, State.BUSY) for worker in self._workers.values())
+
+    def statistics(self) -> PoolStatistics:
+        """The pool now."""
+        states = dict.fromkeys((state.value for state in State), 0)
+        for worker in self._workers.values():
+            states[worker.state.value] += 1
+        return PoolStatistics(states, len(self._waiters), self._jobs, self._condemned)
+
+    def _offer(self) -> None:
+        """Hand idle workers to those who have waited longest."""
+        while self._waiters and (idle := self._idle()):
+            turn, choose = self._waiters.popleft()
+            if not turn.cancelled():  # its asker went away in this turn of the loop and has not run since
+                worker = choose(idle)
+                worker.state = State.BUSY
+                turn.set_result(worker)
+
+    def _idle(self) -> list[Worker]:
+        return [worker for worker in self._workers.values() if worker.state is State.IDLE]
+
+    def _receive(self, worker: Worker, record: FromWorker) -> None:
+        if isinstance(record, WorkerReady):
+            assert record.fingerprint == self._fingerprint, "a worker with another processor than the front end's"
+            worker.state = State.IDLE
+            self._offer()
+            return
+        if worker.answer is None or worker.answer.done() or record.job_id != worker.job_id:
+            return  # its asker has given up
+        if isinstance(record, JobFailed):
+            worker.answer.set_exception(record.failure.error())
+        else:
+            worker.answer.set_result(record)
+
+    def _fail(self, worker: Worker) -> None:
+        worker.state = State.CONDEMNED
+        if worker.answer is not None and not worker.answer.done():
+            worker.answer.set_exception(WorkerLost(_ENDED))
+
+
+_ENDED = "the process that was decoding this item ended"

@@ -1,0 +1,85 @@
+"""Readiness is progress: a picture has passed all ranks lately, or passes them now (hazard R16)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import logging
+import time
+
+import numpy as np
+from PIL import Image
+
+from mmplane.core.errors import RequestError
+from mmplane.frontend.chat import Chat
+from mmplane.frontend.schema import AnyPart, ChatRequest, ImagePart, ImageUrl, UserMessage
+
+log = logging.getLogger("mmplane")
+
+FRESH_SECONDS = 2.0
+"""A picture that passed this recently is proof enough."""
+SIDE_PIXELS = 56
+
+
+class Readiness:
+    """Answers `/ready`. Its probe pictures are never indexed and counted nowhere else."""
+
+    def __init__(self, chat: Chat, *, model: str, limit_s: float) -> None:
+        self._chat = chat
+        self._model = model
+        self._limit_s = limit_s
+        self._served_s = float("-inf")
+        self._probe: asyncio.Task[str | None] | None = None
+        self._count = 0
+        self.draining = False
+
+    def media_served(self) -> None:
+        """A request with media was answered just now."""
+        self._served_s = time.monotonic()
+
+    def reset(self) -> None:
+        """What served the last picture is gone."""
+        self._served_s = float("-inf")
+
+    async def check(self) -> str | None:
+        """None when ready, else why not. Concurrent checks share one probe."""
+        if self.draining:
+            return "the server is shutting down"
+        if time.monotonic() - self._served_s < FRESH_SECONDS:
+            return None
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.create_task(self._run())
+        return await asyncio.shield(self._probe)
+
+    async def _run(self) -> str | None:
+        try:
+            async with asyncio.timeout(self._limit_s):
+                await self._pass_picture()
+        except TimeoutError:
+            return "a probe picture did not pass in time"
+        except RequestError as error:
+            return error.message
+        self.media_served()
+        return None
+
+    async def _pass_picture(self) -> None:
+        self._count += 1
+        content: list[AnyPart] = [ImagePart(image_url=ImageUrl.of(_picture(self._count)))]
+        request = ChatRequest(
+            model=self._model,
+            messages=[UserMessage(content=content)],
+            max_tokens=1,
+            temperature=0.0,
+        )
+        async with self._chat.answer(request, probe=True) as answer:
+            async for _ in self._chat.pieces(answer):
+                pass
+
+
+def _picture(count: int) -> str:
+    """A small PNG that no earlier probe had, as a data URI."""
+    noise = np.random.default_rng(count).integers(0, 256, (SIDE_PIXELS, SIDE_PIXELS, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "PNG", compress_level=0)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,255 @@
+"""What a chat request may say: OpenAI's fields as types, and a clear 400 for everything that is not built.
+
+Nothing is ignored: a field that OpenAI knows and this server does not is accepted only with a value that asks for what
+happens anyway (`"logprobs": false`), because a client that sends another would get an answer it did not ask for.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from mmplane.core.errors import RequestError, bad_request
+
+SAMPLES_MAX = 16
+STOPS_MAX = 4
+MESSAGES_MAX = 4096
+TEXT_SHOWN_MAX = 200
+
+
+class Part(msgspec.Struct, tag_field="type", forbid_unknown_fields=True):
+    """One piece of a message's content."""
+
+
+class TextPart(Part, tag="text"):
+    """Plain text."""
+
+    text: str
+
+
+class ImageUrl(msgspec.Struct, forbid_unknown_fields=True):
+    """Where an image's bytes are: a data URI, or an address on a host that the operator allows.
+
+    `url` is the JSON string as it lies in the body, quotes and all: megabytes of base64 are decoded from there, without
+    first becoming a string.
+    """
+
+    url: msgspec.Raw
+    detail: Literal["auto", "high", "low"] = "auto"
+
+    @classmethod
+    def of(cls, url: str) -> ImageUrl:
+        """An image at this URL."""
+        return cls(msgspec.Raw(msgspec.json.encode(url)))
+
+
+class ImagePart(Part, tag="image_url"):
+    """One image."""
+
+    image_url: ImageUrl
+
+
+class Unbuilt(msgspec.Struct, tag_field="type"):
+    """A part that OpenAI or other servers know and this one does not."""
+
+
+class AudioPart(Unbuilt, tag="input_audio"):
+    """Sound."""
+
+
+class AudioUrlPart(Unbuilt, tag="audio_url"):
+    """Sound, by address."""
+
+
+class VideoPart(Unbuilt, tag="video_url"):
+    """A clip."""
+
+
+class FilePart(Unbuilt, tag="file"):
+    """A document."""
+
+
+class RefusalPart(Unbuilt, tag="refusal"):
+    """What the model refused before."""
+
+
+AnyPart = TextPart | ImagePart | AudioPart | AudioUrlPart | VideoPart | FilePart | RefusalPart
+
+
+class Message(msgspec.Struct, tag_field="role", forbid_unknown_fields=True):
+    """One turn."""
+
+    content: str | list[AnyPart]
+
+
+class SystemMessage(Message, tag="system"):
+    """Instructions."""
+
+
+class DeveloperMessage(Message, tag="developer"):
+    """Instructions, by OpenAI's newer name."""
+
+
+class UserMessage(Message, tag="user"):
+    """What a person says and shows."""
+
+
+class AssistantMessage(Message, tag="assistant"):
+    """What the model said before."""
+
+
+class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """Options of a streamed answer."""
+
+    include_usage: bool = False
+
+
+class Extension(msgspec.Struct, forbid_unknown_fields=True):
+    """mmplane's own options."""
+
+    trace: bool = False
+    ignore_eos: bool = False
+    """Go on to max_tokens whatever the model says: for load tests that need answers of one length."""
+
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class ChatRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The body of POST /v1/chat/completions. The second half is OpenAI's fields that are not built."""
+
+    model: str
+    messages: Annotated[
+        list[SystemMessage | DeveloperMessage | UserMessage | AssistantMessage],
+        msgspec.Meta(min_length=1, max_length=MESSAGES_MAX),
+    ]
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, msgspec.Meta(ge=1, le=SAMPLES_MAX)] | None = None
+    max_tokens: Positive | None = None
+    max_completion_tokens: Positive | None = None
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
+    seed: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    stop: str | Annotated[list[str], msgspec.Meta(max_length=STOPS_MAX)] | None = None
+    user: str | None = None
+    metadata: dict[str, str] | None = None
+    mmplane: Extension | None = None
+
+    audio: Any = None
+    frequency_penalty: Any = None
+    function_call: Any = None
+    functions: Any = None
+    logit_bias: Any = None
+    logprobs: Any = None
+    modalities: Any = None
+    moderation: Any = None
+    parallel_tool_calls: Any = None
+    prediction: Any = None
+    presence_penalty: Any = None
+    prompt_cache_key: Any = None
+    prompt_cache_options: Any = None
+    prompt_cache_retention: Any = None
+    reasoning_effort: Any = None
+    response_format: Any = None
+    safety_identifier: Any = None
+    service_tier: Any = None
+    store: Any = None
+    tool_choice: Any = None
+    tools: Any = None
+    top_logprobs: Any = None
+    verbosity: Any = None
+    web_search_options: Any = None
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Texts that end an answer."""
+        given = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return tuple(text for text in given if text)
+
+    @property
+    def images(self) -> list[ImageUrl]:
+        """Every image of the conversation, in order."""
+        return [
+            part.image_url
+            for message in self.messages
+            if not isinstance(message.content, str)
+            for part in message.content
+            if isinstance(part, ImagePart)
+        ]
+
+
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "frequency_penalty": (0,),
+    "logit_bias": ({},),
+    "logprobs": (False,),
+    "modalities": (["text"],),
+    "presence_penalty": (0,),
+    "response_format": ({"type": "text"},),
+    "service_tier": ("auto", "default"),
+    "store": (False,),
+    "tool_choice": ("none",),
+    "tools": ([],),
+    "functions": ([],),
+    "function_call": ("none",),
+    "top_logprobs": (0,),
+    "parallel_tool_calls": (True, False),
+}
+"""Values that ask for what happens anyway; null always does."""
+_NOT_BUILT = tuple(ChatRequest.__struct_fields__[ChatRequest.__struct_fields__.index("audio") :])
+
+_decoder = msgspec.json.Decoder(ChatRequest)
+
+
+def parse(body: bytes) -> ChatRequest:
+    """The request in `body`. Raises RequestError (400) that names the field."""
+    try:
+        request = _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise bad_request("invalid_json", "the body is not valid JSON") from None
+    for name in _NOT_BUILT:
+        value = getattr(request, name)
+        if value is not None and not any(value == neutral for neutral in _NEUTRAL.get(name, ())):
+            raise bad_request("unsupported_parameter", f"this server does not support {name}", name)
+    if request.max_tokens is not None and request.max_completion_tokens is not None:
+        raise bad_request("invalid_value", "give max_tokens or max_completion_tokens, not both", "max_tokens")
+    if request.stream_options is not None and not request.stream:
+        raise bad_request("invalid_value", "stream_options needs stream", "stream_options")
+    for at, message in enumerate(request.messages):
+        if not isinstance(message.content, str):
+            for index, part in enumerate(message.content):
+                _check_part(part, f"messages[{at}].content[{index}]")
+    return request
+
+
+def _check_part(part: AnyPart, path: str) -> None:
+    if isinstance(part, Unbuilt):
+        kind = type(part).__struct_config__.tag
+        raise bad_request("unsupported_parameter", f"this server takes no {kind} parts", path)
+    if isinstance(part, ImagePart):
+        if bytes(memoryview(part.image_url.url)[:1]) != b'"':
+            raise bad_request("invalid_value", "Expected `str`", f"{path}.image_url.url")
+        if part.image_url.detail == "low":
+            text = "this server does not reduce images (detail: low)"
+            raise bad_request("unsupported_parameter", text, f"{path}.image_url.detail")
+
+
+def _invalid(text: str) -> RequestError:
+    """msgspec says what is wrong and where. Its text can quote megabytes of the client's: only its two ends count."""
+    reason, found, path = text.rpartition(" - at `$")
+    if not found:
+        reason, path = text, ""
+    reason = reason[:TEXT_SHOWN_MAX]
+    param = path.removesuffix("`").removeprefix(".")[:TEXT_SHOWN_MAX] or None
+    if unknown := re.match(r"Object contains unknown field `([\w-]{1,64})`", reason):
+        name = f"{param}.{unknown.group(1)}" if param else unknown.group(1)
+        return bad_request("unsupported_parameter", f"this server does not support {name}", name)
+    if reason in ("Invalid value 'tool'", "Invalid value 'function'"):
+        return bad_request("unsupported_parameter", "this server calls no tools", param)
+    if reason.startswith("Object contains unknown field"):
+        return bad_request("unsupported_parameter", "this server does not support that field", param)
+    return bad_request("invalid_value", reason.partition(" '")[0], param)

@@ -1,0 +1,159 @@
+"""Encoded image bytes to RGB pixels: the one normaliser that every route passes.
+
+What a browser would show, as 8-bit RGB: the first frame, turned as EXIF says, transparency over white, 16-bit grey
+scaled (not clipped). A plain RGB JPEG or PNG gives exactly the pixels of `PIL.Image.open(...).convert("RGB")`.
+
+`probe` and `decode` agree on the size, because both read the orientation at the same point: from the header, before
+any pixel is decoded. Whatever goes wrong becomes `bad_media` with a fixed text: decoders raise almost anything, and
+their texts hold pieces of the payload. Call `decode` where a native decoder may die without harm.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image
+
+from mmplane.core.errors import RequestError, bad_media
+from mmplane.features.processor import Pixels
+
+try:  # 2.5 times as fast as Pillow on plain JPEG, with the same pixels
+    from simplejpeg import decode_jpeg
+except ImportError:  # pragma: no cover
+    decode_jpeg = None
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+"""Pillow's names of what may be decoded; nothing else is tried. A phone's JPEG may report itself as MPO."""
+
+Image.init()  # import the decoders now, not in a request
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What one image may be, in pixels and in longer side over shorter. Pillow itself refuses more than 178,956,970.
+
+    The ratio guards processors that scale the shorter side to a fixed length.
+    """
+
+    pixels_max: int = 64_000_000
+    aspect_max: int = 200
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What is known before any pixel is decoded. Sides in pixels, after EXIF orientation; format in Pillow's words."""
+
+    width: int
+    height: int
+    format: str
+
+
+DEFAULT_LIMITS = ImageLimits()
+
+
+def probe(media: bytes | memoryview, limits: ImageLimits = DEFAULT_LIMITS) -> ImageHeader:
+    """Read an image's size and format from its header. Raises RequestError (400)."""
+    with _as_bad_media(), _open(media, limits) as image:
+        width, height = image.size
+        if _orientation(image) >= 5:
+            width, height = height, width
+        return ImageHeader(width, height, str(image.format))
+
+
+def decode(media: bytes | memoryview, limits: ImageLimits = DEFAULT_LIMITS) -> Pixels:
+    """Decode an image into (height, width, 3) uint8 RGB, C order, of the size that `probe` says.
+
+    Raises RequestError (400) when it is truncated, damaged, not of an allowed format, or beyond the limits.
+    """
+    with _as_bad_media(), _open(media, limits) as image:
+        turn = _TURNS.get(_orientation(image))
+        pixels = _decode_plain_jpeg(media, image)
+        if pixels is None:
+            pixels = np.asarray(_to_rgb(image))
+        return pixels if turn is None else np.ascontiguousarray(turn(pixels))
+
+
+def _open(media: bytes | memoryview, limits: ImageLimits) -> Image.Image:
+    image = Image.open(BytesIO(media), formats=FORMATS)
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise bad_media("the image has no pixels")
+    if width * height > limits.pixels_max:
+        raise bad_media("the image has too many pixels")
+    if max(width, height) > limits.aspect_max * min(width, height):
+        raise bad_media("the image is too long for its width")
+    return image
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 to 8, as far as the header tells. Damaged EXIF is ignored, as browsers do."""
+    if image.format == "TIFF":  # Pillow turns these itself, and reports the size after the turn
+        return 1
+    if image.format == "PNG" and "exif" not in image.info:  # getexif() would decode the pixels to look behind them
+        return 1
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # noqa: BLE001 - the parser raises at least five types
+        return 1
+    return orientation if orientation in _TURNS else 1
+
+
+def _decode_plain_jpeg(media: bytes | memoryview, image: Image.Image) -> Pixels | None:
+    """The pixels of a YCbCr JPEG, or None when this is none, or when only Pillow may judge it."""
+    if decode_jpeg is None or image.format not in ("JPEG", "MPO") or image.mode != "RGB":
+        return None
+    if image.info.get("adobe_transform", 1) != 1:
+        return None
+    try:
+        pixels: Pixels = decode_jpeg(media, "RGB")
+    except ValueError:
+        return None
+    return pixels if pixels.shape[:2] == (image.height, image.width) else None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    image.load()
+    if image.mode.startswith("I;16"):
+        return Image.fromarray(_scale_16_bit(np.asarray(image))).convert("RGB")
+    if image.mode in ("I", "F"):  # no range is defined for these
+        raise bad_media("the image's pixel format is not supported")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _scale_16_bit(grey: npt.NDArray[np.uint16]) -> Pixels:
+    """0..65535 to 0..255, rounded to the nearest: v / 257."""
+    return ((grey.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+@contextmanager
+def _as_bad_media() -> Iterator[None]:
+    """Turn every exception of a decoder into one fixed text; its warnings are about the client's file, not ours."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except RequestError:
+        raise
+    except Exception:  # noqa: BLE001 - decoders raise almost anything
+        raise bad_media("the image cannot be decoded") from None
+
+
+_TURNS: dict[int, Callable[[Pixels], Pixels]] = {
+    2: lambda p: p[:, ::-1],
+    3: lambda p: p[::-1, ::-1],
+    4: lambda p: p[::-1],
+    5: lambda p: p.transpose(1, 0, 2),
+    6: lambda p: np.rot90(p, -1),
+    7: lambda p: p[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda p: np.rot90(p),
+}
+"""What undoes each EXIF orientation (JEITA CP-3451, tag 0x0112), the same as `PIL.ImageOps.exif_transpose`."""

@@ -1,0 +1,96 @@
+"""A worker process: media in, features out, one item at a time, into its own region and nowhere else.
+
+It may die of a bad file; then its one item fails and the supervisor starts another. What it is asked is in slots of the
+front end's region, which it maps read-only; what it answers is a small record.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import time
+from contextlib import suppress
+
+import msgspec
+
+from mmplane.arena.segment import Mapping
+from mmplane.config import Config
+from mmplane.core.control import Ready, Spawn, ToRank
+from mmplane.core.errors import RequestError, internal
+from mmplane.core.jobs import FromWorker, JobFailed, Materialise, Materialised, Measure, Measured, ToWorker, WorkerReady
+from mmplane.features.choice import choose
+from mmplane.features.processor import ImageProcessor, views
+from mmplane.media.image import decode
+from mmplane.process.child import BEAT_SECONDS, Control
+from mmplane.wire.link import Link, PeerGone
+
+log = logging.getLogger("mmplane")
+
+
+def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
+    """Serve as worker `spawn.index` until the supervisor ends the process or the front end is gone."""
+    config = msgspec.msgpack.decode(spawn.config, type=Config)
+    control = Control(Link(descriptors["control"], ToRank))
+    lengths_bytes = config.region_bytes()
+    processor, _ = choose(config)
+    worker = Worker(
+        processor,
+        media=Mapping(descriptors["media"], lengths_bytes[0], writable=False),
+        features=Mapping(descriptors["features"], lengths_bytes[spawn.index], writable=True),
+    )
+    frontend: Link[ToWorker] = Link(descriptors["frontend"], ToWorker)
+    frontend.send(WorkerReady(worker.fingerprint), limit_s=config.stall_seconds)
+    control.tell(Ready())
+    poller = select.poll()
+    poller.register(frontend, select.POLLIN)
+    with suppress(PeerGone):  # a new front end gets new workers
+        while True:
+            control.beat()
+            received = frontend.receive_nowait()
+            if received is None:
+                poller.poll(BEAT_SECONDS * 1000)
+                continue
+            frontend.send(worker.answer(received[0]), limit_s=config.stall_seconds)
+
+
+class Worker:
+    """Does one job at a time; every failure of an item is a value."""
+
+    def __init__(self, processor: ImageProcessor, *, media: Mapping, features: Mapping) -> None:
+        self._processor = processor
+        self._media = media
+        self._features = features
+        processor.warm()
+
+    @property
+    def fingerprint(self) -> bytes:
+        """Of the processor: must be the front end's, or the keys would lie."""
+        return self._processor.fingerprint
+
+    def answer(self, job: ToWorker) -> FromWorker:
+        """The job's result, or the item's failure."""
+        try:
+            if isinstance(job, Measure):
+                return Measured(job.job_id, self._processor.layout(job.width, job.height))
+            return self._materialise(job)
+        except RequestError as error:
+            return JobFailed(job.job_id, error.failure())
+        except (OSError, ValueError, RuntimeError, MemoryError) as error:
+            log.exception("job %d failed", job.job_id)
+            return JobFailed(
+                job.job_id, internal(f"the image could not be processed ({type(error).__name__})").failure()
+            )
+
+    def _materialise(self, job: Materialise) -> Materialised:
+        started_s = time.perf_counter()
+        image = decode(self._media.view(job.media.offset_bytes, job.media.length_bytes))
+        decoded_s = time.perf_counter()
+        out = views(job.layout.tensors, self._features.view(job.out.offset_bytes, job.out.length_bytes))
+        self._processor.write(image, out)
+        ended_s = time.perf_counter()
+        return Materialised(
+            job.job_id,
+            decode_ms=(decoded_s - started_s) * 1000,
+            transform_ms=(ended_s - decoded_s) * 1000,
+            bytes_written=sum(array.nbytes for array in out.values()),
+        )

@@ -1,0 +1,31 @@
+"""A child's side of its control link: says that it lives, hears what the supervisor decides."""
+
+from __future__ import annotations
+
+import time
+
+from mmplane.core.control import Beat
+from mmplane.core.records import Record
+from mmplane.wire.link import Link, RecordT
+
+BEAT_SECONDS = 0.5
+CONTROL_LIMIT_S = 5.0
+
+
+class Control:
+    """The child's end. Beats are dropped when the supervisor does not read (stopped): serving goes on."""
+
+    def __init__(self, link: Link[RecordT]) -> None:
+        self.link = link
+        self._beaten_s = 0.0
+
+    def beat(self) -> None:
+        """Tell the supervisor that this loop turns; cheap enough for every turn."""
+        now_s = time.monotonic()
+        if now_s - self._beaten_s >= BEAT_SECONDS:
+            self._beaten_s = now_s
+            self.link.send_nowait(Beat())
+
+    def tell(self, record: Record) -> None:
+        """Send something that must arrive."""
+        self.link.send(record, limit_s=CONTROL_LIMIT_S)

@@ -1,0 +1,72 @@
+"""A process by its own handle: a pidfd cannot come to mean another process, as a number can."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from dataclasses import dataclass, field
+
+from mmplane.core.control import FromChild
+from mmplane.wire.link import Link
+
+
+@dataclass
+class Handle:
+    """A pidfd with the number that people read in `ps`, and which life of its role this is."""
+
+    pid: int
+    pidfd: int
+    incarnation: int
+
+    @classmethod
+    def of_child(cls, pid: int) -> Handle:
+        """The handle of a direct child."""
+        return cls(pid, os.pidfd_open(pid), 0)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal; nothing happens when the process has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, number)
+
+    def kill(self) -> None:
+        """SIGKILL: works on a stopped process too."""
+        self.signal(signal.SIGKILL)
+
+    def wait(self, limit_s: float) -> bool:
+        """Whether the process has ended within `limit_s` seconds."""
+        poller = select.poll()
+        poller.register(self.pidfd, select.POLLIN)
+        return bool(poller.poll(max(0.0, limit_s) * 1000))
+
+    def reap(self) -> None:
+        """Give the handle of a process that has ended back, and collect it if it is, or has become, our child."""
+        with contextlib.suppress(ChildProcessError):  # it is the nursery's to reap, unless that is dead
+            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        os.close(self.pidfd)
+
+
+@dataclass
+class Child:
+    """What the supervisor knows of one child."""
+
+    role: str
+    index: int
+    handle: Handle
+    link: Link[FromChild]
+    ready: bool = False
+    deaf: bool = False
+    killed: bool = False
+    probing: bool = False
+    seen_s: float = field(default_factory=time.monotonic)
+
+    def __str__(self) -> str:
+        name = self.role if self.role == "frontend" else f"{self.role} {self.index}"
+        return f"{name} (pid {self.handle.pid})"
+
+    def close(self) -> None:
+        """Give the descriptors back, after the process has ended."""
+        self.link.close()
+        self.handle.reap()

@@ -1,0 +1,1 @@
+"""Ranks: plans in, tokens out. Every rank runs the same pure schedule on the same plans."""

@@ -1,0 +1,67 @@
+"""The inbox: a rank's read-only window on the arena. A record in, arrays out: no open, no copy, no hash."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+from blake3 import blake3
+
+from mmplane.arena.segment import Mapping
+from mmplane.core.records import Item, Slot, Tensor
+
+
+class Inbox:
+    """Maps every region once, populated, read-only.
+
+    A view is valid until the rank has reported that it no longer reads the item: the arena's owner then gives the bytes
+    to somebody else. Who keeps a view longer reads another request's features.
+    """
+
+    def __init__(self, regions: Sequence[Mapping], *, copy: bool = False) -> None:
+        self._regions = regions
+        self._copy = copy
+
+    def content(self, slot: Slot) -> memoryview:
+        """A slot's bytes, in place. Raises ValueError when they are not inside their region."""
+        if slot.region >= len(self._regions):
+            raise ValueError(f"there is no region {slot.region}")
+        return self._regions[slot.region].view(slot.offset_bytes, slot.length_bytes)
+
+    def tensors(self, item: Item) -> dict[str, torch.Tensor]:
+        """The item's tensors over the mapping, by name; writing into one is a SIGSEGV.
+
+        With `copy` (a model that writes into its inputs) they are private copies. Raises ValueError when a tensor is
+        not inside its slot.
+        """
+        slot = self.content(item.slot)
+        tensors = {tensor.name: _tensor(tensor, slot) for tensor in item.tensors}
+        return {name: tensor.clone() for name, tensor in tensors.items()} if self._copy else tensors
+
+
+def digest(features: torch.Tensor) -> bytes:
+    """Blake3 over a tensor's bytes, C order; in place when they are contiguous on a CPU."""
+    content = features.cpu().contiguous().flatten().view(torch.uint8)
+    return blake3(content.numpy().data).digest()
+
+
+def _dtype(tensor: Tensor) -> torch.dtype:
+    dtype = getattr(torch, tensor.dtype, None)
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError(f"no such dtype: {tensor.dtype}")
+    return dtype
+
+
+def _tensor(tensor: Tensor, slot: memoryview) -> torch.Tensor:
+    dtype = _dtype(tensor)
+    if min(tensor.shape, default=1) < 0:
+        raise ValueError("a tensor with a negative side")
+    count = prod(tensor.shape)
+    end_bytes = tensor.offset_bytes + count * dtype.itemsize
+    if end_bytes > len(slot):
+        raise ValueError("a tensor reaches beyond its slot")
+    # torch warns that this memory is not writable, which is the point: `main` silences that.
+    return torch.frombuffer(slot[:end_bytes], dtype=dtype, count=count, offset=tensor.offset_bytes).reshape(
+        tensor.shape
+    )

@@ -1,0 +1,250 @@
+"""The leader's decisions, as a pure core: records in, plans and records out. No clock, no tensor, nothing is sent.
+
+    WAITING ──prepare──> PREPARING ──all ranks hold it──> RUNNING ──end, length, abort──> gone
+       └─abort─> gone        └─a rank failed, or abort, once all ranks have answered─> gone
+
+A request's slots are free to be released when the leader says `Admitted` or `Failed`: by then every rank has answered
+`Held`, so none reads them any more.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum
+
+from mmplane.core.errors import Failure, too_large, unavailable
+from mmplane.core.plan import (
+    Abort,
+    Admitted,
+    Failed,
+    Finish,
+    FromLeader,
+    Held,
+    Plan,
+    Position,
+    Progress,
+    RankReport,
+    Submit,
+    Token,
+    Tokens,
+)
+from mmplane.core.records import MESSAGE_BYTES_MAX
+from mmplane.ranks.schedule import SequenceId
+from mmplane.wire.link import encode
+
+PLAN_BYTES_MAX = MESSAGE_BYTES_MAX - 24 * 1024
+"""Room for what a plan prepares; the rest is for the tokens, admissions and ends of `RUNNING_MAX` sequences."""
+
+POSITIONS_KEPT = 4096
+
+
+class Diverged(Exception):
+    """Two ranks disagree about what was admitted: the group cannot be trusted and ends."""
+
+
+class Phase(Enum):
+    """Where a request stands with the leader."""
+
+    WAITING = "waiting"
+    PREPARING = "preparing"
+    RUNNING = "running"
+
+
+@dataclass
+class Request:
+    """What the leader knows of one request."""
+
+    submit: Submit
+    phase: Phase = Phase.WAITING
+    held: dict[int, Held] = field(default_factory=dict)
+    aborted: bool = False
+    drawn: dict[int, int] = field(default_factory=dict)
+    """Tokens drawn so far, by sample that is still running."""
+
+    @property
+    def kv_tokens(self) -> int:
+        """Cache positions to reserve: prompt and longest answer, once per sample."""
+        sampling = self.submit.sampling
+        return (self.submit.prompt_tokens + sampling.tokens_max) * sampling.samples
+
+    @property
+    def failure(self) -> Failure | None:
+        """The first rank's failure, in rank order."""
+        return next((held.failure for _, held in sorted(self.held.items()) if held.failure), None)
+
+
+class Leader:
+    """Decides what each step admits, aborts and releases."""
+
+    def __init__(self, *, tp: int, kv_tokens_max: int, running_max: int, end_tokens: frozenset[int]) -> None:
+        self._tp = tp
+        self._kv_tokens_max = kv_tokens_max
+        self._running_max = running_max
+        self._end_tokens = end_tokens
+        self._requests: dict[int, Request] = {}
+        self._waiting: deque[int] = deque()
+        self._number = 0
+        self._kv_tokens = 0
+        self._samples = 0
+        self._finish: list[Finish] = []
+        self._tokens: tuple[int, ...] = ()
+        self._own: dict[int, bytes] = {}
+        self._reports: dict[int, RankReport] = {}
+        self.outbox: deque[FromLeader] = deque()
+        """Records for the front end, in order."""
+
+    # Messages in.
+
+    def submit(self, submit: Submit) -> None:
+        """A new request from the front end."""
+        request = Request(submit)
+        if request.kv_tokens > self._kv_tokens_max or submit.sampling.samples > self._running_max:
+            self.outbox.append(Failed(submit.request_id, _NEVER_FITS))
+            return
+        self._requests[submit.request_id] = request
+        self._waiting.append(submit.request_id)
+
+    def abort(self, abort: Abort) -> None:
+        """Nobody waits for this sample, or for the whole request, any more. Idempotent."""
+        request = self._requests.get(abort.request_id)
+        if request is None:
+            return
+        if abort.sample >= 0:
+            if request.drawn.get(abort.sample):
+                self._end_sample(request, abort.sample, "abort")
+        elif request.phase is Phase.RUNNING:
+            self._finish.append(Finish(abort.request_id, -1, "abort"))
+            self._forget(request)
+        elif request.phase is Phase.WAITING:
+            self._waiting.remove(abort.request_id)
+            del self._requests[abort.request_id]
+            self.outbox.append(Failed(abort.request_id, _ABORTED))
+        else:
+            request.aborted = True
+
+    def abort_all(self) -> None:
+        """The front end is gone: drop whatever it had submitted."""
+        for request_id in list(self._requests):
+            self.abort(Abort(request_id))
+
+    def held(self, held: Held) -> None:
+        """A rank has prepared a request, or could not."""
+        self._requests[held.request_id].held[held.rank] = held
+
+    def position(self, position: Position) -> None:
+        """A rank has applied a plan. Raises Diverged when its admission log is not the leader's."""
+        if position.rank == 0:
+            self._own[position.number] = position.digest
+            self._own.pop(position.number - POSITIONS_KEPT, None)
+        if self._own.get(position.number, position.digest) != position.digest:
+            raise Diverged(f"rank {position.rank} differs from the leader at plan {position.number}")
+        self._reports[position.rank] = RankReport(position.rank, position.number, position.digest)
+
+    def sampled(self, drawn: tuple[SequenceId, ...], tokens: tuple[int, ...]) -> None:
+        """What the step drew. Goes to the front end now and to every rank with the next plan."""
+        self._tokens = tokens
+        out = []
+        for (request_id, sample), token in zip(drawn, tokens, strict=True):
+            request = self._requests[request_id]
+            request.drawn[sample] = count = request.drawn.get(sample, 0) + 1
+            reason = None
+            if token in self._end_tokens and not request.submit.sampling.ignore_end:
+                reason = "stop"
+            elif count >= request.submit.sampling.tokens_max:
+                reason = "length"
+            out.append(Token(request_id, sample, token, reason))
+            if reason:
+                self._end_sample(request, sample, reason)
+        if out:
+            self.outbox.append(Tokens(self._number, tuple(out)))
+
+    # Decisions out.
+
+    def propose(self) -> Plan | None:
+        """The next plan, or None when there is nothing to do until a message comes."""
+        admit = self._settle()
+        prepare = self._choose()
+        running = any(request.drawn for request in self._requests.values())
+        if not (running or admit or prepare or self._finish or self._tokens):
+            return None
+        self._number += 1
+        plan = Plan(self._number, self._tokens, tuple(self._finish), tuple(admit), tuple(prepare))
+        self._finish, self._tokens = [], ()
+        return plan
+
+    def progress(self) -> Progress:
+        """Where everything stands, for metrics and for the watch."""
+        return Progress(
+            self._number,
+            sum(request.phase is Phase.RUNNING for request in self._requests.values()),
+            len(self._waiting),
+            self._kv_tokens,
+            tuple(self._reports[rank] for rank in sorted(self._reports)),
+        )
+
+    @property
+    def settled(self) -> bool:
+        """Whether every rank has applied every plan so far and no request is left."""
+        reached = (self._reports[rank].number if rank in self._reports else 0 for rank in range(self._tp))
+        return not self._requests and min(reached) >= self._number
+
+    @property
+    def number(self) -> int:
+        """The newest plan's number."""
+        return self._number
+
+    def _settle(self) -> list[int]:
+        """Admit, in order of submission, what every rank holds; end what failed on any of them."""
+        admit = []
+        for request_id, request in list(self._requests.items()):
+            if request.phase is not Phase.PREPARING or len(request.held) < self._tp:
+                continue
+            failure = request.failure or (_ABORTED if request.aborted else None)
+            if failure is not None:
+                self._finish.append(Finish(request_id, -1, "abort" if request.aborted else "error"))
+                self._forget(request)
+                self.outbox.append(Failed(request_id, failure))
+            else:
+                request.phase = Phase.RUNNING
+                request.drawn = dict.fromkeys(range(request.submit.sampling.samples), 0)
+                admit.append(request_id)
+                digests = tuple(request.held[rank].digests for rank in range(self._tp))
+                self.outbox.append(Admitted(request_id, digests))
+        return admit
+
+    def _choose(self) -> list[Submit]:
+        """Start preparing waiting requests, first come first served, while memory, seats and the message allow."""
+        prepare: list[Submit] = []
+        bytes_left = PLAN_BYTES_MAX
+        while self._waiting:
+            request = self._requests[self._waiting[0]]
+            samples = request.submit.sampling.samples
+            bytes_left -= len(encode(request.submit))
+            if (
+                bytes_left < 0
+                or self._samples + samples > self._running_max
+                or self._kv_tokens + request.kv_tokens > self._kv_tokens_max
+            ):
+                break
+            self._waiting.popleft()
+            self._samples += samples
+            self._kv_tokens += request.kv_tokens
+            request.phase = Phase.PREPARING
+            prepare.append(request.submit)
+        return prepare
+
+    def _end_sample(self, request: Request, sample: int, reason: str) -> None:
+        del request.drawn[sample]
+        self._finish.append(Finish(request.submit.request_id, sample, reason))
+        if not request.drawn:
+            self._forget(request)
+
+    def _forget(self, request: Request) -> None:
+        del self._requests[request.submit.request_id]
+        self._samples -= request.submit.sampling.samples
+        self._kv_tokens -= request.kv_tokens
+
+
+_NEVER_FITS = too_large("prompt and answer need more cache memory than this server has").failure()
+_ABORTED = unavailable("the request was aborted").failure()

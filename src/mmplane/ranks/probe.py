@@ -1,0 +1,87 @@
+"""The probe: one real item through this rank's model before it serves.
+
+Two things are found out here rather than on a user's request. A model that writes into its inputs dies on the read-only
+page (the supervisor then starts the group again with copies). A model that needs more than causal attention over packed
+tokens (bidirectional image tokens, say) gives other logits than its own forward pass, and is refused.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import torch
+
+from mmplane.arena.segment import Mapping, create_region, reopen_read_only
+from mmplane.core.plan import Sampling, Submit
+from mmplane.core.records import Item, Slot
+from mmplane.features.processor import ImageProcessor, views
+from mmplane.ranks.inbox import Inbox
+from mmplane.ranks.runner import Runner
+from mmplane.ranks.schedule import Segment
+
+SIDE_PIXELS = 112
+TOLERANCE = 1e-3
+"""Largest difference of logits, relative to the largest logit: float32 in another order gives about 1e-6."""
+
+
+class Unsupported(Exception):
+    """This architecture's logits are not what its own forward pass gives."""
+
+
+class Probe:
+    """A picture's features in a read-only region of their own, and a prompt around them."""
+
+    def __init__(self, processor: ImageProcessor, image_token: int) -> None:
+        layout = processor.layout(SIDE_PIXELS, SIDE_PIXELS)
+        self._region = create_region("mmplane-probe", layout.length_bytes)
+        noise = np.random.default_rng(0).integers(0, 256, (SIDE_PIXELS, SIDE_PIXELS, 3), np.uint8)
+        with Mapping(self._region, layout.length_bytes, writable=True) as mapping:
+            arrays = views(layout.tensors, mapping.view(0, layout.length_bytes))
+            processor.write(noise, arrays)
+            del arrays
+        read_only = reopen_read_only(self._region)
+        self.mapping = Mapping(read_only, layout.length_bytes, writable=False)
+        os.close(read_only)
+        os.close(self._region)
+        text = list(range(1, 9))
+        expansion = [token for token, count in layout.expansion for _ in range(count)]
+        ids = np.array(text + expansion + text, dtype=np.int32)
+        self.submit = Submit(
+            request_id=0,
+            prompt=ids.tobytes(),
+            prompt_slot=None,
+            prompt_tokens=len(ids),
+            items=(Item(b"", "image", Slot(0, 0, layout.length_bytes, 0), layout.tensors),),
+            placeholders=(runs_of(ids, image_token),),
+            sampling=Sampling(tokens_max=1, temperature=0.0, top_p=1.0, seed=0, samples=1),
+        )
+
+    def inbox(self, *, copy: bool) -> Inbox:
+        """An inbox that sees only the probe's region."""
+        return Inbox([self.mapping], copy=copy)
+
+
+def verify(runner: Runner, submit: Submit) -> int:
+    """Cache bytes per token of this rank. Raises Unsupported. Every rank must call it: it enters collectives."""
+    *_, held = runner.prepare(submit)
+    if held is None or held.failure is not None:
+        raise Unsupported(f"a probe picture cannot be prepared: {held and held.failure}")
+    half, whole = submit.prompt_tokens // 2, submit.prompt_tokens
+    with torch.inference_mode():
+        runner.forward((Segment((submit.request_id, 0), 0, half, None, 0),))
+        packed = runner.forward((Segment((submit.request_id, 0), half, whole - half, None, 1),))
+    assert packed is not None
+    reference = runner.reference(submit)
+    difference = (packed[0] - reference).abs().max() / reference.abs().max().clamp_min(1e-6)
+    if not float(difference) <= (TOLERANCE if packed.dtype == torch.float32 else 5e-2):
+        raise Unsupported(
+            f"this architecture is not supported: packed attention gives logits that differ by {float(difference):.2g}"
+        )
+    return runner.cache_bytes_per_token(submit.request_id)
+
+
+def runs_of(ids: np.ndarray[tuple[int], np.dtype[np.int32]], token: int) -> tuple[tuple[int, int], ...]:
+    """(start, length) of each run of `token` in `ids`."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], (ids == token).view(np.int8), [0]))))
+    return tuple((int(start), int(end - start)) for start, end in zip(edges[::2], edges[1::2], strict=True))

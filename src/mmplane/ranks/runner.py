@@ -1,0 +1,248 @@
+"""The runner: one rank's share of the model, any vision-language model of transformers, on packed segments.
+
+A request's items are encoded when it is prepared: no collective is entered there (tensor parallelism in transformers
+shards no vision tower), so a rank may fail at it alone. A step is one forward pass over the packed tokens of all its
+segments; every rank enters it with the same shapes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from mmplane.core.errors import Failure, RequestError, internal, unsupported
+from mmplane.core.plan import Held, Submit
+from mmplane.core.records import Item
+from mmplane.features.rebuild import Rebuild
+from mmplane.ranks.attention import NAME, Cache, PackedAttention, Span
+from mmplane.ranks.inbox import Inbox, digest
+from mmplane.ranks.sampling import draw
+from mmplane.ranks.schedule import Segment, SequenceId, Step
+
+log = logging.getLogger("mmplane")
+
+
+@dataclass
+class Prompt:
+    """A prepared request: token ids [tokens], positions [1 or 3, tokens], and the embeddings of its items."""
+
+    submit: Submit
+    ids: torch.Tensor
+    positions: torch.Tensor
+    position_shift: int
+    """Position of a generated token minus its index: grids take fewer positions than tokens."""
+    embeddings: list[tuple[int, torch.Tensor]] = field(default_factory=list)
+    """(start in the prompt, rows) of what replaces the placeholders."""
+
+
+class Runner:
+    """Computes what the schedule says, on this rank's share of the model."""
+
+    def __init__(
+        self, model: Any, inbox: Inbox, *, rank: int, device: torch.device, rebuild: Rebuild | None = None
+    ) -> None:
+        self._model = model
+        self._inbox = inbox
+        self._rank = rank
+        self._device = device
+        self._rebuild = rebuild
+        self._language = model.model.language_model
+        self._embed = model.get_input_embeddings()
+        self._encode_names = _parameters(model.get_image_features)
+        self._rope_index: Callable[..., Any] | None = getattr(model.model, "get_rope_index", None)
+        self._attention = PackedAttention()
+        self._attention.register()
+        self._language.config._attn_implementation = NAME
+        self._prompts: dict[int, Prompt] = {}
+        self._caches: dict[SequenceId, Cache] = {}
+
+    def prepare(self, submit: Submit) -> Iterator[Held | None]:
+        """View and encode the request's items, one for each turn of the iterator; the last turn gives `Held`.
+
+        One at a time, so that a loop is never held up for longer than one item takes. What fails here is this request's
+        error alone.
+        """
+        failure: Failure | None = None
+        digests: tuple[bytes, ...] = ()
+        try:
+            items = [self._tensors(item) for item in submit.items]
+            if submit.digests:
+                named = zip(submit.items, items, strict=True)
+                digests = tuple(digest(tensors[item.tensors[0].name]) for item, tensors in named)
+            embeddings: list[tuple[int, torch.Tensor]] = []
+            for tensors, runs in zip(items, submit.placeholders, strict=True):
+                embeddings += self._place(self._encode(tensors), runs)
+                yield None
+            self._prompts[submit.request_id] = self._prompt(submit, items, embeddings)
+        except RequestError as error:
+            failure = error.failure()
+        except Exception as error:  # whatever a model raises is this request's failure (invariant 4)
+            log.exception("request %d cannot be prepared", submit.request_id)
+            failure = internal(f"this request could not be prepared ({type(error).__name__})").failure()
+        yield Held(submit.request_id, self._rank, digests, failure)
+
+    def run(self, step: Step) -> tuple[int, ...]:
+        """Drop what the step drops, compute its segments, fork; the tokens drawn, in the order of `step.drawn`.
+
+        Every rank must call this for every step. Only rank 0's tokens count, so only rank 0 draws.
+        """
+        for sequence_id in step.drop:
+            self._caches.pop(sequence_id, None)
+        for request_id in step.drop_requests:
+            self._prompts.pop(request_id, None)
+        if not step.segments:
+            return ()
+        with torch.inference_mode():
+            logits = self.forward(step.segments)
+            for request_id, sample in step.forks:
+                prompt = self._prompts[request_id]
+                self._caches[request_id, sample] = self._caches[request_id, 0].fork(len(prompt.ids))
+            if self._rank != 0 or logits is None:
+                return ()
+            return self._draw(step, logits.float().cpu())
+
+    def reference(self, submit: Submit) -> torch.Tensor:
+        """Logits [vocabulary] after a prompt by the model's own forward pass, whole: what the packed one must equal."""
+        inputs: dict[str, torch.Tensor] = {}
+        for item in submit.items:
+            inputs |= self._tensors(item)
+        prompt = self._prompts[submit.request_id]
+        if "mm_token_type_ids" in _parameters(self._model.forward):
+            inputs["mm_token_type_ids"] = _kinds(submit, prompt.ids)[None]
+        self._language.config._attn_implementation = "sdpa"
+        try:
+            with torch.inference_mode():
+                output = self._model(input_ids=prompt.ids[None], use_cache=False, logits_to_keep=1, **inputs)
+        finally:
+            self._language.config._attn_implementation = NAME
+        logits: torch.Tensor = output.logits[0, -1]
+        return logits
+
+    def cache_bytes_per_token(self, request_id: int) -> int:
+        """What one token of one sequence takes in this rank's cache, measured on a request that has run."""
+        return self._caches[request_id, 0].bytes_per_token
+
+    def _draw(self, step: Step, logits: torch.Tensor) -> tuple[int, ...]:
+        tokens: list[int] = []
+        drawing = [segment for segment in step.segments if segment.draws]
+        for row, segment in zip(logits, drawing, strict=True):
+            request_id, first = segment.sequence
+            sampling = self._prompts[request_id].submit.sampling
+            position = segment.start + segment.count
+            samples = range(first, first + segment.draws)
+            tokens.extend(draw(row, sampling, sample=sample, position=position) for sample in samples)
+        return tuple(tokens)
+
+    def forward(self, segments: tuple[Segment, ...]) -> torch.Tensor | None:
+        """Logits [segments that draw, vocabulary], or None when none draws."""
+        self._attention.spans = tuple(
+            Span(self._cache(segment.sequence), segment.start, segment.count) for segment in segments
+        )
+        embeddings = torch.cat([self._inputs(segment) for segment in segments])
+        positions = torch.cat([self._positions(segment) for segment in segments], dim=1)
+        hidden = self._language(
+            inputs_embeds=embeddings[None],
+            # [1, tokens] for one-dimensional positions, [3, 1, tokens] for time, height and width.
+            position_ids=positions if positions.shape[0] == 1 else positions[:, None],
+            use_cache=False,
+        ).last_hidden_state[0]
+        ends = torch.tensor([segment.count for segment in segments]).cumsum(0) - 1
+        drawing = [int(end) for end, segment in zip(ends, segments, strict=True) if segment.draws]
+        if not drawing:
+            return None
+        logits: torch.Tensor = self._model.lm_head(hidden[None, drawing])[0]
+        return logits
+
+    def _cache(self, sequence_id: SequenceId) -> Cache:
+        if sequence_id not in self._caches:
+            submit = self._prompts[sequence_id[0]].submit
+            self._caches[sequence_id] = Cache(submit.prompt_tokens + submit.sampling.tokens_max)
+        return self._caches[sequence_id]
+
+    def _inputs(self, segment: Segment) -> torch.Tensor:
+        """Embeddings [count, hidden] of the segment's input tokens, items' rows in their places."""
+        prompt = self._prompts[segment.sequence[0]]
+        if segment.token is not None:
+            token: torch.Tensor = self._embed(torch.tensor([segment.token], device=self._device))
+            return token
+        end = segment.start + segment.count
+        inputs: torch.Tensor = self._embed(prompt.ids[segment.start : end])
+        for start, rows in prompt.embeddings:
+            low, high = max(start, segment.start), min(start + len(rows), end)
+            if low < high:
+                inputs[low - segment.start : high - segment.start] = rows[low - start : high - start]
+        return inputs
+
+    def _positions(self, segment: Segment) -> torch.Tensor:
+        prompt = self._prompts[segment.sequence[0]]
+        if segment.token is None:
+            return prompt.positions[:, segment.start : segment.start + segment.count]
+        position = segment.start + prompt.position_shift
+        return torch.full((prompt.positions.shape[0], 1), position, device=self._device)
+
+    def _prompt(
+        self, submit: Submit, items: list[dict[str, torch.Tensor]], embeddings: list[tuple[int, torch.Tensor]]
+    ) -> Prompt:
+        raw = submit.prompt if submit.prompt_slot is None else self._inbox.content(submit.prompt_slot)
+        ids = torch.frombuffer(bytearray(raw), dtype=torch.int32).long().to(self._device)
+        positions, shift = self._index(submit, ids, items)
+        return Prompt(submit, ids, positions, shift, embeddings)
+
+    def _tensors(self, item: Item) -> dict[str, torch.Tensor]:
+        """The item's arrays on this rank's device, as the model takes them: in place on a CPU, encoding undone."""
+        tensors = {name: tensor.to(self._device) for name, tensor in self._inbox.tensors(item).items()}
+        first = item.tensors[0].name
+        if self._rebuild is not None and tensors[first].dtype == torch.uint8:
+            tensors[first] = self._rebuild(tensors[first])
+        return tensors
+
+    def _encode(self, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The vision tower's rows [tokens, hidden] for one item."""
+        inputs = {name: tensor for name, tensor in tensors.items() if name in self._encode_names}
+        with torch.inference_mode():
+            output = self._model.get_image_features(**inputs)
+            rows: torch.Tensor | list[torch.Tensor] = getattr(output, "pooler_output", output)
+            if isinstance(rows, tuple | list):
+                rows = torch.cat(list(rows))
+            return rows.reshape(-1, rows.shape[-1]).to(self._embed.weight.dtype)
+
+    def _place(self, rows: torch.Tensor, runs: tuple[tuple[int, int], ...]) -> list[tuple[int, torch.Tensor]]:
+        """Which rows go where. Raises RequestError when the counts differ (hazard R3)."""
+        if len(rows) != sum(length for _, length in runs):
+            raise unsupported("the model made another number of tokens of an item than its prompt has")
+        parts = torch.split(rows, [length for _, length in runs])
+        return [(start, part) for (start, _), part in zip(runs, parts, strict=True)]
+
+    def _index(
+        self, submit: Submit, ids: torch.Tensor, items: list[dict[str, torch.Tensor]]
+    ) -> tuple[torch.Tensor, int]:
+        """Positions [1 or 3, tokens], and what to add to a later token's index to get its position."""
+        if self._rope_index is None:
+            return torch.arange(len(ids), device=self._device)[None], 0
+        kinds = _kinds(submit, ids)
+        together: dict[str, list[torch.Tensor]] = {}
+        for tensors in items:
+            for name, tensor in tensors.items():
+                together.setdefault(name, []).append(tensor)
+        names = _parameters(self._rope_index)
+        companions = {name: torch.cat(parts) for name, parts in together.items() if name in names}
+        positions, shift = self._rope_index(input_ids=ids[None], mm_token_type_ids=kinds[None], **companions)
+        return positions[:, 0], int(shift.flatten()[0])
+
+
+def _kinds(submit: Submit, ids: torch.Tensor) -> torch.Tensor:
+    """`mm_token_type_ids` of transformers: 0 for text, 1 for image tokens."""
+    kinds = torch.zeros_like(ids, dtype=torch.int32)
+    for runs in submit.placeholders:
+        for start, length in runs:
+            kinds[start : start + length] = 1
+    return kinds
+
+
+def _parameters(function: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)

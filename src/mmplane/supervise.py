@@ -1,0 +1,374 @@
+"""The supervisor: the one place that wires processes together, watches them, and replaces them.
+
+It works by reconciliation. Events (a process ended, a message came, a signal) only change what is known; `_reconcile`
+then compares that with what should be and starts or kills what differs. Every kind of failure takes the same path, and
+the order of events does not matter.
+
+    supervisor ── nursery ─┬─ front end      dies: epoch + 1, workers replaced, ranks drop what they held
+                           ├─ worker 1..W    dies: replaced alone
+                           └─ rank 0..N-1    one dies or stands still: the whole group is replaced
+
+What it does not like about itself: starting a child waits for the nursery's answer (a few ms), so a stopped nursery
+holds the loop for a few seconds before everything is started anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from mmplane.arena.segment import check_memory, create_region, reopen_read_only
+from mmplane.config import Config
+from mmplane.core.control import (
+    Attach,
+    Beat,
+    Drain,
+    Drained,
+    FromChild,
+    Probing,
+    RanksGone,
+    RanksReady,
+    RanksUp,
+    Ready,
+    Replace,
+    Serving,
+    Spawn,
+    Unloadable,
+    WorkerGone,
+    WorkerUp,
+)
+from mmplane.core.records import Record
+from mmplane.process.death import adopt_orphans
+from mmplane.process.handle import Child
+from mmplane.process.spawner import Spawner
+from mmplane.wire.link import LinkError, pair
+
+log = logging.getLogger("mmplane")
+
+SEND_LIMIT_S = 5.0
+LOAD_SECONDS = 600.0
+STARTS_MAX = 3
+"""A group that dies this often before it is ready will not get ready: give up and say so."""
+BACKOFF_MAX_S = 5.0
+END_LIMIT_S = 5.0
+
+
+class Supervisor:
+    """Owns the regions, the listening socket and every process's handle. Single-threaded; `run` is its life."""
+
+    def __init__(self, config: Config, listener: socket.socket, *, on_serving: Callable[[], None]) -> None:
+        self._config = config
+        self._listener = listener
+        self._on_serving = on_serving
+        check_memory(sum(config.region_bytes()))
+        self._regions = [
+            create_region(f"mmplane-{i}", length_bytes) for i, length_bytes in enumerate(config.region_bytes())
+        ]
+        self._regions_read_only = [reopen_read_only(region) for region in self._regions]
+        self._nursery = Spawner()
+        self._frontend: Child | None = None
+        self._workers: dict[int, Child] = {}
+        self._ranks: dict[int, Child] = {}
+        self._ranks_ready: RanksReady | None = None
+        self._ranks_failed_starts = 0
+        self._copy_features = False
+        self._attached_epoch = 0
+        self._epoch = 0
+        self._incarnation = 0
+        self._not_before_s: dict[str, float] = {}
+        self._delays_s: dict[str, float] = {}
+        self._stopping_by_s: float | None = None
+        self._drained = False
+        self._exit_code: int | None = None
+        self._served = False
+
+    def run(self) -> int:
+        """Start everything, keep it running, return the exit code once every process has ended."""
+        adopt_orphans()
+        wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)
+        try:
+            while self._exit_code is None:
+                self._reconcile()
+                self._wait(wake_read)
+        finally:
+            self._end_everything()
+        return self._exit_code
+
+    # What is known: events.
+
+    def _children(self) -> list[Child]:
+        front = [self._frontend] if self._frontend else []
+        return [*front, *self._workers.values(), *self._ranks.values()]
+
+    def _wait(self, wake_read: int) -> None:
+        poller = select.poll()
+        poller.register(wake_read, select.POLLIN)
+        by_descriptor: dict[int, Callable[[], None]] = {}
+
+        def watch(descriptor: int, act: Callable[[], None]) -> None:
+            by_descriptor[descriptor] = act
+            poller.register(descriptor, select.POLLIN)
+
+        if self._nursery.handle is not None:
+            watch(self._nursery.handle.pidfd, self._nursery_gone)
+        if self._nursery.listening is not None:
+            watch(self._nursery.listening, self._nursery.hear)
+        for child in self._children():
+            watch(child.handle.pidfd, lambda child=child: self._gone(child))  # type: ignore[misc]
+            if not child.deaf:
+                watch(child.link.fileno(), lambda child=child: self._hear(child))  # type: ignore[misc]
+        # Messages before deaths and timeouts: what a process said before it died still counts, and after a stop
+        # (SIGSTOP) of this process the beats that waited are read before anybody is judged.
+        events = sorted(poller.poll(200), key=lambda event: event[0] in self._pidfds())
+        for descriptor, _ in events:
+            if descriptor == wake_read:
+                self._signalled(os.read(wake_read, 64))
+            else:
+                by_descriptor[descriptor]()
+
+    def _pidfds(self) -> set[int]:
+        nursery = {self._nursery.handle.pidfd} if self._nursery.handle else set()
+        return nursery | {child.handle.pidfd for child in self._children()}
+
+    def _signalled(self, numbers: bytes) -> None:
+        for number in numbers:
+            if number == signal.SIGINT or self._stopping_by_s is not None:
+                log.warning("stopping at once")
+                self._exit_code = 0 if number == signal.SIGINT else 1
+            else:
+                log.info("draining for at most %g s", self._config.drain_seconds)
+                self._stopping_by_s = time.monotonic() + self._config.drain_seconds
+                if self._frontend is not None:
+                    self._tell(self._frontend, Drain())
+
+    def _hear(self, child: Child) -> None:
+        try:
+            while (received := child.link.receive_nowait()) is not None:
+                child.seen_s = time.monotonic()
+                self._heard(child, received[0])
+        except LinkError:
+            child.deaf = True  # its pidfd will tell
+
+    def _heard(self, child: Child, record: FromChild) -> None:
+        match record:
+            case Beat():
+                pass
+            case Ready():
+                child.ready = True
+                self._delays_s.pop(child.role, None)
+            case RanksReady():
+                self._ranks_ready = record
+                self._ranks_failed_starts = 0
+                for rank in self._ranks.values():
+                    rank.ready, rank.probing, rank.seen_s = True, False, time.monotonic()
+                self._delays_s.pop("rank", None)
+            case Probing():
+                child.probing = True
+            case Serving():
+                if not self._served:
+                    self._served = True
+                    self._on_serving()
+            case Replace():
+                worker = self._workers.get(record.index)
+                if worker is not None and worker.handle.incarnation == record.incarnation:
+                    log.warning("%s missed an item's deadline; replacing it", worker)
+                    worker.handle.kill()
+            case Drained():
+                self._drained = True
+            case Unloadable():
+                log.error("%s", record.reason)
+                self._exit_code = 1
+
+    def _gone(self, child: Child) -> None:
+        self._hear(child)
+        child.close()
+        log.info("%s ended", child)
+        if child is self._frontend:
+            self._frontend = None
+        elif child.role == "worker":
+            del self._workers[child.index]
+            self._tell(self._frontend, WorkerGone(child.index, child.handle.incarnation))
+        else:
+            del self._ranks[child.index]
+            self._copy_features |= child.probing
+            for peer in self._ranks.values():
+                peer.handle.kill()
+            if not self._ranks:
+                self._group_gone(child.handle.incarnation)
+        self._delay(child.role)
+
+    def _group_gone(self, incarnation: int) -> None:
+        if self._ranks_ready is None:
+            self._ranks_failed_starts += 1
+            if self._ranks_failed_starts >= STARTS_MAX:
+                log.error("the ranks ended %d times before they were ready; giving up", STARTS_MAX)
+                self._exit_code = 1
+        self._ranks_ready = None
+        self._attached_epoch = 0
+        self._tell(self._frontend, RanksGone(incarnation))
+
+    def _nursery_gone(self) -> None:
+        log.warning("the nursery ended; everything starts anew")
+        self._nursery.gone()
+
+    # What should be: reconciliation.
+
+    def _reconcile(self) -> None:
+        if self._stopping_by_s is not None:
+            if self._drained or self._frontend is None or time.monotonic() > self._stopping_by_s:
+                self._exit_code = 0
+            return
+        self._kill_the_stuck()
+        if self._nursery.handle is None:
+            if not self._children():  # each dies with the nursery; none of the next may meet one of the last
+                self._nursery.start()
+            return
+        if not self._nursery.preloaded:
+            return
+        try:
+            self._reconcile_children()
+        except LinkError:
+            self._nursery.handle.kill()
+
+    def _reconcile_children(self) -> None:
+        if self._frontend is None:
+            # No region is written before every worker of the old epoch is gone.
+            for worker in self._workers.values():
+                worker.handle.kill()
+            if not self._workers and self._may_start("frontend"):
+                self._start_frontend()
+        else:
+            for index in range(1, self._config.workers + 1):
+                if index not in self._workers and self._may_start("worker"):
+                    self._start_worker(index)
+        if not self._ranks and self._may_start("rank"):
+            self._start_ranks()
+        if (
+            self._frontend is not None
+            and self._frontend.ready
+            and self._ranks_ready is not None
+            and self._attached_epoch != self._epoch
+        ):
+            self._attach(self._ranks_ready)
+
+    def _kill_the_stuck(self) -> None:
+        now_s = time.monotonic()
+        for child in self._children():
+            if not child.ready:
+                limit_s = LOAD_SECONDS
+            elif child.role == "worker":
+                limit_s = self._config.item_seconds + self._config.stall_seconds
+            else:
+                limit_s = self._config.stall_seconds
+            if now_s - child.seen_s > limit_s and not child.killed:
+                log.warning("%s has stood still for %.1f s; killing it", child, now_s - child.seen_s)
+                child.handle.signal(signal.SIGUSR1)  # its stacks go to the log, if it still runs at all
+                child.killed = True
+                child.handle.kill()
+
+    def _start_frontend(self) -> None:
+        self._epoch += 1
+        self._frontend = self._spawn(
+            "frontend", 0, 1, {"listener": self._listener.fileno(), "region0": self._regions[0]}
+        )
+
+    def _start_worker(self, index: int) -> None:
+        ours, theirs = pair()
+        with ours, theirs:
+            self._workers[index] = child = self._spawn(
+                "worker",
+                index,
+                self._config.workers,
+                {
+                    "frontend": theirs.fileno(),
+                    "media": self._regions_read_only[0],
+                    "features": self._regions[index],
+                },
+            )
+            self._tell(self._frontend, WorkerUp(index, child.handle.incarnation), ours.fileno())
+
+    def _start_ranks(self) -> None:
+        tp = self._config.tp
+        self._incarnation += 1
+        store = os.memfd_create("mmplane-store", os.MFD_CLOEXEC)
+        pairs = [pair() for _ in range(1, tp)]
+        try:
+            for rank in range(tp):
+                links = (
+                    {f"follower{i}": ours.fileno() for i, (ours, _) in enumerate(pairs, 1)}
+                    if rank == 0
+                    else {"leader": pairs[rank - 1][1].fileno()}
+                )
+                regions = {f"region{i}": region for i, region in enumerate(self._regions_read_only)}
+                self._ranks[rank] = self._spawn(
+                    "rank", rank, tp, {"store": store, **links, **regions}, self._incarnation
+                )
+        finally:
+            os.close(store)
+            for ours, theirs in pairs:
+                ours.close()
+                theirs.close()
+
+    def _attach(self, ready: RanksReady) -> None:
+        assert self._frontend is not None
+        ours, theirs = pair()
+        with ours, theirs:
+            leader = self._ranks[0]
+            self._tell(leader, Attach(self._epoch), theirs.fileno())
+            up = RanksUp(leader.handle.incarnation, ready.kv_bytes_per_token, ready.dtype)
+            self._tell(self._frontend, up, ours.fileno())
+        self._attached_epoch = self._epoch
+
+    def _spawn(
+        self, role: str, index: int, of: int, descriptors: dict[str, int], incarnation: int | None = None
+    ) -> Child:
+        if incarnation is None:
+            self._incarnation += 1
+            incarnation = self._incarnation
+        config = msgspec.msgpack.encode(msgspec.structs.replace(self._config, copy_features=self._copy_features))
+        spawn = Spawn(incarnation, role, index, of, incarnation, self._epoch, config, ())
+        return self._nursery.spawn(spawn, descriptors)
+
+    def _tell(self, child: Child | None, record: Record, *descriptors: int) -> None:
+        if child is None:
+            return
+        try:
+            child.link.send(record, descriptors, limit_s=SEND_LIMIT_S)
+        except LinkError:
+            log.warning("%s does not take messages; killing it", child)
+            child.handle.kill()
+
+    def _delay(self, role: str) -> None:
+        """The first restart is at once; each further one before the role is ready again waits longer."""
+        delay_s = self._delays_s.get(role, 0.0)
+        self._not_before_s[role] = time.monotonic() + delay_s
+        self._delays_s[role] = min(BACKOFF_MAX_S, delay_s * 2 or 0.1)
+
+    def _may_start(self, role: str) -> bool:
+        return time.monotonic() >= self._not_before_s.get(role, 0.0)
+
+    def _end_everything(self) -> None:
+        for child in self._children():
+            child.handle.kill()
+        nursery = self._nursery.handle
+        if nursery is not None:
+            nursery.kill()
+        deadline_s = time.monotonic() + END_LIMIT_S
+        for child in self._children():
+            child.handle.wait(deadline_s - time.monotonic())
+            child.close()
+        if nursery is not None:
+            nursery.wait(deadline_s - time.monotonic())
+            nursery.reap()
+        for descriptor in (*self._regions, *self._regions_read_only):
+            os.close(descriptor)

@@ -1,0 +1,144 @@
+"""One end of a control channel: a UNIX SEQPACKET socket that carries one record a message, and descriptors beside it.
+
+Rules
+- A message is a msgpack record of at most `MESSAGE_BYTES_MAX`, asserted on both sides; a truncated one is fatal.
+- Nothing is unpickled. A message that is not of the expected union raises `ProtocolError` and ends the link.
+- `send_nowait` and `receive_nowait` never block. `send` waits for room up to a limit, then the peer counts as dead.
+- Links are made in pairs by the supervisor and inherited or passed: there is no address to connect to, so the peer is
+  always a process of this server.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import select
+import socket
+import time
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+import msgspec
+
+from mmplane.core.records import MESSAGE_BYTES_MAX, Record
+
+DESCRIPTORS_MAX = 64
+SEND_BUFFER_BYTES = 1024 * 1024
+RecordT = TypeVar("RecordT", bound=Record)
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+class LinkError(Exception):
+    """The peer cannot be talked to any more."""
+
+
+class PeerGone(LinkError):
+    """The peer closed its end or died."""
+
+
+class PeerStalled(LinkError):
+    """The peer's socket stayed full for longer than the limit."""
+
+
+class ProtocolError(LinkError):
+    """The peer sent something that is not a record of this link."""
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected ends, non-blocking, with room for a burst."""
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in ends:
+        end.setblocking(False)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    return ends
+
+
+class Link(Generic[RecordT]):
+    """Sends any record, receives records of one union type."""
+
+    def __init__(self, end: socket.socket | int, receives: object) -> None:
+        self._socket = socket.socket(fileno=end) if isinstance(end, int) else end
+        self._socket.setblocking(False)
+        self._decoder: msgspec.msgpack.Decoder[RecordT] = msgspec.msgpack.Decoder(receives)
+
+    def fileno(self) -> int:
+        """The socket's descriptor, for a selector."""
+        return self._socket.fileno()
+
+    def send_nowait(self, record: Record, descriptors: Sequence[int] = ()) -> bool:
+        """Send now, or return False when the peer's socket is full. Raises PeerGone."""
+        return self.send_bytes_nowait(encode(record), descriptors)
+
+    def send_bytes_nowait(self, message: bytes, descriptors: Sequence[int] = ()) -> bool:
+        """`send_nowait` for a record that is encoded already (the same plan goes to every follower)."""
+        assert len(message) <= MESSAGE_BYTES_MAX, f"a control message of {len(message)} bytes"
+        assert len(descriptors) <= DESCRIPTORS_MAX, f"{len(descriptors)} descriptors with one message"
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        try:
+            self._socket.sendmsg([message], ancillary)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise PeerGone from error
+        return True
+
+    def send(self, record: Record, descriptors: Sequence[int] = (), *, limit_s: float) -> None:
+        """Send, waiting at most `limit_s` seconds for room. Raises PeerGone, PeerStalled."""
+        self.send_bytes(encode(record), descriptors, limit_s=limit_s)
+
+    def send_bytes(self, message: bytes, descriptors: Sequence[int] = (), *, limit_s: float) -> None:
+        """`send` for a record that is encoded already."""
+        deadline_s = time.monotonic() + limit_s
+        while not self.send_bytes_nowait(message, descriptors):
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                raise PeerStalled
+            _wait(self._socket, select.POLLOUT, left_s)
+
+    def receive_nowait(self) -> tuple[RecordT, list[int]] | None:
+        """The next record and its descriptors, or None when there is none yet. Raises PeerGone, ProtocolError."""
+        descriptors = array.array("i")
+        room = socket.CMSG_SPACE(DESCRIPTORS_MAX * descriptors.itemsize)
+        try:
+            message, ancillary, flags, _ = self._socket.recvmsg(MESSAGE_BYTES_MAX + 1, room, socket.MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise PeerGone from error
+        for level, kind, payload in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                descriptors.frombytes(payload[: len(payload) - len(payload) % descriptors.itemsize])
+        if not message and not ancillary:
+            raise PeerGone
+        try:
+            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(message) > MESSAGE_BYTES_MAX:
+                raise ProtocolError("truncated message")
+            return self._decoder.decode(message), list(descriptors)
+        except (ProtocolError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise ProtocolError("not a record of this link") from error
+
+    def receive(self, *, limit_s: float) -> tuple[RecordT, list[int]] | None:
+        """The next record, waiting at most `limit_s` seconds; None when none came."""
+        received = self.receive_nowait()
+        if received is None:
+            _wait(self._socket, select.POLLIN, limit_s)
+            received = self.receive_nowait()
+        return received
+
+    def close(self) -> None:
+        """Close this end; the peer sees PeerGone."""
+        self._socket.close()
+
+
+def encode(record: Record) -> bytes:
+    """The record's bytes, as any link of this version reads them."""
+    return _encoder.encode(record)
+
+
+def _wait(end: socket.socket, event: int, limit_s: float) -> None:
+    poller = select.poll()
+    poller.register(end, event)
+    poller.poll(max(0.0, limit_s) * 1000)

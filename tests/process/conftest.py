@@ -1,0 +1,48 @@
+"""Servers that tests share: one per number of ranks, started when first needed, ended with the session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from live import Live, serving
+from reference import Reference
+from safetensors.torch import save_file
+
+from mmplane.models.tiny import build_tiny, random_weights
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny` with random weights: what these tests compare must differ from picture to picture."""
+    folder = tmp_path_factory.mktemp("models")
+    save_file(random_weights(), folder / "random.safetensors", metadata={"format": "pt"})
+    build_tiny(folder / "tiny", weights=folder / "random.safetensors")
+    return folder / "tiny"
+
+
+@pytest.fixture(scope="session")
+def reference(tiny_folder: Path) -> Reference:
+    return Reference(tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def server_of(tiny_folder: Path) -> Iterator[Callable[[int], Live]]:
+    """`server_of(tp)`: the session's server with that many ranks."""
+    servers: dict[int, Live] = {}
+    with ExitStack() as stack:
+
+        def get(tp: int) -> Live:
+            if tp not in servers:
+                servers[tp] = stack.enter_context(serving(tiny_folder, tp=tp))
+            return servers[tp]
+
+        yield get
+
+
+@pytest.fixture
+def server(server_of: Callable[[int], Live]) -> Live:
+    """The session's server with two ranks. Tests that harm it start their own."""
+    return server_of(2)

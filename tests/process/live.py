@@ -1,0 +1,149 @@
+"""A real server under test: started by the real command, spoken to by real clients, its processes seen by psutil."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import httpx
+import psutil
+
+START_LIMIT_S = 120.0
+STOP_LIMIT_S = 30.0
+POLL_S = 0.02
+
+
+class Live:
+    """One `mmplane serve` and its process tree."""
+
+    def __init__(self, model_folder: Path, *flags: str, tp: int = 2, env: dict[str, str] | None = None) -> None:
+        command = [sys.executable, "-m", "mmplane", "serve", "--model", str(model_folder)]
+        command += ["--served-model-name", "tiny", "--tp", str(tp), "--port", "0", "--arena-bytes", str(256 * 2**20)]
+        command += ["--kv-bytes", str(256 * 2**20), *flags]
+        self.log: deque[str] = deque(maxlen=2000)
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | (env or {})
+        )
+        self.supervisor = psutil.Process(self._process.pid)
+        self.url = ""
+        self._ready = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        if not self._ready.wait(START_LIMIT_S):
+            self.kill()
+            raise AssertionError("not ready:\n" + "".join(self.log))
+        if not self.url:
+            raise AssertionError("ended before it was ready:\n" + "".join(self.log))
+        self.http = httpx.Client(base_url=self.url, timeout=60)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.log.append(line)
+            if found := re.search(r"mmplane is ready after .* at (http://\S+),", line):
+                self.url = found.group(1)
+                self._ready.set()
+        self._ready.set()
+
+    def processes(self) -> dict[str, psutil.Process]:
+        """Every process of the server, by title without `mmplane: `."""
+        found = {}
+        for process in [self.supervisor, *self.supervisor.children(recursive=True)]:
+            try:
+                title = process.cmdline()[0] if process.cmdline() else ""
+            except psutil.NoSuchProcess:
+                continue
+            if title.startswith("mmplane: "):
+                found[title.removeprefix("mmplane: ")] = process
+        return found
+
+    def pids(self) -> dict[str, int]:
+        """Process ids by title."""
+        return {title: process.pid for title, process in self.processes().items()}
+
+    def statistics(self) -> dict[str, Any]:
+        """GET /admin/statistics."""
+        statistics: dict[str, Any] = self.http.get("/admin/statistics").raise_for_status().json()
+        return statistics
+
+    def chat(self, content: Any, **fields: Any) -> httpx.Response:
+        """POST a chat request with one user message."""
+        body = {"model": "tiny", "max_tokens": 8, "temperature": 0, "messages": [{"role": "user", "content": content}]}
+        return self.http.post("/v1/chat/completions", json=body | fields)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send the supervisor a signal."""
+        self._process.send_signal(number)
+
+    def wait(self, limit_s: float = STOP_LIMIT_S) -> int:
+        """The supervisor's exit code."""
+        return self._process.wait(limit_s)
+
+    def kill(self) -> None:
+        """End everything at once, whatever state it is in."""
+        self._process.kill()
+        self._process.wait(STOP_LIMIT_S)
+
+    def stop(self) -> None:
+        """As Ctrl-C does."""
+        if self._process.poll() is None:
+            self.signal(signal.SIGINT)
+            self.wait()
+        self.http.close()
+        self._reader.join(STOP_LIMIT_S)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+def until(true: Callable[[], Any], limit_s: float, what: str) -> Any:
+    """Poll until `true()` gives something; the limit only tells progress from a hang."""
+    deadline_s = monotonic() + limit_s
+    while monotonic() < deadline_s:
+        if value := true():
+            return value
+        sleep(POLL_S)  # a poll, not a guess: the condition decides
+    raise AssertionError(f"not within {limit_s} s: {what}")
+
+
+def alive(pids: Iterator[int] | list[int]) -> list[int]:
+    """Those of `pids` that are still processes (zombies are dead)."""
+    found = []
+    for pid in pids:
+        try:
+            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                found.append(pid)
+        except psutil.NoSuchProcess:
+            pass
+    return found
+
+
+@contextmanager
+def serving(model_folder: Path, *flags: str, tp: int = 2, env: dict[str, str] | None = None) -> Iterator[Live]:
+    """A server for one test, ended with it."""
+    live = Live(model_folder, *flags, tp=tp, env=env)
+    try:
+        yield live
+    finally:
+        live.stop()
+
+
+def shared_memory() -> set[str]:
+    """What lies in /dev/shm."""
+    return {path.name for path in Path("/dev/shm").iterdir()}
+
+
+def temporary_files() -> set[str]:
+    """What lies in the temporary folder."""
+    names = {path.name for path in Path(tempfile.gettempdir()).iterdir()}
+    return {name for name in names if "mmplane" in name or "torch" in name}

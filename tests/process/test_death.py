@@ -1,0 +1,155 @@
+"""Invariants 6 and 7: every role may be killed; service comes back by itself, and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from live import Live, alive, serving, shared_memory, temporary_files, until
+from pictures import noise, part, text
+
+BACK_WITHIN_S = 10.0
+GONE_WITHIN_S = 5.0
+
+
+@pytest.fixture(scope="module")
+def live(tiny_folder: Path) -> Iterator[Live]:
+    with serving(tiny_folder, "--stall-seconds", "3") as server:
+        yield server
+
+
+def ask(live: Live, seed: int) -> tuple[int, str]:
+    """Status and tokens of one request with a picture; 0 when the connection broke."""
+    try:
+        answer = live.chat([part(noise(seed)), text("What?")], max_tokens=16, mmplane={"trace": True})
+    except httpx.TransportError:
+        return 0, ""
+    return answer.status_code, str(answer.json()["mmplane"]["trace"]["token_ids"]) if answer.is_success else answer.text
+
+
+class Load:
+    """Requests one after the other on several threads, while something happens; each answer is right or a 503."""
+
+    def __init__(self, live: Live, right: dict[int, str], broken: set[int]) -> None:
+        self._live = live
+        self._right = right
+        self._allowed = {200, 503} | broken
+        self._stop = threading.Event()
+        self._wrong: list[tuple[int, int, str]] = []
+        self.answers = 0
+        self._threads = [threading.Thread(target=self._run, args=(seed,)) for seed in right]
+
+    def _run(self, seed: int) -> None:
+        while not self._stop.is_set():
+            status, answer = ask(self._live, seed)
+            self.answers += 1
+            if status not in self._allowed or (status == 200 and answer != self._right[seed]):
+                self._wrong.append((seed, status, answer))
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+        assert self._wrong == []
+
+
+@pytest.fixture(scope="module")
+def right(live: Live) -> dict[int, str]:
+    answers = {seed: ask(live, seed) for seed in range(400, 404)}
+    assert {status for status, _ in answers.values()} == {200}
+    assert len({answer for _, answer in answers.values()}) > 1, "the answers must depend on the pictures"
+    return {seed: answer for seed, (_, answer) in answers.items()}
+
+
+def serves(live: Live) -> bool:
+    """Whether a picture that nobody has sent passes."""
+    return ask(live, int.from_bytes(os.urandom(4), "big"))[0] == 200
+
+
+@pytest.mark.parametrize("title", ["worker 1", "worker 2", "rank 0/2", "rank 1/2", "frontend"])
+def test_kill(title: str, live: Live, right: dict[int, str]) -> None:
+    before = live.pids()
+    with Load(live, right, broken={0} if title == "frontend" else set()) as load:
+        until(lambda: load.answers >= 8, 60, "the load runs")
+        victim = live.processes()[title]
+        victim.kill()
+        until(lambda: live.pids().get(title, victim.pid) != victim.pid, BACK_WITHIN_S, f"{title} is replaced")
+        until(lambda: serves(live), BACK_WITHIN_S, "service is back")
+    after = live.pids()
+    assert set(after) == set(before)
+    # The group of ranks is replaced whole; the front end's workers with it; nobody else is touched.
+    family = "rank" if title.startswith("rank") else title
+    for other in before:
+        replaced = other.startswith(family) or (title == "frontend" and other.startswith("worker"))
+        assert (after[other] != before[other]) == replaced, other
+    settled = until(lambda: _settled(live), BACK_WITHIN_S, "leases and quarantine are back to nothing")
+    assert settled["arena"]["total"]["leased_bytes"] == 0
+
+
+def _settled(live: Live) -> dict | None:
+    statistics = live.statistics()
+    arena = statistics["arena"]
+    quiet = arena["leases"] == 0 and arena["total"]["quarantined_bytes"] == 0 and arena["total"]["writing_bytes"] == 0
+    return statistics if quiet and statistics["requests"]["in_flight"] == 0 else None
+
+
+@pytest.mark.parametrize("title", ["rank 0/2", "rank 1/2", "frontend"])
+def test_stand_still(title: str, live: Live, right: dict[int, str]) -> None:
+    """A stopped process is noticed by its silence, killed and replaced."""
+    victim = live.processes()[title]
+    with Load(live, right, broken={0} if title == "frontend" else set()):
+        victim.suspend()
+        until(lambda: not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE, 20, f"{title} is killed")
+        until(lambda: serves(live), BACK_WITHIN_S, "service is back")
+    until(lambda: _settled(live), BACK_WITHIN_S, "leases are back to nothing")
+
+
+def test_a_stopped_supervisor_changes_nothing(live: Live, right: dict[int, str]) -> None:
+    live.supervisor.suspend()
+    try:
+        for seed, answer in right.items():
+            assert ask(live, seed) == (200, answer)
+    finally:
+        live.supervisor.resume()
+    pids = live.pids()
+    assert serves(live)
+    assert live.pids() == pids
+
+
+def test_killing_the_nursery_starts_everything_anew(live: Live, right: dict[int, str]) -> None:
+    before = live.pids()
+    live.processes()["nursery"].kill()
+    until(lambda: not alive([pid for title, pid in before.items() if title != "supervisor"]), 10, "its children die")
+    until(lambda: serves(live), 60, "service is back")
+    assert all(ask(live, seed) == (200, answer) for seed, answer in right.items())
+
+
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGKILL"])
+def test_nothing_remains(how: str, tiny_folder: Path) -> None:
+    memory, files = shared_memory(), temporary_files()
+    live = Live(tiny_folder)
+    try:
+        assert serves(live)
+        processes = live.processes()
+        assert len(processes) == 1 + 1 + 1 + 2 + 2
+        # A stopped child cannot act on a signal or on an end of file; it must go all the same.
+        processes["worker 1"].suspend()
+        live.signal(signal.Signals[how])
+        code = live.wait()
+        until(lambda: not alive([process.pid for process in processes.values()]), GONE_WITHIN_S, "all have ended")
+        assert code == {"SIGINT": 0, "SIGTERM": 0, "SIGKILL": -9}[how]
+    finally:
+        live.stop()
+    assert shared_memory() == memory
+    assert temporary_files() == files

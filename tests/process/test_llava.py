@@ -1,0 +1,47 @@
+"""Another architecture from a local folder: fixed-size pictures, one-dimensional positions, another template."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+from live import Live, serving
+from llava import TEMPLATE, build_llava
+from pictures import noise, part, photograph, text
+from reference import Reference
+
+TOKENS_MAX = 8
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "llava"
+    build_llava(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def llava(folder: Path) -> Iterator[Live]:
+    with serving(folder) as live:
+        yield live
+
+
+def test_tokens_and_features(llava: Live, folder: Path) -> None:
+    reference = Reference(folder)
+    reference.tokenizer.chat_template = TEMPLATE
+    seen = set()
+    for media in ([photograph("china")], [photograph("flower")], [noise(1), noise(2, 300, 40)], []):
+        content = [*map(part, media), text("What is this?")]
+        expected = reference.expected(content, media, TOKENS_MAX)
+        assert expected.margin > 1e-3
+        answer = llava.chat(content, max_tokens=TOKENS_MAX, mmplane={"trace": True}).json()
+        trace = answer["mmplane"]["trace"]
+        assert trace["token_ids"] == [expected.tokens]
+        seen.add(str(expected.tokens))
+        for item, image in zip(trace["items"], media, strict=True):
+            digest = blake3(reference.features(image)["pixel_values"].numpy().tobytes()).hexdigest()
+            assert item["digests"] == {"0": digest, "1": digest}
+            assert item["shape"] == [1, 3, 84, 84]
+    assert len(seen) == 4, "the answers must depend on the pictures"

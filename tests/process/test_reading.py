@@ -1,0 +1,74 @@
+"""The built-in model reads numbers, so a crossed picture is a wrong answer: many at once, each compared with alone."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from live import Live, serving
+from pictures import part, text
+from reference import Reference
+
+from mmplane.demo import LOOKS, QUESTION, draw
+from mmplane.models.tiny import SHIPPED_WEIGHTS, build_tiny
+
+COUNT = int(os.environ.get("MMPLANE_READINGS", "150"))
+AT_ONCE = 24
+TOKENS_MAX = 16
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    build_tiny(path, weights=SHIPPED_WEIGHTS)
+    return path
+
+
+@pytest.fixture(scope="module")
+def reading(folder: Path) -> Iterator[Live]:
+    with serving(folder) as live:
+        yield live
+
+
+def drawings(count: int) -> list[tuple[str, bytes]]:
+    """Numbers that are all different, and their pictures."""
+    source = random.Random(17)
+    numbers = [f"{number}" for number in source.sample(range(1000, 10000), count)]
+    return [(number, draw(number, *LOOKS[at % len(LOOKS)])) for at, number in enumerate(numbers)]
+
+
+def test_many_at_once(reading: Live, folder: Path) -> None:
+    drawn = drawings(COUNT)
+
+    def ask(picture: bytes) -> str:
+        answer = reading.chat([part(picture), text(QUESTION)], max_tokens=TOKENS_MAX)
+        assert answer.status_code == 200, answer.text
+        said: str = answer.json()["choices"][0]["message"]["content"]
+        return said
+
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        said = list(threads.map(ask, [picture for _, picture in drawn]))
+    reference = Reference(folder)
+    for (_, picture), answer in zip(drawn, said, strict=True):
+        expected = reference.expected([part(picture), text(QUESTION)], [picture], TOKENS_MAX).tokens
+        assert answer == reference.tokenizer.decode(expected, skip_special_tokens=True)
+    right = sum(answer == number for (number, _), answer in zip(drawn, said, strict=True))
+    assert right >= 0.98 * len(drawn), f"{right} of {len(drawn)} read right"
+
+
+def test_three_pictures_in_order(reading: Live) -> None:
+    drawn = drawings(3)
+    content = [part(picture) for _, picture in drawn]
+    answers = set()
+    for turn in range(3):
+        turned = content[turn:] + content[:turn]
+        numbers = [number for number, _ in drawn[turn:] + drawn[:turn]]
+        question = text("Which numbers are these?")
+        answer = reading.chat([*turned, question], max_tokens=40).json()["choices"][0]["message"]["content"]
+        answers.add(answer)
+        assert answer == ", ".join(numbers)
+    assert len(answers) == 3

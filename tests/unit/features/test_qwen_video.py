@@ -1,0 +1,262 @@
+"""Videos: the bits of transformers' own video processors, and of the same arithmetic in torch alone."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from sklearn.datasets import load_sample_images
+from transformers import AutoImageProcessor
+
+from mmplane.core.errors import RequestError
+from mmplane.features import kernels, torch_arithmetic
+from mmplane.features.encodings import ENCODINGS, Encoding, cast
+from mmplane.features.kernels import BICUBIC, BILINEAR
+from mmplane.features.processor import views
+from mmplane.features.qwen_video import QwenVideoProcessor, video_processor
+from mmplane.features.resize import Resize
+from mmplane.features.torch_arithmetic import resizes_as_torch, torch_bands
+from mmplane.features.video import VIDEO_FEATURES, Clip
+from mmplane.features.video_checkpoint import DEFAULTS
+
+from .checkpoints import FAMILIES, Family
+from .video_reference import INSTALL, TORCHVISION, Reference, reference_process
+
+TEXT = "a<|vision_start|><|video_pad|><|vision_end|>b"
+PHOTO = load_sample_images().images[0]
+NOISE = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+SMALL = {"size": {"shortest_edge": 28 * 28 * 4, "longest_edge": 28 * 28 * 60}}
+
+FOLDERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "qwen2": ("qwen2_vl", {"video_processor_type": "Qwen2VLVideoProcessor", **SMALL}),
+    "qwen2.5": ("qwen2_5_vl", {"video_processor_type": "Qwen2VLVideoProcessor", **SMALL}),
+    "qwen2.5, as published": ("qwen2_5_vl", {"min_pixels": 3136, "max_pixels": 28 * 28 * 100}),
+    "qwen2.5, sampled": ("qwen2_5_vl", {"do_sample_frames": True, "fps": 2.0, **SMALL}),
+    "qwen2.5, so many": ("qwen2_5_vl", {"do_sample_frames": True, "num_frames": 6, **SMALL}),
+    "qwen2.5, capped": ("qwen2_5_vl", {"cap_pixels_per_frame": True, "max_video_tokens": 40, **SMALL}),
+    "qwen2.5, only rescaled": ("qwen2_5_vl", {"do_normalize": False, **SMALL}),
+    "qwen2.5, only normalised": ("qwen2_5_vl", {"do_rescale": False, **SMALL}),
+    "qwen2.5, bilinear, moments of 3": ("qwen2_5_vl", {"resample": 2, "temporal_patch_size": 3, **SMALL}),
+    "qwen3": ("qwen3_vl", {"video_processor_type": "Qwen3VLVideoProcessor"}),
+    "qwen3, small": (
+        "qwen3_vl",
+        {"video_processor_type": "Qwen3VLVideoProcessor", "size": {"shortest_edge": 4096, "longest_edge": 90000}},
+    ),
+    "qwen3, capped": (
+        "qwen3_vl",
+        {"cap_pixels_per_frame": True, "size": {"shortest_edge": 4096, "longest_edge": 300000}, "max_video_tokens": 9},
+    ),
+    "qwen3, as they come": ("qwen3_vl", {"do_sample_frames": False, "video_processor_type": "Qwen3VLVideoProcessor"}),
+}
+
+CLIPS = {
+    "a photograph that moves": (np.stack([PHOTO[i : i + 200, 2 * i : 2 * i + 310] for i in range(0, 60, 6)]), 8.0),
+    "odd": (np.stack([NOISE[i : i + 90, i : i + 130] for i in range(7)]), 3.0),
+    "fits as it is": (np.stack([NOISE[i : i + 112, i : i + 168] for i in range(12)]), 29.97),
+    "tall": (np.stack([NOISE[:250, i : i + 40] for i in range(5)]), 1.0),
+    "no rate": (np.stack([NOISE[i : i + 60, :77] for i in range(9)]), None),
+}
+
+
+def write(name: str, folder: Path) -> str:
+    family, changes = FOLDERS[name]
+    base = FAMILIES["qwen3_vl" if family == "qwen3_vl" else "qwen2_5_vl"]
+    rules = {"qwen2_vl": "Qwen2VLProcessor", "qwen2_5_vl": "Qwen2_5_VLProcessor", "qwen3_vl": "Qwen3VLProcessor"}
+    written = Family(base.preprocessor, {"processor_class": rules[family]}, family, base.special).write(folder)
+    shared = {"cap_pixels_per_frame": False}
+    (folder / "video_preprocessor_config.json").write_text(json.dumps(shared | changes))
+    return written
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reference]:
+    if not TORCHVISION.exists():
+        pytest.fail(f"transformers' video processors need torchvision: {INSTALL}")
+    with reference_process(tmp_path_factory.mktemp("reference")) as process:
+        yield process
+
+
+def clip_of(processor: QwenVideoProcessor, frames: Any, fps: float | None) -> Clip:
+    return Clip(frames.shape[2], frames.shape[1], len(frames), fps, processor.sample(len(frames), fps))
+
+
+def materialise(processor: QwenVideoProcessor, frames: Any, clip: Clip) -> dict[str, Any]:
+    layout = processor.layout(clip)
+    arrays = views(layout.tensors, memoryview(bytearray(b"\xaa" * layout.length_bytes)))
+    processor.write((frames[i] for i in clip.indices), clip, arrays)
+    return dict(arrays)
+
+
+def ids_of(processor: QwenVideoProcessor, clip: Clip) -> list[int]:
+    tokenizer = processor._checkpoint.images.tokenizer
+    ids: list[int] = []
+    for token in tokenizer.encode(TEXT, add_special_tokens=False):
+        runs = processor.layout(clip).expansion if token == processor.placeholder_id else ((token, 1),)
+        ids += [expanded for expanded, count in runs for _ in range(count)]
+    return ids
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_transformers_own(name: str, tmp_path: Path, reference: Reference) -> None:
+    folder = write(name, tmp_path)
+    processor = video_processor(folder)
+    compared = 0
+    for frames, fps in CLIPS.values():
+        metadata = {"total_num_frames": len(frames), "fps": fps, "frames_indices": list(range(len(frames)))}
+        theirs = reference(folder, frames, TEXT, metadata)
+        if "error" in theirs:
+            with pytest.raises(RequestError):
+                materialise(processor, frames, clip_of(processor, frames, fps))
+            continue
+        clip = clip_of(processor, frames, fps)
+        ours = materialise(processor, frames, clip)
+        assert ids_of(processor, clip) == theirs["input_ids"][0].tolist()
+        for tensor in ("pixel_values_videos", "video_grid_thw"):
+            np.testing.assert_array_equal(ours[tensor], theirs[tensor], strict=True)
+        assert ("second_per_grid_ts" in ours) == ("second_per_grid_ts" in theirs)
+        if "second_per_grid_ts" in theirs:  # a list of Python floats, which torch.tensor makes float32
+            np.testing.assert_array_equal(ours["second_per_grid_ts"], theirs["second_per_grid_ts"].astype(np.float32))
+        compared += 1
+    assert compared >= 3
+
+
+def test_the_classes_defaults_are_ours(tmp_path: Path, reference: Reference) -> None:
+    """Where a configuration says nothing: whole clips through both classes, at their own sizes."""
+    for kind, family in (("Qwen2VLVideoProcessor", "qwen2_5_vl"), ("Qwen3VLVideoProcessor", "qwen3_vl")):
+        folder = tmp_path / family
+        FAMILIES[family].write(folder)
+        (folder / "video_preprocessor_config.json").write_text(json.dumps({"video_processor_type": kind}))
+        processor = video_processor(str(folder))
+        assert processor._checkpoint.options == DEFAULTS[kind]
+        frames, fps = np.ascontiguousarray(np.broadcast_to(PHOTO[:203, :310], (9, 203, 310, 3))), 4.0
+        metadata = {"total_num_frames": 9, "fps": fps, "frames_indices": list(range(9))}
+        theirs = reference(str(folder), frames, TEXT, metadata)
+        ours = materialise(processor, frames, clip_of(processor, frames, fps))
+        np.testing.assert_array_equal(ours[VIDEO_FEATURES], theirs[VIDEO_FEATURES], strict=True)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_torch_alone_gives_the_same(name: str, tmp_path: Path) -> None:
+    folder = write(name, tmp_path)
+    fast, slow = video_processor(folder), video_processor(folder, fast=False)
+    assert fast.fingerprint == slow.fingerprint
+    for frames, fps in CLIPS.values():
+        try:
+            clip = clip_of(fast, frames, fps)
+        except RequestError:
+            continue
+        ours, theirs = materialise(fast, frames, clip), materialise(slow, frames, clip)
+        for tensor, array in theirs.items():
+            np.testing.assert_array_equal(ours[tensor], array, strict=True)
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(*[st.integers(1, 300)] * 4, st.sampled_from([BICUBIC, BILINEAR]))
+def test_resize_as_torch(width: int, height: int, to_width: int, to_height: int, kind: int) -> None:
+    pixels = np.ascontiguousarray(NOISE[:height, :width])
+    resize = Resize.whole(to_width, to_height, kind, as_torch=True)
+    ((_, theirs),) = torch_bands(resize, pixels, 0)
+    ours = np.concatenate([planes.copy() for _, planes in resize.bands(pixels, 64)], axis=1)
+    np.testing.assert_array_equal(ours, theirs, strict=True)
+
+
+def test_4k_as_torch() -> None:
+    pixels = np.asarray(Image.fromarray(PHOTO).resize((3840, 2160)))
+    resize = Resize.whole(1260, 700, BICUBIC, as_torch=True)
+    ((_, theirs),) = torch_bands(resize, pixels, 0)
+    ours = np.concatenate([planes.copy() for _, planes in resize.bands(pixels, 64)], axis=1)
+    np.testing.assert_array_equal(ours, theirs, strict=True)
+
+
+def test_torch_and_pil_differ_by_little(tmp_path: Path) -> None:
+    """A still clip against the image processor's PIL arithmetic, in values of about -2 to 2.
+
+    An 8-bit step is 0.015. torch's weights are coarser (mostly one step), and where PIL goes down before across, an
+    intermediate row is clipped elsewhere (up to six here). Without a resize only the fused normalising differs.
+    """
+    folder = write("qwen2.5, as published", tmp_path)
+    images = AutoImageProcessor.from_pretrained(folder, backend="pil", min_pixels=3136, max_pixels=28 * 28 * 100)
+    for (height, width), limit in {(203, 310): 0.15, (200, 310): 0.02, (112, 168): 5e-7}.items():
+        frames = np.stack([PHOTO[:height, :width]] * 2)
+        processor = video_processor(folder)
+        ours = materialise(processor, frames, clip_of(processor, frames, 2.0))[VIDEO_FEATURES]
+        pil = images([Image.fromarray(frames[0])], return_tensors="np")["pixel_values"]
+        assert float(np.abs(ours - pil).max()) < limit
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_encodings_hold_the_same_values(encoding: Encoding, tmp_path: Path) -> None:
+    folder = write("qwen2.5", tmp_path)
+    frames, fps = CLIPS["odd"]
+    exact_processor, processor = video_processor(folder), video_processor(folder, encoding=encoding)
+    clip = clip_of(processor, frames, fps)
+    exact = materialise(exact_processor, frames, clip)[VIDEO_FEATURES]
+    stored = materialise(processor, frames, clip)[VIDEO_FEATURES]
+    assert processor.layout(clip).tensors[0].dtype == encoding
+    if encoding == "uint8":
+        rebuilt = np.empty_like(exact)
+        processor.byte_form.rebuild(stored, rebuilt)
+        np.testing.assert_array_equal(rebuilt, exact, strict=True)
+        assert exact.nbytes == 4 * stored.nbytes
+    else:
+        np.testing.assert_array_equal(stored, cast(exact, encoding), strict=True)
+
+
+def test_a_clip_that_is_not_what_its_header_said(tmp_path: Path) -> None:
+    processor = video_processor(write("qwen2.5", tmp_path))
+    processor.warm()
+    frames, fps = CLIPS["odd"]
+    clip = clip_of(processor, frames, fps)
+    arrays = materialise(processor, frames, clip)
+    for wrong in (frames[:-1], np.concatenate([frames, frames[:1]]), frames[:, :-1]):
+        with pytest.raises(ValueError):
+            processor.write(wrong, clip, arrays)
+    with pytest.raises(RuntimeError, match="shape"):
+        processor.write(frames, clip, arrays | {VIDEO_FEATURES: arrays[VIDEO_FEATURES][:, :-1]})
+
+
+def test_clips_that_no_model_takes(tmp_path: Path) -> None:
+    two, three = video_processor(write("qwen2", tmp_path / "2")), video_processor(write("qwen3", tmp_path / "3"))
+    for processor, clip in (
+        (two, Clip(4000, 3, 4, 2.0, (0, 1, 2, 3))),
+        (two, Clip(100, 100, 0, 2.0, ())),
+        (three, Clip(100, 100, 1, 2.0, (0,))),
+        (three, Clip(100, 100, 0, 2.0, ())),
+    ):
+        with pytest.raises(RequestError) as caught:
+            processor.layout(clip)
+        assert caught.value.status == 400
+
+
+def test_one_wrong_bit_brings_torch_and_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = kernels.torch_weights
+
+    def off_by_one(*sizes: int) -> object:
+        first, count, fixed = right(*sizes)
+        return first, count, fixed + np.int32(1 << 12)
+
+    monkeypatch.setattr(kernels, "torch_weights", off_by_one)
+    assert not resizes_as_torch(BICUBIC)
+    with caplog.at_level(logging.WARNING):
+        processor = video_processor(write("qwen2", tmp_path))
+    assert "differs" in caplog.text
+    assert processor._bands is torch_arithmetic.torch_bands
+
+
+def test_other_families_and_configurations_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="family"):
+        video_processor(FAMILIES["llava"].write(tmp_path / "llava"))
+    folder = write("qwen2", tmp_path)
+    (tmp_path / "video_preprocessor_config.json").write_text(json.dumps({"do_resize": False}))
+    with pytest.raises(ValueError, match="not built"):
+        video_processor(folder)

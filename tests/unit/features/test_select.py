@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmplane.features import kernels, parity
+from mmplane.features.checkpoint import ImageCheckpoint
+from mmplane.features.fixed_size import FixedSizeImageProcessor
+from mmplane.features.huggingface import HuggingFaceImageProcessor
+from mmplane.features.parity import materialise
+from mmplane.features.processor import ImageProcessor
+from mmplane.features.qwen_vl import QwenVLImageProcessor
+from mmplane.features.select import image_processor
+from mmplane.features.tiling import InternVLImageProcessor, LlavaNextImageProcessor
+
+from .checkpoints import FAMILIES
+
+CHOSEN: dict[str, type[ImageProcessor]] = {
+    "qwen2_5_vl": QwenVLImageProcessor,
+    "qwen3_vl": QwenVLImageProcessor,
+    "llava": FixedSizeImageProcessor,
+    "llava_padded": FixedSizeImageProcessor,
+    "llava_siglip": FixedSizeImageProcessor,
+    "gemma3": FixedSizeImageProcessor,
+    "internvl": InternVLImageProcessor,
+    "llava_next": LlavaNextImageProcessor,
+    "idefics3": HuggingFaceImageProcessor,
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_each_family_gets_its_own(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = FAMILIES[name].write(tmp_path)
+    fast, generic = image_processor(folder), image_processor(folder, fast=False)
+    assert type(fast) is CHOSEN[name]
+    assert type(generic) is HuggingFaceImageProcessor
+    assert fast.fingerprint == generic.fingerprint
+    assert fast.placeholder_id == generic.placeholder_id
+    assert generic.layout_is_cheap is False
+    assert fast.layout_is_cheap is (CHOSEN[name] is not HuggingFaceImageProcessor)
+    fast.warm()
+    generic.warm()
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("qwen2_5_vl", {"do_resize": False}),
+        ("qwen2_5_vl", {"resample": 0}),
+        ("llava", {"do_rescale": False, "do_normalize": False}),
+        ("llava", {"do_center_crop": False}),
+        ("llava", {"resample": 4}),
+        ("llava", {"do_pad": True, "pad_size": {"height": 60, "width": 60}}),
+        ("llava_next", {"image_grid_pinpoints": [[56, 100]]}),
+        ("llava_next", {"crop_size": 28}),
+        ("internvl", {"do_resize": False}),
+    ],
+)
+def test_other_configurations_take_the_generic_path(name: str, changes: dict[str, object], tmp_path: Path) -> None:
+    assert type(image_processor(FAMILIES[name].write(tmp_path, **changes))) is HuggingFaceImageProcessor
+
+
+def test_gemma3_with_pan_and_scan_takes_the_generic_path(tmp_path: Path) -> None:
+    checkpoint = ImageCheckpoint.load(FAMILIES["gemma3"].write(tmp_path))
+    assert FixedSizeImageProcessor.serves(checkpoint)
+    scanning = replace(checkpoint, images_kwargs={**checkpoint.images_kwargs, "do_pan_and_scan": True})
+    assert not FixedSizeImageProcessor.serves(scanning)
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "llava", "internvl"])
+def test_one_wrong_bit_brings_the_generic_path_and_a_warning(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = kernels.weights
+
+    def off_by_one(*sizes: int) -> object:
+        first, count, fixed = weights(*sizes)
+        return first, count, fixed + np.int32(1 << 12)
+
+    folder = FAMILIES[name].write(tmp_path)
+    monkeypatch.setattr(kernels, "weights", off_by_one)
+    with caplog.at_level(logging.WARNING):
+        assert type(image_processor(folder)) is HuggingFaceImageProcessor
+    assert "differs" in caplog.text
+    monkeypatch.setattr(kernels, "weights", weights)
+    assert type(image_processor(folder)) is CHOSEN[name]
+
+
+def test_another_layout_brings_the_generic_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = FAMILIES["qwen2_5_vl"].write(tmp_path)
+    monkeypatch.setattr(parity, "PARITY_SIZES", ((2000, 3),))  # a size that the model refuses
+    assert type(image_processor(folder)) is HuggingFaceImageProcessor
+
+
+def test_an_encoding_is_the_processors_from_the_start(tmp_path: Path) -> None:
+    folder = FAMILIES["qwen2_5_vl"].write(tmp_path)
+    pixels = np.zeros((70, 80, 3), np.uint8)
+    lengths = {}
+    for encoding in ("float32", "bfloat16", "uint8"):
+        processor = image_processor(folder, encoding=encoding)
+        lengths[encoding] = materialise(processor, pixels)["pixel_values"].nbytes
+    assert lengths["float32"] == 2 * lengths["bfloat16"] == 8 * lengths["uint8"]
+    with pytest.raises(ValueError, match="uint8"):
+        image_processor(folder, fast=False, encoding="uint8")

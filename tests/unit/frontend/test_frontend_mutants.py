@@ -1,0 +1,261 @@
+"""A test must be able to fail: each mutant breaks one rule of the front end on purpose, and its test must notice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import frontend_rig
+import msgspec
+import pytest
+import test_group
+import test_plane
+import test_pool
+
+from mmplane.arena.arena import Arena
+from mmplane.arena.leases import Process
+from mmplane.core.errors import RequestError
+from mmplane.core.plan import Attached, Failed, FromLeader, Submit
+from mmplane.core.records import Layout, Slot
+from mmplane.frontend.group import Generation, Group
+from mmplane.frontend.plane import Asset, Flight, Plane
+from mmplane.frontend.pool import Pool, State, Worker
+
+# The plane.
+
+
+class LeasesATurnAfterItPublishes(Plane):
+    async def _fly(self, key: bytes, media: bytes, layout: Layout, flight: Flight, *, probe: bool) -> None:
+        item, stages_ms, _ = await self._materialise(key, media, layout)
+        self._arena.publish(key, item)
+        await asyncio.sleep(0)
+        for tag in flight.tags:
+            self._arena.lease(item.slot, self._owner, tag)
+        flight.done.set_result((item, stages_ms))
+        del self._flights[key]
+
+
+class KeyWithoutTenant(Plane):
+    def key(self, media: bytes, *, tenant: str = "") -> bytes:
+        return super().key(media)
+
+
+class EveryoneFliesAlone(Plane):
+    async def acquire(self, key: bytes, media: bytes, layout: Layout, tag: int, *, probe: bool = False) -> Asset:
+        self._flights = {}
+        return await super().acquire(key, media, layout, tag, probe=probe)
+
+
+class TheFirstAskerOwnsTheFlight(Plane):
+    async def acquire(self, key: bytes, media: bytes, layout: Layout, tag: int, *, probe: bool = False) -> Asset:
+        try:
+            return await super().acquire(key, media, layout, tag, probe=probe)
+        except asyncio.CancelledError:
+            for task in self._tasks:
+                task.cancel()
+            raise
+
+
+class WhoGoesKeepsItsLease(Plane):
+    async def acquire(self, key: bytes, media: bytes, layout: Layout, tag: int, *, probe: bool = False) -> Asset:
+        try:
+            return await super().acquire(key, media, layout, tag, probe=probe)
+        except asyncio.CancelledError:
+            if (item := self._arena.lookup(key)) is not None:
+                self._arena.lease(item.slot, self._owner, tag)
+            raise
+
+
+class EveryoneHasTheMiss(Plane):
+    async def acquire(self, key: bytes, media: bytes, layout: Layout, tag: int, *, probe: bool = False) -> Asset:
+        asset = await super().acquire(key, media, layout, tag, probe=probe)
+        return Asset(asset.item, False, asset.stages_ms)
+
+
+class ProbesAreItems(Plane):
+    async def acquire(self, key: bytes, media: bytes, layout: Layout, tag: int, *, probe: bool = False) -> Asset:
+        return await super().acquire(key, media, layout, tag, probe=False)
+
+
+class CachesAnyway(Plane):
+    async def acquire(self, key: bytes, media: bytes, layout: Layout, tag: int, *, probe: bool = False) -> Asset:
+        self._cache = True
+        return await super().acquire(key, media, layout, tag, probe=probe)
+
+
+class SwallowsFailures(Plane):
+    async def _materialise(self, key: bytes, media: bytes, layout: Layout) -> Any:
+        try:
+            return await super()._materialise(key, media, layout)
+        except RequestError as error:
+            raise RequestError(500, "internal_error", "failed") from error
+
+
+# What the plane asks of the arena.
+
+
+class FreesUnderAStoppedWriter(Arena):
+    def discard(self, slot: Slot) -> bool:
+        occupant = self._occupant(slot)
+        occupant.writer = None
+        return super().discard(slot)
+
+
+class ForgetsToQuarantine(Arena):
+    def discard(self, slot: Slot) -> bool:
+        return False
+
+
+class KeepsTheMedia(Arena):
+    def release(self, slot: Slot, process: Process, tag: int) -> bool:
+        return False if process.role == "worker" else super().release(slot, process, tag)
+
+
+class EvictsTheLeased(Arena):
+    def lease(self, slot: Slot, process: Process, tag: int) -> None:
+        if process.role == "ranks" or self._occupant(slot).key is None:
+            super().lease(slot, process, tag)
+
+    def release(self, slot: Slot, process: Process, tag: int) -> bool:
+        return process.role != "frontend" and super().release(slot, process, tag)
+
+
+# The pool.
+
+
+class GivesWorkToTheCondemned(Pool):
+    def _idle(self) -> list[Worker]:
+        return [worker for worker in self._workers.values() if worker.state in (State.IDLE, State.CONDEMNED)]
+
+
+class TakesAnyAnswer(Pool):
+    def _receive(self, worker: Worker, record: Any) -> None:
+        if hasattr(record, "job_id"):
+            record = msgspec.structs.replace(record, job_id=worker.job_id)
+        super()._receive(worker, record)
+
+
+class TellsTheArenaNothing(Pool):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**(options | {"gone": lambda _: None}))
+
+
+class TellsTheSupervisorNothing(Pool):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**(options | {"tell_supervisor": lambda _: None}))
+
+
+class WaitsWithoutLimit(Pool):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**(options | {"waiting_max": 1 << 30}))
+
+
+# The group.
+
+
+class ReleasesOnAbort(Group):
+    def abort(self, generation: Generation) -> None:
+        super().abort(generation)
+        self._release(generation)
+
+
+class NeverReleasesWhatFailed(Group):
+    def _receive(self, record: FromLeader) -> None:
+        if isinstance(record, Failed) and (generation := self._generations.get(record.request_id)):
+            generation.slots = []
+        super()._receive(record)
+
+
+class ForgetsThePromptsSlot(Group):
+    def submit(self, submit: Submit) -> Generation:
+        generation = super().submit(submit)
+        generation.slots = [item.slot for item in submit.items]
+        return generation
+
+
+class AbortsEveryTime(Group):
+    def abort(self, generation: Generation) -> None:
+        generation.aborted = False
+        super().abort(generation)
+
+
+class ForgetsTheAbortedAtOnce(Group):
+    def abort(self, generation: Generation) -> None:
+        super().abort(generation)
+        self._generations.pop(generation.request_id, None)
+
+
+class TakesAnyEpoch(Group):
+    def _receive(self, record: FromLeader) -> None:
+        super()._receive(Attached(self._epoch) if isinstance(record, Attached) else record)
+
+
+class LeavesTheDeadsRequestsWaiting(Group):
+    def gone(self, incarnation: int) -> None:
+        self._generations.clear()
+        super().gone(incarnation)
+
+
+class TakesTheSuccessorForTheDead(Group):
+    def gone(self, incarnation: int) -> None:
+        super().gone(self._process.incarnation)
+
+
+Killer = Callable[..., None]
+MUTANTS: dict[type, tuple[str, Killer, tuple[Any, ...]]] = {
+    LeasesATurnAfterItPublishes: ("Plane", test_plane.test_an_item_is_leased_before_anyone_can_evict_it, ()),
+    KeyWithoutTenant: ("Plane", test_plane.test_another_tenant_has_another_key, ()),
+    EveryoneFliesAlone: ("Plane", test_plane.test_sixteen_ask_at_once_and_one_job_serves_them, ()),
+    TheFirstAskerOwnsTheFlight: ("Plane", test_plane.test_all_askers_go_and_the_item_is_there_for_the_next, ()),
+    WhoGoesKeepsItsLease: ("Plane", test_plane.test_an_asker_may_go_at_any_turn, (True,)),
+    EveryoneHasTheMiss: ("Plane", test_plane.test_sixteen_ask_at_once_and_one_job_serves_them, ()),
+    ProbesAreItems: ("Plane", test_plane.test_a_probe_that_nobody_waits_for_leaves_nothing, ()),
+    CachesAnyway: ("Plane", test_plane.test_all_askers_go_and_without_a_cache_its_bytes_are_free, ()),
+    SwallowsFailures: (
+        "Plane",
+        test_plane.test_media_that_cannot_be_decoded_fail_for_all_who_ask_and_leave_nothing,
+        (),
+    ),
+    FreesUnderAStoppedWriter: ("Arena", test_plane.test_no_later_item_lies_where_a_stopped_worker_may_write, ()),
+    ForgetsToQuarantine: (
+        "Arena",
+        test_plane.test_a_worker_that_misses_its_deadline_keeps_its_bytes_until_it_is_reaped,
+        (),
+    ),
+    KeepsTheMedia: ("Arena", test_plane.test_the_worker_finds_the_media_and_it_goes_with_the_job, ()),
+    EvictsTheLeased: ("Arena", test_plane.test_items_in_use_outlive_any_pressure, ()),
+    GivesWorkToTheCondemned: ("Pool", test_pool.test_a_missed_deadline_condemns_once, ()),
+    TakesAnyAnswer: ("Pool", test_pool.test_answers_that_nobody_asked_for_are_ignored, ()),
+    TellsTheArenaNothing: ("Pool", test_plane.test_a_worker_that_dies_in_mid_write_takes_its_item_along, ()),
+    TellsTheSupervisorNothing: ("Pool", test_pool.test_a_missed_deadline_condemns_once, ()),
+    WaitsWithoutLimit: ("Pool", test_plane.test_too_many_waiting_is_a_503, ()),
+    ReleasesOnAbort: ("Group", test_group.test_an_abort_before_admission_waits_for_the_leaders_answer, ("admit",)),
+    NeverReleasesWhatFailed: ("Group", test_group.test_leases_end_with_failure, ()),
+    ForgetsThePromptsSlot: ("Group", test_group.test_a_prompt_in_a_slot_is_released_too, ("admit",)),
+    AbortsEveryTime: ("Group", test_group.test_an_abort_before_admission_waits_for_the_leaders_answer, ("fail",)),
+    ForgetsTheAbortedAtOnce: (
+        "Group",
+        test_group.test_an_abort_before_admission_waits_for_the_leaders_answer,
+        ("admit",),
+    ),
+    TakesAnyEpoch: ("Group", test_group.test_no_request_before_the_leader_has_acknowledged_this_epoch, ()),
+    LeavesTheDeadsRequestsWaiting: ("Group", test_group.test_leases_end_with_the_group, ()),
+    TakesTheSuccessorForTheDead: ("Group", test_group.test_the_next_group_takes_over, ()),
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_its_test_kills(mutant: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    part, killer, arguments = MUTANTS[mutant]
+    killer(*arguments)
+    monkeypatch.setattr(frontend_rig, part, mutant)
+    # Whoever waits for good is a kill as well, and need not be waited for.
+    monkeypatch.setattr("frontend_loop.HANG_S", 1.0)
+    with pytest.raises((Exception, pytest.fail.Exception)):
+        killer(*arguments)
+
+
+def test_every_mutant_is_hunted() -> None:
+    found = {kind for part in (Plane, Pool, Group) for kind in part.__subclasses__() if kind.__module__ == __name__}
+    assert found <= set(MUTANTS)

@@ -1,0 +1,283 @@
+"""What a chat request may say. Nothing that OpenAI's clients can send is ignored, and nothing is answered at length."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, strategies
+from openai.types.chat.completion_create_params import CompletionCreateParamsBase
+
+from mmplane.core.errors import RequestError
+from mmplane.frontend.schema import ChatRequest, ImageUrl, parse
+
+MESSAGES = [{"role": "user", "content": "Hello"}]
+BUILT: dict[str, Any] = {
+    "model": "tiny",
+    "messages": MESSAGES,
+    "stream": True,
+    "stream_options": {"include_usage": True},
+    "n": 16,
+    "max_tokens": 1,
+    "max_completion_tokens": 1,
+    "temperature": 2,
+    "top_p": 0.001,
+    "seed": -(2**63),
+    "stop": ["a", "b", "c", "d"],
+    "user": "somebody",
+    "metadata": {"key": "value"},
+}
+"""Every field of OpenAI's that does something here, with a value at its limit."""
+
+NEUTRAL: list[tuple[str, Any]] = [
+    ("frequency_penalty", 0),
+    ("frequency_penalty", 0.0),
+    ("presence_penalty", 0),
+    ("logit_bias", {}),
+    ("logprobs", False),
+    ("top_logprobs", 0),
+    ("modalities", ["text"]),
+    ("response_format", {"type": "text"}),
+    ("service_tier", "auto"),
+    ("service_tier", "default"),
+    ("store", False),
+    ("tools", []),
+    ("functions", []),
+    ("tool_choice", "none"),
+    ("function_call", "none"),
+    ("parallel_tool_calls", True),
+    ("parallel_tool_calls", False),
+]
+"""Not built, but these values ask for what happens anyway."""
+
+OPENAI = tuple(CompletionCreateParamsBase.__annotations__)
+NOT_BUILT = tuple(name for name in OPENAI if name not in BUILT)
+
+
+def body(**fields: Any) -> bytes:
+    return json.dumps({"model": "tiny", "messages": MESSAGES} | fields).encode()
+
+
+def refusal(content: bytes) -> RequestError:
+    with pytest.raises(RequestError) as refused:
+        parse(content)
+    assert refused.value.status == 400
+    assert len(refused.value.message) < 300
+    assert len(refused.value.param or "") < 300
+    return refused.value
+
+
+def test_the_least_request() -> None:
+    request = parse(body())
+    assert (request.model, request.messages[0].content, request.stops, request.images) == ("tiny", "Hello", (), [])
+    assert not request.stream
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_every_built_field_is_taken(name: str) -> None:
+    fields = {"stream": True, name: BUILT[name]}
+    assert getattr(parse(body(**fields)), name) is not None
+
+
+def test_every_field_that_openais_client_knows_is_known() -> None:
+    """An update of the client with a new field fails here, not at a user's."""
+    assert set(OPENAI) - set(ChatRequest.__struct_fields__) == set()
+
+
+@pytest.mark.parametrize("name", NOT_BUILT)
+@pytest.mark.parametrize("value", [{"type": "x"}, ["x"], "x", 1.5, 7, True])
+def test_a_field_that_is_not_built_is_refused_by_name(name: str, value: Any) -> None:
+    if any(name == neutral and value == same for neutral, same in NEUTRAL):
+        return
+    error = refusal(body(**{name: value}))
+    assert (error.code, error.param) == ("unsupported_parameter", name)
+    assert name in error.message
+
+
+@pytest.mark.parametrize(("name", "value"), NEUTRAL)
+def test_a_neutral_value_passes(name: str, value: Any) -> None:
+    parse(body(**{name: value}))
+
+
+@pytest.mark.parametrize("name", [name for name in OPENAI if name not in ("model", "messages")])
+def test_null_always_passes(name: str) -> None:
+    if name != "stream":
+        parse(body(**{name: None}))
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"surprise": 1}, "surprise"),
+        ({"mmplane": {"surprise": 1}}, "mmplane.surprise"),
+        ({"stream": True, "stream_options": {"surprise": 1}}, "stream_options.surprise"),
+        ({"messages": [{"role": "user", "content": "x", "surprise": 1}]}, "messages[0].surprise"),
+        ({"messages": [{"role": "assistant", "content": "x", "tool_calls": []}]}, "messages[0].tool_calls"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "user", "content": [{"type": "video_url"}]}]}, "messages[0].content[0]"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {}}]}]},
+            "messages[0].content[0].cache_control",
+        ),
+    ],
+)
+def test_an_unknown_field_is_refused_by_its_path(fields: dict[str, Any], param: str) -> None:
+    error = refusal(body(**fields))
+    assert (error.code, error.param) == ("unsupported_parameter", param)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"model": 5}, "model"),
+        ({"model": None}, "model"),
+        ({"messages": []}, "messages"),
+        ({"messages": "Hello"}, "messages"),
+        ({"messages": [MESSAGES[0]] * 4097}, "messages"),
+        ({"messages": [{"role": "king", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "oracle", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"content": "x"}]}, "messages[0]"),
+        ({"messages": [MESSAGES[0], {"role": "user"}]}, "messages[1]"),
+        ({"messages": [{"role": "assistant", "content": None}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": [{"type": "hologram"}]}]}, "messages[0].content[0].type"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0]"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": 5}}]}]},
+            "messages[0].content[0].image_url.url",
+        ),
+        ({"stream": "yes"}, "stream"),
+        ({"n": 0}, "n"),
+        ({"n": 17}, "n"),
+        ({"n": 1.5}, "n"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": -1}, "max_tokens"),
+        ({"max_completion_tokens": "5"}, "max_completion_tokens"),
+        ({"temperature": -0.1}, "temperature"),
+        ({"temperature": 2.1}, "temperature"),
+        ({"top_p": 0}, "top_p"),
+        ({"top_p": 1.1}, "top_p"),
+        ({"seed": 2**63}, "seed"),
+        ({"seed": 2**200}, "seed"),
+        ({"stop": ["a"] * 5}, "stop"),
+        ({"stop": [1]}, "stop[0]"),
+        ({"metadata": {"key": 5}}, "metadata[...]"),
+        ({"stream_options": {}}, "stream_options"),
+        ({"max_tokens": 1, "max_completion_tokens": 1}, "max_tokens"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_path(fields: dict[str, Any], param: str) -> None:
+    error = refusal(body(**fields))
+    assert (error.code, error.param) == ("invalid_value", param)
+
+
+def test_a_missing_model_is_refused() -> None:
+    assert "model" in refusal(json.dumps({"messages": MESSAGES}).encode()).message
+
+
+@pytest.mark.parametrize("detail", ["auto", "high"])
+def test_images_keep_their_order(detail: str) -> None:
+    def image(url: str) -> dict[str, Any]:
+        return {"type": "image_url", "image_url": {"url": url, "detail": detail}}
+
+    messages = [
+        {"role": "user", "content": [image("1"), {"type": "text", "text": "and"}, image("2")]},
+        {"role": "assistant", "content": "A cat."},
+        {"role": "user", "content": [image("3")]},
+    ]
+    assert parse(body(messages=messages)).images == [
+        ImageUrl(msgspec.Raw(f'"{url}"'.encode()), detail) for url in "123"
+    ]
+
+
+def test_low_detail_is_not_built() -> None:
+    content = [{"type": "image_url", "image_url": {"url": "x", "detail": "low"}}]
+    error = refusal(body(messages=[{"role": "user", "content": content}]))
+    assert (error.code, error.param) == ("unsupported_parameter", "messages[0].content[0].image_url.detail")
+
+
+@pytest.mark.parametrize(
+    ("given_stop", "stops"), [("a", ("a",)), (["a", "b"], ("a", "b")), ("", ()), (["", "b"], ("b",))]
+)
+def test_an_empty_stop_text_stops_nothing(given_stop: Any, stops: tuple[str, ...]) -> None:
+    assert parse(body(stop=given_stop)).stops == stops
+
+
+# Hostile bodies.
+
+MARK = "ψ"
+LONG = 10_000_000
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b"\xff\xfe",
+        b'{"model": "\xff"}',
+        b'{"model": "\\ud800"}',
+        body() + b"x",
+        b'{"temperature": 1e999, "model": "x"}',
+        b'{"tools": ' + b"[" * 100_000,
+        b'{"messages": [{"role": "user", "content": ' + b"[" * 100_000,
+    ],
+)
+def test_what_is_no_request_is_a_400(content: bytes) -> None:
+    refusal(content)
+
+
+@pytest.mark.timeout(30)  # a parser that looks at each place again and again takes hours for these
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"\x00" * LONG, id="zeros"),
+        pytest.param((MARK * LONG).encode(), id="letters"),
+        pytest.param(b"[" * LONG, id="brackets"),
+        pytest.param(b'{"a":' * (LONG // 5), id="objects"),
+        pytest.param(b"9" * LONG, id="a number"),
+        pytest.param(b'{"n": ' + b"9" * LONG + b"}", id="a number of samples"),
+        pytest.param(body(model=[MARK * LONG]), id="a model"),
+        pytest.param(body(**{MARK * LONG: 1}), id="a field"),
+        pytest.param(body(**{(" - at `$" + MARK) * (LONG // 10) + "\n": 1}), id="a field like msgspec's texts"),
+        pytest.param(body(**{"unknown field `" * (LONG // 16) + MARK * 100: 1}), id="a field like msgspec's others"),
+        pytest.param(body(messages=[{"role": MARK * LONG, "content": "x"}]), id="a role"),
+        pytest.param(body(messages=[{"role": "user", "content": [{"type": MARK * LONG}]}]), id="a type"),
+        pytest.param(body(messages=[{"role": "user", MARK * LONG: 1}]), id="a field of a message"),
+        pytest.param(body(tools=[MARK * LONG]), id="tools"),
+        pytest.param(body(response_format={MARK * LONG: MARK}), id="a format"),
+        pytest.param(body(stop=[MARK * LONG] * 5), id="stop texts"),
+    ],
+)
+def test_ten_megabytes_of_anything_get_a_short_answer(content: bytes) -> None:
+    """Hazard R13: the error path must not cost more than success, nor repeat the payload."""
+    error = refusal(content)
+    assert (error.message + (error.param or "")).count(MARK) <= 200
+
+
+json_values = strategies.recursive(
+    strategies.none()
+    | strategies.booleans()
+    | strategies.integers()
+    | strategies.floats(allow_nan=False)
+    | strategies.text(max_size=8),
+    lambda inner: strategies.lists(inner, max_size=3) | strategies.dictionaries(strategies.text(max_size=8), inner),
+    max_leaves=6,
+)
+
+
+@given(name=strategies.sampled_from(ChatRequest.__struct_fields__), value=json_values)
+def test_accept_or_raise_our_own_error(name: str, value: Any) -> None:
+    try:
+        request = parse(body(**{name: value}))
+    except RequestError:
+        return
+    assert isinstance(request, ChatRequest)
+
+
+@given(content=strategies.binary(max_size=100))
+def test_bytes_are_refused(content: bytes) -> None:
+    refusal(content)

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# no-cuda-without-gpu.sh PYTHON: fail when packages for CUDA were installed on a machine that has no GPU.
+set -euo pipefail
+[ -e /dev/nvidiactl ] && exit 0
+if found=$("$1" -m pip list 2>/dev/null | grep -iE '^(nvidia-|triton)'); then
+  printf 'packages for CUDA were installed, and this machine has no GPU:\n%s\n' "$found" >&2
+  echo 'Point pip at a CPU build of torch: make clean && make install TORCH_OPTIONS="--index-url ..."' >&2
+  exit 1
+fi
