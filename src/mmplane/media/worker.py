@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import select
-import time
 from contextlib import suppress
 
 import msgspec
@@ -19,8 +18,8 @@ from mmplane.core.control import Ready, Spawn, ToRank
 from mmplane.core.errors import RequestError, internal
 from mmplane.core.jobs import FromWorker, JobFailed, Materialise, Materialised, Measure, Measured, ToWorker, WorkerReady
 from mmplane.features.choice import choose
-from mmplane.features.processor import ImageProcessor, views
-from mmplane.media.image import decode
+from mmplane.features.processor import ImageProcessor
+from mmplane.media.materialise import materialise
 from mmplane.process.child import BEAT_SECONDS, Control
 from mmplane.wire.link import Link, PeerGone
 
@@ -82,15 +81,10 @@ class Worker:
             )
 
     def _materialise(self, job: Materialise) -> Materialised:
-        started_s = time.perf_counter()
-        image = decode(self._media.view(job.media.offset_bytes, job.media.length_bytes))
-        decoded_s = time.perf_counter()
-        out = views(job.layout.tensors, self._features.view(job.out.offset_bytes, job.out.length_bytes))
-        self._processor.write(image, out)
-        ended_s = time.perf_counter()
-        return Materialised(
-            job.job_id,
-            decode_ms=(decoded_s - started_s) * 1000,
-            transform_ms=(ended_s - decoded_s) * 1000,
-            bytes_written=sum(array.nbytes for array in out.values()),
+        made = materialise(
+            self._processor,
+            self._media.view(job.media.offset_bytes, job.media.length_bytes),
+            job.layout,
+            self._features.view(job.out.offset_bytes, job.out.length_bytes),
         )
+        return Materialised(job.job_id, made.decode_ms, made.transform_ms, made.bytes_written)

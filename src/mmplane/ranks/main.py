@@ -319,8 +319,7 @@ def _load(config: Config, store: int, rank: int, tp: int, inbox: Inbox, control:
         assert isinstance(processor, TableImageProcessor)
         rebuild = Rebuild(processor.byte_form, model.dtype, device)
     probe = Probe(processor, image_token_of(config.model_folder))
-    if rank == 0:
-        control.tell(Probing())
+    control.tell(Probing())  # every rank says it: the one that dies first may not be the leader
     trial = Runner(model, probe.inbox(copy=config.copy_features), rank=rank, device=device, rebuild=rebuild)
     kv_bytes_per_token = verify(trial, probe.submit)
     runner = Runner(model, inbox, rank=rank, device=device, rebuild=rebuild)
