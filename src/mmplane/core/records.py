@@ -54,10 +54,26 @@ class Layout(Record, frozen=True):
     length_bytes: Count
 
 
-class Item(Record, frozen=True):
-    """One materialised image, clip or sound, as the ranks see it."""
+class Item(Record, frozen=True, tag="item"):
+    """One materialised image, clip or sound in the arena, as the ranks see it."""
 
     content_key: bytes
     modality: Name
     slot: Slot
     tensors: tuple[Tensor, ...]
+
+
+class Enclosed(Record, frozen=True, tag="enclosed"):
+    """One item whose bytes travel inline, in its request's parcel: `length_bytes` from `offset_bytes` there.
+
+    They are encoded media that a rank will materialise, or finished features, which may be packed with zstd. `tensors`
+    are the features either way, and their offsets count from the start of the (unpacked) features.
+    """
+
+    content_key: bytes
+    modality: Name
+    offset_bytes: Count
+    length_bytes: Count
+    tensors: tuple[Tensor, ...]
+    media: bool
+    packed: bool = False

@@ -82,6 +82,11 @@ def pack(tensors: list[tuple[str, str, tuple[int, ...]]], expansion: tuple[tuple
     return Layout(tuple(placed), expansion, end_bytes)
 
 
+def length_bytes_of(tensors: tuple[Tensor, ...]) -> int:
+    """Length of the buffer that holds these tensors, from their places in it."""
+    return max((t.offset_bytes + prod(t.shape) * storage_dtype(t.dtype).itemsize for t in tensors), default=0)
+
+
 def views(layout_tensors: tuple[Tensor, ...], slot: memoryview) -> dict[str, npt.NDArray[np.generic]]:
     """NumPy arrays over a slot's bytes, one per tensor; writable if the memory is. bfloat16 comes as uint16."""
     return {

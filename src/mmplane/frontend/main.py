@@ -32,18 +32,24 @@ from mmplane.core.control import (
     WorkerUp,
 )
 from mmplane.core.records import Record
+from mmplane.delivery.compact import Compactor
+from mmplane.delivery.delivery import Sends
 from mmplane.features.choice import choose
+from mmplane.features.processor import ImageProcessor
 from mmplane.features.table import TableImageProcessor
 from mmplane.features.tokens import image_token_of
 from mmplane.frontend.admission import Budget
 from mmplane.frontend.app import build
 from mmplane.frontend.chat import Chat
+from mmplane.frontend.dispatch import Dispatch
+from mmplane.frontend.freight import Encoded, Freight, Materialised, Slots
 from mmplane.frontend.group import Group
 from mmplane.frontend.mailbox import Mailbox
 from mmplane.frontend.plane import FRONT_REGION, Plane
 from mmplane.frontend.pool import Pool
 from mmplane.frontend.prompt import chat_template_of
 from mmplane.frontend.readiness import Readiness
+from mmplane.frontend.rollout import Rollout
 from mmplane.frontend.source import Source
 from mmplane.frontend.statistics import Counters, metrics
 from mmplane.process.child import BEAT_SECONDS
@@ -107,11 +113,16 @@ class Frontend:
         media = Mapping(self._descriptors["region0"], lengths_bytes[FRONT_REGION], writable=True)
         self._encoding = encoding
         log.info("features travel as %s", encoding)
-        self._plane = Plane(self._arena, self._pool, processor, media, owner, cache=config.cache)
+        self._plane = Plane(
+            self._arena, self._pool, processor, media, owner, cache=config.cache != "off", workers=config.workers > 0
+        )
         self._group = Group(self._arena, owner, self._epoch, in_flight_max=config.running_max + config.queue_max)
+        self._budget = Budget(config.budget_bytes)
+        self._dispatch = _dispatch(config, self._plane, processor, self._budget)
         chat = Chat(
             config=config,
             plane=self._plane,
+            dispatch=self._dispatch,
             group=self._group,
             source=Source(config.fetch_hosts),
             tokenizer=tokenizer,
@@ -121,11 +132,11 @@ class Frontend:
             copies=processor.byte_form.copies if isinstance(processor, TableImageProcessor) else 1,
             context_tokens=config.context_tokens_max or int(model.get_text_config().max_position_embeddings),
         )
-        self._budget = Budget(config.budget_bytes)
         self._counters = Counters()
         self._readiness = Readiness(chat, model=config.served_name, limit_s=config.stall_seconds)
         app = build(
             chat=chat,
+            dispatch=self._dispatch,
             budget=self._budget,
             counters=self._counters,
             readiness=self._readiness,
@@ -166,7 +177,7 @@ class Frontend:
             case WorkerGone():
                 self._pool.remove(record.index, record.incarnation)
             case RanksUp():
-                self._group.connect(record.incarnation, record.dtype, descriptors[0])
+                self._group.connect(record.incarnation, record.dtype, *descriptors)
             case RanksGone():
                 self._group.gone(record.incarnation)
                 self._readiness.reset()
@@ -181,11 +192,40 @@ class Frontend:
             "encoding": self._encoding,
             "requests": self._counters.statistics(),
             "plane": plane,
+            "delivery": self._dispatch.statistics(),
             "arena": _plain(self._arena.statistics()),
             "budget": _plain(self._budget.statistics()),
             "workers": _plain(self._pool.statistics()),
             "ranks": _ranks(self._group),
         }
+
+
+def _dispatch(config: Config, plane: Plane, processor: ImageProcessor, budget: Budget) -> Dispatch:
+    """Every delivery's front end half. An inline item's bytes lie here once, and on each rank that gets them."""
+    compact = processor
+    if isinstance(processor, TableImageProcessor) and config.materialise == "eager":
+        compact = processor.recoded("uint8")
+    everywhere = 1 + config.tp
+    encoded = Encoded(budget, copies=everywhere, ranks=config.tp)
+    eager: Freight = encoded
+    eager_compact: Freight = encoded
+    if config.materialise == "eager":
+        eager = Materialised(processor, budget, copies=everywhere, threads=config.workers)
+        packing = (compact, Compactor(config.tp))
+        eager_compact = Materialised(processor, budget, copies=everywhere, threads=config.workers, compact=packing)
+    freights: dict[Sends | str, Freight] = {
+        Sends.SLOTS: Slots(plane),
+        Sends.MEDIA: encoded,
+        Sends.FEATURES: eager,
+        "eager-compact": eager_compact,
+    }
+    return Dispatch(
+        Rollout(config.delivery, rollback_on=config.rollback_on),
+        freights,
+        plane,
+        largest_item_bytes=max(config.region_bytes()[1:], default=0),
+        cache=config.cache,
+    )
 
 
 def _ranks(group: Group) -> dict[str, Any]:

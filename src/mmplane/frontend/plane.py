@@ -21,7 +21,7 @@ from mmplane.arena.arena import Arena
 from mmplane.arena.errors import ArenaFull, StaleSlot
 from mmplane.arena.leases import Process
 from mmplane.arena.segment import Mapping
-from mmplane.core.errors import RequestError, internal, overloaded, too_large
+from mmplane.core.errors import ArenaHasNoRoom, RequestError, internal
 from mmplane.core.jobs import Materialise, Materialised, Measure, Measured
 from mmplane.core.keys import content_key
 from mmplane.core.records import Item, Layout, Slot
@@ -60,14 +60,24 @@ class Plane:
     """The producer's side of the arena."""
 
     def __init__(
-        self, arena: Arena, pool: Pool, processor: ImageProcessor, media: Mapping, owner: Process, *, cache: bool
+        self,
+        arena: Arena,
+        pool: Pool,
+        processor: ImageProcessor,
+        media: Mapping,
+        owner: Process,
+        *,
+        cache: bool,
+        workers: bool = True,
     ) -> None:
         self._arena = arena
         self._pool = pool
         self._processor = processor
         self._media = media
         self._owner = owner
-        self._cache = cache
+        self._workers = workers
+        self.cache = cache
+        """Whether items stay for later requests."""
         self._flights: dict[bytes, Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._layouts: dict[tuple[int, int], Layout] = {}
@@ -77,7 +87,7 @@ class Plane:
 
     async def layout(self, header: ImageHeader) -> Layout:
         """What an image of this size becomes, before any pixel is decoded. Raises RequestError."""
-        if self._processor.layout_is_cheap:
+        if self._processor.layout_is_cheap or not self._workers:
             return self._processor.layout(header.width, header.height)
         size = (header.width, header.height)
         if size not in self._layouts:
@@ -98,7 +108,7 @@ class Plane:
         Raises RequestError: 400 when the media cannot be decoded, 413 or 503 when the arena has no room, 503 when the
         worker failed.
         """
-        item = None if probe else self._arena.lookup(key)
+        item = self._arena.lookup(key) if self.cache and not probe else None
         if item is not None:
             self._arena.lease(item.slot, self._owner, tag)
             return Asset(item, True, {})
@@ -121,6 +131,18 @@ class Plane:
             flight.tags[0] = -1  # the same request may wait twice for one image: only one of them is the miss
         return Asset(made, hit, {} if hit else stages_ms)
 
+    def holds(self, key: bytes) -> bool:
+        """Whether the item of this key is in the arena or on its way there."""
+        return key in self._flights or self._arena.holds(key)
+
+    def room(self, wanted_bytes: int) -> int:
+        """The largest slot, in bytes, that a worker's region could give now; exact only if below `wanted_bytes`."""
+        regions = range(FRONT_REGION + 1, self._arena.regions)
+        longest_bytes = max((self._arena.free_bytes(region) for region in regions), default=0)
+        if longest_bytes >= wanted_bytes:
+            return longest_bytes
+        return max((self._arena.room(region) for region in regions), default=0)
+
     def release(self, item: Item, tag: int) -> None:
         """Give a lease back."""
         self._arena.release(item.slot, self._owner, tag)
@@ -130,7 +152,7 @@ class Plane:
         try:
             slot = self._arena.reserve(FRONT_REGION, len(content), self._owner)
         except ArenaFull as full:
-            raise _full(ever=full.ever) from None
+            raise ArenaHasNoRoom(ever=full.ever) from None
         self._media.view(slot.offset_bytes, slot.length_bytes)[:] = content
         self._arena.commit(slot, self._owner)
         self._arena.lease(slot, reader, tag)
@@ -157,9 +179,8 @@ class Plane:
                 _remember(self._known, key, layout, KNOWN_MAX)
                 self.materialisations += 1
                 self.bytes_written += written_bytes
-            if self._cache and not probe:
-                self._arena.publish(key, item)
-            elif not flight.tags:
+            published = self.cache and not probe and self._arena.publish(key, item).accepted
+            if not published and not flight.tags:
                 self._arena.discard(item.slot)
             flight.done.set_result((item, stages_ms))
         finally:
@@ -226,7 +247,7 @@ class Plane:
         try:
             return self._arena.reserve(worker.process.index, length_bytes, worker.process)
         except ArenaFull as full:
-            raise _full(ever=full.ever) from None
+            raise ArenaHasNoRoom(ever=full.ever) from None
 
 
 def _remember(known: dict[KeyT, Layout], key: KeyT, layout: Layout, count_max: int) -> None:
@@ -234,9 +255,3 @@ def _remember(known: dict[KeyT, Layout], key: KeyT, layout: Layout, count_max: i
     while len(known) >= count_max:
         del known[next(iter(known))]
     known[key] = layout
-
-
-def _full(*, ever: bool) -> RequestError:
-    if ever:
-        return too_large("an item is larger than this server's arena takes")
-    return overloaded("the arena is full")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,9 @@ import torch
 
 from mmplane.core.errors import Failure, RequestError, internal, unsupported
 from mmplane.core.plan import Held, Submit
-from mmplane.core.records import Item
+from mmplane.core.records import Enclosed, Item
+from mmplane.delivery.delivery import Features
+from mmplane.delivery.faults import strike
 from mmplane.features.rebuild import Rebuild
 from mmplane.ranks.attention import NAME, Cache, PackedAttention, Span
 from mmplane.ranks.inbox import Inbox, digest
@@ -61,8 +63,10 @@ class Runner:
         self._prompts: dict[int, Prompt] = {}
         self._caches: dict[SequenceId, Cache] = {}
 
-    def prepare(self, submit: Submit) -> Iterator[Held | None]:
-        """View and encode the request's items, one for each turn of the iterator; the last turn gives `Held`.
+    def prepare(self, submit: Submit, features: Sequence[Features]) -> Iterator[Held | None]:
+        """Encode the request's items, one for each turn of the iterator; the last turn gives `Held`.
+
+        `features` has one entry for each item: its tensors as they were delivered.
 
         One at a time, so that a loop is never held up for longer than one item takes. What fails here is this request's
         error alone.
@@ -70,12 +74,13 @@ class Runner:
         failure: Failure | None = None
         digests: tuple[bytes, ...] = ()
         try:
-            items = [self._tensors(item) for item in submit.items]
+            items = [self._tensors(item, tensors) for item, tensors in zip(submit.items, features, strict=True)]
             if submit.digests:
                 named = zip(submit.items, items, strict=True)
                 digests = tuple(digest(tensors[item.tensors[0].name]) for item, tensors in named)
             embeddings: list[tuple[int, torch.Tensor]] = []
             for tensors, runs in zip(items, submit.placeholders, strict=True):
+                strike(submit.fault, "encode", self._rank)
                 embeddings += self._place(self._encode(tensors), runs)
                 yield None
             self._prompts[submit.request_id] = self._prompt(submit, items, embeddings)
@@ -106,11 +111,11 @@ class Runner:
                 return ()
             return self._draw(step, logits.float().cpu())
 
-    def reference(self, submit: Submit) -> torch.Tensor:
+    def reference(self, submit: Submit, features: Sequence[Features]) -> torch.Tensor:
         """Logits [vocabulary] after a prompt by the model's own forward pass, whole: what the packed one must equal."""
         inputs: dict[str, torch.Tensor] = {}
-        for item in submit.items:
-            inputs |= self._tensors(item)
+        for item, tensors in zip(submit.items, features, strict=True):
+            inputs |= self._tensors(item, tensors)
         prompt = self._prompts[submit.request_id]
         if "mm_token_type_ids" in _parameters(self._model.forward):
             inputs["mm_token_type_ids"] = _kinds(submit, prompt.ids)[None]
@@ -193,9 +198,9 @@ class Runner:
         positions, shift = self._index(submit, ids, items)
         return Prompt(submit, ids, positions, shift, embeddings)
 
-    def _tensors(self, item: Item) -> dict[str, torch.Tensor]:
+    def _tensors(self, item: Item | Enclosed, delivered: Features) -> Features:
         """The item's arrays on this rank's device, as the model takes them: in place on a CPU, encoding undone."""
-        tensors = {name: tensor.to(self._device) for name, tensor in self._inbox.tensors(item).items()}
+        tensors = {name: tensor.to(self._device) for name, tensor in delivered.items()}
         first = item.tensors[0].name
         if self._rebuild is not None and tensors[first].dtype == torch.uint8:
             tensors[first] = self._rebuild(tensors[first])
