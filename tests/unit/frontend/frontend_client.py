@@ -17,9 +17,9 @@ from transformers import PreTrainedTokenizerFast
 
 from mmplane.config import Config
 from mmplane.core.plan import Submit
+from mmplane.delivery.delivery import Sends
 from mmplane.frontend.admission import Budget
 from mmplane.frontend.app import ChatEndpoint
-from mmplane.delivery.delivery import Sends
 from mmplane.frontend.chat import Chat
 from mmplane.frontend.dispatch import Dispatch
 from mmplane.frontend.freight import Slots
