@@ -19,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mmplane.core.errors import bad_media
-from mmplane.core.records import Layout
+from mmplane.core.records import Clip, Layout
 from mmplane.features import kernels
 from mmplane.features.encodings import Array, ByteForm, Encoding, cast, storage_dtype
-from mmplane.features.processor import LAYOUTS_MAX, Arrays, Pixels, pack
+from mmplane.features.processor import LAYOUTS_MAX, Arrays, Pixels, pack, write_all
 from mmplane.features.resize import Resize
 from mmplane.features.torch_arithmetic import FILTERS, float_table, resizes_as_torch, torch_bands
-from mmplane.features.video import VIDEO_FEATURES, Clip, VideoProcessor
+from mmplane.features.video import VIDEO_FEATURES, VideoProcessor
 from mmplane.features.video_checkpoint import VideoCheckpoint
 from mmplane.features.video_rules import RULES
 
@@ -84,7 +84,7 @@ class QwenVideoProcessor(VideoProcessor):
         """In closed form: microseconds, or milliseconds where the prompt tells the time of every moment."""
         return self._layouts(clip)
 
-    def write(self, frames: Iterable[Pixels], clip: Clip, out: Arrays) -> None:
+    def write(self, frames: Iterable[Pixels], clip: Clip, out: Arrays) -> int:
         """Resize, look up and cut, frame by frame and band by band, straight into `out`."""
         layout = self._layouts(clip)
         features: Array = out[VIDEO_FEATURES]
@@ -93,14 +93,14 @@ class QwenVideoProcessor(VideoProcessor):
         resized_height, resized_width = self._size(clip)
         resize = Resize.whole(resized_width, resized_height, self._checkpoint.options["resample"], as_torch=True)
         moments = _as_bits(features).reshape(self._moments(clip), -1, 3, self._moment, self._side, self._side)
+        written_bytes = 0
         for index, frame in zip(range(len(clip.indices)), frames, strict=True):
             if frame.shape != (clip.height, clip.width, 3):
                 raise ValueError("a frame does not have the size that the file's header said")
             moment, place = divmod(index, self._moment)
             places = range(place, self._moment if index == len(clip.indices) - 1 else place + 1)
-            self._cut(self._bands(resize, frame, self._band_rows), moments[moment], places)
-        for name, value in self._companions(clip).items():
-            out[name][...] = value
+            written_bytes += self._cut(self._bands(resize, frame, self._band_rows), moments[moment], places)
+        return written_bytes + write_all(self._companions(clip), out)
 
     def warm(self) -> None:
         """Touch the code once; it was compiled when it was imported."""
@@ -113,13 +113,15 @@ class QwenVideoProcessor(VideoProcessor):
         block = self._side * self._merge
         return max(BAND_ROWS // block, 1) * block
 
-    def _cut(self, bands: Iterator[tuple[int, kernels.Bytes]], patches: Array, places: range) -> None:
-        start = 0
+    def _cut(self, bands: Iterator[tuple[int, kernels.Bytes]], patches: Array, places: range) -> int:
+        start = written_bytes = 0
         for _, planes in bands:
             end = start + planes.shape[1] * planes.shape[2] // self._side**2
             for place in places:
                 kernels.cut_frame(planes, self._table, self._merge, place, patches[start:end])
+                written_bytes += patches[start:end, :, place].nbytes
             start = end
+        return written_bytes
 
     def _moments(self, clip: Clip) -> int:
         return -(-len(clip.indices) // self._moment)

@@ -18,14 +18,13 @@ from typing import Any
 from mmplane.config import Config
 from mmplane.core.errors import RequestError, bad_request, too_large
 from mmplane.core.plan import Sampling, Submit
-from mmplane.core.records import PROMPT_INLINE_BYTES_MAX, Layout, Tensor
+from mmplane.core.records import PROMPT_INLINE_BYTES_MAX, Ask, Layout, Recipe, Tensor
 from mmplane.frontend.group import Generation, Group
 from mmplane.frontend.plane import Asset, Plane
 from mmplane.frontend.prompt import Prompt, expand, render
 from mmplane.frontend.schema import ChatRequest
 from mmplane.frontend.source import Source
 from mmplane.frontend.text import TextStream
-from mmplane.media import image
 from mmplane.wire.link import encode
 
 DEFAULT_TOKENS_MAX = 512
@@ -39,7 +38,7 @@ class Media:
 
     content: bytes
     key: bytes
-    layout: Layout
+    recipe: Recipe
 
 
 @dataclass
@@ -168,7 +167,7 @@ class Chat:
         self._group.check_room()
         self._check(request)
         media = await self._media(request, stages)
-        prompt = self._prompt(request, [item.layout for item in media])
+        prompt = self._prompt(request, [item.recipe.layout for item in media])
         sampling = self._sampling(request, len(prompt.ids))
         stages.mark("prompt")
         request.messages.clear()  # they hold the media's base64
@@ -230,16 +229,12 @@ class Chat:
     async def _media(self, request: ChatRequest, stages: Stages) -> list[Media]:
         contents = [await self._source.load_json(part.url) for part in request.images]
         stages.mark("fetch")
-        keys = [self._plane.key(content) for content in contents]
+        ask = Ask("image")
+        keys = [self._plane.key(ask, content) for content in contents]
         stages.mark("key")
-        layouts = [await self._layout(key, content) for key, content in zip(keys, contents, strict=True)]
+        recipes = [await self._plane.recipe(ask, key, content) for key, content in zip(keys, contents, strict=True)]
         stages.mark("probe")
-        return [Media(*parts) for parts in zip(contents, keys, layouts, strict=True)]
-
-    async def _layout(self, key: bytes, content: bytes) -> Layout:
-        """What the media becomes. The header of media that has been here before is not read again."""
-        known = self._plane.known_layout(key)
-        return known if known is not None else await self._plane.layout(image.probe(content))
+        return [Media(*parts) for parts in zip(contents, keys, recipes, strict=True)]
 
     def _prompt(self, request: ChatRequest, layouts: list[Layout]) -> Prompt:
         ids = render(request, self._tokenizer, self._chat_template)
@@ -269,7 +264,7 @@ class Chat:
         """Fill `assets`, all items at once. When one fails the others stop waiting and the first error is raised."""
 
         async def one(index: int, item: Media) -> None:
-            assets[index] = await self._plane.acquire(item.key, item.content, item.layout, tag, probe=probe)
+            assets[index] = await self._plane.acquire(item.key, item.content, item.recipe, tag, probe=probe)
 
         try:
             async with asyncio.TaskGroup() as tasks:

@@ -34,7 +34,7 @@ from mmplane.core.control import (
 from mmplane.core.records import Record
 from mmplane.features.choice import choose
 from mmplane.features.table import TableImageProcessor
-from mmplane.features.tokens import image_token_of
+from mmplane.features.tokens import tokens_of
 from mmplane.frontend.admission import Budget
 from mmplane.frontend.app import build
 from mmplane.frontend.chat import Chat
@@ -89,7 +89,7 @@ class Frontend:
         lengths_bytes = config.region_bytes()
         self._arena = Arena(lengths_bytes, first_generation=self._epoch << GENERATION_BITS)
         try:
-            processor, encoding = choose(config)
+            processors = choose(config)
             tokenizer = AutoTokenizer.from_pretrained(config.model_folder, trust_remote_code=False)
             model = AutoConfig.from_pretrained(config.model_folder, trust_remote_code=False)
             chat_template = chat_template_of(tokenizer, config.model_folder)
@@ -98,16 +98,16 @@ class Frontend:
             supervisor.post(Unloadable(f"the model cannot be served: {error}"))
             raise
         self._pool = Pool(
-            fingerprint=processor.fingerprint,
+            fingerprint=processors.fingerprint,
             item_seconds=config.item_seconds,
             waiting_max=config.queue_max,
             tell_supervisor=supervisor.post,
             gone=self._arena.reaped,
         )
         media = Mapping(self._descriptors["region0"], lengths_bytes[FRONT_REGION], writable=True)
-        self._encoding = encoding
-        log.info("features travel as %s", encoding)
-        self._plane = Plane(self._arena, self._pool, processor, media, owner, cache=config.cache)
+        self._encoding = processors.encoding
+        log.info("features travel as %s", processors.encoding)
+        self._plane = Plane(self._arena, self._pool, processors, media, owner, cache=config.cache)
         self._group = Group(self._arena, owner, self._epoch, in_flight_max=config.running_max + config.queue_max)
         chat = Chat(
             config=config,
@@ -116,9 +116,9 @@ class Frontend:
             source=Source(config.fetch_hosts),
             tokenizer=tokenizer,
             chat_template=chat_template,
-            placeholder_id=processor.placeholder_id,
-            image_token=image_token_of(config.model_folder),
-            copies=processor.byte_form.copies if isinstance(processor, TableImageProcessor) else 1,
+            placeholder_id=processors.for_images.placeholder_id or 0,
+            image_token=tokens_of(config.model_folder)["image"],
+            copies=processors.image.byte_form.copies if isinstance(processors.image, TableImageProcessor) else 1,
             context_tokens=config.context_tokens_max or int(model.get_text_config().max_position_embeddings),
         )
         self._budget = Budget(config.budget_bytes)

@@ -23,17 +23,18 @@ from mmplane.arena.leases import Process
 from mmplane.arena.segment import Mapping
 from mmplane.core.errors import RequestError, internal, overloaded, too_large
 from mmplane.core.jobs import Materialise, Materialised, Measure, Measured
-from mmplane.core.keys import content_key
-from mmplane.core.records import Item, Layout, Slot
-from mmplane.features.processor import ImageProcessor
+from mmplane.core.keys import content_key, media_digest
+from mmplane.core.records import Ask, Item, Layout, Recipe, Slot
+from mmplane.features.choice import Processors
 from mmplane.frontend.pool import Pool, Worker, WorkerLost
-from mmplane.media.image import ImageHeader
+from mmplane.media import image
 
 log = logging.getLogger("mmplane")
 
 KeyT = TypeVar("KeyT", bytes, tuple[int, int])
+ValueT = TypeVar("ValueT", Layout, Recipe)
 LAYOUTS_MAX = 4096
-KNOWN_MAX = 65536
+KNOWN_MAX = 16384
 FRONT_REGION = 0
 
 
@@ -60,39 +61,46 @@ class Plane:
     """The producer's side of the arena."""
 
     def __init__(
-        self, arena: Arena, pool: Pool, processor: ImageProcessor, media: Mapping, owner: Process, *, cache: bool
+        self, arena: Arena, pool: Pool, processors: Processors, media: Mapping, owner: Process, *, cache: bool
     ) -> None:
         self._arena = arena
         self._pool = pool
-        self._processor = processor
+        self._processors = processors
         self._media = media
         self._owner = owner
         self._cache = cache
         self._flights: dict[bytes, Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._layouts: dict[tuple[int, int], Layout] = {}
-        self._known: dict[bytes, Layout] = {}
+        self._known: dict[bytes, Recipe] = {}
         self.materialisations = 0
         self.bytes_written = 0
 
-    async def layout(self, header: ImageHeader) -> Layout:
+    async def layout(self, width: int, height: int) -> Layout:
         """What an image of this size becomes, before any pixel is decoded. Raises RequestError."""
-        if self._processor.layout_is_cheap:
-            return self._processor.layout(header.width, header.height)
-        size = (header.width, header.height)
+        processor = self._processors.for_images
+        if processor.layout_is_cheap:
+            return processor.layout(width, height)
+        size = (width, height)
         if size not in self._layouts:
             _remember(self._layouts, size, await self._measure(*size), LAYOUTS_MAX)
         return self._layouts[size]
 
-    def known_layout(self, key: bytes) -> Layout | None:
-        """The layout of an item that was materialised before, in the arena still or not."""
-        return self._known.get(key)
+    async def recipe(self, ask: Ask, key: bytes, media: bytes) -> Recipe:
+        """How to materialise this item. Media that has been here before is not looked at again. Raises RequestError."""
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        header = image.probe(media)
+        size = image.shrunk(header.width, header.height, ask.side_max)
+        return Recipe(ask.modality, await self.layout(*size), side_max=ask.side_max)
 
-    def key(self, media: bytes, *, tenant: str = "") -> bytes:
-        """The content key of an image's encoded bytes."""
-        return content_key(modality="image", fingerprint=self._processor.fingerprint, tenant=tenant, media=media)
+    def key(self, ask: Ask, media: bytes, *, tenant: str = "") -> bytes:
+        """The content key of an item's encoded bytes. Raises RequestError (422) when the model takes none such."""
+        fingerprint = self._processors.of(ask.modality).fingerprint
+        return content_key(ask, fingerprint=fingerprint, tenant=tenant, media_digest=media_digest(media))
 
-    async def acquire(self, key: bytes, media: bytes, layout: Layout, tag: int, *, probe: bool = False) -> Asset:
+    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, *, probe: bool = False) -> Asset:
         """The item of this key, leased to this process under `tag`: give it back with `release`.
 
         Raises RequestError: 400 when the media cannot be decoded, 413 or 503 when the arena has no room, 503 when the
@@ -105,7 +113,7 @@ class Plane:
         flight = self._flights.get(key)
         if flight is None:
             flight = self._flights[key] = Flight()
-            task = asyncio.create_task(self._fly(key, media, layout, flight, probe=probe))
+            task = asyncio.create_task(self._fly(key, media, recipe, flight, probe=probe))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         flight.tags.append(tag)
@@ -140,9 +148,9 @@ class Plane:
         """Take back what `store` stored, when its reader never got to hear of it."""
         self._arena.release(slot, reader, tag)
 
-    async def _fly(self, key: bytes, media: bytes, layout: Layout, flight: Flight, *, probe: bool) -> None:
+    async def _fly(self, key: bytes, media: bytes, recipe: Recipe, flight: Flight, *, probe: bool) -> None:
         try:
-            item, stages_ms, written_bytes = await self._materialise(key, media, layout)
+            item, stages_ms, written_bytes = await self._materialise(key, media, recipe)
         except RequestError as error:
             if flight.tags:
                 flight.done.set_exception(error)
@@ -154,7 +162,7 @@ class Plane:
             for tag in flight.tags:
                 self._arena.lease(item.slot, self._owner, tag)
             if not probe:
-                _remember(self._known, key, layout, KNOWN_MAX)
+                _remember(self._known, key, recipe, KNOWN_MAX)
                 self.materialisations += 1
                 self.bytes_written += written_bytes
             if self._cache and not probe:
@@ -165,12 +173,12 @@ class Plane:
         finally:
             del self._flights[key]
 
-    async def _materialise(self, key: bytes, media: bytes, layout: Layout) -> tuple[Item, dict[str, float], int]:
+    async def _materialise(self, key: bytes, media: bytes, recipe: Recipe) -> tuple[Item, dict[str, float], int]:
         asked_s = time.perf_counter()
-        worker = await self._pool.idle(lambda idle: self._roomiest(idle, layout.length_bytes))
+        worker = await self._pool.idle(lambda idle: self._roomiest(idle, recipe.layout.length_bytes))
         try:
             begun_s = time.perf_counter()
-            out, answer = await self._write(worker, media, layout)
+            out, answer = await self._write(worker, media, recipe)
             ended_s = time.perf_counter()
         finally:
             self._pool.free(worker)
@@ -180,11 +188,11 @@ class Plane:
             "transform": answer.transform_ms,
             "handoff": (ended_s - begun_s) * 1000 - answer.decode_ms - answer.transform_ms,
         }
-        return Item(key, "image", out, layout.tensors), stages_ms, answer.bytes_written
+        return Item(key, recipe.modality, out, recipe.layout.tensors), stages_ms, answer.bytes_written
 
-    async def _write(self, worker: Worker, media: bytes, layout: Layout) -> tuple[Slot, Materialised]:
+    async def _write(self, worker: Worker, media: bytes, recipe: Recipe) -> tuple[Slot, Materialised]:
         """Have the worker fill a slot of its region. Whatever goes wrong, the slot ends free or in quarantine."""
-        out = self._reserve(worker, layout.length_bytes)
+        out = self._reserve(worker, recipe.layout.length_bytes)
         tag = out.generation
         try:
             source = self.store(media, worker.process, tag)
@@ -192,7 +200,7 @@ class Plane:
             self._arena.abandon(out, worker.process)
             raise
         try:
-            answer = await self._pool.ask(worker, lambda job_id: Materialise(job_id, "image", source, out, layout))
+            answer = await self._pool.ask(worker, lambda job_id: Materialise(job_id, recipe, source, out))
         except WorkerLost:
             with suppress(StaleSlot):  # it is free already when the worker has been reaped
                 self._arena.discard(out)
@@ -209,7 +217,7 @@ class Plane:
     async def _measure(self, width: int, height: int) -> Layout:
         worker = await self._pool.idle(lambda idle: idle[0])
         try:
-            answer = await self._pool.ask(worker, lambda job_id: Measure(job_id, "image", width, height))
+            answer = await self._pool.ask(worker, lambda job_id: Measure(job_id, width, height))
         finally:
             self._pool.free(worker)
         assert isinstance(answer, Measured)
@@ -229,11 +237,11 @@ class Plane:
             raise _full(ever=full.ever) from None
 
 
-def _remember(known: dict[KeyT, Layout], key: KeyT, layout: Layout, count_max: int) -> None:
+def _remember(known: dict[KeyT, ValueT], key: KeyT, value: ValueT, count_max: int) -> None:
     """Add an entry; the oldest go when there are too many."""
     while len(known) >= count_max:
         del known[next(iter(known))]
-    known[key] = layout
+    known[key] = value
 
 
 def _full(*, ever: bool) -> RequestError:

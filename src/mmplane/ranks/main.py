@@ -38,7 +38,7 @@ from mmplane.core.plan import (
 from mmplane.features.choice import choose
 from mmplane.features.rebuild import Rebuild
 from mmplane.features.table import TableImageProcessor
-from mmplane.features.tokens import image_token_of
+from mmplane.features.tokens import tokens_of
 from mmplane.process.child import BEAT_SECONDS, Control
 from mmplane.ranks.inbox import Inbox
 from mmplane.ranks.leader import Leader
@@ -313,12 +313,12 @@ def _load(config: Config, store: int, rank: int, tp: int, inbox: Inbox, control:
     _check_heads(config, tp)
     _join(store, rank, tp, device, config)
     model = _model(config, tp, device)
-    processor, encoding = choose(config)
+    processors = choose(config)
     rebuild = None
-    if encoding == "uint8":
-        assert isinstance(processor, TableImageProcessor)
-        rebuild = Rebuild(processor.byte_form, model.dtype, device)
-    probe = Probe(processor, image_token_of(config.model_folder))
+    if processors.encoding == "uint8":
+        assert isinstance(processors.image, TableImageProcessor)
+        rebuild = Rebuild(processors.image.byte_form, model.dtype, device)
+    probe = Probe(processors.for_images, tokens_of(config.model_folder)["image"])
     control.tell(Probing())  # every rank says it: the one that dies first may not be the leader
     trial = Runner(model, probe.inbox(copy=config.copy_features), rank=rank, device=device, rebuild=rebuild)
     kv_bytes_per_token = verify(trial, probe.submit)

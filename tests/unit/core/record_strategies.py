@@ -42,6 +42,8 @@ def _values(node: msgspec.inspect.Type) -> SearchStrategy[Any]:
             return strategies.floats(allow_nan=False)
         case inspect.StrType():
             return strategies.text(max_size=min(node.max_length or 20, 20))
+        case inspect.LiteralType():
+            return strategies.sampled_from(node.values)
         case inspect.BytesType():
             return strategies.binary(max_size=40)
         case inspect.UnionType():
