@@ -103,6 +103,6 @@ class Item(Record, frozen=True):
     """One materialised image, clip or sound, as the ranks see it."""
 
     content_key: bytes
-    modality: Name
+    modality: Modality
     slot: Slot
     tensors: tuple[Tensor, ...]

@@ -25,6 +25,11 @@ class AudioProcessor(Processor):
     def sampling_rate_hz(self) -> int:
         """How many samples a second the decoder must deliver."""
 
+    @property
+    @abstractmethod
+    def samples_max(self) -> int:
+        """How many samples the model hears: what comes after them changes nothing, so a decoder may stop there."""
+
     @abstractmethod
     def layout(self, samples: int) -> Layout:
         """The layout of a sound of so many samples. Raises RequestError (400) when the model cannot take it."""

@@ -22,11 +22,12 @@ from mmplane.core.errors import unsupported
 from mmplane.core.keys import digest_parts
 from mmplane.core.records import Modality
 from mmplane.features.audio import AudioProcessor
-from mmplane.features.encodings import ENCODINGS, Encoding
+from mmplane.features.encodings import ENCODINGS, ByteForm, Encoding
 from mmplane.features.log_mel import audio_processor
 from mmplane.features.processor import ImageProcessor, Processor
-from mmplane.features.qwen_video import video_processor
+from mmplane.features.qwen_video import QwenVideoProcessor, video_processor
 from mmplane.features.select import image_processor
+from mmplane.features.table import TableImageProcessor
 from mmplane.features.tokens import tokens_of
 from mmplane.features.video import VideoProcessor
 
@@ -72,6 +73,18 @@ class Processors:
         return {modality: processor for modality, processor in found.items() if processor is not None}
 
     @property
+    def probed(self) -> Modality:
+        """Of which modality the item is that tries the whole way at start and for `/ready`."""
+        return "audio" if self.image is None else "image"
+
+    @property
+    def byte_forms(self) -> dict[Modality, ByteForm]:
+        """What undoes the uint8 encoding, of each modality that has one."""
+        has_form = (TableImageProcessor, QwenVideoProcessor)
+        present = self.present.items()
+        return {modality: each.byte_form for modality, each in present if isinstance(each, has_form)}
+
+    @property
     def fingerprint(self) -> bytes:
         """32 bytes over the fingerprints of all: two processes that have the same make the same features."""
         present = self.present.items()
@@ -99,8 +112,8 @@ def choose(config: Config) -> Processors:
         of_sounds = _model_dtype(config) if encoding == "uint8" else encoding
         audio = _if_built("sounds", lambda: audio_processor(folder, encoding=of_sounds))
     processors = Processors(encoding, image, video, audio)
-    if not processors.present:
-        raise ValueError("this checkpoint takes only clips or sounds of a kind that is not built")
+    if image is None and audio is None:
+        raise ValueError("this checkpoint takes no images, and clips or sounds only of a kind that is not built")
     return processors
 
 

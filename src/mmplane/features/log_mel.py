@@ -71,6 +71,11 @@ class LogMelProcessor(AudioProcessor):
         """The checkpoint's own."""
         return int(self._checkpoint.feature_extractor.sampling_rate)
 
+    @property
+    def samples_max(self) -> int:
+        """Thirty seconds."""
+        return self._samples_max
+
     def layout(self, samples: int) -> Layout:
         """In closed form: microseconds. What is longer than the model hears is cut off, as transformers does it."""
         return self._layouts(min(samples, self._samples_max))

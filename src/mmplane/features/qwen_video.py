@@ -27,7 +27,7 @@ from mmplane.features.resize import Resize
 from mmplane.features.torch_arithmetic import FILTERS, float_table, resizes_as_torch, torch_bands
 from mmplane.features.video import VIDEO_FEATURES, VideoProcessor
 from mmplane.features.video_checkpoint import VideoCheckpoint
-from mmplane.features.video_rules import RULES
+from mmplane.features.video_rules import FPS_UNKNOWN, RULES
 
 logger = logging.getLogger(__name__)
 
@@ -74,11 +74,23 @@ class QwenVideoProcessor(VideoProcessor):
         """The checkpoint's own."""
         return self._checkpoint.placeholder_id
 
-    def sample(self, frames_total: int, fps: float | None) -> tuple[int, ...]:
+    def sample(
+        self, frames_total: int, fps: float | None, *, frames_max: int = 0, fps_max: float = 0.0
+    ) -> tuple[int, ...]:
         """By the rules of the checkpoint's own class and configuration. Raises RequestError (400)."""
-        if not self._checkpoint.options["do_sample_frames"]:
-            return tuple(range(frames_total))
-        return self._rules.sample(self._checkpoint.options, frames_total, fps)
+        options = self._checkpoint.options
+        own = tuple(range(frames_total))
+        if options["do_sample_frames"]:
+            own = self._rules.sample(options, frames_total, fps)
+        limits = [len(own)]
+        if frames_max:
+            limits.append(frames_max)
+        if fps_max:
+            limits.append(int(frames_total / (fps or FPS_UNKNOWN) * fps_max))
+        if min(limits) == len(own):
+            return own
+        wanted = max(min(limits) // self._moment, 1) * self._moment
+        return self._rules.sample({**options, "num_frames": wanted, "fps": None}, frames_total, fps)
 
     def layout(self, clip: Clip) -> Layout:
         """In closed form: microseconds, or milliseconds where the prompt tells the time of every moment."""

@@ -16,8 +16,14 @@ class VideoProcessor(Processor):
     """A processor of clips."""
 
     @abstractmethod
-    def sample(self, frames_total: int, fps: float | None) -> tuple[int, ...]:
-        """Which frames to decode, in ascending order. Raises RequestError (400) when the model cannot take so few."""
+    def sample(
+        self, frames_total: int, fps: float | None, *, frames_max: int = 0, fps_max: float = 0.0
+    ) -> tuple[int, ...]:
+        """Which frames to decode, in ascending order: the checkpoint's own choice, unless that is too many.
+
+        Then as many as allowed, spread by the same rules: at most `frames_max`, and at most `fps_max` a second (0: no
+        limit). Raises RequestError (400) when the model cannot take so few.
+        """
 
     @abstractmethod
     def layout(self, clip: Clip) -> Layout:

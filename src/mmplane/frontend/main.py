@@ -31,18 +31,18 @@ from mmplane.core.control import (
     WorkerGone,
     WorkerUp,
 )
-from mmplane.core.records import Record
-from mmplane.features.choice import choose
-from mmplane.features.table import TableImageProcessor
+from mmplane.core.records import Modality, Record
+from mmplane.features.choice import Processors, choose
 from mmplane.features.tokens import tokens_of
 from mmplane.frontend.admission import Budget
 from mmplane.frontend.app import build
 from mmplane.frontend.chat import Chat
 from mmplane.frontend.group import Group
+from mmplane.frontend.intake import Intake
 from mmplane.frontend.mailbox import Mailbox
 from mmplane.frontend.plane import FRONT_REGION, Plane
 from mmplane.frontend.pool import Pool
-from mmplane.frontend.prompt import chat_template_of
+from mmplane.frontend.prompt import Marks, chat_template_of
 from mmplane.frontend.readiness import Readiness
 from mmplane.frontend.source import Source
 from mmplane.frontend.statistics import Counters, metrics
@@ -93,6 +93,7 @@ class Frontend:
             tokenizer = AutoTokenizer.from_pretrained(config.model_folder, trust_remote_code=False)
             model = AutoConfig.from_pretrained(config.model_folder, trust_remote_code=False)
             chat_template = chat_template_of(tokenizer, config.model_folder)
+            marks = _marks(processors, tokens_of(config.model_folder))
         except (ValueError, OSError) as error:
             log.exception("the front end cannot start")
             supervisor.post(Unloadable(f"the model cannot be served: {error}"))
@@ -109,21 +110,23 @@ class Frontend:
         log.info("features travel as %s", processors.encoding)
         self._plane = Plane(self._arena, self._pool, processors, media, owner, cache=config.cache)
         self._group = Group(self._arena, owner, self._epoch, in_flight_max=config.running_max + config.queue_max)
+        self._intake = Intake(self._plane, Source(config.fetch_hosts), frames_max=config.video_frames_max)
         chat = Chat(
             config=config,
             plane=self._plane,
             group=self._group,
-            source=Source(config.fetch_hosts),
+            intake=self._intake,
             tokenizer=tokenizer,
             chat_template=chat_template,
-            placeholder_id=processors.for_images.placeholder_id or 0,
-            image_token=tokens_of(config.model_folder)["image"],
-            copies=processors.image.byte_form.copies if isinstance(processors.image, TableImageProcessor) else 1,
+            marks=marks,
+            copies={modality: form.copies for modality, form in processors.byte_forms.items()},
             context_tokens=config.context_tokens_max or int(model.get_text_config().max_position_embeddings),
         )
         self._budget = Budget(config.budget_bytes)
         self._counters = Counters()
-        self._readiness = Readiness(chat, model=config.served_name, limit_s=config.stall_seconds)
+        self._readiness = Readiness(
+            chat, model=config.served_name, modality=processors.probed, limit_s=config.stall_seconds
+        )
         app = build(
             chat=chat,
             budget=self._budget,
@@ -181,11 +184,17 @@ class Frontend:
             "encoding": self._encoding,
             "requests": self._counters.statistics(),
             "plane": plane,
+            "media": self._intake.names.statistics(),
             "arena": _plain(self._arena.statistics()),
             "budget": _plain(self._budget.statistics()),
             "workers": _plain(self._pool.statistics()),
             "ranks": _ranks(self._group),
         }
+
+
+def _marks(processors: Processors, tokens: dict[Modality, int]) -> dict[Modality, Marks]:
+    placeholders = {modality: each.placeholder_id for modality, each in processors.present.items()}
+    return {modality: Marks(id_, tokens[modality]) for modality, id_ in placeholders.items() if id_ is not None}
 
 
 def _ranks(group: Group) -> dict[str, Any]:

@@ -22,10 +22,11 @@ from mmplane.arena.errors import ArenaFull, StaleSlot
 from mmplane.arena.leases import Process
 from mmplane.arena.segment import Mapping
 from mmplane.core.errors import RequestError, internal, overloaded, too_large
-from mmplane.core.jobs import Materialise, Materialised, Measure, Measured
-from mmplane.core.keys import content_key, media_digest
-from mmplane.core.records import Ask, Item, Layout, Recipe, Slot
+from mmplane.core.jobs import Examine, Examined, Materialise, Materialised, Measure, Measured
+from mmplane.core.keys import content_key
+from mmplane.core.records import Ask, Item, Layout, Modality, Recipe, Slot
 from mmplane.features.choice import Processors
+from mmplane.frontend.names import not_held
 from mmplane.frontend.pool import Pool, Worker, WorkerLost
 from mmplane.media import image
 
@@ -73,6 +74,7 @@ class Plane:
         self._tasks: set[asyncio.Task[None]] = set()
         self._layouts: dict[tuple[int, int], Layout] = {}
         self._known: dict[bytes, Recipe] = {}
+        self._examinations: dict[bytes, asyncio.Task[Recipe]] = {}
         self.materialisations = 0
         self.bytes_written = 0
 
@@ -86,32 +88,52 @@ class Plane:
             _remember(self._layouts, size, await self._measure(*size), LAYOUTS_MAX)
         return self._layouts[size]
 
+    def check_taken(self, modality: Modality) -> None:
+        """Raises RequestError (422) when the model takes no items of this modality."""
+        self._processors.of(modality)
+
+    def known_recipe(self, key: bytes) -> Recipe | None:
+        """How to materialise an item that was looked at before, in the arena still or not."""
+        return self._known.get(key)
+
     async def recipe(self, ask: Ask, key: bytes, media: bytes) -> Recipe:
-        """How to materialise this item. Media that has been here before is not looked at again. Raises RequestError."""
+        """How to materialise this item. Media that has been here before is not looked at again. Raises RequestError.
+
+        An image's header is read here; into clips and sounds a worker looks, once however many ask.
+        """
         known = self._known.get(key)
         if known is not None:
             return known
-        header = image.probe(media)
-        size = image.shrunk(header.width, header.height, ask.side_max)
-        return Recipe(ask.modality, await self.layout(*size), side_max=ask.side_max)
+        if ask.modality == "image":
+            header = image.probe(media)
+            size = image.shrunk(header.width, header.height, ask.side_max)
+            return Recipe("image", await self.layout(*size), side_max=ask.side_max)
+        examination = self._examinations.get(key)
+        if examination is None:
+            examination = self._examinations[key] = asyncio.create_task(self._examine(ask, key, media))
+            examination.add_done_callback(lambda _: self._examinations.pop(key))
+        return await asyncio.shield(examination)
 
-    def key(self, ask: Ask, media: bytes, *, tenant: str = "") -> bytes:
-        """The content key of an item's encoded bytes. Raises RequestError (422) when the model takes none such."""
+    def key(self, ask: Ask, digest: bytes, *, tenant: str = "") -> bytes:
+        """The content key of an item, by the digest of its media. Raises RequestError (422) as `check_taken`."""
         fingerprint = self._processors.of(ask.modality).fingerprint
-        return content_key(ask, fingerprint=fingerprint, tenant=tenant, media_digest=media_digest(media))
+        return content_key(ask, fingerprint=fingerprint, tenant=tenant, media_digest=digest)
 
-    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, *, probe: bool = False) -> Asset:
+    async def acquire(self, key: bytes, media: bytes | None, recipe: Recipe, tag: int, *, probe: bool = False) -> Asset:
         """The item of this key, leased to this process under `tag`: give it back with `release`.
 
-        Raises RequestError: 400 when the media cannot be decoded, 413 or 503 when the arena has no room, 503 when the
-        worker failed.
+        Without `media` only an item that is here, or on its way, will do. Raises RequestError: 400 when the media
+        cannot be decoded, 404 when there is none, 413 or 503 when the arena has no room, 503 when the worker failed.
         """
         item = None if probe else self._arena.lookup(key)
         if item is not None:
             self._arena.lease(item.slot, self._owner, tag)
             return Asset(item, True, {})
         flight = self._flights.get(key)
+        if flight is None and media is None:
+            raise not_held()
         if flight is None:
+            assert media is not None
             flight = self._flights[key] = Flight()
             task = asyncio.create_task(self._fly(key, media, recipe, flight, probe=probe))
             self._tasks.add(task)
@@ -222,6 +244,24 @@ class Plane:
             self._pool.free(worker)
         assert isinstance(answer, Measured)
         return answer.layout
+
+    async def _examine(self, ask: Ask, key: bytes, media: bytes) -> Recipe:
+        worker = await self._pool.idle(lambda idle: idle[0])
+        try:
+            source = self.store(media, worker.process, 0)
+            try:
+                answer = await self._pool.ask(worker, lambda job_id: Examine(job_id, ask, source))
+            except WorkerLost:
+                raise  # its lease ends when it has been reaped
+            except RequestError:
+                self._arena.release(source, worker.process, 0)
+                raise
+            self._arena.release(source, worker.process, 0)
+        finally:
+            self._pool.free(worker)
+        assert isinstance(answer, Examined)
+        _remember(self._known, key, answer.recipe, KNOWN_MAX)
+        return answer.recipe
 
     def _roomiest(self, idle: list[Worker], length_bytes: int) -> Worker:
         """Of the idle workers, the one whose region has most free bytes; when none has enough, most to be had."""

@@ -18,7 +18,7 @@ from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from mmplane.core.errors import RequestError, bad_media
 from mmplane.features.processor import Pixels
@@ -30,6 +30,7 @@ except ImportError:  # pragma: no cover
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """Pillow's names of what may be decoded; nothing else is tried. A phone's JPEG may report itself as MPO."""
+_SPOKEN = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
 
 Image.init()  # import the decoders now, not in a request
 
@@ -156,6 +157,8 @@ def _as_bad_media() -> Iterator[None]:
             yield
     except RequestError:
         raise
+    except UnidentifiedImageError:
+        raise bad_media(f"the image is of no supported format, or damaged: send {_SPOKEN}") from None
     except Exception:  # noqa: BLE001 - decoders raise almost anything
         raise bad_media("the image cannot be decoded") from None
 

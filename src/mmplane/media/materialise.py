@@ -7,13 +7,14 @@ into memory of its own. The code is the same, so the features are. Bytes in, buf
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 
-from mmplane.core.records import Modality, Recipe
+from mmplane.core.records import Ask, Modality, Recipe
 from mmplane.features.choice import Processors
-from mmplane.features.processor import Arrays, views
-from mmplane.media import image
+from mmplane.features.processor import Arrays, Pixels, views
+from mmplane.media import audio, image, video
 
 Media = memoryview | bytes
 
@@ -47,5 +48,59 @@ def _make_image(processors: Processors, media: Media, recipe: Recipe, out: Array
     return decode_s, processor.write(pixels, out)
 
 
-_MAKERS: Mapping[Modality, Callable[[Processors, Media, Recipe, Arrays], tuple[float, int]]] = {"image": _make_image}
+def _make_clip(processors: Processors, media: Media, recipe: Recipe, out: Arrays) -> tuple[float, int]:
+    processor = processors.for_clips
+    assert recipe.clip is not None
+    frames = Timed(video.decode(media, recipe.clip))
+    with closing(frames):
+        written_bytes = processor.write(frames, recipe.clip, out)
+    return frames.seconds, written_bytes
+
+
+def _make_sound(processors: Processors, media: Media, recipe: Recipe, out: Arrays) -> tuple[float, int]:
+    processor = processors.for_sounds
+    started_s = time.perf_counter()
+    samples = audio.decode(media, processor.sampling_rate_hz, recipe.samples)
+    decode_s = time.perf_counter() - started_s
+    return decode_s, processor.write(samples, out)
+
+
+class Timed(Iterator[Pixels]):
+    """Frames, and how many seconds it took to get them."""
+
+    def __init__(self, frames: Generator[Pixels, None, None]) -> None:
+        self._frames = frames
+        self.seconds = 0.0
+
+    def __next__(self) -> Pixels:
+        started_s = time.perf_counter()
+        try:
+            return next(self._frames)
+        finally:
+            self.seconds += time.perf_counter() - started_s
+
+    def close(self) -> None:
+        """End the decoder, whether or not all frames were taken."""
+        self._frames.close()
+
+
+_MAKERS: Mapping[Modality, Callable[[Processors, Media, Recipe, Arrays], tuple[float, int]]] = {
+    "image": _make_image,
+    "video": _make_clip,
+    "audio": _make_sound,
+}
 """What makes each modality's features: (seconds of decoding, bytes written)."""
+
+
+def examine(processors: Processors, media: Media, ask: Ask) -> Recipe:
+    """How to materialise this item. Native parsers may die of it, so not in the front end, but for an image's header.
+
+    Raises RequestError: 400 for what is wrong with the media, 422 when the model takes none of its modality.
+    """
+    if ask.modality == "video":
+        return video.examine(processors.for_clips, media, ask)
+    if ask.modality == "audio":
+        return audio.examine(processors.for_sounds, media)
+    header = image.probe(media)
+    size = image.shrunk(header.width, header.height, ask.side_max)
+    return Recipe("image", processors.for_images.layout(*size), side_max=ask.side_max)

@@ -16,9 +16,21 @@ from mmplane.arena.segment import Mapping
 from mmplane.config import Config
 from mmplane.core.control import Ready, Spawn, ToRank
 from mmplane.core.errors import RequestError, internal
-from mmplane.core.jobs import FromWorker, JobFailed, Materialise, Materialised, Measure, Measured, ToWorker, WorkerReady
+from mmplane.core.jobs import (
+    Examine,
+    Examined,
+    FromWorker,
+    JobFailed,
+    Materialise,
+    Materialised,
+    Measure,
+    Measured,
+    ToWorker,
+    WorkerReady,
+)
+from mmplane.core.records import Slot
 from mmplane.features.choice import Processors, choose
-from mmplane.media.materialise import materialise
+from mmplane.media.materialise import examine, materialise
 from mmplane.process.child import BEAT_SECONDS, Control
 from mmplane.wire.link import Link, PeerGone
 
@@ -69,7 +81,8 @@ class Worker:
         try:
             if isinstance(job, Measure):
                 return Measured(job.job_id, self._processors.for_images.layout(job.width, job.height))
-            assert isinstance(job, Materialise)
+            if isinstance(job, Examine):
+                return Examined(job.job_id, examine(self._processors, self._slot(job.media), job.ask))
             return self._materialise(job)
         except RequestError as error:
             return JobFailed(job.job_id, error.failure())
@@ -79,10 +92,13 @@ class Worker:
                 job.job_id, internal(f"the item could not be processed ({type(error).__name__})").failure()
             )
 
+    def _slot(self, media: Slot) -> memoryview:
+        return self._media.view(media.offset_bytes, media.length_bytes)
+
     def _materialise(self, job: Materialise) -> Materialised:
         made = materialise(
             self._processors,
-            self._media.view(job.media.offset_bytes, job.media.length_bytes),
+            self._slot(job.media),
             job.recipe,
             self._features.view(job.out.offset_bytes, job.out.length_bytes),
         )

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 import torch
 import torch.distributed as dist
-from transformers import AutoConfig, AutoModelForImageTextToText, DistributedConfig
+from transformers import AutoConfig, AutoModelForMultimodalLM, DistributedConfig
 
 from mmplane.arena.segment import Mapping
 from mmplane.config import Config
@@ -37,7 +37,6 @@ from mmplane.core.plan import (
 )
 from mmplane.features.choice import choose
 from mmplane.features.rebuild import Rebuild
-from mmplane.features.table import TableImageProcessor
 from mmplane.features.tokens import tokens_of
 from mmplane.process.child import BEAT_SECONDS, Control
 from mmplane.ranks.inbox import Inbox
@@ -314,11 +313,8 @@ def _load(config: Config, store: int, rank: int, tp: int, inbox: Inbox, control:
     _join(store, rank, tp, device, config)
     model = _model(config, tp, device)
     processors = choose(config)
-    rebuild = None
-    if processors.encoding == "uint8":
-        assert isinstance(processors.image, TableImageProcessor)
-        rebuild = Rebuild(processors.image.byte_form, model.dtype, device)
-    probe = Probe(processors.for_images, tokens_of(config.model_folder)["image"])
+    rebuild = {modality: Rebuild(form, model.dtype, device) for modality, form in processors.byte_forms.items()}
+    probe = Probe(processors, tokens_of(config.model_folder))
     control.tell(Probing())  # every rank says it: the one that dies first may not be the leader
     trial = Runner(model, probe.inbox(copy=config.copy_features), rank=rank, device=device, rebuild=rebuild)
     kv_bytes_per_token = verify(trial, probe.submit)
@@ -332,7 +328,7 @@ def _model(config: Config, tp: int, device: torch.device) -> Any:
         options["distributed_config"] = DistributedConfig(tp_size=tp, tp_plan="auto")
     elif device.type == "cuda":
         options["device_map"] = device
-    model = AutoModelForImageTextToText.from_pretrained(
+    model = AutoModelForMultimodalLM.from_pretrained(
         config.model_folder, attn_implementation="sdpa", trust_remote_code=False, **options
     )
     return model.eval()

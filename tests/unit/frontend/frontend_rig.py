@@ -15,6 +15,7 @@ from mmplane.arena.leases import Process
 from mmplane.arena.segment import Mapping, create_region
 from mmplane.core.errors import RequestError, bad_media
 from mmplane.core.jobs import JobFailed, Materialise, Materialised, Measured, ToWorker, WorkerReady
+from mmplane.core.keys import media_digest
 from mmplane.core.plan import Admitted, Attached, Failed, Sampling, Submit, Token, Tokens, ToLeader
 from mmplane.core.records import Ask, Layout, Recipe, Record, Tensor
 from mmplane.features.choice import Processors
@@ -220,7 +221,7 @@ class Rig:
     ) -> asyncio.Task[Asset]:
         """Somebody asks for the item whose media is `name`."""
         media = name.encode()
-        key = self.plane.key(IMAGE, media)
+        key = self.plane.key(IMAGE, media_digest(media))
         tag = next(self._tags) if tag is None else tag
         return asyncio.create_task(
             self.plane.acquire(key, media, Recipe("image", layout_of(length_bytes)), tag, probe=probe), name=str(tag)

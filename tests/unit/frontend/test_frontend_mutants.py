@@ -37,8 +37,8 @@ class LeasesATurnAfterItPublishes(Plane):
 
 
 class KeyWithoutTenant(Plane):
-    def key(self, ask: Ask, media: bytes, *, tenant: str = "") -> bytes:
-        return super().key(ask, media)
+    def key(self, ask: Ask, digest: bytes, *, tenant: str = "") -> bytes:
+        return super().key(ask, digest)
 
 
 class EveryoneFliesAlone(Plane):
