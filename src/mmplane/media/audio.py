@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from itertools import chain
+from itertools import chain, repeat
 from math import ceil
 from typing import Any
 
@@ -109,9 +109,10 @@ def _blocks(media: bytes | memoryview) -> Iterator[tuple[int, Iterator[Block]]]:
             if file.format not in SOUNDFILE_FORMATS:
                 raise bad_media(f"the sound's format is not supported: send {FORMATS}")
             rate_hz = _checked(file.samplerate, file.channels)
+            if file.seekable():
+                file.seek(0)  # as soundfile.read does it: MP3 samples then differ in the last bit
             frames = round(rate_hz * BLOCK_SECONDS)
-            read = iter(lambda: file.read(frames, dtype="float32", always_2d=True), None)
-            yield rate_hz, _mixed(read)
+            yield rate_hz, _mixed(file.read(frames, dtype="float32", always_2d=True) for _ in repeat(None))
     except RequestError:
         raise
     except Exception:  # noqa: BLE001 - decoders raise almost anything

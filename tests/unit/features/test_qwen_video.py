@@ -27,9 +27,9 @@ from mmplane.features.resize import Resize
 from mmplane.features.torch_arithmetic import resizes_as_torch, torch_bands
 from mmplane.features.video import VIDEO_FEATURES
 from mmplane.features.video_checkpoint import DEFAULTS
+from video_reference import INSTALL, TORCHVISION, Reference, reference_process
 
 from .checkpoints import FAMILIES, Family
-from .video_reference import INSTALL, TORCHVISION, Reference, reference_process
 
 TEXT = "a<|vision_start|><|video_pad|><|vision_end|>b"
 PHOTO = load_sample_images().images[0]
