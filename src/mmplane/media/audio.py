@@ -109,8 +109,6 @@ def _blocks(media: bytes | memoryview) -> Iterator[tuple[int, Iterator[Block]]]:
             if file.format not in SOUNDFILE_FORMATS:
                 raise bad_media(f"the sound's format is not supported: send {FORMATS}")
             rate_hz = _checked(file.samplerate, file.channels)
-            if file.seekable():
-                file.seek(0)  # as soundfile.read does it: MP3 samples then differ in the last bit
             frames = round(rate_hz * BLOCK_SECONDS)
             yield rate_hz, _mixed(file.read(frames, dtype="float32", always_2d=True) for _ in repeat(None))
     except RequestError:
