@@ -25,6 +25,7 @@ from mmplane.supervise import Supervisor
 BACKLOG = 1024
 RUNNING_MAX = 512
 IMAGES_MAX = 128
+FRAMES_MAX = 2048
 WORKERS_MAX = 48
 
 
@@ -83,7 +84,8 @@ def _serve_options(parser: argparse.ArgumentParser) -> None:
     add("--stall-seconds", "how long a rank or the front end may stand still before it is replaced")
     add("--item-seconds", "how long one item may take before its worker is replaced")
     add("--drain-seconds", "how long SIGTERM waits for what runs")
-    add("--images-max", "images in one request")
+    add("--images-max", "images, clips and sounds in one request")
+    add("--video-frames-max", "frames taken of one clip at most, whatever the model or a request says")
     add("--body-bytes-max", "largest request body")
     add("--fetch-host", "a host that image URLs may name (repeat; none: only data URIs)", action="append", default=[])
     add("--context-tokens-max", "longest prompt plus answer (0: the model's)")
@@ -120,7 +122,7 @@ def resolve(options: argparse.Namespace) -> Config:
 
 
 def _check(config: Config) -> None:
-    for name in ("tp", "running_max", "prefill_tokens", "images_max", "delivery_threads"):
+    for name in ("tp", "running_max", "prefill_tokens", "images_max", "video_frames_max", "delivery_threads"):
         if getattr(config, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
     if config.running_max > RUNNING_MAX:
@@ -135,6 +137,8 @@ def _check(config: Config) -> None:
         )
     if config.images_max > IMAGES_MAX:
         raise ValueError(f"--images-max: at most {IMAGES_MAX}, so that a request's record fits in one message")
+    if config.video_frames_max > FRAMES_MAX:
+        raise ValueError(f"--video-frames-max: at most {FRAMES_MAX}, so that a clip's record fits in one message")
     if not re.fullmatch(r"hf|null|sim:\d+(\.\d+)?", config.runner):
         raise ValueError("--runner must be hf, null or sim:MILLISECONDS")
     if min(config.region_bytes()) < 1024 * 1024:

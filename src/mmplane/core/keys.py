@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
 from blake3 import blake3
 
-KEY_VERSION = b"mmplane-key-1"
+from mmplane.core.records import Ask
+
+KEY_VERSION = b"mmplane-key-2"
 KEY_BYTES = 32
+
+_encoder = msgspec.msgpack.Encoder()
 
 
 def digest_parts(parts: Iterable[bytes | memoryview]) -> bytes:
@@ -23,11 +28,17 @@ def digest_parts(parts: Iterable[bytes | memoryview]) -> bytes:
     return hasher.digest()
 
 
-def content_key(*, modality: str, fingerprint: bytes, tenant: str, media: bytes | memoryview) -> bytes:
+def media_digest(media: bytes | memoryview) -> bytes:
+    """Blake3 (32 bytes) over an item's encoded bytes: what of them goes into a content key."""
+    return blake3(media).digest()
+
+
+def content_key(ask: Ask, *, fingerprint: bytes, tenant: str, media_digest: bytes) -> bytes:
     """The 32-byte name of one item's features.
 
-    `fingerprint` covers the processor: its class, configuration, backend, versions and the encoding of its output.
-    `tenant` is the salt that keeps one tenant from probing another's cache. `media` is the encoded bytes as sent:
-    equal pixels in two different files get two keys, which costs a miss and never a wrong answer.
+    `ask` is its modality and what the request wants of it, sampling included. `fingerprint` covers the processor: its
+    class, configuration, backend, versions and the encoding of its output. `tenant` is the salt that keeps one tenant
+    from probing another's cache. `media_digest` is over the encoded bytes as sent: equal pixels in two different files
+    get two keys, which costs a miss and never a wrong answer.
     """
-    return digest_parts([KEY_VERSION, modality.encode(), fingerprint, tenant.encode(), media])
+    return digest_parts([KEY_VERSION, _encoder.encode(ask), fingerprint, tenant.encode(), media_digest])

@@ -18,7 +18,7 @@ from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from mmplane.core.errors import RequestError, bad_media
 from mmplane.features.processor import Pixels
@@ -30,6 +30,7 @@ except ImportError:  # pragma: no cover
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """Pillow's names of what may be decoded; nothing else is tried. A phone's JPEG may report itself as MPO."""
+_SPOKEN = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
 
 Image.init()  # import the decoders now, not in a request
 
@@ -66,8 +67,16 @@ def probe(media: bytes | memoryview, limits: ImageLimits = DEFAULT_LIMITS) -> Im
         return ImageHeader(width, height, str(image.format))
 
 
-def decode(media: bytes | memoryview, limits: ImageLimits = DEFAULT_LIMITS) -> Pixels:
-    """Decode an image into (height, width, 3) uint8 RGB, C order, of the size that `probe` says.
+def shrunk(width: int, height: int, side_max: int) -> tuple[int, int]:
+    """(width, height) in pixels of an image whose longer side may have `side_max` (0: any number)."""
+    longer = max(width, height)
+    if not side_max or longer <= side_max:
+        return width, height
+    return max(1, round(width * side_max / longer)), max(1, round(height * side_max / longer))
+
+
+def decode(media: bytes | memoryview, limits: ImageLimits = DEFAULT_LIMITS, *, side_max: int = 0) -> Pixels:
+    """Decode an image into (height, width, 3) uint8 RGB, C order, of the size that `probe` says, or `shrunk` from it.
 
     Raises RequestError (400) when it is truncated, damaged, not of an allowed format, or beyond the limits.
     """
@@ -76,7 +85,12 @@ def decode(media: bytes | memoryview, limits: ImageLimits = DEFAULT_LIMITS) -> P
         pixels = _decode_plain_jpeg(media, image)
         if pixels is None:
             pixels = np.asarray(_to_rgb(image))
-        return pixels if turn is None else np.ascontiguousarray(turn(pixels))
+        if turn is not None:
+            pixels = np.ascontiguousarray(turn(pixels))
+        size = shrunk(pixels.shape[1], pixels.shape[0], side_max)
+        if size != pixels.shape[1::-1]:
+            pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
+        return pixels
 
 
 def _open(media: bytes | memoryview, limits: ImageLimits) -> Image.Image:
@@ -143,6 +157,8 @@ def _as_bad_media() -> Iterator[None]:
             yield
     except RequestError:
         raise
+    except UnidentifiedImageError:
+        raise bad_media(f"the image is of no supported format, or damaged: send {_SPOKEN}") from None
     except Exception:  # noqa: BLE001 - decoders raise almost anything
         raise bad_media("the image cannot be decoded") from None
 

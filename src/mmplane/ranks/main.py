@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import torch
 import torch.distributed as dist
-from transformers import AutoConfig, AutoModelForImageTextToText, DistributedConfig
+from transformers import AutoConfig, AutoModelForMultimodalLM, DistributedConfig
 
 from mmplane.arena.segment import Mapping
 from mmplane.config import Config
@@ -39,11 +39,9 @@ from mmplane.delivery.names import DELIVERIES
 from mmplane.delivery.object_collective import ObjectBroadcast
 from mmplane.delivery.parcels import Parcels
 from mmplane.delivery.ports import Ports
-from mmplane.features.choice import choose
-from mmplane.features.processor import ImageProcessor
+from mmplane.features.choice import Processors, choose
 from mmplane.features.rebuild import Rebuild
-from mmplane.features.table import TableImageProcessor
-from mmplane.features.tokens import image_token_of
+from mmplane.features.tokens import tokens_of
 from mmplane.process.child import BEAT_SECONDS, Control
 from mmplane.ranks.inbox import Inbox
 from mmplane.ranks.leader import Leader
@@ -84,7 +82,7 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
         control.tell(Unloadable(f"the model cannot be served: {error}"))
         raise
     parcels, wake = Parcels(), Wake()
-    ports = _ports(config, rank, tp, loaded.processor, inbox, parcels)
+    ports = _ports(config, rank, tp, loaded.processors, inbox, parcels)
     deliveries = {name: kind(ports) for name, kind in DELIVERIES.items()}
     member = Member(loaded.runner, Schedule(config.prefill_tokens), rank, deliveries, parcels, wake)
     if rank == 0:
@@ -110,7 +108,7 @@ class Loaded:
     """What computes, what makes features, and what the leader has to know of them."""
 
     runner: Runner | NullRunner
-    processor: ImageProcessor
+    processors: Processors
     end_tokens: frozenset[int]
     dtype: str
     kv_bytes_per_token: int
@@ -316,13 +314,13 @@ def _check_heads(config: Config, tp: int) -> None:
             raise ValueError(f"--tp {tp} does not divide its {name} ({heads})")
 
 
-def _ports(config: Config, rank: int, tp: int, processor: ImageProcessor, inbox: Inbox, parcels: Parcels) -> Ports:
+def _ports(config: Config, rank: int, tp: int, processors: Processors, inbox: Inbox, parcels: Parcels) -> Ports:
     """What this rank's deliveries work with. Every rank must call it: groups are made by all ranks together."""
     groups = [dist.new_group(backend="gloo") if tp > 1 else None for _ in range(2)]
     return Ports(
         rank=rank,
         size=tp,
-        processor=processor,
+        processors=processors,
         view=inbox.tensors,
         parcels=parcels,
         in_step=ObjectBroadcast(groups[0], rank),
@@ -337,23 +335,21 @@ def _load(config: Config, store: int, rank: int, tp: int, inbox: Inbox, control:
     """Join the group and load what `--runner` says. Raises Unsupported, ValueError, OSError."""
     device = _device(config, rank, tp)
     _join(store, rank, tp, device, config)
-    processor, _ = choose(config)
-    processor.warm()
+    processors = choose(config)
+    processors.warm()
     if config.runner != "hf":
         step_ms = 0.0 if config.runner == "null" else float(config.runner.removeprefix("sim:"))
-        return Loaded(NullRunner(rank=rank, step_ms=step_ms), processor, frozenset(), "float32", 1)
+        return Loaded(NullRunner(rank=rank, step_ms=step_ms), processors, frozenset(), "float32", 1)
     _check_heads(config, tp)
     model = _model(config, tp, device)
-    rebuild = None
-    if isinstance(processor, TableImageProcessor):
-        rebuild = Rebuild(processor.byte_form, model.dtype, device)
-    probe = Probe(processor, image_token_of(config.model_folder))
+    rebuild = {modality: Rebuild(form, model.dtype, device) for modality, form in processors.byte_forms.items()}
+    probe = Probe(processors, tokens_of(config.model_folder))
     control.tell(Probing())  # every rank says it: the one that dies first may not be the leader
     runner = Runner(model, probe.inbox(copy=False), rank=rank, device=device, rebuild=rebuild)
     kv_bytes_per_token = verify(runner, probe.submit, probe.features(copy=config.copy_features))
     runner = Runner(model, inbox, rank=rank, device=device, rebuild=rebuild)
     dtype = str(model.dtype).removeprefix("torch.")
-    return Loaded(runner, processor, _end_tokens(model), dtype, kv_bytes_per_token)
+    return Loaded(runner, processors, _end_tokens(model), dtype, kv_bytes_per_token)
 
 
 def _model(config: Config, tp: int, device: torch.device) -> Any:
@@ -362,7 +358,7 @@ def _model(config: Config, tp: int, device: torch.device) -> Any:
         options["distributed_config"] = DistributedConfig(tp_size=tp, tp_plan="auto")
     elif device.type == "cuda":
         options["device_map"] = device
-    model = AutoModelForImageTextToText.from_pretrained(
+    model = AutoModelForMultimodalLM.from_pretrained(
         config.model_folder, attn_implementation="sdpa", trust_remote_code=False, **options
     )
     return model.eval()

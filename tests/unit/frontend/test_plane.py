@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 from frontend_loop import HANG_S, TURNS, in_loop, settle
-from frontend_rig import FRONTEND, PAGE_BYTES, PlayedWorker, Rig, layout_of, rigged
+from frontend_rig import FRONTEND, IMAGE, PAGE_BYTES, PlayedWorker, Rig, layout_of, rigged
 
 from mmplane.arena.leases import Process
 from mmplane.core.control import Replace
@@ -16,7 +16,6 @@ from mmplane.core.jobs import Materialise, Measure
 from mmplane.core.records import Layout
 from mmplane.frontend import plane
 from mmplane.frontend.plane import Asset
-from mmplane.media.image import ImageHeader
 
 
 async def error_of(task: asyncio.Task[Asset]) -> RequestError:
@@ -110,7 +109,7 @@ async def test_the_worker_finds_the_media_and_it_goes_with_the_job() -> None:
 @in_loop
 async def test_another_tenant_has_another_key() -> None:
     async with rigged() as rig:
-        keys = {rig.plane.key(b"cat", tenant=tenant) for tenant in ("", "a", "b")}
+        keys = {rig.plane.key(IMAGE, b"cat", tenant=tenant) for tenant in ("", "a", "b")}
         assert len(keys) == 3
 
 
@@ -470,15 +469,15 @@ async def test_a_probe_that_nobody_waits_for_leaves_nothing() -> None:
 
 # Layouts.
 
-CAT = ImageHeader(30, 20, "PNG")
+CAT = (30, 20)
 
 
 @in_loop
 async def test_a_cheap_layout_needs_no_worker() -> None:
     async with rigged() as rig:
-        assert await rig.plane.layout(CAT) == layout_of(600)
+        assert await rig.plane.layout(*CAT) == layout_of(600)
         with pytest.raises(RequestError) as error:
-            await rig.plane.layout(ImageHeader(2000, 2000, "PNG"))
+            await rig.plane.layout(2000, 2000)
         assert error.value.status == 400
 
 
@@ -486,16 +485,16 @@ async def test_a_cheap_layout_needs_no_worker() -> None:
 async def test_a_dear_layout_is_measured_once_for_each_size() -> None:
     async with rigged(cheap=False) as rig:
         worker = await rig.worker()
-        task = asyncio.create_task(rig.plane.layout(CAT))
+        task = asyncio.create_task(rig.plane.layout(*CAT))
         job = await worker.hear()
         assert isinstance(job, Measure)
         assert (job.width, job.height) == (30, 20)
         measured = Layout((), ((1, 2),), 3)
         worker.say(plane.Measured(job.job_id, measured))
         assert await task == measured
-        assert await rig.plane.layout(ImageHeader(30, 20, "JPEG")) == measured
+        assert await rig.plane.layout(30, 20) == measured
         assert await worker.hear_all() == []
-        turned = asyncio.create_task(rig.plane.layout(ImageHeader(20, 30, "PNG")))
+        turned = asyncio.create_task(rig.plane.layout(20, 30))
         await worker.measure_one(layout_of(1))
         assert await turned == layout_of(1)
 
@@ -505,7 +504,7 @@ async def test_a_size_that_the_model_cannot_take_is_its_clients_error() -> None:
     async with rigged(cheap=False) as rig:
         worker = await rig.worker()
         for _ in range(2):
-            task = asyncio.create_task(rig.plane.layout(CAT))
+            task = asyncio.create_task(rig.plane.layout(*CAT))
             job = await worker.hear()
             worker.failed(job, bad_media("not this size"))
             with pytest.raises(RequestError, match="not this size"):
@@ -521,7 +520,7 @@ async def test_sizes_are_forgotten_at_the_limit() -> None:
             worker = await rig.worker()
             measured = []
             for width in (1, 2, 3, 2, 1):
-                task = asyncio.create_task(rig.plane.layout(ImageHeader(width, 1, "PNG")))
+                task = asyncio.create_task(rig.plane.layout(width, 1))
                 await settle()
                 for job in await worker.hear_all():
                     measured.append(job.width)

@@ -154,7 +154,9 @@ def test_truncated_media_is_refused(image_format: str, kept: float) -> None:
 
 @pytest.mark.parametrize("media", [b"", b"\x00" * 64, b"<svg/>", b"GIF89a", b"\xff\xd8\xff\xe0", b"P6 1 1 255 abc"])
 def test_what_is_no_image_is_refused(media: bytes) -> None:
-    assert assert_refused(media) == "the image cannot be decoded"
+    assert assert_refused(media) == (
+        "the image is of no supported format, or damaged: send JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
+    )
     with pytest.raises(RequestError):
         probe(media)
 
