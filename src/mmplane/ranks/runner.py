@@ -23,6 +23,7 @@ from mmplane.delivery.faults import strike
 from mmplane.features.rebuild import Rebuild
 from mmplane.ranks.attention import NAME, Cache, PackedAttention, Span
 from mmplane.ranks.inbox import Inbox, digest
+from mmplane.ranks.loop import LoopClock
 from mmplane.ranks.sampling import draw
 from mmplane.ranks.schedule import Segment, SequenceId, Step
 
@@ -46,9 +47,17 @@ class Runner:
     """Computes what the schedule says, on this rank's share of the model."""
 
     def __init__(
-        self, model: Any, inbox: Inbox, *, rank: int, device: torch.device, rebuild: Rebuild | None = None
+        self,
+        model: Any,
+        inbox: Inbox,
+        *,
+        rank: int,
+        device: torch.device,
+        clock: LoopClock,
+        rebuild: Rebuild | None = None,
     ) -> None:
         self._model = model
+        self._clock = clock
         self._inbox = inbox
         self._rank = rank
         self._device = device
@@ -77,11 +86,13 @@ class Runner:
             items = [self._tensors(item, tensors) for item, tensors in zip(submit.items, features, strict=True)]
             if submit.digests:
                 named = zip(submit.items, items, strict=True)
-                digests = tuple(digest(tensors[item.tensors[0].name]) for item, tensors in named)
+                with self._clock.verify():
+                    digests = tuple(digest(tensors[item.tensors[0].name]) for item, tensors in named)
             embeddings: list[tuple[int, torch.Tensor]] = []
             for tensors, runs in zip(items, submit.placeholders, strict=True):
                 strike(submit.fault, "encode", self._rank)
-                embeddings += self._place(self._encode(tensors), runs)
+                with self._clock.outside():
+                    embeddings += self._place(self._encode(tensors), runs)
                 yield None
             self._prompts[submit.request_id] = self._prompt(submit, items, embeddings)
         except RequestError as error:
