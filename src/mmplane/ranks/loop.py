@@ -24,7 +24,11 @@ class LoopClock:
     """Measures one rank's loop. Called from the loop alone, but for `broadcast`, which the lane's thread calls too."""
 
     def __init__(
-        self, rank: int, *, now_s: Callable[[], float] = time.perf_counter, cpu_s: Callable[[], float] = time.thread_time
+        self,
+        rank: int,
+        *,
+        now_s: Callable[[], float] = time.perf_counter,
+        cpu_s: Callable[[], float] = time.thread_time,
     ) -> None:
         self._rank = rank
         self._now_s = now_s
