@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,15 @@ from mmplane.arena.memory import memory_available_bytes
 from mmplane.bench import campaign, markdown, report, terminal
 from mmplane.bench.campaign import DELIVERIES, Options, Outcome
 from mmplane.bench.environment import environment
+from mmplane.bench.handover import peers
 from mmplane.bench.predictions import judged
 from mmplane.bench.server import Refused
-from mmplane.bench.workloads import WORKLOADS, Workload, from_file
+from mmplane.bench.soak import soak
+from mmplane.bench.workloads import SIZES_MB, WORKLOADS, Workload, from_file, sized
 from mmplane.models.tiny import ensure_tiny
 
+PEER_BYTES = 31_500_000
+"""Features that the peers hand over: what the others' figures in the documents are about."""
 ARENA_BYTES_MAX = 4 * 1024**3
 TABLE_COLUMNS = 160
 """Where the output is no terminal."""
@@ -50,15 +55,22 @@ def main(arguments: Sequence[str]) -> int:
     for table in terminal.tables(found["rows"]):
         out.print(table)
     out.print(terminal.verdicts(judged(found)))
-    for skipped in found["skipped"]:
-        out.print(f"not measured: {skipped['delivery']} on {skipped['workload']}: {skipped['why']}", markup=False)
+    for text in terminal.notes(found):
+        out.print(text, markup=False)
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
     if options.html is not None:
         options.html.write_text(report.page(found))
     if options.markdown is not None:
         options.markdown.write_text(markdown.page(found))
-    return 0 if found["rows"] and all(row["result"] for row in found["rows"]) else 1
+    return 0 if _clean(found) else 1
+
+
+def _clean(found: dict[str, Any]) -> bool:
+    """Whether something was measured, and without errors."""
+    if "soak" in found:
+        return not found["soak"]["errors"]
+    return bool(found["rows"]) and all(row["result"] for row in found["rows"])
 
 
 def options_parser() -> argparse.ArgumentParser:
@@ -67,9 +79,10 @@ def options_parser() -> argparse.ArgumentParser:
         prog="mmplane bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--workload", default="photo", help=f"names with commas ({', '.join(WORKLOADS)}), or a file of JSON lines")
+    names = ", ".join([*WORKLOADS, "bytes"])
+    add("--workload", default="photo", help=f"names with commas ({names}), or a file of JSON lines")
     add("--delivery", default="all", help="names with commas, or all")
-    add("--tp", type=int, default=2, help="tensor-parallel ranks")
+    add("--tp", type=_counts, default=(2,), help="tensor-parallel ranks; several with commas")
     add("--requests", type=int, help="requests for each delivery, split over the repetitions (default: the workload's)")
     pace = parser.add_mutually_exclusive_group()
     pace.add_argument("--concurrency", type=int, help="closed loop: requests under way (default: the workload's)")
@@ -82,6 +95,8 @@ def options_parser() -> argparse.ArgumentParser:
     add("--model", default="tiny", help="tiny, or a checkpoint folder")
     add("--arena-bytes", type=int, help="the server's (default: a quarter of what is free, at most 4 GiB)")
     add("--workers", type=int, help="the server's (default: one for each core)")
+    add("--peer", action="store_true", help="hand features over by other systems' ways too, in the same run")
+    add("--duration", type=float, help="a soak: send the workload to the first delivery for so many seconds")
     add("--json", type=Path, help="write everything here")
     add("--html", type=Path, help="write the report here: one file, works without a network")
     add("--markdown", type=Path, help="write the tables here")
@@ -93,11 +108,11 @@ def workloads(names: str) -> list[Workload]:
     """The workloads of these names, or of a file. Raises ValueError."""
     if names not in WORKLOADS and Path(names).is_file():
         return [from_file(Path(names))]
-    found = names.split(",")
-    unknown = [name for name in found if name not in WORKLOADS]
+    known = {name: [workload] for name, workload in WORKLOADS.items()} | {"bytes": [sized(mb) for mb in SIZES_MB]}
+    unknown = [name for name in names.split(",") if name not in known]
     if unknown:
         raise ValueError(f"--workload: no such workload or file: {', '.join(unknown)}")
-    return [WORKLOADS[name] for name in found]
+    return [workload for name in names.split(",") for workload in known[name]]
 
 
 def deliveries(names: str) -> tuple[str, ...]:
@@ -125,10 +140,22 @@ def _measure(options: argparse.Namespace, arguments: list[str], console: Console
         flags=_server_flags(options),
     )
     outcome = Outcome()
+    stamp = environment(arguments)
+    more: dict[str, Any] = {}
     with terminal.Bar(console) as progress:
-        for workload in chosen:
-            campaign.measure(workload, options.tp, settings, outcome, progress)
-    return {"environment": environment(arguments), **msgspec.structs.asdict(outcome)}
+        if options.duration:
+            more["soak"] = soak(chosen[0], options.tp[0], options.duration, settings, outcome, progress)
+        else:
+            for workload, tp in product(chosen, options.tp):
+                campaign.measure(workload, tp, settings, outcome, progress)
+        if options.peer:
+            progress.stage("peers: handing features over", len(options.tp))
+            more["peers"] = peers(PEER_BYTES, options.tp, tick=progress.tick)
+    return {"environment": stamp, **msgspec.structs.asdict(outcome), **more}
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(int(count) for count in text.split(","))
 
 
 def _server_flags(options: argparse.Namespace) -> tuple[str, ...]:

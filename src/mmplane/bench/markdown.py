@@ -32,13 +32,14 @@ def page(found: dict[str, Any]) -> str:
     lines = [
         "# Results",
         "",
-        "This page is written by a command from the JSON of a run, and a test checks that it agrees. CPU is milliseconds",
-        "per request by role, without what the ranks spent on checking digests; a stall is how long a rank's loop was",
-        "held up by anything but the model.",
+        "This page is written by a command from the JSON of a run, and a test checks that it agrees. CPU is",
+        "milliseconds per request by role, without what the ranks spent on checking digests; a stall is how long a",
+        "rank's loop was held up by anything but the model.",
         "",
         (
             f"{environment['at']}: {environment['cores']} cores of {environment['cpu']}, "
-            f"{environment['memory_bytes'] / 2**30:.0f} GiB, kernel {environment['kernel']}, commit {environment['commit']}."
+            f"{environment['memory_bytes'] / 2**30:.0f} GiB, kernel {environment['kernel']}, "
+            f"commit {environment['commit']}."
         ),
         "",
         f"`{environment['command']}`",

@@ -47,7 +47,7 @@ def cpu_s(server: Server) -> dict[str, float]:
 def process_cpu_s(pid: int) -> float:
     """Seconds of CPU of all threads of a process, those that have ended included.
 
-    The clock's number is what clock_getcpuclockid(3) computes: the process id inverted, and 2 for the scheduler's count.
+    The clock's number is what clock_getcpuclockid(3) computes: the process id inverted, and 2 for the scheduler's.
     """
     return time.clock_gettime((~pid << 3) | 2)
 

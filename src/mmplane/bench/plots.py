@@ -93,22 +93,21 @@ def _throughput(rows: Sequence[Row], workload: str, tp: int) -> Plot:
             "text": [named(row)],
             "textposition": "top center",
             "marker": {"size": 13, "color": colour(row["delivery"])},
-            "error_x": {"type": "data", "symmetric": False, "array": [row["latency_ms"]["p99"] - row["latency_ms"]["p50"]],
-                        "arrayminus": [0], "thickness": 1},
-            "error_y": {"type": "data", "symmetric": False, "array": [row["qps_spread"]["max"] - row["qps"]],
-                        "arrayminus": [row["qps"] - row["qps_spread"]["min"]], "thickness": 1},
+            "error_x": _error(row["latency_ms"]["p50"], row["latency_ms"]["p50"], row["latency_ms"]["p99"]),
+            "error_y": _error(row["qps"], row["qps_spread"]["min"], row["qps_spread"]["max"]),
         }
         for row in rows
-    ]  # fmt: skip
+    ]
     texts = (
         f"Throughput against latency: {workload}, {tp} ranks",
-        (
-            "Up and to the left is better. The line to the right ends at the 99th percentile; the upright one spans the "
-            "repetitions."
-        ),
+        "Up and to the left is better. Lines reach to the 99th percentile, and over the repetitions.",
     )
     return _plot("throughput", (workload, tp), texts, data, ("median latency, ms", "requests in a second"),
                  y={"rangemode": "tozero"}, x={"rangemode": "tozero"}, showlegend=False)  # fmt: skip
+
+
+def _error(middle: float, low: float, high: float) -> dict[str, Any]:
+    return {"type": "data", "symmetric": False, "array": [high - middle], "arrayminus": [middle - low], "thickness": 1}
 
 
 def _cpu(rows: Sequence[Row], workload: str, tp: int) -> Plot:
@@ -152,10 +151,7 @@ def _stalls(rows: Sequence[Row], workload: str, tp: int) -> Plot | None:
         return None
     texts = (
         f"How long a rank's loop stood still: {workload}, {tp} ranks",
-        (
-            "The share of loop turns that were held up for longer than so many milliseconds, by anything but the model; "
-            "further left is better."
-        ),
+        "The share of loop turns that anything but the model held up for longer; further left is better.",
     )
     logarithmic = {"type": "log"}
     return _plot("stalls", (workload, tp), texts, data, ("ms", "share of turns"), x=logarithmic, y=logarithmic)
@@ -180,10 +176,8 @@ def _timeline(rows: Sequence[Row], workload: str, tp: int, share: str) -> Plot |
     which = "median" if share == "p50" else "99th percentile"
     texts = (
         f"Where the time of one request went, {which}: {workload}, {tp} ranks",
-        (
-            "The stages of the very request whose latency is that percentile, as its trace says. Items of one request are "
-            "worked on side by side, so their stages may add up to more than its latency."
-        ),
+        "The stages of the very request with that latency. Its items are worked on side by side, so stages may add up "
+        "to more.",
     )
     return _plot(f"timeline-{share}", (workload, tp), texts, data, ("ms", ""), barmode="stack", y=_NAMES)
 
@@ -208,10 +202,7 @@ def _memory(samples: Sequence[Row]) -> Plot | None:
     ]
     texts = (
         "Memory over the run",
-        (
-            "Proportional shares, sampled in warm-ups and between turns; of the arena what requests hold, not what is only "
-            "kept for later ones."
-        ),
+        "Proportional shares, sampled in warm-ups and between turns; of the arena what requests hold.",
     )
     return _plot("memory", (), texts, data, ("seconds", "MB"))
 

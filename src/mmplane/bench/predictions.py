@@ -107,8 +107,7 @@ def _flat(soak: dict[str, Any] | None) -> Verdict:
     line = ("D1", "memory over time", "no leak")
     if soak is None:
         return Verdict(*line, "not measured in this run", None, "")
-    growth = soak["growth_bytes_per_hour"] / 1e6
-    text = f"{growth:+.1f} MB an hour over {soak['seconds'] / 60:.0f} minutes"
-    return Verdict(
-        *line, text, bool(soak["flat"]), "" if soak["flat"] else "It grows: see the plot of memory over time."
-    )
+    if soak["growth_share"] is None:
+        return Verdict(*line, "the soak was too short to say", None, "")
+    text = f"{soak['growth_share'] * 100:+.1f} % over {soak['seconds'] / 60:.0f} minutes"
+    return Verdict(*line, text, bool(soak["flat"]), "" if soak["flat"] else "See the plot of memory over time.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -9,10 +10,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import httpx
 import psutil
+
+from mmplane.process.death import die_with_parent
 
 ROLES = ("frontend", "worker", "rank")
 STOP_LIMIT_S = 60.0
@@ -80,7 +84,9 @@ def serving(model: str, *, tp: int, flags: list[str]) -> Iterator[Server]:
     command = [sys.executable, "-m", "mmplane", "serve", "--model", model, "--served-model-name", "tiny"]
     command += ["--tp", str(tp), "--port", "0", "--log-level", "warning", *flags]
     with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=log, text=True, preexec_fn=partial(die_with_parent, os.getpid())
+        )
         assert process.stdout is not None
         try:
             for line in process.stdout:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -61,6 +62,25 @@ def verdicts(found: Sequence[Verdict]) -> Table:
             table.add_row(verdict.analysis, verdict.what, verdict.predicted, verdict.measured, why)
     table.caption = f"{sum(verdict.agrees is None for verdict in found)} lines were not measured in this run"
     return table
+
+
+def notes(found: dict[str, Any]) -> list[str]:
+    """What the tables do not say: what was skipped and why, the transforms, the soak."""
+    texts = []
+    reasons: dict[str, list[str]] = {}
+    for each in found["skipped"]:
+        reasons.setdefault(each["why"], []).append(each["delivery"])
+    for why, names in reasons.items():
+        texts.append(f"not measured: {', '.join(dict.fromkeys(names))}: {why}")
+    for each in found["transforms"]:
+        same = "the same bits" if each["same_bits"] else "OTHER BITS"
+        ours, theirs = each["mmplane_transform_ms"], each["transformers_transform_ms"]
+        texts.append(f"{each['workload']}: transform {ours:.1f} ms, transformers' own {theirs:.1f} ms of CPU, {same}")
+    if "soak" in found:
+        soak = found["soak"]
+        flat = "flat" if soak["flat"] else f"NOT FLAT {soak['why']}"
+        texts.append(f"soak of {soak['seconds']:.0f} s, {soak['requests']} requests, errors {soak['errors']}: {flat}")
+    return texts
 
 
 def _table(title: str, rows: list[Row]) -> Table:

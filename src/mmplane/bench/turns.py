@@ -5,11 +5,13 @@ Bodies are made and written before the clock starts; what the server says of its
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from mmplane.bench.making import Made
 from mmplane.bench.server import Server
 from mmplane.bench.workloads import Request, render
 from mmplane.core.histogram import Distribution, merged
+from mmplane.process.death import die_with_parent
 
 TIMEOUT_S = 600.0
 SETTLE_SECONDS = 1.3
@@ -101,7 +104,8 @@ def generate(job: Job, path: Path, tick: Tick) -> Results:
     """Run the load generator on a job. Raises RuntimeError when it ends without results."""
     path.write_bytes(msgspec.msgpack.encode(job))
     command = [sys.executable, "-m", "mmplane.bench.load", str(path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with_us = partial(die_with_parent, os.getpid())
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=with_us) as process:
         assert process.stdout is not None
         for _ in process.stdout:
             tick()

@@ -53,6 +53,12 @@ class Workload(msgspec.Struct, frozen=True):
     tokens: int
     make: Callable[[int, int], Load]
     flags: tuple[str, ...] = ()
+    rate: float | None = None
+    """An open loop with so many requests in a second, unless asked otherwise."""
+    control: str | None = None
+    """A workload that takes turns with it, for comparison."""
+    pixels_max: int | None = None
+    """Larger pictures than the model's processor takes."""
 
 
 def body(parts: list[dict[str, Any]], tokens: int) -> bytes:
@@ -129,6 +135,7 @@ def _text(tokens: int) -> Request:
 
 STREAMS = 4
 STREAM_TOKENS = 64
+MIXED_RATE = 5.0
 
 
 def _mixed(count: int, tokens: int) -> Load:
@@ -157,16 +164,35 @@ WORKLOADS = {
             ("--images-max", "28"),
         ),
         Workload("repeat", "four of five photographs are known", 256, 32, 1, _repeat),
-        Workload("mixed", "four streams of text, and photographs arriving beside them", 96, 4, 1, _mixed),
+        Workload(
+            "mixed", "four streams of text, photographs arriving", 96, 4, 1, _mixed, rate=MIXED_RATE, control="text"
+        ),
         Workload("text", "four streams of text and nothing else", 24, STREAMS, STREAM_TOKENS, _streams),
         Workload("audio", "five seconds of sound in each request", 96, 16, 1, _each("audio")),
     )
 }
 
 
-def photographs_of(width: int, height: int) -> Callable[[int, int], Load]:
-    """Requests with one new photograph of this size each."""
-    return _each("image", width, height)
+SIZES_MB = (1, 4, 16, 64, 256)
+BYTES_PER_PIXEL = 24
+"""Of features, in the Qwen2-VL family: three channels of float32, each frame twice."""
+
+
+def sized(megabytes: int) -> Workload:
+    """Photographs whose features have about so many megabytes."""
+    side = 28
+    pixels = megabytes * 1_000_000 / BYTES_PER_PIXEL
+    width, height = (max(1, round((pixels * ratio) ** 0.5 / side)) * side for ratio in (4 / 3, 3 / 4))
+    return Workload(
+        f"bytes:{megabytes:03}MB",
+        f"a {width}x{height} JPEG in each request: {megabytes} MB of features",
+        6,
+        2,
+        1,
+        _each("image", width, height),
+        ("--context-tokens-max", "65536"),
+        pixels_max=2 * width * height,
+    )
 
 
 def from_file(path: Path) -> Workload:
