@@ -41,7 +41,8 @@ class Memory(msgspec.Struct, frozen=True):
 
 def cpu_s(server: Server) -> dict[str, float]:
     """Seconds of CPU so far, by role."""
-    return {role: sum(process_cpu_s(each.pid) for each in found) for role, found in server.processes().items()}
+    found = server.processes().items()
+    return {role: sum(process_cpu_s(each.pid) for each in processes) for role, processes in found}
 
 
 def process_cpu_s(pid: int) -> float:

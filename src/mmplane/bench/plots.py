@@ -176,8 +176,7 @@ def _timeline(rows: Sequence[Row], workload: str, tp: int, share: str) -> Plot |
     which = "median" if share == "p50" else "99th percentile"
     texts = (
         f"Where the time of one request went, {which}: {workload}, {tp} ranks",
-        "The stages of the very request with that latency. Its items are worked on side by side, so stages may add up "
-        "to more.",
+        "The stages of the very request with that latency; those of items that are worked on side by side add up.",
     )
     return _plot(f"timeline-{share}", (workload, tp), texts, data, ("ms", ""), barmode="stack", y=_NAMES)
 

@@ -31,6 +31,9 @@ SETTLE_SECONDS = 1.3
 """The ranks report twice a second, and an idle loop wakes up at least that often."""
 SETTLE_LIMIT_S = 15.0
 
+NOTHING: dict[str, Any] = {"ranks": {}}
+"""Statistics before the first turn."""
+
 Tick = Callable[[], None]
 
 
@@ -60,18 +63,18 @@ def take(server: Server, plan: Plan, items: list[Made], note: str, tick: Tick) -
         cpu_after = meters.cpu_s(server)
     after = settled(server)
     lost = () if _same_processes(before, after) else ("a rank group was replaced in the middle of the turn",)
-    loops = _loops(before, after)
+    since = loops(NOTHING if lost else before, after)
     plane = {name: after["plane"][name] - before["plane"][name] for name in ("materialisations", "bytes_written")}
     return Turn(
         samples=results.samples,
         wall_s=results.wall_s,
         cpu_s={role: cpu_after[role] - cpu_before[role] for role in cpu_after},
-        verify_cpu_s=loops["verify_cpu_s"],
-        materialisations=plane["materialisations"] + loops["materialise"].count,
+        verify_cpu_s=since["verify_cpu_s"],
+        materialisations=plane["materialisations"] + since["materialise"].count,
         bytes_written=plane["bytes_written"],
-        stalls=loops["stalls"],
-        materialise=loops["materialise"],
-        deliver=loops["deliver"],
+        stalls=since["stalls"],
+        materialise=since["materialise"],
+        deliver=since["deliver"],
         load_cpu_s=results.cpu_s,
         load_lag_ms_max=results.lag_ms_max,
         wrong=lost + tuple(wrong(results.samples, plan.requests, items, server.tp)),
@@ -168,7 +171,7 @@ def _same_processes(before: dict[str, Any], after: dict[str, Any]) -> bool:
     )
 
 
-def _loops(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+def loops(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     """What the ranks' loops did in between, all ranks together."""
     earlier = {loop["rank"]: loop for loop in before["ranks"].get("loops", ())}
     later = after["ranks"].get("loops", ())
