@@ -47,6 +47,8 @@ MEMORY_SECONDS = 1.5
 CYCLES_MAX = 50
 COMPARED = 4
 """Pictures that both transforms are tried on."""
+BUDGET_BYTES = 64 * 1024**3
+"""For the servers: what baselines hold of a request on every rank is to be seen in their memory, not refused."""
 STALL_SECONDS = 120
 """For the servers: a baseline that holds its loop up is to be measured, not replaced."""
 
@@ -69,7 +71,8 @@ class Options(msgspec.Struct, frozen=True):
 
     def server_flags(self) -> list[str]:
         """Flags of `mmplane serve` for every workload."""
-        return ["--runner", self.runner, "--stall-seconds", str(STALL_SECONDS), *self.flags]
+        limits = ["--stall-seconds", str(STALL_SECONDS), "--budget-bytes", str(BUDGET_BYTES)]
+        return ["--runner", self.runner, *limits, *self.flags]
 
     def pace(self, workload: Workload) -> tuple[int, float | None]:
         """How many requests are under way at most, or how many are sent in a second."""

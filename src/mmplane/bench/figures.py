@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Sequence
-from math import ceil
+from math import ceil, prod
 from typing import Any
 
 import msgspec
@@ -30,10 +30,8 @@ class Turn(msgspec.Struct, frozen=True):
     verify_cpu_s: float
     """CPU of the ranks that went into digests: in `cpu_s`, and taken out of a row's figures."""
     materialisations: int
-    bytes_written: int
     stalls: Distribution
-    materialise: Distribution
-    deliver: Distribution
+    broadcasts: Distribution
     load_cpu_s: float
     load_lag_ms_max: float
     wrong: tuple[str, ...] = ()
@@ -93,9 +91,8 @@ def _figures(turns: Sequence[Turn], samples: list[Sample], memory: Sequence[Memo
     rates = [len(turn.foreground) / turn.wall_s for turn in turns]
     peak = peak_bytes(memory)
     in_flight = max((each.in_flight for each in memory), default=0)
-    materialise = [*(_transform_ms(samples)), *(_of(turn.materialise for turn in turns))]
     stalls = merged(turn.stalls for turn in turns)
-    deliver = merged(turn.deliver for turn in turns)
+    broadcasts = merged(turn.broadcasts for turn in turns)
     return {
         "qps": statistics.median(rates),
         "qps_spread": spread(rates),
@@ -111,9 +108,10 @@ def _figures(turns: Sequence[Turn], samples: list[Sample], memory: Sequence[Memo
         "verify_cpu_s_per_request": sum(turn.verify_cpu_s for turn in turns) / len(samples),
         "cpu_used": statistics.median([sum(turn.cpu_s.values()) / turn.wall_s for turn in turns]),
         "materialisations": sum(turn.materialisations for turn in turns),
-        "materialise_ms": quantiles(materialise),
-        "deliver_total_ms_per_request": deliver.total_ms / len(samples),
-        "deliver_ms": {"p50": deliver.quantile_ms(0.5), "p99": deliver.quantile_ms(0.99)},
+        "materialise_ms": quantiles(_materialise_ms(samples)),
+        "deliver_ms": quantiles(_deliver_ms(samples)),
+        "broadcast_ms": {"p50": broadcasts.quantile_ms(0.5), "p99": broadcasts.quantile_ms(0.99)},
+        "broadcast_total_ms_per_request": broadcasts.total_ms / len(samples),
         "loop_stall_ms": {
             "p50": stalls.quantile_ms(0.5),
             "p99": stalls.quantile_ms(0.99),
@@ -121,7 +119,7 @@ def _figures(turns: Sequence[Turn], samples: list[Sample], memory: Sequence[Memo
         },
         "loop_stall_total_ms": stalls.total_ms,
         "loop_stall_counts": stalls.counts,
-        "bytes_written_per_request": sum(turn.bytes_written for turn in turns) / len(samples),
+        "bytes_written_per_request": statistics.fmean(_written_bytes(sample) for sample in samples),
         "features_bytes_per_request": statistics.fmean(_features_bytes(sample) for sample in samples),
         "peak_bytes": peak,
         "bytes_per_request_in_flight": (peak["total"] - idle.total) / in_flight if in_flight else None,
@@ -173,22 +171,45 @@ def _latency_ms(sample: Sample) -> float:
     return (sample.done_s - sample.sent_s) * 1000
 
 
-def _transform_ms(samples: list[Sample]) -> list[float]:
-    """Decode and transform of each request that materialised, as its trace says (for all its items together)."""
-    stages = [sample.trace["stages_ms"] for sample in samples if sample.trace]
-    return [each["decode"] + each.get("transform", 0.0) for each in stages if "decode" in each]
+def _materialise_ms(samples: list[Sample]) -> list[float]:
+    """Decode and transform of each request in each process that did it, for all its items together."""
+    found = []
+    for sample in samples:
+        trace = sample.trace or {}
+        stages = trace.get("stages_ms", {})
+        if "decode" in stages:
+            found.append(stages["decode"] + stages.get("transform", 0.0))
+        found += [rank["materialise_ms"] for rank in trace.get("ranks", ()) if rank["materialised"]]
+    return found
 
 
-def _of(distributions: Any) -> list[float]:
-    """A distribution as values: each bucket's edge as often as it was counted."""
-    whole = merged(distributions)
+def _deliver_ms(samples: list[Sample]) -> list[float]:
+    """Of each request, the slowest rank's time from the plan that names it to its features, less what it made."""
     return [
-        Distribution(((bucket, 1),)).quantile_ms(1.0) or 0.0 for bucket, count in whole.counts for _ in range(count)
+        max(rank["deliver_ms"] - rank["materialise_ms"] for rank in sample.trace["ranks"])
+        for sample in samples
+        if sample.trace and sample.trace.get("items") and sample.trace.get("ranks")
     ]
 
 
 def _features_bytes(sample: Sample) -> int:
-    return sum(item["bytes"] for item in (sample.trace or {}).get("items", ()))
+    """Of all items, as the ranks' model takes them."""
+    return sum(_item_bytes(item) for item in (sample.trace or {}).get("items", ()))
+
+
+def _item_bytes(item: dict[str, Any]) -> int:
+    return prod(item["shape"]) * (2 if item["dtype"] in ("bfloat16", "float16") else 4)
+
+
+def _written_bytes(sample: Sample) -> int:
+    """Features that transforms wrote for this request, in all processes."""
+    trace = sample.trace or {}
+    items = trace.get("items", ())
+    if not items:
+        return 0
+    front = 0 if any(rank["materialised"] for rank in trace["ranks"]) else sum(not item["cache_hit"] for item in items)
+    made = front + sum(rank["materialised"] for rank in trace["ranks"])
+    return _features_bytes(sample) * made // len(items)
 
 
 def _stages(samples: list[Sample], share: float) -> Row:

@@ -66,10 +66,6 @@ class Server:
         """Have every request from here on delivered this way. Raises Refused when the server cannot."""
         wanted = {"name": delivery, "share": 1.0, "cache": "on" if cache else "off"}
         answer = self._http.put("/admin/delivery", json=wanted)
-        if answer.status_code == 405:  # a server without the switch: it has one delivery, with its cache on
-            if self._http.get("/admin/delivery").json()["name"] == delivery and cache:
-                return
-            raise Refused("this server cannot switch deliveries")
         if answer.is_error:
             raise Refused(str(answer.json()["error"]["message"]))
 

@@ -64,17 +64,14 @@ def take(server: Server, plan: Plan, items: list[Made], note: str, tick: Tick) -
     after = settled(server)
     lost = () if _same_processes(before, after) else ("a rank group was replaced in the middle of the turn",)
     since = loops(NOTHING if lost else before, after)
-    plane = {name: after["plane"][name] - before["plane"][name] for name in ("materialisations", "bytes_written")}
     return Turn(
         samples=results.samples,
         wall_s=results.wall_s,
         cpu_s={role: cpu_after[role] - cpu_before[role] for role in cpu_after},
         verify_cpu_s=since["verify_cpu_s"],
-        materialisations=plane["materialisations"] + since["materialise"].count,
-        bytes_written=plane["bytes_written"],
+        materialisations=_materialisations(after) - _materialisations(before),
         stalls=since["stalls"],
-        materialise=since["materialise"],
-        deliver=since["deliver"],
+        broadcasts=since["broadcasts"],
         load_cpu_s=results.cpu_s,
         load_lag_ms_max=results.lag_ms_max,
         wrong=lost + tuple(wrong(results.samples, plan.requests, items, server.tp)),
@@ -171,11 +168,16 @@ def _same_processes(before: dict[str, Any], after: dict[str, Any]) -> bool:
     )
 
 
+def _materialisations(statistics: dict[str, Any]) -> int:
+    """Of all deliveries, summed over processes, since the server started."""
+    return sum(tally["materialisations"] for tally in statistics["delivery"]["by_name"].values())
+
+
 def loops(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     """What the ranks' loops did in between, all ranks together."""
     earlier = {loop["rank"]: loop for loop in before["ranks"].get("loops", ())}
     later = after["ranks"].get("loops", ())
-    names = ("stalls", "materialise", "deliver")
+    names = ("stalls", "broadcasts")
     found: dict[str, Any] = {
         name: merged(_distribution(loop, name).since(_distribution(earlier.get(loop["rank"]), name)) for loop in later)
         for name in names

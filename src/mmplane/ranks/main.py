@@ -329,7 +329,6 @@ def _check_heads(config: Config, tp: int) -> None:
             raise ValueError(f"--tp {tp} does not divide its {name} ({heads})")
 
 
-<<<<<<< HEAD
 def _ports(
     config: Config,
     rank: int,
@@ -355,14 +354,8 @@ def _ports(
     )
 
 
-def _load(
-    config: Config, store: int, rank: int, tp: int, inbox: Inbox, control: Control, clock: LoopClock
-) -> Loaded:
-    """Join the group and load what `--runner` says. Raises Unsupported, ValueError, OSError."""
-=======
 def _load(config: Config, store: int, rank: int, tp: int, inbox: Inbox, control: Control, clock: LoopClock) -> Loaded:
-    """Join the group, load the model, and try it on one item. Raises Unsupported, ValueError, OSError."""
->>>>>>> 01b481f (mmplane bench: workloads, load generator, measurement by role, predictions and a report)
+    """Join the group and load what `--runner` says. Raises Unsupported, ValueError, OSError."""
     device = _device(config, rank, tp)
     _join(store, rank, tp, device, config)
     processor, _ = choose(config)
@@ -377,15 +370,8 @@ def _load(config: Config, store: int, rank: int, tp: int, inbox: Inbox, control:
         rebuild = Rebuild(processor.byte_form, model.dtype, device)
     probe = Probe(processor, image_token_of(config.model_folder))
     control.tell(Probing())  # every rank says it: the one that dies first may not be the leader
-<<<<<<< HEAD
     runner = Runner(model, probe.inbox(copy=False), rank=rank, device=device, clock=clock, rebuild=rebuild)
     kv_bytes_per_token = verify(runner, probe.submit, probe.features(copy=config.copy_features))
-=======
-    trial = Runner(
-        model, probe.inbox(copy=config.copy_features), rank=rank, device=device, clock=clock, rebuild=rebuild
-    )
-    kv_bytes_per_token = verify(trial, probe.submit)
->>>>>>> 01b481f (mmplane bench: workloads, load generator, measurement by role, predictions and a report)
     runner = Runner(model, inbox, rank=rank, device=device, clock=clock, rebuild=rebuild)
     dtype = str(model.dtype).removeprefix("torch.")
     return Loaded(runner, processor, _end_tokens(model), dtype, kv_bytes_per_token)

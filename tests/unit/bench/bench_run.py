@@ -14,8 +14,17 @@ DIGEST = "ab" * 32
 
 
 def trace(*, digests: dict[str, str] | None = None, items: int = 1, hit: bool = False) -> dict[str, Any]:
-    item = {"content_key": "00", "cache_hit": hit, "bytes": 1000, "digests": digests or {"0": DIGEST, "1": DIGEST}}
-    return {"items": [item] * items, "stages_ms": {"fetch": 0.5, "materialise": 15.0, "decode": 4.0, "transform": 6.0}}
+    item = {
+        "content_key": "00",
+        "cache_hit": hit,
+        "bytes": 1000,
+        "shape": [25, 10],
+        "dtype": "float32",
+        "digests": digests or {"0": DIGEST, "1": DIGEST},
+    }
+    rank = {"materialised": 0, "materialise_ms": 0.0, "deliver_ms": 0.5}
+    stages_ms = {"fetch": 0.5, "materialise": 15.0, "decode": 4.0, "transform": 6.0}
+    return {"items": [item] * items, "stages_ms": stages_ms, "ranks": [rank, rank | {"deliver_ms": 0.75}]}
 
 
 def sample(index: int, latency_ms: float, **more: Any) -> Sample:
@@ -28,10 +37,8 @@ def turn(samples: list[Sample], *, wall_s: float = 2.0, **more: Any) -> Turn:
         "cpu_s": {"frontend": 0.2, "worker": 1.0, "rank": 0.6},
         "verify_cpu_s": 0.2,
         "materialisations": len(samples),
-        "bytes_written": 1000 * len(samples),
         "stalls": Distribution(((bucket_of(1.0), 99), (bucket_of(50.0), 1)), 149.0),
-        "materialise": Distribution(),
-        "deliver": Distribution(((bucket_of(0.1), 10),), 1.0),
+        "broadcasts": Distribution(((bucket_of(0.1), 10),), 1.0),
         "load_cpu_s": 0.1,
         "load_lag_ms_max": 1.5,
     }

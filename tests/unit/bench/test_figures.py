@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from bench_run import MEMORY, SETTING, memory, sample, turn
+from bench_run import MEMORY, SETTING, memory, sample, trace, turn
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,6 +59,22 @@ def test_materialising_is_what_traces_and_ranks_say_together() -> None:
     assert found["loop_stall_ms"]["p50"] == pytest.approx(1.0, rel=0.06)
     assert found["loop_stall_ms"]["p99"] == pytest.approx(1.0, rel=0.06)
     assert found["loop_stall_ms"]["max"] == pytest.approx(50.0, rel=0.06)
+
+
+def test_what_ranks_made_is_counted_for_each_of_them() -> None:
+    made = trace()
+    made["stages_ms"] = {"fetch": 0.5}
+    made["ranks"] = [{"materialised": 1, "materialise_ms": ms, "deliver_ms": ms + 3.0} for ms in (20.0, 30.0)]
+    found = row(SETTING, [turn([sample(0, 100.0, trace=made)])], MEMORY, MEMORY[0])
+    assert found["materialise_ms"] == {"p50": 20.0, "p99": 30.0}
+    assert found["deliver_ms"] == {"p50": 3.0, "p99": 3.0}
+    assert found["bytes_written_per_request"] == 2 * found["features_bytes_per_request"] == 2000
+
+
+def test_a_known_item_is_written_by_nobody() -> None:
+    found = row(SETTING, [turn([sample(0, 100.0, trace=trace(hit=True))])], MEMORY, MEMORY[0])
+    assert found["bytes_written_per_request"] == 0
+    assert found["deliver_ms"]["p50"] == 0.75
 
 
 def test_memory_is_the_most_of_each_role_and_the_most_at_one_moment() -> None:

@@ -56,7 +56,7 @@ def test_cycles_ask_for_the_same_items_again() -> None:
 
 def statistics(stalls: int, verify_cpu_s: float) -> dict[str, Any]:
     figures = {"counts": [[10, stalls]], "total_ms": float(stalls)}
-    each = {"stalls": figures, "materialise": figures, "deliver": figures, "verify_cpu_s": verify_cpu_s}
+    each = {"stalls": figures, "broadcasts": figures, "verify_cpu_s": verify_cpu_s}
     return {"ranks": {"loops": [each | {"rank": rank} for rank in range(2)]}}
 
 

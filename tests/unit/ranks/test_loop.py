@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 import pytest
 
+from mmplane.core.faults import Fault
 from mmplane.core.histogram import GROWTH, Distribution
-from mmplane.ranks.loop import REPORT_SECONDS, LoopClock
+from mmplane.delivery.ports import Broadcast
+from mmplane.ranks.loop import REPORT_SECONDS, LoopClock, TimedBroadcast
 
 
 class Hands:
@@ -20,6 +23,17 @@ class Hands:
     def pass_ms(self, ms: float) -> None:
         self.now_s += ms / 1000
         self.cpu_s += ms / 1000
+
+
+class Passing(Broadcast):
+    """A collective that takes 30 ms."""
+
+    def __init__(self, hands: Hands) -> None:
+        self.hands = hands
+
+    def __call__(self, payloads: Sequence[object], faults: Sequence[Fault | None]) -> list[object]:
+        self.hands.pass_ms(30)
+        return list(payloads)
 
 
 @pytest.fixture
@@ -70,27 +84,22 @@ def test_an_idle_turn_is_not_counted(clock: LoopClock, hands: Hands) -> None:
     assert clock.report().stalls.count == 0
 
 
-def test_materialising_and_delivering_hold_the_loop_up_and_are_timed(clock: LoopClock, hands: Hands) -> None:
+def test_a_collective_holds_the_loop_up_and_is_timed(clock: LoopClock, hands: Hands) -> None:
     clock.turn()
-    with clock.materialise():
-        hands.pass_ms(30)
-    with clock.deliver():
-        hands.pass_ms(5)
+    clock.worked()
+    timed = TimedBroadcast(Passing(hands), clock)
+    assert timed(["a", "b"], [None, None]) == ["a", "b"]
     clock.turn()
     report = clock.report()
-    assert is_about(report.stalls, 35)
-    assert is_about(report.materialise, 30)
-    assert is_about(report.deliver, 5)
+    assert is_about(report.stalls, 30)
+    assert is_about(report.broadcasts, 30)
     assert report.rank == 3
 
 
-def test_what_happens_beside_the_loop_holds_it_up_for_nothing(clock: LoopClock) -> None:
-    clock.turn()
-    clock.materialised(300.0)
-    clock.delivered(40.0)
-    clock.turn()
-    report = clock.report()
-    assert (report.stalls.count, report.materialise.count, report.deliver.count) == (0, 1, 1)
+def test_a_collective_beside_the_loop_is_reported_too(clock: LoopClock, hands: Hands) -> None:
+    TimedBroadcast(Passing(hands), clock)([], [])
+    assert clock.due()
+    assert is_about(clock.report().broadcasts, 30)
 
 
 def test_the_time_of_a_computation_that_fails_is_outside_too(clock: LoopClock, hands: Hands) -> None:
