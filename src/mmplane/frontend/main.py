@@ -31,6 +31,7 @@ from mmplane.core.control import (
     WorkerGone,
     WorkerUp,
 )
+from mmplane.core.histogram import Distribution
 from mmplane.core.records import Modality, Record
 from mmplane.delivery.compact import Compactor
 from mmplane.delivery.delivery import Sends
@@ -252,7 +253,20 @@ def _ranks(group: Group) -> dict[str, Any]:
                 for report in progress.ranks
             ],
         },
+        "loops": [
+            {
+                "rank": loop.rank,
+                "stalls": _counts(loop.stalls),
+                "broadcasts": _counts(loop.broadcasts),
+                "verify_cpu_s": loop.verify_cpu_s,
+            }
+            for loop in statistics.loops
+        ],
     }
+
+
+def _counts(distribution: Distribution) -> dict[str, Any]:
+    return {"counts": distribution.counts, "total_ms": distribution.total_ms}
 
 
 def _plain(statistics: msgspec.Struct) -> dict[str, Any]:
