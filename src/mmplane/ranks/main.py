@@ -12,8 +12,10 @@ import select
 import socket
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -43,6 +45,7 @@ from mmplane.delivery.ports import Ports
 from mmplane.features.choice import Processors, choose
 from mmplane.features.rebuild import Rebuild
 from mmplane.features.tokens import tokens_of
+from mmplane.media.materialise import materialise
 from mmplane.process.child import BEAT_SECONDS, Control
 from mmplane.ranks.inbox import Inbox
 from mmplane.ranks.leader import Leader
@@ -341,13 +344,13 @@ def _ports(
     return Ports(
         rank=rank,
         size=tp,
-        processors=processors,
+        materialise=partial(materialise, processors),
         view=inbox.tensors,
         parcels=parcels,
         in_step=TimedBroadcast(ObjectBroadcast(groups[0], rank), clock),
         in_lane=TimedBroadcast(ObjectBroadcast(groups[1], rank), clock),
         lane=Lane(waiting_max=config.running_max),
-        threads=config.delivery_threads,
+        pool=ThreadPoolExecutor(config.delivery_threads, "materialise"),
         item_seconds=config.item_seconds,
     )
 

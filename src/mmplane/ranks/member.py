@@ -160,9 +160,10 @@ class Member:
         features = [entry.cached[index] if index in entry.cached else next(fresh) for index in range(len(submit.items))]
         if submit.cache:
             self._made[submit.request_id] = {
+                # Reused ones too: the plan that admits this request may keep again what was evicted meanwhile.
                 item.content_key: made
-                for index, (item, made) in enumerate(zip(submit.items, features, strict=True))
-                if index not in entry.cached and isinstance(item, Enclosed)
+                for item, made in zip(submit.items, features, strict=True)
+                if isinstance(item, Enclosed)
             }
         return self._runner.prepare(submit, features)
 
