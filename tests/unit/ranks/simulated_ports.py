@@ -19,7 +19,7 @@ import torch
 
 from mmplane.core.errors import unavailable
 from mmplane.core.faults import Fault
-from mmplane.core.records import Enclosed, Item, Layout, Slot, Tensor
+from mmplane.core.records import Enclosed, Item, Layout, Recipe, Slot, Tensor
 from mmplane.delivery.attempt import attempt
 from mmplane.delivery.faults import strike
 from mmplane.delivery.lane import Job, Lane
@@ -52,7 +52,8 @@ def tensors_of_key(key: bytes) -> tuple[Tensor, ...]:
 
 def enclosed(key: bytes, offset_bytes: int, *, media: bool) -> Enclosed:
     length_bytes = len(key if media else features_of(key))
-    return Enclosed(key, "image", offset_bytes, length_bytes, tensors_of_key(key), media)
+    layout = Layout(tensors_of_key(key), (), len(features_of(key)))
+    return Enclosed(key, Recipe("image", layout), offset_bytes, length_bytes, media)
 
 
 def in_arena(key: bytes) -> Item:
@@ -63,7 +64,7 @@ def view(item: Item) -> dict[str, torch.Tensor]:
     return {"x": torch.frombuffer(bytearray(features_of(item.content_key)), dtype=torch.uint8)}
 
 
-def materialise(media: memoryview | bytes, layout: Layout, out: memoryview) -> None:
+def materialise(media: memoryview | bytes, recipe: Recipe, out: memoryview) -> None:
     out[:] = features_of(bytes(media))
 
 

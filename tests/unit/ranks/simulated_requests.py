@@ -58,7 +58,7 @@ class Shape:
             names=random.choice((tuple(DELIVERIES), (random.choice(tuple(DELIVERIES)),))),
             keys=random.choice((2, 4, 9)),
             cache_bytes=random.choice((0, 20, 40, 500)),
-            failing=random.choice((0.0, 0.0, 0.2, 0.5)),
+            failing=random.choice((0.0, 0.2, 0.6)),
             aborting=random.choice((0.0, 0.05, 0.2)),
             leaving=random.choice((0.0, 0.0, 0.03)),
             crashing=random.choice((0.0, 0.0, 0.02)),

@@ -312,10 +312,15 @@ class KeepsBeyondItsLimit(CacheTable):
 
 
 class ReusesWhatItEvicted(CacheTable):
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(limit_bytes)
+        self.known: set[bytes] = set()
+
     def look(self, submit: Submit) -> tuple[int, ...]:
-        found = super().look(submit)
-        gone = tuple(index for index, item in enumerate(submit.items) if item.content_key in self._evict)
-        self._reuse += [(submit.request_id, index) for index in gone if submit.cache]
+        super().look(submit)
+        self.known |= self._entries.keys()
+        found = tuple(index for index, item in enumerate(submit.items) if item.content_key in self.known)
+        self._reuse = list(dict.fromkeys([*self._reuse, *((submit.request_id, index) for index in found)]))
         return found
 
 
