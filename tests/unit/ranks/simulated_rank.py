@@ -26,6 +26,7 @@ from mmplane.core.plan import Held, Plan, Position
 from mmplane.delivery.delivery import Delivery
 from mmplane.delivery.names import DELIVERIES
 from mmplane.delivery.ports import Ports
+from mmplane.ranks.loop import LoopClock
 from mmplane.ranks.member import Member
 from mmplane.ranks.schedule import Schedule, Step
 
@@ -73,6 +74,7 @@ class SimulatedRank:
         """On their way here."""
         self.answers: deque[Held | Position] = deque()
         """On their way to the leader."""
+        clock = LoopClock(rank, now_s=lambda: 0.0)
         schedule = parts.schedule(rank, around.prefill_tokens)
         self.runner = SimulatedRunner(rank, schedule, lambda count: tuple(random.randrange(20) for _ in range(count)))
         self.parcels = parts.parcels(around.slow)
@@ -92,7 +94,7 @@ class SimulatedRank:
             item_seconds=0.0,
         )
         self.deliveries = {name: kind(ports) for name, kind in parts.deliveries.items()}
-        self.member = parts.member(self.runner, schedule, rank, self.deliveries, self.parcels, NoWake())
+        self.member = parts.member(self.runner, schedule, rank, self.deliveries, self.parcels, NoWake(), clock)
         self.steps: list[Step] = []
         self.digests: list[bytes] = []
         self.events: Counter[str] = Counter()
