@@ -286,7 +286,11 @@ def on_all_ranks(mutant: type[Schedule]) -> Parts:
 
 LOCAL = (AdmitsWhatItHolds, EvictsWhenItIsFull, KeepsItsFailuresToItself, HasAnOrderOfItsOwn, HasAnotherBudget)
 MUTANTS: dict[str, Callable[..., Simulation]] = (
-    {mutant.__name__: partial(Simulation, leader=mutant) for mutant in Leader.__subclasses__()}
+    {
+        mutant.__name__: partial(Simulation, leader=mutant)
+        for mutant in Leader.__subclasses__()
+        if mutant.__module__ == __name__  # those of parcels have a file of their own
+    }
     | {mutant.__name__: partial(Simulation, parts=on_one_rank(mutant)) for mutant in LOCAL}
     | {
         mutant.__name__: partial(Simulation, parts=on_all_ranks(mutant))
