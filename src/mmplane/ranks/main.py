@@ -90,7 +90,8 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
     parcels, wake = Parcels(), Wake()
     ports = _ports(config, rank, tp, loaded.processors, inbox, parcels, clock)
     deliveries = {name: kind(ports) for name, kind in DELIVERIES.items()}
-    member = Member(loaded.runner, Schedule(config.prefill_tokens), rank, deliveries, parcels, wake, clock)
+    schedule = Schedule(config.prefill_tokens)
+    member = Member(loaded.runner, schedule, rank, deliveries, parcels, wake, clock, copy=config.copy_features)
     if rank == 0:
         leader = Leader(
             tp=tp,

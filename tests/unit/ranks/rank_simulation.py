@@ -76,7 +76,14 @@ class Simulation:
             cache_bytes=shape.cache_bytes,
         )
         around = Circumstances(
-            shape.tp, shape.prefill_tokens, shape.running_max, shape.cache_bytes, self.random, shape.haste, self._slow
+            shape.tp,
+            shape.prefill_tokens,
+            shape.running_max,
+            shape.cache_bytes,
+            self.random,
+            shape.haste,
+            shape.writing,
+            self._slow,
         )
         self.around = around
         self.ranks = [SimulatedRank(rank, self.parts, around) for rank in range(shape.tp)]
@@ -209,7 +216,8 @@ class Simulation:
             if rank.answers:
                 self._hear_follower(rank)
         self._hear_arrivals()
-        self._hear_frontend(random.randint(0, len(self.to_leader)))
+        if self.to_leader:
+            self._hear_frontend(random.randint(0, len(self.to_leader)))
         plan = self.leader.propose()
         if plan is not None:
             self.around.tables[plan.number] = frozenset(self.leader._cache._entries)

@@ -55,6 +55,8 @@ class Circumstances:
     random: Random
     haste: float
     """How likely a thread in the background gets a turn."""
+    writing: bool
+    """Whether the model writes into what it is given."""
     slow: Callable[[], bool]
     """Whether what is being waited for takes too long."""
     in_step: Tape = field(default_factory=Tape)
@@ -76,7 +78,9 @@ class SimulatedRank:
         """On their way to the leader."""
         clock = LoopClock(rank, now_s=lambda: 0.0)
         schedule = parts.schedule(rank, around.prefill_tokens)
-        self.runner = SimulatedRunner(rank, schedule, lambda count: tuple(random.randrange(20) for _ in range(count)))
+        self.runner = SimulatedRunner(
+            rank, schedule, lambda count: tuple(random.randrange(20) for _ in range(count)), writing=around.writing
+        )
         self.parcels = parts.parcels(around.slow)
         self.broadcasts = [TapeBroadcast(tape, rank, around.tp) for tape in (around.in_step, around.in_lane)]
         self.lane = parts.lane(self.broadcasts[1], waiting_max=around.running_max)
@@ -94,7 +98,9 @@ class SimulatedRank:
             item_seconds=0.0,
         )
         self.deliveries = {name: kind(ports) for name, kind in parts.deliveries.items()}
-        self.member = parts.member(self.runner, schedule, rank, self.deliveries, self.parcels, NoWake(), clock)
+        self.member = parts.member(
+            self.runner, schedule, rank, self.deliveries, self.parcels, NoWake(), clock, copy=around.writing
+        )
         self.steps: list[Step] = []
         self.digests: list[bytes] = []
         self.events: Counter[str] = Counter()

@@ -42,6 +42,8 @@ class Shape:
     leaving: float
     crashing: float
     slow: float
+    writing: bool
+    """Whether the model writes into what it is given."""
     haste: float
     """How likely a thread in the background gets a turn."""
 
@@ -63,6 +65,7 @@ class Shape:
             leaving=random.choice((0.0, 0.0, 0.03)),
             crashing=random.choice((0.0, 0.0, 0.02)),
             slow=random.choice((0.0, 0.0, 0.4)),
+            writing=random.choice((False, True)),
             haste=random.choice((0.1, 0.6)),
         )
 
@@ -189,7 +192,7 @@ def client(
         digests=True,
         delivery=name,
         parcel_bytes=len(parcel),
-        relayed=kind.relayed and bool(parcel),
+        relayed=kind.relayed,
         cache=kind.sends is not Sends.SLOTS,
         fault=fault,
     )

@@ -41,7 +41,8 @@ class Growing:
 class SimulatedRunner:
     """Stands where `Runner` stands. `draw` makes the tokens of as many samples, on rank 0."""
 
-    def __init__(self, rank: int, schedule: Schedule, draw: Callable[[int], tuple[int, ...]]) -> None:
+    def __init__(self, rank: int, schedule: Schedule, draw: Callable[[int], tuple[int, ...]], *, writing: bool) -> None:
+        self.writing = writing
         self.rank = rank
         self.schedule = schedule
         self.draw = draw
@@ -75,6 +76,8 @@ class SimulatedRunner:
                 break
             found = bytes(tensors["x"].tolist())
             check(found == features_of(item.content_key), "features of another item came to request", submit.request_id)
+            if self.writing:
+                tensors["x"].zero_()
             yield None
         digests = () if failure else (digest_of(self.rank, submit.request_id),)
         yield Held(submit.request_id, self.rank, digests, failure)
@@ -116,6 +119,10 @@ class SimulatedRunner:
             self.held[submit.request_id] = submit
 
     def _compute(self, step: Step) -> None:
+        if not (step.segments or self.growing):
+            self.drawn = step.drawn
+            check(not step.drawn, "a token is drawn of nothing")
+            return
         waiting = {sequence: each.next_token for sequence, each in self.growing.items() if each.next_token is not None}
         decoding = {segment.sequence: segment.token for segment in step.segments if segment.token is not None}
         check(decoding == waiting, "decoded, and waiting for it:", decoding, waiting)

@@ -134,6 +134,14 @@ class KeepsParcelsOfFailures(Member):
         return super()._failed(submit, failure)
 
 
+class GivesTheModelWhatItKeeps(Member):
+    """A model that writes into its inputs then writes into the cache."""
+
+    def _encoding(self, entry: Preparing) -> object:  # type: ignore[override]
+        self._copy = False
+        return super()._encoding(entry)
+
+
 class MixesUpItems(Member):
     def _encoding(self, entry: Preparing) -> object:  # type: ignore[override]
         entry.cached = dict(zip(reversed(entry.cached), entry.cached.values(), strict=True))
