@@ -82,7 +82,7 @@ def options_parser() -> argparse.ArgumentParser:
     names = ", ".join([*WORKLOADS, "bytes"])
     add("--workload", default="photo", help=f"names with commas ({names}), or a file of JSON lines")
     add("--delivery", default="all", help="names with commas, or all")
-    add("--tp", type=_counts, default=(2,), help="tensor-parallel ranks; several with commas")
+    add("--tp", default="2", help="tensor-parallel ranks; several with commas")
     add("--requests", type=int, help="requests for each delivery, split over the repetitions (default: the workload's)")
     pace = parser.add_mutually_exclusive_group()
     pace.add_argument("--concurrency", type=int, help="closed loop: requests under way (default: the workload's)")
@@ -126,6 +126,7 @@ def deliveries(names: str) -> tuple[str, ...]:
 
 def _measure(options: argparse.Namespace, arguments: list[str], console: Console) -> dict[str, Any]:
     chosen = workloads(options.workload)
+    tps = counts(options.tp)
     settings = Options(
         deliveries=deliveries(options.delivery),
         model_folder=_model_folder(options.model),
@@ -144,18 +145,22 @@ def _measure(options: argparse.Namespace, arguments: list[str], console: Console
     more: dict[str, Any] = {}
     with terminal.Bar(console) as progress:
         if options.duration:
-            more["soak"] = soak(chosen[0], options.tp[0], options.duration, settings, outcome, progress)
+            more["soak"] = soak(chosen[0], tps[0], options.duration, settings, outcome, progress)
         else:
-            for workload, tp in product(chosen, options.tp):
+            for workload, tp in product(chosen, tps):
                 campaign.measure(workload, tp, settings, outcome, progress)
         if options.peer:
-            progress.stage("peers: handing features over", len(options.tp))
-            more["peers"] = peers(PEER_BYTES, options.tp, tick=progress.tick)
+            progress.stage("peers: handing features over", len(tps))
+            more["peers"] = peers(PEER_BYTES, tps, tick=progress.tick)
     return {"environment": stamp, **msgspec.structs.asdict(outcome), **more}
 
 
-def _counts(text: str) -> tuple[int, ...]:
-    return tuple(int(count) for count in text.split(","))
+def counts(text: str) -> tuple[int, ...]:
+    """Numbers of ranks. Raises ValueError."""
+    found = text.split(",")
+    if not all(count.isdecimal() and int(count) for count in found):
+        raise ValueError(f"--tp: numbers with commas, not {text}")
+    return tuple(map(int, found))
 
 
 def _server_flags(options: argparse.Namespace) -> tuple[str, ...]:
