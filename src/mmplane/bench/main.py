@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     for text in terminal.notes(found):
         out.print(text, markup=False)
     if options.json is not None:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+        options.json.write_text(written(found))
     if options.html is not None:
         options.html.write_text(report.page(found))
     if options.markdown is not None:
@@ -71,6 +71,17 @@ def _clean(found: dict[str, Any]) -> bool:
     if "soak" in found:
         return not found["soak"]["errors"]
     return bool(found["rows"]) and all(row["result"] for row in found["rows"])
+
+
+def written(found: dict[str, Any]) -> str:
+    """A run as JSON, each row and sample on a line of its own: a difference of two runs can be read."""
+
+    def value_of(value: Any) -> str:
+        if isinstance(value, list) and value:
+            return "[\n" + ",\n".join(map(json.dumps, value)) + "\n]"
+        return json.dumps(value)
+
+    return "{\n" + ",\n".join(f"{json.dumps(name)}: {value_of(value)}" for name, value in found.items()) + "\n}\n"
 
 
 def options_parser() -> argparse.ArgumentParser:
