@@ -364,7 +364,9 @@ def _load(config: Config, store: int, rank: int, tp: int, inbox: Inbox, control:
     processors.warm()
     if config.runner != "hf":
         step_ms = 0.0 if config.runner == "null" else float(config.runner.removeprefix("sim:"))
-        return Loaded(NullRunner(rank=rank, clock=clock, step_ms=step_ms), processors, frozenset(), "float32", 1)
+        plain = {modality: Rebuild(form, torch.float32) for modality, form in processors.byte_forms.items()}
+        null = NullRunner(rank=rank, clock=clock, rebuild=plain, step_ms=step_ms)
+        return Loaded(null, processors, frozenset(), "float32", 1)
     _check_heads(config, tp)
     model = _model(config, tp, device)
     rebuild = {modality: Rebuild(form, model.dtype, device) for modality, form in processors.byte_forms.items()}
