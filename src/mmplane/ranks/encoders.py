@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from transformers.masking_utils import create_bidirectional_mask
 
 from mmplane.core.records import Modality
 from mmplane.features.tokens import MODALITIES
@@ -57,8 +58,10 @@ def _qwen2_audio(model: Any) -> Encoder:
         features = tensors["input_features"]
         heard, kept = tower._get_feat_extract_output_lengths(tensors["feature_attention_mask"].sum(-1))
         columns = torch.arange((features.shape[-1] - 2) // 2 + 1, device=features.device)
-        attended = (columns < heard[:, None])[:, None, None]
-        encoded = tower(features.to(tower.dtype), attention_mask=attended).last_hidden_state
+        embeddings = torch.zeros((1, len(columns), 1), dtype=tower.dtype, device=features.device)
+        heard_mask = (columns < heard[:, None]).long()
+        mask = create_bidirectional_mask(config=tower.config, inputs_embeds=embeddings, attention_mask=heard_mask)
+        encoded = tower(features.to(tower.dtype), attention_mask=mask).last_hidden_state
         rows: torch.Tensor = project(encoded)[0, : int(kept[0])]
         return rows
 
