@@ -15,6 +15,7 @@ import logging
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from mmplane.arena.arena import Arena
@@ -111,7 +112,7 @@ class Plane:
         examination = self._examinations.get(key)
         if examination is None:
             examination = self._examinations[key] = asyncio.create_task(self._examine(ask, key, media))
-            examination.add_done_callback(lambda _: self._examinations.pop(key))
+            examination.add_done_callback(partial(self._examined, key))
         return await asyncio.shield(examination)
 
     def key(self, ask: Ask, digest: bytes, *, tenant: str = "") -> bytes:
@@ -262,6 +263,11 @@ class Plane:
         assert isinstance(answer, Examined)
         _remember(self._known, key, answer.recipe, KNOWN_MAX)
         return answer.recipe
+
+    def _examined(self, key: bytes, examination: asyncio.Task[Recipe]) -> None:
+        del self._examinations[key]
+        if not examination.cancelled():
+            examination.exception()  # all who waited for it may have gone
 
     def _roomiest(self, idle: list[Worker], length_bytes: int) -> Worker:
         """Of the idle workers, the one whose region has most free bytes; when none has enough, most to be had."""
