@@ -19,7 +19,7 @@ import msgspec
 import setproctitle
 
 from mmplane import __version__
-from mmplane.config import Config
+from mmplane.config import DELIVERY_NAMES, Config
 from mmplane.supervise import Supervisor
 
 BACKLOG = 1024
@@ -60,8 +60,19 @@ def _serve_options(parser: argparse.ArgumentParser) -> None:
     add("--tp", "tensor-parallel ranks")
     add("--host", "address to listen on; only loopback while there are no API keys")
     add("--port", "port to listen on; 0 takes any free one")
-    add("--delivery", "how features reach the ranks", choices=["arena"])
-    add("--cache", "keep items for later requests", choices=["on", "off"], default="on", type=str)
+    add("--delivery", "how features reach the ranks", choices=DELIVERY_NAMES)
+    add("--cache", "keep features for later requests (auto: in the arena only)", choices=["auto", "on", "off"])
+    add("--cache-bytes", "features that each rank may keep for the other deliveries")
+    add("--materialise", "whether an eager delivery decodes in the front end", choices=["eager", "lazy"])
+    add("--delivery-threads", "threads of a rank that materialise in the background")
+    add(
+        "--rollback-on",
+        "what ends a trial of a delivery by itself: errors, p99, or both with a comma",
+        default="",
+        type=str,
+    )
+    add("--nodes", "machines; more than one is not served", default=1, type=int)
+    add("--fault-injection", "let requests carry faults (for tests)", choices=["on", "off"], default="off", type=str)
     add("--encoding", "how features lie in the arena", choices=["auto", "float32", "model", "uint8"])
     add("--arena-bytes", "shared memory for media and features, reserved at start")
     add("--budget-bytes", "bytes that requests in flight may take before they reach the arena")
@@ -88,7 +99,10 @@ def resolve(options: argparse.Namespace) -> Config:
     given = vars(options)
     hosts = tuple(given.pop("fetch_host"))
     name = given.pop("served_model_name")
-    cache = given.pop("cache") == "on"
+    rollback_on = tuple(filter(None, given.pop("rollback_on").split(",")))
+    fault_injection = given.pop("fault_injection") == "on"
+    if given.pop("nodes") != 1:
+        raise ValueError("--nodes: features are handed over in one machine's memory; start one server on each node")
     if given["device"] == "auto":
         gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
         given["device"] = "cuda" if gpus >= given["tp"] else "cpu"
@@ -100,18 +114,23 @@ def resolve(options: argparse.Namespace) -> Config:
         model_folder=folder,
         served_name=name or (model if not Path(model).is_dir() else Path(model).resolve().name),
         fetch_hosts=hosts,
-        cache=cache,
+        rollback_on=rollback_on,
+        fault_injection=fault_injection,
     )
     _check(config)
     return config
 
 
 def _check(config: Config) -> None:
-    for name in ("tp", "workers", "running_max", "prefill_tokens", "images_max", "video_frames_max"):
+    for name in ("tp", "running_max", "prefill_tokens", "images_max", "video_frames_max", "delivery_threads"):
         if getattr(config, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
     if config.running_max > RUNNING_MAX:
         raise ValueError(f"--running-max: at most {RUNNING_MAX}, so that a plan of all of them fits in one message")
+    if config.workers < 0 or (config.workers == 0 and config.delivery in ("arena", "auto")):
+        raise ValueError(f"--workers must be at least 1 for --delivery {config.delivery}")
+    if wrong := set(config.rollback_on) - {"errors", "p99"}:
+        raise ValueError(f"--rollback-on knows errors and p99, not {min(wrong)}")
     if config.workers > WORKERS_MAX:
         raise ValueError(
             f"--workers: at most {WORKERS_MAX}, since every rank is handed each one's region in one message"

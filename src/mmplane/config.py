@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
+DELIVERY_NAMES = (
+    "original",
+    "leader",
+    "leader-batch",
+    "leader-async",
+    "delayed",
+    "delayed-async",
+    "eager",
+    "eager-compact",
+    "arena",
+    "auto",
+)
+"""Here rather than in `mmplane.delivery`, because the command line imports no torch."""
 GIB = 1024**3
 MIB = 1024**2
 
@@ -20,11 +35,23 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     host: str = "127.0.0.1"
     port: int = 8000
     delivery: str = "arena"
-    cache: bool = True
+    cache: str = "auto"
+    """`on`, `off`, or `auto`: on for the arena, off for the other deliveries (analysis A2)."""
+    cache_bytes: int = 256 * MIB
+    """Features that each rank may keep for the deliveries that do not use the arena."""
+    materialise: str = "eager"
+    """Whether the front end of an eager delivery decodes (`eager`), or sends an object that ranks decode (`lazy`)."""
+    delivery_threads: int = 2
+    """Threads that materialise in the background of a rank, or in the front end of an eager delivery."""
+    rollback_on: tuple[Literal["errors", "p99"], ...] = ()
+    """What takes a share of the traffic back to 0 by itself: `errors`, `p99`."""
+    fault_injection: bool = False
+    """Whether requests may carry faults: for tests."""
     encoding: str = "auto"
     arena_bytes: int = 1 * GIB
     budget_bytes: int = 1 * GIB
     workers: int = 2
+    """Processes that write features into the arena, and threads of the front end in an eager delivery (0: its loop)."""
     kv_bytes: int = 1 * GIB
     running_max: int = 32
     queue_max: int = 256
@@ -55,5 +82,5 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Bytes of each region: the front end's (a quarter), then one per worker. Multiples of a page."""
         page_bytes = 4096
         front = self.arena_bytes // 4 // page_bytes * page_bytes
-        each = (self.arena_bytes - front) // self.workers // page_bytes * page_bytes
+        each = (self.arena_bytes - front) // max(1, self.workers) // page_bytes * page_bytes
         return (front, *([each] * self.workers))

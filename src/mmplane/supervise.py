@@ -49,6 +49,7 @@ from mmplane.process.death import adopt_orphans
 from mmplane.process.handle import Child
 from mmplane.process.spawner import Spawner
 from mmplane.wire.link import LinkError, pair
+from mmplane.wire.stream import stream_pair
 
 log = logging.getLogger("mmplane")
 
@@ -302,31 +303,33 @@ class Supervisor:
         self._incarnation += 1
         store = os.memfd_create("mmplane-store", os.MFD_CLOEXEC)
         pairs = [pair() for _ in range(1, tp)]
+        streams = [stream_pair() for _ in range(1, tp)]
         try:
             for rank in range(tp):
-                links = (
-                    {f"follower{i}": ours.fileno() for i, (ours, _) in enumerate(pairs, 1)}
-                    if rank == 0
-                    else {"leader": pairs[rank - 1][1].fileno()}
-                )
+                if rank == 0:
+                    links = {f"follower{i}": ours.fileno() for i, (ours, _) in enumerate(pairs, 1)}
+                    links |= {f"parcels{i}": ours.fileno() for i, (ours, _) in enumerate(streams, 1)}
+                else:
+                    links = {"leader": pairs[rank - 1][1].fileno(), "parcels": streams[rank - 1][1].fileno()}
                 regions = {f"region{i}": region for i, region in enumerate(self._regions_read_only)}
                 self._ranks[rank] = self._spawn(
                     "rank", rank, tp, {"store": store, **links, **regions}, self._incarnation
                 )
         finally:
             os.close(store)
-            for ours, theirs in pairs:
+            for ours, theirs in (*pairs, *streams):
                 ours.close()
                 theirs.close()
 
     def _attach(self, ready: RanksReady) -> None:
         assert self._frontend is not None
-        ours, theirs = pair()
-        with ours, theirs:
+        link, leaders_link = pair()
+        stream, leaders_stream = stream_pair()
+        with link, leaders_link, stream, leaders_stream:
             leader = self._ranks[0]
-            self._tell(leader, Attach(self._epoch), theirs.fileno())
+            self._tell(leader, Attach(self._epoch), leaders_link.fileno(), leaders_stream.fileno())
             up = RanksUp(leader.handle.incarnation, ready.kv_bytes_per_token, ready.dtype)
-            self._tell(self._frontend, up, ours.fileno())
+            self._tell(self._frontend, up, link.fileno(), stream.fileno())
         self._attached_epoch = self._epoch
 
     def _spawn(

@@ -99,6 +99,15 @@ class Arena:
         """The item under this key, now the most recently used of its region; counted as a hit or a miss."""
         return self._index.lookup(key)
 
+    def holds(self, key: bytes) -> bool:
+        """Whether there is an item under this key: not counted, and no use of it."""
+        return self._index.get(key) is not None
+
+    @property
+    def regions(self) -> int:
+        """How many regions there are."""
+        return len(self._allocators)
+
     def lease(self, slot: Slot, process: Process, tag: int) -> None:
         """Keep a finished slot in place for (process, tag), once more. Raises StaleSlot and DeadProcess."""
         self._refuse_dead(process)

@@ -69,7 +69,7 @@ class WorkerGone(Record, frozen=True, tag="worker_gone"):
 
 
 class RanksUp(Record, frozen=True, tag="ranks_up"):
-    """Supervisor -> front end: a rank group is ready; the link to its leader rides along."""
+    """Supervisor -> front end: a rank group is ready; the link to its leader and its stream ride along."""
 
     incarnation: Count
     kv_bytes_per_token: Count
@@ -83,7 +83,7 @@ class RanksGone(Record, frozen=True, tag="ranks_gone"):
 
 
 class Attach(Record, frozen=True, tag="attach"):
-    """Supervisor -> leader: a new front end; drop everything of the old one. The new link rides along."""
+    """Supervisor -> leader: a new front end; drop everything of the old one. The new link and stream ride along."""
 
     epoch: Count
 

@@ -68,6 +68,16 @@ def overloaded(message: str, retry_after_s: int = 1) -> RequestError:
     return RequestError(503, "overloaded", message, retry_after_s=retry_after_s)
 
 
+class ArenaHasNoRoom(RequestError):
+    """503, or 413 if it never will: an item does not fit into the arena. Another delivery may still take it."""
+
+    def __init__(self, *, ever: bool) -> None:
+        if ever:
+            super().__init__(413, "too_large", "an item is larger than this server's arena takes")
+        else:
+            super().__init__(503, "overloaded", "the arena is full", retry_after_s=1)
+
+
 def unavailable(message: str, retry_after_s: int = 1) -> RequestError:
     """503: the part that was serving this request ended; a new one is starting."""
     return RequestError(503, "unavailable", message, retry_after_s=retry_after_s)

@@ -14,7 +14,8 @@ A failure on any rank is reported in `Held` and becomes `finish` on all of them:
 from __future__ import annotations
 
 from mmplane.core.errors import Failure
-from mmplane.core.records import Count, Item, Record, Slot
+from mmplane.core.faults import Fault
+from mmplane.core.records import Count, Enclosed, Item, Name, Record, Slot
 
 
 class Sampling(Record, frozen=True):
@@ -36,16 +37,25 @@ class Submit(Record, frozen=True, tag="submit"):
 
     `prompt` is int32 little endian, inline up to `PROMPT_INLINE_BYTES_MAX`, else in `prompt_slot`. `placeholders` are
     (start, length) runs in the prompt, one list per item, whose embeddings come from that item's features.
+
+    `delivery` names how the ranks get the features. When `parcel_bytes` is not 0 the items' bytes come inline, as one
+    frame of that length on the leader's stream, which passes it on to every follower if `relayed`. With `cache` the
+    ranks may keep the features for a later request. `fault` is a test's.
     """
 
     request_id: Count
     prompt: bytes
     prompt_slot: Slot | None
     prompt_tokens: Count
-    items: tuple[Item, ...]
+    items: tuple[Item | Enclosed, ...]
     placeholders: tuple[tuple[tuple[int, int], ...], ...]
     sampling: Sampling
     digests: bool = False
+    delivery: Name = "arena"
+    parcel_bytes: Count = 0
+    relayed: bool = False
+    cache: bool = False
+    fault: Fault | None = None
 
 
 class Abort(Record, frozen=True, tag="abort"):
@@ -63,6 +73,33 @@ class Finish(Record, frozen=True):
     reason: str
 
 
+class Cancel(Record, frozen=True):
+    """Nobody waits for this request any more.
+
+    If it is being `prepared` a rank may stop what it does for it; its `Held` is still awaited. If not it was in no
+    plan, and is named so that its parcel does not stay: with the leader, and if `relayed` with every rank.
+    """
+
+    request_id: Count
+    prepared: bool
+    relayed: bool
+
+
+class CachePlan(Record, frozen=True):
+    """What happens to every rank's cache of features in one step, in this order. The leader alone decides (A2).
+
+    `keep`: content keys whose features an admitted request brought. `evict`: keys to forget. `reuse`: (request id,
+    item) of what is prepared in this plan and comes from the cache.
+    """
+
+    keep: tuple[bytes, ...] = ()
+    evict: tuple[bytes, ...] = ()
+    reuse: tuple[tuple[int, int], ...] = ()
+
+
+NO_CHANGE = CachePlan()
+
+
 class Plan(Record, frozen=True, tag="plan"):
     """Leader -> every follower, the same bytes. `tokens` pairs with the sampling sequences of the step before."""
 
@@ -71,6 +108,23 @@ class Plan(Record, frozen=True, tag="plan"):
     finish: tuple[Finish, ...]
     admit: tuple[int, ...]
     prepare: tuple[Submit, ...]
+    cancel: tuple[Cancel, ...] = ()
+    cache: CachePlan = NO_CHANGE
+
+
+class Work(Record, frozen=True):
+    """What one rank did to get a request's features: how many items it materialised, and milliseconds.
+
+    `deliver_ms` is from the step that named the request until this rank had all its features; `materialise_ms` is the
+    part of it that was decoding and transforming here.
+    """
+
+    materialised: Count = 0
+    materialise_ms: float = 0.0
+    deliver_ms: float = 0.0
+
+
+NOTHING = Work()
 
 
 class Held(Record, frozen=True, tag="held"):
@@ -80,6 +134,7 @@ class Held(Record, frozen=True, tag="held"):
     rank: Count
     digests: tuple[bytes, ...]
     failure: Failure | None
+    work: Work = NOTHING
 
 
 class Position(Record, frozen=True, tag="position"):
@@ -91,10 +146,15 @@ class Position(Record, frozen=True, tag="position"):
 
 
 class Admitted(Record, frozen=True, tag="admitted"):
-    """Leader -> front end: every rank holds the request; its slots may be released. `digests[rank][item]`."""
+    """Leader -> front end: every rank holds the request; its slots may be released. `digests[rank][item]`.
+
+    `reused` are the items that came from the ranks' caches; `work` has one entry for each rank.
+    """
 
     request_id: Count
     digests: tuple[tuple[bytes, ...], ...]
+    reused: tuple[int, ...] = ()
+    work: tuple[Work, ...] = ()
 
 
 class Failed(Record, frozen=True, tag="failed"):
@@ -102,6 +162,7 @@ class Failed(Record, frozen=True, tag="failed"):
 
     request_id: Count
     failure: Failure
+    work: tuple[Work, ...] = ()
 
 
 class Token(Record, frozen=True):

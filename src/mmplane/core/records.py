@@ -99,10 +99,27 @@ class Recipe(Record, frozen=True):
     side_max: Count = 0
 
 
-class Item(Record, frozen=True):
-    """One materialised image, clip or sound, as the ranks see it."""
+class Item(Record, frozen=True, tag="item"):
+    """One materialised image, clip or sound in the arena, as the ranks see it."""
 
     content_key: bytes
     modality: Modality
     slot: Slot
     tensors: tuple[Tensor, ...]
+
+
+class Enclosed(Record, frozen=True, tag="enclosed"):
+    """One item whose bytes travel inline, in its request's parcel: `length_bytes` from `offset_bytes` there.
+
+    They are encoded media that a rank will materialise by `recipe`, or without one finished features, which may be
+    packed with zstd. `tensors` are the features either way, and their offsets count from the start of the (unpacked)
+    features.
+    """
+
+    content_key: bytes
+    modality: Modality
+    offset_bytes: Count
+    length_bytes: Count
+    tensors: tuple[Tensor, ...]
+    recipe: Recipe | None = None
+    packed: bool = False

@@ -48,6 +48,10 @@ class TableImageProcessor(ImageProcessor):
         if encoding != "uint8":
             self._table = _as_bits(cast(self.byte_form.table, encoding))
 
+    def recoded(self, encoding: Encoding) -> TableImageProcessor:
+        """The same processor in another encoding."""
+        return type(self)(self._checkpoint, encoding)
+
     @property
     def fingerprint(self) -> bytes:
         """The checkpoint's own, as the generic path has it, since the bits are the same; and the encoding."""

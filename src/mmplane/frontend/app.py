@@ -25,8 +25,9 @@ from mmplane.config import Config
 from mmplane.core.errors import RequestError, internal, overloaded, too_large, unavailable
 from mmplane.frontend.admission import Budget, Reservation
 from mmplane.frontend.chat import Answer, Chat
+from mmplane.frontend.dispatch import Dispatch
 from mmplane.frontend.readiness import Readiness
-from mmplane.frontend.schema import ChatRequest, parse
+from mmplane.frontend.schema import ChatRequest, parse, parse_switch
 from mmplane.frontend.statistics import Counters
 
 log = logging.getLogger("mmplane")
@@ -36,6 +37,7 @@ BODY_FACTOR = 2
 """A body in memory and the media decoded from its base64: what a request may take before it reaches the arena."""
 
 
+SMALL_BODY_BYTES = 4096
 BODY_SECONDS = 60.0
 """How long a client may take to send its body, which holds a part of the budget from its first byte."""
 
@@ -90,16 +92,16 @@ class ChatEndpoint:
         request = parse(body)
         del body
         async with self._chat.answer(request) as answer:
-            reserved.release()  # the media lies in the arena, its encoded bytes are gone
+            reserved.release()  # the body is gone; what goes inline has a reservation of its own
             head = _Head(request, answer, int(time.time()))
             if request.stream:
                 await reply.start(200, EVENTS)
-                async for event in _events(self._chat, answer, head, self._config.delivery):
+                async for event in _events(self._chat, answer, head):
                     await reply.chunk(b"data: " + event + b"\n\n")
                 await reply.end()
             else:
-                await reply.whole(200, JSON, await _complete(self._chat, answer, head, self._config.delivery))
-        if answer.assets:
+                await reply.whole(200, JSON, await _complete(self._chat, answer, head))
+        if answer.load.items:
             self._readiness.media_served()
         self._counters.tokens(len(answer.prompt.ids), answer.completion_tokens)
         return 200
@@ -158,7 +160,7 @@ class _Head:
         return {"id": self.id, "object": kind, "created": self.created_s, "model": self.model, **fields}
 
 
-async def _complete(chat: Chat, answer: Answer, head: _Head, delivery: str) -> bytes:
+async def _complete(chat: Chat, answer: Answer, head: _Head) -> bytes:
     samples = answer.request.n or 1
     texts = [""] * samples
     reasons = [""] * samples
@@ -175,10 +177,10 @@ async def _complete(chat: Chat, answer: Answer, head: _Head, delivery: str) -> b
         for sample, (text, reason) in enumerate(zip(texts, reasons, strict=True))
     ]
     whole = head.object("chat.completion", choices=choices, usage=answer.usage())
-    return msgspec.json.encode(whole | _traced(answer, delivery))
+    return msgspec.json.encode(whole | _traced(answer))
 
 
-async def _events(chat: Chat, answer: Answer, head: _Head, delivery: str) -> AsyncIterator[bytes]:
+async def _events(chat: Chat, answer: Answer, head: _Head) -> AsyncIterator[bytes]:
     """The stream's events, as OpenAI sends them: role first, then text, then a reason, then usage when asked."""
     kind = "chat.completion.chunk"
 
@@ -193,7 +195,7 @@ async def _events(chat: Chat, answer: Answer, head: _Head, delivery: str) -> Asy
             yield choice(piece.sample, {"content": piece.text}, None)
         if piece.reason:
             yield choice(piece.sample, {}, piece.reason)
-    traced = _traced(answer, delivery)
+    traced = _traced(answer)
     options = answer.request.stream_options
     if traced or (options is not None and options.include_usage):
         usage = answer.usage() if options is not None and options.include_usage else None
@@ -201,9 +203,9 @@ async def _events(chat: Chat, answer: Answer, head: _Head, delivery: str) -> Asy
     yield b"[DONE]"
 
 
-def _traced(answer: Answer, delivery: str) -> dict[str, Any]:
+def _traced(answer: Answer) -> dict[str, Any]:
     asked = answer.request.mmplane is not None and answer.request.mmplane.trace
-    return {"mmplane": {"trace": answer.trace(delivery)}} if asked else {}
+    return {"mmplane": {"trace": answer.trace()}} if asked else {}
 
 
 def error_object(error: RequestError) -> bytes:
@@ -240,6 +242,15 @@ async def _chunks(receive: Receive, bytes_max: int) -> bytes:
     return b"".join(chunks) if len(chunks) > 1 else chunks[0]
 
 
+async def _small_body(request: Request) -> bytes:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > SMALL_BODY_BYTES:
+            raise too_large("the body is larger than this route takes")
+    return body
+
+
 async def _unless_gone(receive: Receive, work: Awaitable[int]) -> int:
     """The work's result; when the client goes away first the work is cancelled, in whatever stage it is."""
 
@@ -264,6 +275,7 @@ async def _unless_gone(receive: Receive, work: Awaitable[int]) -> int:
 def build(
     *,
     chat: Chat,
+    dispatch: Dispatch,
     budget: Budget,
     counters: Counters,
     readiness: Readiness,
@@ -289,8 +301,15 @@ def build(
             return respond(200, {"status": "ready"})
         return Response(error_object(overloaded(why)), 503, {"retry-after": "1"}, "application/json")
 
-    async def delivery(_: Request) -> Response:
-        return respond(200, {"name": config.delivery, "share": 1.0})
+    async def delivery(request: Request) -> Response:
+        """Show the switch, or set it: new requests take it, what is in flight ends as it began."""
+        if request.method == "PUT":
+            try:
+                switch = parse_switch(await _small_body(request))
+                dispatch.put(switch.name, switch.share, switch.cache)
+            except RequestError as error:
+                return Response(error_object(error), error.status, media_type="application/json")
+        return respond(200, dispatch.now())
 
     async def report(_: Request) -> Response:
         return respond(200, statistics())
@@ -312,7 +331,7 @@ def build(
             Route("/health", health),
             Route("/ready", ready),
             Route("/metrics", scrape),
-            Route("/admin/delivery", delivery),
+            Route("/admin/delivery", delivery, methods=["GET", "PUT"]),
             Route("/admin/statistics", report),
         ],
         exception_handlers={HTTPException: refuse},

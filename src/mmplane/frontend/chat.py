@@ -7,7 +7,6 @@ Everything that can be refused is refused before the next, dearer stage begins.
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -17,10 +16,14 @@ from typing import Any
 from mmplane.config import Config
 from mmplane.core.errors import RequestError, bad_request, too_large
 from mmplane.core.plan import Sampling, Submit
-from mmplane.core.records import PROMPT_INLINE_BYTES_MAX, Modality, Recipe, Tensor
+from mmplane.core.records import PROMPT_INLINE_BYTES_MAX, Enclosed, Item, Modality, Recipe, Tensor
+from mmplane.delivery.faults import strike
+from mmplane.delivery.names import DELIVERIES
+from mmplane.frontend.dispatch import Dispatch
+from mmplane.frontend.freight import Load
 from mmplane.frontend.group import Generation, Group
-from mmplane.frontend.intake import Intake, Media
-from mmplane.frontend.plane import Asset, Plane
+from mmplane.frontend.intake import Intake
+from mmplane.frontend.plane import Plane
 from mmplane.frontend.prompt import Marks, Prompt, expand, render
 from mmplane.frontend.schema import ChatRequest
 from mmplane.frontend.stages import Stages
@@ -52,7 +55,8 @@ class Answer:
         request: ChatRequest,
         prompt: Prompt,
         recipes: list[Recipe],
-        assets: list[Asset],
+        delivery: str,
+        load: Load,
         generation: Generation,
         stages: Stages,
         restored: Restored,
@@ -61,7 +65,8 @@ class Answer:
         self._recipes = recipes
         self.request = request
         self.prompt = prompt
-        self.assets = assets
+        self.delivery = delivery
+        self.load = load
         self.generation = generation
         self.stages = stages
         self.token_ids: list[list[int]] = [[] for _ in range(request.n or 1)]
@@ -86,27 +91,35 @@ class Answer:
             },
         }
 
-    def trace(self, delivery: str) -> dict[str, Any]:
+    def trace(self) -> dict[str, Any]:
         """The trace object of the contract."""
         return {
-            "delivery": delivery,
+            "delivery": self.delivery,
             "request_id": str(self.generation.request_id),
-            "items": [self._traced(index, asset) for index, asset in enumerate(self.assets)],
+            "items": [self._traced(index, item) for index, item in enumerate(self.load.items)],
             "token_ids": self.token_ids,
             "stages_ms": {name: round(ms, 3) for name, ms in self.stages.ms.items()},
+            "ranks": [
+                {
+                    "materialised": work.materialised,
+                    "materialise_ms": round(work.materialise_ms, 3),
+                    "deliver_ms": round(work.deliver_ms, 3),
+                }
+                for work in self.generation.work
+            ],
         }
 
-    def _traced(self, index: int, asset: Asset) -> dict[str, Any]:
-        stored = asset.item.tensors[0]
-        shape, dtype = self._restored(asset.item.modality, stored)
+    def _traced(self, index: int, item: Item | Enclosed) -> dict[str, Any]:
+        stored = item.tensors[0]
+        shape, dtype = self._restored(item.modality, stored)
         return {
-            "content_key": asset.item.content_key.hex(),
-            "cache_hit": asset.hit,
-            "modality": asset.item.modality,
+            "content_key": item.content_key.hex(),
+            "cache_hit": self.load.hits[index] or index in self.generation.reused,
+            "modality": item.modality,
             "shape": list(shape),
             "dtype": dtype,
             "encoding": stored.dtype,
-            "bytes": asset.item.slot.length_bytes,
+            "bytes": item.slot.length_bytes if isinstance(item, Item) else item.length_bytes,
             "digests": {
                 str(rank): digests[index].hex() for rank, digests in enumerate(self.generation.digests) if digests
             },
@@ -131,6 +144,7 @@ class Chat:
         *,
         config: Config,
         plane: Plane,
+        dispatch: Dispatch,
         group: Group,
         intake: Intake,
         tokenizer: Any,
@@ -141,6 +155,7 @@ class Chat:
     ) -> None:
         self._config = config
         self._plane = plane
+        self._dispatch = dispatch
         self._group = group
         self._intake = intake
         self._tokenizer = tokenizer
@@ -165,26 +180,24 @@ class Chat:
         stages.mark("prompt")
         request.messages.clear()  # they hold the media's base64
         request_id = self._group.next_request_id()
-        assets: dict[int, Asset] = {}
-        try:
-            await self._acquire(media, assets, request_id, probe=probe)
+        async with self._dispatch.trip(probe=probe) as trip:
+            load = await trip.load(media, request_id)
             del media
             stages.mark("materialise")
-            held = [assets[index] for index in sorted(assets)]
-            for asset in held:
-                stages.ms |= {name: stages.ms.get(name, 0.0) + ms for name, ms in asset.stages_ms.items()}
-            generation = self._submit(request, request_id, prompt, held, sampling)
-        finally:
-            # From here on the ranks' own leases count.
-            for asset in assets.values():
-                self._plane.release(asset.item, request_id)
-        answer = Answer(request, prompt, recipes, held, generation, stages, self._restore)
-        try:
-            yield answer
-        except BaseException:
-            self._group.abort(generation)
-            raise
-        self._group.finished(generation)
+            stages.ms |= load.stages_ms
+            try:
+                generation = self._submit(request, request_id, prompt, trip.delivery, load, sampling)
+            finally:
+                load.release()  # from here on the ranks' own leases count
+            answer = Answer(request, prompt, recipes, trip.delivery, load, generation, stages, self._restore)
+            try:
+                yield answer
+            except BaseException:
+                self._group.abort(generation)
+                raise
+            finally:
+                trip.work = generation.work
+            self._group.finished(generation)
 
     async def pieces(self, answer: Answer) -> AsyncIterator[Piece]:
         """The answer's text, sample by sample as it comes. Raises RequestError."""
@@ -210,6 +223,8 @@ class Chat:
         answer.stages.mark("generate")
 
     def _check(self, request: ChatRequest) -> None:
+        if request.mmplane and request.mmplane.fault and not self._config.fault_injection:
+            raise bad_request("unsupported_parameter", "this server injects no faults", "mmplane.fault")
         if request.model != self._config.served_name:
             raise RequestError(404, "model_not_found", "this server does not serve that model", param="model")
         if (request.n or 1) > self._config.running_max:
@@ -244,29 +259,15 @@ class Chat:
             ignore_end=bool(request.mmplane and request.mmplane.ignore_eos),
         )
 
-    async def _acquire(self, media: list[Media], assets: dict[int, Asset], tag: int, *, probe: bool) -> None:
-        """Fill `assets`, all items at once. When one fails the others stop waiting and the first error is raised."""
-
-        async def one(index: int, item: Media) -> None:
-            assets[index] = await self._plane.acquire(item.key, item.content, item.recipe, tag, probe=probe)
-
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for index, item in enumerate(media):
-                    tasks.create_task(one(index, item))
-        except* RequestError as errors:
-            first: BaseException = errors
-            while isinstance(first, BaseExceptionGroup):
-                first = first.exceptions[0]
-            raise first from None
-
     def _submit(
-        self, request: ChatRequest, request_id: int, prompt: Prompt, assets: list[Asset], sampling: Sampling
+        self, request: ChatRequest, request_id: int, prompt: Prompt, delivery: str, load: Load, sampling: Sampling
     ) -> Generation:
         raw = prompt.ids.tobytes()
         slot = None
         reader = self._group.reader()
         self._group.check_room()
+        fault = request.mmplane.fault.record() if request.mmplane and request.mmplane.fault else None
+        strike(fault, "construct", 0)
         if len(raw) > PROMPT_INLINE_BYTES_MAX:
             slot = self._plane.store(raw, reader, request_id)
         submit = Submit(
@@ -274,16 +275,21 @@ class Chat:
             prompt=b"" if slot else raw,
             prompt_slot=slot,
             prompt_tokens=len(prompt.ids),
-            items=tuple(asset.item for asset in assets),
+            items=load.items,
             placeholders=prompt.placeholders,
             sampling=sampling,
             digests=bool(request.mmplane and request.mmplane.trace),
+            delivery=delivery,
+            parcel_bytes=sum(map(len, load.parcel)),
+            relayed=DELIVERIES[delivery].relayed,
+            cache=self._dispatch.caches(delivery),
+            fault=fault,
         )
         if len(encode(submit)) > SUBMIT_BYTES_MAX:
             if slot is not None:
                 self._plane.unstore(slot, reader, request_id)
             raise too_large("the request has too many items", "messages")
-        return self._group.submit(submit)
+        return self._group.submit(submit, load.parcel)
 
     def _restore(self, modality: Modality, stored: Tensor) -> tuple[tuple[int, ...], str]:
         """Shape and dtype of features once a rank has undone their encoding."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -26,9 +26,11 @@ from mmplane.core.plan import (
     Submit,
     Token,
     Tokens,
+    Work,
 )
-from mmplane.core.records import Slot
+from mmplane.core.records import Item, Slot
 from mmplane.frontend.mailbox import Mailbox
+from mmplane.frontend.parcels import Content, ParcelSender
 from mmplane.wire.link import Link
 
 
@@ -42,6 +44,10 @@ class Generation:
     open: set[int]
     """Samples that still produce tokens."""
     digests: tuple[tuple[bytes, ...], ...] = ()
+    reused: tuple[int, ...] = ()
+    """Items that came from the ranks' caches."""
+    work: tuple[Work, ...] = ()
+    """What each rank did for the features, once they hold them or have failed."""
     admitted: bool = False
     aborted: bool = False
     _events: asyncio.Queue[Token | RequestError] = field(default_factory=asyncio.Queue)
@@ -82,6 +88,7 @@ class Group:
         self._epoch = epoch
         self._in_flight_max = in_flight_max
         self._mailbox: Mailbox | None = None
+        self._parcels: ParcelSender | None = None
         self._process = Process("ranks", 0, 0)
         self._attached = asyncio.Event()
         self._generations: dict[int, Generation] = {}
@@ -95,9 +102,10 @@ class Group:
         """A number that no request of this server has had."""
         return next(self._request_ids)
 
-    def connect(self, incarnation: int, dtype: str, descriptor: int) -> None:
+    def connect(self, incarnation: int, dtype: str, descriptor: int, stream: int) -> None:
         """A group is up; it takes requests once its leader has acknowledged this front end's epoch."""
         link: Link[FromLeader] = Link(descriptor, FromLeader)
+        self._parcels = ParcelSender(stream)
         self._process = Process("ranks", 0, incarnation)
         self.dtype = dtype
         self._mailbox = Mailbox(link, receive=lambda record, _: self._receive(record), lost=self._attached.clear)
@@ -107,6 +115,8 @@ class Group:
         if self._process.incarnation == incarnation and self._mailbox is not None:
             self._mailbox.close()
             self._mailbox = None
+            if self._parcels is not None:
+                self._parcels.close()
             self._attached.clear()
             self._progress = None
             for generation in self._generations.values():
@@ -134,11 +144,16 @@ class Group:
         """The holder of the ranks' leases."""
         return self._process
 
-    def submit(self, submit: Submit) -> Generation:
-        """Hand a request over and lease its slots to the ranks. Raises RequestError (503)."""
+    @property
+    def plan_number(self) -> int:
+        """The newest plan that the leader has told of."""
+        return self._progress.number if self._progress is not None else 0
+
+    def submit(self, submit: Submit, parcel: Sequence[Content] = ()) -> Generation:
+        """Hand a request over, with what goes inline, and lease its slots to the ranks. Raises RequestError (503)."""
         self.check_room()
         assert self._mailbox is not None
-        slots = [item.slot for item in submit.items]
+        slots = [item.slot for item in submit.items if isinstance(item, Item)]
         for slot in slots:
             self._arena.lease(slot, self._process, submit.request_id)
         if submit.prompt_slot is not None:
@@ -151,6 +166,10 @@ class Group:
             # The leader is dead or stuck: its slots stay leased until it has been reaped.
             del self._generations[submit.request_id]
             raise unavailable("the ranks do not take requests")
+        if parcel:
+            # Once the leader knows of the request its parcel must come, whatever becomes of the client.
+            assert self._parcels is not None
+            self._parcels.send(submit.request_id, parcel, relayed=submit.relayed)
         return generation
 
     def stop(self, generation: Generation, sample: int) -> None:
@@ -188,12 +207,14 @@ class Group:
             case Admitted():
                 if (generation := self._generations.get(record.request_id)) is not None:
                     generation.digests, generation.admitted = record.digests, True
+                    generation.reused, generation.work = record.reused, record.work
                     self._release(generation)
                     if generation.aborted:
                         del self._generations[record.request_id]
             case Failed():
                 if (generation := self._generations.pop(record.request_id, None)) is not None:
                     self._release(generation)
+                    generation.work = record.work
                     generation.push(record.failure.error())
             case Attached():
                 if record.epoch == self._epoch:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -32,11 +33,16 @@ from mmplane.core.control import (
     WorkerUp,
 )
 from mmplane.core.records import Modality, Record
+from mmplane.delivery.compact import Compactor
+from mmplane.delivery.delivery import Sends
 from mmplane.features.choice import Processors, choose
+from mmplane.features.table import TableImageProcessor
 from mmplane.features.tokens import tokens_of
 from mmplane.frontend.admission import Budget
 from mmplane.frontend.app import build
 from mmplane.frontend.chat import Chat
+from mmplane.frontend.dispatch import Dispatch
+from mmplane.frontend.freight import Encoded, Freight, Materialised, Slots
 from mmplane.frontend.group import Group
 from mmplane.frontend.intake import Intake
 from mmplane.frontend.mailbox import Mailbox
@@ -44,6 +50,7 @@ from mmplane.frontend.plane import FRONT_REGION, Plane
 from mmplane.frontend.pool import Pool
 from mmplane.frontend.prompt import Marks, chat_template_of
 from mmplane.frontend.readiness import Readiness
+from mmplane.frontend.rollout import Rollout
 from mmplane.frontend.source import Source
 from mmplane.frontend.statistics import Counters, metrics
 from mmplane.process.child import BEAT_SECONDS
@@ -108,12 +115,17 @@ class Frontend:
         media = Mapping(self._descriptors["region0"], lengths_bytes[FRONT_REGION], writable=True)
         self._encoding = processors.encoding
         log.info("features travel as %s", processors.encoding)
-        self._plane = Plane(self._arena, self._pool, processors, media, owner, cache=config.cache)
+        self._plane = Plane(
+            self._arena, self._pool, processors, media, owner, cache=config.cache != "off", workers=config.workers > 0
+        )
         self._group = Group(self._arena, owner, self._epoch, in_flight_max=config.running_max + config.queue_max)
+        self._budget = Budget(config.budget_bytes)
+        self._dispatch = _dispatch(config, self._plane, processors, self._budget)
         self._intake = Intake(self._plane, Source(config.fetch_hosts), frames_max=config.video_frames_max)
         chat = Chat(
             config=config,
             plane=self._plane,
+            dispatch=self._dispatch,
             group=self._group,
             intake=self._intake,
             tokenizer=tokenizer,
@@ -122,13 +134,13 @@ class Frontend:
             copies={modality: form.copies for modality, form in processors.byte_forms.items()},
             context_tokens=config.context_tokens_max or int(model.get_text_config().max_position_embeddings),
         )
-        self._budget = Budget(config.budget_bytes)
         self._counters = Counters()
         self._readiness = Readiness(
             chat, model=config.served_name, modality=processors.probed, limit_s=config.stall_seconds
         )
         app = build(
             chat=chat,
+            dispatch=self._dispatch,
             budget=self._budget,
             counters=self._counters,
             readiness=self._readiness,
@@ -169,7 +181,7 @@ class Frontend:
             case WorkerGone():
                 self._pool.remove(record.index, record.incarnation)
             case RanksUp():
-                self._group.connect(record.incarnation, record.dtype, descriptors[0])
+                self._group.connect(record.incarnation, record.dtype, *descriptors)
             case RanksGone():
                 self._group.gone(record.incarnation)
                 self._readiness.reset()
@@ -185,6 +197,7 @@ class Frontend:
             "requests": self._counters.statistics(),
             "plane": plane,
             "media": self._intake.names.statistics(),
+            "delivery": self._dispatch.statistics(),
             "arena": _plain(self._arena.statistics()),
             "budget": _plain(self._budget.statistics()),
             "workers": _plain(self._pool.statistics()),
@@ -195,6 +208,34 @@ class Frontend:
 def _marks(processors: Processors, tokens: dict[Modality, int]) -> dict[Modality, Marks]:
     placeholders = {modality: each.placeholder_id for modality, each in processors.present.items()}
     return {modality: Marks(id_, tokens[modality]) for modality, id_ in placeholders.items() if id_ is not None}
+
+
+def _dispatch(config: Config, plane: Plane, processors: Processors, budget: Budget) -> Dispatch:
+    """Every delivery's front end half. An inline item's bytes lie here once, and on each rank that gets them."""
+    compact = processors
+    if isinstance(processors.image, TableImageProcessor) and config.materialise == "eager":
+        compact = replace(processors, image=processors.image.recoded("uint8"))
+    everywhere = 1 + config.tp
+    encoded = Encoded(budget, copies=everywhere, ranks=config.tp)
+    eager: Freight = encoded
+    eager_compact: Freight = encoded
+    if config.materialise == "eager":
+        eager = Materialised(processors, budget, copies=everywhere, threads=config.workers)
+        packing = (compact, Compactor(config.tp))
+        eager_compact = Materialised(processors, budget, copies=everywhere, threads=config.workers, compact=packing)
+    freights: dict[Sends | str, Freight] = {
+        Sends.SLOTS: Slots(plane),
+        Sends.MEDIA: encoded,
+        Sends.FEATURES: eager,
+        "eager-compact": eager_compact,
+    }
+    return Dispatch(
+        Rollout(config.delivery, rollback_on=config.rollback_on),
+        freights,
+        plane,
+        largest_item_bytes=max(config.region_bytes()[1:], default=0),
+        cache=config.cache,
+    )
 
 
 def _ranks(group: Group) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from mmplane.arena.arena import Arena
 from mmplane.arena.errors import ArenaFull, StaleSlot
 from mmplane.arena.leases import Process
 from mmplane.arena.segment import Mapping
-from mmplane.core.errors import RequestError, internal, overloaded, too_large
+from mmplane.core.errors import ArenaHasNoRoom, RequestError, internal
 from mmplane.core.jobs import Examine, Examined, Materialise, Materialised, Measure, Measured
 from mmplane.core.keys import content_key
 from mmplane.core.records import Ask, Item, Layout, Modality, Recipe, Slot
@@ -30,6 +30,7 @@ from mmplane.features.choice import Processors
 from mmplane.frontend.names import not_held
 from mmplane.frontend.pool import Pool, Worker, WorkerLost
 from mmplane.media import image
+from mmplane.media.materialise import examine
 
 log = logging.getLogger("mmplane")
 
@@ -63,14 +64,24 @@ class Plane:
     """The producer's side of the arena."""
 
     def __init__(
-        self, arena: Arena, pool: Pool, processors: Processors, media: Mapping, owner: Process, *, cache: bool
+        self,
+        arena: Arena,
+        pool: Pool,
+        processors: Processors,
+        media: Mapping,
+        owner: Process,
+        *,
+        cache: bool,
+        workers: bool = True,
     ) -> None:
         self._arena = arena
         self._pool = pool
         self._processors = processors
         self._media = media
         self._owner = owner
-        self._cache = cache
+        self._workers = workers
+        self.cache = cache
+        """Whether items stay for later requests."""
         self._flights: dict[bytes, Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._layouts: dict[tuple[int, int], Layout] = {}
@@ -82,7 +93,7 @@ class Plane:
     async def layout(self, width: int, height: int) -> Layout:
         """What an image of this size becomes, before any pixel is decoded. Raises RequestError."""
         processor = self._processors.for_images
-        if processor.layout_is_cheap:
+        if processor.layout_is_cheap or not self._workers:
             return processor.layout(width, height)
         size = (width, height)
         if size not in self._layouts:
@@ -126,7 +137,7 @@ class Plane:
         Without `media` only an item that is here, or on its way, will do. Raises RequestError: 400 when the media
         cannot be decoded, 404 when there is none, 413 or 503 when the arena has no room, 503 when the worker failed.
         """
-        item = None if probe else self._arena.lookup(key)
+        item = self._arena.lookup(key) if self.cache and not probe else None
         if item is not None:
             self._arena.lease(item.slot, self._owner, tag)
             return Asset(item, True, {})
@@ -152,6 +163,18 @@ class Plane:
             flight.tags[0] = -1  # the same request may wait twice for one image: only one of them is the miss
         return Asset(made, hit, {} if hit else stages_ms)
 
+    def holds(self, key: bytes) -> bool:
+        """Whether the item of this key is in the arena or on its way there."""
+        return key in self._flights or self._arena.holds(key)
+
+    def room(self, wanted_bytes: int) -> int:
+        """The largest slot, in bytes, that a worker's region could give now; exact only if below `wanted_bytes`."""
+        regions = range(FRONT_REGION + 1, self._arena.regions)
+        longest_bytes = max((self._arena.free_bytes(region) for region in regions), default=0)
+        if longest_bytes >= wanted_bytes:
+            return longest_bytes
+        return max((self._arena.room(region) for region in regions), default=0)
+
     def release(self, item: Item, tag: int) -> None:
         """Give a lease back."""
         self._arena.release(item.slot, self._owner, tag)
@@ -161,7 +184,7 @@ class Plane:
         try:
             slot = self._arena.reserve(FRONT_REGION, len(content), self._owner)
         except ArenaFull as full:
-            raise _full(ever=full.ever) from None
+            raise ArenaHasNoRoom(ever=full.ever) from None
         self._media.view(slot.offset_bytes, slot.length_bytes)[:] = content
         self._arena.commit(slot, self._owner)
         self._arena.lease(slot, reader, tag)
@@ -188,9 +211,8 @@ class Plane:
                 _remember(self._known, key, recipe, KNOWN_MAX)
                 self.materialisations += 1
                 self.bytes_written += written_bytes
-            if self._cache and not probe:
-                self._arena.publish(key, item)
-            elif not flight.tags:
+            published = self.cache and not probe and self._arena.publish(key, item).accepted
+            if not published and not flight.tags:
                 self._arena.discard(item.slot)
             flight.done.set_result((item, stages_ms))
         finally:
@@ -247,6 +269,14 @@ class Plane:
         return answer.layout
 
     async def _examine(self, ask: Ask, key: bytes, media: bytes) -> Recipe:
+        if self._workers:
+            recipe = await self._ask_about(ask, media)
+        else:  # the operator wants all of it in this process
+            recipe = await asyncio.to_thread(examine, self._processors, media, ask)
+        _remember(self._known, key, recipe, KNOWN_MAX)
+        return recipe
+
+    async def _ask_about(self, ask: Ask, media: bytes) -> Recipe:
         worker = await self._pool.idle(lambda idle: idle[0])
         try:
             source = self.store(media, worker.process, 0)
@@ -261,7 +291,6 @@ class Plane:
         finally:
             self._pool.free(worker)
         assert isinstance(answer, Examined)
-        _remember(self._known, key, answer.recipe, KNOWN_MAX)
         return answer.recipe
 
     def _examined(self, key: bytes, examination: asyncio.Task[Recipe]) -> None:
@@ -280,7 +309,7 @@ class Plane:
         try:
             return self._arena.reserve(worker.process.index, length_bytes, worker.process)
         except ArenaFull as full:
-            raise _full(ever=full.ever) from None
+            raise ArenaHasNoRoom(ever=full.ever) from None
 
 
 def _remember(known: dict[KeyT, ValueT], key: KeyT, value: ValueT, count_max: int) -> None:
@@ -288,9 +317,3 @@ def _remember(known: dict[KeyT, ValueT], key: KeyT, value: ValueT, count_max: in
     while len(known) >= count_max:
         del known[next(iter(known))]
     known[key] = value
-
-
-def _full(*, ever: bool) -> RequestError:
-    if ever:
-        return too_large("an item is larger than this server's arena takes")
-    return overloaded("the arena is full")

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import msgspec
 
 from mmplane.core.errors import RequestError, bad_request
+from mmplane.core.faults import DELAY_MS_MAX, Fault, Point
 from mmplane.core.records import Ask, Modality
 
 SAMPLES_MAX = 16
@@ -167,6 +168,19 @@ class VideoOptions(msgspec.Struct, forbid_unknown_fields=True):
     fps: Annotated[float, msgspec.Meta(gt=0, le=1000)] | None = None
 
 
+class FaultOption(msgspec.Struct, forbid_unknown_fields=True):
+    """What a test wants to go wrong with its request; see `mmplane.core.faults.Fault`."""
+
+    point: Point
+    rank: Annotated[int, msgspec.Meta(ge=0)] = 0
+    error: bool = True
+    delay_ms: Annotated[int, msgspec.Meta(ge=0, le=DELAY_MS_MAX)] = 0
+
+    def record(self) -> Fault:
+        """As it travels to the ranks."""
+        return Fault(self.point, self.rank, self.error, self.delay_ms)
+
+
 class Extension(msgspec.Struct, forbid_unknown_fields=True):
     """mmplane's own options."""
 
@@ -174,6 +188,7 @@ class Extension(msgspec.Struct, forbid_unknown_fields=True):
     ignore_eos: bool = False
     """Go on to max_tokens whatever the model says: for load tests that need answers of one length."""
     video: VideoOptions | None = None
+    fault: FaultOption | None = None
 
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -263,6 +278,27 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 _NOT_BUILT = tuple(ChatRequest.__struct_fields__[ChatRequest.__struct_fields__.index("audio") :])
 
 _decoder = msgspec.json.Decoder(ChatRequest)
+
+
+class Switch(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of PUT /admin/delivery."""
+
+    name: str
+    share: float = 1.0
+    cache: str | None = None
+
+
+_switch_decoder = msgspec.json.Decoder(Switch)
+
+
+def parse_switch(body: bytes) -> Switch:
+    """The switch in `body`. Raises RequestError (400)."""
+    try:
+        return _switch_decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise bad_request("invalid_json", "the body is not valid JSON") from None
 
 
 def parse(body: bytes) -> ChatRequest:

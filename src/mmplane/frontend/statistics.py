@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 
@@ -100,6 +100,48 @@ class _Exposition(Collector):
         for report in (now["ranks"]["progress"] or {}).get("ranks", []):
             plans.add_metric([str(report["rank"])], report["number"])
         yield plans
+        yield from _deliveries(now["delivery"])
+
+
+def _deliveries(delivery: dict[str, Any]) -> Iterator[Metric]:
+    """By delivery, so that one that is being tried on a share of the requests can be compared with the usual one."""
+    share = GaugeMetricFamily("mmplane_delivery_share", "Share of new requests", labels=["delivery"])
+    share.add_metric([delivery["name"]], delivery["share"])
+    if delivery["otherwise"] is not None:
+        share.add_metric([delivery["otherwise"]], 1.0 - delivery["share"])
+    yield share
+    yield CounterMetricFamily("mmplane_delivery_rollbacks", "Trials ended by --rollback-on", delivery["rollbacks"])
+    chosen = CounterMetricFamily("mmplane_delivery_auto", "Requests of auto, by why it picked", labels=["reason"])
+    for reason, count in delivery["auto"].items():
+        chosen.add_metric([reason], count)
+    yield chosen
+    requests = CounterMetricFamily(
+        "mmplane_delivery_requests", "Requests that have ended", labels=["delivery", "outcome"]
+    )
+    latency = HistogramMetricFamily("mmplane_delivery_latency_seconds", "Answered requests", labels=["delivery"])
+    sums = {
+        "materialisations": "Items materialised, summed over processes",
+        "materialise_seconds": "Time spent on that, summed over processes",
+        "deliver_seconds": "From the step that names a request until its slowest rank has the features",
+    }
+    totals = {
+        name: CounterMetricFamily(f"mmplane_delivery_{name}", text, labels=["delivery"]) for name, text in sums.items()
+    }
+    for name, tally in delivery["by_name"].items():
+        for outcome, count in tally["outcomes"].items():
+            requests.add_metric([name, outcome], count)
+        below, buckets = 0, []
+        for bound, count in tally["latency_buckets"]:
+            below += count
+            buckets.append((str(bound), below))
+        buckets.append(("+Inf", tally["outcomes"].get("answered", 0)))
+        latency.add_metric([name], buckets, tally["latency_s"])
+        totals["materialisations"].add_metric([name], tally["materialisations"])
+        totals["materialise_seconds"].add_metric([name], tally["materialise_s"])
+        totals["deliver_seconds"].add_metric([name], tally["deliver_s"])
+    yield requests
+    yield latency
+    yield from totals.values()
 
 
 def metrics(statistics: Callable[[], dict[str, Any]]) -> Callable[[], bytes]:

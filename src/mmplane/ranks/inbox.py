@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 
 import torch
 from blake3 import blake3
 
 from mmplane.arena.segment import Mapping
-from mmplane.core.records import Item, Slot, Tensor
+from mmplane.core.records import Item, Slot
+from mmplane.features.tensors import tensors_of
 
 
 class Inbox:
@@ -35,8 +35,7 @@ class Inbox:
         With `copy` (a model that writes into its inputs) they are private copies. Raises ValueError when a tensor is
         not inside its slot.
         """
-        slot = self.content(item.slot)
-        tensors = {tensor.name: _tensor(tensor, slot) for tensor in item.tensors}
+        tensors = tensors_of(item.tensors, self.content(item.slot))
         return {name: tensor.clone() for name, tensor in tensors.items()} if self._copy else tensors
 
 
@@ -44,24 +43,3 @@ def digest(features: torch.Tensor) -> bytes:
     """Blake3 over a tensor's bytes, C order; in place when they are contiguous on a CPU."""
     content = features.cpu().contiguous().flatten().view(torch.uint8)
     return blake3(content.numpy().data).digest()
-
-
-def _dtype(tensor: Tensor) -> torch.dtype:
-    dtype = getattr(torch, tensor.dtype, None)
-    if not isinstance(dtype, torch.dtype):
-        raise ValueError(f"no such dtype: {tensor.dtype}")
-    return dtype
-
-
-def _tensor(tensor: Tensor, slot: memoryview) -> torch.Tensor:
-    dtype = _dtype(tensor)
-    if min(tensor.shape, default=1) < 0:
-        raise ValueError("a tensor with a negative side")
-    count = prod(tensor.shape)
-    end_bytes = tensor.offset_bytes + count * dtype.itemsize
-    if end_bytes > len(slot):
-        raise ValueError("a tensor reaches beyond its slot")
-    # torch warns that this memory is not writable, which is the point: `main` silences that.
-    return torch.frombuffer(slot[:end_bytes], dtype=dtype, count=count, offset=tensor.offset_bytes).reshape(
-        tensor.shape
-    )

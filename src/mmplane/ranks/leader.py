@@ -3,6 +3,9 @@
     WAITING ──prepare──> PREPARING ──all ranks hold it──> RUNNING ──end, length, abort──> gone
        └─abort─> gone        └─a rank failed, or abort, once all ranks have answered─> gone
 
+A request whose items come inline waits until its parcel has arrived. One that is aborted while it is being prepared is
+named to the ranks, which may stop working on it, and ends when all have answered.
+
 A request's slots are free to be released when the leader says `Admitted` or `Failed`: by then every rank has answered
 `Held`, so none reads them any more.
 """
@@ -17,6 +20,7 @@ from mmplane.core.errors import Failure, too_large, unavailable
 from mmplane.core.plan import (
     Abort,
     Admitted,
+    Cancel,
     Failed,
     Finish,
     FromLeader,
@@ -28,8 +32,10 @@ from mmplane.core.plan import (
     Submit,
     Token,
     Tokens,
+    Work,
 )
 from mmplane.core.records import MESSAGE_BYTES_MAX
+from mmplane.ranks.cache import CacheTable
 from mmplane.ranks.schedule import SequenceId
 from mmplane.wire.link import encode
 
@@ -37,6 +43,8 @@ PLAN_BYTES_MAX = MESSAGE_BYTES_MAX - 24 * 1024
 """Room for what a plan prepares; the rest is for the tokens, admissions and ends of `RUNNING_MAX` sequences."""
 
 POSITIONS_KEPT = 4096
+CANCELS_MAX = 256
+"""Cancellations in one plan; more wait for the next."""
 
 
 class Diverged(Exception):
@@ -59,6 +67,8 @@ class Request:
     phase: Phase = Phase.WAITING
     held: dict[int, Held] = field(default_factory=dict)
     aborted: bool = False
+    awaits_parcel: bool = False
+    reused: tuple[int, ...] = ()
     drawn: dict[int, int] = field(default_factory=dict)
     """Tokens drawn so far, by sample that is still running."""
 
@@ -77,7 +87,15 @@ class Request:
 class Leader:
     """Decides what each step admits, aborts and releases."""
 
-    def __init__(self, *, tp: int, kv_tokens_max: int, running_max: int, end_tokens: frozenset[int]) -> None:
+    def __init__(
+        self,
+        *,
+        tp: int,
+        kv_tokens_max: int,
+        running_max: int,
+        end_tokens: frozenset[int],
+        cache_bytes: int = 0,
+    ) -> None:
         self._tp = tp
         self._kv_tokens_max = kv_tokens_max
         self._running_max = running_max
@@ -88,6 +106,12 @@ class Leader:
         self._kv_tokens = 0
         self._samples = 0
         self._finish: list[Finish] = []
+        self._cancel: deque[Cancel] = deque()
+        self._cache = CacheTable(cache_bytes)
+        self._early: dict[int, bool] = {}
+        """Parcels that came before their request, and whether they were passed on."""
+        self._unwanted: set[int] = set()
+        """Requests that ended before their parcel came."""
         self._tokens: tuple[int, ...] = ()
         self._own: dict[int, bytes] = {}
         self._reports: dict[int, RankReport] = {}
@@ -99,11 +123,25 @@ class Leader:
     def submit(self, submit: Submit) -> None:
         """A new request from the front end."""
         request = Request(submit)
+        if submit.parcel_bytes:
+            request.awaits_parcel = self._early.pop(submit.request_id, None) is None
         if request.kv_tokens > self._kv_tokens_max or submit.sampling.samples > self._running_max:
+            self._drop_parcel(request)
             self.outbox.append(Failed(submit.request_id, _NEVER_FITS))
             return
         self._requests[submit.request_id] = request
         self._waiting.append(submit.request_id)
+
+    def arrived(self, request_id: int, *, relayed: bool) -> None:
+        """A request's parcel lies at every rank that gets it."""
+        request = self._requests.get(request_id)
+        if request is not None:
+            request.awaits_parcel = False
+        elif request_id in self._unwanted:
+            self._unwanted.remove(request_id)
+            self._cancel.append(Cancel(request_id, prepared=False, relayed=relayed))
+        else:
+            self._early[request_id] = relayed
 
     def abort(self, abort: Abort) -> None:
         """Nobody waits for this sample, or for the whole request, any more. Idempotent."""
@@ -119,14 +157,20 @@ class Leader:
         elif request.phase is Phase.WAITING:
             self._waiting.remove(abort.request_id)
             del self._requests[abort.request_id]
+            self._drop_parcel(request)
             self.outbox.append(Failed(abort.request_id, _ABORTED))
-        else:
+        elif not request.aborted:
             request.aborted = True
+            self._cancel.append(Cancel(abort.request_id, prepared=True, relayed=request.submit.relayed))
 
     def abort_all(self) -> None:
-        """The front end is gone: drop whatever it had submitted."""
+        """The front end is gone, and its stream has ended: drop whatever it had submitted."""
         for request_id in list(self._requests):
             self.abort(Abort(request_id))
+        for request_id, relayed in self._early.items():
+            self._cancel.append(Cancel(request_id, prepared=False, relayed=relayed))
+        self._early.clear()
+        self._unwanted.clear()
 
     def held(self, held: Held) -> None:
         """A rank has prepared a request, or could not."""
@@ -166,10 +210,19 @@ class Leader:
         admit = self._settle()
         prepare = self._choose()
         running = any(request.drawn for request in self._requests.values())
-        if not (running or admit or prepare or self._finish or self._tokens):
+        if not (running or admit or prepare or self._finish or self._tokens or self._cancel):
             return None
         self._number += 1
-        plan = Plan(self._number, self._tokens, tuple(self._finish), tuple(admit), tuple(prepare))
+        cancel = tuple(self._cancel.popleft() for _ in range(min(len(self._cancel), CANCELS_MAX)))
+        plan = Plan(
+            self._number,
+            self._tokens,
+            tuple(self._finish),
+            tuple(admit),
+            tuple(prepare),
+            cancel,
+            self._cache.take_plan(),
+        )
         self._finish, self._tokens = [], ()
         return plan
 
@@ -187,7 +240,7 @@ class Leader:
     def settled(self) -> bool:
         """Whether every rank has applied every plan so far and no request is left."""
         reached = (self._reports[rank].number if rank in self._reports else 0 for rank in range(self._tp))
-        return not self._requests and min(reached) >= self._number
+        return not self._requests and not self._cancel and min(reached) >= self._number
 
     @property
     def number(self) -> int:
@@ -204,21 +257,24 @@ class Leader:
             if failure is not None:
                 self._finish.append(Finish(request_id, -1, "abort" if request.aborted else "error"))
                 self._forget(request)
-                self.outbox.append(Failed(request_id, failure))
+                self.outbox.append(Failed(request_id, failure, self._work(request)))
             else:
                 request.phase = Phase.RUNNING
                 request.drawn = dict.fromkeys(range(request.submit.sampling.samples), 0)
                 admit.append(request_id)
+                self._cache.keep(request.submit)
                 digests = tuple(request.held[rank].digests for rank in range(self._tp))
-                self.outbox.append(Admitted(request_id, digests))
+                self.outbox.append(Admitted(request_id, digests, request.reused, self._work(request)))
         return admit
 
     def _choose(self) -> list[Submit]:
         """Start preparing waiting requests, first come first served, while memory, seats and the message allow."""
         prepare: list[Submit] = []
         bytes_left = PLAN_BYTES_MAX
-        while self._waiting:
-            request = self._requests[self._waiting[0]]
+        for request_id in list(self._waiting):
+            request = self._requests[request_id]
+            if request.awaits_parcel:
+                continue
             samples = request.submit.sampling.samples
             bytes_left -= len(encode(request.submit))
             if (
@@ -227,12 +283,24 @@ class Leader:
                 or self._kv_tokens + request.kv_tokens > self._kv_tokens_max
             ):
                 break
-            self._waiting.popleft()
+            self._waiting.remove(request_id)
             self._samples += samples
             self._kv_tokens += request.kv_tokens
             request.phase = Phase.PREPARING
+            request.reused = self._cache.look(request.submit)
             prepare.append(request.submit)
         return prepare
+
+    def _drop_parcel(self, request: Request) -> None:
+        """A request that was in no plan has ended: its parcel is wherever it was passed on to, or still to come."""
+        request_id = request.submit.request_id
+        if request.awaits_parcel:
+            self._unwanted.add(request_id)
+        elif request.submit.parcel_bytes:
+            self._cancel.append(Cancel(request_id, prepared=False, relayed=request.submit.relayed))
+
+    def _work(self, request: Request) -> tuple[Work, ...]:
+        return tuple(request.held[rank].work for rank in range(self._tp))
 
     def _end_sample(self, request: Request, sample: int, reason: str) -> None:
         del request.drawn[sample]

@@ -9,10 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import select
+import socket
 import time
 import warnings
-from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -35,16 +34,24 @@ from mmplane.core.plan import (
     Submit,
     ToLeader,
 )
-from mmplane.features.choice import choose
+from mmplane.delivery.lane import Lane
+from mmplane.delivery.names import DELIVERIES
+from mmplane.delivery.object_collective import ObjectBroadcast
+from mmplane.delivery.parcels import Parcels
+from mmplane.delivery.ports import Ports
+from mmplane.features.choice import Processors, choose
 from mmplane.features.rebuild import Rebuild
 from mmplane.features.tokens import tokens_of
 from mmplane.process.child import BEAT_SECONDS, Control
 from mmplane.ranks.inbox import Inbox
 from mmplane.ranks.leader import Leader
+from mmplane.ranks.member import Member
 from mmplane.ranks.null import NullRunner
 from mmplane.ranks.probe import Probe, Unsupported, verify
+from mmplane.ranks.reader import ParcelReader
 from mmplane.ranks.runner import Runner
-from mmplane.ranks.schedule import Schedule, Step
+from mmplane.ranks.schedule import Schedule
+from mmplane.ranks.wake import Wake
 from mmplane.wire.link import Link, LinkError, PeerGone, PeerStalled, encode
 
 log = logging.getLogger("mmplane")
@@ -69,80 +76,49 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
         copy=config.copy_features,
     )
     try:
-        if config.runner == "hf":
-            loaded = _load(config, descriptors["store"], rank, tp, inbox, control)
-        else:
-            step_ms = 0.0 if config.runner == "null" else float(config.runner.removeprefix("sim:"))
-            loaded = Loaded(NullRunner(inbox, rank=rank, step_ms=step_ms), frozenset(), "float32", 1)
+        loaded = _load(config, descriptors["store"], rank, tp, inbox, control)
     except (Unsupported, ValueError, OSError) as error:
         log.exception("rank %d cannot start", rank)
         control.tell(Unloadable(f"the model cannot be served: {error}"))
         raise
-    member = Member(loaded.runner, Schedule(config.prefill_tokens), rank)
+    parcels, wake = Parcels(), Wake()
+    ports = _ports(config, rank, tp, loaded.processors, inbox, parcels)
+    deliveries = {name: kind(ports) for name, kind in DELIVERIES.items()}
+    member = Member(loaded.runner, Schedule(config.prefill_tokens), rank, deliveries, parcels, wake)
     if rank == 0:
         leader = Leader(
             tp=tp,
             kv_tokens_max=config.kv_bytes // loaded.kv_bytes_per_token,
             running_max=config.running_max,
             end_tokens=loaded.end_tokens,
+            cache_bytes=config.cache_bytes,
         )
         followers: list[Link[Any]] = [Link(descriptors[f"follower{i}"], FromFollower) for i in range(1, tp)]
+        streams = [socket.socket(fileno=descriptors[f"parcels{i}"]) for i in range(1, tp)]
         control.tell(RanksReady(loaded.kv_bytes_per_token, loaded.dtype))
-        LeaderLoop(member, leader, followers, control, config.stall_seconds).run()
+        LeaderLoop(member, leader, followers, streams, parcels, wake, control, config).run()
     else:
-        follow(member, Link(descriptors["leader"], Plan), control, config.stall_seconds)
+        stream = socket.socket(fileno=descriptors["parcels"])
+        ParcelReader(stream, parcels, wake, limit_s=config.stall_seconds, frame_bytes_max=config.budget_bytes)
+        follow(member, Link(descriptors["leader"], Plan), control, wake, config.stall_seconds)
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What computes, and what the leader has to know of it."""
+    """What computes, what makes features, and what the leader has to know of them."""
 
     runner: Runner | NullRunner
+    processors: Processors
     end_tokens: frozenset[int]
     dtype: str
     kv_bytes_per_token: int
 
 
-class Member:
-    """What every rank does with a plan."""
-
-    def __init__(self, runner: Runner | NullRunner, schedule: Schedule, rank: int) -> None:
-        self._runner = runner
-        self._schedule = schedule
-        self._rank = rank
-
-        self._preparing: deque[Iterator[Held | None]] = deque()
-
-    def take(self, plan: Plan) -> tuple[Step, tuple[int, ...]]:
-        """Apply a plan: the step that it was, and the tokens drawn (rank 0 only)."""
-        step = self._schedule.apply(plan)
-        self._preparing.extend(self._runner.prepare(submit) for submit in step.prepare)
-        return step, self._runner.run(step)
-
-    @property
-    def preparing(self) -> bool:
-        """Whether `advance` has something to do."""
-        return bool(self._preparing)
-
-    def advance(self) -> Held | None:
-        """Encode one item of the oldest request that is being prepared; `Held` when that was its last.
-
-        No collective is entered here, so ranks need not keep step.
-        """
-        held = next(self._preparing[0])
-        if held is not None:
-            self._preparing.popleft()
-        return held
-
-    def position(self) -> Position:
-        """Where this rank's admission log stands."""
-        return Position(self._rank, self._schedule.number, self._schedule.digest)
-
-
-def follow(member: Member, leader: Link[Plan], control: Control, limit_s: float) -> None:
+def follow(member: Member, leader: Link[Plan], control: Control, wake: Wake, limit_s: float) -> None:
     """A follower's life: plans in, `Held` and `Position` out."""
     poller = select.poll()
     poller.register(leader, select.POLLIN)
+    poller.register(wake, select.POLLIN)
     while True:
         control.beat()
         received = leader.receive_nowait()
@@ -154,19 +130,33 @@ def follow(member: Member, leader: Link[Plan], control: Control, limit_s: float)
                 leader.send(held, limit_s=limit_s)
         elif received is None:
             poller.poll(BEAT_SECONDS * 1000)
+            wake.clear()
 
 
 class LeaderLoop:
     """The leader's life: requests in, plans to the followers, tokens out."""
 
     def __init__(
-        self, member: Member, leader: Leader, followers: list[Link[Any]], control: Control, limit_s: float
+        self,
+        member: Member,
+        leader: Leader,
+        followers: list[Link[Any]],
+        streams: list[socket.socket],
+        parcels: Parcels,
+        wake: Wake,
+        control: Control,
+        config: Config,
     ) -> None:
         self._member = member
         self._leader = leader
         self._followers = followers
+        self._streams = streams
+        self._parcels = parcels
+        self._wake = wake
         self._control = control
-        self._limit_s = limit_s
+        self._limit_s = config.stall_seconds
+        self._frame_bytes_max = config.budget_bytes
+        self._reader: ParcelReader | None = None
         self._frontend: Link[Any] | None = None
         self._epoch = 0
         self._acknowledged_epoch = 0
@@ -199,9 +189,9 @@ class LeaderLoop:
 
     def _hear(self) -> None:
         while (received := self._control.link.receive_nowait()) is not None:
-            attach, (descriptor,) = received
+            attach, (descriptor, stream) = received
             assert isinstance(attach, Attach)
-            self._attach(attach.epoch, descriptor)
+            self._attach(attach.epoch, descriptor, stream)
         for follower in self._followers:
             while (received := follower.receive_nowait()) is not None:
                 match received[0]:
@@ -209,6 +199,9 @@ class LeaderLoop:
                         self._leader.held(held)
                     case Position() as position:
                         self._leader.position(position)
+        while self._reader is not None and self._reader.arrived:
+            request_id, relayed = self._reader.arrived.popleft()
+            self._leader.arrived(request_id, relayed=relayed)
         try:
             while self._frontend is not None and (received := self._frontend.receive_nowait()) is not None:
                 match received[0]:
@@ -219,9 +212,17 @@ class LeaderLoop:
         except LinkError:
             self._detach()
 
-    def _attach(self, epoch: int, descriptor: int) -> None:
+    def _attach(self, epoch: int, descriptor: int, stream: int) -> None:
         self._detach()
         self._frontend = Link(descriptor, ToLeader)
+        self._reader = ParcelReader(
+            socket.socket(fileno=stream),
+            self._parcels,
+            self._wake,
+            followers=self._streams,
+            limit_s=self._limit_s,
+            frame_bytes_max=self._frame_bytes_max,
+        )
         self._epoch = epoch
 
     def _detach(self) -> None:
@@ -229,6 +230,11 @@ class LeaderLoop:
         if self._frontend is not None:
             self._frontend.close()
             self._frontend = None
+        if self._reader is not None:
+            self._reader.close()
+            for request_id, relayed in self._reader.arrived:
+                self._leader.arrived(request_id, relayed=relayed)
+            self._reader = None
         self._leader.abort_all()
 
     def _acknowledge(self) -> None:
@@ -264,11 +270,13 @@ class LeaderLoop:
             self._flush()
         poller = select.poll()
         poller.register(self._control.link, select.POLLIN)
+        poller.register(self._wake, select.POLLIN)
         for link in (*self._followers, *([self._frontend] if self._frontend else [])):
             poller.register(link, select.POLLIN)
         if self._frontend is not None and self._leader.outbox:
             poller.register(self._frontend, select.POLLIN | select.POLLOUT)
         poller.poll(BEAT_SECONDS * 1000)
+        self._wake.clear()
 
 
 def _device(config: Config, rank: int, tp: int) -> torch.device:
@@ -306,20 +314,42 @@ def _check_heads(config: Config, tp: int) -> None:
             raise ValueError(f"--tp {tp} does not divide its {name} ({heads})")
 
 
+def _ports(config: Config, rank: int, tp: int, processors: Processors, inbox: Inbox, parcels: Parcels) -> Ports:
+    """What this rank's deliveries work with. Every rank must call it: groups are made by all ranks together."""
+    groups = [dist.new_group(backend="gloo") if tp > 1 else None for _ in range(2)]
+    return Ports(
+        rank=rank,
+        size=tp,
+        processors=processors,
+        view=inbox.tensors,
+        parcels=parcels,
+        in_step=ObjectBroadcast(groups[0], rank),
+        in_lane=ObjectBroadcast(groups[1], rank),
+        lane=Lane(waiting_max=config.running_max),
+        threads=config.delivery_threads,
+        item_seconds=config.item_seconds,
+    )
+
+
 def _load(config: Config, store: int, rank: int, tp: int, inbox: Inbox, control: Control) -> Loaded:
-    """Join the group, load the model, and try it on one item. Raises Unsupported, ValueError, OSError."""
+    """Join the group and load what `--runner` says. Raises Unsupported, ValueError, OSError."""
     device = _device(config, rank, tp)
-    _check_heads(config, tp)
     _join(store, rank, tp, device, config)
-    model = _model(config, tp, device)
     processors = choose(config)
+    processors.warm()
+    if config.runner != "hf":
+        step_ms = 0.0 if config.runner == "null" else float(config.runner.removeprefix("sim:"))
+        return Loaded(NullRunner(rank=rank, step_ms=step_ms), processors, frozenset(), "float32", 1)
+    _check_heads(config, tp)
+    model = _model(config, tp, device)
     rebuild = {modality: Rebuild(form, model.dtype, device) for modality, form in processors.byte_forms.items()}
     probe = Probe(processors, tokens_of(config.model_folder))
     control.tell(Probing())  # every rank says it: the one that dies first may not be the leader
-    trial = Runner(model, probe.inbox(copy=config.copy_features), rank=rank, device=device, rebuild=rebuild)
-    kv_bytes_per_token = verify(trial, probe.submit)
+    runner = Runner(model, probe.inbox(copy=False), rank=rank, device=device, rebuild=rebuild)
+    kv_bytes_per_token = verify(runner, probe.submit, probe.features(copy=config.copy_features))
     runner = Runner(model, inbox, rank=rank, device=device, rebuild=rebuild)
-    return Loaded(runner, _end_tokens(model), str(model.dtype).removeprefix("torch."), kv_bytes_per_token)
+    dtype = str(model.dtype).removeprefix("torch.")
+    return Loaded(runner, processors, _end_tokens(model), dtype, kv_bytes_per_token)
 
 
 def _model(config: Config, tp: int, device: torch.device) -> Any:

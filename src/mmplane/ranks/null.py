@@ -7,12 +7,16 @@ step take that long, so that whatever holds a rank's loop up shows as it would b
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
+from mmplane.core.errors import Failure, internal
+from mmplane.core.faults import InjectedFault
 from mmplane.core.plan import Held, Submit
-from mmplane.ranks.inbox import Inbox, digest
+from mmplane.delivery.delivery import Features
+from mmplane.delivery.faults import strike
+from mmplane.ranks.inbox import digest
 from mmplane.ranks.schedule import Step
 
 PAGE_BYTES = 4096
@@ -22,23 +26,27 @@ TOKEN = ord("a")
 class NullRunner:
     """Stands where `Runner` stands; every token it draws is the same."""
 
-    def __init__(self, inbox: Inbox, *, rank: int, step_ms: float = 0.0) -> None:
-        self._inbox = inbox
+    def __init__(self, *, rank: int, step_ms: float = 0.0) -> None:
         self._rank = rank
         self._step_s = step_ms / 1000
         self.touched = 0
 
-    def prepare(self, submit: Submit) -> Iterator[Held | None]:
+    def prepare(self, submit: Submit, features: Sequence[Features]) -> Iterator[Held | None]:
         """Read one byte of every page of each item, as a model would read them all."""
         digests: tuple[bytes, ...] = ()
-        for item in submit.items:
-            for tensor in self._inbox.tensors(item).values():
-                self.touched += int(tensor.flatten().view(torch.uint8)[::PAGE_BYTES].sum())
-            yield None
-        if submit.digests:
-            features = (self._inbox.tensors(item)[item.tensors[0].name] for item in submit.items)
-            digests = tuple(digest(tensor) for tensor in features)
-        yield Held(submit.request_id, self._rank, digests, None)
+        failure: Failure | None = None
+        try:
+            for tensors in features:
+                strike(submit.fault, "encode", self._rank)
+                for tensor in tensors.values():
+                    self.touched += int(tensor.flatten().view(torch.uint8)[::PAGE_BYTES].sum())
+                yield None
+            if submit.digests:
+                named = zip(submit.items, features, strict=True)
+                digests = tuple(digest(tensors[item.tensors[0].name]) for item, tensors in named)
+        except InjectedFault:
+            failure = internal("this request could not be prepared (InjectedFault)").failure()
+        yield Held(submit.request_id, self._rank, digests, failure)
 
     def run(self, step: Step) -> tuple[int, ...]:
         """One token for each sample that draws."""

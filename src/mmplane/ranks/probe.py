@@ -8,7 +8,7 @@ tokens (bidirectional image tokens, say) gives other logits than its own forward
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ import torch
 from mmplane.arena.segment import Mapping, create_region, reopen_read_only
 from mmplane.core.plan import Sampling, Submit
 from mmplane.core.records import Item, Layout, Modality, Slot
+from mmplane.delivery.delivery import Features
 from mmplane.features.choice import Processors
 from mmplane.features.processor import Arrays, views
 from mmplane.ranks.inbox import Inbox
@@ -63,6 +64,11 @@ class Probe:
         """An inbox that sees only the probe's region."""
         return Inbox([self.mapping], copy=copy)
 
+    def features(self, *, copy: bool) -> list[Features]:
+        """The picture's tensors over that region."""
+        inbox = self.inbox(copy=copy)
+        return [inbox.tensors(item) for item in self.submit.items if isinstance(item, Item)]
+
 
 def _trial(processors: Processors) -> tuple[Layout, Callable[[Arrays], int]]:
     """A picture of noise, or for a model without pictures a second of it: its layout, and what writes its features."""
@@ -76,9 +82,9 @@ def _trial(processors: Processors) -> tuple[Layout, Callable[[Arrays], int]]:
     return images.layout(SIDE_PIXELS, SIDE_PIXELS), lambda arrays: images.write(pixels, arrays)
 
 
-def verify(runner: Runner, submit: Submit) -> int:
+def verify(runner: Runner, submit: Submit, features: Sequence[Features]) -> int:
     """Cache bytes per token of this rank. Raises Unsupported. Every rank must call it: it enters collectives."""
-    *_, held = runner.prepare(submit)
+    *_, held = runner.prepare(submit, features)
     if held is None or held.failure is not None:
         raise Unsupported(f"a probe item cannot be prepared: {held and held.failure}")
     half, whole = submit.prompt_tokens // 2, submit.prompt_tokens
@@ -86,7 +92,7 @@ def verify(runner: Runner, submit: Submit) -> int:
         runner.forward((Segment((submit.request_id, 0), 0, half, None, 0),))
         packed = runner.forward((Segment((submit.request_id, 0), half, whole - half, None, 1),))
     assert packed is not None
-    reference = runner.reference(submit)
+    reference = runner.reference(submit, features)
     difference = (packed[0] - reference).abs().max() / reference.abs().max().clamp_min(1e-6)
     if not float(difference) <= (TOLERANCE if packed.dtype == torch.float32 else 5e-2):
         raise Unsupported(

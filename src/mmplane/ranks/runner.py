@@ -8,7 +8,7 @@ segments; every rank enters it with the same shapes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,9 @@ import torch
 
 from mmplane.core.errors import Failure, RequestError, internal, unsupported
 from mmplane.core.plan import Held, Submit
-from mmplane.core.records import Item, Modality
+from mmplane.core.records import Enclosed, Item, Modality
+from mmplane.delivery.delivery import Features
+from mmplane.delivery.faults import strike
 from mmplane.features.rebuild import Rebuild
 from mmplane.features.tokens import MODALITIES
 from mmplane.ranks.attention import NAME, Cache, PackedAttention, Span
@@ -68,8 +70,10 @@ class Runner:
         self._prompts: dict[int, Prompt] = {}
         self._caches: dict[SequenceId, Cache] = {}
 
-    def prepare(self, submit: Submit) -> Iterator[Held | None]:
-        """View and encode the request's items, one for each turn of the iterator; the last turn gives `Held`.
+    def prepare(self, submit: Submit, features: Sequence[Features]) -> Iterator[Held | None]:
+        """Encode the request's items, one for each turn of the iterator; the last turn gives `Held`.
+
+        `features` has one entry for each item: its tensors as they were delivered.
 
         One at a time, so that a loop is never held up for longer than one item takes. What fails here is this request's
         error alone.
@@ -77,12 +81,13 @@ class Runner:
         failure: Failure | None = None
         digests: tuple[bytes, ...] = ()
         try:
-            items = [self._tensors(item) for item in submit.items]
+            items = [self._tensors(item, tensors) for item, tensors in zip(submit.items, features, strict=True)]
             if submit.digests:
                 named = zip(submit.items, items, strict=True)
                 digests = tuple(digest(tensors[item.tensors[0].name]) for item, tensors in named)
             embeddings: list[tuple[int, torch.Tensor]] = []
             for item, tensors, runs in zip(submit.items, items, submit.placeholders, strict=True):
+                strike(submit.fault, "encode", self._rank)
                 embeddings += self._place(self._encode(item, tensors), runs)
                 yield None
             self._prompts[submit.request_id] = self._prompt(submit, items, embeddings)
@@ -113,11 +118,11 @@ class Runner:
                 return ()
             return self._draw(step, logits.float().cpu())
 
-    def reference(self, submit: Submit) -> torch.Tensor:
+    def reference(self, submit: Submit, features: Sequence[Features]) -> torch.Tensor:
         """Logits [vocabulary] after a prompt by the model's own forward pass, whole: what the packed one must equal."""
         inputs: dict[str, torch.Tensor] = {}
-        for item in submit.items:
-            inputs |= self._tensors(item)
+        for item, tensors in zip(submit.items, features, strict=True):
+            inputs |= self._tensors(item, tensors)
         prompt = self._prompts[submit.request_id]
         if "mm_token_type_ids" in parameters_of(self._model.forward):
             inputs["mm_token_type_ids"] = _kinds(submit, prompt.ids)[None]
@@ -200,15 +205,15 @@ class Runner:
         positions, shift = self._index(submit, ids, items)
         return Prompt(submit, ids, positions, shift, embeddings)
 
-    def _tensors(self, item: Item) -> dict[str, torch.Tensor]:
+    def _tensors(self, item: Item | Enclosed, delivered: Features) -> Features:
         """The item's arrays on this rank's device, as the model takes them: in place on a CPU, encoding undone."""
-        tensors = {name: tensor.to(self._device) for name, tensor in self._inbox.tensors(item).items()}
+        tensors = {name: tensor.to(self._device) for name, tensor in delivered.items()}
         first = item.tensors[0].name
         if tensors[first].dtype == torch.uint8:
             tensors[first] = self._rebuild[item.modality](tensors[first])
         return tensors
 
-    def _encode(self, item: Item, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+    def _encode(self, item: Item | Enclosed, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
         """The rows [tokens, hidden] that the vision or audio tower makes of one item."""
         with torch.inference_mode():
             return self._encoders[item.modality](tensors).to(self._embed.weight.dtype)

@@ -156,6 +156,8 @@ class Schedule:
                 [(finish.request_id, finish.sample, finish.reason) for finish in plan.finish],
                 [submit.request_id for submit in plan.prepare],
                 [(segment.sequence, segment.start, segment.count) for segment in segments],
+                [cancel.request_id for cancel in plan.cancel],
+                plan.cache,
             )
         )
         self.digest = blake3(self.digest + entry).digest(16)

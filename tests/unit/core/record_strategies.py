@@ -37,7 +37,9 @@ def _values(node: msgspec.inspect.Type) -> SearchStrategy[Any]:
         case inspect.BoolType():
             return strategies.booleans()
         case inspect.IntType():
-            return strategies.integers(-(2**63) if node.ge is None else node.ge, 2**63 - 1)
+            return strategies.integers(
+                -(2**63) if node.ge is None else node.ge, 2**63 - 1 if node.le is None else node.le
+            )
         case inspect.FloatType():
             return strategies.floats(allow_nan=False)
         case inspect.StrType():

@@ -17,12 +17,16 @@ from transformers import PreTrainedTokenizerFast
 
 from mmplane.config import Config
 from mmplane.core.plan import Submit
+from mmplane.delivery.delivery import Sends
 from mmplane.frontend.admission import Budget
 from mmplane.frontend.app import ChatEndpoint
 from mmplane.frontend.chat import Chat
+from mmplane.frontend.dispatch import Dispatch
+from mmplane.frontend.freight import Slots
 from mmplane.frontend.intake import Intake
 from mmplane.frontend.prompt import Marks
 from mmplane.frontend.readiness import Readiness
+from mmplane.frontend.rollout import Rollout
 from mmplane.frontend.source import Source
 from mmplane.frontend.statistics import Counters
 from mmplane.models.tiny import CHAT_TEMPLATE
@@ -129,6 +133,9 @@ class Service:
         self.chat = Chat(
             config=config,
             plane=rig.plane,
+            dispatch=Dispatch(
+                Rollout("arena"), {Sends.SLOTS: Slots(rig.plane)}, rig.plane, largest_item_bytes=1, cache="auto"
+            ),
             group=rig.group,
             intake=Intake(rig.plane, self.source, frames_max=8),
             tokenizer=tokenizer,

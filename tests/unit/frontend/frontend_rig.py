@@ -24,6 +24,7 @@ from mmplane.frontend.group import Group
 from mmplane.frontend.plane import Asset, Plane
 from mmplane.frontend.pool import Pool
 from mmplane.wire.link import Link, PeerGone, pair
+from mmplane.wire.stream import stream_pair
 
 FINGERPRINT = b"f" * 32
 EPOCH = 3
@@ -145,7 +146,8 @@ class PlayedLeader(Peer):
         super().__init__(theirs, ToLeader)
         self._rig = rig
         self.process = Process("ranks", 0, incarnation)
-        rig.group.connect(incarnation, "float32", ours.detach())
+        stream, self._parcels = stream_pair()
+        rig.group.connect(incarnation, "float32", ours.detach(), stream.detach())
 
     async def attach(self, epoch: int = EPOCH) -> PlayedLeader:
         self.say(Attached(epoch))
@@ -161,6 +163,10 @@ class PlayedLeader(Peer):
     def tell(self, submit: Submit, *tokens: tuple[int, int, str | None]) -> None:
         """Tokens as (sample, token, reason)."""
         self.say(Tokens(1, tuple(Token(submit.request_id, *token) for token in tokens)))
+
+    def close(self) -> None:
+        super().close()
+        self._parcels.close()
 
     def die(self) -> None:
         """The whole group is dead and the supervisor has said so."""

@@ -80,7 +80,7 @@ class ProbesAreItems(Plane):
 
 class CachesAnyway(Plane):
     async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, *, probe: bool = False) -> Asset:
-        self._cache = True
+        self.cache = True
         return await super().acquire(key, media, recipe, tag, probe=probe)
 
 

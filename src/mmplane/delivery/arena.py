@@ -1,0 +1,36 @@
+"""`arena`: workers write the features into shared memory that every rank maps; a record says where (B4 and on).
+
+Nothing is copied, pickled or waited for: what a rank does for a request does not depend on its bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+from mmplane.core.errors import Failure
+from mmplane.core.records import Item
+from mmplane.delivery.attempt import attempt
+from mmplane.delivery.delivery import Delivered, Delivery, Features, Order, Sends, done
+from mmplane.delivery.faults import strike
+
+
+class Arena(Delivery):
+    """Views over the mapping."""
+
+    name = "arena"
+    sends = Sends.SLOTS
+    once = True
+    in_place = True
+
+    def begin(self, orders: Sequence[Order]) -> list[Future[Delivered]]:
+        """A tensor over the slot for each item."""
+        return [done(self._view(order)) for order in orders]
+
+    def _view(self, order: Order) -> Delivered:
+        viewed = attempt(lambda: self._features(order))
+        return Delivered((), viewed) if isinstance(viewed, Failure) else Delivered(viewed)
+
+    def _features(self, order: Order) -> tuple[Features, ...]:
+        strike(order.submit.fault, "view", self._ports.rank)
+        return tuple(self._ports.view(item) for item in order.items if isinstance(item, Item))

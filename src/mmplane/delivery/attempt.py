@@ -1,0 +1,23 @@
+"""Run one order's work, so that whatever it raises is that order's failure and nobody else's (invariant 4)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+from mmplane.core.errors import Failure, RequestError, internal
+
+log = logging.getLogger("mmplane")
+T = TypeVar("T")
+
+
+def attempt(work: Callable[[], T]) -> T | Failure:
+    """What `work` gives, or why it could not."""
+    try:
+        return work()
+    except RequestError as error:
+        return error.failure()
+    except Exception as error:  # a decoder or a model may raise anything
+        log.exception("an item could not be delivered")
+        return internal(f"an item of this request could not be delivered ({type(error).__name__})").failure()

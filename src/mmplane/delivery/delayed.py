@@ -1,0 +1,48 @@
+"""`delayed`: the leader broadcasts the raw media and every rank materialises it, in the step (C1).
+
+Less is pickled than in `leader`, and the ranks decode at the same time; but they do N times the work, and the loop
+waits for it. On one machine they also share its cores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import cast
+
+from mmplane.core.errors import Failure
+from mmplane.delivery.attempt import attempt
+from mmplane.delivery.delivery import Delivered, Delivery, Order, Sends, done
+from mmplane.delivery.make import Media, contents, make
+from mmplane.delivery.ports import Ports
+from mmplane.delivery.share import share
+
+
+class Delayed(Delivery):
+    """Raw media in the step's collective."""
+
+    name = "delayed"
+    sends = Sends.MEDIA
+
+    def begin(self, orders: Sequence[Order]) -> list[Future[Delivered]]:
+        """One collective for each order, then the work."""
+        return [done(self._carry(order)) for order in orders]
+
+    def _carry(self, order: Order) -> Delivered:
+        (received,) = share(self._ports, self._ports.in_step, [order], [raw(self._ports, order)])
+        return made(self._ports, order, received)
+
+
+def raw(ports: Ports, order: Order) -> list[bytes] | Failure | None:
+    """What the leader has to share: the encoded media. None on a follower."""
+    if not ports.leads:
+        return None
+    return attempt(lambda: [bytes(content) for content in contents(ports, order)])
+
+
+def made(ports: Ports, order: Order, received: object) -> Delivered:
+    """The features, made here of what was shared."""
+    if isinstance(received, Failure):
+        return Delivered((), received)
+    result = attempt(lambda: make(ports, order, cast("Media", received)))
+    return Delivered((), result) if isinstance(result, Failure) else result

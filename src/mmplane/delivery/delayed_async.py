@@ -1,0 +1,73 @@
+"""`delayed-async`: the raw media is broadcast in the background, and every rank materialises in the background (C3).
+
+C1 and C2 together. The collectives keep their order in the lane; what each rank then makes of the media needs none, so
+it goes to a pool, and the next broadcast does not wait for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+
+from mmplane.core.errors import unavailable
+from mmplane.delivery.delayed import made, raw
+from mmplane.delivery.delivery import Delivered, Delivery, Order, Sends
+from mmplane.delivery.ports import Ports
+from mmplane.delivery.share import share
+
+
+@dataclass
+class Pending:
+    """An order on its way."""
+
+    order: Order
+    future: Future[Delivered] = field(default_factory=Future)
+    cancelled: bool = False
+
+
+class DelayedAsync(Delivery):
+    """A lane and a pool on every rank."""
+
+    name = "delayed-async"
+    sends = Sends.MEDIA
+    background = True
+
+    def __init__(self, ports: Ports) -> None:
+        super().__init__(ports)
+        self._pool = ThreadPoolExecutor(ports.threads, "materialise")
+        self._pending: dict[int, Pending] = {}
+
+    def begin(self, orders: Sequence[Order]) -> list[Future[Delivered]]:
+        """Hand all to the lane."""
+        futures = []
+        for order in orders:
+            self._pending[order.request_id] = pending = Pending(order)
+            self._ports.lane.submit(partial(self._carry, pending))
+            futures.append(pending.future)
+        return futures
+
+    def cancel(self, request_id: int) -> None:
+        """Materialise it no more, if that has not begun; its collective is entered all the same."""
+        pending = self._pending.get(request_id)
+        if pending is not None:
+            pending.cancelled = True
+
+    def close(self) -> None:
+        """What the lane has carried is still made."""
+        self._ports.lane.close(self._ports.item_seconds)
+        self._pool.shutdown(wait=True)
+
+    def _carry(self, pending: Pending) -> None:
+        order = pending.order
+        (received,) = share(self._ports, self._ports.in_lane, [order], [raw(self._ports, order)])
+        self._pool.submit(self._make, pending, received)
+
+    def _make(self, pending: Pending, received: object) -> None:
+        if pending.cancelled:
+            delivered = Delivered((), unavailable("the request was aborted").failure())
+        else:
+            delivered = made(self._ports, pending.order, received)
+        del self._pending[pending.order.request_id]
+        pending.future.set_result(delivered)

@@ -1,0 +1,58 @@
+"""The lane: one thread of a rank through which everything goes that must keep its order beside the loop.
+
+Collectives of one process group must be entered in the same order by all ranks. A pool of threads cannot promise that;
+one thread that works through one queue, filled in the order of the plans, can.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable
+
+log = logging.getLogger("mmplane")
+
+Job = Callable[[], None]
+
+
+class Lane:
+    """Runs jobs one after the other, in the order of `submit`. The thread starts with the first job.
+
+    A job that raises ends the process: a collective has failed, so this group is broken and must be replaced.
+    """
+
+    def __init__(self, *, waiting_max: int) -> None:
+        self._jobs: queue.Queue[Job | None] = queue.Queue(maxsize=waiting_max)
+        self._thread: threading.Thread | None = None
+
+    def submit(self, job: Job) -> None:
+        """Run `job` after all earlier ones. Raises queue.Full beyond `waiting_max`: the plans bound how many wait."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="lane", daemon=True)
+            self._thread.start()
+        self._jobs.put_nowait(job)
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that have not begun."""
+        return self._jobs.qsize()
+
+    def close(self, limit_s: float) -> bool:
+        """Finish all jobs that were submitted; whether they ended within `limit_s` seconds. Idempotent."""
+        if self._thread is None:
+            return True
+        if self._thread.is_alive():
+            self._jobs.put(None, timeout=limit_s)
+            self._thread.join(limit_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                job()
+            except Exception:
+                log.exception("a collective failed: this group is lost")
+                logging.shutdown()
+                os._exit(1)

@@ -1,0 +1,51 @@
+"""A lazy item: encoded media that becomes features when somebody first looks at them (analysis B1).
+
+This is what the incident's server sends around: an object that holds the media and decodes on first access. It makes
+the cost of the baselines visible where they have it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import torch
+
+from mmplane.core.records import Recipe
+from mmplane.features.choice import Processors
+from mmplane.features.tensors import tensors_of
+from mmplane.media.materialise import materialise
+
+
+@dataclass
+class LazyItem:
+    """Media and what it will be. `features` decodes once and keeps the result."""
+
+    media: memoryview | bytes
+    recipe: Recipe
+    processors: Processors = field(repr=False)
+    materialise_ms: float = 0.0
+    _features: dict[str, torch.Tensor] | None = None
+
+    @property
+    def materialised(self) -> bool:
+        """Whether somebody has looked."""
+        return self._features is not None
+
+    @property
+    def features(self) -> dict[str, torch.Tensor]:
+        """The item's tensors. Raises RequestError when the media cannot be decoded."""
+        if self._features is None:
+            self.ensure_materialised()
+        assert self._features is not None
+        return self._features
+
+    def ensure_materialised(self) -> None:
+        """Decode and transform now, if that has not been done. Raises RequestError."""
+        if self._features is not None:
+            return
+        started_s = time.perf_counter()
+        out = bytearray(self.recipe.layout.length_bytes)
+        materialise(self.processors, self.media, self.recipe, memoryview(out))
+        self._features = tensors_of(self.recipe.layout.tensors, memoryview(out))
+        self.materialise_ms = (time.perf_counter() - started_s) * 1000

@@ -1,0 +1,50 @@
+"""`leader`: the leader materialises and broadcasts the object, one request after the other, in the step (the commit).
+
+The work is done once, but the leader does all of it alone, pickles the result, and every rank waits: for the leader's
+decoding, for the pickling and for the collective.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+from mmplane.core.errors import Failure
+from mmplane.core.plan import Work
+from mmplane.delivery.attempt import attempt
+from mmplane.delivery.delivery import Delivered, Delivery, Order, Sends, done
+from mmplane.delivery.make import contents, make
+from mmplane.delivery.ports import Ports
+from mmplane.delivery.share import share
+
+
+class Leader(Delivery):
+    """What the incident's commit does."""
+
+    name = "leader"
+    sends = Sends.MEDIA
+    once = True
+
+    def begin(self, orders: Sequence[Order]) -> list[Future[Delivered]]:
+        """One collective for each order."""
+        return [done(self._lead(order)) for order in orders]
+
+    def _lead(self, order: Order) -> Delivered:
+        made = lead(self._ports, order)
+        (received,) = share(self._ports, self._ports.in_step, [order], [made])
+        return take(self._ports, received)
+
+
+def lead(ports: Ports, order: Order) -> Delivered | Failure | None:
+    """What the leader has to share: the features, or why there are none. None on a follower."""
+    if not ports.leads:
+        return None
+    return attempt(lambda: make(ports, order, contents(ports, order)))
+
+
+def take(ports: Ports, received: object) -> Delivered:
+    """What was shared, as this rank's result: the work was the leader's."""
+    if isinstance(received, Failure):
+        return Delivered((), received)
+    assert isinstance(received, Delivered)
+    return received if ports.leads else Delivered(received.features, work=Work())

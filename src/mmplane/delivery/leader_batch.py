@@ -1,0 +1,58 @@
+"""`leader-batch`: the leader materialises all new requests of a step and broadcasts them in one collective (D1).
+
+Fewer collectives, the same bytes, and the step is as long as the sum of the batch. The results wait in a cache until
+their request asks for them, popped by request id and bounded, as the analysis has it; unlike there, what does not fit
+is a failure that all ranks see alike, since all have the same batch.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+from mmplane.core.errors import internal
+from mmplane.delivery.delivery import Delivered, Delivery, Order, Sends, done
+from mmplane.delivery.leader import lead, take
+from mmplane.delivery.ports import Ports
+from mmplane.delivery.share import share
+
+RESULTS_MAX = 1000
+
+
+class ResultCache:
+    """Results by request id; the oldest go when there are more than `RESULTS_MAX`."""
+
+    def __init__(self) -> None:
+        self._results: OrderedDict[int, Delivered] = OrderedDict()
+
+    def put(self, request_id: int, delivered: Delivered) -> None:
+        """Keep a result until it is popped."""
+        self._results[request_id] = delivered
+        while len(self._results) > RESULTS_MAX:
+            self._results.popitem(last=False)
+
+    def pop(self, request_id: int) -> Delivered:
+        """The request's result, or a failure when it was pushed out."""
+        lost = internal("the result of this request was pushed out of a batch").failure()
+        return self._results.pop(request_id, Delivered((), lost))
+
+
+class LeaderBatch(Delivery):
+    """One collective for the new requests of a step."""
+
+    name = "leader-batch"
+    sends = Sends.MEDIA
+    once = True
+
+    def __init__(self, ports: Ports) -> None:
+        super().__init__(ports)
+        self._results = ResultCache()
+
+    def begin(self, orders: Sequence[Order]) -> list[Future[Delivered]]:
+        """All of them, then one broadcast."""
+        made = [lead(self._ports, order) for order in orders]
+        received = share(self._ports, self._ports.in_step, orders, made)
+        for order, payload in zip(orders, received, strict=True):
+            self._results.put(order.request_id, take(self._ports, payload))
+        return [done(self._results.pop(order.request_id)) for order in orders]

@@ -1,0 +1,41 @@
+"""Materialise an order on this rank, from its encoded media."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmplane.core.plan import Work
+from mmplane.core.records import Enclosed, Item, Recipe
+from mmplane.delivery.delivery import Delivered, Order
+from mmplane.delivery.faults import strike
+from mmplane.delivery.lazy import LazyItem
+from mmplane.delivery.ports import Ports
+
+PARCEL_SECONDS = 2.0
+"""The leader names a request only when its parcel has been passed on, so it is here or all but here."""
+
+Media = Sequence[bytes | memoryview]
+
+
+def contents(ports: Ports, order: Order) -> list[memoryview]:
+    """The inline bytes of each item, from the parcel. Raises RequestError (503) when it is not here."""
+    parcel = ports.parcels.get(order.request_id, PARCEL_SECONDS)
+    found = []
+    for item in order.items:
+        assert isinstance(item, Enclosed), "this delivery's items come inline"
+        found.append(parcel[item.offset_bytes : item.offset_bytes + item.length_bytes])
+    return found
+
+
+def make(ports: Ports, order: Order, media: Media) -> Delivered:
+    """The features of each item, decoded on first access as the incident's server does. Raises RequestError."""
+    strike(order.submit.fault, "materialise", ports.rank)
+    lazy = [LazyItem(each, _recipe(item), ports.processors) for each, item in zip(media, order.items, strict=True)]
+    features = tuple(item.features for item in lazy)
+    return Delivered(features, work=Work(len(lazy), sum(item.materialise_ms for item in lazy)))
+
+
+def _recipe(item: Item | Enclosed) -> Recipe:
+    assert isinstance(item, Enclosed)
+    assert item.recipe is not None, "encoded media come with their recipe"
+    return item.recipe

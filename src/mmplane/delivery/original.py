@@ -1,0 +1,30 @@
+"""`original`: every rank gets the media inline and materialises it for itself, in the step (the baseline).
+
+N ranks do N times the work, and the loop of each stands still meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+from mmplane.core.errors import Failure
+from mmplane.delivery.attempt import attempt
+from mmplane.delivery.delivery import Delivered, Delivery, Order, Sends, done
+from mmplane.delivery.make import contents, make
+
+
+class Original(Delivery):
+    """What the incident's server did before."""
+
+    name = "original"
+    sends = Sends.MEDIA
+    relayed = True
+
+    def begin(self, orders: Sequence[Order]) -> list[Future[Delivered]]:
+        """Decode and transform here and now."""
+        return [done(self._make(order)) for order in orders]
+
+    def _make(self, order: Order) -> Delivered:
+        made = attempt(lambda: make(self._ports, order, contents(self._ports, order)))
+        return Delivered((), made) if isinstance(made, Failure) else made

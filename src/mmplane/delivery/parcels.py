@@ -1,0 +1,49 @@
+"""Parcels: the bytes of requests whose items come inline, as they arrive at a rank, until their request is done.
+
+A parcel belongs to the request that it names, and comes before or after it: the stream and the control link are two
+sockets. Only the plan decides when a parcel is used or dropped.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from mmplane.core.errors import unavailable
+
+
+class Parcels:
+    """A rank's parcels. A reader thread puts, the loop and the delivery's threads take."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._parcels: dict[int, bytearray] = {}
+        self._dropped: set[int] = set()
+        """Requests that were dropped before their parcel came; it goes when it comes."""
+
+    def put(self, request_id: int, parcel: bytearray) -> None:
+        """A parcel has arrived, whole."""
+        with self._changed:
+            if request_id in self._dropped:
+                self._dropped.remove(request_id)
+                return
+            self._parcels[request_id] = parcel
+            self._changed.notify_all()
+
+    def get(self, request_id: int, limit_s: float) -> memoryview:
+        """The request's parcel. Raises RequestError (503) when it does not come within `limit_s` seconds."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: request_id in self._parcels, limit_s):
+                raise unavailable("the request's media did not reach a rank")
+            return memoryview(self._parcels[request_id])
+
+    def drop(self, request_id: int) -> None:
+        """This request's parcel is not needed any more; once for each parcel, whether it has come or will."""
+        with self._changed:
+            if self._parcels.pop(request_id, None) is None:
+                self._dropped.add(request_id)
+
+    def statistics(self) -> dict[str, int]:
+        """How many lie here, their bytes, and how many are awaited only to be dropped."""
+        with self._changed:
+            held_bytes = sum(len(parcel) for parcel in self._parcels.values())
+            return {"held": len(self._parcels), "held_bytes": held_bytes, "dropped": len(self._dropped)}

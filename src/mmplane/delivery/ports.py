@@ -1,0 +1,54 @@
+"""What a rank gives its deliveries to work with: its place in the group, and everything that reaches beyond it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from mmplane.core.faults import Fault
+from mmplane.core.records import Item
+from mmplane.delivery.lane import Lane
+from mmplane.delivery.parcels import Parcels
+from mmplane.features.choice import Processors
+
+
+class Broadcast(ABC):
+    """A collective that carries objects from the leader to every rank, in the order in which all ranks call it."""
+
+    @abstractmethod
+    def __call__(self, payloads: Sequence[object], faults: Sequence[Fault | None]) -> list[object]:
+        """The leader's payloads, on every rank; the others give as many of anything.
+
+        A payload that cannot be sent is a `Failure` on every rank; a rank that alone cannot read one has a `Failure`
+        alone. Only a broken group raises: such a rank ends, and the supervisor replaces the group. `faults` (one for
+        each payload) strike in mid-collective.
+        """
+
+
+@dataclass(frozen=True)
+class Ports:
+    """One rank's means."""
+
+    rank: int
+    size: int
+    processors: Processors
+    view: Callable[[Item], dict[str, torch.Tensor]]
+    """An item's tensors over the arena."""
+    parcels: Parcels
+    in_step: Broadcast
+    """For the rank's loop."""
+    in_lane: Broadcast
+    """For the lane's thread: another process group, so that neither can meet the other's messages."""
+    lane: Lane
+    threads: int
+    """How many a delivery may use to materialise in the background."""
+    item_seconds: float
+    """How long one item may take."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the leader."""
+        return self.rank == 0

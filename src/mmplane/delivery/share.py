@@ -1,0 +1,29 @@
+"""Share what the leader has with every rank: one collective for a step's orders, entered by all whatever went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmplane.core.errors import Failure
+from mmplane.core.faults import Point
+from mmplane.delivery.attempt import attempt
+from mmplane.delivery.delivery import Order
+from mmplane.delivery.faults import strike
+from mmplane.delivery.ports import Broadcast, Ports
+
+
+def share(ports: Ports, broadcast: Broadcast, orders: Sequence[Order], payloads: Sequence[object]) -> list[object]:
+    """What each order's payload is on this rank: the leader's (others give anything), or a `Failure`.
+
+    The leader's failure becomes everybody's; one of this rank alone is reported by this rank, and becomes everybody's
+    by the plan.
+    """
+    before = [_struck(order, "before_collective", ports.rank) for order in orders]
+    sent = [failure or payload for failure, payload in zip(before, payloads, strict=True)]
+    received = broadcast(sent, [order.submit.fault for order in orders])
+    after = [_struck(order, "after_collective", ports.rank) for order in orders]
+    return [first or last or payload for first, last, payload in zip(before, after, received, strict=True)]
+
+
+def _struck(order: Order, point: Point, rank: int) -> Failure | None:
+    return attempt(lambda: strike(order.submit.fault, point, rank))

@@ -1,0 +1,247 @@
+"""Freight: how the items of one request leave the front end, one class for each thing that a delivery sends.
+
+Slots      the arena: workers write, the record says where
+Media      the encoded media, inline: ranks do the rest
+Features   materialised in this process's threads, then inline
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import msgspec
+
+from mmplane.core.errors import RequestError
+from mmplane.core.plan import NOTHING, Work
+from mmplane.core.records import Ask, Enclosed, Item, Recipe, Tensor
+from mmplane.delivery.compact import Compactor
+from mmplane.features.choice import Processors
+from mmplane.features.processor import ALIGN_BYTES
+from mmplane.frontend.admission import Budget, Reservation
+from mmplane.frontend.names import not_held
+from mmplane.frontend.plane import Asset, Plane
+from mmplane.media.materialise import Made, examine, materialise
+
+Content = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True)
+class Media:
+    """One item of a request before it is materialised. `content` is None when only a name was sent."""
+
+    content: bytes | None
+    key: bytes
+    recipe: Recipe
+
+
+@dataclass
+class Load:
+    """The items of one request, ready to be sent. `parcel` goes inline, its parts one after the other."""
+
+    items: tuple[Item | Enclosed, ...]
+    hits: tuple[bool, ...]
+    """By item: it had been materialised already."""
+    parcel: list[Content] = field(default_factory=list)
+    stages_ms: dict[str, float] = field(default_factory=dict)
+    work: Work = NOTHING
+    """What it took to materialise them in this process or its workers."""
+    bytes_written: int = 0
+    release: Callable[[], None] = lambda: None
+    """Call once the request has been handed over: from then on the ranks' own claims count."""
+    reservation: Reservation | None = None
+    """Bytes that the request holds until it ends."""
+
+    def close(self) -> None:
+        """The request has ended."""
+        if self.reservation is not None:
+            self.reservation.release()
+
+
+class Freight(ABC):
+    """Makes a `Load` of a request's media."""
+
+    @abstractmethod
+    async def load(self, media: Sequence[Media], tag: int, *, probe: bool) -> Load:
+        """The items, ready to be sent. Raises RequestError, and then holds nothing.
+
+        `tag` names the request; the items of a `probe` are not looked up and counted nowhere.
+        """
+
+
+class Slots(Freight):
+    """Items in the arena."""
+
+    def __init__(self, plane: Plane) -> None:
+        self._plane = plane
+
+    async def load(self, media: Sequence[Media], tag: int, *, probe: bool) -> Load:
+        """All items at once. When one fails the others stop waiting and the first error is raised."""
+        assets: dict[int, Asset] = {}
+
+        async def one(index: int, item: Media) -> None:
+            assets[index] = await self._plane.acquire(item.key, item.content, item.recipe, tag, probe=probe)
+
+        def release() -> None:
+            while assets:
+                self._plane.release(assets.popitem()[1].item, tag)
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for index, item in enumerate(media):
+                    tasks.create_task(one(index, item))
+        except BaseExceptionGroup as errors:
+            release()
+            raise _first(errors) from None
+        except BaseException:
+            release()
+            raise
+        held = [assets[index] for index in range(len(media))]
+        stages_ms: dict[str, float] = {}
+        for asset in held:
+            stages_ms |= {name: stages_ms.get(name, 0.0) + ms for name, ms in asset.stages_ms.items()}
+        return Load(
+            tuple(asset.item for asset in held),
+            tuple(asset.hit for asset in held),
+            stages_ms=stages_ms,
+            work=Work(sum(not asset.hit for asset in held), stages_ms.get("decode", 0) + stages_ms.get("transform", 0)),
+            release=release,
+        )
+
+
+class Encoded(Freight):
+    """Encoded media, inline. What ranks will hold of it is reserved here: its copies and the features made of it."""
+
+    def __init__(self, budget: Budget, *, copies: int, ranks: int) -> None:
+        self._budget = budget
+        self._copies = copies
+        self._ranks = ranks
+
+    async def load(self, media: Sequence[Media], tag: int, *, probe: bool) -> Load:  # noqa: ARG002
+        """Nothing is done but to say where each item lies in the parcel."""
+        features_bytes = sum(item.recipe.layout.length_bytes for item in media)
+        contents = [_content(item) for item in media]
+        media_bytes = sum(map(len, contents))
+        reservation = self._budget.reserve(media_bytes * self._copies + features_bytes * self._ranks)
+        inside = [Inside(item.recipe.layout.tensors, _untimed(item.recipe)) for item in media]
+        items, parcel = enclose(media, contents, inside)
+        return Load(items, (False,) * len(media), parcel, reservation=reservation)
+
+
+class Materialised(Freight):
+    """Features that are made here, by `threads` threads (0: on the loop itself, which then stands still), inline.
+
+    `compact` are processors whose encoding is smaller than that of the recipes, and what packs beyond that.
+    """
+
+    def __init__(
+        self,
+        processors: Processors,
+        budget: Budget,
+        *,
+        copies: int,
+        threads: int,
+        compact: tuple[Processors, Compactor] | None = None,
+    ) -> None:
+        self._processors = processors
+        self._budget = budget
+        self._copies = copies
+        self._pool = ThreadPoolExecutor(threads, "materialise") if threads else None
+        self._compact = compact
+
+    async def load(self, media: Sequence[Media], tag: int, *, probe: bool) -> Load:  # noqa: ARG002
+        """All items at once, each in a thread."""
+        reservation = self._budget.reserve(sum(item.recipe.layout.length_bytes for item in media) * self._copies)
+        try:
+            made = await self._make_all(media)
+        except BaseException:
+            reservation.release()
+            raise
+        items, parcel = enclose(media, [each.content for each in made], inside=[each.inside for each in made])
+        took = [each.took for each in made]
+        return Load(
+            items,
+            (False,) * len(media),
+            parcel,
+            {"decode": sum(each.decode_ms for each in took), "transform": sum(each.transform_ms for each in took)},
+            work=Work(len(took), sum(each.decode_ms + each.transform_ms for each in took)),
+            bytes_written=sum(each.bytes_written for each in took),
+            reservation=reservation,
+        )
+
+    async def _make_all(self, media: Sequence[Media]) -> list[_Done]:
+        if self._pool is None:
+            return [self._make(item) for item in media]
+        loop = asyncio.get_running_loop()
+        return await asyncio.gather(*(loop.run_in_executor(self._pool, self._make, item) for item in media))
+
+    def _make(self, item: Media) -> _Done:
+        processors, recipe, packed = self._processors, item.recipe, None
+        content = _content(item)
+        if self._compact is not None and recipe.modality == "image":
+            processors = self._compact[0]
+            recipe = examine(processors, content, Ask("image", side_max=recipe.side_max))
+        out = bytearray(recipe.layout.length_bytes)
+        took = materialise(processors, content, recipe, memoryview(out))
+        if self._compact is not None:
+            packed = self._compact[1].pack(memoryview(out))
+        return _Done(took, out if packed is None else packed, Inside(recipe.layout.tensors, packed=packed is not None))
+
+
+@dataclass(frozen=True)
+class Inside:
+    """What an item's bytes in a parcel are."""
+
+    tensors: tuple[Tensor, ...]
+    recipe: Recipe | None = None
+    packed: bool = False
+
+
+@dataclass(frozen=True)
+class _Done:
+    took: Made
+    content: Content
+    inside: Inside
+
+
+def enclose(
+    media: Sequence[Media], contents: Sequence[Content], inside: Sequence[Inside]
+) -> tuple[tuple[Enclosed, ...], list[Content]]:
+    """The items and the parcel that holds their bytes, each on an `ALIGN_BYTES` boundary."""
+    items: list[Enclosed] = []
+    parcel: list[Content] = []
+    end_bytes = 0
+    for item, content, what in zip(media, contents, inside, strict=True):
+        modality = item.recipe.modality
+        padding_bytes = -end_bytes % ALIGN_BYTES
+        start_bytes = end_bytes + padding_bytes
+        items.append(
+            Enclosed(item.key, modality, start_bytes, len(content), what.tensors, what.recipe, what.packed)
+        )
+        parcel += [bytes(padding_bytes), content] if padding_bytes else [content]
+        end_bytes = start_bytes + len(content)
+    return tuple(items), parcel
+
+
+def _content(item: Media) -> bytes:
+    """The encoded media. Raises RequestError (404) when only a name was sent: then only the arena may have the item."""
+    if item.content is None:
+        raise not_held()
+    return item.content
+
+
+def _untimed(recipe: Recipe) -> Recipe:
+    """The recipe without what only the trace needs."""
+    clip = recipe.clip
+    return recipe if clip is None else msgspec.structs.replace(recipe, clip=msgspec.structs.replace(clip, seconds=()))
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """A RequestError of the group if it has one, else the first of the others."""
+    found: BaseException = errors.subgroup(RequestError) or errors
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
