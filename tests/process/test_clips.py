@@ -20,6 +20,7 @@ from PIL import Image
 from reference import Expected, Reference
 
 from clips import CONTAINERS, clip_part, decoded, encode, moving, real
+from mmplane.config import DELIVERY_NAMES
 from mmplane.demo import LOOKS, QUESTION, draw
 from mmplane.models.tiny import SHIPPED_WEIGHTS, build_tiny
 from video_reference import INSTALL, TORCHVISION, reference_process
@@ -157,6 +158,21 @@ def test_few_frames_by_count_or_rate_and_never_more(server: Live) -> None:
     assert len(taken(fps=20.0)) == 32
     assert len(taken(frames=6, fps=2.0)) == 6
     assert len(taken(frames=1)) == 2  # a moment of this model is two frames
+
+
+def test_every_delivery(tiny_folder: Path) -> None:
+    """Whoever materialises a clip: the same features on every rank, the same tokens."""
+    content = [clip_part(real("carphone_pristine")), part(noise(64)), text("What is this?")]
+    with serving(tiny_folder) as live:
+        want = ask(live, content, video={"frames": 4})
+        for name in DELIVERY_NAMES:
+            live.http.put("/admin/delivery", json={"name": name}).raise_for_status()
+            trace = ask(live, content, video={"frames": 4})
+            assert trace["delivery"] == name or name == "auto"
+            assert trace["token_ids"] == want["token_ids"], name
+            for item, wanted in zip(trace["items"], want["items"], strict=True):
+                assert item["digests"] == wanted["digests"], name
+                assert (item["modality"], item["shape"]) == (wanted["modality"], wanted["shape"])
 
 
 def test_written_once_and_made_once(server: Live) -> None:

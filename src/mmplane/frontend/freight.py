@@ -218,9 +218,7 @@ def enclose(
         modality = item.recipe.modality
         padding_bytes = -end_bytes % ALIGN_BYTES
         start_bytes = end_bytes + padding_bytes
-        items.append(
-            Enclosed(item.key, modality, start_bytes, len(content), what.tensors, what.recipe, what.packed)
-        )
+        items.append(Enclosed(item.key, modality, start_bytes, len(content), what.tensors, what.recipe, what.packed))
         parcel += [bytes(padding_bytes), content] if padding_bytes else [content]
         end_bytes = start_bytes + len(content)
     return tuple(items), parcel
