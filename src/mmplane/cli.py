@@ -27,6 +27,8 @@ RUNNING_MAX = 512
 IMAGES_MAX = 128
 FRAMES_MAX = 2048
 WORKERS_MAX = 48
+APART = {"doctor": "mmplane.doctor", "demo": "mmplane.demo", "bench": "mmplane.bench.main"}
+"""Commands with flags of their own, and where their `main` is."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,11 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     _serve_options(commands.add_parser("serve", help="serve a vision-language model over HTTP"))
     commands.add_parser("doctor", help="check this machine and a checkpoint; see doctor --help", add_help=False)
+    commands.add_parser("bench", help="measure deliveries; see bench --help", add_help=False)
     commands.add_parser("demo", help="draw three numbers and have them read", add_help=False)
     options, rest = parser.parse_known_args(arguments)
-    if options.command in ("doctor", "demo"):
-        # Not imported above: doctor loads torch, which serving must not.
-        sys.exit(importlib.import_module(f"mmplane.{options.command}").main(rest))
+    if options.command in APART:
+        # Not imported above: doctor and bench load torch, which serving must not.
+        sys.exit(importlib.import_module(APART[options.command]).main(rest))
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     sys.exit(_serve(options))

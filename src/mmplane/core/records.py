@@ -111,15 +111,23 @@ class Item(Record, frozen=True, tag="item"):
 class Enclosed(Record, frozen=True, tag="enclosed"):
     """One item whose bytes travel inline, in its request's parcel: `length_bytes` from `offset_bytes` there.
 
-    They are encoded media that a rank will materialise by `recipe`, or without one finished features, which may be
-    packed with zstd. `tensors` are the features either way, and their offsets count from the start of the (unpacked)
-    features.
+    They are encoded media that a rank will materialise by the recipe, or finished features in its layout, which may be
+    packed with zstd; offsets of tensors count from the start of the (unpacked) features.
     """
 
     content_key: bytes
-    modality: Modality
+    recipe: Recipe
     offset_bytes: Count
     length_bytes: Count
-    tensors: tuple[Tensor, ...]
-    recipe: Recipe | None = None
+    media: bool
     packed: bool = False
+
+    @property
+    def modality(self) -> Modality:
+        """As an item's."""
+        return self.recipe.modality
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """As an item's."""
+        return self.recipe.layout.tensors

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mmplane.core.plan import Work
-from mmplane.core.records import Enclosed, Item, Recipe
+from mmplane.core.records import Enclosed
 from mmplane.delivery.delivery import Delivered, Order
 from mmplane.delivery.faults import strike
 from mmplane.delivery.lazy import LazyItem
@@ -30,12 +30,10 @@ def contents(ports: Ports, order: Order) -> list[memoryview]:
 def make(ports: Ports, order: Order, media: Media) -> Delivered:
     """The features of each item, decoded on first access as the incident's server does. Raises RequestError."""
     strike(order.submit.fault, "materialise", ports.rank)
-    lazy = [LazyItem(each, _recipe(item), ports.processors) for each, item in zip(media, order.items, strict=True)]
+    lazy = [
+        LazyItem(content, item.recipe, ports.processors)
+        for content, item in zip(media, order.items, strict=True)
+        if isinstance(item, Enclosed)
+    ]
     features = tuple(item.features for item in lazy)
     return Delivered(features, work=Work(len(lazy), sum(item.materialise_ms for item in lazy)))
-
-
-def _recipe(item: Item | Enclosed) -> Recipe:
-    assert isinstance(item, Enclosed)
-    assert item.recipe is not None, "encoded media come with their recipe"
-    return item.recipe

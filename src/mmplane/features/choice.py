@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 from transformers import AutoConfig
@@ -89,6 +89,12 @@ class Processors:
         """32 bytes over the fingerprints of all: two processes that have the same make the same features."""
         present = self.present.items()
         return digest_parts(part for modality, each in present for part in (modality.encode(), each.fingerprint))
+
+    def compact(self) -> Processors:
+        """The same processors, those of images and clips in the exact uint8 encoding where they have one."""
+        image = self.image.recoded("uint8") if isinstance(self.image, TableImageProcessor) else self.image
+        video = self.video.recoded("uint8") if isinstance(self.video, QwenVideoProcessor) else self.video
+        return replace(self, image=image, video=video)
 
     def warm(self) -> None:
         """Warm all of them."""

@@ -99,11 +99,6 @@ def write_all(values: Mapping[str, npt.ArrayLike], out: Arrays) -> int:
     return sum(out[name].nbytes for name in values)
 
 
-def length_bytes_of(tensors: tuple[Tensor, ...]) -> int:
-    """Length of the buffer that holds these tensors, from their places in it."""
-    return max((t.offset_bytes + prod(t.shape) * storage_dtype(t.dtype).itemsize for t in tensors), default=0)
-
-
 def views(layout_tensors: tuple[Tensor, ...], slot: memoryview) -> dict[str, npt.NDArray[np.generic]]:
     """NumPy arrays over a slot's bytes, one per tensor; writable if the memory is. bfloat16 comes as uint16."""
     return {

@@ -53,6 +53,10 @@ class QwenVideoProcessor(VideoProcessor):
         table = np.ascontiguousarray(ramp) if encoding == "uint8" else cast(self.byte_form.table, encoding)
         self._table = _as_bits(table)
 
+    def recoded(self, encoding: Encoding) -> QwenVideoProcessor:
+        """The same processor in another encoding."""
+        return QwenVideoProcessor(self._checkpoint, encoding, self._bands)
+
     @staticmethod
     def serves(checkpoint: VideoCheckpoint) -> bool:
         """Whether this configuration is one that this file reproduces."""

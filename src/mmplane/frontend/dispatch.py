@@ -17,7 +17,8 @@ from mmplane.core.plan import Work
 from mmplane.delivery.auto import Reason, Situation, pick
 from mmplane.delivery.delivery import Sends
 from mmplane.delivery.names import DELIVERIES
-from mmplane.frontend.freight import Freight, Load, Media
+from mmplane.frontend.freight import Freight, Load
+from mmplane.frontend.intake import Media
 from mmplane.frontend.plane import Plane
 from mmplane.frontend.rollout import Rollout
 

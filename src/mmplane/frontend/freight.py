@@ -13,29 +13,21 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-import msgspec
+from msgspec.structs import replace
 
 from mmplane.core.errors import RequestError
 from mmplane.core.plan import NOTHING, Work
-from mmplane.core.records import Ask, Enclosed, Item, Recipe, Tensor
+from mmplane.core.records import Enclosed, Item, Recipe
 from mmplane.delivery.compact import Compactor
 from mmplane.features.choice import Processors
 from mmplane.features.processor import ALIGN_BYTES
 from mmplane.frontend.admission import Budget, Reservation
+from mmplane.frontend.intake import Media
 from mmplane.frontend.names import not_held
 from mmplane.frontend.plane import Asset, Plane
-from mmplane.media.materialise import Made, examine, materialise
+from mmplane.media.materialise import Made, materialise, recode
 
 Content = bytes | bytearray | memoryview
-
-
-@dataclass(frozen=True)
-class Media:
-    """One item of a request before it is materialised. `content` is None when only a name was sent."""
-
-    content: bytes | None
-    key: bytes
-    recipe: Recipe
 
 
 @dataclass
@@ -123,10 +115,10 @@ class Encoded(Freight):
     async def load(self, media: Sequence[Media], tag: int, *, probe: bool) -> Load:  # noqa: ARG002
         """Nothing is done but to say where each item lies in the parcel."""
         features_bytes = sum(item.recipe.layout.length_bytes for item in media)
-        contents = [_content(item) for item in media]
+        contents = [held(item) for item in media]
         media_bytes = sum(map(len, contents))
         reservation = self._budget.reserve(media_bytes * self._copies + features_bytes * self._ranks)
-        inside = [Inside(item.recipe.layout.tensors, _untimed(item.recipe)) for item in media]
+        inside = [Inside(item.recipe, media=True) for item in media]
         items, parcel = enclose(media, contents, inside)
         return Load(items, (False,) * len(media), parcel, reservation=reservation)
 
@@ -134,7 +126,7 @@ class Encoded(Freight):
 class Materialised(Freight):
     """Features that are made here, by `threads` threads (0: on the loop itself, which then stands still), inline.
 
-    `compact` are processors whose encoding is smaller than that of the recipes, and what packs beyond that.
+    `compact` are processors whose encoding is smaller than that of the layouts, and what packs beyond that.
     """
 
     def __init__(
@@ -180,23 +172,30 @@ class Materialised(Freight):
 
     def _make(self, item: Media) -> _Done:
         processors, recipe, packed = self._processors, item.recipe, None
-        content = _content(item)
-        if self._compact is not None and recipe.modality == "image":
+        content = held(item)
+        if self._compact is not None:
             processors = self._compact[0]
-            recipe = examine(processors, content, Ask("image", side_max=recipe.side_max))
+            recipe = recode(processors, item.recipe, content)
         out = bytearray(recipe.layout.length_bytes)
         took = materialise(processors, content, recipe, memoryview(out))
         if self._compact is not None:
             packed = self._compact[1].pack(memoryview(out))
-        return _Done(took, out if packed is None else packed, Inside(recipe.layout.tensors, packed=packed is not None))
+        return _Done(took, out if packed is None else packed, Inside(recipe, packed=packed is not None))
+
+
+def held(item: Media) -> bytes:
+    """The item's encoded bytes. Raises RequestError (404) when only a name was sent: what goes inline needs them."""
+    if item.content is None:
+        raise not_held()
+    return item.content
 
 
 @dataclass(frozen=True)
 class Inside:
     """What an item's bytes in a parcel are."""
 
-    tensors: tuple[Tensor, ...]
-    recipe: Recipe | None = None
+    recipe: Recipe
+    media: bool = False
     packed: bool = False
 
 
@@ -215,26 +214,14 @@ def enclose(
     parcel: list[Content] = []
     end_bytes = 0
     for item, content, what in zip(media, contents, inside, strict=True):
-        modality = item.recipe.modality
         padding_bytes = -end_bytes % ALIGN_BYTES
         start_bytes = end_bytes + padding_bytes
-        items.append(Enclosed(item.key, modality, start_bytes, len(content), what.tensors, what.recipe, what.packed))
+        # The prompt is expanded already: ranks need no more of the layout than its tensors.
+        recipe = replace(what.recipe, layout=replace(what.recipe.layout, expansion=()))
+        items.append(Enclosed(item.key, recipe, start_bytes, len(content), media=what.media, packed=what.packed))
         parcel += [bytes(padding_bytes), content] if padding_bytes else [content]
         end_bytes = start_bytes + len(content)
     return tuple(items), parcel
-
-
-def _content(item: Media) -> bytes:
-    """The encoded media. Raises RequestError (404) when only a name was sent: then only the arena may have the item."""
-    if item.content is None:
-        raise not_held()
-    return item.content
-
-
-def _untimed(recipe: Recipe) -> Recipe:
-    """The recipe without what only the trace needs."""
-    clip = recipe.clip
-    return recipe if clip is None else msgspec.structs.replace(recipe, clip=msgspec.structs.replace(clip, seconds=()))
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

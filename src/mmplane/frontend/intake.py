@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import binascii
+from dataclasses import dataclass
 
 import msgspec
 import pybase64
@@ -11,12 +12,20 @@ import pybase64
 from mmplane.core.errors import bad_media
 from mmplane.core.keys import media_digest
 from mmplane.core.records import Ask, Recipe
-from mmplane.frontend.freight import Media
 from mmplane.frontend.names import Names, not_held
 from mmplane.frontend.plane import Plane
 from mmplane.frontend.schema import AudioPart, ChatRequest, MediaPart
 from mmplane.frontend.source import Source
 from mmplane.frontend.stages import Stages
+
+
+@dataclass(frozen=True)
+class Media:
+    """One item of a request before it is materialised. `content` is None when only a name was sent."""
+
+    content: bytes | None
+    key: bytes
+    recipe: Recipe
 
 
 class Intake:

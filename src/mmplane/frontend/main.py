@@ -6,7 +6,6 @@ import asyncio
 import logging
 import socket
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -32,11 +31,11 @@ from mmplane.core.control import (
     WorkerGone,
     WorkerUp,
 )
+from mmplane.core.histogram import Distribution
 from mmplane.core.records import Modality, Record
 from mmplane.delivery.compact import Compactor
 from mmplane.delivery.delivery import Sends
 from mmplane.features.choice import Processors, choose
-from mmplane.features.table import TableImageProcessor
 from mmplane.features.tokens import tokens_of
 from mmplane.frontend.admission import Budget
 from mmplane.frontend.app import build
@@ -196,8 +195,8 @@ class Frontend:
             "encoding": self._encoding,
             "requests": self._counters.statistics(),
             "plane": plane,
-            "media": self._intake.names.statistics(),
             "delivery": self._dispatch.statistics(),
+            "media": self._intake.names.statistics(),
             "arena": _plain(self._arena.statistics()),
             "budget": _plain(self._budget.statistics()),
             "workers": _plain(self._pool.statistics()),
@@ -205,23 +204,15 @@ class Frontend:
         }
 
 
-def _marks(processors: Processors, tokens: dict[Modality, int]) -> dict[Modality, Marks]:
-    placeholders = {modality: each.placeholder_id for modality, each in processors.present.items()}
-    return {modality: Marks(id_, tokens[modality]) for modality, id_ in placeholders.items() if id_ is not None}
-
-
 def _dispatch(config: Config, plane: Plane, processors: Processors, budget: Budget) -> Dispatch:
     """Every delivery's front end half. An inline item's bytes lie here once, and on each rank that gets them."""
-    compact = processors
-    if isinstance(processors.image, TableImageProcessor) and config.materialise == "eager":
-        compact = replace(processors, image=processors.image.recoded("uint8"))
     everywhere = 1 + config.tp
     encoded = Encoded(budget, copies=everywhere, ranks=config.tp)
     eager: Freight = encoded
     eager_compact: Freight = encoded
     if config.materialise == "eager":
         eager = Materialised(processors, budget, copies=everywhere, threads=config.workers)
-        packing = (compact, Compactor(config.tp))
+        packing = (processors.compact(), Compactor(config.tp))
         eager_compact = Materialised(processors, budget, copies=everywhere, threads=config.workers, compact=packing)
     freights: dict[Sends | str, Freight] = {
         Sends.SLOTS: Slots(plane),
@@ -236,6 +227,11 @@ def _dispatch(config: Config, plane: Plane, processors: Processors, budget: Budg
         largest_item_bytes=max(config.region_bytes()[1:], default=0),
         cache=config.cache,
     )
+
+
+def _marks(processors: Processors, tokens: dict[Modality, int]) -> dict[Modality, Marks]:
+    placeholders = {modality: each.placeholder_id for modality, each in processors.present.items()}
+    return {modality: Marks(id_, tokens[modality]) for modality, id_ in placeholders.items() if id_ is not None}
 
 
 def _ranks(group: Group) -> dict[str, Any]:
@@ -257,7 +253,20 @@ def _ranks(group: Group) -> dict[str, Any]:
                 for report in progress.ranks
             ],
         },
+        "loops": [
+            {
+                "rank": loop.rank,
+                "stalls": _counts(loop.stalls),
+                "broadcasts": _counts(loop.broadcasts),
+                "verify_cpu_s": loop.verify_cpu_s,
+            }
+            for loop in statistics.loops
+        ],
     }
+
+
+def _counts(distribution: Distribution) -> dict[str, Any]:
+    return {"counts": distribution.counts, "total_ms": distribution.total_ms}
 
 
 def _plain(statistics: msgspec.Struct) -> dict[str, Any]:

@@ -161,13 +161,6 @@ class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
     include_usage: bool = False
 
 
-class VideoOptions(msgspec.Struct, forbid_unknown_fields=True):
-    """How densely to look at clips: never more than the server and the model's own configuration say."""
-
-    frames: Annotated[int, msgspec.Meta(ge=1, le=FRAMES_MAX)] | None = None
-    fps: Annotated[float, msgspec.Meta(gt=0, le=1000)] | None = None
-
-
 class FaultOption(msgspec.Struct, forbid_unknown_fields=True):
     """What a test wants to go wrong with its request; see `mmplane.core.faults.Fault`."""
 
@@ -179,6 +172,13 @@ class FaultOption(msgspec.Struct, forbid_unknown_fields=True):
     def record(self) -> Fault:
         """As it travels to the ranks."""
         return Fault(self.point, self.rank, self.error, self.delay_ms)
+
+
+class VideoOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """How densely to look at clips: never more than the server and the model's own configuration say."""
+
+    frames: Annotated[int, msgspec.Meta(ge=1, le=FRAMES_MAX)] | None = None
+    fps: Annotated[float, msgspec.Meta(gt=0, le=1000)] | None = None
 
 
 class Extension(msgspec.Struct, forbid_unknown_fields=True):

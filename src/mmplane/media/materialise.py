@@ -11,6 +11,8 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from mmplane.core.records import Ask, Modality, Recipe
 from mmplane.features.choice import Processors
 from mmplane.features.processor import Arrays, Pixels, views
@@ -104,3 +106,16 @@ def examine(processors: Processors, media: Media, ask: Ask) -> Recipe:
     header = image.probe(media)
     size = image.shrunk(header.width, header.height, ask.side_max)
     return Recipe("image", processors.for_images.layout(*size), side_max=ask.side_max)
+
+
+def recode(processors: Processors, recipe: Recipe, media: Media) -> Recipe:
+    """The same recipe for processors in another encoding: another layout, the same frames and samples.
+
+    Raises RequestError as `examine`.
+    """
+    if recipe.modality == "video":
+        assert recipe.clip is not None
+        return replace(recipe, layout=processors.for_clips.layout(recipe.clip))
+    if recipe.modality == "audio":
+        return recipe
+    return examine(processors, media, Ask("image", side_max=recipe.side_max))

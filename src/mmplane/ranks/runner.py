@@ -24,6 +24,7 @@ from mmplane.features.tokens import MODALITIES
 from mmplane.ranks.attention import NAME, Cache, PackedAttention, Span
 from mmplane.ranks.encoders import encoders_of, parameters_of
 from mmplane.ranks.inbox import Inbox, digest
+from mmplane.ranks.loop import LoopClock
 from mmplane.ranks.sampling import draw
 from mmplane.ranks.schedule import Segment, SequenceId, Step
 
@@ -53,9 +54,11 @@ class Runner:
         *,
         rank: int,
         device: torch.device,
+        clock: LoopClock,
         rebuild: Mapping[Modality, Rebuild] | None = None,
     ) -> None:
         self._model = model
+        self._clock = clock
         self._inbox = inbox
         self._rank = rank
         self._device = device
@@ -84,11 +87,13 @@ class Runner:
             items = [self._tensors(item, tensors) for item, tensors in zip(submit.items, features, strict=True)]
             if submit.digests:
                 named = zip(submit.items, items, strict=True)
-                digests = tuple(digest(tensors[item.tensors[0].name]) for item, tensors in named)
+                with self._clock.verify():
+                    digests = tuple(digest(tensors[item.tensors[0].name]) for item, tensors in named)
             embeddings: list[tuple[int, torch.Tensor]] = []
             for item, tensors, runs in zip(submit.items, items, submit.placeholders, strict=True):
                 strike(submit.fault, "encode", self._rank)
-                embeddings += self._place(self._encode(item, tensors), runs)
+                with self._clock.outside():
+                    embeddings += self._place(self._encode(item, tensors), runs)
                 yield None
             self._prompts[submit.request_id] = self._prompt(submit, items, embeddings)
         except RequestError as error:
