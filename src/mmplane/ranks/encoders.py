@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,10 @@ from mmplane.features.tokens import MODALITIES
 
 Tensors = dict[str, torch.Tensor]
 Encoder = Callable[[Tensors], torch.Tensor]
-"""An item's tensors to rows [tokens, hidden]."""
+"""An item's tensors to rows [tokens, hidden]; with deepstack (Qwen3-VL) [tokens, (1 + layers) * hidden].
+
+What deepstack adds to the hidden states after each of the first layers follows the embeddings, layer by layer.
+"""
 
 
 def encoders_of(model: Any) -> dict[Modality, Encoder]:
@@ -38,12 +41,15 @@ def _by(method: Callable[..., Any]) -> Encoder:
 
     def encode(tensors: Tensors) -> torch.Tensor:
         output = method(**_named(tensors, names))
-        rows: torch.Tensor | list[torch.Tensor] = getattr(output, "pooler_output", output)
-        if isinstance(rows, tuple | list):
-            rows = torch.cat(list(rows))
-        return rows.reshape(-1, rows.shape[-1])
+        stacked = [getattr(output, "pooler_output", output), *(getattr(output, "deepstack_features", None) or ())]
+        return torch.cat([_flat(rows) for rows in stacked], dim=-1)
 
     return encode
+
+
+def _flat(rows: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
+    whole = rows if isinstance(rows, torch.Tensor) else torch.cat(list(rows))
+    return whole.reshape(-1, whole.shape[-1])
 
 
 def _named(tensors: Mapping[str, torch.Tensor], names: frozenset[str]) -> Tensors:
