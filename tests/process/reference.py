@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
+from transformers import AutoImageProcessor, AutoModelForMultimodalLM, AutoTokenizer
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,16 @@ class Reference:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.image_processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
-        assert type(self.image_processor).__name__.endswith("Pil")
+
+    @cached_property
+    def image_processor(self) -> Any:
+        processor = AutoImageProcessor.from_pretrained(self.folder, backend="pil")
+        assert type(processor).__name__.endswith("Pil")
+        return processor
 
     @cached_property
     def model(self) -> Any:
-        model = AutoModelForImageTextToText.from_pretrained(self.folder, dtype=torch.float32)
+        model = AutoModelForMultimodalLM.from_pretrained(self.folder, dtype=torch.float32)
         return model.eval()
 
     def features(self, media: bytes) -> dict[str, torch.Tensor]:
@@ -57,6 +61,18 @@ class Reference:
             inputs |= {name: torch.cat([each[name] for each in features]) for name in features[0]}
         if "image_grid_thw" in inputs:
             inputs["mm_token_type_ids"] = (inputs["input_ids"] == image_token).int()
+        return self.answer(inputs, tokens_max)
+
+    def prompt(self, content: Any, placeholders: dict[str, str]) -> str:
+        """One user message in the checkpoint's own words; `placeholders` names the kind of part of each media type."""
+        kinds = [{"type": placeholders[part["type"]]} if part["type"] in placeholders else part for part in content]
+        prompt: str = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": kinds}], add_generation_prompt=True, tokenize=False
+        )
+        return prompt
+
+    def answer(self, inputs: dict[str, Any], tokens_max: int) -> Expected:
+        """The greedy answer to these inputs of the model."""
         output = self.model.generate(
             **inputs, max_new_tokens=tokens_max, do_sample=False, output_logits=True, return_dict_in_generate=True
         )

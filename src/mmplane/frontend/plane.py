@@ -15,6 +15,7 @@ import logging
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from mmplane.arena.arena import Arena
@@ -119,12 +120,10 @@ class Plane:
             header = image.probe(media)
             size = image.shrunk(header.width, header.height, ask.side_max)
             return Recipe("image", await self.layout(*size), side_max=ask.side_max)
-        if not self._workers:
-            return examine(self._processors, media, ask)
         examination = self._examinations.get(key)
         if examination is None:
             examination = self._examinations[key] = asyncio.create_task(self._examine(ask, key, media))
-            examination.add_done_callback(lambda _: self._examinations.pop(key))
+            examination.add_done_callback(partial(self._examined, key))
         return await asyncio.shield(examination)
 
     def key(self, ask: Ask, digest: bytes, *, tenant: str = "") -> bytes:
@@ -270,6 +269,14 @@ class Plane:
         return answer.layout
 
     async def _examine(self, ask: Ask, key: bytes, media: bytes) -> Recipe:
+        if self._workers:
+            recipe = await self._ask_about(ask, media)
+        else:  # the operator wants all of it in this process
+            recipe = await asyncio.to_thread(examine, self._processors, media, ask)
+        _remember(self._known, key, recipe, KNOWN_MAX)
+        return recipe
+
+    async def _ask_about(self, ask: Ask, media: bytes) -> Recipe:
         worker = await self._pool.idle(lambda idle: idle[0])
         try:
             source = self.store(media, worker.process, 0)
@@ -284,8 +291,12 @@ class Plane:
         finally:
             self._pool.free(worker)
         assert isinstance(answer, Examined)
-        _remember(self._known, key, answer.recipe, KNOWN_MAX)
         return answer.recipe
+
+    def _examined(self, key: bytes, examination: asyncio.Task[Recipe]) -> None:
+        del self._examinations[key]
+        if not examination.cancelled():
+            examination.exception()  # all who waited for it may have gone
 
     def _roomiest(self, idle: list[Worker], length_bytes: int) -> Worker:
         """Of the idle workers, the one whose region has most free bytes; when none has enough, most to be had."""

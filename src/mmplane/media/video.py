@@ -33,7 +33,7 @@ class VideoLimits:
     """What one clip may be: frames in the file, pixels of all that is decoded, longer side over shorter."""
 
     frames_max: int = 20_000
-    decoded_pixels_max: int = 4_000_000_000
+    decoded_pixels_max: int = 2_000_000_000
     aspect_max: int = 200
 
 

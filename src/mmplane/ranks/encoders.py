@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from transformers.masking_utils import create_bidirectional_mask
 
 from mmplane.core.records import Modality
 from mmplane.features.tokens import MODALITIES
 
 Tensors = dict[str, torch.Tensor]
 Encoder = Callable[[Tensors], torch.Tensor]
-"""An item's tensors to rows [tokens, hidden]."""
+"""An item's tensors to rows [tokens, hidden]; with deepstack (Qwen3-VL) [tokens, (1 + layers) * hidden].
+
+What deepstack adds to the hidden states after each of the first layers follows the embeddings, layer by layer.
+"""
 
 
 def encoders_of(model: Any) -> dict[Modality, Encoder]:
@@ -37,12 +41,15 @@ def _by(method: Callable[..., Any]) -> Encoder:
 
     def encode(tensors: Tensors) -> torch.Tensor:
         output = method(**_named(tensors, names))
-        rows: torch.Tensor | list[torch.Tensor] = getattr(output, "pooler_output", output)
-        if isinstance(rows, tuple | list):
-            rows = torch.cat(list(rows))
-        return rows.reshape(-1, rows.shape[-1])
+        stacked = [getattr(output, "pooler_output", output), *(getattr(output, "deepstack_features", None) or ())]
+        return torch.cat([_flat(rows) for rows in stacked], dim=-1)
 
     return encode
+
+
+def _flat(rows: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
+    whole = rows if isinstance(rows, torch.Tensor) else torch.cat(list(rows))
+    return whole.reshape(-1, whole.shape[-1])
 
 
 def _named(tensors: Mapping[str, torch.Tensor], names: frozenset[str]) -> Tensors:
@@ -57,8 +64,10 @@ def _qwen2_audio(model: Any) -> Encoder:
         features = tensors["input_features"]
         heard, kept = tower._get_feat_extract_output_lengths(tensors["feature_attention_mask"].sum(-1))
         columns = torch.arange((features.shape[-1] - 2) // 2 + 1, device=features.device)
-        attended = (columns < heard[:, None])[:, None, None]
-        encoded = tower(features.to(tower.dtype), attention_mask=attended).last_hidden_state
+        embeddings = torch.zeros((1, len(columns), 1), dtype=tower.dtype, device=features.device)
+        heard_mask = (columns < heard[:, None]).long()
+        mask = create_bidirectional_mask(config=tower.config, inputs_embeds=embeddings, attention_mask=heard_mask)
+        encoded = tower(features.to(tower.dtype), attention_mask=mask).last_hidden_state
         rows: torch.Tensor = project(encoded)[0, : int(kept[0])]
         return rows
 

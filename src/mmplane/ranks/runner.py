@@ -167,6 +167,7 @@ class Runner:
             # [1, tokens] for one-dimensional positions, [3, 1, tokens] for time, height and width.
             position_ids=positions if positions.shape[0] == 1 else positions[:, None],
             use_cache=False,
+            **self._deepstack(segments, embeddings),
         ).last_hidden_state[0]
         ends = torch.tensor([segment.count for segment in segments]).cumsum(0) - 1
         drawing = [int(end) for end, segment in zip(ends, segments, strict=True) if segment.draws]
@@ -187,13 +188,35 @@ class Runner:
         if segment.token is not None:
             token: torch.Tensor = self._embed(torch.tensor([segment.token], device=self._device))
             return token
+        inputs: torch.Tensor = self._embed(prompt.ids[segment.start : segment.start + segment.count])
+        for place, rows in self._rows(segment):
+            inputs[place] = rows[:, : inputs.shape[1]]
+        return inputs
+
+    def _rows(self, segment: Segment) -> Iterator[tuple[slice, torch.Tensor]]:
+        """What of the items' rows falls into a segment of a prompt, and where in it."""
         end = segment.start + segment.count
-        inputs: torch.Tensor = self._embed(prompt.ids[segment.start : end])
-        for start, rows in prompt.embeddings:
+        for start, rows in self._prompts[segment.sequence[0]].embeddings if segment.token is None else ():
             low, high = max(start, segment.start), min(start + len(rows), end)
             if low < high:
-                inputs[low - segment.start : high - segment.start] = rows[low - start : high - start]
-        return inputs
+                yield slice(low - segment.start, high - segment.start), rows[low - start : high - start]
+
+    def _deepstack(self, segments: tuple[Segment, ...], embeddings: torch.Tensor) -> dict[str, Any]:
+        """What Qwen3-VL adds to its first layers' hidden states: the rest of the items' rows, and nothing elsewhere."""
+        hidden = embeddings.shape[1]
+        added: torch.Tensor | None = None
+        offset = 0
+        for segment in segments:
+            for place, rows in self._rows(segment):
+                if rows.shape[1] > hidden:
+                    if added is None:
+                        added = embeddings.new_zeros(len(embeddings), rows.shape[1] - hidden)
+                    added[offset + place.start : offset + place.stop] = rows[:, hidden:]
+            offset += segment.count
+        if added is None:
+            return {}
+        everywhere = torch.ones(1, len(embeddings), dtype=torch.bool, device=embeddings.device)
+        return {"visual_pos_masks": everywhere, "deepstack_visual_embeds": torch.split(added, hidden, dim=1)}
 
     def _positions(self, segment: Segment) -> torch.Tensor:
         prompt = self._prompts[segment.sequence[0]]

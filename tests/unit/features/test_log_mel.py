@@ -190,3 +190,10 @@ def test_a_difference_brings_transformers_own_and_a_warning(
     theirs = reference_of(processor._checkpoint, samples)
     np.testing.assert_array_equal(materialise(processor, samples)[AUDIO_FEATURES], theirs, strict=True)
     np.testing.assert_array_equal(materialise(slow, samples)[AUDIO_FEATURES], theirs, strict=True)
+
+
+def test_bytes_written_are_counted_and_are_the_features(tmp_path: Path) -> None:
+    processor = audio_processor(folder_of(tmp_path))
+    layout = processor.layout(RATE)
+    arrays = views(layout.tensors, memoryview(bytearray(layout.length_bytes)))
+    assert processor.write(speech_like(1.0), arrays) == sum(array.nbytes for array in arrays.values())

@@ -21,7 +21,7 @@ from mmplane.features.checkpoint import ImageCheckpoint
 from mmplane.features.encodings import ENCODINGS, Encoding, cast
 from mmplane.features.huggingface import HuggingFaceImageProcessor
 from mmplane.features.parity import difference, materialise, same
-from mmplane.features.processor import Pixels
+from mmplane.features.processor import Pixels, views
 from mmplane.features.select import FAST
 from mmplane.features.table import TableImageProcessor
 from mmplane.media.image import decode
@@ -185,3 +185,17 @@ def test_memory_beside_the_slot_is_a_tenth_of_the_features() -> None:
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak_bytes < arrays["pixel_values"].nbytes / 10
+
+
+@pytest.mark.parametrize("index", range(len(CONFIGURATIONS)), ids=str)
+def test_bytes_written_are_counted_and_are_the_features(index: int) -> None:
+    """Invariant 2: every byte of the slot's arrays once, padding included, by whatever processor."""
+    for width, height in ((113, 64), (61, 150), (310, 230)):
+        pixels = np.ascontiguousarray(np.broadcast_to(np.uint8(7), (height, width, 3)))
+        for processor in both(index):
+            try:
+                layout = processor.layout(width, height)
+            except RequestError:
+                continue
+            arrays = views(layout.tensors, memoryview(bytearray(layout.length_bytes)))
+            assert processor.write(pixels, arrays) == sum(array.nbytes for array in arrays.values())

@@ -27,6 +27,7 @@ from mmplane.features.resize import Resize
 from mmplane.features.torch_arithmetic import resizes_as_torch, torch_bands
 from mmplane.features.video import VIDEO_FEATURES
 from mmplane.features.video_checkpoint import DEFAULTS
+from mmplane.features.video_rules import RULES
 from video_reference import INSTALL, TORCHVISION, Reference, reference_process
 
 from .checkpoints import FAMILIES, Family
@@ -261,3 +262,37 @@ def test_other_families_and_configurations_are_refused(tmp_path: Path) -> None:
     (tmp_path / "video_preprocessor_config.json").write_text(json.dumps({"do_resize": False}))
     with pytest.raises(ValueError, match="not built"):
         video_processor(folder)
+
+
+@pytest.mark.parametrize("name", ["qwen2", "qwen3"])
+def test_fewer_frames_by_the_checkpoints_own_rules(name: str, tmp_path: Path) -> None:
+    """As transformers with `num_frames`: never more than the checkpoint takes, in whole moments."""
+    processor = video_processor(write(name, tmp_path))
+    own = processor.sample(100, 10.0)
+    assert processor.sample(100, 10.0, frames_max=1000, fps_max=1000.0) == own
+    for limits, count in (
+        ({"frames_max": 8}, 8),
+        ({"frames_max": 7}, 6),
+        ({"frames_max": 1}, 2),
+        ({"fps_max": 0.4}, 4),
+    ):
+        fewer = processor.sample(100, 10.0, **limits)
+        expected = RULES[processor._checkpoint.kind].sample(
+            {**processor._checkpoint.options, "num_frames": count, "fps": None}, 100, 10.0
+        )
+        assert fewer == expected
+        assert len(fewer) == count
+    assert processor.sample(100, 10.0, frames_max=8, fps_max=0.4) == processor.sample(100, 10.0, frames_max=4)
+    assert len(processor.sample(48, None, fps_max=1.0)) == 2  # who does not say has 24 frames a second
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_bytes_written_are_counted_and_are_the_features(encoding: Encoding, tmp_path: Path) -> None:
+    """Invariant 2: every byte of the slot's arrays once, also where the last moment lacks a frame."""
+    processor = video_processor(write("qwen2.5", tmp_path), encoding=encoding)
+    for count in (4, 5):
+        frames = np.ascontiguousarray(np.broadcast_to(PHOTO[:90, :120], (count, 90, 120, 3)))
+        clip = clip_of(processor, frames, 4.0)
+        layout = processor.layout(clip)
+        arrays = views(layout.tensors, memoryview(bytearray(layout.length_bytes)))
+        assert processor.write(frames, clip, arrays) == sum(array.nbytes for array in arrays.values())

@@ -17,9 +17,10 @@ from mmplane.core.errors import RequestError, bad_media
 from mmplane.core.jobs import JobFailed, Materialise, Materialised, Measured, ToWorker, WorkerReady
 from mmplane.core.keys import media_digest
 from mmplane.core.plan import Admitted, Attached, Failed, Sampling, Submit, Token, Tokens, ToLeader
-from mmplane.core.records import Ask, Layout, Recipe, Record, Tensor
+from mmplane.core.records import Ask, Clip, Layout, Recipe, Record, Tensor
 from mmplane.features.choice import Processors
 from mmplane.features.processor import Arrays, ImageProcessor, Pixels
+from mmplane.features.video import VideoProcessor
 from mmplane.frontend.group import Group
 from mmplane.frontend.plane import Asset, Plane
 from mmplane.frontend.pool import Pool
@@ -31,6 +32,7 @@ EPOCH = 3
 PAGE_BYTES = 4096
 FRONTEND = Process("frontend", 0, 1)
 IMAGE = Ask("image")
+VIDEO = Ask("video", frames_max=8)
 GREEDY = Sampling(tokens_max=8, temperature=0.0, top_p=1.0, seed=0, samples=1)
 
 
@@ -58,6 +60,32 @@ class OneBytePerPixel(ImageProcessor):
         return layout_of(width * height)
 
     def write(self, pixels: Pixels, out: Arrays) -> int:
+        raise NotImplementedError
+
+    def warm(self) -> None:
+        raise NotImplementedError
+
+
+class OneTokenPerFrame(VideoProcessor):
+    """A processor that is only ever asked for its fingerprint: workers look into clips."""
+
+    @property
+    def fingerprint(self) -> bytes:
+        return b"v" * 32
+
+    @property
+    def placeholder_id(self) -> int:
+        return 269
+
+    def sample(
+        self, frames_total: int, fps: float | None, *, frames_max: int = 0, fps_max: float = 0.0
+    ) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    def layout(self, clip: Clip) -> Layout:
+        raise NotImplementedError
+
+    def write(self, frames: Any, clip: Clip, out: Arrays) -> int:
         raise NotImplementedError
 
     def warm(self) -> None:
@@ -202,7 +230,7 @@ class Rig:
             tell_supervisor=self.told.append,
             gone=self.arena.reaped,
         )
-        processors = Processors("uint8", OneBytePerPixel(cheap=cheap))
+        processors = Processors("uint8", OneBytePerPixel(cheap=cheap), OneTokenPerFrame())
         self.plane = Plane(self.arena, self.pool, processors, self.media, FRONTEND, cache=cache)
         self.group = Group(self.arena, FRONTEND, EPOCH, in_flight_max=in_flight_max)
         self.peers: list[PlayedWorker | PlayedLeader] = []

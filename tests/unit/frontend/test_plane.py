@@ -7,18 +7,19 @@ from contextlib import suppress
 
 import pytest
 from frontend_loop import HANG_S, TURNS, in_loop, settle
-from frontend_rig import FRONTEND, IMAGE, PAGE_BYTES, PlayedWorker, Rig, layout_of, rigged
+from frontend_rig import FRONTEND, IMAGE, PAGE_BYTES, VIDEO, PlayedWorker, Rig, layout_of, rigged
 
 from mmplane.arena.leases import Process
 from mmplane.core.control import Replace
 from mmplane.core.errors import RequestError, bad_media
-from mmplane.core.jobs import Materialise, Measure
-from mmplane.core.records import Layout
+from mmplane.core.jobs import Examine, Examined, Materialise, Measure
+from mmplane.core.keys import media_digest
+from mmplane.core.records import Ask, Clip, Layout, Recipe
 from mmplane.frontend import plane
 from mmplane.frontend.plane import Asset
 
 
-async def error_of(task: asyncio.Task[Asset]) -> RequestError:
+async def error_of(task: asyncio.Task[Asset] | asyncio.Task[Recipe]) -> RequestError:
     with pytest.raises(RequestError) as error:
         await task
     return error.value
@@ -567,3 +568,129 @@ async def test_an_item_of_the_front_end_is_leased_to_the_front_end() -> None:
         await worker.serve_one()
         item = (await task).item
         assert not rig.arena.release(item.slot, FRONTEND, 9)
+
+
+# Clips: a worker looks into them first.
+
+CLIP = Clip(30, 20, 9, 3.0, (0, 4), (0.0, 4 / 3))
+CLIP_RECIPE = Recipe("video", layout_of(100), CLIP)
+
+
+def asks_about(rig: Rig, media: bytes = b"film", ask: Ask = VIDEO) -> asyncio.Task[Recipe]:
+    return asyncio.create_task(rig.plane.recipe(ask, rig.plane.key(ask, media_digest(media)), media))
+
+
+@in_loop
+async def test_a_worker_looks_into_a_clip_once_however_many_ask() -> None:
+    async with rigged() as rig:
+        worker = await rig.worker()
+        tasks = [asks_about(rig) for _ in range(4)]
+        job = await worker.hear()
+        assert isinstance(job, Examine)
+        assert job.ask == VIDEO
+        assert worker.media_of(job) == b"film"
+        worker.say(Examined(job.job_id, CLIP_RECIPE))
+        assert [await task for task in tasks] == [CLIP_RECIPE] * 4
+        assert await asks_about(rig) == CLIP_RECIPE
+        assert await worker.hear_all() == []
+        assert rig.arena.statistics().slots == 0, "the encoded bytes are not kept"
+
+
+@in_loop
+async def test_a_clip_that_is_asked_for_otherwise_is_looked_into_again() -> None:
+    async with rigged() as rig:
+        worker = await rig.worker()
+        for frames_max in (8, 4):
+            ask = Ask("video", frames_max=frames_max)
+            task = asks_about(rig, ask=ask)
+            job = await worker.hear()
+            assert job.ask == ask
+            worker.say(Examined(job.job_id, CLIP_RECIPE))
+            await task
+
+
+@in_loop
+async def test_a_clip_that_cannot_be_read_fails_for_all_and_is_tried_again() -> None:
+    async with rigged() as rig:
+        worker = await rig.worker()
+        for _ in range(2):
+            tasks = [asks_about(rig) for _ in range(2)]
+            worker.failed(await worker.hear(), bad_media("no clip"))
+            for task in tasks:
+                assert (await error_of(task)).message == "no clip"
+            assert rig.arena.statistics().slots == 0
+        assert rig.pool.statistics().states["idle"] == 1
+
+
+@in_loop
+async def test_a_worker_that_dies_of_a_clip_leaves_nothing() -> None:
+    async with rigged() as rig:
+        worker = await rig.worker()
+        task = asks_about(rig)
+        await worker.hear()
+        worker.die()
+        assert (await error_of(task)).status == 503
+        await settle()
+        assert rig.arena.statistics().slots == 0
+
+
+@pytest.mark.parametrize("works", [True, False])
+@in_loop
+async def test_all_who_asked_about_a_clip_may_go(works: bool) -> None:
+    async with rigged() as rig:
+        worker = await rig.worker()
+        task = asks_about(rig)
+        job = await worker.hear()
+        task.cancel()
+        await settle()
+        if works:
+            worker.say(Examined(job.job_id, CLIP_RECIPE))
+        else:
+            worker.failed(job, bad_media("no clip"))
+        await settle()
+        assert rig.arena.statistics().slots == 0
+        assert (rig.plane.known_recipe(rig.plane.key(VIDEO, media_digest(b"film"))) == CLIP_RECIPE) == works
+
+
+@in_loop
+async def test_the_item_is_of_the_recipes_modality() -> None:
+    async with rigged() as rig:
+        worker = await rig.worker()
+        key = rig.plane.key(VIDEO, media_digest(b"film"))
+        task = asyncio.create_task(rig.plane.acquire(key, b"film", CLIP_RECIPE, 7))
+        job = await worker.serve_one()
+        assert job.recipe == CLIP_RECIPE
+        asset = await task
+        assert asset.item.modality == "video"
+        rig.plane.release(asset.item, 7)
+
+
+@in_loop
+async def test_what_the_model_does_not_take_is_said_at_once() -> None:
+    async with rigged() as rig:
+        rig.plane.check_taken("image")
+        with pytest.raises(RequestError) as refused:
+            rig.plane.check_taken("audio")
+        assert (refused.value.status, refused.value.code) == (422, "unsupported_by_model")
+
+
+# Names without bytes.
+
+
+@in_loop
+async def test_without_bytes_only_what_is_here_or_on_its_way_will_do() -> None:
+    async with rigged() as rig:
+        worker = await rig.worker()
+        key, recipe = rig.plane.key(IMAGE, media_digest(b"cat")), Recipe("image", layout_of(100))
+        with pytest.raises(RequestError) as refused:
+            await rig.plane.acquire(key, None, recipe, 1)
+        assert (refused.value.status, refused.value.code) == (404, "media_not_held")
+        first = rig.asking("cat", tag=2)
+        job = await worker.hear()
+        waiting = asyncio.create_task(rig.plane.acquire(key, None, recipe, 3), name="3")
+        await settle()
+        worker.done(job)
+        assert [(await first).hit, (await waiting).hit] == [False, True]
+        held = asyncio.create_task(rig.plane.acquire(key, None, recipe, 4), name="4")
+        assert (await held).hit
+        await rig.release(first, waiting, held)
