@@ -65,7 +65,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Images in one request."""
     body_bytes_max: int = 64 * MIB
     fetch_hosts: tuple[str, ...] = ()
-    """Hosts that image URLs may name; empty: only data URIs."""
+    """Hosts that media URLs may name (`*`: any); empty: only data URIs."""
+    fetch_networks: tuple[str, ...] = ()
+    """Networks beside the public internet that those hosts may lie in, as CIDR."""
+    media_root: str = ""
+    """The folder whose files `file:` URLs may name; empty: none."""
     context_tokens_max: int = 0
     """Longest prompt plus answer; 0: what the model's configuration says."""
     device: str = "auto"

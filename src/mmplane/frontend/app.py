@@ -63,7 +63,8 @@ class ChatEndpoint:
         try:
             if self._readiness.draining:
                 raise unavailable("the server is shutting down", retry_after_s=5)
-            with self._budget.reserve(self._length(scope) * BODY_FACTOR) as reserved, self._counters.in_flight():
+            reserved = await self._budget.admit(self._length(scope) * BODY_FACTOR)
+            with reserved, self._counters.in_flight():
                 # The body is in no variable here: its memory is free once it has been parsed.
                 work = self._serve(await _read(receive, self._config.body_bytes_max), reply, reserved)
                 status = await _unless_gone(receive, work)
@@ -91,7 +92,7 @@ class ChatEndpoint:
     async def _serve(self, body: bytes, reply: Reply, reserved: Reservation) -> int:
         request = parse(body)
         del body
-        async with self._chat.answer(request) as answer:
+        async with self._chat.answer(request, reserved.grow) as answer:
             reserved.release()  # the body is gone; what goes inline has a reservation of its own
             head = _Head(request, answer, int(time.time()))
             if request.stream:

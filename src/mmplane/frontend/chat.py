@@ -22,6 +22,7 @@ from mmplane.delivery.faults import strike
 from mmplane.delivery.names import DELIVERIES
 from mmplane.frontend.dispatch import Dispatch
 from mmplane.frontend.freight import Load, Media
+from mmplane.frontend.fetch import Grow
 from mmplane.frontend.group import Generation, Group
 from mmplane.frontend.plane import Plane
 from mmplane.frontend.prompt import Prompt, expand, render
@@ -165,15 +166,17 @@ class Chat:
         self._copies = copies
 
     @asynccontextmanager
-    async def answer(self, request: ChatRequest, *, probe: bool = False) -> AsyncIterator[Answer]:
+    async def answer(self, request: ChatRequest, grow: Grow, *, probe: bool = False) -> AsyncIterator[Answer]:
         """Bring a request to the ranks; leaving the block early aborts it. Raises RequestError.
 
+        `grow` reserves memory for what is fetched; the caller gives it back once the block is entered: by then the
+        media lies in the arena.
         The items of a `probe` are materialised without a look at the index, and counted nowhere.
         """
         stages = Stages()
         self._group.check_room()
         self._check(request)
-        media = await self._media(request, stages)
+        media = await self._media(request, grow, stages)
         prompt = self._prompt(request, [item.layout for item in media])
         sampling = self._sampling(request, len(prompt.ids))
         stages.mark("prompt")
@@ -233,8 +236,8 @@ class Chat:
                 "too_many_images", f"a request may hold at most {self._config.images_max} images", "messages"
             )
 
-    async def _media(self, request: ChatRequest, stages: Stages) -> list[Media]:
-        contents = [await self._source.load_json(part.url) for part in request.images]
+    async def _media(self, request: ChatRequest, grow: Grow, stages: Stages) -> list[Media]:
+        contents = [await self._source.load_json(part.url, grow) for part in request.images]
         stages.mark("fetch")
         keys = [self._plane.key(content) for content in contents]
         stages.mark("key")

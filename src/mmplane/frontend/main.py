@@ -38,6 +38,7 @@ from mmplane.features.choice import choose
 from mmplane.features.processor import ImageProcessor
 from mmplane.features.table import TableImageProcessor
 from mmplane.features.tokens import image_token_of
+from mmplane.frontend.addresses import Allowed
 from mmplane.frontend.admission import Budget
 from mmplane.frontend.app import build
 from mmplane.frontend.chat import Chat
@@ -119,12 +120,13 @@ class Frontend:
         self._group = Group(self._arena, owner, self._epoch, in_flight_max=config.running_max + config.queue_max)
         self._budget = Budget(config.budget_bytes)
         self._dispatch = _dispatch(config, self._plane, processor, self._budget)
+        self._source = Source(Allowed(config.fetch_hosts, config.fetch_networks), media_root=config.media_root)
         chat = Chat(
             config=config,
             plane=self._plane,
             dispatch=self._dispatch,
             group=self._group,
-            source=Source(config.fetch_hosts),
+            source=self._source,
             tokenizer=tokenizer,
             chat_template=chat_template,
             placeholder_id=processor.placeholder_id,
@@ -195,6 +197,7 @@ class Frontend:
             "delivery": self._dispatch.statistics(),
             "arena": _plain(self._arena.statistics()),
             "budget": _plain(self._budget.statistics()),
+            "fetch": _plain(self._source.statistics()),
             "workers": _plain(self._pool.statistics()),
             "ranks": _ranks(self._group),
         }
