@@ -27,7 +27,7 @@ from mmplane.core.keys import content_key
 from mmplane.core.records import Item, Layout, Slot
 from mmplane.features.processor import ImageProcessor
 from mmplane.frontend.pool import Pool, Worker, WorkerLost
-from mmplane.media.image import ImageHeader
+from mmplane.media.header import ImageHeader
 
 log = logging.getLogger("mmplane")
 

@@ -16,7 +16,7 @@ from mmplane.core.jobs import Materialise, Measure
 from mmplane.core.records import Layout
 from mmplane.frontend import plane
 from mmplane.frontend.plane import Asset
-from mmplane.media.image import ImageHeader
+from mmplane.media.header import ImageHeader
 
 
 async def error_of(task: asyncio.Task[Asset]) -> RequestError:

@@ -14,7 +14,7 @@ from mmplane.core.control import Replace
 from mmplane.core.errors import RequestError
 from mmplane.core.jobs import Materialised, Measure, Measured, WorkerReady
 from mmplane.frontend.pool import Pool, Worker
-from mmplane.media.image import ImageHeader
+from mmplane.media.header import ImageHeader
 
 
 def first(idle: list[Worker]) -> Worker:
