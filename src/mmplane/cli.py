@@ -85,6 +85,7 @@ def _serve_options(parser: argparse.ArgumentParser) -> None:
     add("--drain-seconds", "how long SIGTERM waits for what runs")
     add("--images-max", "images in one request")
     add("--body-bytes-max", "largest request body")
+    add("--allow-host", "a name of this server in Host beside loopback's (repeat)", action="append", default=[])
     add("--fetch-host", "a host that media URLs may name (repeat; none: only data URIs)", action="append", default=[])
     add("--fetch-network", "a network that is not public where hosts may lie (repeat)", action="append", default=[])
     add("--media-root", "a folder whose files file: URLs may name", default="")
@@ -97,6 +98,7 @@ def _serve_options(parser: argparse.ArgumentParser) -> None:
 def resolve(options: argparse.Namespace) -> Config:
     """The configuration of these options. Raises ValueError with what to change."""
     given = vars(options)
+    allow_hosts = tuple(given.pop("allow_host"))
     hosts = tuple(given.pop("fetch_host"))
     networks = tuple(given.pop("fetch_network"))
     name = given.pop("served_model_name")
@@ -114,6 +116,7 @@ def resolve(options: argparse.Namespace) -> Config:
         **{key: value for key, value in given.items() if key in names},
         model_folder=folder,
         served_name=name or (model if not Path(model).is_dir() else Path(model).resolve().name),
+        allow_hosts=allow_hosts,
         fetch_hosts=hosts,
         rollback_on=rollback_on,
         fault_injection=fault_injection,

@@ -64,6 +64,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     images_max: int = 16
     """Images in one request."""
     body_bytes_max: int = 64 * MIB
+    allow_hosts: tuple[str, ...] = ()
+    """Names of this server in `Host`, beside loopback's: what a proxy in front of it passes on."""
     fetch_hosts: tuple[str, ...] = ()
     """Hosts that media URLs may name (`*`: any); empty: only data URIs."""
     fetch_networks: tuple[str, ...] = ()

@@ -26,12 +26,13 @@ from mmplane.core.errors import RequestError, internal, overloaded, too_large, u
 from mmplane.frontend.admission import Budget, Reservation
 from mmplane.frontend.chat import Answer, Chat
 from mmplane.frontend.dispatch import Dispatch
+from mmplane.frontend.guard import Guard
 from mmplane.frontend.readiness import Readiness
+from mmplane.frontend.reply import JSON, Reply, error_object
 from mmplane.frontend.schema import ChatRequest, parse, parse_switch
 from mmplane.frontend.statistics import Counters
 
 log = logging.getLogger("mmplane")
-JSON = [(b"content-type", b"application/json")]
 EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 BODY_FACTOR = 2
 """A body in memory and the media decoded from its base64: what a request may take before it reaches the arena."""
@@ -108,47 +109,6 @@ class ChatEndpoint:
         return 200
 
 
-class Reply:
-    """One response on ASGI's `send`, which knows whether it has started."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self._started = False
-        self._events = False
-
-    async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """Status and headers of a streamed response."""
-        self._started = self._events = True
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
-
-    async def chunk(self, content: bytes) -> None:
-        """A piece of a streamed response."""
-        await self._send({"type": "http.response.body", "body": content, "more_body": True})
-
-    async def end(self) -> None:
-        """The end of a streamed response."""
-        await self._send({"type": "http.response.body", "body": b""})
-
-    async def whole(self, status: int, headers: list[tuple[bytes, bytes]], content: bytes) -> None:
-        """A response in one piece."""
-        self._started = True
-        length = (b"content-length", str(len(content)).encode())
-        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-        await self._send({"type": "http.response.body", "body": content})
-
-    async def error(self, error: RequestError) -> None:
-        """OpenAI's error object: as a response, or as the last event of a stream that has begun."""
-        content = error_object(error)
-        if self._events:
-            await self.chunk(b"data: " + content + b"\n\n")
-            await self.end()
-        elif not self._started:
-            headers = list(JSON)
-            if error.retry_after_s is not None:
-                headers.append((b"retry-after", str(error.retry_after_s).encode()))
-            await self.whole(error.status, headers, content)
-
-
 class _Head:
     """The fields that every object of one completion repeats."""
 
@@ -207,14 +167,6 @@ async def _events(chat: Chat, answer: Answer, head: _Head) -> AsyncIterator[byte
 def _traced(answer: Answer) -> dict[str, Any]:
     asked = answer.request.mmplane is not None and answer.request.mmplane.trace
     return {"mmplane": {"trace": answer.trace()}} if asked else {}
-
-
-def error_object(error: RequestError) -> bytes:
-    """OpenAI's error object."""
-    kind = "invalid_request_error" if error.status < 500 else "server_error"
-    return msgspec.json.encode(
-        {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
-    )
 
 
 async def _read(receive: Receive, bytes_max: int) -> bytes:
@@ -325,7 +277,7 @@ def build(
         return Response(error_object(refusal), error.status_code, error.headers, "application/json")
 
     endpoint = ChatEndpoint(chat=chat, budget=budget, counters=counters, readiness=readiness, config=config)
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/v1/chat/completions", endpoint, methods=["POST"]),
             Route("/v1/models", models),
@@ -337,3 +289,4 @@ def build(
         ],
         exception_handlers={HTTPException: refuse},
     )
+    return Guard(app, (config.host, *config.allow_hosts))
