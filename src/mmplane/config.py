@@ -82,6 +82,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Give the model a copy of its inputs: set by the supervisor when the model turned out to write into them."""
     log_level: str = "info"
 
+    def decode_bytes(self) -> int:
+        """The part of the budget that is kept for items while they are decoded, and what one worker may take."""
+        return self.budget_bytes // 2
+
     def region_bytes(self) -> tuple[int, ...]:
         """Bytes of each region: the front end's (a quarter), then one per worker. Multiples of a page."""
         page_bytes = 4096

@@ -26,6 +26,7 @@ from mmplane.core.jobs import Materialise, Materialised, Measure, Measured
 from mmplane.core.keys import content_key
 from mmplane.core.records import Item, Layout, Slot
 from mmplane.features.processor import ImageProcessor
+from mmplane.frontend.poison import Poison
 from mmplane.frontend.pool import Pool, Worker, WorkerLost
 from mmplane.media.header import ImageHeader
 
@@ -82,6 +83,7 @@ class Plane:
         self._tasks: set[asyncio.Task[None]] = set()
         self._layouts: dict[tuple[int, int], Layout] = {}
         self._known: dict[bytes, Layout] = {}
+        self._poison = Poison()
         self.materialisations = 0
         self.bytes_written = 0
 
@@ -105,8 +107,8 @@ class Plane:
     async def acquire(self, key: bytes, media: bytes, layout: Layout, tag: int, *, probe: bool = False) -> Asset:
         """The item of this key, leased to this process under `tag`: give it back with `release`.
 
-        Raises RequestError: 400 when the media cannot be decoded, 413 or 503 when the arena has no room, 503 when the
-        worker failed.
+        Raises RequestError: 400 when the media cannot be decoded or has ended workers before, 413 or 503 when the
+        arena has no room, 503 when the worker failed.
         """
         item = self._arena.lookup(key) if self.cache and not probe else None
         if item is not None:
@@ -114,6 +116,8 @@ class Plane:
             return Asset(item, True, {})
         flight = self._flights.get(key)
         if flight is None:
+            if refusal := self._poison.refusal(key, time.monotonic()):
+                raise refusal
             flight = self._flights[key] = Flight()
             task = asyncio.create_task(self._fly(key, media, layout, flight, probe=probe))
             self._tasks.add(task)
@@ -166,6 +170,8 @@ class Plane:
         try:
             item, stages_ms, written_bytes = await self._materialise(key, media, layout)
         except RequestError as error:
+            if isinstance(error, WorkerLost):
+                error = self._poison.strike(key, time.monotonic()) or error
             if flight.tags:
                 flight.done.set_exception(error)
         except Exception:

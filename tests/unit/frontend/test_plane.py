@@ -568,3 +568,22 @@ async def test_an_item_of_the_front_end_is_leased_to_the_front_end() -> None:
         await worker.serve_one()
         item = (await task).item
         assert not rig.arena.release(item.slot, FRONTEND, 9)
+
+
+@in_loop
+async def test_a_file_that_ends_its_second_worker_is_refused_at_once() -> None:
+    """Hazard R3: retries must not take one worker after the other down."""
+    async with rigged(workers=3) as rig:
+        statuses = []
+        for index in (1, 2):
+            worker = await rig.worker(index)
+            task = rig.asking("poison")
+            await worker.hear()
+            worker.die()
+            rig.peers.remove(worker)
+            statuses.append((await error_of(task)).status)
+        assert statuses == [503, 400]
+        worker = await rig.worker(3)
+        assert (await error_of(rig.asking("poison"))).status == 400
+        assert await worker.hear_all() == []
+        await made(rig, "good")
