@@ -5,8 +5,8 @@
 
 The first says how far workers, which decode hostile files, can be kept from the network here. The second runs the fast
 image processor of a checkpoint against transformers' own (PIL backend) on the given images, or on generated ones of
-several sizes, and prints the largest difference of each. What else the checkpoint takes is tried on noise: the frames of
-videos against torch's resize, sounds against transformers' NumPy path.
+several sizes, and prints the largest difference of each. What else the checkpoint takes is tried on noise: the frames
+of videos against torch's resize, sounds against transformers' NumPy path.
 
 It exits with 0 when all is well or all agree, 1 when something differs (a server would then take the slower path by
 itself and warn) or is not allowed, 2 when there is nothing to try. This process loads transformers and torch, which the

@@ -46,12 +46,14 @@ class Layout(Record, frozen=True):
     """What one item becomes: known from its size alone, before any pixel is decoded.
 
     `tensors[0]` holds the features; further ones are small companions (grids, sizes). `expansion` is what replaces the
-    item's placeholder in the prompt, as (token id, repetitions) runs. `length_bytes` is the slot that holds it all.
+    item's placeholder in the prompt, as (token id, repetitions) runs. `length_bytes` is the slot that holds it all,
+    `decoded_bytes` what a worker needs beside it while it decodes the item.
     """
 
     tensors: tuple[Tensor, ...]
     expansion: tuple[tuple[int, int], ...]
     length_bytes: Count
+    decoded_bytes: Count = 0
 
 
 class Item(Record, frozen=True, tag="item"):

@@ -21,8 +21,8 @@ from mmplane.core.records import PROMPT_INLINE_BYTES_MAX, Enclosed, Item, Layout
 from mmplane.delivery.faults import strike
 from mmplane.delivery.names import DELIVERIES
 from mmplane.frontend.dispatch import Dispatch
-from mmplane.frontend.freight import Load, Media
 from mmplane.frontend.fetch import Grow
+from mmplane.frontend.freight import Load, Media
 from mmplane.frontend.group import Generation, Group
 from mmplane.frontend.plane import Plane
 from mmplane.frontend.prompt import Prompt, expand, render

@@ -114,11 +114,18 @@ class Frontend:
         media = Mapping(self._descriptors["region0"], lengths_bytes[FRONT_REGION], writable=True)
         self._encoding = encoding
         log.info("features travel as %s", encoding)
+        self._budget = Budget(config.budget_bytes, kept_bytes=config.decode_bytes())
         self._plane = Plane(
-            self._arena, self._pool, processor, media, owner, cache=config.cache != "off", workers=config.workers > 0
+            self._arena,
+            self._pool,
+            processor,
+            media,
+            owner,
+            self._budget,
+            cache=config.cache != "off",
+            workers=config.workers > 0,
         )
         self._group = Group(self._arena, owner, self._epoch, in_flight_max=config.running_max + config.queue_max)
-        self._budget = Budget(config.budget_bytes)
         self._dispatch = _dispatch(config, self._plane, processor, self._budget)
         self._source = Source(Allowed(config.fetch_hosts, config.fetch_networks), media_root=config.media_root)
         chat = Chat(

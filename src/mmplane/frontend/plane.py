@@ -17,6 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import msgspec
+
 from mmplane.arena.arena import Arena
 from mmplane.arena.errors import ArenaFull, StaleSlot
 from mmplane.arena.leases import Process
@@ -26,9 +28,11 @@ from mmplane.core.jobs import Materialise, Materialised, Measure, Measured
 from mmplane.core.keys import content_key
 from mmplane.core.records import Item, Layout, Slot
 from mmplane.features.processor import ImageProcessor
+from mmplane.frontend.admission import Budget
 from mmplane.frontend.poison import Poison
 from mmplane.frontend.pool import Pool, Worker, WorkerLost
 from mmplane.media.header import ImageHeader
+from mmplane.media.image import decoded_bytes
 
 log = logging.getLogger("mmplane")
 
@@ -67,6 +71,7 @@ class Plane:
         processor: ImageProcessor,
         media: Mapping,
         owner: Process,
+        budget: Budget,
         *,
         cache: bool,
         workers: bool = True,
@@ -76,6 +81,7 @@ class Plane:
         self._processor = processor
         self._media = media
         self._owner = owner
+        self._budget = budget
         self._workers = workers
         self.cache = cache
         """Whether items stay for later requests."""
@@ -89,12 +95,15 @@ class Plane:
 
     async def layout(self, header: ImageHeader) -> Layout:
         """What an image of this size becomes, before any pixel is decoded. Raises RequestError."""
-        if self._processor.layout_is_cheap or not self._workers:
-            return self._processor.layout(header.width, header.height)
         size = (header.width, header.height)
-        if size not in self._layouts:
-            _remember(self._layouts, size, await self._measure(*size), LAYOUTS_MAX)
-        return self._layouts[size]
+        if self._processor.layout_is_cheap or not self._workers:
+            layout = self._processor.layout(*size)
+        elif size in self._layouts:
+            layout = self._layouts[size]
+        else:
+            layout = await self._measure(*size)
+            _remember(self._layouts, size, layout, LAYOUTS_MAX)
+        return msgspec.structs.replace(layout, decoded_bytes=decoded_bytes(header))
 
     def known_layout(self, key: bytes) -> Layout | None:
         """The layout of an item that was materialised before, in the arena still or not."""
@@ -197,7 +206,8 @@ class Plane:
         worker = await self._pool.idle(lambda idle: self._roomiest(idle, layout.length_bytes))
         try:
             begun_s = time.perf_counter()
-            out, answer = await self._write(worker, media, layout)
+            with await self._budget.reserve_item(layout.decoded_bytes):
+                out, answer = await self._write(worker, media, layout)
             ended_s = time.perf_counter()
         finally:
             self._pool.free(worker)

@@ -60,6 +60,15 @@ def probe(media: bytes | memoryview, limits: ImageLimits = DEFAULT_LIMITS) -> Im
     return header
 
 
+def decoded_bytes(header: ImageHeader) -> int:
+    """The most memory that `decode` takes at a time: its pixels, and for all but JPEG what Pillow makes on the way.
+
+    A JPEG is 3 bytes a pixel, twice when it is turned. Anything else may be transparent: the image, a white one of its
+    size and both together with 4 bytes a pixel each, then RGB twice.
+    """
+    return header.width * header.height * (6 if header.format == "JPEG" else 18)
+
+
 def decode(media: bytes | memoryview, limits: ImageLimits = DEFAULT_LIMITS) -> Pixels:
     """Decode an image into (height, width, 3) uint8 RGB, C order, of the size that `probe` says.
 

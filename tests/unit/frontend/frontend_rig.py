@@ -18,6 +18,7 @@ from mmplane.core.jobs import JobFailed, Materialise, Materialised, Measured, To
 from mmplane.core.plan import Admitted, Attached, Failed, Sampling, Submit, Token, Tokens, ToLeader
 from mmplane.core.records import Layout, Record, Tensor
 from mmplane.features.processor import Arrays, ImageProcessor, Pixels
+from mmplane.frontend.admission import Budget
 from mmplane.frontend.group import Group
 from mmplane.frontend.plane import Asset, Plane
 from mmplane.frontend.pool import Pool
@@ -31,8 +32,8 @@ FRONTEND = Process("frontend", 0, 1)
 GREEDY = Sampling(tokens_max=8, temperature=0.0, top_p=1.0, seed=0, samples=1)
 
 
-def layout_of(length_bytes: int) -> Layout:
-    return Layout((Tensor("pixel_values", "uint8", (length_bytes,), 0),), ((268, 4),), length_bytes)
+def layout_of(length_bytes: int, decoded_bytes: int = 0) -> Layout:
+    return Layout((Tensor("pixel_values", "uint8", (length_bytes,), 0),), ((268, 4),), length_bytes, decoded_bytes)
 
 
 class OneBytePerPixel(ImageProcessor):
@@ -198,7 +199,8 @@ class Rig:
             gone=self.arena.reaped,
         )
         processor = OneBytePerPixel(cheap=cheap)
-        self.plane = Plane(self.arena, self.pool, processor, self.media, FRONTEND, cache=cache)
+        self.budget = Budget(2**30, kept_bytes=2**29)
+        self.plane = Plane(self.arena, self.pool, processor, self.media, FRONTEND, self.budget, cache=cache)
         self.group = Group(self.arena, FRONTEND, EPOCH, in_flight_max=in_flight_max)
         self.peers: list[PlayedWorker | PlayedLeader] = []
         self._tags = iter(range(1, 1_000_000))
@@ -218,14 +220,20 @@ class Rig:
         return await leader.attach()
 
     def asking(
-        self, name: str, length_bytes: int = 100, *, tag: int | None = None, probe: bool = False
+        self,
+        name: str,
+        length_bytes: int = 100,
+        *,
+        tag: int | None = None,
+        probe: bool = False,
+        decoded_bytes: int = 0,
     ) -> asyncio.Task[Asset]:
         """Somebody asks for the item whose media is `name`."""
         media = name.encode()
         key = self.plane.key(media)
         tag = next(self._tags) if tag is None else tag
         return asyncio.create_task(
-            self.plane.acquire(key, media, layout_of(length_bytes), tag, probe=probe), name=str(tag)
+            self.plane.acquire(key, media, layout_of(length_bytes, decoded_bytes), tag, probe=probe), name=str(tag)
         )
 
     async def release(self, *tasks: asyncio.Task[Asset]) -> None:
@@ -244,6 +252,7 @@ class Rig:
         self.arena.check_integrity()
         statistics = self.arena.statistics()
         assert statistics.leases == 0
+        assert self.budget.statistics().reserved_bytes == 0
         total = statistics.total
         assert total.free_bytes + total.evictable_bytes == total.length_bytes, statistics
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 import pytest
 from frontend_loop import HANG_S, TURNS, in_loop, settle
 from frontend_rig import FRONTEND, PAGE_BYTES, PlayedWorker, Rig, layout_of, rigged
+from msgspec.structs import replace
 
 from mmplane.arena.leases import Process
 from mmplane.core.control import Replace
@@ -476,7 +477,7 @@ CAT = ImageHeader(30, 20, "PNG")
 @in_loop
 async def test_a_cheap_layout_needs_no_worker() -> None:
     async with rigged() as rig:
-        assert await rig.plane.layout(CAT) == layout_of(600)
+        assert await rig.plane.layout(CAT) == layout_of(600, 18 * 600)
         with pytest.raises(RequestError) as error:
             await rig.plane.layout(ImageHeader(2000, 2000, "PNG"))
         assert error.value.status == 400
@@ -492,12 +493,12 @@ async def test_a_dear_layout_is_measured_once_for_each_size() -> None:
         assert (job.width, job.height) == (30, 20)
         measured = Layout((), ((1, 2),), 3)
         worker.say(plane.Measured(job.job_id, measured))
-        assert await task == measured
-        assert await rig.plane.layout(ImageHeader(30, 20, "JPEG")) == measured
+        assert await task == replace(measured, decoded_bytes=18 * 600)
+        assert await rig.plane.layout(ImageHeader(30, 20, "JPEG")) == replace(measured, decoded_bytes=6 * 600)
         assert await worker.hear_all() == []
         turned = asyncio.create_task(rig.plane.layout(ImageHeader(20, 30, "PNG")))
         await worker.measure_one(layout_of(1))
-        assert await turned == layout_of(1)
+        assert await turned == layout_of(1, 18 * 600)
 
 
 @in_loop
@@ -526,7 +527,7 @@ async def test_sizes_are_forgotten_at_the_limit() -> None:
                 for job in await worker.hear_all():
                     measured.append(job.width)
                     worker.say(plane.Measured(job.job_id, layout_of(width)))
-                assert await task == layout_of(width)
+                assert await task == layout_of(width, 18 * width)
             assert measured == [1, 2, 3, 1]
 
 
@@ -587,3 +588,34 @@ async def test_a_file_that_ends_its_second_worker_is_refused_at_once() -> None:
         assert (await error_of(rig.asking("poison"))).status == 400
         assert await worker.hear_all() == []
         await made(rig, "good")
+
+
+# Memory outside of the arena.
+
+
+@in_loop
+async def test_pixels_are_reserved_while_they_are_decoded() -> None:
+    """Hazard R8: two workers and one large image each, of which only one fits at a time."""
+    async with rigged() as rig:
+        held = await rig.budget.admit(2**29)
+        workers = [await rig.worker(1), await rig.worker(2)]
+        tasks = [rig.asking(name, decoded_bytes=2**29 - number) for number, name in enumerate("ab")]
+        await settle()
+        jobs = [await worker.hear_all() for worker in workers]
+        assert sum(map(len, jobs)) == 1, "the other waits with its worker"
+        assert rig.budget.statistics().waiting == 1
+        (worker,) = [worker for worker, job in zip(workers, jobs, strict=True) if job]
+        worker.done(next(job for (job,) in filter(None, jobs)))
+        (other,) = [each for each in workers if each is not worker]
+        await other.serve_one()
+        await rig.release(*tasks)
+        held.release()
+
+
+@in_loop
+async def test_pixels_that_never_fit_are_refused() -> None:
+    async with rigged() as rig:
+        worker = await rig.worker()
+        assert (await error_of(rig.asking("a", decoded_bytes=2**29 + 1))).status == 413
+        assert await worker.hear_all() == []
+        await made(rig, "b")

@@ -239,7 +239,7 @@ async def test_an_asker_who_goes_away_in_mid_job_leaves_the_worker_to_others() -
         job = await worker.hear()
         worker.say(Measured(job.job_id, layout_of(2)))
         assert await other == 2
-        assert await rig.plane.layout(ImageHeader(2, 1, "PNG")) == layout_of(2)
+        assert (await rig.plane.layout(ImageHeader(2, 1, "PNG"))).length_bytes == 2
 
 
 @in_loop
