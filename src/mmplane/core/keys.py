@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from blake3 import blake3
 
-KEY_VERSION = b"mmplane-key-1"
+KEY_VERSION = b"mmplane-key-2"
 KEY_BYTES = 32
 
 
@@ -23,11 +23,16 @@ def digest_parts(parts: Iterable[bytes | memoryview]) -> bytes:
     return hasher.digest()
 
 
-def content_key(*, modality: str, fingerprint: bytes, tenant: str, media: bytes | memoryview) -> bytes:
+def media_digest(media: bytes | memoryview) -> bytes:
+    """Blake3 (32 bytes) over an item's encoded bytes: what of them goes into a content key."""
+    return blake3(media).digest()
+
+
+def content_key(*, modality: str, fingerprint: bytes, tenant: str, media_digest: bytes) -> bytes:
     """The 32-byte name of one item's features.
 
     `fingerprint` covers the processor: its class, configuration, backend, versions and the encoding of its output.
-    `tenant` is the salt that keeps one tenant from probing another's cache. `media` is the encoded bytes as sent:
-    equal pixels in two different files get two keys, which costs a miss and never a wrong answer.
+    `tenant` is the salt that keeps one tenant from probing another's cache. `media_digest` is over the encoded bytes as
+    sent: equal pixels in two different files get two keys, which costs a miss and never a wrong answer.
     """
-    return digest_parts([KEY_VERSION, modality.encode(), fingerprint, tenant.encode(), media])
+    return digest_parts([KEY_VERSION, modality.encode(), fingerprint, tenant.encode(), media_digest])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +24,7 @@ from mmplane.frontend.dispatch import Dispatch
 from mmplane.frontend.fetch import Grow
 from mmplane.frontend.freight import Load, Media
 from mmplane.frontend.group import Generation, Group
+from mmplane.frontend.parked import Content, Parked, view_of
 from mmplane.frontend.plane import Plane
 from mmplane.frontend.prompt import Prompt, expand, render
 from mmplane.frontend.schema import ChatRequest
@@ -166,17 +167,19 @@ class Chat:
         self._copies = copies
 
     @asynccontextmanager
-    async def answer(self, request: ChatRequest, grow: Grow, *, probe: bool = False) -> AsyncIterator[Answer]:
+    async def answer(
+        self, request: ChatRequest, grow: Grow, parked: Sequence[Parked] = (), *, probe: bool = False
+    ) -> AsyncIterator[Answer]:
         """Bring a request to the ranks; leaving the block early aborts it. Raises RequestError.
 
-        `grow` reserves memory for what is fetched; the caller gives it back once the block is entered: by then the
-        media lies in the arena.
+        `grow` reserves memory for what is fetched, `parked` is media that lies in the request's body; the caller gives
+        both back once the block is entered: by then the items are where they are sent from.
         The items of a `probe` are materialised without a look at the index, and counted nowhere.
         """
         stages = Stages()
         self._group.check_room()
         self._check(request)
-        media = await self._media(request, grow, stages)
+        media = await self._media(request, grow, parked, stages)
         prompt = self._prompt(request, [item.layout for item in media])
         sampling = self._sampling(request, len(prompt.ids))
         stages.mark("prompt")
@@ -236,8 +239,8 @@ class Chat:
                 "too_many_images", f"a request may hold at most {self._config.images_max} images", "messages"
             )
 
-    async def _media(self, request: ChatRequest, grow: Grow, stages: Stages) -> list[Media]:
-        contents = [await self._source.load_json(part.url, grow) for part in request.images]
+    async def _media(self, request: ChatRequest, grow: Grow, parked: Sequence[Parked], stages: Stages) -> list[Media]:
+        contents = [await self._source.load_json(part.url, grow, parked) for part in request.images]
         stages.mark("fetch")
         keys = [self._plane.key(content) for content in contents]
         stages.mark("key")
@@ -245,10 +248,10 @@ class Chat:
         stages.mark("probe")
         return [Media(*parts) for parts in zip(contents, keys, layouts, strict=True)]
 
-    async def _layout(self, key: bytes, content: bytes) -> Layout:
+    async def _layout(self, key: bytes, content: Content) -> Layout:
         """What the media becomes. The header of media that has been here before is not read again."""
         known = self._plane.known_layout(key)
-        return known if known is not None else await self._plane.layout(image.probe(content))
+        return known if known is not None else await self._plane.layout(image.probe(view_of(content)))
 
     def _prompt(self, request: ChatRequest, layouts: list[Layout]) -> Prompt:
         ids = render(request, self._tokenizer, self._chat_template)

@@ -18,6 +18,7 @@ from mmplane.core.plan import NOTHING, Work
 from mmplane.core.records import Enclosed, Item, Layout, Tensor
 from mmplane.delivery.compact import Compactor
 from mmplane.features.processor import ALIGN_BYTES, ImageProcessor
+from mmplane.frontend import parked
 from mmplane.frontend.admission import Budget, Reservation
 from mmplane.frontend.plane import Asset, Plane
 from mmplane.media import image
@@ -30,7 +31,7 @@ Content = bytes | bytearray | memoryview
 class Media:
     """One item of a request before it is materialised."""
 
-    content: bytes
+    content: parked.Content
     key: bytes
     layout: Layout
 
@@ -123,7 +124,7 @@ class Encoded(Freight):
         media_bytes = sum(len(item.content) for item in media)
         reservation = self._budget.reserve(media_bytes * self._copies + features_bytes * self._ranks)
         inside = [Inside(item.layout.tensors, media=True) for item in media]
-        items, parcel = enclose(media, [item.content for item in media], inside)
+        items, parcel = enclose(media, [parked.bytes_of(item.content) for item in media], inside)
         return Load(items, (False,) * len(media), parcel, reservation=reservation)
 
 
@@ -176,12 +177,13 @@ class Materialised(Freight):
 
     def _make(self, item: Media) -> _Done:
         processor, layout, packed = self._processor, item.layout, None
+        content = parked.view_of(item.content)
         if self._compact is not None:
             processor = self._compact[0]
-            header = image.probe(item.content)
+            header = image.probe(content)
             layout = processor.layout(header.width, header.height)
         out = bytearray(layout.length_bytes)
-        took = materialise(processor, item.content, layout, memoryview(out))
+        took = materialise(processor, content, layout, memoryview(out))
         if self._compact is not None:
             packed = self._compact[1].pack(memoryview(out))
         return _Done(took, out if packed is None else packed, Inside(layout.tensors, packed=packed is not None))

@@ -41,10 +41,12 @@ from mmplane.features.tokens import image_token_of
 from mmplane.frontend.addresses import Allowed
 from mmplane.frontend.admission import Budget
 from mmplane.frontend.app import build
+from mmplane.frontend.bodies import Bodies
 from mmplane.frontend.chat import Chat
 from mmplane.frontend.dispatch import Dispatch
 from mmplane.frontend.freight import Encoded, Freight, Materialised, Slots
 from mmplane.frontend.group import Group
+from mmplane.frontend.lag import LoopLag
 from mmplane.frontend.mailbox import Mailbox
 from mmplane.frontend.plane import FRONT_REGION, Plane
 from mmplane.frontend.pool import Pool
@@ -125,6 +127,8 @@ class Frontend:
             cache=config.cache != "off",
             workers=config.workers > 0,
         )
+        self._bodies = Bodies(self._arena, media, owner, bytes_max=config.body_bytes_max)
+        self._lag = LoopLag()
         self._group = Group(self._arena, owner, self._epoch, in_flight_max=config.running_max + config.queue_max)
         self._dispatch = _dispatch(config, self._plane, processor, self._budget)
         self._source = Source(Allowed(config.fetch_hosts, config.fetch_networks), media_root=config.media_root)
@@ -145,6 +149,7 @@ class Frontend:
         self._readiness = Readiness(chat, model=config.served_name, limit_s=config.stall_seconds)
         app = build(
             chat=chat,
+            bodies=self._bodies,
             dispatch=self._dispatch,
             budget=self._budget,
             counters=self._counters,
@@ -160,6 +165,7 @@ class Frontend:
         listener = socket.socket(fileno=self._descriptors["listener"])
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._beat())
+            tasks.create_task(self._lag.run())
             tasks.create_task(self._warm_up())
             await server.serve(sockets=[listener])
 
@@ -181,6 +187,10 @@ class Frontend:
 
     def _hear(self, record: Record, descriptors: list[int]) -> None:
         match record:
+            case WorkerUp(index=0):
+                self._bodies.add(record.incarnation, descriptors[0])
+            case WorkerGone(index=0):
+                self._bodies.remove(record.incarnation)
             case WorkerUp():
                 self._pool.add(record.index, record.incarnation, descriptors[0])
             case WorkerGone():
@@ -204,6 +214,8 @@ class Frontend:
             "delivery": self._dispatch.statistics(),
             "arena": _plain(self._arena.statistics()),
             "budget": _plain(self._budget.statistics()),
+            "loop_lag": self._lag.statistics(),
+            "bodies": {"parsed": self._bodies.parsed},
             "fetch": _plain(self._source.statistics()),
             "workers": _plain(self._pool.statistics()),
             "ranks": _ranks(self._group),

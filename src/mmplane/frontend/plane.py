@@ -29,6 +29,7 @@ from mmplane.core.keys import content_key
 from mmplane.core.records import Item, Layout, Slot
 from mmplane.features.processor import ImageProcessor
 from mmplane.frontend.admission import Budget
+from mmplane.frontend.parked import Content, Parked, digest_of
 from mmplane.frontend.poison import Poison
 from mmplane.frontend.pool import Pool, Worker, WorkerLost
 from mmplane.media.header import ImageHeader
@@ -109,11 +110,16 @@ class Plane:
         """The layout of an item that was materialised before, in the arena still or not."""
         return self._known.get(key)
 
-    def key(self, media: bytes, *, tenant: str = "") -> bytes:
+    def key(self, media: Content, *, tenant: str = "") -> bytes:
         """The content key of an image's encoded bytes."""
-        return content_key(modality="image", fingerprint=self._processor.fingerprint, tenant=tenant, media=media)
+        return content_key(
+            modality="image",
+            fingerprint=self._processor.fingerprint,
+            tenant=tenant,
+            media_digest=digest_of(media),
+        )
 
-    async def acquire(self, key: bytes, media: bytes, layout: Layout, tag: int, *, probe: bool = False) -> Asset:
+    async def acquire(self, key: bytes, media: Content, layout: Layout, tag: int, *, probe: bool = False) -> Asset:
         """The item of this key, leased to this process under `tag`: give it back with `release`.
 
         Raises RequestError: 400 when the media cannot be decoded or has ended workers before, 413 or 503 when the
@@ -128,6 +134,8 @@ class Plane:
             if refusal := self._poison.refusal(key, time.monotonic()):
                 raise refusal
             flight = self._flights[key] = Flight()
+            if isinstance(media, Parked):  # it stays where it is, even if its request goes away
+                self._arena.lease(media.whole, self._owner, media.whole.generation)
             task = asyncio.create_task(self._fly(key, media, layout, flight, probe=probe))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -175,7 +183,7 @@ class Plane:
         """Take back what `store` stored, when its reader never got to hear of it."""
         self._arena.release(slot, reader, tag)
 
-    async def _fly(self, key: bytes, media: bytes, layout: Layout, flight: Flight, *, probe: bool) -> None:
+    async def _fly(self, key: bytes, media: Content, layout: Layout, flight: Flight, *, probe: bool) -> None:
         try:
             item, stages_ms, written_bytes = await self._materialise(key, media, layout)
         except RequestError as error:
@@ -200,8 +208,10 @@ class Plane:
             flight.done.set_result((item, stages_ms))
         finally:
             del self._flights[key]
+            if isinstance(media, Parked):
+                self._arena.release(media.whole, self._owner, media.whole.generation)
 
-    async def _materialise(self, key: bytes, media: bytes, layout: Layout) -> tuple[Item, dict[str, float], int]:
+    async def _materialise(self, key: bytes, media: Content, layout: Layout) -> tuple[Item, dict[str, float], int]:
         asked_s = time.perf_counter()
         worker = await self._pool.idle(lambda idle: self._roomiest(idle, layout.length_bytes))
         try:
@@ -219,17 +229,17 @@ class Plane:
         }
         return Item(key, "image", out, layout.tensors), stages_ms, answer.bytes_written
 
-    async def _write(self, worker: Worker, media: bytes, layout: Layout) -> tuple[Slot, Materialised]:
+    async def _write(self, worker: Worker, media: Content, layout: Layout) -> tuple[Slot, Materialised]:
         """Have the worker fill a slot of its region. Whatever goes wrong, the slot ends free or in quarantine."""
         out = self._reserve(worker, layout.length_bytes)
         tag = out.generation
         try:
-            source = self.store(media, worker.process, tag)
+            source, part = self._lend(media, worker.process, tag)
         except RequestError:
             self._arena.abandon(out, worker.process)
             raise
         try:
-            answer = await self._pool.ask(worker, lambda job_id: Materialise(job_id, "image", source, out, layout))
+            answer = await self._pool.ask(worker, lambda job_id: Materialise(job_id, "image", part, out, layout))
         except WorkerLost:
             with suppress(StaleSlot):  # it is free already when the worker has been reaped
                 self._arena.discard(out)
@@ -242,6 +252,14 @@ class Plane:
         self._arena.release(source, worker.process, tag)
         self._arena.commit(out, worker.process)
         return out, answer
+
+    def _lend(self, media: Content, reader: Process, tag: int) -> tuple[Slot, Slot]:
+        """The slot that is leased to `reader` and where in it the media lies; what is not in the region is stored."""
+        if isinstance(media, Parked):
+            self._arena.lease(media.whole, reader, tag)
+            return media.whole, media.part
+        slot = self.store(media, reader, tag)
+        return slot, slot
 
     async def _measure(self, width: int, height: int) -> Layout:
         worker = await self._pool.idle(lambda idle: idle[0])

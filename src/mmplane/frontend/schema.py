@@ -239,7 +239,7 @@ def parse_switch(body: bytes) -> Switch:
         raise bad_request("invalid_json", "the body is not valid JSON") from None
 
 
-def parse(body: bytes) -> ChatRequest:
+def parse(body: bytes | bytearray | memoryview) -> ChatRequest:
     """The request in `body`. Raises RequestError (400) that names the field."""
     try:
         request = _decoder.decode(body)

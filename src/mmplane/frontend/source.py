@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+from collections.abc import Sequence
 from contextlib import suppress
 
 import msgspec
@@ -13,6 +14,7 @@ from mmplane.frontend.addresses import Allowed
 from mmplane.frontend.dial import Resolve, resolve
 from mmplane.frontend.fetch import Fetcher, FetchStatistics, Grow
 from mmplane.frontend.files import Files
+from mmplane.frontend.parked import SCHEME, Content, Parked
 
 HEAD_BYTES_MAX = 256
 
@@ -35,16 +37,16 @@ class Source:
             return await self._files.load(url, grow)
         return await self._fetcher.fetch(url, grow)
 
-    async def load_json(self, url: msgspec.Raw, grow: Grow = lambda _: None) -> bytes:
-        """`load` for a URL that is still a JSON string: a data URI is decoded from there."""
-        text = memoryview(url)[1:-1]
-        if bytes(text[:5]) == b"data:":
-            with suppress(RequestError):  # encoders may escape what they like: +, / and = are all seen
-                return decode_data_uri(text)
-        try:
-            return await self.load(msgspec.json.decode(url, type=str), grow)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise bad_request("invalid_url", "the image's URL is no text", "image_url") from None
+    async def load_json(self, url: msgspec.Raw, grow: Grow = lambda _: None, parked: Sequence[Parked] = ()) -> Content:
+        """`load` for a URL that is still a JSON string; `parked` is what of the request was laid down already."""
+        content = inline_media(url)
+        if content is not None:
+            return content
+        text = _text(url)
+        number = text.removeprefix(SCHEME)
+        if text.startswith(SCHEME) and number.isdecimal() and number.isascii() and int(number[:9]) < len(parked):
+            return parked[int(number[:9])]
+        return await self.load(text, grow)
 
     def statistics(self) -> FetchStatistics:
         """What was fetched."""
@@ -55,6 +57,26 @@ class Source:
         await self._fetcher.close()
         if self._files is not None:
             self._files.close()
+
+
+def inline_media(url: msgspec.Raw) -> bytes | None:
+    """The bytes of a data URI that is still a JSON string, decoded from there; None for an address.
+
+    Raises RequestError (400).
+    """
+    text = memoryview(url)[1:-1]
+    if bytes(text[:5]) == b"data:":
+        with suppress(RequestError):  # encoders may escape what they like: +, / and = are all seen
+            return decode_data_uri(text)
+    plain = _text(url)
+    return decode_data_uri(plain.encode(errors="replace")) if plain.startswith("data:") else None
+
+
+def _text(url: msgspec.Raw) -> str:
+    try:
+        return msgspec.json.decode(url, type=str)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise bad_request("invalid_url", "the image's URL is no text", "image_url") from None
 
 
 def decode_data_uri(url: memoryview | bytes) -> bytes:

@@ -13,7 +13,7 @@ from hypothesis import given, strategies
 
 from mmplane.core.keys import KEY_BYTES, KEY_VERSION, content_key, digest_parts
 
-PARTS = {"modality": "image", "fingerprint": b"fingerprint", "tenant": "tenant", "media": b"media"}
+PARTS = {"modality": "image", "fingerprint": b"fingerprint", "tenant": "tenant", "media_digest": b"media"}
 parts = strategies.lists(strategies.binary(max_size=4), max_size=4)
 
 
@@ -54,7 +54,7 @@ def test_no_part_can_play_the_role_of_another(one: str, other: str) -> None:
             modality=values["modality"].decode(),
             fingerprint=values["fingerprint"],
             tenant=values["tenant"].decode(),
-            media=values["media"],
+            media_digest=values["media_digest"],
         )
 
     assert key(b"x", b"y") != key(b"y", b"x")
@@ -62,7 +62,7 @@ def test_no_part_can_play_the_role_of_another(one: str, other: str) -> None:
 
 
 def test_media_may_be_a_view() -> None:
-    assert content_key(**(PARTS | {"media": memoryview(b"media")})) == content_key(**PARTS)
+    assert content_key(**(PARTS | {"media_digest": memoryview(b"media")})) == content_key(**PARTS)
 
 
 def test_every_process_has_the_same_key() -> None:

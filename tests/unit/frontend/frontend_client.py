@@ -146,7 +146,12 @@ class Service:
         )
         self.readiness = Readiness(self.chat, model="tiny", limit_s=HANG_S)
         self.endpoint = ChatEndpoint(
-            chat=self.chat, budget=self.budget, counters=self.counters, readiness=self.readiness, config=config
+            chat=self.chat,
+            bodies=rig.bodies,
+            budget=self.budget,
+            counters=self.counters,
+            readiness=self.readiness,
+            config=config,
         )
         self._tokenizer = tokenizer
 

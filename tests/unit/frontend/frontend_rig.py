@@ -19,6 +19,7 @@ from mmplane.core.plan import Admitted, Attached, Failed, Sampling, Submit, Toke
 from mmplane.core.records import Layout, Record, Tensor
 from mmplane.features.processor import Arrays, ImageProcessor, Pixels
 from mmplane.frontend.admission import Budget
+from mmplane.frontend.bodies import Bodies
 from mmplane.frontend.group import Group
 from mmplane.frontend.plane import Asset, Plane
 from mmplane.frontend.pool import Pool
@@ -202,6 +203,7 @@ class Rig:
         self.budget = Budget(2**30, kept_bytes=2**29)
         self.plane = Plane(self.arena, self.pool, processor, self.media, FRONTEND, self.budget, cache=cache)
         self.group = Group(self.arena, FRONTEND, EPOCH, in_flight_max=in_flight_max)
+        self.bodies = Bodies(self.arena, self.media, FRONTEND, bytes_max=front_bytes)
         self.peers: list[PlayedWorker | PlayedLeader] = []
         self._tags = iter(range(1, 1_000_000))
 

@@ -1,0 +1,43 @@
+"""Parked media: encoded bytes that lie in the front end's region already, and are not copied or hashed again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mmplane.core.keys import media_digest
+from mmplane.core.records import Slot
+
+SCHEME = "parked:"
+"""`parked:N` in a parsed request is its Nth parked item. A client who writes it names an item of its own request."""
+
+
+@dataclass(frozen=True)
+class Parked:
+    """One item's encoded bytes in a body's slot. `part` is where they lie; `whole` is what is leased and released."""
+
+    whole: Slot
+    part: Slot
+    digest: bytes
+    view: memoryview
+
+    def __len__(self) -> int:
+        return self.part.length_bytes
+
+
+Content = bytes | Parked
+"""An item's encoded bytes, in this process's memory or in its region."""
+
+
+def view_of(content: Content) -> bytes | memoryview:
+    """The bytes, in place."""
+    return content.view if isinstance(content, Parked) else content
+
+
+def digest_of(content: Content) -> bytes:
+    """Their digest; that of parked media is known."""
+    return content.digest if isinstance(content, Parked) else media_digest(content)
+
+
+def bytes_of(content: Content) -> bytes:
+    """The bytes, to keep for longer than the slot: parked ones are copied."""
+    return bytes(content.view) if isinstance(content, Parked) else content
