@@ -11,7 +11,7 @@ TORCH := torch==2.13.0
 TORCH_OPTIONS ?=
 SERVE_OPTIONS ?=
 
-.PHONY: help install install-dev serve test test-unit test-process fix check fuzz bench train train-smoke evaluate demo clean
+.PHONY: help install install-dev serve test test-unit test-process test-report fix check fuzz bench train train-smoke evaluate demo clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,7 +24,7 @@ $(VENV)/serve.stamp: pyproject.toml
 	$(BIN)/python -m pip install --quiet $(TORCH_OPTIONS) $(TORCH)
 	@tools/no-cuda-without-gpu.sh $(BIN)/python
 	@echo "== installing mmplane"
-	$(BIN)/python -m pip install --quiet --editable '.[serve]' $(TORCH)
+	$(BIN)/python -m pip install --quiet --editable '.[serve,bench]' $(TORCH)
 	@tools/no-cuda-without-gpu.sh $(BIN)/python
 	@touch $@
 
@@ -49,6 +49,10 @@ test-unit: install-dev ## fast tests, no processes of ours
 
 test-process: install-dev ## real servers, real clients, real failures
 	$(BIN)/python -m pytest tests/process -q --timeout 240
+
+test-report: install-dev ## the bench's report in a headless Chromium (Debian's; installed if it is not there)
+	@command -v $${MMPLANE_CHROMIUM:-chromium} > /dev/null || apt-get install -y chromium
+	$(BIN)/python -m pytest tests/browser -q --timeout 120
 
 train: install-dev ## train the built-in model (hours; replaces its weights)
 	$(BIN)/python -m training.train

@@ -44,6 +44,7 @@ if TORCHVISION.exists():  # before transformers is imported, which looks for it 
 
 import transformers
 
+from mmplane.core.records import Clip
 from mmplane.features.audio_checkpoint import AudioCheckpoint
 from mmplane.features.checkpoint import ImageCheckpoint
 from mmplane.features.encodings import Encoding
@@ -53,7 +54,7 @@ from mmplane.features.processor import FEATURES, ImageProcessor, Pixels, views
 from mmplane.features.qwen_video import QwenVideoProcessor
 from mmplane.features.resize import Resize
 from mmplane.features.select import FAST
-from mmplane.features.video import VIDEO_FEATURES, Clip
+from mmplane.features.video import VIDEO_FEATURES
 from mmplane.features.video_checkpoint import DEFAULTS, VideoCheckpoint
 
 ENCODINGS: tuple[Encoding, ...] = ("float32", "bfloat16", "uint8")

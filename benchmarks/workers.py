@@ -44,6 +44,8 @@ from mmplane.arena.arena import Arena
 from mmplane.arena.leases import Process
 from mmplane.arena.segment import Mapping, create_region, reopen_read_only
 from mmplane.core.jobs import Materialise, Materialised
+from mmplane.core.records import Recipe
+from mmplane.features.choice import Processors
 from mmplane.features.processor import ImageProcessor
 from mmplane.features.select import image_processor
 from mmplane.media.worker import Worker
@@ -108,7 +110,7 @@ class Pool:
             writer = Process("worker", index, 1)
             slots = [self._arena.reserve(index, layout.length_bytes, writer) for _ in range(SLOTS)]
             jobs = [
-                Materialise(turn, "image", media[turn % JPEGS], slots[turn % SLOTS], layout)
+                Materialise(turn, Recipe("image", layout), media[turn % JPEGS], slots[turn % SLOTS])
                 for turn in range(JPEGS * SLOTS)
             ]
             self._start(index, processor, jobs)
@@ -150,7 +152,7 @@ class Pool:
 
 def _work(orders: socket.socket, media_fd: int, features_fd: int, processor: ImageProcessor, jobs: Any) -> None:
     worker = Worker(
-        processor,
+        Processors("float32", processor),
         media=Mapping(reopen_read_only(media_fd), MEDIA_BYTES, writable=False),
         features=Mapping(features_fd, FEATURES_BYTES, writable=True),
     )

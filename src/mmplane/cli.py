@@ -25,7 +25,10 @@ from mmplane.supervise import Supervisor
 BACKLOG = 1024
 RUNNING_MAX = 512
 IMAGES_MAX = 128
+FRAMES_MAX = 2048
 WORKERS_MAX = 48
+APART = {"doctor": "mmplane.doctor", "demo": "mmplane.demo", "bench": "mmplane.bench.main"}
+"""Commands with flags of their own, and where their `main` is."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -35,11 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     _serve_options(commands.add_parser("serve", help="serve a vision-language model over HTTP"))
     commands.add_parser("doctor", help="check this machine and a checkpoint; see doctor --help", add_help=False)
+    commands.add_parser("bench", help="measure deliveries; see bench --help", add_help=False)
     commands.add_parser("demo", help="draw three numbers and have them read", add_help=False)
     options, rest = parser.parse_known_args(arguments)
-    if options.command in ("doctor", "demo"):
-        # Not imported above: doctor loads torch, which serving must not.
-        sys.exit(importlib.import_module(f"mmplane.{options.command}").main(rest))
+    if options.command in APART:
+        # Not imported above: doctor and bench load torch, which serving must not.
+        sys.exit(importlib.import_module(APART[options.command]).main(rest))
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     sys.exit(_serve(options))
@@ -83,7 +87,8 @@ def _serve_options(parser: argparse.ArgumentParser) -> None:
     add("--stall-seconds", "how long a rank or the front end may stand still before it is replaced")
     add("--item-seconds", "how long one item may take before its worker is replaced")
     add("--drain-seconds", "how long SIGTERM waits for what runs")
-    add("--images-max", "images in one request")
+    add("--images-max", "images, clips and sounds in one request")
+    add("--video-frames-max", "frames taken of one clip at most, whatever the model or a request says")
     add("--body-bytes-max", "largest request body")
     add("--allow-host", "a name of this server in Host beside loopback's (repeat)", action="append", default=[])
     add("--fetch-host", "a host that media URLs may name (repeat; none: only data URIs)", action="append", default=[])
@@ -127,7 +132,7 @@ def resolve(options: argparse.Namespace) -> Config:
 
 
 def _check(config: Config) -> None:
-    for name in ("tp", "running_max", "prefill_tokens", "images_max", "delivery_threads"):
+    for name in ("tp", "running_max", "prefill_tokens", "images_max", "video_frames_max", "delivery_threads"):
         if getattr(config, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
     if config.running_max > RUNNING_MAX:
@@ -142,6 +147,8 @@ def _check(config: Config) -> None:
         )
     if config.images_max > IMAGES_MAX:
         raise ValueError(f"--images-max: at most {IMAGES_MAX}, so that a request's record fits in one message")
+    if config.video_frames_max > FRAMES_MAX:
+        raise ValueError(f"--video-frames-max: at most {FRAMES_MAX}, so that a clip's record fits in one message")
     if not re.fullmatch(r"hf|null|sim:\d+(\.\d+)?", config.runner):
         raise ValueError("--runner must be hf, null or sim:MILLISECONDS")
     if min(config.region_bytes()) < 1024 * 1024:

@@ -62,7 +62,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How long one item may take in a worker before the worker is replaced."""
     drain_seconds: float = 10.0
     images_max: int = 16
-    """Images in one request."""
+    """Images, clips and sounds in one request."""
+    video_frames_max: int = 32
+    """Frames that are taken of one clip at most, whatever the model's configuration or a request says."""
     body_bytes_max: int = 64 * MIB
     allow_hosts: tuple[str, ...] = ()
     """Names of this server in `Host`, beside loopback's: what a proxy in front of it passes on."""

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from mmplane.core.errors import Failure
-from mmplane.core.records import Count, Layout, Name, Record, Slot
+from mmplane.core.records import Ask, Count, Layout, Recipe, Record, Slot
 
 
 class Materialise(Record, frozen=True, tag="materialise"):
     """Front end -> worker: decode what lies in `media`, write its features into `out`, in the worker's region."""
 
     job_id: Count
-    modality: Name
+    recipe: Recipe
     media: Slot
     out: Slot
-    layout: Layout
 
 
 class Measure(Record, frozen=True, tag="measure"):
     """Front end -> worker: which layout has an image of this size? (Processors without a closed form.)"""
 
     job_id: Count
-    modality: Name
     width: Count
     height: Count
+
+
+class Examine(Record, frozen=True, tag="examine"):
+    """Front end -> worker: what does the clip or sound that lies in `media` become? Native parsers may die of it."""
+
+    job_id: Count
+    ask: Ask
+    media: Slot
 
 
 class Materialised(Record, frozen=True, tag="materialised"):
@@ -41,6 +47,13 @@ class Measured(Record, frozen=True, tag="measured"):
     layout: Layout
 
 
+class Examined(Record, frozen=True, tag="examined"):
+    """Worker -> front end: how to materialise the item that was asked about."""
+
+    job_id: Count
+    recipe: Recipe
+
+
 class JobFailed(Record, frozen=True, tag="job_failed"):
     """Worker -> front end: the item's error; the worker is well and takes the next job."""
 
@@ -54,5 +67,5 @@ class WorkerReady(Record, frozen=True, tag="worker_ready"):
     fingerprint: bytes
 
 
-ToWorker = Materialise | Measure
-FromWorker = Materialised | Measured | JobFailed | WorkerReady
+ToWorker = Materialise | Measure | Examine
+FromWorker = Materialised | Measured | Examined | JobFailed | WorkerReady

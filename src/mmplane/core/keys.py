@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
 from blake3 import blake3
+
+from mmplane.core.records import Ask
 
 KEY_VERSION = b"mmplane-key-2"
 KEY_BYTES = 32
+
+_encoder = msgspec.msgpack.Encoder()
 
 
 def digest_parts(parts: Iterable[bytes | memoryview]) -> bytes:
@@ -28,11 +33,12 @@ def media_digest(media: bytes | memoryview) -> bytes:
     return blake3(media).digest()
 
 
-def content_key(*, modality: str, fingerprint: bytes, tenant: str, media_digest: bytes) -> bytes:
+def content_key(ask: Ask, *, fingerprint: bytes, tenant: str, media_digest: bytes) -> bytes:
     """The 32-byte name of one item's features.
 
-    `fingerprint` covers the processor: its class, configuration, backend, versions and the encoding of its output.
-    `tenant` is the salt that keeps one tenant from probing another's cache. `media_digest` is over the encoded bytes as
-    sent: equal pixels in two different files get two keys, which costs a miss and never a wrong answer.
+    `ask` is its modality and what the request wants of it, sampling included. `fingerprint` covers the processor: its
+    class, configuration, backend, versions and the encoding of its output. `tenant` is the salt that keeps one tenant
+    from probing another's cache. `media_digest` is over the encoded bytes as sent: equal pixels in two different files
+    get two keys, which costs a miss and never a wrong answer.
     """
-    return digest_parts([KEY_VERSION, modality.encode(), fingerprint, tenant.encode(), media_digest])
+    return digest_parts([KEY_VERSION, _encoder.encode(ask), fingerprint, tenant.encode(), media_digest])

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from mmplane.core.errors import Failure
 from mmplane.core.faults import Fault
+from mmplane.core.histogram import Distribution
 from mmplane.core.records import Count, Enclosed, Item, Name, Record, Slot
 
 
@@ -195,6 +196,18 @@ class RankReport(Record, frozen=True):
     digest: bytes
 
 
+class LoopReport(Record, frozen=True, tag="loop"):
+    """Rank -> leader -> front end, since the rank started: how long its loop was held up, and collectives took.
+
+    `verify_cpu_s` is the CPU time of digests, which only a trace asks for.
+    """
+
+    rank: Count
+    stalls: Distribution
+    broadcasts: Distribution
+    verify_cpu_s: float
+
+
 class Progress(Record, frozen=True, tag="progress"):
     """Leader -> front end, when idle and at most once a second when busy."""
 
@@ -205,6 +218,6 @@ class Progress(Record, frozen=True, tag="progress"):
     ranks: tuple[RankReport, ...]
 
 
-FromLeader = Admitted | Failed | Tokens | Attached | Progress
+FromLeader = Admitted | Failed | Tokens | Attached | Progress | LoopReport
 ToLeader = Submit | Abort
-FromFollower = Held | Position
+FromFollower = Held | Position | LoopReport

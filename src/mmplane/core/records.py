@@ -6,7 +6,7 @@ arena's owner. Evolution: append fields with defaults, never retype one.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -15,6 +15,8 @@ MESSAGE_BYTES_MAX = 64 * 1024
 
 PROMPT_INLINE_BYTES_MAX = 16 * 1024
 """A prompt's token ids (4 bytes each) travel in the record up to here, above it in a slot."""
+
+Modality = Literal["image", "video", "audio"]
 
 Name = Annotated[str, msgspec.Meta(max_length=64)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -46,13 +48,56 @@ class Layout(Record, frozen=True):
     """What one item becomes: known from its size alone, before any pixel is decoded.
 
     `tensors[0]` holds the features; further ones are small companions (grids, sizes). `expansion` is what replaces the
-    item's placeholder in the prompt, as (token id, repetitions) runs. `length_bytes` is the slot that holds it all,
-    `decoded_bytes` what a worker needs beside it while it decodes the item.
+    item's placeholder in the prompt, as (token id, repetitions) runs. `length_bytes` is the slot that holds it all.
     """
 
     tensors: tuple[Tensor, ...]
     expansion: tuple[tuple[int, int], ...]
     length_bytes: Count
+
+
+class Clip(Record, frozen=True):
+    """What is known of a clip before it is decoded: its size and which of its frames are taken.
+
+    `width` and `height` in pixels, after rotation. `indices` are the numbers of the sampled frames in the file, in the
+    order in which they are shown, of `frames_total`, at `fps` frames a second (None: unknown; transformers then takes
+    24). `seconds` tells when each of them is shown.
+    """
+
+    width: int
+    height: int
+    frames_total: int
+    fps: float | None
+    indices: tuple[int, ...]
+    seconds: tuple[float, ...] = ()
+
+
+class Ask(Record, frozen=True):
+    """What a request wants of one item, within what the server allows: a part of its content key.
+
+    `side_max`: shrink an image so that its longer side has so many pixels (0: as it is). `frames_max`: take at most so
+    many frames of a clip. `fps_max`: and at most so many a second (0: as the checkpoint says).
+    """
+
+    modality: Modality
+    side_max: Count = 0
+    frames_max: Count = 0
+    fps_max: float = 0.0
+
+
+class Recipe(Record, frozen=True):
+    """Everything beside the media that it takes to materialise one item: the same on any process, a few hundred bytes.
+
+    `clip` is a video's. `samples` is how many a sound has at the processor's rate. `side_max` shrinks an image before
+    it is processed, so that its longer side has so many pixels (0: as it is). `decoded_bytes` is what a worker needs
+    beside the slot while it decodes the item.
+    """
+
+    modality: Modality
+    layout: Layout
+    clip: Clip | None = None
+    samples: Count = 0
+    side_max: Count = 0
     decoded_bytes: Count = 0
 
 
@@ -60,7 +105,7 @@ class Item(Record, frozen=True, tag="item"):
     """One materialised image, clip or sound in the arena, as the ranks see it."""
 
     content_key: bytes
-    modality: Name
+    modality: Modality
     slot: Slot
     tensors: tuple[Tensor, ...]
 
@@ -68,14 +113,23 @@ class Item(Record, frozen=True, tag="item"):
 class Enclosed(Record, frozen=True, tag="enclosed"):
     """One item whose bytes travel inline, in its request's parcel: `length_bytes` from `offset_bytes` there.
 
-    They are encoded media that a rank will materialise, or finished features, which may be packed with zstd. `tensors`
-    are the features either way, and their offsets count from the start of the (unpacked) features.
+    They are encoded media that a rank will materialise by the recipe, or finished features in its layout, which may be
+    packed with zstd; offsets of tensors count from the start of the (unpacked) features.
     """
 
     content_key: bytes
-    modality: Name
+    recipe: Recipe
     offset_bytes: Count
     length_bytes: Count
-    tensors: tuple[Tensor, ...]
     media: bool
     packed: bool = False
+
+    @property
+    def modality(self) -> Modality:
+        """As an item's."""
+        return self.recipe.modality
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """As an item's."""
+        return self.recipe.layout.tensors

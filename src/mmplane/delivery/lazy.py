@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from mmplane.core.records import Layout, Tensor
-from mmplane.features.processor import ImageProcessor, length_bytes_of
+from mmplane.core.records import Recipe
+from mmplane.features.choice import Processors
 from mmplane.features.tensors import tensors_of
 from mmplane.media.materialise import materialise
 
@@ -22,8 +22,8 @@ class LazyItem:
     """Media and what it will be. `features` decodes once and keeps the result."""
 
     media: memoryview | bytes
-    tensors: tuple[Tensor, ...]
-    processor: ImageProcessor = field(repr=False)
+    recipe: Recipe
+    processors: Processors = field(repr=False)
     materialise_ms: float = 0.0
     _features: dict[str, torch.Tensor] | None = None
 
@@ -45,8 +45,7 @@ class LazyItem:
         if self._features is not None:
             return
         started_s = time.perf_counter()
-        length_bytes = length_bytes_of(self.tensors)
-        out = bytearray(length_bytes)
-        materialise(self.processor, self.media, Layout(self.tensors, (), length_bytes), memoryview(out))
-        self._features = tensors_of(self.tensors, memoryview(out))
+        out = bytearray(self.recipe.layout.length_bytes)
+        materialise(self.processors, self.media, self.recipe, memoryview(out))
+        self._features = tensors_of(self.recipe.layout.tensors, memoryview(out))
         self.materialise_ms = (time.perf_counter() - started_s) * 1000

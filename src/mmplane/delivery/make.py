@@ -30,6 +30,10 @@ def contents(ports: Ports, order: Order) -> list[memoryview]:
 def make(ports: Ports, order: Order, media: Media) -> Delivered:
     """The features of each item, decoded on first access as the incident's server does. Raises RequestError."""
     strike(order.submit.fault, "materialise", ports.rank)
-    lazy = [LazyItem(content, item.tensors, ports.processor) for content, item in zip(media, order.items, strict=True)]
+    lazy = [
+        LazyItem(content, item.recipe, ports.processors)
+        for content, item in zip(media, order.items, strict=True)
+        if isinstance(item, Enclosed)
+    ]
     features = tuple(item.features for item in lazy)
     return Delivered(features, work=Work(len(lazy), sum(item.materialise_ms for item in lazy)))

@@ -12,7 +12,7 @@ from mmplane.core.faults import Fault
 from mmplane.core.records import Item
 from mmplane.delivery.lane import Lane
 from mmplane.delivery.parcels import Parcels
-from mmplane.features.processor import ImageProcessor
+from mmplane.features.choice import Processors
 
 
 class Broadcast(ABC):
@@ -34,7 +34,7 @@ class Ports:
 
     rank: int
     size: int
-    processor: ImageProcessor
+    processors: Processors
     view: Callable[[Item], dict[str, torch.Tensor]]
     """An item's tensors over the arena."""
     parcels: Parcels

@@ -1,34 +1,151 @@
-"""Which encoding features travel in: what the operator asked for, or what suits the device (`auto`, `model`).
+"""The processors of the configured model, by modality, and the encoding that features travel in.
 
-On a GPU the exact bytes win: an eighth of the copy to the device for the Qwen family, and one table look-up there. On a
-CPU every rank would undo the encoding for itself, N times, while float32 is used where it lies; so bytes do not pay.
-Every process makes this choice from the same configuration and comes to the same end.
+Every process makes this choice from the same configuration and comes to the same end: the front end (keys, layouts),
+workers and whoever else materialises, and ranks (which undo the encoding).
+
+The encoding is what the operator asked for, or what suits the device (`auto`, `model`). On a GPU the exact bytes win:
+an eighth of the copy to the device for the Qwen family, and one table look-up there. On a CPU every rank would undo the
+encoding for itself, N times, while float32 is used where it lies; so bytes do not pay.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, cast
 
 from transformers import AutoConfig
 
 from mmplane.config import Config
-from mmplane.features.encodings import ENCODINGS, Encoding
-from mmplane.features.processor import ImageProcessor
+from mmplane.core.errors import unsupported
+from mmplane.core.keys import digest_parts
+from mmplane.core.records import Modality
+from mmplane.features.audio import AudioProcessor
+from mmplane.features.encodings import ENCODINGS, ByteForm, Encoding
+from mmplane.features.log_mel import audio_processor
+from mmplane.features.processor import ImageProcessor, Processor
+from mmplane.features.qwen_video import QwenVideoProcessor, video_processor
 from mmplane.features.select import image_processor
+from mmplane.features.table import TableImageProcessor
+from mmplane.features.tokens import tokens_of
+from mmplane.features.video import VideoProcessor
+
+log = logging.getLogger("mmplane")
+ProcessorT = TypeVar("ProcessorT", bound=Processor)
+
+NAMES: dict[Modality, str] = {"image": "images", "video": "clips", "audio": "sounds"}
 
 
-def choose(config: Config) -> tuple[ImageProcessor, Encoding]:
-    """The processor of the configured model, in the encoding to use. Raises ValueError when it has no such encoding."""
-    wanted = config.encoding
-    if wanted == "auto" and config.device == "cuda":
-        try:
-            return image_processor(config.model_folder, encoding="uint8"), "uint8"
-        except ValueError:  # only the generic path serves this model, and it has no bytes to offer
-            wanted = "model"
-    encoding = (
-        _model_dtype(config) if wanted == "model" else cast("Encoding", "float32" if wanted == "auto" else wanted)
-    )
+@dataclass(frozen=True)
+class Processors:
+    """What serves each modality; None where the model takes none of it. `encoding` is that of images and clips."""
+
+    encoding: Encoding
+    image: ImageProcessor | None = None
+    video: VideoProcessor | None = None
+    audio: AudioProcessor | None = None
+
+    def of(self, modality: Modality) -> Processor:
+        """The processor of a modality. Raises RequestError (422) when the model takes none of it."""
+        processor: Processor | None = getattr(self, modality)
+        return _needed(processor, modality)
+
+    @property
+    def for_images(self) -> ImageProcessor:
+        """As `of("image")`."""
+        return _needed(self.image, "image")
+
+    @property
+    def for_clips(self) -> VideoProcessor:
+        """As `of("video")`."""
+        return _needed(self.video, "video")
+
+    @property
+    def for_sounds(self) -> AudioProcessor:
+        """As `of("audio")`."""
+        return _needed(self.audio, "audio")
+
+    @property
+    def present(self) -> dict[Modality, Processor]:
+        """Those that the model has."""
+        found: dict[Modality, Processor | None] = {"image": self.image, "video": self.video, "audio": self.audio}
+        return {modality: processor for modality, processor in found.items() if processor is not None}
+
+    @property
+    def probed(self) -> Modality:
+        """Of which modality the item is that tries the whole way at start and for `/ready`."""
+        return "audio" if self.image is None else "image"
+
+    @property
+    def byte_forms(self) -> dict[Modality, ByteForm]:
+        """What undoes the uint8 encoding, of each modality that has one."""
+        has_form = (TableImageProcessor, QwenVideoProcessor)
+        present = self.present.items()
+        return {modality: each.byte_form for modality, each in present if isinstance(each, has_form)}
+
+    @property
+    def fingerprint(self) -> bytes:
+        """32 bytes over the fingerprints of all: two processes that have the same make the same features."""
+        present = self.present.items()
+        return digest_parts(part for modality, each in present for part in (modality.encode(), each.fingerprint))
+
+    def compact(self) -> Processors:
+        """The same processors, those of images and clips in the exact uint8 encoding where they have one."""
+        image = self.image.recoded("uint8") if isinstance(self.image, TableImageProcessor) else self.image
+        video = self.video.recoded("uint8") if isinstance(self.video, QwenVideoProcessor) else self.video
+        return replace(self, image=image, video=video)
+
+    def warm(self) -> None:
+        """Warm all of them."""
+        for processor in self.present.values():
+            processor.warm()
+
+
+def choose(config: Config) -> Processors:
+    """The processors of the configured model. Raises ValueError when it has none, or not in the encoding asked for.
+
+    A model that takes images must be served with them; clips and sounds of a kind that is not built are left out.
+    """
+    folder, tokens = config.model_folder, tokens_of(config.model_folder)
+    if not tokens:
+        raise ValueError("this checkpoint takes no images, clips or sounds: its configuration names no token for them")
+    image, encoding = _images(config) if "image" in tokens else (None, _encoding(config))
+    video = audio = None
+    if "video" in tokens:
+        video = _if_built("clips", lambda: video_processor(folder, encoding=encoding))
+    if "audio" in tokens:
+        of_sounds = _model_dtype(config) if encoding == "uint8" else encoding
+        audio = _if_built("sounds", lambda: audio_processor(folder, encoding=of_sounds))
+    processors = Processors(encoding, image, video, audio)
+    if image is None and audio is None:
+        raise ValueError("this checkpoint takes no images, and clips or sounds only of a kind that is not built")
+    return processors
+
+
+def _images(config: Config) -> tuple[ImageProcessor, Encoding]:
+    encoding = _encoding(config)
+    try:
+        return image_processor(config.model_folder, encoding=encoding), encoding
+    except ValueError:
+        if config.encoding != "auto" or encoding != "uint8":
+            raise
+    encoding = _model_dtype(config)  # only the generic path serves this model, and it has no bytes to offer
     return image_processor(config.model_folder, encoding=encoding), encoding
+
+
+def _if_built(items: str, load: Callable[[], ProcessorT]) -> ProcessorT | None:
+    try:
+        return load()
+    except ValueError as error:
+        log.warning("%s are not served: %s", items, error)
+        return None
+
+
+def _encoding(config: Config) -> Encoding:
+    if config.encoding == "auto":
+        return "uint8" if config.device == "cuda" else "float32"
+    return _model_dtype(config) if config.encoding == "model" else cast("Encoding", config.encoding)
 
 
 def _model_dtype(config: Config) -> Encoding:
@@ -38,3 +155,9 @@ def _model_dtype(config: Config) -> Encoding:
     model: Any = AutoConfig.from_pretrained(config.model_folder, trust_remote_code=False)
     name = str(model.dtype).removeprefix("torch.")
     return name if name in ENCODINGS else "float32"
+
+
+def _needed(processor: ProcessorT | None, modality: Modality) -> ProcessorT:
+    if processor is None:
+        raise unsupported(f"this model takes no {NAMES[modality]}", "messages")
+    return processor

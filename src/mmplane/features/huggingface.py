@@ -50,8 +50,9 @@ class HuggingFaceImageProcessor(ImageProcessor):
         """Measured once for each size: milliseconds. Raises RequestError (400)."""
         return self._measured(width, height)
 
-    def write(self, pixels: Pixels, out: Arrays) -> None:
+    def write(self, pixels: Pixels, out: Arrays) -> int:
         """Run the processor and copy its output into `out`."""
+        written_bytes = 0
         arrays = self._model_inputs(self._checkpoint.outputs(Image.fromarray(pixels)))
         for name, target in out.items():
             source = arrays[name]
@@ -59,6 +60,8 @@ class HuggingFaceImageProcessor(ImageProcessor):
             if stored.shape != target.shape or stored.dtype != target.dtype:
                 raise RuntimeError("the processor's output does not have the shape that its layout said")
             np.copyto(target, stored)
+            written_bytes += stored.nbytes
+        return written_bytes
 
     def warm(self) -> None:
         """Let the processor import and build what it needs, by one run."""

@@ -5,8 +5,8 @@ spectra in double precision, rounded to single, then summed into bands in double
 extractor's own call takes torch's single-precision path instead, which differs from its NumPy path by up to 2e-5; that
 path's bits depend on the machine, so the NumPy path is what is served. Features are (1, bands, columns).
 
-The spectra are taken for a block of columns at a time, the padding's not at all: they are silence. The values lie in
-the slot twice: the largest of all is part of every value, and is known last.
+The spectra are taken for a block of columns at a time, the padding's not at all: they are silence. The largest of all
+values is part of each, and is known last; so they are made in memory of their own (1.5 MB) and written once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mmplane.features import kernels
 from mmplane.features.audio import AUDIO_FEATURES, AudioProcessor, Samples
 from mmplane.features.audio_checkpoint import AudioCheckpoint
 from mmplane.features.encodings import Array, Encoding, cast, storage_dtype
-from mmplane.features.processor import LAYOUTS_MAX, Arrays, pack
+from mmplane.features.processor import LAYOUTS_MAX, Arrays, pack, write_all
 
 logger = logging.getLogger(__name__)
 
@@ -71,24 +71,28 @@ class LogMelProcessor(AudioProcessor):
         """The checkpoint's own."""
         return int(self._checkpoint.feature_extractor.sampling_rate)
 
+    @property
+    def samples_max(self) -> int:
+        """Thirty seconds."""
+        return self._samples_max
+
     def layout(self, samples: int) -> Layout:
         """In closed form: microseconds. What is longer than the model hears is cut off, as transformers does it."""
         return self._layouts(min(samples, self._samples_max))
 
-    def write(self, samples: Samples, out: Arrays) -> None:
-        """Block by block into `out`; then once more, to clip and scale by the loudest value."""
+    def write(self, samples: Samples, out: Arrays) -> int:
+        """Block by block into memory of its own, because the loudest value is part of all; then once into `out`."""
         samples = samples[: self._samples_max]
         layout, features = self.layout(len(samples)), out[AUDIO_FEATURES]
         if features.shape != layout.tensors[0].shape or features.dtype != storage_dtype(self._encoding):
             raise RuntimeError("the slot does not have the shape that the layout said")
-        if self._encoding == "float32":
-            self._fill(samples, features[0])
-        else:
-            exact = np.empty(features.shape, np.float32)
-            self._fill(samples, exact[0])
-            features[...] = cast(exact, self._encoding)
+        exact = np.empty(features.shape, np.float32)
+        self._fill(samples, exact[0])
+        features[...] = cast(exact, self._encoding)
+        masks = {}
         if (rule := self._checkpoint.rule) is not None:
-            out[rule.mask][...] = np.arange(self._columns) < self._heard(len(samples))
+            masks[rule.mask] = np.arange(self._columns) < self._heard(len(samples))
+        return features.nbytes + write_all(masks, out)
 
     def warm(self) -> None:
         """Touch the code once; it was compiled when it was imported."""

@@ -1,4 +1,6 @@
-"""The contract of a feature processor: decoded pixels in, the arrays that the model takes out.
+"""The contract of a feature processor: decoded media in, the arrays that the model takes out.
+
+`Processor` is what images, clips and sounds share. `ImageProcessor` is here, the others are in `video.py`, `audio.py`.
 
 A processor is swappable: one class, one file, one conformance suite. The generic one (`huggingface.py`) works for every
 transformers image processor; a fast one serves a family and must give the same bits. `select.py` chooses.
@@ -32,15 +34,12 @@ Pixels = npt.NDArray[np.uint8]
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 
-class ImageProcessor(ABC):
-    """Turns one decoded image into the arrays that the model takes.
+class Processor(ABC):
+    """Turns one decoded item into the arrays that the model takes.
 
-    Pure: no I/O, no state between items but caches whose content depends on their key alone. Called in a worker
-    process, one item at a time, by one thread.
+    Pure: no I/O, no state between items but caches whose content depends on their key alone. Called by one thread, one
+    item at a time.
     """
-
-    layout_is_cheap: ClassVar[bool] = False
-    """Whether `layout` takes microseconds, so that an event loop may call it. Else it may take milliseconds."""
 
     @property
     @abstractmethod
@@ -49,8 +48,22 @@ class ImageProcessor(ABC):
 
     @property
     @abstractmethod
-    def placeholder_id(self) -> int:
-        """The token that stands for one image in a tokenised prompt; `Layout.expansion` replaces it."""
+    def placeholder_id(self) -> int | None:
+        """The token that stands for one item in a tokenised prompt; `Layout.expansion` replaces it.
+
+        None where items have no place in the prompt.
+        """
+
+    @abstractmethod
+    def warm(self) -> None:
+        """Do all that happens once (compile, load from the cache on disk), so that no request's path does it."""
+
+
+class ImageProcessor(Processor):
+    """A processor of images."""
+
+    layout_is_cheap: ClassVar[bool] = False
+    """Whether `layout` takes microseconds, so that an event loop may call it. Else it may take milliseconds."""
 
     @abstractmethod
     def layout(self, width: int, height: int) -> Layout:
@@ -60,15 +73,12 @@ class ImageProcessor(ABC):
         """
 
     @abstractmethod
-    def write(self, pixels: Pixels, out: Arrays) -> None:
+    def write(self, pixels: Pixels, out: Arrays) -> int:
         """Fill `out` (one writable array per tensor of `layout`, by name, in the slot) from a decoded image.
 
-        The last write of the transform is the only write of those bytes, where the family allows it (invariant 2).
+        Returns how many bytes were written there, counted where they were. The last write of the transform is the only
+        write of those bytes (invariant 2).
         """
-
-    @abstractmethod
-    def warm(self) -> None:
-        """Do all that happens once (compile, load from the cache on disk), so that no request's path does it."""
 
 
 def pack(tensors: list[tuple[str, str, tuple[int, ...]]], expansion: tuple[tuple[int, int], ...]) -> Layout:
@@ -82,9 +92,11 @@ def pack(tensors: list[tuple[str, str, tuple[int, ...]]], expansion: tuple[tuple
     return Layout(tuple(placed), expansion, end_bytes)
 
 
-def length_bytes_of(tensors: tuple[Tensor, ...]) -> int:
-    """Length of the buffer that holds these tensors, from their places in it."""
-    return max((t.offset_bytes + prod(t.shape) * storage_dtype(t.dtype).itemsize for t in tensors), default=0)
+def write_all(values: Mapping[str, npt.ArrayLike], out: Arrays) -> int:
+    """Copy small companions into their arrays. Returns how many bytes were written."""
+    for name, value in values.items():
+        out[name][...] = value
+    return sum(out[name].nbytes for name in values)
 
 
 def views(layout_tensors: tuple[Tensor, ...], slot: memoryview) -> dict[str, npt.NDArray[np.generic]]:

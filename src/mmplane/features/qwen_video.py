@@ -19,15 +19,15 @@ import numpy as np
 import numpy.typing as npt
 
 from mmplane.core.errors import bad_media
-from mmplane.core.records import Layout
+from mmplane.core.records import Clip, Layout
 from mmplane.features import kernels
 from mmplane.features.encodings import Array, ByteForm, Encoding, cast, storage_dtype
-from mmplane.features.processor import LAYOUTS_MAX, Arrays, Pixels, pack
+from mmplane.features.processor import LAYOUTS_MAX, Arrays, Pixels, pack, write_all
 from mmplane.features.resize import Resize
 from mmplane.features.torch_arithmetic import FILTERS, float_table, resizes_as_torch, torch_bands
-from mmplane.features.video import VIDEO_FEATURES, Clip, VideoProcessor
+from mmplane.features.video import VIDEO_FEATURES, VideoProcessor
 from mmplane.features.video_checkpoint import VideoCheckpoint
-from mmplane.features.video_rules import RULES
+from mmplane.features.video_rules import FPS_UNKNOWN, RULES
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +53,10 @@ class QwenVideoProcessor(VideoProcessor):
         table = np.ascontiguousarray(ramp) if encoding == "uint8" else cast(self.byte_form.table, encoding)
         self._table = _as_bits(table)
 
+    def recoded(self, encoding: Encoding) -> QwenVideoProcessor:
+        """The same processor in another encoding."""
+        return QwenVideoProcessor(self._checkpoint, encoding, self._bands)
+
     @staticmethod
     def serves(checkpoint: VideoCheckpoint) -> bool:
         """Whether this configuration is one that this file reproduces."""
@@ -74,17 +78,29 @@ class QwenVideoProcessor(VideoProcessor):
         """The checkpoint's own."""
         return self._checkpoint.placeholder_id
 
-    def sample(self, frames_total: int, fps: float | None) -> tuple[int, ...]:
+    def sample(
+        self, frames_total: int, fps: float | None, *, frames_max: int = 0, fps_max: float = 0.0
+    ) -> tuple[int, ...]:
         """By the rules of the checkpoint's own class and configuration. Raises RequestError (400)."""
-        if not self._checkpoint.options["do_sample_frames"]:
-            return tuple(range(frames_total))
-        return self._rules.sample(self._checkpoint.options, frames_total, fps)
+        options = self._checkpoint.options
+        own = tuple(range(frames_total))
+        if options["do_sample_frames"]:
+            own = self._rules.sample(options, frames_total, fps)
+        limits = [len(own)]
+        if frames_max:
+            limits.append(frames_max)
+        if fps_max:
+            limits.append(int(frames_total / (fps or FPS_UNKNOWN) * fps_max))
+        if min(limits) == len(own):
+            return own
+        wanted = max(min(limits) // self._moment, 1) * self._moment
+        return self._rules.sample({**options, "num_frames": wanted, "fps": None}, frames_total, fps)
 
     def layout(self, clip: Clip) -> Layout:
         """In closed form: microseconds, or milliseconds where the prompt tells the time of every moment."""
         return self._layouts(clip)
 
-    def write(self, frames: Iterable[Pixels], clip: Clip, out: Arrays) -> None:
+    def write(self, frames: Iterable[Pixels], clip: Clip, out: Arrays) -> int:
         """Resize, look up and cut, frame by frame and band by band, straight into `out`."""
         layout = self._layouts(clip)
         features: Array = out[VIDEO_FEATURES]
@@ -93,14 +109,14 @@ class QwenVideoProcessor(VideoProcessor):
         resized_height, resized_width = self._size(clip)
         resize = Resize.whole(resized_width, resized_height, self._checkpoint.options["resample"], as_torch=True)
         moments = _as_bits(features).reshape(self._moments(clip), -1, 3, self._moment, self._side, self._side)
+        written_bytes = 0
         for index, frame in zip(range(len(clip.indices)), frames, strict=True):
             if frame.shape != (clip.height, clip.width, 3):
                 raise ValueError("a frame does not have the size that the file's header said")
             moment, place = divmod(index, self._moment)
             places = range(place, self._moment if index == len(clip.indices) - 1 else place + 1)
-            self._cut(self._bands(resize, frame, self._band_rows), moments[moment], places)
-        for name, value in self._companions(clip).items():
-            out[name][...] = value
+            written_bytes += self._cut(self._bands(resize, frame, self._band_rows), moments[moment], places)
+        return written_bytes + write_all(self._companions(clip), out)
 
     def warm(self) -> None:
         """Touch the code once; it was compiled when it was imported."""
@@ -113,13 +129,15 @@ class QwenVideoProcessor(VideoProcessor):
         block = self._side * self._merge
         return max(BAND_ROWS // block, 1) * block
 
-    def _cut(self, bands: Iterator[tuple[int, kernels.Bytes]], patches: Array, places: range) -> None:
-        start = 0
+    def _cut(self, bands: Iterator[tuple[int, kernels.Bytes]], patches: Array, places: range) -> int:
+        start = written_bytes = 0
         for _, planes in bands:
             end = start + planes.shape[1] * planes.shape[2] // self._side**2
             for place in places:
                 kernels.cut_frame(planes, self._table, self._merge, place, patches[start:end])
+                written_bytes += patches[start:end, :, place].nbytes
             start = end
+        return written_bytes
 
     def _moments(self, clip: Clip) -> int:
         return -(-len(clip.indices) // self._moment)

@@ -64,15 +64,17 @@ class QwenVLImageProcessor(TableImageProcessor):
             companions={"image_grid_thw": ((1, rows, columns),)},
         )
 
-    def _fill(self, pixels: Pixels, features: Array) -> None:
+    def _fill(self, pixels: Pixels, features: Array) -> int:
         height, width = self._size(pixels.shape[1], pixels.shape[0])
         patches = features.reshape(-1, 3, self._copies, self._side, self._side)
         block = self._side * self._merge
-        start = 0
+        start = written_bytes = 0
         for _, planes in Resize.whole(width, height, self._kind).bands(pixels, max(BAND_ROWS // block, 1) * block):
             end = start + planes.shape[1] * planes.shape[2] // self._side**2
             if self._table is None:
                 kernels.cut_bytes(planes, self._merge, patches[start:end, :, 0])
             else:
                 kernels.cut_patches(planes, self._table, self._merge, patches[start:end])
+            written_bytes += patches[start:end].nbytes
             start = end
+        return written_bytes

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from mmplane.core.records import Layout
 from mmplane.features.checkpoint import TRIAL_SIDE, ImageCheckpoint, Runs
 from mmplane.features.encodings import Array, ByteForm, Encoding, cast, storage_dtype
-from mmplane.features.processor import FEATURES, LAYOUTS_MAX, Arrays, ImageProcessor, Pixels, pack
+from mmplane.features.processor import FEATURES, LAYOUTS_MAX, Arrays, ImageProcessor, Pixels, pack, write_all
 
 Companions = Mapping[str, tuple[tuple[int, ...], ...]]
 
@@ -68,15 +68,13 @@ class TableImageProcessor(ImageProcessor):
         companions = [(name, "int64", np.shape(value)) for name, value in outline.companions.items()]
         return pack([(FEATURES, self._encoding, outline.shape), *companions], outline.expansion)
 
-    def write(self, pixels: Pixels, out: Arrays) -> None:
+    def write(self, pixels: Pixels, out: Arrays) -> int:
         """Resize and look up, band by band, straight into `out`."""
         outline = self._outlines(pixels.shape[1], pixels.shape[0])
         features = out[FEATURES]
         if features.shape != outline.shape or features.dtype != storage_dtype(self._encoding):
             raise RuntimeError("the slot does not have the shape that the layout said")
-        self._fill(pixels, _as_bits(features))
-        for name, value in outline.companions.items():
-            out[name][...] = value
+        return self._fill(pixels, _as_bits(features)) + write_all(outline.companions, out)
 
     def warm(self) -> None:
         """Touch the code once; it was compiled when it was imported."""
@@ -99,8 +97,8 @@ class TableImageProcessor(ImageProcessor):
         """In closed form; `shape` is that of the encoded features. Raises RequestError (400)."""
 
     @abstractmethod
-    def _fill(self, pixels: Pixels, features: Array) -> None:
-        """Write all of `features`, of the outline's shape; 16-bit floats come as uint16."""
+    def _fill(self, pixels: Pixels, features: Array) -> int:
+        """Write all of `features`, of the outline's shape; 16-bit floats come as uint16. Returns bytes written."""
 
 
 def float_table(checkpoint: ImageCheckpoint) -> npt.NDArray[np.float32]:

@@ -75,19 +75,29 @@ class TileImageProcessor(TableImageProcessor):
         """The dimensions before the channels."""
         return (tiles,)
 
-    def _fill(self, pixels: Pixels, features: Array) -> None:
+    def _fill(self, pixels: Pixels, features: Array) -> int:
         source = self._source(pixels)
         targets = features.reshape(-1, 3, self._height, self._width)
-        for tile, target in zip(self._tiles(pixels.shape[1], pixels.shape[0]), targets, strict=True):
-            self._lay(source, tile, target)
+        tiles = zip(self._tiles(pixels.shape[1], pixels.shape[0]), targets, strict=True)
+        return sum(self._lay(source, tile, target) for tile, target in tiles)
 
-    def _lay(self, source: Pixels, tile: Tile, target: Array) -> None:
-        box = tile.resize.box
-        if (box.bottom - box.top, box.right - box.left) != target.shape[1:]:
-            target[...] = 0 if self._table is None else self._table[:, :1, None]
+    def _lay(self, source: Pixels, tile: Tile, target: Array) -> int:
+        written_bytes = self._pad(tile, target)
         for y, planes in tile.resize.bands(source, BAND_ROWS):
             if self._table is None:
                 bottom, right = tile.top + y + planes.shape[1], tile.left + planes.shape[2]
                 target[:, tile.top + y : bottom, tile.left : right] = planes
             else:
                 kernels.lay_planes(planes, self._table, tile.top + y, tile.left, target)
+            written_bytes += planes.size * target.itemsize
+        return written_bytes
+
+    def _pad(self, tile: Tile, target: Array) -> int:
+        """Write what lies around the tile's box, and nothing else."""
+        box, black = tile.resize.box, 0 if self._table is None else self._table[:, :1, None]
+        bottom, right = tile.top + box.bottom - box.top, tile.left + box.right - box.left
+        rows = slice(tile.top, bottom)
+        borders = (target[:, : tile.top], target[:, bottom:], target[:, rows, : tile.left], target[:, rows, right:])
+        for border in borders:
+            border[...] = black
+        return sum(border.nbytes for border in borders)

@@ -29,10 +29,10 @@ from transformers.utils.hub import cached_file
 from transformers.video_utils import VideoMetadata
 
 from mmplane.core.keys import digest_parts
+from mmplane.core.records import Clip
 from mmplane.features.checkpoint import ImageCheckpoint, Runs
 from mmplane.features.encodings import Encoding
 from mmplane.features.kernels import BICUBIC
-from mmplane.features.video import Clip
 
 _SHARED = {
     "do_resize": True,

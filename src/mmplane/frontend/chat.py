@@ -8,48 +8,33 @@ Everything that can be refused is refused before the next, dearer stage begins.
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from mmplane.config import Config
 from mmplane.core.errors import RequestError, bad_request, too_large
 from mmplane.core.plan import Sampling, Submit
-from mmplane.core.records import PROMPT_INLINE_BYTES_MAX, Enclosed, Item, Layout, Tensor
+from mmplane.core.records import PROMPT_INLINE_BYTES_MAX, Enclosed, Item, Modality, Recipe, Tensor
 from mmplane.delivery.faults import strike
 from mmplane.delivery.names import DELIVERIES
 from mmplane.frontend.dispatch import Dispatch
 from mmplane.frontend.fetch import Grow
-from mmplane.frontend.freight import Load, Media
+from mmplane.frontend.freight import Load
 from mmplane.frontend.group import Generation, Group
-from mmplane.frontend.parked import Content, Parked, view_of
+from mmplane.frontend.intake import Intake
+from mmplane.frontend.parked import Parked
 from mmplane.frontend.plane import Plane
-from mmplane.frontend.prompt import Prompt, expand, render
+from mmplane.frontend.prompt import Marks, Prompt, expand, render
 from mmplane.frontend.schema import ChatRequest
-from mmplane.frontend.source import Source
+from mmplane.frontend.stages import Stages
 from mmplane.frontend.text import TextStream
-from mmplane.media import image
 from mmplane.wire.link import encode
 
 DEFAULT_TOKENS_MAX = 512
 """Longest answer when the client does not say: cache memory is reserved for all of it."""
 SUBMIT_BYTES_MAX = 36 * 1024
-
-
-@dataclass
-class Stages:
-    """Milliseconds by stage, of one request."""
-
-    _at_s: float = field(default_factory=time.perf_counter)
-    ms: dict[str, float] = field(default_factory=dict)
-
-    def mark(self, name: str) -> None:
-        """What happened since the last mark was this stage."""
-        now_s = time.perf_counter()
-        self.ms[name] = self.ms.get(name, 0.0) + (now_s - self._at_s) * 1000
-        self._at_s = now_s
 
 
 @dataclass(frozen=True)
@@ -61,7 +46,7 @@ class Piece:
     reason: str | None
 
 
-Restored = Callable[[Tensor], tuple[tuple[int, ...], str]]
+Restored = Callable[[Modality, Tensor], tuple[tuple[int, ...], str]]
 
 
 class Answer:
@@ -71,6 +56,7 @@ class Answer:
         self,
         request: ChatRequest,
         prompt: Prompt,
+        recipes: list[Recipe],
         delivery: str,
         load: Load,
         generation: Generation,
@@ -78,6 +64,7 @@ class Answer:
         restored: Restored,
     ) -> None:
         self._restored = restored
+        self._recipes = recipes
         self.request = request
         self.prompt = prompt
         self.delivery = delivery
@@ -92,13 +79,18 @@ class Answer:
         return sum(len(tokens) for tokens in self.token_ids)
 
     def usage(self) -> dict[str, Any]:
-        """OpenAI's usage object; image tokens stand beside the text's in the details."""
+        """OpenAI's usage object; the tokens of images, clips and sounds are told apart in the details."""
         prompt_tokens = len(self.prompt.ids)
         return {
             "prompt_tokens": prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "total_tokens": prompt_tokens + self.completion_tokens,
-            "prompt_tokens_details": {"cached_tokens": 0, "image_tokens": self.prompt.image_tokens},
+            "prompt_tokens_details": {
+                "cached_tokens": 0,
+                "image_tokens": self.prompt.tokens_of("image"),
+                "video_tokens": self.prompt.tokens_of("video"),
+                "audio_tokens": self.prompt.tokens_of("audio"),
+            },
         }
 
     def trace(self) -> dict[str, Any]:
@@ -121,7 +113,7 @@ class Answer:
 
     def _traced(self, index: int, item: Item | Enclosed) -> dict[str, Any]:
         stored = item.tensors[0]
-        shape, dtype = self._restored(stored)
+        shape, dtype = self._restored(item.modality, stored)
         return {
             "content_key": item.content_key.hex(),
             "cache_hit": self.load.hits[index] or index in self.generation.reused,
@@ -133,7 +125,17 @@ class Answer:
             "digests": {
                 str(rank): digests[index].hex() for rank, digests in enumerate(self.generation.digests) if digests
             },
+            **_sampling(self._recipes[index]),
         }
+
+
+def _sampling(recipe: Recipe) -> dict[str, Any]:
+    """What of a clip or a sound was looked at, or listened to."""
+    if recipe.clip is not None:
+        clip = recipe.clip
+        shown = {"frames": list(clip.indices), "seconds": list(clip.seconds)}
+        return {"sampling": {**shown, "frames_total": clip.frames_total, "fps": clip.fps}}
+    return {"sampling": {"samples": recipe.samples}} if recipe.modality == "audio" else {}
 
 
 class Chat:
@@ -146,23 +148,21 @@ class Chat:
         plane: Plane,
         dispatch: Dispatch,
         group: Group,
-        source: Source,
+        intake: Intake,
         tokenizer: Any,
         chat_template: str,
-        placeholder_id: int,
-        image_token: int,
+        marks: Mapping[Modality, Marks],
         context_tokens: int,
-        copies: int,
+        copies: Mapping[Modality, int],
     ) -> None:
         self._config = config
         self._plane = plane
         self._dispatch = dispatch
         self._group = group
-        self._source = source
+        self._intake = intake
         self._tokenizer = tokenizer
         self._chat_template = chat_template
-        self._placeholder_id = placeholder_id
-        self._image_token = image_token
+        self._marks = marks
         self._context_tokens = context_tokens
         self._copies = copies
 
@@ -173,14 +173,15 @@ class Chat:
         """Bring a request to the ranks; leaving the block early aborts it. Raises RequestError.
 
         `grow` reserves memory for what is fetched, `parked` is media that lies in the request's body; the caller gives
-        both back once the block is entered: by then the items are where they are sent from.
-        The items of a `probe` are materialised without a look at the index, and counted nowhere.
+        both back once the block is entered: by then the items are where they are sent from. The items of a `probe` are
+        materialised without a look at the index, and counted nowhere.
         """
         stages = Stages()
         self._group.check_room()
         self._check(request)
-        media = await self._media(request, grow, parked, stages)
-        prompt = self._prompt(request, [item.layout for item in media])
+        media = await self._intake.take(request, grow, parked, stages)
+        recipes = [item.recipe for item in media]
+        prompt = self._prompt(request, recipes)
         sampling = self._sampling(request, len(prompt.ids))
         stages.mark("prompt")
         request.messages.clear()  # they hold the media's base64
@@ -194,7 +195,7 @@ class Chat:
                 generation = self._submit(request, request_id, prompt, trip.delivery, load, sampling)
             finally:
                 load.release()  # from here on the ranks' own leases count
-            answer = Answer(request, prompt, trip.delivery, load, generation, stages, self._restore)
+            answer = Answer(request, prompt, recipes, trip.delivery, load, generation, stages, self._restore)
             try:
                 yield answer
             except BaseException:
@@ -234,28 +235,15 @@ class Chat:
             raise RequestError(404, "model_not_found", "this server does not serve that model", param="model")
         if (request.n or 1) > self._config.running_max:
             raise bad_request("invalid_value", f"this server decodes at most {self._config.running_max} samples", "n")
-        if len(request.images) > self._config.images_max:
+        if len(request.media) > self._config.images_max:
             raise bad_request(
-                "too_many_images", f"a request may hold at most {self._config.images_max} images", "messages"
+                "too_many_images",
+                f"a request may hold at most {self._config.images_max} images, clips and sounds",
+                "messages",
             )
 
-    async def _media(self, request: ChatRequest, grow: Grow, parked: Sequence[Parked], stages: Stages) -> list[Media]:
-        contents = [await self._source.load_json(part.url, grow, parked) for part in request.images]
-        stages.mark("fetch")
-        keys = [self._plane.key(content) for content in contents]
-        stages.mark("key")
-        layouts = [await self._layout(key, content) for key, content in zip(keys, contents, strict=True)]
-        stages.mark("probe")
-        return [Media(*parts) for parts in zip(contents, keys, layouts, strict=True)]
-
-    async def _layout(self, key: bytes, content: Content) -> Layout:
-        """What the media becomes. The header of media that has been here before is not read again."""
-        known = self._plane.known_layout(key)
-        return known if known is not None else await self._plane.layout(image.probe(view_of(content)))
-
-    def _prompt(self, request: ChatRequest, layouts: list[Layout]) -> Prompt:
-        ids = render(request, self._tokenizer, self._chat_template)
-        return expand(ids, layouts, placeholder_id=self._placeholder_id, image_token=self._image_token)
+    def _prompt(self, request: ChatRequest, recipes: list[Recipe]) -> Prompt:
+        return expand(render(request, self._tokenizer, self._chat_template), recipes, self._marks)
 
     def _sampling(self, request: ChatRequest, prompt_tokens: int) -> Sampling:
         room = self._context_tokens - prompt_tokens
@@ -309,12 +297,12 @@ class Chat:
             raise too_large("the request has too many items", "messages")
         return self._group.submit(submit, load.parcel)
 
-    def _restore(self, stored: Tensor) -> tuple[tuple[int, ...], str]:
+    def _restore(self, modality: Modality, stored: Tensor) -> tuple[tuple[int, ...], str]:
         """Shape and dtype of features once a rank has undone their encoding."""
         if stored.dtype != "uint8":
             return stored.shape, stored.dtype
         *sides, last = stored.shape
-        return (*sides, last * self._copies), self._group.dtype
+        return (*sides, last * self._copies[modality]), self._group.dtype
 
     def _decode(self, tokens: list[int]) -> str:
         text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)

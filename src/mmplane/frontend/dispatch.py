@@ -17,7 +17,8 @@ from mmplane.core.plan import Work
 from mmplane.delivery.auto import Reason, Situation, pick
 from mmplane.delivery.delivery import Sends
 from mmplane.delivery.names import DELIVERIES
-from mmplane.frontend.freight import Freight, Load, Media
+from mmplane.frontend.freight import Freight, Load
+from mmplane.frontend.intake import Media
 from mmplane.frontend.plane import Plane
 from mmplane.frontend.rollout import Rollout
 
@@ -211,7 +212,7 @@ class Dispatch:
         return self._freights[name] if name in self._freights else self._freights[DELIVERIES[name].sends]
 
     def _pick(self, media: Sequence[Media]) -> tuple[str, Reason]:
-        fresh = tuple(item.layout.length_bytes for item in media if not self._plane.holds(item.key))
+        fresh = tuple(item.recipe.layout.length_bytes for item in media if not self._plane.holds(item.key))
         return pick(
             Situation(
                 item_bytes=fresh,

@@ -13,27 +13,22 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from mmplane.core.errors import RequestError
 from mmplane.core.plan import NOTHING, Work
-from mmplane.core.records import Enclosed, Item, Layout, Tensor
+from mmplane.core.records import Enclosed, Item, Recipe
 from mmplane.delivery.compact import Compactor
-from mmplane.features.processor import ALIGN_BYTES, ImageProcessor
-from mmplane.frontend import parked
+from mmplane.features.choice import Processors
+from mmplane.features.processor import ALIGN_BYTES
 from mmplane.frontend.admission import Budget, Reservation
+from mmplane.frontend.intake import Media
+from mmplane.frontend.names import not_held
+from mmplane.frontend.parked import bytes_of
 from mmplane.frontend.plane import Asset, Plane
-from mmplane.media import image
-from mmplane.media.materialise import Made, materialise
+from mmplane.media.materialise import Made, materialise, recode
 
 Content = bytes | bytearray | memoryview
-
-
-@dataclass(frozen=True)
-class Media:
-    """One item of a request before it is materialised."""
-
-    content: parked.Content
-    key: bytes
-    layout: Layout
 
 
 @dataclass
@@ -81,7 +76,7 @@ class Slots(Freight):
         assets: dict[int, Asset] = {}
 
         async def one(index: int, item: Media) -> None:
-            assets[index] = await self._plane.acquire(item.key, item.content, item.layout, tag, probe=probe)
+            assets[index] = await self._plane.acquire(item.key, item.content, item.recipe, tag, probe=probe)
 
         def release() -> None:
             while assets:
@@ -120,30 +115,31 @@ class Encoded(Freight):
 
     async def load(self, media: Sequence[Media], tag: int, *, probe: bool) -> Load:  # noqa: ARG002
         """Nothing is done but to say where each item lies in the parcel."""
-        features_bytes = sum(item.layout.length_bytes for item in media)
-        media_bytes = sum(len(item.content) for item in media)
+        features_bytes = sum(item.recipe.layout.length_bytes for item in media)
+        contents = [held(item) for item in media]
+        media_bytes = sum(map(len, contents))
         reservation = self._budget.reserve(media_bytes * self._copies + features_bytes * self._ranks)
-        inside = [Inside(item.layout.tensors, media=True) for item in media]
-        items, parcel = enclose(media, [parked.bytes_of(item.content) for item in media], inside)
+        inside = [Inside(item.recipe, media=True) for item in media]
+        items, parcel = enclose(media, contents, inside)
         return Load(items, (False,) * len(media), parcel, reservation=reservation)
 
 
 class Materialised(Freight):
     """Features that are made here, by `threads` threads (0: on the loop itself, which then stands still), inline.
 
-    `compact` is a processor whose encoding is smaller than that of the layouts, and what packs beyond that.
+    `compact` are processors whose encoding is smaller than that of the layouts, and what packs beyond that.
     """
 
     def __init__(
         self,
-        processor: ImageProcessor,
+        processors: Processors,
         budget: Budget,
         *,
         copies: int,
         threads: int,
-        compact: tuple[ImageProcessor, Compactor] | None = None,
+        compact: tuple[Processors, Compactor] | None = None,
     ) -> None:
-        self._processor = processor
+        self._processors = processors
         self._budget = budget
         self._copies = copies
         self._pool = ThreadPoolExecutor(threads, "materialise") if threads else None
@@ -151,7 +147,7 @@ class Materialised(Freight):
 
     async def load(self, media: Sequence[Media], tag: int, *, probe: bool) -> Load:  # noqa: ARG002
         """All items at once, each in a thread."""
-        reservation = self._budget.reserve(sum(item.layout.length_bytes for item in media) * self._copies)
+        reservation = self._budget.reserve(sum(item.recipe.layout.length_bytes for item in media) * self._copies)
         try:
             made = await self._make_all(media)
         except BaseException:
@@ -176,24 +172,30 @@ class Materialised(Freight):
         return await asyncio.gather(*(loop.run_in_executor(self._pool, self._make, item) for item in media))
 
     def _make(self, item: Media) -> _Done:
-        processor, layout, packed = self._processor, item.layout, None
-        content = parked.view_of(item.content)
+        processors, recipe, packed = self._processors, item.recipe, None
+        content = held(item)
         if self._compact is not None:
-            processor = self._compact[0]
-            header = image.probe(content)
-            layout = processor.layout(header.width, header.height)
-        out = bytearray(layout.length_bytes)
-        took = materialise(processor, content, layout, memoryview(out))
+            processors = self._compact[0]
+            recipe = recode(processors, item.recipe, content)
+        out = bytearray(recipe.layout.length_bytes)
+        took = materialise(processors, content, recipe, memoryview(out))
         if self._compact is not None:
             packed = self._compact[1].pack(memoryview(out))
-        return _Done(took, out if packed is None else packed, Inside(layout.tensors, packed=packed is not None))
+        return _Done(took, out if packed is None else packed, Inside(recipe, packed=packed is not None))
+
+
+def held(item: Media) -> bytes:
+    """The item's encoded bytes, to keep. Raises RequestError (404) when only a name was sent: they are needed here."""
+    if item.content is None:
+        raise not_held()
+    return bytes_of(item.content)
 
 
 @dataclass(frozen=True)
 class Inside:
     """What an item's bytes in a parcel are."""
 
-    tensors: tuple[Tensor, ...]
+    recipe: Recipe
     media: bool = False
     packed: bool = False
 
@@ -215,9 +217,9 @@ def enclose(
     for item, content, what in zip(media, contents, inside, strict=True):
         padding_bytes = -end_bytes % ALIGN_BYTES
         start_bytes = end_bytes + padding_bytes
-        items.append(
-            Enclosed(item.key, "image", start_bytes, len(content), what.tensors, media=what.media, packed=what.packed)
-        )
+        # The prompt is expanded already: ranks need no more of the layout than its tensors.
+        recipe = replace(what.recipe, layout=replace(what.recipe.layout, expansion=()))
+        items.append(Enclosed(item.key, recipe, start_bytes, len(content), media=what.media, packed=what.packed))
         parcel += [bytes(padding_bytes), content] if padding_bytes else [content]
         end_bytes = start_bytes + len(content)
     return tuple(items), parcel

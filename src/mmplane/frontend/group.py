@@ -22,6 +22,7 @@ from mmplane.core.plan import (
     Attached,
     Failed,
     FromLeader,
+    LoopReport,
     Progress,
     Submit,
     Token,
@@ -77,6 +78,7 @@ class GroupStatistics(msgspec.Struct, frozen=True):
     in_flight: int
     requests: int
     progress: Progress | None
+    loops: tuple[LoopReport, ...] = ()
 
 
 class Group:
@@ -95,6 +97,7 @@ class Group:
         self._request_ids = itertools.count((epoch << 32) + 1)
         self._requests = 0
         self._progress: Progress | None = None
+        self._loops: dict[int, LoopReport] = {}
         self.dtype = "float32"
         """What the ranks' model computes in."""
 
@@ -119,6 +122,7 @@ class Group:
                 self._parcels.close()
             self._attached.clear()
             self._progress = None
+            self._loops.clear()
             for generation in self._generations.values():
                 generation.push(unavailable("the ranks that were serving this request ended"))
             self._generations.clear()
@@ -195,7 +199,12 @@ class Group:
     def statistics(self) -> GroupStatistics:
         """The group now."""
         return GroupStatistics(
-            self._process.incarnation, self.ready, len(self._generations), self._requests, self._progress
+            self._process.incarnation,
+            self.ready,
+            len(self._generations),
+            self._requests,
+            self._progress,
+            tuple(report for _, report in sorted(self._loops.items())),
         )
 
     def _receive(self, record: FromLeader) -> None:
@@ -221,6 +230,8 @@ class Group:
                     self._attached.set()
             case Progress():
                 self._progress = record
+            case LoopReport():
+                self._loops[record.rank] = record
 
     def _release(self, generation: Generation) -> None:
         for slot in generation.slots:

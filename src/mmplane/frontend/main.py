@@ -31,13 +31,12 @@ from mmplane.core.control import (
     WorkerGone,
     WorkerUp,
 )
-from mmplane.core.records import Record
+from mmplane.core.histogram import Distribution
+from mmplane.core.records import Modality, Record
 from mmplane.delivery.compact import Compactor
 from mmplane.delivery.delivery import Sends
-from mmplane.features.choice import choose
-from mmplane.features.processor import ImageProcessor
-from mmplane.features.table import TableImageProcessor
-from mmplane.features.tokens import image_token_of
+from mmplane.features.choice import Processors, choose
+from mmplane.features.tokens import tokens_of
 from mmplane.frontend.addresses import Allowed
 from mmplane.frontend.admission import Budget
 from mmplane.frontend.app import build
@@ -46,11 +45,12 @@ from mmplane.frontend.chat import Chat
 from mmplane.frontend.dispatch import Dispatch
 from mmplane.frontend.freight import Encoded, Freight, Materialised, Slots
 from mmplane.frontend.group import Group
+from mmplane.frontend.intake import Intake
 from mmplane.frontend.lag import LoopLag
 from mmplane.frontend.mailbox import Mailbox
 from mmplane.frontend.plane import FRONT_REGION, Plane
 from mmplane.frontend.pool import Pool
-from mmplane.frontend.prompt import chat_template_of
+from mmplane.frontend.prompt import Marks, chat_template_of
 from mmplane.frontend.readiness import Readiness
 from mmplane.frontend.rollout import Rollout
 from mmplane.frontend.source import Source
@@ -98,29 +98,30 @@ class Frontend:
         lengths_bytes = config.region_bytes()
         self._arena = Arena(lengths_bytes, first_generation=self._epoch << GENERATION_BITS)
         try:
-            processor, encoding = choose(config)
+            processors = choose(config)
             tokenizer = AutoTokenizer.from_pretrained(config.model_folder, trust_remote_code=False)
             model = AutoConfig.from_pretrained(config.model_folder, trust_remote_code=False)
             chat_template = chat_template_of(tokenizer, config.model_folder)
+            marks = _marks(processors, tokens_of(config.model_folder))
         except (ValueError, OSError) as error:
             log.exception("the front end cannot start")
             supervisor.post(Unloadable(f"the model cannot be served: {error}"))
             raise
         self._pool = Pool(
-            fingerprint=processor.fingerprint,
+            fingerprint=processors.fingerprint,
             item_seconds=config.item_seconds,
             waiting_max=config.queue_max,
             tell_supervisor=supervisor.post,
             gone=self._arena.reaped,
         )
         media = Mapping(self._descriptors["region0"], lengths_bytes[FRONT_REGION], writable=True)
-        self._encoding = encoding
-        log.info("features travel as %s", encoding)
+        self._encoding = processors.encoding
+        log.info("features travel as %s", processors.encoding)
         self._budget = Budget(config.budget_bytes, kept_bytes=config.decode_bytes())
         self._plane = Plane(
             self._arena,
             self._pool,
-            processor,
+            processors,
             media,
             owner,
             self._budget,
@@ -130,23 +131,25 @@ class Frontend:
         self._bodies = Bodies(self._arena, media, owner, bytes_max=config.body_bytes_max)
         self._lag = LoopLag()
         self._group = Group(self._arena, owner, self._epoch, in_flight_max=config.running_max + config.queue_max)
-        self._dispatch = _dispatch(config, self._plane, processor, self._budget)
+        self._dispatch = _dispatch(config, self._plane, processors, self._budget)
         self._source = Source(Allowed(config.fetch_hosts, config.fetch_networks), media_root=config.media_root)
+        self._intake = Intake(self._plane, self._source, frames_max=config.video_frames_max)
         chat = Chat(
             config=config,
             plane=self._plane,
             dispatch=self._dispatch,
             group=self._group,
-            source=self._source,
+            intake=self._intake,
             tokenizer=tokenizer,
             chat_template=chat_template,
-            placeholder_id=processor.placeholder_id,
-            image_token=image_token_of(config.model_folder),
-            copies=processor.byte_form.copies if isinstance(processor, TableImageProcessor) else 1,
+            marks=marks,
+            copies={modality: form.copies for modality, form in processors.byte_forms.items()},
             context_tokens=config.context_tokens_max or int(model.get_text_config().max_position_embeddings),
         )
         self._counters = Counters()
-        self._readiness = Readiness(chat, model=config.served_name, limit_s=config.stall_seconds)
+        self._readiness = Readiness(
+            chat, model=config.served_name, modality=processors.probed, limit_s=config.stall_seconds
+        )
         app = build(
             chat=chat,
             bodies=self._bodies,
@@ -212,29 +215,27 @@ class Frontend:
             "requests": self._counters.statistics(),
             "plane": plane,
             "delivery": self._dispatch.statistics(),
-            "arena": _plain(self._arena.statistics()),
-            "budget": _plain(self._budget.statistics()),
             "loop_lag": self._lag.statistics(),
             "bodies": {"parsed": self._bodies.parsed},
             "fetch": _plain(self._source.statistics()),
+            "media": self._intake.names.statistics(),
+            "arena": _plain(self._arena.statistics()),
+            "budget": _plain(self._budget.statistics()),
             "workers": _plain(self._pool.statistics()),
             "ranks": _ranks(self._group),
         }
 
 
-def _dispatch(config: Config, plane: Plane, processor: ImageProcessor, budget: Budget) -> Dispatch:
+def _dispatch(config: Config, plane: Plane, processors: Processors, budget: Budget) -> Dispatch:
     """Every delivery's front end half. An inline item's bytes lie here once, and on each rank that gets them."""
-    compact = processor
-    if isinstance(processor, TableImageProcessor) and config.materialise == "eager":
-        compact = processor.recoded("uint8")
     everywhere = 1 + config.tp
     encoded = Encoded(budget, copies=everywhere, ranks=config.tp)
     eager: Freight = encoded
     eager_compact: Freight = encoded
     if config.materialise == "eager":
-        eager = Materialised(processor, budget, copies=everywhere, threads=config.workers)
-        packing = (compact, Compactor(config.tp))
-        eager_compact = Materialised(processor, budget, copies=everywhere, threads=config.workers, compact=packing)
+        eager = Materialised(processors, budget, copies=everywhere, threads=config.workers)
+        packing = (processors.compact(), Compactor(config.tp))
+        eager_compact = Materialised(processors, budget, copies=everywhere, threads=config.workers, compact=packing)
     freights: dict[Sends | str, Freight] = {
         Sends.SLOTS: Slots(plane),
         Sends.MEDIA: encoded,
@@ -248,6 +249,11 @@ def _dispatch(config: Config, plane: Plane, processor: ImageProcessor, budget: B
         largest_item_bytes=max(config.region_bytes()[1:], default=0),
         cache=config.cache,
     )
+
+
+def _marks(processors: Processors, tokens: dict[Modality, int]) -> dict[Modality, Marks]:
+    placeholders = {modality: each.placeholder_id for modality, each in processors.present.items()}
+    return {modality: Marks(id_, tokens[modality]) for modality, id_ in placeholders.items() if id_ is not None}
 
 
 def _ranks(group: Group) -> dict[str, Any]:
@@ -269,7 +275,20 @@ def _ranks(group: Group) -> dict[str, Any]:
                 for report in progress.ranks
             ],
         },
+        "loops": [
+            {
+                "rank": loop.rank,
+                "stalls": _counts(loop.stalls),
+                "broadcasts": _counts(loop.broadcasts),
+                "verify_cpu_s": loop.verify_cpu_s,
+            }
+            for loop in statistics.loops
+        ],
     }
+
+
+def _counts(distribution: Distribution) -> dict[str, Any]:
+    return {"counts": distribution.counts, "total_ms": distribution.total_ms}
 
 
 def _plain(statistics: msgspec.Struct) -> dict[str, Any]:

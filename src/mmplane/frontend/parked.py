@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import msgspec
 
 from mmplane.core.keys import media_digest
 from mmplane.core.records import Slot
@@ -23,6 +27,15 @@ class Parked:
     def __len__(self) -> int:
         return self.part.length_bytes
 
+
+def at(source: msgspec.Raw, parked: Sequence[Parked]) -> Parked | None:
+    """What a part's source (a JSON string) stands for, if it is `parked:N`."""
+    found = _NAME.fullmatch(bytes(memoryview(source)[:_NAME_BYTES_MAX]))
+    return parked[int(found.group(1))] if found and int(found.group(1)) < len(parked) else None
+
+
+_NAME = re.compile(rb'"parked:(\d{1,4})"')
+_NAME_BYTES_MAX = 16
 
 Content = bytes | Parked
 """An item's encoded bytes, in this process's memory or in its region."""

@@ -32,9 +32,9 @@ from mmplane.core.parsing import (
     Place,
     ToParser,
 )
+from mmplane.frontend.intake import inline
 from mmplane.frontend.parked import SCHEME
 from mmplane.frontend.schema import parse
-from mmplane.frontend.source import inline_media
 from mmplane.process import sandbox
 from mmplane.process.child import BEAT_SECONDS, Control
 from mmplane.wire.link import Link, PeerGone
@@ -87,17 +87,19 @@ def take_apart(body: memoryview) -> tuple[bytes, tuple[Place, ...]]:
     Raises RequestError, among others 413 when the rest is longer than `PARSED_BYTES_MAX`.
     """
     request = parse(body)
-    if len(request.images) > PARKED_MAX:
+    parts = request.media
+    if len(parts) > PARKED_MAX:
         raise bad_request("too_many_images", f"a request may hold at most {PARKED_MAX} images", "messages")
     places: list[Place] = []
     end_bytes = 0
-    for part in request.images:
-        content = inline_media(part.url)
+    for part in parts:
+        content = inline(part)
         if content is None:
-            part.url = msgspec.Raw(bytes(part.url))  # an address: the body under it is overwritten soon
+            if part.source is not None:
+                part.source = msgspec.Raw(bytes(part.source))  # an address: the body under it is overwritten soon
             continue
         body[end_bytes : end_bytes + len(content)] = content
-        part.url = msgspec.Raw(f'"{SCHEME}{len(places)}"'.encode())
+        part.source = msgspec.Raw(f'"{SCHEME}{len(places)}"'.encode())
         places.append(Place(end_bytes, len(content), media_digest(content)))
         end_bytes += len(content)
     rest = msgspec.json.encode(request)

@@ -17,29 +17,29 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import msgspec
-
 from mmplane.arena.arena import Arena
 from mmplane.arena.errors import ArenaFull, StaleSlot
 from mmplane.arena.leases import Process
 from mmplane.arena.segment import Mapping
 from mmplane.core.errors import ArenaHasNoRoom, RequestError, internal
-from mmplane.core.jobs import Materialise, Materialised, Measure, Measured
+from mmplane.core.jobs import Examine, Examined, Materialise, Materialised, Measure, Measured
 from mmplane.core.keys import content_key
-from mmplane.core.records import Item, Layout, Slot
-from mmplane.features.processor import ImageProcessor
+from mmplane.core.records import Ask, Item, Layout, Modality, Recipe, Slot
+from mmplane.features.choice import Processors
 from mmplane.frontend.admission import Budget
-from mmplane.frontend.parked import Content, Parked, digest_of
+from mmplane.frontend.names import not_held
+from mmplane.frontend.parked import Content, Parked, view_of
 from mmplane.frontend.poison import Poison
 from mmplane.frontend.pool import Pool, Worker, WorkerLost
-from mmplane.media.header import ImageHeader
-from mmplane.media.image import decoded_bytes
+from mmplane.media import image
+from mmplane.media.materialise import examine
 
 log = logging.getLogger("mmplane")
 
 KeyT = TypeVar("KeyT", bytes, tuple[int, int])
+ValueT = TypeVar("ValueT", Layout, Recipe)
 LAYOUTS_MAX = 4096
-KNOWN_MAX = 65536
+KNOWN_MAX = 16384
 FRONT_REGION = 0
 
 
@@ -69,7 +69,7 @@ class Plane:
         self,
         arena: Arena,
         pool: Pool,
-        processor: ImageProcessor,
+        processors: Processors,
         media: Mapping,
         owner: Process,
         budget: Budget,
@@ -79,7 +79,7 @@ class Plane:
     ) -> None:
         self._arena = arena
         self._pool = pool
-        self._processor = processor
+        self._processors = processors
         self._media = media
         self._owner = owner
         self._budget = budget
@@ -89,54 +89,81 @@ class Plane:
         self._flights: dict[bytes, Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._layouts: dict[tuple[int, int], Layout] = {}
-        self._known: dict[bytes, Layout] = {}
+        self._known: dict[bytes, Recipe] = {}
+        self._examinations: dict[bytes, asyncio.Task[Recipe]] = {}
         self._poison = Poison()
         self.materialisations = 0
         self.bytes_written = 0
 
-    async def layout(self, header: ImageHeader) -> Layout:
+    async def layout(self, width: int, height: int) -> Layout:
         """What an image of this size becomes, before any pixel is decoded. Raises RequestError."""
-        size = (header.width, header.height)
-        if self._processor.layout_is_cheap or not self._workers:
-            layout = self._processor.layout(*size)
-        elif size in self._layouts:
-            layout = self._layouts[size]
-        else:
-            layout = await self._measure(*size)
-            _remember(self._layouts, size, layout, LAYOUTS_MAX)
-        return msgspec.structs.replace(layout, decoded_bytes=decoded_bytes(header))
+        processor = self._processors.for_images
+        if processor.layout_is_cheap or not self._workers:
+            return processor.layout(width, height)
+        size = (width, height)
+        if size not in self._layouts:
+            _remember(self._layouts, size, await self._measure(*size), LAYOUTS_MAX)
+        return self._layouts[size]
 
-    def known_layout(self, key: bytes) -> Layout | None:
-        """The layout of an item that was materialised before, in the arena still or not."""
+    def check_taken(self, modality: Modality) -> None:
+        """Raises RequestError (422) when the model takes no items of this modality."""
+        self._processors.of(modality)
+
+    def known_recipe(self, key: bytes) -> Recipe | None:
+        """How to materialise an item that was looked at before, in the arena still or not."""
         return self._known.get(key)
 
-    def key(self, media: Content, *, tenant: str = "") -> bytes:
-        """The content key of an image's encoded bytes."""
-        return content_key(
-            modality="image",
-            fingerprint=self._processor.fingerprint,
-            tenant=tenant,
-            media_digest=digest_of(media),
-        )
+    async def recipe(self, ask: Ask, key: bytes, media: Content) -> Recipe:
+        """How to materialise this item. Media that has been here before is not looked at again. Raises RequestError.
 
-    async def acquire(self, key: bytes, media: Content, layout: Layout, tag: int, *, probe: bool = False) -> Asset:
+        An image's header is read here; into clips and sounds a worker looks, once however many ask.
+        """
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        if ask.modality == "image":
+            header = image.probe(view_of(media))
+            layout = await self.layout(*image.shrunk(header.width, header.height, ask.side_max))
+            return Recipe("image", layout, side_max=ask.side_max, decoded_bytes=image.decoded_bytes(header))
+        if not self._workers:
+            return examine(self._processors, view_of(media), ask)
+        if refusal := self._poison.refusal(key, time.monotonic()):
+            raise refusal
+        examination = self._examinations.get(key)
+        if examination is None:
+            self._keep(media)
+            examination = self._examinations[key] = asyncio.create_task(self._examine(ask, key, media))
+            examination.add_done_callback(lambda _: self._examinations.pop(key))
+        return await asyncio.shield(examination)
+
+    def key(self, ask: Ask, digest: bytes, *, tenant: str = "") -> bytes:
+        """The content key of an item, by the digest of its media. Raises RequestError (422) as `check_taken`."""
+        fingerprint = self._processors.of(ask.modality).fingerprint
+        return content_key(ask, fingerprint=fingerprint, tenant=tenant, media_digest=digest)
+
+    async def acquire(
+        self, key: bytes, media: Content | None, recipe: Recipe, tag: int, *, probe: bool = False
+    ) -> Asset:
         """The item of this key, leased to this process under `tag`: give it back with `release`.
 
-        Raises RequestError: 400 when the media cannot be decoded or has ended workers before, 413 or 503 when the
-        arena has no room, 503 when the worker failed.
+        Without `media` only an item that is here, or on its way, will do. Raises RequestError: 400 when the media
+        cannot be decoded or has ended workers before, 404 when there is none, 413 or 503 when the arena has no room,
+        503 when the worker failed.
         """
         item = self._arena.lookup(key) if self.cache and not probe else None
         if item is not None:
             self._arena.lease(item.slot, self._owner, tag)
             return Asset(item, True, {})
         flight = self._flights.get(key)
+        if flight is None and media is None:
+            raise not_held()
         if flight is None:
+            assert media is not None
             if refusal := self._poison.refusal(key, time.monotonic()):
                 raise refusal
             flight = self._flights[key] = Flight()
-            if isinstance(media, Parked):  # it stays where it is, even if its request goes away
-                self._arena.lease(media.whole, self._owner, media.whole.generation)
-            task = asyncio.create_task(self._fly(key, media, layout, flight, probe=probe))
+            self._keep(media)
+            task = asyncio.create_task(self._fly(key, media, recipe, flight, probe=probe))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         flight.tags.append(tag)
@@ -183,9 +210,9 @@ class Plane:
         """Take back what `store` stored, when its reader never got to hear of it."""
         self._arena.release(slot, reader, tag)
 
-    async def _fly(self, key: bytes, media: Content, layout: Layout, flight: Flight, *, probe: bool) -> None:
+    async def _fly(self, key: bytes, media: Content, recipe: Recipe, flight: Flight, *, probe: bool) -> None:
         try:
-            item, stages_ms, written_bytes = await self._materialise(key, media, layout)
+            item, stages_ms, written_bytes = await self._materialise(key, media, recipe)
         except RequestError as error:
             if isinstance(error, WorkerLost):
                 error = self._poison.strike(key, time.monotonic()) or error
@@ -199,7 +226,7 @@ class Plane:
             for tag in flight.tags:
                 self._arena.lease(item.slot, self._owner, tag)
             if not probe:
-                _remember(self._known, key, layout, KNOWN_MAX)
+                _remember(self._known, key, recipe, KNOWN_MAX)
                 self.materialisations += 1
                 self.bytes_written += written_bytes
             published = self.cache and not probe and self._arena.publish(key, item).accepted
@@ -208,16 +235,15 @@ class Plane:
             flight.done.set_result((item, stages_ms))
         finally:
             del self._flights[key]
-            if isinstance(media, Parked):
-                self._arena.release(media.whole, self._owner, media.whole.generation)
+            self._let_go(media)
 
-    async def _materialise(self, key: bytes, media: Content, layout: Layout) -> tuple[Item, dict[str, float], int]:
+    async def _materialise(self, key: bytes, media: Content, recipe: Recipe) -> tuple[Item, dict[str, float], int]:
         asked_s = time.perf_counter()
-        worker = await self._pool.idle(lambda idle: self._roomiest(idle, layout.length_bytes))
+        worker = await self._pool.idle(lambda idle: self._roomiest(idle, recipe.layout.length_bytes))
         try:
             begun_s = time.perf_counter()
-            with await self._budget.reserve_item(layout.decoded_bytes):
-                out, answer = await self._write(worker, media, layout)
+            with await self._budget.reserve_item(recipe.decoded_bytes):
+                out, answer = await self._write(worker, media, recipe)
             ended_s = time.perf_counter()
         finally:
             self._pool.free(worker)
@@ -227,11 +253,11 @@ class Plane:
             "transform": answer.transform_ms,
             "handoff": (ended_s - begun_s) * 1000 - answer.decode_ms - answer.transform_ms,
         }
-        return Item(key, "image", out, layout.tensors), stages_ms, answer.bytes_written
+        return Item(key, recipe.modality, out, recipe.layout.tensors), stages_ms, answer.bytes_written
 
-    async def _write(self, worker: Worker, media: Content, layout: Layout) -> tuple[Slot, Materialised]:
+    async def _write(self, worker: Worker, media: Content, recipe: Recipe) -> tuple[Slot, Materialised]:
         """Have the worker fill a slot of its region. Whatever goes wrong, the slot ends free or in quarantine."""
-        out = self._reserve(worker, layout.length_bytes)
+        out = self._reserve(worker, recipe.layout.length_bytes)
         tag = out.generation
         try:
             source, part = self._lend(media, worker.process, tag)
@@ -239,7 +265,7 @@ class Plane:
             self._arena.abandon(out, worker.process)
             raise
         try:
-            answer = await self._pool.ask(worker, lambda job_id: Materialise(job_id, "image", part, out, layout))
+            answer = await self._pool.ask(worker, lambda job_id: Materialise(job_id, recipe, part, out))
         except WorkerLost:
             with suppress(StaleSlot):  # it is free already when the worker has been reaped
                 self._arena.discard(out)
@@ -253,6 +279,15 @@ class Plane:
         self._arena.commit(out, worker.process)
         return out, answer
 
+    async def _measure(self, width: int, height: int) -> Layout:
+        worker = await self._pool.idle(lambda idle: idle[0])
+        try:
+            answer = await self._pool.ask(worker, lambda job_id: Measure(job_id, width, height))
+        finally:
+            self._pool.free(worker)
+        assert isinstance(answer, Measured)
+        return answer.layout
+
     def _lend(self, media: Content, reader: Process, tag: int) -> tuple[Slot, Slot]:
         """The slot that is leased to `reader` and where in it the media lies; what is not in the region is stored."""
         if isinstance(media, Parked):
@@ -261,14 +296,38 @@ class Plane:
         slot = self.store(media, reader, tag)
         return slot, slot
 
-    async def _measure(self, width: int, height: int) -> Layout:
+    def _keep(self, media: Content) -> None:
+        """Parked media stays where it is for what was begun with it, even if its request goes away."""
+        if isinstance(media, Parked):
+            self._arena.lease(media.whole, self._owner, media.whole.generation)
+
+    def _let_go(self, media: Content) -> None:
+        if isinstance(media, Parked):
+            self._arena.release(media.whole, self._owner, media.whole.generation)
+
+    async def _examine(self, ask: Ask, key: bytes, media: Content) -> Recipe:
+        try:
+            return await self._ask_about(ask, key, media)
+        finally:
+            self._let_go(media)
+
+    async def _ask_about(self, ask: Ask, key: bytes, media: Content) -> Recipe:
         worker = await self._pool.idle(lambda idle: idle[0])
         try:
-            answer = await self._pool.ask(worker, lambda job_id: Measure(job_id, "image", width, height))
+            source, part = self._lend(media, worker.process, 0)
+            try:
+                answer = await self._pool.ask(worker, lambda job_id: Examine(job_id, ask, part))
+            except WorkerLost as lost:  # its lease ends when it has been reaped
+                raise self._poison.strike(key, time.monotonic()) or lost from None
+            except RequestError:
+                self._arena.release(source, worker.process, 0)
+                raise
+            self._arena.release(source, worker.process, 0)
         finally:
             self._pool.free(worker)
-        assert isinstance(answer, Measured)
-        return answer.layout
+        assert isinstance(answer, Examined)
+        _remember(self._known, key, answer.recipe, KNOWN_MAX)
+        return answer.recipe
 
     def _roomiest(self, idle: list[Worker], length_bytes: int) -> Worker:
         """Of the idle workers, the one whose region has most free bytes; when none has enough, most to be had."""
@@ -284,8 +343,8 @@ class Plane:
             raise ArenaHasNoRoom(ever=full.ever) from None
 
 
-def _remember(known: dict[KeyT, Layout], key: KeyT, layout: Layout, count_max: int) -> None:
+def _remember(known: dict[KeyT, ValueT], key: KeyT, value: ValueT, count_max: int) -> None:
     """Add an entry; the oldest go when there are too many."""
     while len(known) >= count_max:
         del known[next(iter(known))]
-    known[key] = layout
+    known[key] = value

@@ -20,12 +20,12 @@ import msgspec
 from mmplane.arena.leases import Process
 from mmplane.core.control import Replace
 from mmplane.core.errors import RequestError, overloaded
-from mmplane.core.jobs import FromWorker, JobFailed, Materialised, Measured, ToWorker, WorkerReady
+from mmplane.core.jobs import Examined, FromWorker, JobFailed, Materialised, Measured, ToWorker, WorkerReady
 from mmplane.core.records import Record
 from mmplane.frontend.mailbox import Mailbox
 from mmplane.wire.link import Link
 
-Answer = Materialised | Measured
+Answer = Materialised | Measured | Examined
 
 
 class WorkerLost(RequestError):

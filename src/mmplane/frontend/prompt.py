@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
 from typing import Any
@@ -12,8 +13,8 @@ import numpy.typing as npt
 from transformers.processing_utils import ProcessorMixin
 
 from mmplane.core.errors import bad_request
-from mmplane.core.records import Layout
-from mmplane.frontend.schema import AnyPart, ChatRequest, TextPart
+from mmplane.core.records import Modality, Recipe
+from mmplane.frontend.schema import AnyPart, ChatRequest, MediaPart, TextPart
 
 Ids = npt.NDArray[np.int32]
 Runs = tuple[tuple[int, int], ...]
@@ -22,14 +23,15 @@ Runs = tuple[tuple[int, int], ...]
 class Prompt:
     """A tokenised prompt. `placeholders[i]` are the (start, length) runs that item i's embeddings replace."""
 
-    def __init__(self, ids: Ids, placeholders: tuple[Runs, ...]) -> None:
+    def __init__(self, ids: Ids, placeholders: tuple[Runs, ...], modalities: tuple[Modality, ...]) -> None:
         self.ids = ids
         self.placeholders = placeholders
+        self.modalities = modalities
 
-    @property
-    def image_tokens(self) -> int:
-        """How many tokens of the prompt stand for images."""
-        return sum(length for runs in self.placeholders for _, length in runs)
+    def tokens_of(self, modality: Modality) -> int:
+        """How many tokens of the prompt stand for items of a modality."""
+        of_items = zip(self.placeholders, self.modalities, strict=True)
+        return sum(length for runs, own in of_items if own == modality for _, length in runs)
 
 
 def chat_template_of(tokenizer: Any, model_folder: str) -> str:
@@ -41,7 +43,7 @@ def chat_template_of(tokenizer: Any, model_folder: str) -> str:
 
 
 def render(request: ChatRequest, tokenizer: Any, chat_template: str) -> Ids:
-    """The prompt's ids before expansion: one placeholder per image.
+    """The prompt's ids before expansion: one placeholder per item.
 
     Special tokens that a user *writes* stay text (`sanitize_control_tokens`): else a message could close its own turn,
     or ask for an image that nobody sent. Raises RequestError (400) when the template does not take the conversation.
@@ -67,27 +69,37 @@ def render(request: ChatRequest, tokenizer: Any, chat_template: str) -> Ids:
     return np.asarray(encoded, dtype=np.int32)
 
 
-def expand(ids: Ids, layouts: Sequence[Layout], *, placeholder_id: int, image_token: int) -> Prompt:
-    """Replace the i-th placeholder by the i-th layout's tokens. Raises RequestError (400) when the counts differ."""
-    at = np.flatnonzero(ids == placeholder_id)
-    if len(at) != len(layouts):
-        raise bad_request("invalid_messages", "the model's chat template does not take images in these messages")
+@dataclass(frozen=True)
+class Marks:
+    """What a modality is in a prompt: the token that stands for one item, and the one that its embeddings replace."""
+
+    placeholder_id: int
+    embedded_id: int
+
+
+def expand(ids: Ids, recipes: Sequence[Recipe], marks: Mapping[Modality, Marks]) -> Prompt:
+    """Replace the i-th placeholder by the i-th item's tokens. Raises RequestError (400) when they do not agree."""
+    of_placeholder = {mark.placeholder_id: modality for modality, mark in marks.items()}
+    at = np.flatnonzero(np.isin(ids, list(of_placeholder)))
+    if [of_placeholder[int(ids[position])] for position in at] != [recipe.modality for recipe in recipes]:
+        raise bad_request("invalid_messages", "the model's chat template does not take these items in these messages")
     pieces: list[Ids] = []
     placeholders: list[Runs] = []
     end = begin = 0
-    for position, layout in zip(at, layouts, strict=True):
+    for position, recipe in zip(at, recipes, strict=True):
         pieces.append(ids[begin:position])
         begin = int(position) + 1
         end += len(pieces[-1])
         runs = []
-        for token, count in layout.expansion:
+        for token, count in recipe.layout.expansion:
             pieces.append(np.full(count, token, dtype=np.int32))
-            if token == image_token:
+            if token == marks[recipe.modality].embedded_id:
                 runs.append((end, count))
             end += count
         placeholders.append(tuple(runs))
     pieces.append(ids[begin:])
-    return Prompt(np.concatenate(pieces) if len(pieces) > 1 else ids, tuple(placeholders))
+    whole = np.concatenate(pieces) if len(pieces) > 1 else ids
+    return Prompt(whole, tuple(placeholders), tuple(recipe.modality for recipe in recipes))
 
 
 @cache
@@ -108,4 +120,7 @@ def _whole_tokens(parts: list[AnyPart], control_tokens: tuple[str, ...]) -> Iter
 
 
 def _part(part: AnyPart) -> dict[str, str]:
-    return {"type": "text", "text": part.text} if isinstance(part, TextPart) else {"type": "image"}
+    if isinstance(part, TextPart):
+        return {"type": "text", "text": part.text}
+    assert isinstance(part, MediaPart)
+    return {"type": part.modality}

@@ -7,27 +7,31 @@ import base64
 import io
 import logging
 import time
+import wave
 
 import numpy as np
 from PIL import Image
 
 from mmplane.core.errors import RequestError
+from mmplane.core.records import Modality
 from mmplane.frontend.chat import Chat
-from mmplane.frontend.schema import AnyPart, ChatRequest, ImagePart, ImageUrl, UserMessage
+from mmplane.frontend.schema import AnyPart, AudioUrlPart, ChatRequest, ImagePart, ImageUrl, MediaUrl, UserMessage
 
 log = logging.getLogger("mmplane")
 
 FRESH_SECONDS = 2.0
 """A picture that passed this recently is proof enough."""
 SIDE_PIXELS = 56
+RATE_HZ = 16_000
 
 
 class Readiness:
     """Answers `/ready`. Its probe pictures are never indexed and counted nowhere else."""
 
-    def __init__(self, chat: Chat, *, model: str, limit_s: float) -> None:
+    def __init__(self, chat: Chat, *, model: str, limit_s: float, modality: Modality = "image") -> None:
         self._chat = chat
         self._model = model
+        self._modality = modality
         self._limit_s = limit_s
         self._served_s = float("-inf")
         self._probe: asyncio.Task[str | None] | None = None
@@ -66,6 +70,8 @@ class Readiness:
     async def _pass_picture(self) -> None:
         self._count += 1
         content: list[AnyPart] = [ImagePart(image_url=ImageUrl.of(_picture(self._count)))]
+        if self._modality == "audio":
+            content = [AudioUrlPart(audio_url=MediaUrl.of(_sound(self._count)))]
         request = ChatRequest(
             model=self._model,
             messages=[UserMessage(content=content)],
@@ -87,3 +93,15 @@ def _picture(count: int) -> str:
     file = io.BytesIO()
     Image.fromarray(noise).save(file, "PNG", compress_level=0)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _sound(count: int) -> str:
+    """Half a second of noise that no earlier probe had, as a data URI."""
+    noise = np.random.default_rng(count).integers(-(2**12), 2**12, RATE_HZ // 2, np.int16)
+    file = io.BytesIO()
+    with wave.open(file, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(RATE_HZ)
+        sound.writeframes(noise.tobytes())
+    return "data:audio/wav;base64," + base64.b64encode(file.getvalue()).decode()

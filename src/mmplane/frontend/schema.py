@@ -7,17 +7,22 @@ happens anyway (`"logprobs": false`), because a client that sends another would 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import msgspec
 
 from mmplane.core.errors import RequestError, bad_request
 from mmplane.core.faults import DELAY_MS_MAX, Fault, Point
+from mmplane.core.records import Ask, Modality
 
 SAMPLES_MAX = 16
 STOPS_MAX = 4
 MESSAGES_MAX = 4096
 TEXT_SHOWN_MAX = 200
+FRAMES_MAX = 1_000_000
+LOW_DETAIL_PIXELS = 512
+"""The longer side of an image with `detail` low, as OpenAI has it."""
+UUID_MAX = 256
 
 
 class Part(msgspec.Struct, tag_field="type", forbid_unknown_fields=True):
@@ -30,42 +35,100 @@ class TextPart(Part, tag="text"):
     text: str
 
 
-class ImageUrl(msgspec.Struct, forbid_unknown_fields=True):
-    """Where an image's bytes are: a data URI, or an address on a host that the operator allows.
+class MediaUrl(msgspec.Struct, forbid_unknown_fields=True):
+    """Where an item's bytes are: a data URI, or an address on a host that the operator allows.
 
     `url` is the JSON string as it lies in the body, quotes and all: megabytes of base64 are decoded from there, without
     first becoming a string.
     """
 
     url: msgspec.Raw
-    detail: Literal["auto", "high", "low"] = "auto"
 
     @classmethod
-    def of(cls, url: str) -> ImageUrl:
-        """An image at this URL."""
+    def of(cls, url: str) -> Self:
+        """An item at this URL."""
         return cls(msgspec.Raw(msgspec.json.encode(url)))
 
 
-class ImagePart(Part, tag="image_url"):
+class ImageUrl(MediaUrl):
+    """An image's. With `detail` low it is shrunk to `LOW_DETAIL_PIXELS` first."""
+
+    detail: Literal["auto", "high", "low"] = "auto"
+
+
+class InputAudio(msgspec.Struct, forbid_unknown_fields=True):
+    """A sound itself: base64 of a file, as it lies in the body. What it is, its own first bytes say."""
+
+    data: msgspec.Raw
+    format: Literal["wav", "mp3", "flac", "ogg", "opus", "m4a", "mp4", "webm", "mkv", "aac"]
+
+
+class MediaPart(Part):
+    """One item. `uuid` is the client's own name for it: a later part may have the name alone, and no bytes."""
+
+    modality: ClassVar[Modality]
+    uuid: Annotated[str, msgspec.Meta(min_length=1, max_length=UUID_MAX)] | None = None
+
+    @property
+    def source(self) -> msgspec.Raw | None:
+        """The URL or the base64 as it lies in the body, quotes and all; None when only a name was sent."""
+        held: MediaUrl | InputAudio | None = getattr(self, str(type(self).__struct_config__.tag))
+        if held is None:
+            return None
+        raw = held.data if isinstance(held, InputAudio) else held.url
+        return None if bytes(memoryview(raw)[:4]) in (b"null", b'""') else raw
+
+    @source.setter
+    def source(self, raw: msgspec.Raw) -> None:
+        held: MediaUrl | InputAudio | None = getattr(self, str(type(self).__struct_config__.tag))
+        assert held is not None
+        if isinstance(held, InputAudio):
+            held.data = raw
+        else:
+            held.url = raw
+
+    @property
+    def ask(self) -> Ask:
+        """What is wanted of the item, as far as the part itself says."""
+        return Ask(self.modality)
+
+
+class ImagePart(MediaPart, tag="image_url"):
     """One image."""
 
-    image_url: ImageUrl
+    modality: ClassVar[Modality] = "image"
+    image_url: ImageUrl | None = None
+
+    @property
+    def ask(self) -> Ask:
+        """Shrunk or not."""
+        low = self.image_url is not None and self.image_url.detail == "low"
+        return Ask("image", side_max=LOW_DETAIL_PIXELS if low else 0)
+
+
+class VideoPart(MediaPart, tag="video_url"):
+    """One clip."""
+
+    modality: ClassVar[Modality] = "video"
+    video_url: MediaUrl | None = None
+
+
+class AudioUrlPart(MediaPart, tag="audio_url"):
+    """One sound, by address."""
+
+    modality: ClassVar[Modality] = "audio"
+    audio_url: MediaUrl | None = None
+
+
+class AudioPart(MediaPart, tag="input_audio"):
+    """One sound, by its bytes."""
+
+    modality: ClassVar[Modality] = "audio"
+    input_audio: InputAudio | None = None
 
 
 class Unbuilt(msgspec.Struct, tag_field="type"):
     """A part that OpenAI or other servers know and this one does not."""
-
-
-class AudioPart(Unbuilt, tag="input_audio"):
-    """Sound."""
-
-
-class AudioUrlPart(Unbuilt, tag="audio_url"):
-    """Sound, by address."""
-
-
-class VideoPart(Unbuilt, tag="video_url"):
-    """A clip."""
 
 
 class FilePart(Unbuilt, tag="file"):
@@ -120,12 +183,20 @@ class FaultOption(msgspec.Struct, forbid_unknown_fields=True):
         return Fault(self.point, self.rank, self.error, self.delay_ms)
 
 
+class VideoOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """How densely to look at clips: never more than the server and the model's own configuration say."""
+
+    frames: Annotated[int, msgspec.Meta(ge=1, le=FRAMES_MAX)] | None = None
+    fps: Annotated[float, msgspec.Meta(gt=0, le=1000)] | None = None
+
+
 class Extension(msgspec.Struct, forbid_unknown_fields=True):
     """mmplane's own options."""
 
     trace: bool = False
     ignore_eos: bool = False
     """Go on to max_tokens whatever the model says: for load tests that need answers of one length."""
+    video: VideoOptions | None = None
     fault: FaultOption | None = None
 
 
@@ -185,14 +256,14 @@ class ChatRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         return tuple(text for text in given if text)
 
     @property
-    def images(self) -> list[ImageUrl]:
-        """Every image of the conversation, in order."""
+    def media(self) -> list[MediaPart]:
+        """Every image, clip and sound of the conversation, in order."""
         return [
-            part.image_url
+            part
             for message in self.messages
             if not isinstance(message.content, str)
             for part in message.content
-            if isinstance(part, ImagePart)
+            if isinstance(part, MediaPart)
         ]
 
 
@@ -266,12 +337,14 @@ def _check_part(part: AnyPart, path: str) -> None:
     if isinstance(part, Unbuilt):
         kind = type(part).__struct_config__.tag
         raise bad_request("unsupported_parameter", f"this server takes no {kind} parts", path)
-    if isinstance(part, ImagePart):
-        if bytes(memoryview(part.image_url.url)[:1]) != b'"':
-            raise bad_request("invalid_value", "Expected `str`", f"{path}.image_url.url")
-        if part.image_url.detail == "low":
-            text = "this server does not reduce images (detail: low)"
-            raise bad_request("unsupported_parameter", text, f"{path}.image_url.detail")
+    if isinstance(part, MediaPart):
+        name = str(type(part).__struct_config__.tag)
+        source = part.source
+        if source is None and part.uuid is None:
+            raise bad_request("invalid_value", f"give {name}, or the uuid of media sent before", f"{path}.{name}")
+        if source is not None and bytes(memoryview(source)[:1]) != b'"':
+            field = "data" if isinstance(part, AudioPart) else "url"
+            raise bad_request("invalid_value", "Expected `str`", f"{path}.{name}.{field}")
 
 
 def _invalid(text: str) -> RequestError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import binascii
-from collections.abc import Sequence
 from contextlib import suppress
 
 import msgspec
@@ -14,7 +13,6 @@ from mmplane.frontend.addresses import Allowed
 from mmplane.frontend.dial import Resolve, resolve
 from mmplane.frontend.fetch import Fetcher, FetchStatistics, Grow
 from mmplane.frontend.files import Files
-from mmplane.frontend.parked import SCHEME, Content, Parked
 
 HEAD_BYTES_MAX = 256
 
@@ -37,16 +35,10 @@ class Source:
             return await self._files.load(url, grow)
         return await self._fetcher.fetch(url, grow)
 
-    async def load_json(self, url: msgspec.Raw, grow: Grow = lambda _: None, parked: Sequence[Parked] = ()) -> Content:
-        """`load` for a URL that is still a JSON string; `parked` is what of the request was laid down already."""
+    async def load_json(self, url: msgspec.Raw, grow: Grow = lambda _: None) -> bytes:
+        """`load` for a URL that is still a JSON string: a data URI is decoded from there."""
         content = inline_media(url)
-        if content is not None:
-            return content
-        text = _text(url)
-        number = text.removeprefix(SCHEME)
-        if text.startswith(SCHEME) and number.isdecimal() and number.isascii() and int(number[:9]) < len(parked):
-            return parked[int(number[:9])]
-        return await self.load(text, grow)
+        return content if content is not None else await self.load(_text(url), grow)
 
     def statistics(self) -> FetchStatistics:
         """What was fetched."""

@@ -48,8 +48,8 @@ def read_header(media: bytes | memoryview) -> ImageHeader:
                     width, height = height, width
                 return ImageHeader(width, height, name, 1 if name == "TIFF" else orientation)
     except (struct.error, LookupError, ValueError, OverflowError):
-        raise bad_media("the image cannot be decoded") from None
-    raise bad_media(f"the file is no image in a supported format ({', '.join(FORMATS)})")
+        pass
+    raise bad_media(f"the image is of no supported format, or damaged: send {_SPOKEN}")
 
 
 Size = tuple[int, int, int]
@@ -280,5 +280,6 @@ _READERS: tuple[tuple[Callable[[bytes], bool], str, Callable[[memoryview], Size]
     (lambda head: head[:2] == b"BM", "BMP", _bmp),
 )
 """How a file begins, its format, and who reads its size."""
+_SPOKEN = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
 FORMATS = tuple(name for _, name, _ in _READERS)
 """Pillow's names of what may be decoded; nothing else is tried. A phone's JPEG may report itself as MPO."""

@@ -69,21 +69,34 @@ def decoded_bytes(header: ImageHeader) -> int:
     return header.width * header.height * (6 if header.format == "JPEG" else 18)
 
 
-def decode(media: bytes | memoryview, limits: ImageLimits = DEFAULT_LIMITS) -> Pixels:
-    """Decode an image into (height, width, 3) uint8 RGB, C order, of the size that `probe` says.
+def shrunk(width: int, height: int, side_max: int) -> tuple[int, int]:
+    """(width, height) in pixels of an image whose longer side may have `side_max` (0: any number)."""
+    longer = max(width, height)
+    if not side_max or longer <= side_max:
+        return width, height
+    return max(1, round(width * side_max / longer)), max(1, round(height * side_max / longer))
+
+
+def decode(media: bytes | memoryview, limits: ImageLimits = DEFAULT_LIMITS, *, side_max: int = 0) -> Pixels:
+    """Decode an image into (height, width, 3) uint8 RGB, C order, of the size that `probe` says, or `shrunk` from it.
 
     Raises RequestError (400) when it is truncated, damaged, not of an allowed format, or beyond the limits.
     """
     header = probe(media, limits)
     turn = _TURNS.get(header.orientation)
+    sides = (header.height, header.width) if header.orientation >= 5 else (header.width, header.height)
     with _as_bad_media(), Image.open(BytesIO(media), formats=[header.format]) as image:
-        sides = (header.height, header.width) if header.orientation >= 5 else (header.width, header.height)
         if image.size != sides:
             raise bad_media("the image's header contradicts itself")
         pixels = _decode_plain_jpeg(media, image)
         if pixels is None:
             pixels = np.asarray(_to_rgb(image))
-        return pixels if turn is None else np.ascontiguousarray(turn(pixels))
+        if turn is not None:
+            pixels = np.ascontiguousarray(turn(pixels))
+        size = shrunk(pixels.shape[1], pixels.shape[0], side_max)
+        if size != pixels.shape[1::-1]:
+            pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
+        return pixels
 
 
 def _decode_plain_jpeg(media: bytes | memoryview, image: Image.Image) -> Pixels | None:

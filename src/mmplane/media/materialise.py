@@ -1,41 +1,135 @@
 """Materialise: one item's encoded bytes to the arrays that the model takes, wherever that is done.
 
 A worker does it into the arena; a delivery that materialises elsewhere (on a rank, in the front end's threads) does it
-into memory of its own. The code is the same, so the features are.
+into memory of its own. The code is the same, so the features are. Bytes in, buffer out: nothing else is touched.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 
-from mmplane.core.records import Layout
-from mmplane.features.processor import ImageProcessor, views
-from mmplane.media.image import decode
+from msgspec.structs import replace
+
+from mmplane.core.records import Ask, Modality, Recipe
+from mmplane.features.choice import Processors
+from mmplane.features.processor import Arrays, Pixels, views
+from mmplane.media import audio, image, video
+
+Media = memoryview | bytes
 
 
 @dataclass(frozen=True)
 class Made:
-    """What it took. `bytes_written` counts the bytes of the arrays that were filled."""
+    """What it took. `bytes_written` counts the bytes that were written into the buffer, by who wrote them."""
 
     decode_ms: float
     transform_ms: float
     bytes_written: int
 
 
-def materialise(processor: ImageProcessor, media: memoryview | bytes, layout: Layout, out: memoryview) -> Made:
-    """Decode `media` and write its features into `out`, a writable buffer of `layout.length_bytes`.
+def materialise(processors: Processors, media: Media, recipe: Recipe, out: memoryview) -> Made:
+    """Decode `media` and write its features into `out`, a writable buffer of `recipe.layout.length_bytes`.
 
-    Raises RequestError when the media cannot be decoded.
+    Raises RequestError when the media cannot be decoded, or when the model takes none of its modality.
     """
     started_s = time.perf_counter()
-    pixels = decode(media)
-    decoded_s = time.perf_counter()
-    arrays = views(layout.tensors, out)
-    processor.write(pixels, arrays)
-    ended_s = time.perf_counter()
-    return Made(
-        decode_ms=(decoded_s - started_s) * 1000,
-        transform_ms=(ended_s - decoded_s) * 1000,
-        bytes_written=sum(array.nbytes for array in arrays.values()),
-    )
+    arrays = views(recipe.layout.tensors, out)
+    decode_s, written_bytes = _MAKERS[recipe.modality](processors, media, recipe, arrays)
+    whole_s = time.perf_counter() - started_s
+    return Made(decode_s * 1000, (whole_s - decode_s) * 1000, written_bytes)
+
+
+def _make_image(processors: Processors, media: Media, recipe: Recipe, out: Arrays) -> tuple[float, int]:
+    processor = processors.for_images
+    started_s = time.perf_counter()
+    pixels = image.decode(media, side_max=recipe.side_max)
+    decode_s = time.perf_counter() - started_s
+    return decode_s, processor.write(pixels, out)
+
+
+def _make_clip(processors: Processors, media: Media, recipe: Recipe, out: Arrays) -> tuple[float, int]:
+    processor = processors.for_clips
+    assert recipe.clip is not None
+    frames = Timed(video.decode(media, recipe.clip))
+    with closing(frames):
+        written_bytes = processor.write(frames, recipe.clip, out)
+    return frames.seconds, written_bytes
+
+
+def _make_sound(processors: Processors, media: Media, recipe: Recipe, out: Arrays) -> tuple[float, int]:
+    processor = processors.for_sounds
+    started_s = time.perf_counter()
+    samples = audio.decode(media, processor.sampling_rate_hz, recipe.samples)
+    decode_s = time.perf_counter() - started_s
+    return decode_s, processor.write(samples, out)
+
+
+class Timed(Iterator[Pixels]):
+    """Frames, and how many seconds it took to get them."""
+
+    def __init__(self, frames: Generator[Pixels, None, None]) -> None:
+        self._frames = frames
+        self.seconds = 0.0
+
+    def __next__(self) -> Pixels:
+        started_s = time.perf_counter()
+        try:
+            return next(self._frames)
+        finally:
+            self.seconds += time.perf_counter() - started_s
+
+    def close(self) -> None:
+        """End the decoder, whether or not all frames were taken."""
+        self._frames.close()
+
+
+_MAKERS: Mapping[Modality, Callable[[Processors, Media, Recipe, Arrays], tuple[float, int]]] = {
+    "image": _make_image,
+    "video": _make_clip,
+    "audio": _make_sound,
+}
+"""What makes each modality's features: (seconds of decoding, bytes written)."""
+
+
+def examine(processors: Processors, media: Media, ask: Ask) -> Recipe:
+    """How to materialise this item. Native parsers may die of it, so not in the front end, but for an image's header.
+
+    Raises RequestError: 400 for what is wrong with the media, 422 when the model takes none of its modality.
+    """
+    if ask.modality == "video":
+        recipe = video.examine(processors.for_clips, media, ask)
+        return replace(recipe, decoded_bytes=_frames_bytes(recipe))
+    if ask.modality == "audio":
+        recipe = audio.examine(processors.for_sounds, media)
+        return replace(recipe, decoded_bytes=recipe.samples * SAMPLE_BYTES)
+    header = image.probe(media)
+    size = image.shrunk(header.width, header.height, ask.side_max)
+    layout = processors.for_images.layout(*size)
+    return Recipe("image", layout, side_max=ask.side_max, decoded_bytes=image.decoded_bytes(header))
+
+
+SAMPLE_BYTES = 16
+"""A sample at the model's rate, and what it was made of at the file's."""
+FRAMES_HELD = 16
+"""By the decoder, beside those that are taken."""
+
+
+def _frames_bytes(recipe: Recipe) -> int:
+    assert recipe.clip is not None
+    return recipe.clip.width * recipe.clip.height * 3 * (len(recipe.clip.indices) + FRAMES_HELD)
+
+
+def recode(processors: Processors, recipe: Recipe, media: Media) -> Recipe:
+    """The same recipe for processors in another encoding: another layout, the same frames and samples.
+
+    Raises RequestError as `examine`.
+    """
+    if recipe.modality == "video":
+        assert recipe.clip is not None
+        return replace(recipe, layout=processors.for_clips.layout(recipe.clip))
+    if recipe.modality == "audio":
+        return recipe
+    return examine(processors, media, Ask("image", side_max=recipe.side_max))

@@ -16,10 +16,21 @@ from mmplane.arena.segment import Mapping
 from mmplane.config import Config
 from mmplane.core.control import Ready, Spawn, ToRank
 from mmplane.core.errors import RequestError, internal
-from mmplane.core.jobs import FromWorker, JobFailed, Materialise, Materialised, Measure, Measured, ToWorker, WorkerReady
-from mmplane.features.choice import choose
-from mmplane.features.processor import ImageProcessor
-from mmplane.media.materialise import materialise
+from mmplane.core.jobs import (
+    Examine,
+    Examined,
+    FromWorker,
+    JobFailed,
+    Materialise,
+    Materialised,
+    Measure,
+    Measured,
+    ToWorker,
+    WorkerReady,
+)
+from mmplane.core.records import Slot
+from mmplane.features.choice import Processors, choose
+from mmplane.media.materialise import examine, materialise
 from mmplane.process import sandbox
 from mmplane.process.child import BEAT_SECONDS, Control
 from mmplane.wire.link import Link, PeerGone
@@ -35,9 +46,8 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
         log.warning("worker %d can reach the network: this kernel allows it no namespace", spawn.index)
     control = Control(Link(descriptors["control"], ToRank))
     lengths_bytes = config.region_bytes()
-    processor, _ = choose(config)
     worker = Worker(
-        processor,
+        choose(config),
         media=Mapping(descriptors["media"], lengths_bytes[0], writable=False),
         features=Mapping(descriptors["features"], lengths_bytes[spawn.index], writable=True),
     )
@@ -61,36 +71,41 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
 class Worker:
     """Does one job at a time; every failure of an item is a value."""
 
-    def __init__(self, processor: ImageProcessor, *, media: Mapping, features: Mapping) -> None:
-        self._processor = processor
+    def __init__(self, processors: Processors, *, media: Mapping, features: Mapping) -> None:
+        self._processors = processors
         self._media = media
         self._features = features
-        processor.warm()
+        processors.warm()
 
     @property
     def fingerprint(self) -> bytes:
-        """Of the processor: must be the front end's, or the keys would lie."""
-        return self._processor.fingerprint
+        """Of the processors: must be the front end's, or the keys would lie."""
+        return self._processors.fingerprint
 
     def answer(self, job: ToWorker) -> FromWorker:
         """The job's result, or the item's failure."""
         try:
             if isinstance(job, Measure):
-                return Measured(job.job_id, self._processor.layout(job.width, job.height))
+                return Measured(job.job_id, self._processors.for_images.layout(job.width, job.height))
+            if isinstance(job, Examine):
+                return Examined(job.job_id, examine(self._processors, self._slot(job.media), job.ask))
             return self._materialise(job)
         except RequestError as error:
             return JobFailed(job.job_id, error.failure())
         except (OSError, ValueError, RuntimeError, MemoryError) as error:
             log.exception("job %d failed", job.job_id)
             return JobFailed(
-                job.job_id, internal(f"the image could not be processed ({type(error).__name__})").failure()
+                job.job_id, internal(f"the item could not be processed ({type(error).__name__})").failure()
             )
+
+    def _slot(self, media: Slot) -> memoryview:
+        return self._media.view(media.offset_bytes, media.length_bytes)
 
     def _materialise(self, job: Materialise) -> Materialised:
         made = materialise(
-            self._processor,
-            self._media.view(job.media.offset_bytes, job.media.length_bytes),
-            job.layout,
+            self._processors,
+            self._slot(job.media),
+            job.recipe,
             self._features.view(job.out.offset_bytes, job.out.length_bytes),
         )
         return Materialised(job.job_id, made.decode_ms, made.transform_ms, made.bytes_written)

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from mmplane.core.plan import CachePlan, Submit
-from mmplane.core.records import Enclosed, Item
-from mmplane.features.processor import length_bytes_of
+from mmplane.core.records import Enclosed
 
 ENTRIES_MAX = 1000
 CHANGES_MAX = 128
@@ -56,8 +55,8 @@ class CacheTable:
         """Bytes of all features that are kept, on each rank."""
         return self._held_bytes
 
-    def _keep_item(self, item: Item | Enclosed) -> None:
-        length_bytes = length_bytes_of(item.tensors)
+    def _keep_item(self, item: Enclosed) -> None:
+        length_bytes = item.recipe.layout.length_bytes
         victims: list[bytes] = []
         freed_bytes = 0
         for key, key_bytes in self._entries.items():

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import torch
 import torch.distributed as dist
-from transformers import AutoConfig, AutoModelForImageTextToText, DistributedConfig
+from transformers import AutoConfig, AutoModelForMultimodalLM, DistributedConfig
 
 from mmplane.arena.segment import Mapping
 from mmplane.config import Config
@@ -29,6 +29,7 @@ from mmplane.core.plan import (
     Attached,
     FromFollower,
     Held,
+    LoopReport,
     Plan,
     Position,
     Submit,
@@ -39,14 +40,13 @@ from mmplane.delivery.names import DELIVERIES
 from mmplane.delivery.object_collective import ObjectBroadcast
 from mmplane.delivery.parcels import Parcels
 from mmplane.delivery.ports import Ports
-from mmplane.features.choice import choose
-from mmplane.features.processor import ImageProcessor
+from mmplane.features.choice import Processors, choose
 from mmplane.features.rebuild import Rebuild
-from mmplane.features.table import TableImageProcessor
-from mmplane.features.tokens import image_token_of
+from mmplane.features.tokens import tokens_of
 from mmplane.process.child import BEAT_SECONDS, Control
 from mmplane.ranks.inbox import Inbox
 from mmplane.ranks.leader import Leader
+from mmplane.ranks.loop import LoopClock, TimedBroadcast
 from mmplane.ranks.member import Member
 from mmplane.ranks.null import NullRunner
 from mmplane.ranks.probe import Probe, Unsupported, verify
@@ -77,16 +77,17 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
         ],
         copy=config.copy_features,
     )
+    clock = LoopClock(rank)
     try:
-        loaded = _load(config, descriptors["store"], rank, tp, inbox, control)
+        loaded = _load(config, descriptors["store"], rank, tp, inbox, control, clock)
     except (Unsupported, ValueError, OSError) as error:
         log.exception("rank %d cannot start", rank)
         control.tell(Unloadable(f"the model cannot be served: {error}"))
         raise
     parcels, wake = Parcels(), Wake()
-    ports = _ports(config, rank, tp, loaded.processor, inbox, parcels)
+    ports = _ports(config, rank, tp, loaded.processors, inbox, parcels, clock)
     deliveries = {name: kind(ports) for name, kind in DELIVERIES.items()}
-    member = Member(loaded.runner, Schedule(config.prefill_tokens), rank, deliveries, parcels, wake)
+    member = Member(loaded.runner, Schedule(config.prefill_tokens), rank, deliveries, parcels, wake, clock)
     if rank == 0:
         leader = Leader(
             tp=tp,
@@ -110,7 +111,7 @@ class Loaded:
     """What computes, what makes features, and what the leader has to know of them."""
 
     runner: Runner | NullRunner
-    processor: ImageProcessor
+    processors: Processors
     end_tokens: frozenset[int]
     dtype: str
     kv_bytes_per_token: int
@@ -122,7 +123,10 @@ def follow(member: Member, leader: Link[Plan], control: Control, wake: Wake, lim
     poller.register(leader, select.POLLIN)
     poller.register(wake, select.POLLIN)
     while True:
+        member.clock.turn()
         control.beat()
+        if member.clock.due():
+            leader.send(member.clock.report(), limit_s=limit_s)
         received = leader.receive_nowait()
         if received is not None:
             member.take(received[0])
@@ -131,7 +135,8 @@ def follow(member: Member, leader: Link[Plan], control: Control, wake: Wake, lim
             if (held := member.advance()) is not None:
                 leader.send(held, limit_s=limit_s)
         elif received is None:
-            poller.poll(BEAT_SECONDS * 1000)
+            with member.clock.outside():
+                poller.poll(BEAT_SECONDS * 1000)
             wake.clear()
 
 
@@ -167,6 +172,7 @@ class LeaderLoop:
     def run(self) -> None:
         """Until the supervisor ends the process, or a peer is lost (then the whole group is replaced)."""
         while True:
+            self._member.clock.turn()
             self._control.beat()
             self._hear()
             plan = self._leader.propose()
@@ -201,6 +207,8 @@ class LeaderLoop:
                         self._leader.held(held)
                     case Position() as position:
                         self._leader.position(position)
+                    case LoopReport() as report:
+                        self._leader.outbox.append(report)
         while self._reader is not None and self._reader.arrived:
             request_id, relayed = self._reader.arrived.popleft()
             self._leader.arrived(request_id, relayed=relayed)
@@ -247,6 +255,8 @@ class LeaderLoop:
 
     def _report(self) -> None:
         """Say where everything stands, about once a second; `_wait` says it too, before it waits."""
+        if self._member.clock.due():
+            self._leader.outbox.append(self._member.clock.report())
         now_s = time.monotonic()
         if now_s - self._reported_s >= REPORT_SECONDS:
             self._reported_s = now_s
@@ -277,7 +287,8 @@ class LeaderLoop:
             poller.register(link, select.POLLIN)
         if self._frontend is not None and self._leader.outbox:
             poller.register(self._frontend, select.POLLIN | select.POLLOUT)
-        poller.poll(BEAT_SECONDS * 1000)
+        with self._member.clock.outside():
+            poller.poll(BEAT_SECONDS * 1000)
         self._wake.clear()
 
 
@@ -316,44 +327,50 @@ def _check_heads(config: Config, tp: int) -> None:
             raise ValueError(f"--tp {tp} does not divide its {name} ({heads})")
 
 
-def _ports(config: Config, rank: int, tp: int, processor: ImageProcessor, inbox: Inbox, parcels: Parcels) -> Ports:
+def _ports(
+    config: Config,
+    rank: int,
+    tp: int,
+    processors: Processors,
+    inbox: Inbox,
+    parcels: Parcels,
+    clock: LoopClock,
+) -> Ports:
     """What this rank's deliveries work with. Every rank must call it: groups are made by all ranks together."""
     groups = [dist.new_group(backend="gloo") if tp > 1 else None for _ in range(2)]
     return Ports(
         rank=rank,
         size=tp,
-        processor=processor,
+        processors=processors,
         view=inbox.tensors,
         parcels=parcels,
-        in_step=ObjectBroadcast(groups[0], rank),
-        in_lane=ObjectBroadcast(groups[1], rank),
+        in_step=TimedBroadcast(ObjectBroadcast(groups[0], rank), clock),
+        in_lane=TimedBroadcast(ObjectBroadcast(groups[1], rank), clock),
         lane=Lane(waiting_max=config.running_max),
         threads=config.delivery_threads,
         item_seconds=config.item_seconds,
     )
 
 
-def _load(config: Config, store: int, rank: int, tp: int, inbox: Inbox, control: Control) -> Loaded:
+def _load(config: Config, store: int, rank: int, tp: int, inbox: Inbox, control: Control, clock: LoopClock) -> Loaded:
     """Join the group and load what `--runner` says. Raises Unsupported, ValueError, OSError."""
     device = _device(config, rank, tp)
     _join(store, rank, tp, device, config)
-    processor, _ = choose(config)
-    processor.warm()
+    processors = choose(config)
+    processors.warm()
     if config.runner != "hf":
         step_ms = 0.0 if config.runner == "null" else float(config.runner.removeprefix("sim:"))
-        return Loaded(NullRunner(rank=rank, step_ms=step_ms), processor, frozenset(), "float32", 1)
+        return Loaded(NullRunner(rank=rank, clock=clock, step_ms=step_ms), processors, frozenset(), "float32", 1)
     _check_heads(config, tp)
     model = _model(config, tp, device)
-    rebuild = None
-    if isinstance(processor, TableImageProcessor):
-        rebuild = Rebuild(processor.byte_form, model.dtype, device)
-    probe = Probe(processor, image_token_of(config.model_folder))
+    rebuild = {modality: Rebuild(form, model.dtype, device) for modality, form in processors.byte_forms.items()}
+    probe = Probe(processors, tokens_of(config.model_folder))
     control.tell(Probing())  # every rank says it: the one that dies first may not be the leader
-    runner = Runner(model, probe.inbox(copy=False), rank=rank, device=device, rebuild=rebuild)
+    runner = Runner(model, probe.inbox(copy=False), rank=rank, device=device, clock=clock, rebuild=rebuild)
     kv_bytes_per_token = verify(runner, probe.submit, probe.features(copy=config.copy_features))
-    runner = Runner(model, inbox, rank=rank, device=device, rebuild=rebuild)
+    runner = Runner(model, inbox, rank=rank, device=device, clock=clock, rebuild=rebuild)
     dtype = str(model.dtype).removeprefix("torch.")
-    return Loaded(runner, processor, _end_tokens(model), dtype, kv_bytes_per_token)
+    return Loaded(runner, processors, _end_tokens(model), dtype, kv_bytes_per_token)
 
 
 def _model(config: Config, tp: int, device: torch.device) -> Any:
@@ -362,7 +379,7 @@ def _model(config: Config, tp: int, device: torch.device) -> Any:
         options["distributed_config"] = DistributedConfig(tp_size=tp, tp_plan="auto")
     elif device.type == "cuda":
         options["device_map"] = device
-    model = AutoModelForImageTextToText.from_pretrained(
+    model = AutoModelForMultimodalLM.from_pretrained(
         config.model_folder, attn_implementation="sdpa", trust_remote_code=False, **options
     )
     return model.eval()

@@ -20,6 +20,7 @@ from mmplane.core.plan import NOTHING, Held, Plan, Position, Submit, Work
 from mmplane.core.records import Enclosed
 from mmplane.delivery.delivery import Delivered, Delivery, Features, Order, done
 from mmplane.delivery.parcels import Parcels
+from mmplane.ranks.loop import LoopClock
 from mmplane.ranks.null import NullRunner
 from mmplane.ranks.runner import Runner
 from mmplane.ranks.schedule import Schedule, Step
@@ -55,7 +56,9 @@ class Member:
         deliveries: Mapping[str, Delivery],
         parcels: Parcels,
         wake: Wake,
+        clock: LoopClock,
     ) -> None:
+        self.clock = clock
         self._runner = runner
         self._schedule = schedule
         self._rank = rank
@@ -69,11 +72,13 @@ class Member:
 
     def take(self, plan: Plan) -> tuple[Step, tuple[int, ...]]:
         """Apply a plan: the step that it was, and the tokens drawn (rank 0 only)."""
+        self.clock.worked()
         self._cancel(plan)
         step = self._schedule.apply(plan)
         self._remember(plan, step)
         self._begin(step.prepare, plan.cache.reuse)
-        return step, self._runner.run(step)
+        with self.clock.outside():
+            return step, self._runner.run(step)
 
     @property
     def preparing(self) -> bool:
@@ -85,6 +90,7 @@ class Member:
 
         No collective is entered here, so ranks need not keep step.
         """
+        self.clock.worked()
         entry = next(entry for entry in self._preparing if entry.ready)
         if entry.encoding is None:
             entry.encoding = self._encoding(entry)

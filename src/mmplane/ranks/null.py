@@ -17,6 +17,7 @@ from mmplane.core.plan import Held, Submit
 from mmplane.delivery.delivery import Features
 from mmplane.delivery.faults import strike
 from mmplane.ranks.inbox import digest
+from mmplane.ranks.loop import LoopClock
 from mmplane.ranks.schedule import Step
 
 PAGE_BYTES = 4096
@@ -26,7 +27,8 @@ TOKEN = ord("a")
 class NullRunner:
     """Stands where `Runner` stands; every token it draws is the same."""
 
-    def __init__(self, *, rank: int, step_ms: float = 0.0) -> None:
+    def __init__(self, *, rank: int, clock: LoopClock, step_ms: float = 0.0) -> None:
+        self._clock = clock
         self._rank = rank
         self._step_s = step_ms / 1000
         self.touched = 0
@@ -38,12 +40,14 @@ class NullRunner:
         try:
             for tensors in features:
                 strike(submit.fault, "encode", self._rank)
-                for tensor in tensors.values():
-                    self.touched += int(tensor.flatten().view(torch.uint8)[::PAGE_BYTES].sum())
+                with self._clock.outside():
+                    for tensor in tensors.values():
+                        self.touched += int(tensor.flatten().view(torch.uint8)[::PAGE_BYTES].sum())
                 yield None
             if submit.digests:
                 named = zip(submit.items, features, strict=True)
-                digests = tuple(digest(tensors[item.tensors[0].name]) for item, tensors in named)
+                with self._clock.verify():
+                    digests = tuple(digest(tensors[item.tensors[0].name]) for item, tensors in named)
         except InjectedFault:
             failure = internal("this request could not be prepared (InjectedFault)").failure()
         yield Held(submit.request_id, self._rank, digests, failure)

@@ -8,16 +8,17 @@ tokens (bidirectional image tokens, say) gives other logits than its own forward
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
 from mmplane.arena.segment import Mapping, create_region, reopen_read_only
 from mmplane.core.plan import Sampling, Submit
-from mmplane.core.records import Item, Slot
+from mmplane.core.records import Item, Layout, Modality, Slot
 from mmplane.delivery.delivery import Features
-from mmplane.features.processor import ImageProcessor, views
+from mmplane.features.choice import Processors
+from mmplane.features.processor import Arrays, views
 from mmplane.ranks.inbox import Inbox
 from mmplane.ranks.runner import Runner
 from mmplane.ranks.schedule import Segment
@@ -32,15 +33,15 @@ class Unsupported(Exception):
 
 
 class Probe:
-    """A picture's features in a read-only region of their own, and a prompt around them."""
+    """An item's features in a read-only region of their own, and a prompt around them."""
 
-    def __init__(self, processor: ImageProcessor, image_token: int) -> None:
-        layout = processor.layout(SIDE_PIXELS, SIDE_PIXELS)
+    def __init__(self, processors: Processors, tokens: dict[Modality, int]) -> None:
+        modality = processors.probed
+        layout, write = _trial(processors)
         self._region = create_region("mmplane-probe", layout.length_bytes)
-        noise = np.random.default_rng(0).integers(0, 256, (SIDE_PIXELS, SIDE_PIXELS, 3), np.uint8)
         with Mapping(self._region, layout.length_bytes, writable=True) as mapping:
             arrays = views(layout.tensors, mapping.view(0, layout.length_bytes))
-            processor.write(noise, arrays)
+            write(arrays)
             del arrays
         read_only = reopen_read_only(self._region)
         self.mapping = Mapping(read_only, layout.length_bytes, writable=False)
@@ -54,8 +55,8 @@ class Probe:
             prompt=ids.tobytes(),
             prompt_slot=None,
             prompt_tokens=len(ids),
-            items=(Item(b"", "image", Slot(0, 0, layout.length_bytes, 0), layout.tensors),),
-            placeholders=(runs_of(ids, image_token),),
+            items=(Item(b"", modality, Slot(0, 0, layout.length_bytes, 0), layout.tensors),),
+            placeholders=(runs_of(ids, tokens[modality]),),
             sampling=Sampling(tokens_max=1, temperature=0.0, top_p=1.0, seed=0, samples=1),
         )
 
@@ -69,11 +70,23 @@ class Probe:
         return [inbox.tensors(item) for item in self.submit.items if isinstance(item, Item)]
 
 
+def _trial(processors: Processors) -> tuple[Layout, Callable[[Arrays], int]]:
+    """A picture of noise, or for a model without pictures a second of it: its layout, and what writes its features."""
+    noise = np.random.default_rng(0)
+    if processors.image is None:
+        processor = processors.for_sounds
+        samples = noise.uniform(-0.5, 0.5, processor.sampling_rate_hz).astype(np.float32)
+        return processor.layout(len(samples)), lambda arrays: processor.write(samples, arrays)
+    images = processors.for_images
+    pixels = noise.integers(0, 256, (SIDE_PIXELS, SIDE_PIXELS, 3), np.uint8)
+    return images.layout(SIDE_PIXELS, SIDE_PIXELS), lambda arrays: images.write(pixels, arrays)
+
+
 def verify(runner: Runner, submit: Submit, features: Sequence[Features]) -> int:
     """Cache bytes per token of this rank. Raises Unsupported. Every rank must call it: it enters collectives."""
     *_, held = runner.prepare(submit, features)
     if held is None or held.failure is not None:
-        raise Unsupported(f"a probe picture cannot be prepared: {held and held.failure}")
+        raise Unsupported(f"a probe item cannot be prepared: {held and held.failure}")
     half, whole = submit.prompt_tokens // 2, submit.prompt_tokens
     with torch.inference_mode():
         runner.forward((Segment((submit.request_id, 0), 0, half, None, 0),))

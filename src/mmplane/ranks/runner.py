@@ -7,9 +7,8 @@ segments; every rank enters it with the same shapes.
 
 from __future__ import annotations
 
-import inspect
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,12 +16,15 @@ import torch
 
 from mmplane.core.errors import Failure, RequestError, internal, unsupported
 from mmplane.core.plan import Held, Submit
-from mmplane.core.records import Enclosed, Item
+from mmplane.core.records import Enclosed, Item, Modality
 from mmplane.delivery.delivery import Features
 from mmplane.delivery.faults import strike
 from mmplane.features.rebuild import Rebuild
+from mmplane.features.tokens import MODALITIES
 from mmplane.ranks.attention import NAME, Cache, PackedAttention, Span
+from mmplane.ranks.encoders import encoders_of, parameters_of
 from mmplane.ranks.inbox import Inbox, digest
+from mmplane.ranks.loop import LoopClock
 from mmplane.ranks.sampling import draw
 from mmplane.ranks.schedule import Segment, SequenceId, Step
 
@@ -46,16 +48,24 @@ class Runner:
     """Computes what the schedule says, on this rank's share of the model."""
 
     def __init__(
-        self, model: Any, inbox: Inbox, *, rank: int, device: torch.device, rebuild: Rebuild | None = None
+        self,
+        model: Any,
+        inbox: Inbox,
+        *,
+        rank: int,
+        device: torch.device,
+        clock: LoopClock,
+        rebuild: Mapping[Modality, Rebuild] | None = None,
     ) -> None:
         self._model = model
+        self._clock = clock
         self._inbox = inbox
         self._rank = rank
         self._device = device
-        self._rebuild = rebuild
+        self._rebuild = rebuild or {}
         self._language = model.model.language_model
         self._embed = model.get_input_embeddings()
-        self._encode_names = _parameters(model.get_image_features)
+        self._encoders = encoders_of(model)
         self._rope_index: Callable[..., Any] | None = getattr(model.model, "get_rope_index", None)
         self._attention = PackedAttention()
         self._attention.register()
@@ -77,11 +87,13 @@ class Runner:
             items = [self._tensors(item, tensors) for item, tensors in zip(submit.items, features, strict=True)]
             if submit.digests:
                 named = zip(submit.items, items, strict=True)
-                digests = tuple(digest(tensors[item.tensors[0].name]) for item, tensors in named)
+                with self._clock.verify():
+                    digests = tuple(digest(tensors[item.tensors[0].name]) for item, tensors in named)
             embeddings: list[tuple[int, torch.Tensor]] = []
-            for tensors, runs in zip(items, submit.placeholders, strict=True):
+            for item, tensors, runs in zip(submit.items, items, submit.placeholders, strict=True):
                 strike(submit.fault, "encode", self._rank)
-                embeddings += self._place(self._encode(tensors), runs)
+                with self._clock.outside():
+                    embeddings += self._place(self._encode(item, tensors), runs)
                 yield None
             self._prompts[submit.request_id] = self._prompt(submit, items, embeddings)
         except RequestError as error:
@@ -117,7 +129,7 @@ class Runner:
         for item, tensors in zip(submit.items, features, strict=True):
             inputs |= self._tensors(item, tensors)
         prompt = self._prompts[submit.request_id]
-        if "mm_token_type_ids" in _parameters(self._model.forward):
+        if "mm_token_type_ids" in parameters_of(self._model.forward):
             inputs["mm_token_type_ids"] = _kinds(submit, prompt.ids)[None]
         self._language.config._attn_implementation = "sdpa"
         try:
@@ -202,19 +214,14 @@ class Runner:
         """The item's arrays on this rank's device, as the model takes them: in place on a CPU, encoding undone."""
         tensors = {name: tensor.to(self._device) for name, tensor in delivered.items()}
         first = item.tensors[0].name
-        if self._rebuild is not None and tensors[first].dtype == torch.uint8:
-            tensors[first] = self._rebuild(tensors[first])
+        if tensors[first].dtype == torch.uint8:
+            tensors[first] = self._rebuild[item.modality](tensors[first])
         return tensors
 
-    def _encode(self, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
-        """The vision tower's rows [tokens, hidden] for one item."""
-        inputs = {name: tensor for name, tensor in tensors.items() if name in self._encode_names}
+    def _encode(self, item: Item | Enclosed, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The rows [tokens, hidden] that the vision or audio tower makes of one item."""
         with torch.inference_mode():
-            output = self._model.get_image_features(**inputs)
-            rows: torch.Tensor | list[torch.Tensor] = getattr(output, "pooler_output", output)
-            if isinstance(rows, tuple | list):
-                rows = torch.cat(list(rows))
-            return rows.reshape(-1, rows.shape[-1]).to(self._embed.weight.dtype)
+            return self._encoders[item.modality](tensors).to(self._embed.weight.dtype)
 
     def _place(self, rows: torch.Tensor, runs: tuple[tuple[int, int], ...]) -> list[tuple[int, torch.Tensor]]:
         """Which rows go where. Raises RequestError when the counts differ (hazard R3)."""
@@ -234,20 +241,16 @@ class Runner:
         for tensors in items:
             for name, tensor in tensors.items():
                 together.setdefault(name, []).append(tensor)
-        names = _parameters(self._rope_index)
+        names = parameters_of(self._rope_index)
         companions = {name: torch.cat(parts) for name, parts in together.items() if name in names}
         positions, shift = self._rope_index(input_ids=ids[None], mm_token_type_ids=kinds[None], **companions)
         return positions[:, 0], int(shift.flatten()[0])
 
 
 def _kinds(submit: Submit, ids: torch.Tensor) -> torch.Tensor:
-    """`mm_token_type_ids` of transformers: 0 for text, 1 for image tokens."""
+    """`mm_token_type_ids` of transformers: 0 for text, 1 for images, 2 for clips, 3 for sounds."""
     kinds = torch.zeros_like(ids, dtype=torch.int32)
-    for runs in submit.placeholders:
+    for item, runs in zip(submit.items, submit.placeholders, strict=True):
         for start, length in runs:
-            kinds[start : start + length] = 1
+            kinds[start : start + length] = 1 + MODALITIES.index(item.modality)
     return kinds
-
-
-def _parameters(function: Callable[..., Any]) -> frozenset[str]:
-    return frozenset(inspect.signature(function).parameters)

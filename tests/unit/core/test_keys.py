@@ -6,23 +6,40 @@ import os
 import subprocess
 import sys
 from itertools import combinations
+from typing import Any
 
+import msgspec
 import pytest
 from blake3 import blake3
 from hypothesis import given, strategies
 
-from mmplane.core.keys import KEY_BYTES, KEY_VERSION, content_key, digest_parts
+from mmplane.core.keys import KEY_BYTES, KEY_VERSION, content_key, digest_parts, media_digest
+from mmplane.core.records import Ask
 
-PARTS = {"modality": "image", "fingerprint": b"fingerprint", "tenant": "tenant", "media_digest": b"media"}
+ASK = Ask("image")
+PARTS: dict[str, Any] = {"fingerprint": b"fingerprint", "tenant": "tenant", "media_digest": b"digest"}
 parts = strategies.lists(strategies.binary(max_size=4), max_size=4)
 
 
 def test_it_is_blake3_over_the_parts_each_after_its_length() -> None:
     whole = b"".join(
-        len(part).to_bytes(8, "little") + part for part in (KEY_VERSION, b"image", b"fingerprint", b"tenant", b"media")
+        len(part).to_bytes(8, "little") + part
+        for part in (KEY_VERSION, msgspec.msgpack.encode(ASK), b"fingerprint", b"tenant", b"digest")
     )
-    assert content_key(**PARTS) == blake3(whole).digest()
-    assert len(content_key(**PARTS)) == KEY_BYTES == 32
+    assert content_key(ASK, **PARTS) == blake3(whole).digest()
+    assert len(content_key(ASK, **PARTS)) == KEY_BYTES == 32
+
+
+@pytest.mark.parametrize(
+    "other", [Ask("video"), Ask("image", side_max=512), Ask("image", frames_max=8), Ask("image", fps_max=1.5)]
+)
+def test_what_is_asked_changes_the_key(other: Ask) -> None:
+    assert content_key(other, **PARTS) != content_key(ASK, **PARTS)
+
+
+def test_media_are_digested_whole_and_may_be_a_view() -> None:
+    assert media_digest(memoryview(b"media")) == media_digest(b"media") == blake3(b"media").digest()
+    assert len({media_digest(media) for media in (b"media", b"medium", b"")}) == 3
 
 
 @pytest.mark.parametrize(
@@ -41,7 +58,7 @@ def test_two_lists_share_a_digest_only_if_they_are_equal(one: list[bytes], other
 @pytest.mark.parametrize("name", PARTS)
 def test_every_part_changes_the_key(name: str) -> None:
     changed = PARTS[name] + type(PARTS[name])(" " if isinstance(PARTS[name], str) else b" ")
-    assert content_key(**(PARTS | {name: changed})) != content_key(**PARTS)
+    assert content_key(ASK, **(PARTS | {name: changed})) != content_key(ASK, **PARTS)
 
 
 @pytest.mark.parametrize(("one", "other"), list(combinations(PARTS, 2)))
@@ -51,7 +68,7 @@ def test_no_part_can_play_the_role_of_another(one: str, other: str) -> None:
     def key(first: bytes, second: bytes) -> bytes:
         values = dict.fromkeys(PARTS, b"") | {one: first, other: second}
         return content_key(
-            modality=values["modality"].decode(),
+            ASK,
             fingerprint=values["fingerprint"],
             tenant=values["tenant"].decode(),
             media_digest=values["media_digest"],
@@ -61,13 +78,10 @@ def test_no_part_can_play_the_role_of_another(one: str, other: str) -> None:
     assert key(b"x", b"") != key(b"", b"x")
 
 
-def test_media_may_be_a_view() -> None:
-    assert content_key(**(PARTS | {"media_digest": memoryview(b"media")})) == content_key(**PARTS)
-
-
 def test_every_process_has_the_same_key() -> None:
     """Hazard R11: Python's own hash changes with PYTHONHASHSEED."""
-    program = f"from mmplane.core.keys import content_key; print(content_key(**{PARTS!r}).hex())"
+    program = "from mmplane.core.keys import content_key; from mmplane.core.records import Ask; "
+    program += f"print(content_key(Ask('image'), **{PARTS!r}).hex())"
     keys = {
         subprocess.run(
             [sys.executable, "-c", program],
@@ -79,4 +93,4 @@ def test_every_process_has_the_same_key() -> None:
         ).stdout.strip()
         for seed in ("0", "1", "4711", "random")
     }
-    assert keys == {content_key(**PARTS).hex()}
+    assert keys == {content_key(ASK, **PARTS).hex()}

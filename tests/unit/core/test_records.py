@@ -126,7 +126,7 @@ def test_a_record_of_another_channel_is_refused() -> None:
         (WorkerGone(1, 1), control.FromChild),
         (Admitted(1, ()), plan.ToLeader),
         (Abort(1), plan.FromLeader),
-        (jobs.Measure(1, "image", 2, 3), jobs.FromWorker),
+        (jobs.Measure(1, 2, 3), jobs.FromWorker),
     ]:
         with pytest.raises(msgspec.ValidationError):
             msgspec.msgpack.decode(encode(record), type=channel)

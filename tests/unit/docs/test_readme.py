@@ -45,8 +45,8 @@ def curl_request() -> ChatRequest:
 
 
 def curl_picture() -> str:
-    (image,) = curl_request().images
-    return str(json.loads(bytes(image.url)))
+    (image,) = curl_request().media
+    return str(json.loads(bytes(image.source or b"")))
 
 
 def test_curl_is_a_request_to_the_built_in_model() -> None:

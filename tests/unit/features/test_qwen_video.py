@@ -17,6 +17,7 @@ from sklearn.datasets import load_sample_images
 from transformers import AutoImageProcessor
 
 from mmplane.core.errors import RequestError
+from mmplane.core.records import Clip
 from mmplane.features import kernels, torch_arithmetic
 from mmplane.features.encodings import ENCODINGS, Encoding, cast
 from mmplane.features.kernels import BICUBIC, BILINEAR
@@ -24,11 +25,11 @@ from mmplane.features.processor import views
 from mmplane.features.qwen_video import QwenVideoProcessor, video_processor
 from mmplane.features.resize import Resize
 from mmplane.features.torch_arithmetic import resizes_as_torch, torch_bands
-from mmplane.features.video import VIDEO_FEATURES, Clip
+from mmplane.features.video import VIDEO_FEATURES
 from mmplane.features.video_checkpoint import DEFAULTS
+from video_reference import INSTALL, TORCHVISION, Reference, reference_process
 
 from .checkpoints import FAMILIES, Family
-from .video_reference import INSTALL, TORCHVISION, Reference, reference_process
 
 TEXT = "a<|vision_start|><|video_pad|><|vision_end|>b"
 PHOTO = load_sample_images().images[0]

@@ -24,6 +24,8 @@ from mmplane.frontend.app import ChatEndpoint
 from mmplane.frontend.chat import Chat
 from mmplane.frontend.dispatch import Dispatch
 from mmplane.frontend.freight import Slots
+from mmplane.frontend.intake import Intake
+from mmplane.frontend.prompt import Marks
 from mmplane.frontend.readiness import Readiness
 from mmplane.frontend.rollout import Rollout
 from mmplane.frontend.source import Source
@@ -136,13 +138,12 @@ class Service:
                 Rollout("arena"), {Sends.SLOTS: Slots(rig.plane)}, rig.plane, largest_item_bytes=1, cache="auto"
             ),
             group=rig.group,
-            source=self.source,
+            intake=Intake(rig.plane, self.source, frames_max=8),
             tokenizer=tokenizer,
             chat_template=CHAT_TEMPLATE,
-            placeholder_id=IMAGE_TOKEN,
-            image_token=IMAGE_TOKEN,
+            marks={"image": Marks(IMAGE_TOKEN, IMAGE_TOKEN)},
             context_tokens=10_000,
-            copies=1,
+            copies={"image": 1},
         )
         self.readiness = Readiness(self.chat, model="tiny", limit_s=HANG_S)
         self.endpoint = ChatEndpoint(

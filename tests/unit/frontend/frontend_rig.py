@@ -15,8 +15,10 @@ from mmplane.arena.leases import Process
 from mmplane.arena.segment import Mapping, create_region
 from mmplane.core.errors import RequestError, bad_media
 from mmplane.core.jobs import JobFailed, Materialise, Materialised, Measured, ToWorker, WorkerReady
+from mmplane.core.keys import media_digest
 from mmplane.core.plan import Admitted, Attached, Failed, Sampling, Submit, Token, Tokens, ToLeader
-from mmplane.core.records import Layout, Record, Tensor
+from mmplane.core.records import Ask, Layout, Recipe, Record, Tensor
+from mmplane.features.choice import Processors
 from mmplane.features.processor import Arrays, ImageProcessor, Pixels
 from mmplane.frontend.admission import Budget
 from mmplane.frontend.bodies import Bodies
@@ -30,11 +32,12 @@ FINGERPRINT = b"f" * 32
 EPOCH = 3
 PAGE_BYTES = 4096
 FRONTEND = Process("frontend", 0, 1)
+IMAGE = Ask("image")
 GREEDY = Sampling(tokens_max=8, temperature=0.0, top_p=1.0, seed=0, samples=1)
 
 
-def layout_of(length_bytes: int, decoded_bytes: int = 0) -> Layout:
-    return Layout((Tensor("pixel_values", "uint8", (length_bytes,), 0),), ((268, 4),), length_bytes, decoded_bytes)
+def layout_of(length_bytes: int) -> Layout:
+    return Layout((Tensor("pixel_values", "uint8", (length_bytes,), 0),), ((268, 4),), length_bytes)
 
 
 class OneBytePerPixel(ImageProcessor):
@@ -56,7 +59,7 @@ class OneBytePerPixel(ImageProcessor):
             raise bad_media("too large for this model")
         return layout_of(width * height)
 
-    def write(self, pixels: Pixels, out: Arrays) -> None:
+    def write(self, pixels: Pixels, out: Arrays) -> int:
         raise NotImplementedError
 
     def warm(self) -> None:
@@ -112,7 +115,9 @@ class PlayedWorker(Peer):
         rig.pool.add(index, incarnation, ours.detach())
 
     def done(self, job: Materialise) -> None:
-        self.say(Materialised(job.job_id, decode_ms=1.0, transform_ms=2.0, bytes_written=job.layout.length_bytes))
+        self.say(
+            Materialised(job.job_id, decode_ms=1.0, transform_ms=2.0, bytes_written=job.recipe.layout.length_bytes)
+        )
 
     def failed(self, job: Materialise, error: RequestError) -> None:
         self.say(JobFailed(job.job_id, error.failure()))
@@ -199,11 +204,11 @@ class Rig:
             tell_supervisor=self.told.append,
             gone=self.arena.reaped,
         )
-        processor = OneBytePerPixel(cheap=cheap)
+        processors = Processors("uint8", OneBytePerPixel(cheap=cheap))
         self.budget = Budget(2**30, kept_bytes=2**29)
-        self.plane = Plane(self.arena, self.pool, processor, self.media, FRONTEND, self.budget, cache=cache)
-        self.group = Group(self.arena, FRONTEND, EPOCH, in_flight_max=in_flight_max)
+        self.plane = Plane(self.arena, self.pool, processors, self.media, FRONTEND, self.budget, cache=cache)
         self.bodies = Bodies(self.arena, self.media, FRONTEND, bytes_max=front_bytes)
+        self.group = Group(self.arena, FRONTEND, EPOCH, in_flight_max=in_flight_max)
         self.peers: list[PlayedWorker | PlayedLeader] = []
         self._tags = iter(range(1, 1_000_000))
 
@@ -232,11 +237,10 @@ class Rig:
     ) -> asyncio.Task[Asset]:
         """Somebody asks for the item whose media is `name`."""
         media = name.encode()
-        key = self.plane.key(media)
+        key = self.plane.key(IMAGE, media_digest(media))
         tag = next(self._tags) if tag is None else tag
-        return asyncio.create_task(
-            self.plane.acquire(key, media, layout_of(length_bytes, decoded_bytes), tag, probe=probe), name=str(tag)
-        )
+        recipe = Recipe("image", layout_of(length_bytes), decoded_bytes=decoded_bytes)
+        return asyncio.create_task(self.plane.acquire(key, media, recipe, tag, probe=probe), name=str(tag))
 
     async def release(self, *tasks: asyncio.Task[Asset]) -> None:
         """Those who asked need it no more."""

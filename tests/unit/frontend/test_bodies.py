@@ -52,7 +52,7 @@ def test_each_item_lies_where_the_answer_says(media: list[bytes | None], escape:
     request, whole = parse(rest), parse(raw)
     numbers = iter(range(len(held)))
     expected = ["http://cat.test/" if content is None else f"parked:{next(numbers)}" for content in media]
-    assert [json.loads(bytes(part.url)) for part in request.images] == expected
+    assert [json.loads(bytes(part.source or b"")) for part in request.media] == expected
     assert request.messages[0].content[0] == whole.messages[0].content[0]  # type: ignore[union-attr]
     assert (request.temperature, request.stop, request.max_tokens) == (0.5, ["a"], 8)
 

@@ -52,7 +52,7 @@ async def test_a_picture_and_its_answer(tokenizer: PreTrainedTokenizerFast) -> N
             "prompt_tokens": submit.prompt_tokens,
             "completion_tokens": 6,
             "total_tokens": submit.prompt_tokens + 6,
-            "prompt_tokens_details": {"cached_tokens": 0, "image_tokens": 4},
+            "prompt_tokens_details": {"cached_tokens": 0, "image_tokens": 4, "video_tokens": 0, "audio_tokens": 0},
         }
         (item,) = call.answer["mmplane"]["trace"]["items"]
         assert (item["cache_hit"], item["bytes"]) == (False, 200)

@@ -17,7 +17,7 @@ from mmplane.arena.arena import Arena
 from mmplane.arena.leases import Process
 from mmplane.core.errors import RequestError
 from mmplane.core.plan import Attached, Failed, FromLeader, Submit
-from mmplane.core.records import Layout, Slot
+from mmplane.core.records import Ask, Recipe, Slot
 from mmplane.frontend.group import Generation, Group
 from mmplane.frontend.plane import Asset, Flight, Plane
 from mmplane.frontend.pool import Pool, State, Worker
@@ -26,8 +26,8 @@ from mmplane.frontend.pool import Pool, State, Worker
 
 
 class LeasesATurnAfterItPublishes(Plane):
-    async def _fly(self, key: bytes, media: bytes, layout: Layout, flight: Flight, *, probe: bool) -> None:
-        item, stages_ms, _ = await self._materialise(key, media, layout)
+    async def _fly(self, key: bytes, media: bytes, recipe: Recipe, flight: Flight, *, probe: bool) -> None:
+        item, stages_ms, _ = await self._materialise(key, media, recipe)
         self._arena.publish(key, item)
         await asyncio.sleep(0)
         for tag in flight.tags:
@@ -37,20 +37,20 @@ class LeasesATurnAfterItPublishes(Plane):
 
 
 class KeyWithoutTenant(Plane):
-    def key(self, media: bytes, *, tenant: str = "") -> bytes:
-        return super().key(media)
+    def key(self, ask: Ask, digest: bytes, *, tenant: str = "") -> bytes:
+        return super().key(ask, digest)
 
 
 class EveryoneFliesAlone(Plane):
-    async def acquire(self, key: bytes, media: bytes, layout: Layout, tag: int, *, probe: bool = False) -> Asset:
+    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, *, probe: bool = False) -> Asset:
         self._flights = {}
-        return await super().acquire(key, media, layout, tag, probe=probe)
+        return await super().acquire(key, media, recipe, tag, probe=probe)
 
 
 class TheFirstAskerOwnsTheFlight(Plane):
-    async def acquire(self, key: bytes, media: bytes, layout: Layout, tag: int, *, probe: bool = False) -> Asset:
+    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, *, probe: bool = False) -> Asset:
         try:
-            return await super().acquire(key, media, layout, tag, probe=probe)
+            return await super().acquire(key, media, recipe, tag, probe=probe)
         except asyncio.CancelledError:
             for task in self._tasks:
                 task.cancel()
@@ -58,9 +58,9 @@ class TheFirstAskerOwnsTheFlight(Plane):
 
 
 class WhoGoesKeepsItsLease(Plane):
-    async def acquire(self, key: bytes, media: bytes, layout: Layout, tag: int, *, probe: bool = False) -> Asset:
+    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, *, probe: bool = False) -> Asset:
         try:
-            return await super().acquire(key, media, layout, tag, probe=probe)
+            return await super().acquire(key, media, recipe, tag, probe=probe)
         except asyncio.CancelledError:
             if (item := self._arena.lookup(key)) is not None:
                 self._arena.lease(item.slot, self._owner, tag)
@@ -68,26 +68,26 @@ class WhoGoesKeepsItsLease(Plane):
 
 
 class EveryoneHasTheMiss(Plane):
-    async def acquire(self, key: bytes, media: bytes, layout: Layout, tag: int, *, probe: bool = False) -> Asset:
-        asset = await super().acquire(key, media, layout, tag, probe=probe)
+    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, *, probe: bool = False) -> Asset:
+        asset = await super().acquire(key, media, recipe, tag, probe=probe)
         return Asset(asset.item, False, asset.stages_ms)
 
 
 class ProbesAreItems(Plane):
-    async def acquire(self, key: bytes, media: bytes, layout: Layout, tag: int, *, probe: bool = False) -> Asset:
-        return await super().acquire(key, media, layout, tag, probe=False)
+    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, *, probe: bool = False) -> Asset:
+        return await super().acquire(key, media, recipe, tag, probe=False)
 
 
 class CachesAnyway(Plane):
-    async def acquire(self, key: bytes, media: bytes, layout: Layout, tag: int, *, probe: bool = False) -> Asset:
+    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, *, probe: bool = False) -> Asset:
         self.cache = True
-        return await super().acquire(key, media, layout, tag, probe=probe)
+        return await super().acquire(key, media, recipe, tag, probe=probe)
 
 
 class SwallowsFailures(Plane):
-    async def _materialise(self, key: bytes, media: bytes, layout: Layout) -> Any:
+    async def _materialise(self, key: bytes, media: bytes, recipe: Recipe) -> Any:
         try:
-            return await super()._materialise(key, media, layout)
+            return await super()._materialise(key, media, recipe)
         except RequestError as error:
             raise RequestError(500, "internal_error", "failed") from error
 

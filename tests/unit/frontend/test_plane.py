@@ -7,8 +7,7 @@ from contextlib import suppress
 
 import pytest
 from frontend_loop import HANG_S, TURNS, in_loop, settle
-from frontend_rig import FRONTEND, PAGE_BYTES, PlayedWorker, Rig, layout_of, rigged
-from msgspec.structs import replace
+from frontend_rig import FRONTEND, IMAGE, PAGE_BYTES, PlayedWorker, Rig, layout_of, rigged
 
 from mmplane.arena.leases import Process
 from mmplane.core.control import Replace
@@ -17,7 +16,6 @@ from mmplane.core.jobs import Materialise, Measure
 from mmplane.core.records import Layout
 from mmplane.frontend import plane
 from mmplane.frontend.plane import Asset
-from mmplane.media.header import ImageHeader
 
 
 async def error_of(task: asyncio.Task[Asset]) -> RequestError:
@@ -111,7 +109,7 @@ async def test_the_worker_finds_the_media_and_it_goes_with_the_job() -> None:
 @in_loop
 async def test_another_tenant_has_another_key() -> None:
     async with rigged() as rig:
-        keys = {rig.plane.key(b"cat", tenant=tenant) for tenant in ("", "a", "b")}
+        keys = {rig.plane.key(IMAGE, b"cat", tenant=tenant) for tenant in ("", "a", "b")}
         assert len(keys) == 3
 
 
@@ -471,15 +469,15 @@ async def test_a_probe_that_nobody_waits_for_leaves_nothing() -> None:
 
 # Layouts.
 
-CAT = ImageHeader(30, 20, "PNG")
+CAT = (30, 20)
 
 
 @in_loop
 async def test_a_cheap_layout_needs_no_worker() -> None:
     async with rigged() as rig:
-        assert await rig.plane.layout(CAT) == layout_of(600, 18 * 600)
+        assert await rig.plane.layout(*CAT) == layout_of(600)
         with pytest.raises(RequestError) as error:
-            await rig.plane.layout(ImageHeader(2000, 2000, "PNG"))
+            await rig.plane.layout(2000, 2000)
         assert error.value.status == 400
 
 
@@ -487,18 +485,18 @@ async def test_a_cheap_layout_needs_no_worker() -> None:
 async def test_a_dear_layout_is_measured_once_for_each_size() -> None:
     async with rigged(cheap=False) as rig:
         worker = await rig.worker()
-        task = asyncio.create_task(rig.plane.layout(CAT))
+        task = asyncio.create_task(rig.plane.layout(*CAT))
         job = await worker.hear()
         assert isinstance(job, Measure)
         assert (job.width, job.height) == (30, 20)
         measured = Layout((), ((1, 2),), 3)
         worker.say(plane.Measured(job.job_id, measured))
-        assert await task == replace(measured, decoded_bytes=18 * 600)
-        assert await rig.plane.layout(ImageHeader(30, 20, "JPEG")) == replace(measured, decoded_bytes=6 * 600)
+        assert await task == measured
+        assert await rig.plane.layout(30, 20) == measured
         assert await worker.hear_all() == []
-        turned = asyncio.create_task(rig.plane.layout(ImageHeader(20, 30, "PNG")))
+        turned = asyncio.create_task(rig.plane.layout(20, 30))
         await worker.measure_one(layout_of(1))
-        assert await turned == layout_of(1, 18 * 600)
+        assert await turned == layout_of(1)
 
 
 @in_loop
@@ -506,7 +504,7 @@ async def test_a_size_that_the_model_cannot_take_is_its_clients_error() -> None:
     async with rigged(cheap=False) as rig:
         worker = await rig.worker()
         for _ in range(2):
-            task = asyncio.create_task(rig.plane.layout(CAT))
+            task = asyncio.create_task(rig.plane.layout(*CAT))
             job = await worker.hear()
             worker.failed(job, bad_media("not this size"))
             with pytest.raises(RequestError, match="not this size"):
@@ -522,12 +520,12 @@ async def test_sizes_are_forgotten_at_the_limit() -> None:
             worker = await rig.worker()
             measured = []
             for width in (1, 2, 3, 2, 1):
-                task = asyncio.create_task(rig.plane.layout(ImageHeader(width, 1, "PNG")))
+                task = asyncio.create_task(rig.plane.layout(width, 1))
                 await settle()
                 for job in await worker.hear_all():
                     measured.append(job.width)
                     worker.say(plane.Measured(job.job_id, layout_of(width)))
-                assert await task == layout_of(width, 18 * width)
+                assert await task == layout_of(width)
             assert measured == [1, 2, 3, 1]
 
 
@@ -571,6 +569,9 @@ async def test_an_item_of_the_front_end_is_leased_to_the_front_end() -> None:
         assert not rig.arena.release(item.slot, FRONTEND, 9)
 
 
+# Files that end workers, and memory outside of the arena.
+
+
 @in_loop
 async def test_a_file_that_ends_its_second_worker_is_refused_at_once() -> None:
     """Hazard R3: retries must not take one worker after the other down."""
@@ -588,9 +589,6 @@ async def test_a_file_that_ends_its_second_worker_is_refused_at_once() -> None:
         assert (await error_of(rig.asking("poison"))).status == 400
         assert await worker.hear_all() == []
         await made(rig, "good")
-
-
-# Memory outside of the arena.
 
 
 @in_loop

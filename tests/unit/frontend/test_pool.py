@@ -14,7 +14,6 @@ from mmplane.core.control import Replace
 from mmplane.core.errors import RequestError
 from mmplane.core.jobs import Materialised, Measure, Measured, WorkerReady
 from mmplane.frontend.pool import Pool, Worker
-from mmplane.media.header import ImageHeader
 
 
 def first(idle: list[Worker]) -> Worker:
@@ -27,7 +26,7 @@ def states(rig: Rig) -> dict[str, int]:
 
 async def measured(rig: Rig, width: int) -> int:
     """A job without slots: have a worker measure an image of this width."""
-    await rig.plane.layout(ImageHeader(width, 1, "PNG"))
+    await rig.plane.layout(width, 1)
     return width
 
 
@@ -239,7 +238,7 @@ async def test_an_asker_who_goes_away_in_mid_job_leaves_the_worker_to_others() -
         job = await worker.hear()
         worker.say(Measured(job.job_id, layout_of(2)))
         assert await other == 2
-        assert (await rig.plane.layout(ImageHeader(2, 1, "PNG"))).length_bytes == 2
+        assert await rig.plane.layout(2, 1) == layout_of(2)
 
 
 @in_loop

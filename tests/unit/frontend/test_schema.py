@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given, strategies
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase
 
 from mmplane.core.errors import RequestError
-from mmplane.frontend.schema import ChatRequest, ImageUrl, parse
+from mmplane.core.records import Ask
+from mmplane.frontend.schema import ChatRequest, parse
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 BUILT: dict[str, Any] = {
@@ -71,7 +71,7 @@ def refusal(content: bytes) -> RequestError:
 
 def test_the_least_request() -> None:
     request = parse(body())
-    assert (request.model, request.messages[0].content, request.stops, request.images) == ("tiny", "Hello", (), [])
+    assert (request.model, request.messages[0].content, request.stops, request.media) == ("tiny", "Hello", (), [])
     assert not request.stream
 
 
@@ -116,7 +116,7 @@ def test_null_always_passes(name: str) -> None:
         ({"messages": [{"role": "user", "content": "x", "surprise": 1}]}, "messages[0].surprise"),
         ({"messages": [{"role": "assistant", "content": "x", "tool_calls": []}]}, "messages[0].tool_calls"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
-        ({"messages": [{"role": "user", "content": [{"type": "video_url"}]}]}, "messages[0].content[0]"),
+        ({"messages": [{"role": "user", "content": [{"type": "file"}]}]}, "messages[0].content[0]"),
         (
             {"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {}}]}]},
             "messages[0].content[0].cache_control",
@@ -176,25 +176,72 @@ def test_a_missing_model_is_refused() -> None:
     assert "model" in refusal(json.dumps({"messages": MESSAGES}).encode()).message
 
 
-@pytest.mark.parametrize("detail", ["auto", "high"])
-def test_images_keep_their_order(detail: str) -> None:
-    def image(url: str) -> dict[str, Any]:
-        return {"type": "image_url", "image_url": {"url": url, "detail": detail}}
+def of(*content: dict[str, Any]) -> bytes:
+    return body(messages=[{"role": "user", "content": list(content)}])
 
+
+def test_media_keep_their_order() -> None:
     messages = [
-        {"role": "user", "content": [image("1"), {"type": "text", "text": "and"}, image("2")]},
+        {
+            "role": "user",
+            "content": [{"type": "image_url", "image_url": {"url": "1"}}, {"type": "text", "text": "and"}],
+        },
         {"role": "assistant", "content": "A cat."},
-        {"role": "user", "content": [image("3")]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "video_url", "video_url": {"url": "2"}},
+                {"type": "input_audio", "input_audio": {"data": "3", "format": "wav"}},
+                {"type": "audio_url", "audio_url": {"url": "4"}},
+            ],
+        },
     ]
-    assert parse(body(messages=messages)).images == [
-        ImageUrl(msgspec.Raw(f'"{url}"'.encode()), detail) for url in "123"
+    media = parse(body(messages=messages)).media
+    assert [(part.modality, bytes(part.source or b"")) for part in media] == [
+        ("image", b'"1"'),
+        ("video", b'"2"'),
+        ("audio", b'"3"'),
+        ("audio", b'"4"'),
     ]
 
 
-def test_low_detail_is_not_built() -> None:
-    content = [{"type": "image_url", "image_url": {"url": "x", "detail": "low"}}]
-    error = refusal(body(messages=[{"role": "user", "content": content}]))
-    assert (error.code, error.param) == ("unsupported_parameter", "messages[0].content[0].image_url.detail")
+@pytest.mark.parametrize(("detail", "side_max"), [("auto", 0), ("high", 0), ("low", 512)])
+def test_low_detail_asks_for_a_smaller_picture(detail: str, side_max: int) -> None:
+    (part,) = parse(of({"type": "image_url", "image_url": {"url": "x", "detail": detail}})).media
+    assert part.ask == Ask("image", side_max=side_max)
+
+
+@pytest.mark.parametrize("held", [{}, {"image_url": None}, {"image_url": {"url": None}}, {"image_url": {"url": ""}}])
+def test_a_name_may_stand_for_what_was_sent_before(held: dict[str, Any]) -> None:
+    (part,) = parse(of({"type": "image_url", "uuid": "cat", **held})).media
+    assert (part.source, part.uuid) == (None, "cat")
+    assert refusal(of({"type": "image_url", **held})).param == "messages[0].content[0].image_url"
+
+
+@pytest.mark.parametrize(
+    ("part", "param"),
+    [
+        ({"type": "video_url", "video_url": {"url": 3}}, "messages[0].content[0].video_url.url"),
+        ({"type": "audio_url", "audio_url": {"url": ["x"]}}, "messages[0].content[0].audio_url.url"),
+        (
+            {"type": "input_audio", "input_audio": {"data": 3, "format": "wav"}},
+            "messages[0].content[0].input_audio.data",
+        ),
+        (
+            {"type": "input_audio", "input_audio": {"data": "x", "format": "midi"}},
+            "messages[0].content[0].input_audio.format",
+        ),
+        ({"type": "image_url", "image_url": {"url": "x"}, "uuid": ""}, "messages[0].content[0].uuid"),
+        ({"type": "image_url", "image_url": {"url": "x"}, "uuid": "x" * 257}, "messages[0].content[0].uuid"),
+    ],
+)
+def test_what_is_wrong_with_a_part_is_named(part: dict[str, Any], param: str) -> None:
+    assert (refusal(of(part)).status, refusal(of(part)).param) == (400, param)
+
+
+@pytest.mark.parametrize("video", [{"frames": 0}, {"fps": 0}, {"fps": -1}, {"frames": 2.5}, {"frame": 3}])
+def test_a_clip_is_looked_at_in_some_frames_at_least(video: dict[str, Any]) -> None:
+    refusal(body(mmplane={"video": video}))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 from frontend_loop import in_loop
 from hypothesis import given, strategies
+from msgspec import Raw
 
 from mmplane.core.errors import RequestError
 from mmplane.frontend import fetch as fetch_module
@@ -82,7 +83,7 @@ async def loaded(text: bytes) -> bytes:
     body = b'{"model": "tiny", "messages": [{"role": "user", "content": [' + content + b"]}]}"
     loads = Source(Allowed(()))
     try:
-        return await loads.load_json(parse(body).images[0].url)
+        return await loads.load_json(parse(body).media[0].source or Raw(b""))
     finally:
         await loads.close()
 

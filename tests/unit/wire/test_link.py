@@ -315,7 +315,9 @@ RECEIVED: dict[str, tuple[Any, bytes]] = {
     "supervisor": (control.FromChild, encode(Unloadable("the model cannot be served"))),
     "worker": (
         jobs.ToWorker,
-        encode(jobs.Materialise(1, "image", Slot(0, 0, 9, 1), Slot(1, 0, 9, 2), jobs.Layout((), ((5, 3),), 9))),
+        encode(
+            jobs.Materialise(1, jobs.Recipe("image", jobs.Layout((), ((5, 3),), 9)), Slot(0, 0, 9, 1), Slot(1, 0, 9, 2))
+        ),
     ),
     "frontend of worker": (jobs.FromWorker, encode(jobs.JobFailed(1, Failure(400, "code", "text")))),
     "leader": (

@@ -35,7 +35,8 @@ def declare() -> torch.library.Library:
 
 def answer(processor: Any, frames: Any, text: str, metadata: dict[str, Any]) -> dict[str, Any]:
     """What the whole processor gives for one text with one clip."""
-    videos_kwargs = {"video_metadata": [metadata], "do_sample_frames": metadata.pop("sample", None)}
+    options = {"do_sample_frames": metadata.pop("sample", None), "num_frames": metadata.pop("num_frames", None)}
+    videos_kwargs = {"video_metadata": [metadata], **options}
     given = {name: value for name, value in videos_kwargs.items() if value is not None}
     outputs = processor(text=[text], videos=[frames], return_tensors="np", videos_kwargs=given)
     return {name: np.asarray(value) for name, value in outputs.items() if name != "video_metadata"}

@@ -1,0 +1,50 @@
+"""What a run says in sentences: which delivery is best, by how much, and why. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmplane.bench.analyses import Row
+
+BASELINES = ("original", "leader")
+
+
+def answers(found: dict[str, Any]) -> list[str]:
+    """One sentence or two for each workload and number of ranks that has more than one result."""
+    rows = [row for row in found["rows"] if row["result"] and not row["workload"].startswith("bytes:")]
+    places = sorted({(row["workload"], row["tp"]) for row in rows})
+    texts = [_answer(workload, tp, [row for row in rows if (row["workload"], row["tp"]) == (workload, tp)])
+             for workload, tp in places]  # fmt: skip
+    failed = sorted({f"{row['delivery']} on {row['workload']}" for row in found["rows"] if not row["result"]})
+    if failed:
+        texts.append(f"No result, because of errors: {', '.join(failed)}.")
+    return [text for text in texts if text]
+
+
+def _answer(workload: str, tp: int, rows: list[Row]) -> str:
+    if len(rows) < 2:
+        return ""
+    best = max(rows, key=lambda row: row["qps"])
+    text = f"{workload}, {tp} ranks: {best['delivery']} is best with {_short(best['qps'])} req/s"
+    others = [row for name in BASELINES for row in rows if row["delivery"] == name and row is not best][:2]
+    if others:
+        against = " and ".join(f"{best['qps'] / row['qps']:.1f} x {row['delivery']}" for row in others)
+        text += f", {against}"
+    second = max((row for row in rows if row is not best), key=lambda row: row["qps"])
+    text += f"; next is {second['delivery']} with {_short(second['qps'])}. "
+    return text + _why(best, min(rows, key=lambda row: row["qps"]))
+
+
+def _why(best: Row, worst: Row) -> str:
+    mine, theirs = best["cpu_s_per_request"], worst["cpu_s_per_request"]
+    dearest = max(("frontend", "worker", "rank"), key=lambda role: theirs[role])
+    return (
+        f"A request costs {_short(mine['total'] * 1000)} ms of CPU there and {_short(theirs['total'] * 1000)} ms with "
+        f"{worst['delivery']}, the slowest, {_short(theirs[dearest] * 1000)} ms of it in its {dearest} processes; a "
+        f"rank's loop stands still for {_short(best['loop_stall_ms']['p99'] or 0)} ms (p99) against "
+        f"{_short(worst['loop_stall_ms']['p99'] or 0)} ms."
+    )
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

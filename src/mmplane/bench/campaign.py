@@ -1,0 +1,270 @@
+"""A campaign: workloads, servers and deliveries in turns, so that what disturbs the machine disturbs all alike.
+
+One server serves all deliveries of a number of ranks; between turns it is switched. Repetitions are interleaved
+(A B C A B C). Before its first turn each delivery is warmed up by as many requests as run at once, without a clock:
+memory is sampled then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from math import ceil
+from typing import Any
+
+import msgspec
+
+from mmplane.bench import meters, turns
+from mmplane.bench.arrivals import poisson_s
+from mmplane.bench.checkpoints import roomy
+from mmplane.bench.figures import Row, Setting, Turn, row
+from mmplane.bench.making import Made, apart, made
+from mmplane.bench.meters import Memory
+from mmplane.bench.pickles import pickled
+from mmplane.bench.server import Refused, Server, serving
+from mmplane.bench.transforms import transforms
+from mmplane.bench.workloads import WORKLOADS, Load, Request, Workload
+
+DELIVERIES = (
+    "original",
+    "leader",
+    "leader-batch",
+    "leader-async",
+    "delayed",
+    "delayed-async",
+    "eager",
+    "eager-compact",
+    "arena",
+    "auto",
+)
+Variant = tuple[str, bool]
+"""A delivery, and whether its cache is on."""
+CACHED = ("arena", "auto")
+"""Their cache is on unless asked otherwise; that of the others is off."""
+REPETITIONS = 3
+OPEN_CONNECTIONS = 64
+MEMORY_SECONDS = 1.5
+CYCLES_MAX = 50
+COMPARED = 4
+"""Pictures that both transforms are tried on."""
+BUDGET_BYTES = 64 * 1024**3
+"""For the servers: what baselines hold of a request on every rank is to be seen in their memory, not refused."""
+STALL_SECONDS = 120
+"""For the servers: a baseline that holds its loop up is to be measured, not replaced."""
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What to measure. None takes the workload's own value; `cache` None each delivery's own."""
+
+    deliveries: tuple[str, ...]
+    model_folder: str
+    runner: str
+    requests: int | None = None
+    concurrency: int | None = None
+    rate: float | None = None
+    tokens: int | None = None
+    cache: tuple[bool, ...] | None = None
+    repetitions: int = REPETITIONS
+    seed: int = 0
+    flags: tuple[str, ...] = ()
+    """Further flags of `mmplane serve`."""
+
+    def server_flags(self) -> list[str]:
+        """Flags of `mmplane serve` for every workload."""
+        limits = ["--stall-seconds", str(STALL_SECONDS), "--budget-bytes", str(BUDGET_BYTES)]
+        return ["--runner", self.runner, *limits, *self.flags]
+
+    def pace(self, workload: Workload) -> tuple[int, float | None]:
+        """How many requests are under way at most, or how many are sent in a second."""
+        rate = self.rate if self.rate or self.concurrency else workload.rate
+        return self.concurrency or workload.concurrency, rate
+
+    def plan(self, workload: Workload, load: Load, requests: Sequence[Request], repetition: int) -> turns.Plan:
+        """What a turn sends. The arrivals of an open loop are the same for every delivery."""
+        concurrency, rate = self.pace(workload)
+        if rate is None:
+            return turns.Plan(requests, load.background, concurrency)
+        arrivals_s = poisson_s(len(requests), rate, self.seed + repetition)
+        return turns.Plan(requests, load.background, OPEN_CONNECTIONS, arrivals_s)
+
+    def variants(self) -> list[Variant]:
+        """Deliveries with their cache on or off, in order."""
+        return [(name, cache) for name in self.deliveries for cache in (self.cache or (name in CACHED,))]
+
+
+class Progress:
+    """Who watches a campaign; this one does not."""
+
+    def stage(self, text: str, total: int) -> None:
+        """Something with so many parts begins."""
+
+    def tick(self) -> None:
+        """One part is done."""
+
+    def say(self, text: str) -> None:
+        """Something to know."""
+
+
+class Outcome(msgspec.Struct):
+    """What a campaign found."""
+
+    rows: list[Row] = msgspec.field(default_factory=list)
+    skipped: list[dict[str, str]] = msgspec.field(default_factory=list)
+    memory: list[dict[str, object]] = msgspec.field(default_factory=list)
+    transforms: list[dict[str, object]] = msgspec.field(default_factory=list)
+    """The fast transform beside transformers' own, by workload."""
+    pickled: dict[str, Any] | None = None
+    """Analysis A4, of the first item."""
+
+
+def measure(workload: Workload, tp: int, options: Options, outcome: Outcome, progress: Progress) -> None:
+    """Add the rows of one workload with one number of ranks, and of its control."""
+    with _model(workload, options) as folder:
+        options = msgspec.structs.replace(options, model_folder=folder)
+        load = workload.make(options.requests or workload.requests, options.tokens or workload.tokens)
+        items = made_items(load, folder, workload.name, outcome, progress)
+        progress.stage(f"starting a server with {tp} ranks", 1)
+        with serving(folder, tp=tp, flags=[*workload.flags, *options.server_flags()]) as server:
+            progress.tick()
+            parts = [Part(workload, load, options)]
+            if workload.control is not None:
+                control = WORKLOADS[workload.control]
+                own = msgspec.structs.replace(options, rate=None, concurrency=control.concurrency)
+                parts.append(Part(control, control.make(control.requests, control.tokens), own))
+            Bench(server, parts, items, outcome, progress).run()
+
+
+def _model(workload: Workload, options: Options) -> AbstractContextManager[str]:
+    if workload.pixels_max is None:
+        return nullcontext(options.model_folder)
+    return roomy(options.model_folder, workload.pixels_max)
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A workload in a campaign: what it sends, and how."""
+
+    workload: Workload
+    load: Load
+    options: Options
+
+    @property
+    def repetitions(self) -> int:
+        """As many as asked for, but each must keep all connections busy."""
+        concurrency, rate = self.options.pace(self.workload)
+        return repetitions_of(len(self.load.requests), 1 if rate else concurrency, self.options.repetitions)
+
+    def setting(self, delivery: str, cache: bool, tp: int) -> Setting:
+        """What its rows are labelled with."""
+        concurrency, rate = self.options.pace(self.workload)
+        return Setting(
+            delivery=delivery,
+            workload=self.workload.name,
+            tp=tp,
+            concurrency=None if rate else concurrency,
+            rate=rate,
+            runner=self.options.runner,
+            cache=cache,
+        )
+
+
+class Bench:
+    """All deliveries of one workload and its control on one server."""
+
+    def __init__(
+        self, server: Server, parts: list[Part], items: list[Made], outcome: Outcome, progress: Progress
+    ) -> None:
+        self._server = server
+        self._parts = parts
+        self._items = items
+        self._outcome = outcome
+        self._progress = progress
+        self._memory: dict[Variant, list[Memory]] = {}
+        self._turns: dict[tuple[Variant, str], list[Turn]] = {}
+
+    def run(self) -> None:
+        """Warm up, take turns, add the rows."""
+        idle = meters.memory(self._server)
+        first = self._parts[0]
+        variants = [variant for variant in first.options.variants() if self._switch(*variant)]
+        for repetition in range(max(part.repetitions for part in self._parts)):
+            for variant in variants:
+                self._switch(*variant)
+                if repetition == 0:
+                    self._warm_up(first, variant)
+                for part in self._parts:
+                    if repetition < part.repetitions:
+                        self._turn(part, variant, repetition)
+        for part in self._parts:
+            for variant in variants:
+                taken = self._turns[variant, part.workload.name]
+                setting = part.setting(*variant, self._server.tp)
+                self._outcome.rows.append(row(setting, taken, self._memory[variant], idle))
+
+    def _switch(self, delivery: str, cache: bool) -> bool:
+        try:
+            self._server.switch(delivery, cache=cache)
+        except Refused as why:
+            skipped = {"delivery": delivery, "workload": self._parts[0].workload.name, "why": str(why)}
+            self._outcome.skipped.append(skipped)
+            return False
+        return True
+
+    def _warm_up(self, part: Part, variant: Variant) -> None:
+        """As many requests as run at once; again, if they were over before memory could be sampled."""
+        concurrency, _ = part.options.pace(part.workload)
+        requests = part.load.requests[:concurrency]
+        self._progress.stage(f"{part.workload.name}: warming up {named(variant)}", len(requests))
+        plan = turns.Plan(requests, part.load.background, concurrency)
+        with meters.watched(self._server) as samples:
+            results = turns.send(self._server, plan, self._items, _note(part, "warm", variant), self._progress.tick)
+        if results.wall_s < MEMORY_SECONDS:
+            cycles = min(CYCLES_MAX, ceil(MEMORY_SECONDS / results.wall_s))
+            plan = msgspec.structs.replace(plan, cycles=cycles)
+            with meters.watched(self._server) as samples:
+                turns.send(self._server, plan, self._items, _note(part, "memory", variant), lambda: None)
+        self._memory[variant] = samples
+        self._keep(part, variant, samples)
+
+    def _turn(self, part: Part, variant: Variant, repetition: int) -> None:
+        requests = part.load.requests[repetition :: part.repetitions]
+        label = f"{part.workload.name}: {named(variant)}, {repetition + 1} of {part.repetitions}"
+        self._progress.stage(label, len(requests))
+        plan = part.options.plan(part.workload, part.load, requests, repetition)
+        note = _note(part, str(repetition), variant)
+        taken = turns.take(self._server, plan, self._items, note, self._progress.tick)
+        self._turns.setdefault((variant, part.workload.name), []).append(taken)
+        self._keep(part, variant, [meters.memory(self._server)])
+
+    def _keep(self, part: Part, variant: Variant, samples: Sequence[Memory]) -> None:
+        where = {"workload": part.workload.name, "tp": self._server.tp, "delivery": variant[0], "cache": variant[1]}
+        self._outcome.memory += [where | msgspec.structs.asdict(each) for each in samples]
+
+
+def _note(part: Part, turn: str, variant: Variant) -> str:
+    return f"{part.options.seed}/{turn}/{named(variant)}"
+
+
+def repetitions_of(requests: int, concurrency: int, wanted: int) -> int:
+    """How often to repeat: at most as wanted, at least once, and never with fewer requests than run at once."""
+    return max(1, min(wanted, requests // max(1, concurrency)))
+
+
+def named(variant: Variant) -> str:
+    """For people."""
+    return f"{variant[0]} (cache {'on' if variant[1] else 'off'})"
+
+
+def made_items(load: Load, model_folder: str, name: str, outcome: Outcome, progress: Progress) -> list[Made]:
+    """The items of a load, and what can be said of them before any server runs."""
+    progress.stage(f"{name}: making {len(load.sources)} items", len(load.sources))
+    items: list[Made] = []
+    for item in made(load.sources, model_folder):
+        items.append(item)
+        progress.tick()
+    known = [item for item in items if item.features_bytes]
+    if known:
+        progress.stage(f"{name}: transformers' transform and ours, side by side", 1)
+        side_by_side = apart(transforms, [item.media for item in known[:COMPARED]], model_folder)
+        outcome.transforms.append({"workload": name} | side_by_side)
+        outcome.pickled = outcome.pickled or pickled(known[0].media, known[0].features_bytes)
+    return items

@@ -1,0 +1,220 @@
+"""From what was measured to the rows of the contract. Pure.
+
+A *turn* is one delivery's share of a repetition. A row is all turns of one delivery: percentiles are over all requests,
+rates are medians over the turns, with their spread.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from math import ceil, prod
+from typing import Any
+
+import msgspec
+
+from mmplane.bench.load import Sample
+from mmplane.bench.meters import Memory
+from mmplane.core.histogram import Distribution, merged
+
+Row = dict[str, Any]
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """One delivery's share of one repetition, after the warm-up."""
+
+    samples: tuple[Sample, ...]
+    wall_s: float
+    cpu_s: dict[str, float]
+    verify_cpu_s: float
+    """CPU of the ranks that went into digests: in `cpu_s`, and taken out of a row's figures."""
+    materialisations: int
+    stalls: Distribution
+    broadcasts: Distribution
+    load_cpu_s: float
+    load_lag_ms_max: float
+    wrong: tuple[str, ...] = ()
+    """What was not as it must be: digests that differ, items that were answered for others."""
+
+    @property
+    def foreground(self) -> list[Sample]:
+        """The requests that count for rate and latency."""
+        return [sample for sample in self.samples if not sample.background]
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """What a row's turns have in common."""
+
+    delivery: str
+    workload: str
+    tp: int
+    concurrency: int | None
+    rate: float | None
+    runner: str
+    cache: bool
+
+
+def percentile(values: Sequence[float], share: float) -> float | None:
+    """The smallest value that `share` (0 to 1) of all do not exceed (nearest rank); None of nothing."""
+    if not values:
+        return None
+    return sorted(values)[max(0, ceil(share * len(values)) - 1)]
+
+
+def spread(values: Sequence[float]) -> dict[str, float | None]:
+    """Median, smallest and largest."""
+    if not values:
+        return {"median": None, "min": None, "max": None}
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def row(setting: Setting, turns: Sequence[Turn], memory: Sequence[Memory], idle: Memory) -> Row:
+    """One row. With errors it says so and has no figures (`result` is false)."""
+    samples = [sample for turn in turns for sample in turn.foreground]
+    errors = Counter(sample.code for sample in samples if sample.code is not None)
+    wrong = [text for turn in turns for text in turn.wrong]
+    head = {
+        **msgspec.structs.asdict(setting),
+        "requests": len(samples),
+        "repetitions": len(turns),
+        "errors": sum(errors.values()) + len(wrong),
+        "error_codes": dict(errors),
+        "wrong": wrong[:10],
+        "result": not errors and not wrong and bool(samples),
+    }
+    return head | _figures(turns, samples, memory, idle) if head["result"] else head
+
+
+def _figures(turns: Sequence[Turn], samples: list[Sample], memory: Sequence[Memory], idle: Memory) -> Row:
+    latencies = [_latency_ms(sample) for sample in samples]
+    rates = [len(turn.foreground) / turn.wall_s for turn in turns]
+    peak = peak_bytes(memory)
+    in_flight = max((each.in_flight for each in memory), default=0)
+    stalls = merged(turn.stalls for turn in turns)
+    broadcasts = merged(turn.broadcasts for turn in turns)
+    return {
+        "qps": statistics.median(rates),
+        "qps_spread": spread(rates),
+        "latency_ms": {
+            "mean": statistics.fmean(latencies),
+            "p50": percentile(latencies, 0.5),
+            "p99": percentile(latencies, 0.99),
+        },
+        "latency_spread_ms": spread([statistics.median(map(_latency_ms, turn.foreground)) for turn in turns]),
+        "inter_token_ms": quantiles(inter_token_ms(turns)),
+        "cpu_s_per_request": cpu_s_per_request(turns),
+        "cpu_spread_s": spread([sum(turn.cpu_s.values()) / len(turn.foreground) for turn in turns]),
+        "verify_cpu_s_per_request": sum(turn.verify_cpu_s for turn in turns) / len(samples),
+        "cpu_used": statistics.median([sum(turn.cpu_s.values()) / turn.wall_s for turn in turns]),
+        "materialisations": sum(turn.materialisations for turn in turns),
+        "materialise_ms": quantiles(_materialise_ms(samples)),
+        "deliver_ms": quantiles(_deliver_ms(samples)),
+        "broadcast_ms": {"p50": broadcasts.quantile_ms(0.5), "p99": broadcasts.quantile_ms(0.99)},
+        "broadcast_total_ms_per_request": broadcasts.total_ms / len(samples),
+        "loop_stall_ms": {
+            "p50": stalls.quantile_ms(0.5),
+            "p99": stalls.quantile_ms(0.99),
+            "max": stalls.quantile_ms(1.0),
+        },
+        "loop_stall_total_ms": stalls.total_ms,
+        "loop_stall_counts": stalls.counts,
+        "bytes_written_per_request": statistics.fmean(_written_bytes(sample) for sample in samples),
+        "features_bytes_per_request": statistics.fmean(_features_bytes(sample) for sample in samples),
+        "peak_bytes": peak,
+        "bytes_per_request_in_flight": (peak["total"] - idle.total) / in_flight if in_flight else None,
+        "load": {
+            "cpu_s_per_request": sum(turn.load_cpu_s for turn in turns) / len(samples),
+            "busy": max(turn.load_cpu_s / turn.wall_s for turn in turns),
+            "lag_ms_max": max(turn.load_lag_ms_max for turn in turns),
+        },
+        "stages_ms": {"p50": _stages(samples, 0.5), "p99": _stages(samples, 0.99)},
+    }
+
+
+def quantiles(values: Sequence[float]) -> dict[str, float | None]:
+    """Median and 99th percentile."""
+    return {"p50": percentile(values, 0.5), "p99": percentile(values, 0.99)}
+
+
+def cpu_s_per_request(turns: Sequence[Turn]) -> dict[str, float]:
+    """By role and in total, medians over the turns; without the digests that only the check of the bench needs."""
+    roles = ("frontend", "worker", "rank")
+    each = [
+        {role: (turn.cpu_s[role] - turn.verify_cpu_s * (role == "rank")) / len(turn.foreground) for role in roles}
+        for turn in turns
+    ]
+    by_role = {role: statistics.median(figures[role] for figures in each) for role in roles}
+    return by_role | {"total": statistics.median(sum(figures.values()) for figures in each)}
+
+
+def inter_token_ms(turns: Sequence[Turn]) -> list[float]:
+    """Times between tokens: of the streams beside the load where there are such, else of the requests themselves."""
+    samples = [sample for turn in turns for sample in turn.samples]
+    streams = [sample for sample in samples if sample.background] or samples
+    return [
+        (later - earlier) * 1000
+        for sample in streams
+        for earlier, later in zip(sample.token_s, sample.token_s[1:], strict=False)
+    ]
+
+
+def peak_bytes(memory: Sequence[Memory]) -> dict[str, int]:
+    """The most of each role, and the most of all at one moment."""
+    roles = ("frontend", "worker", "rank", "arena")
+    return {role: max((getattr(each, role) for each in memory), default=0) for role in roles} | {
+        "total": max((each.total for each in memory), default=0)
+    }
+
+
+def _latency_ms(sample: Sample) -> float:
+    return (sample.done_s - sample.sent_s) * 1000
+
+
+def _materialise_ms(samples: list[Sample]) -> list[float]:
+    """Decode and transform of each request in each process that did it, for all its items together."""
+    found = []
+    for sample in samples:
+        trace = sample.trace or {}
+        stages = trace.get("stages_ms", {})
+        if "decode" in stages:
+            found.append(stages["decode"] + stages.get("transform", 0.0))
+        found += [rank["materialise_ms"] for rank in trace.get("ranks", ()) if rank["materialised"]]
+    return found
+
+
+def _deliver_ms(samples: list[Sample]) -> list[float]:
+    """Of each request, the slowest rank's time from the plan that names it to its features, less what it made."""
+    return [
+        max(rank["deliver_ms"] - rank["materialise_ms"] for rank in sample.trace["ranks"])
+        for sample in samples
+        if sample.trace and sample.trace.get("items") and sample.trace.get("ranks")
+    ]
+
+
+def _features_bytes(sample: Sample) -> int:
+    """Of all items, as the ranks' model takes them."""
+    return sum(_item_bytes(item) for item in (sample.trace or {}).get("items", ()))
+
+
+def _item_bytes(item: dict[str, Any]) -> int:
+    shape: list[int] = item["shape"]
+    return prod(shape) * (2 if item["dtype"] in ("bfloat16", "float16") else 4)
+
+
+def _written_bytes(sample: Sample) -> int:
+    """Features that transforms wrote for this request, in all processes."""
+    trace = sample.trace or {}
+    items = trace.get("items", ())
+    if not items:
+        return 0
+    front = 0 if any(rank["materialised"] for rank in trace["ranks"]) else sum(not item["cache_hit"] for item in items)
+    made = front + sum(rank["materialised"] for rank in trace["ranks"])
+    return int(_features_bytes(sample) * made // len(items))
+
+
+def _stages(samples: list[Sample], share: float) -> Row:
+    """The stages of the request whose latency is this percentile: a real one, not a mean."""
+    wanted = percentile([_latency_ms(sample) for sample in samples], share)
+    found = next(sample for sample in samples if _latency_ms(sample) == wanted)
+    return {"request": found.index, "latency_ms": wanted, **(found.trace or {}).get("stages_ms", {})}

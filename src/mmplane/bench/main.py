@@ -1,0 +1,173 @@
+"""The command `mmplane bench`: measure, print tables, write JSON and a report; or render a JSON again.
+
+mmplane bench --workload photo --delivery all --tp 2 --runner null --json run.json --html run.html
+mmplane bench --from run.json --html run.html --markdown results.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+
+from mmplane.arena.memory import memory_available_bytes
+from mmplane.bench import campaign, markdown, report, terminal
+from mmplane.bench.campaign import DELIVERIES, Options, Outcome
+from mmplane.bench.environment import environment
+from mmplane.bench.handover import peers
+from mmplane.bench.predictions import judged
+from mmplane.bench.server import Refused
+from mmplane.bench.soak import soak
+from mmplane.bench.workloads import SIZES_MB, WORKLOADS, Workload, from_file, sized
+from mmplane.models.tiny import ensure_tiny
+
+PEER_BYTES = 31_500_000
+"""Features that the peers hand over: what the others' figures in the documents are about."""
+ARENA_BYTES_MAX = 4 * 1024**3
+TABLE_COLUMNS = 160
+"""Where the output is no terminal."""
+ARENA_SHARE = 4
+"""The arena takes at most one of so many parts of the memory that is free."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run it; 0 only if every row is a result."""
+    parser = options_parser()
+    options = parser.parse_args(arguments)
+    console = Console(stderr=True)
+    try:
+        if options.source is not None:
+            found: dict[str, Any] = json.loads(options.source.read_text())
+        else:
+            found = _measure(options, list(arguments), console)
+    except (ValueError, Refused) as error:
+        print(f"mmplane bench: {error}", file=sys.stderr)
+        return 2
+    out = Console(width=None if sys.stdout.isatty() else TABLE_COLUMNS)
+    for table in terminal.tables(found["rows"]):
+        out.print(table)
+    out.print(terminal.verdicts(judged(found)))
+    for text in terminal.notes(found):
+        out.print(text, markup=False)
+    if options.json is not None:
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
+    if options.html is not None:
+        options.html.write_text(report.page(found))
+    if options.markdown is not None:
+        options.markdown.write_text(markdown.page(found))
+    return 0 if _clean(found) else 1
+
+
+def _clean(found: dict[str, Any]) -> bool:
+    """Whether something was measured, and without errors."""
+    if "soak" in found:
+        return not found["soak"]["errors"]
+    return bool(found["rows"]) and all(row["result"] for row in found["rows"])
+
+
+def options_parser() -> argparse.ArgumentParser:
+    """The flags."""
+    parser = argparse.ArgumentParser(
+        prog="mmplane bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    names = ", ".join([*WORKLOADS, "bytes"])
+    add("--workload", default="photo", help=f"names with commas ({names}), or a file of JSON lines")
+    add("--delivery", default="all", help="names with commas, or all")
+    add("--tp", type=_counts, default=(2,), help="tensor-parallel ranks; several with commas")
+    add("--requests", type=int, help="requests for each delivery, split over the repetitions (default: the workload's)")
+    pace = parser.add_mutually_exclusive_group()
+    pace.add_argument("--concurrency", type=int, help="closed loop: requests under way (default: the workload's)")
+    pace.add_argument("--rate", type=float, help="open loop: requests in each second, Poisson")
+    add("--runner", default="null", help="null, sim:MILLISECONDS or hf")
+    add("--cache", choices=["default", "on", "off", "both"], default="default", help="default: on for arena and auto")
+    add("--repetitions", type=int, default=campaign.REPETITIONS, help="interleaved: A B C A B C")
+    add("--tokens", type=int, help="tokens of each answer (default: the workload's)")
+    add("--seed", type=int, default=0, help="of the arrivals, and of what tells one run's media from another's")
+    add("--model", default="tiny", help="tiny, or a checkpoint folder")
+    add("--arena-bytes", type=int, help="the server's (default: a quarter of what is free, at most 4 GiB)")
+    add("--workers", type=int, help="the server's (default: one for each core)")
+    add("--peer", action="store_true", help="hand features over by other systems' ways too, in the same run")
+    add("--duration", type=float, help="a soak: send the workload to the first delivery for so many seconds")
+    add("--json", type=Path, help="write everything here")
+    add("--html", type=Path, help="write the report here: one file, works without a network")
+    add("--markdown", type=Path, help="write the tables here")
+    add("--from", dest="source", type=Path, help="measure nothing: read this JSON")
+    return parser
+
+
+def workloads(names: str) -> list[Workload]:
+    """The workloads of these names, or of a file. Raises ValueError."""
+    if names not in WORKLOADS and Path(names).is_file():
+        return [from_file(Path(names))]
+    known = {name: [workload] for name, workload in WORKLOADS.items()} | {"bytes": [sized(mb) for mb in SIZES_MB]}
+    unknown = [name for name in names.split(",") if name not in known]
+    if unknown:
+        raise ValueError(f"--workload: no such workload or file: {', '.join(unknown)}")
+    return [workload for name in names.split(",") for workload in known[name]]
+
+
+def deliveries(names: str) -> tuple[str, ...]:
+    """The deliveries of these names. Raises ValueError."""
+    found = DELIVERIES if names == "all" else tuple(names.split(","))
+    unknown = [name for name in found if name not in DELIVERIES]
+    if unknown:
+        raise ValueError(f"--delivery: no such delivery: {', '.join(unknown)}")
+    return found
+
+
+def _measure(options: argparse.Namespace, arguments: list[str], console: Console) -> dict[str, Any]:
+    chosen = workloads(options.workload)
+    settings = Options(
+        deliveries=deliveries(options.delivery),
+        model_folder=_model_folder(options.model),
+        runner=options.runner,
+        requests=options.requests,
+        concurrency=options.concurrency,
+        rate=options.rate,
+        tokens=options.tokens,
+        cache={"default": None, "on": (True,), "off": (False,), "both": (False, True)}[options.cache],
+        repetitions=options.repetitions,
+        seed=options.seed,
+        flags=_server_flags(options),
+    )
+    outcome = Outcome()
+    stamp = environment(arguments)
+    more: dict[str, Any] = {}
+    with terminal.Bar(console) as progress:
+        if options.duration:
+            more["soak"] = soak(chosen[0], options.tp[0], options.duration, settings, outcome, progress)
+        else:
+            for workload, tp in product(chosen, options.tp):
+                campaign.measure(workload, tp, settings, outcome, progress)
+        if options.peer:
+            progress.stage("peers: handing features over", len(options.tp))
+            more["peers"] = peers(PEER_BYTES, options.tp, tick=progress.tick)
+    return {"environment": stamp, **msgspec.structs.asdict(outcome), **more}
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(int(count) for count in text.split(","))
+
+
+def _server_flags(options: argparse.Namespace) -> tuple[str, ...]:
+    arena_bytes = options.arena_bytes or min(ARENA_BYTES_MAX, memory_available_bytes() // ARENA_SHARE)
+    workers = options.workers or len(os.sched_getaffinity(0))
+    return ("--arena-bytes", str(arena_bytes), "--workers", str(workers))
+
+
+def _model_folder(model: str) -> str:
+    if model == "tiny":
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmplane"
+        return str(ensure_tiny(cache))
+    if not Path(model).is_dir():
+        raise ValueError(f"--model: no such folder: {model}")
+    return model

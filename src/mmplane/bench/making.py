@@ -1,0 +1,81 @@
+"""Making a load before the clock starts: media, and the digests that every rank must come to.
+
+The expected digest is computed from the file by Pillow and the checkpoint's image processor, without mmplane's decoders
+and transforms, so a picture that is wrong, or another request's, is found out whatever delivered it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+import torch
+from blake3 import blake3
+from PIL import Image
+from transformers import AutoImageProcessor
+
+from mmplane.bench.sources import Source, encoded
+
+Result = TypeVar("Result")
+
+
+class Made(msgspec.Struct, frozen=True):
+    """One item: its file, the digest that ranks must report (None: not known here), and the features' length."""
+
+    media: bytes
+    digest: str | None
+    features_bytes: int = 0
+
+
+def made(sources: tuple[Source | bytes, ...], model_folder: str) -> Iterator[Made]:
+    """The items, in order, made on every core."""
+    if not sources:
+        return
+    cores = len(os.sched_getaffinity(0))
+    with ProcessPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield from pool.map(partial(make, model_folder), sources, chunksize=max(1, len(sources) // (cores * 16)))
+
+
+def apart(work: Callable[..., Result], *arguments: Any) -> Result:
+    """What `work` returns in a process of its own: this one never computes, so that it can be forked."""
+    with ProcessPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return pool.submit(work, *arguments).result()
+
+
+def make(model_folder: str, source: Source | bytes) -> Made:
+    """One item."""
+    media = source if isinstance(source, bytes) else encoded(source)
+    kind = source.kind if isinstance(source, Source) else _kind(media)
+    if (reference := REFERENCES.get(kind)) is None:
+        return Made(media, None)
+    features = reference(media, model_folder)
+    return Made(media, blake3(features.tobytes()).hexdigest(), features.nbytes)
+
+
+def _image(media: bytes, model_folder: str) -> np.ndarray[Any, Any]:
+    with Image.open(io.BytesIO(media)) as image:
+        pixels = image.convert("RGB")
+    features = image_processor(model_folder)([pixels], return_tensors="np")["pixel_values"]
+    return np.ascontiguousarray(features, np.float32)
+
+
+@cache
+def image_processor(model_folder: str) -> Any:
+    """The checkpoint's own processor, in the backend that needs no torchvision."""
+    return AutoImageProcessor.from_pretrained(model_folder, backend="pil")
+
+
+def _kind(media: bytes) -> str:
+    if media[4:8] == b"ftyp":
+        return "video"
+    return "audio" if media.startswith(b"RIFF") else "image"
+
+
+REFERENCES: dict[str, Callable[[bytes, str], np.ndarray[Any, Any]]] = {"image": _image}
+"""What computes an item's expected features, by kind; an item of another kind is only compared between ranks."""

@@ -1,0 +1,107 @@
+"""What the operating system says of a server's processes: CPU, memory and descriptors, by role.
+
+CPU is the kernel's count for the whole process, threads that have ended included, in nanoseconds. Memory is the
+proportional share (PSS) without shared memory, which is the arena's and is taken from its own figures: so every byte is
+counted once. Reading PSS walks page tables and costs milliseconds, so it is done outside what is timed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+
+from mmplane.bench.server import ROLES, Server
+
+SAMPLE_SECONDS = 0.1
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """Bytes by role, what the arena holds, and open descriptors, at one moment (seconds since the epoch)."""
+
+    at_s: float
+    frontend: int
+    worker: int
+    rank: int
+    arena: int
+    descriptors: int
+    in_flight: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.frontend + self.worker + self.rank + self.arena
+
+
+def cpu_s(server: Server) -> dict[str, float]:
+    """Seconds of CPU so far, by role."""
+    found = server.processes().items()
+    return {role: sum(process_cpu_s(each.pid) for each in processes) for role, processes in found}
+
+
+def process_cpu_s(pid: int) -> float:
+    """Seconds of CPU of all threads of a process, those that have ended included.
+
+    The clock's number is what clock_getcpuclockid(3) computes: the process id inverted, and 2 for the scheduler's.
+    """
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+def memory(server: Server) -> Memory:
+    """Now."""
+    roles = dict.fromkeys(ROLES, 0)
+    descriptors = 0
+    for role, processes in server.processes().items():
+        for process in processes:
+            try:
+                roles[role] += private_bytes(process.pid)
+                descriptors += process.num_fds()
+            except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+                continue  # it was replaced between the two looks
+    statistics = server.statistics()
+    return Memory(
+        time.time(),
+        **roles,
+        arena=arena_bytes(statistics),
+        descriptors=descriptors,
+        in_flight=statistics["requests"]["in_flight"],
+    )
+
+
+def private_bytes(pid: int) -> int:
+    """A process's proportional share of memory without shared memory segments."""
+    figures = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
+    return sum(int(figures[name].split()[0]) * 1024 for name in ("Pss_Anon", "Pss_File"))
+
+
+def arena_bytes(statistics: dict[str, Any]) -> int:
+    """Bytes that requests in flight hold; what is only kept for later requests is not counted."""
+    return sum(
+        region["writing_bytes"] + region["unclaimed_bytes"] + region["leased_bytes"]
+        for region in statistics["arena"]["regions"]
+    )
+
+
+@contextmanager
+def watched(server: Server, every_s: float = SAMPLE_SECONDS) -> Iterator[list[Memory]]:
+    """Memory while the block runs, sampled by a thread; the list grows."""
+    samples = [memory(server)]
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(every_s):
+            samples.append(memory(server))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        ended.set()
+        thread.join()

@@ -1,0 +1,296 @@
+"""The report's plots as data: what Plotly is given, from a run's JSON. Pure, and the same in light and dark.
+
+A plot without anything to show is left out, so every plot that a report holds has data. Colours follow the delivery in
+all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import msgspec
+
+from mmplane.bench.campaign import DELIVERIES
+from mmplane.core.histogram import edge_ms
+
+Row = dict[str, Any]
+Trace = dict[str, Any]
+
+COLOURS = (
+    "#8c8c8c",
+    "#d62728",
+    "#ff7f0e",
+    "#bcbd22",
+    "#9467bd",
+    "#8c564b",
+    "#17becf",
+    "#1f77b4",
+    "#2ca02c",
+    "#e377c2",
+)
+ROLES = {"frontend": "#1f77b4", "worker": "#2ca02c", "rank": "#ff7f0e", "arena": "#9467bd"}
+STAGES = ("fetch", "key", "probe", "prompt", "slot_wait", "decode", "transform", "handoff", "prefill", "generate")
+SUMS = ("materialise",)
+"""Stages that are the sum of others."""
+
+
+class Plot(msgspec.Struct, frozen=True):
+    """One plot: what its caption says, and Plotly's traces and layout."""
+
+    id: str
+    title: str
+    caption: str
+    data: list[Trace]
+    layout: dict[str, Any]
+
+
+def plots(found: dict[str, Any]) -> list[Plot]:
+    """All plots of a run that have something to show."""
+    rows = [row for row in found["rows"] if row["result"]]
+    made: list[Plot | None] = []
+    for (workload, tp), group in groupby(sorted(rows, key=_place), key=_place):
+        here = list(group)
+        if not workload.startswith("bytes:"):
+            made += [_throughput(here, workload, tp), _cpu(here, workload, tp), _stalls(here, workload, tp)]
+            made += [_timeline(here, workload, tp, share) for share in ("p50", "p99")]
+    made += [_memory(found["memory"]), _soak(found.get("soak")), _ranks(rows), _bytes(rows), _peers(found.get("peers"))]
+    return [plot for plot in made if plot is not None]
+
+
+def colour(delivery: str) -> str:
+    """The delivery's colour in every plot."""
+    return COLOURS[DELIVERIES.index(delivery) % len(COLOURS)] if delivery in DELIVERIES else "#7f7f7f"
+
+
+def named(row: Row) -> str:
+    """The delivery, and whether its cache was the unusual way."""
+    return f"{row['delivery']}{' + cache' if row['cache'] and row['delivery'] not in ('arena', 'auto') else ''}"
+
+
+def _place(row: Row) -> tuple[str, int]:
+    return (row["workload"], row["tp"])
+
+
+def _plot(
+    kind: str, where: tuple[Any, ...], texts: tuple[str, str], data: list[Trace], axes: tuple[str, str], **layout: Any
+) -> Plot:
+    axis = {"xaxis": {"title": {"text": axes[0]}, **layout.pop("x", {})}}
+    axis["yaxis"] = {"title": {"text": axes[1]}, **layout.pop("y", {})}
+    name = "-".join(str(part).replace(":", "-") for part in (kind, *where))
+    return Plot(name, texts[0], texts[1], data, axis | layout)
+
+
+def _throughput(rows: Sequence[Row], workload: str, tp: int) -> Plot:
+    data = [
+        {
+            "type": "scatter",
+            "mode": "markers+text",
+            "name": named(row),
+            "x": [row["latency_ms"]["p50"]],
+            "y": [row["qps"]],
+            "text": [named(row)],
+            "textposition": "top center",
+            "marker": {"size": 13, "color": colour(row["delivery"])},
+            "error_x": _error(row["latency_ms"]["p50"], row["latency_ms"]["p50"], row["latency_ms"]["p99"]),
+            "error_y": _error(row["qps"], row["qps_spread"]["min"], row["qps_spread"]["max"]),
+        }
+        for row in rows
+    ]
+    texts = (
+        f"Throughput against latency: {workload}, {tp} ranks",
+        "Up and to the left is better. Lines reach to the 99th percentile, and over the repetitions.",
+    )
+    return _plot("throughput", (workload, tp), texts, data, ("median latency, ms", "requests in a second"),
+                 y={"rangemode": "tozero"}, x={"rangemode": "tozero"}, showlegend=False)  # fmt: skip
+
+
+def _error(middle: float, low: float, high: float) -> dict[str, Any]:
+    return {"type": "data", "symmetric": False, "array": [high - middle], "arrayminus": [middle - low], "thickness": 1}
+
+
+def _cpu(rows: Sequence[Row], workload: str, tp: int) -> Plot:
+    ordered = sorted(rows, key=lambda row: -row["cpu_s_per_request"]["total"])
+    data = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": role,
+            "y": [named(row) for row in ordered],
+            "x": [row["cpu_s_per_request"][role] * 1000 for row in ordered],
+            "marker": {"color": ROLES[role]},
+        }
+        for role in ("frontend", "worker", "rank")
+    ]
+    texts = (
+        f"CPU of one request, by role: {workload}, {tp} ranks",
+        (
+            "Milliseconds that the operating system charged, all processes of a role together; shorter is better. What "
+            "ranks spent on the digests that check this very run is left out."
+        ),
+    )
+    return _plot("cpu", (workload, tp), texts, data, ("CPU ms per request", ""), barmode="stack", y=_NAMES)
+
+
+def _stalls(rows: Sequence[Row], workload: str, tp: int) -> Plot | None:
+    data = []
+    for row in rows:
+        counts = row["loop_stall_counts"]
+        total = sum(count for _, count in counts)
+        left = total
+        xs, ys = [], []
+        for bucket, count in counts:
+            xs.append(edge_ms(bucket))
+            ys.append(left / total)
+            left -= count
+        if xs:
+            line = {"color": colour(row["delivery"]), "shape": "hv"}
+            data.append({"type": "scatter", "mode": "lines", "name": named(row), "x": xs, "y": ys, "line": line})
+    if not data:
+        return None
+    texts = (
+        f"How long a rank's loop stood still: {workload}, {tp} ranks",
+        "The share of loop turns that anything but the model held up for longer; further left is better.",
+    )
+    logarithmic = {"type": "log"}
+    return _plot("stalls", (workload, tp), texts, data, ("ms", "share of turns"), x=logarithmic, y=logarithmic)
+
+
+def _timeline(rows: Sequence[Row], workload: str, tp: int, share: str) -> Plot | None:
+    shown = [row for row in rows if len(row["stages_ms"][share]) > 2]
+    if not shown:
+        return None
+    names = [name for row in shown for name in row["stages_ms"][share] if name not in (*SUMS, "request", "latency_ms")]
+    ordered = [*(name for name in STAGES if name in names), *sorted(set(names) - set(STAGES))]
+    data = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": name,
+            "y": [named(row) for row in shown],
+            "x": [row["stages_ms"][share].get(name, 0.0) for row in shown],
+        }
+        for name in ordered
+    ]
+    which = "median" if share == "p50" else "99th percentile"
+    texts = (
+        f"Where the time of one request went, {which}: {workload}, {tp} ranks",
+        "The stages of the very request with that latency; those of items that are worked on side by side add up.",
+    )
+    return _plot(f"timeline-{share}", (workload, tp), texts, data, ("ms", ""), barmode="stack", y=_NAMES)
+
+
+def _memory(samples: Sequence[Row]) -> Plot | None:
+    if len(samples) < 2:
+        return None
+    start_s = samples[0]["at_s"]
+    ordered = sorted(samples, key=lambda sample: sample["at_s"])
+    data = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "stackgroup": "bytes",
+            "name": role,
+            "x": [sample["at_s"] - start_s for sample in ordered],
+            "y": [sample[role] / 1e6 for sample in ordered],
+            "text": [f"{sample['workload']}, {sample['delivery']}" for sample in ordered],
+            "line": {"color": ROLES[role], "width": 1},
+        }
+        for role in ROLES
+    ]
+    texts = (
+        "Memory over the run",
+        "Proportional shares, sampled in warm-ups and between turns; of the arena what requests hold.",
+    )
+    return _plot("memory", (), texts, data, ("seconds", "MB"))
+
+
+def _soak(soak: dict[str, Any] | None) -> Plot | None:
+    if soak is None or len(soak["samples"]) < 2:
+        return None
+    samples = soak["samples"]
+    minutes = [(sample["at_s"] - samples[0]["at_s"]) / 60 for sample in samples]
+    data: list[Trace] = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": role,
+            "x": minutes,
+            "y": [sample[role] / 1e6 for sample in samples],
+            "line": {"color": ROLES[role]},
+        }
+        for role in ("frontend", "worker", "rank")
+    ]
+    descriptors = [sample["descriptors"] for sample in samples]
+    data.append(
+        {"type": "scatter", "mode": "lines", "name": "descriptors", "x": minutes, "y": descriptors, "yaxis": "y2",
+         "line": {"dash": "dot"}}
+    )  # fmt: skip
+    texts = ("Soak: memory and descriptors over time", "Level lines are what is wanted.")
+    second = {"title": {"text": "descriptors"}, "overlaying": "y", "side": "right", "rangemode": "tozero"}
+    return _plot("soak", (), texts, data, ("minutes", "MB"), y={"rangemode": "tozero"}, yaxis2=second)
+
+
+def _ranks(rows: Sequence[Row]) -> Plot | None:
+    """Over TP: CPU per rank, of the workload that was measured with most numbers of ranks."""
+    by_workload: dict[str, list[Row]] = {}
+    for row in rows:
+        by_workload.setdefault(row["workload"], []).append(row)
+    if not by_workload:
+        return None
+    workload, most = max(by_workload.items(), key=lambda pair: len({row["tp"] for row in pair[1]}))
+    if len({row["tp"] for row in most}) < 2:
+        return None
+    texts = (
+        f"CPU of one rank for one request, over the number of ranks: {workload}",
+        "Level means that a further rank costs what the first one costs; zero would mean nothing.",
+    )
+    data = _lines(most, lambda row: row["tp"], lambda row: row["cpu_s_per_request"]["rank"] * 1000 / row["tp"])
+    return _plot("ranks", (workload,), texts, data, ("ranks", "CPU ms per request and rank"), x={"type": "category"})
+
+
+def _bytes(rows: Sequence[Row]) -> Plot | None:
+    sized = [row for row in rows if row["workload"].startswith("bytes:")]
+    if len({row["workload"] for row in sized}) < 2:
+        return None
+    texts = (
+        "What a rank's loop pays for an item, over the bytes of its features",
+        "Median milliseconds from a record to arrays in the rank's hands; level means that bytes do not matter.",
+    )
+    data = _lines(sized, lambda row: row["features_bytes_per_request"] / 1e6, lambda row: row["deliver_ms"]["p50"])
+    logarithmic = {"type": "log"}
+    return _plot("bytes", (), texts, data, ("MB of features", "ms"), x=logarithmic, y=logarithmic)
+
+
+def _lines(rows: Sequence[Row], x: Any, y: Any) -> list[Trace]:
+    """One line for each delivery."""
+    lines = []
+    ordered = sorted(rows, key=lambda row: (named(row), x(row)))
+    for name, group in groupby(ordered, key=named):
+        here = [row for row in group if y(row) is not None]
+        if here:
+            line = {"color": colour(here[0]["delivery"])}
+            xs, ys = [x(row) for row in here], [y(row) for row in here]
+            lines.append({"type": "scatter", "mode": "lines+markers", "name": name, "x": xs, "y": ys, "line": line})
+    return lines
+
+
+def _peers(peers: Sequence[Row] | None) -> Plot | None:
+    if not peers:
+        return None
+    names = sorted({row["carrier"] for row in peers})
+    data = []
+    for name in names:
+        here = sorted((row for row in peers if row["carrier"] == name), key=lambda row: row["readers"])
+        medians = [row["hand_over_ms"]["median"] for row in here]
+        readers = [row["readers"] for row in here]
+        data.append({"type": "scatter", "mode": "lines+markers", "name": name, "x": readers, "y": medians})
+    texts = (
+        f"Handing {peers[0]['bytes'] / 1e6:.0f} MB of features over, beside the peers",
+        "Median milliseconds until all readers have them.",
+    )
+    return _plot("peers", (), texts, data, ("readers", "ms"), x={"type": "category"}, y={"type": "log"})
+
+
+_NAMES = {"automargin": True}

@@ -1,0 +1,91 @@
+"""The HTML report: one file with everything in it, made from a run's JSON. It opens from a disk, without a network.
+
+Plotly is inlined from its package: it draws with a reader's own light or dark colours, and a person can zoom in.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+import msgspec
+
+from mmplane.bench.answers import answers
+from mmplane.bench.markdown import COLUMNS, cells, groups
+from mmplane.bench.plots import Plot, plots
+from mmplane.bench.predictions import Verdict, judged
+from mmplane.bench.sources import folder_of
+
+
+def page(found: dict[str, Any]) -> str:
+    """The whole file."""
+    environment = found["environment"]
+    drawn = plots(found)
+    template = Template(files("mmplane.bench").joinpath("report.html").read_text())
+    machine = f"{environment['cores']} cores of {environment['cpu']}, {environment['memory_bytes'] / 2**30:.0f} GiB"
+    return template.substitute(
+        summary=html.escape(f"{environment['at']} on {machine}, load average {environment['load_average']:.1f}"),
+        command=html.escape(environment["command"]),
+        answers="".join(f'<p class="answer">{html.escape(text)}</p>' for text in answers(found)),
+        tables=_tables(found),
+        predictions=_predictions(judged(found)),
+        figures="".join(map(_figure, drawn)),
+        environment=_environment(environment),
+        run=_script(found),
+        plots=_script(msgspec.to_builtins(drawn)),
+        plotly=(folder_of("plotly") / "package_data" / "plotly.min.js").read_text(),
+    )
+
+
+def _script(value: Any) -> str:
+    """JSON that no text inside it can end."""
+    return json.dumps(value).replace("<", "\\u003c")
+
+
+def _tables(found: dict[str, Any]) -> str:
+    parts = []
+    for title, rows in groups(found["rows"]):
+        parts.append(f"<h2>{html.escape(title)}</h2>{_table(COLUMNS, [cells(row) for row in rows])}")
+    if found["skipped"]:
+        skipped = [[each["workload"], each["delivery"], each["why"]] for each in found["skipped"]]
+        parts.append(f"<h2>Not measured</h2>{_table(('workload', 'delivery', 'why'), skipped)}")
+    return "".join(parts)
+
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+    body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _cell(text: str) -> str:
+    number = text[:1].isdigit() and text.replace(".", "", 1).isdigit()
+    return f"<td{' class=number' if number else ''}>{html.escape(text)}</td>"
+
+
+def _predictions(verdicts: Sequence[Verdict]) -> str:
+    body = ""
+    for verdict in verdicts:
+        kind = {True: "yes", False: "no", None: ""}[verdict.agrees]
+        mark = {True: "as predicted", False: verdict.why, None: ""}[verdict.agrees]
+        texts = (verdict.analysis, verdict.what, verdict.predicted, verdict.measured)
+        row = "".join(f"<td>{html.escape(text)}</td>" for text in texts)
+        body += f'<tr>{row}<td class="{kind}">{html.escape(mark)}</td></tr>'
+    names = ("analysis", "what", "predicted", "measured", "why")
+    head = "".join(f"<th>{name}</th>" for name in names)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _figure(plot: Plot) -> str:
+    title, caption = html.escape(plot.title), html.escape(plot.caption)
+    where = f'<div class="plot" id="{html.escape(plot.id)}"></div>'
+    return f"<figure><h3>{title}</h3><figcaption>{caption}</figcaption>{where}</figure>"
+
+
+def _environment(environment: dict[str, Any]) -> str:
+    flat = {name: value for name, value in environment.items() if name != "versions"} | environment["versions"]
+    return _table(("what", "value"), [[name, str(value)] for name, value in flat.items()])

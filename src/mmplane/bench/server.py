@@ -1,0 +1,100 @@
+"""A server under measurement: started by the real command, asked over HTTP, its processes known by their titles."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import httpx
+import psutil
+
+from mmplane.process.death import die_with_parent
+
+ROLES = ("frontend", "worker", "rank")
+STOP_LIMIT_S = 60.0
+REQUEST_LIMIT_S = 60.0
+LOG_LINES = 20
+
+
+class Refused(Exception):
+    """The server does not do what the bench asks for; the text says what."""
+
+
+class Server:
+    """One `mmplane serve` that runs."""
+
+    def __init__(self, url: str, supervisor: psutil.Process, tp: int) -> None:
+        self.url = url
+        self.tp = tp
+        self.supervisor = supervisor
+        self._http = httpx.Client(base_url=url, timeout=REQUEST_LIMIT_S)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        url = httpx.URL(self.url)
+        assert url.port is not None
+        return url.host, url.port
+
+    def processes(self) -> dict[str, list[psutil.Process]]:
+        """Its processes by role."""
+        roles: dict[str, list[psutil.Process]] = {role: [] for role in ROLES}
+        for child in self.supervisor.children(recursive=True):
+            try:
+                title = (child.cmdline() or [""])[0]
+            except psutil.NoSuchProcess:
+                continue
+            role = title.removeprefix("mmplane: ").split(" ")[0]
+            if title.startswith("mmplane: ") and role in roles:
+                roles[role].append(child)
+        return roles
+
+    def statistics(self) -> dict[str, Any]:
+        """GET /admin/statistics."""
+        statistics: dict[str, Any] = self._http.get("/admin/statistics").raise_for_status().json()
+        return statistics
+
+    def switch(self, delivery: str, *, cache: bool) -> None:
+        """Have every request from here on delivered this way. Raises Refused when the server cannot."""
+        wanted = {"name": delivery, "share": 1.0, "cache": "on" if cache else "off"}
+        answer = self._http.put("/admin/delivery", json=wanted)
+        if answer.is_error:
+            raise Refused(str(answer.json()["error"]["message"]))
+
+    def close(self) -> None:
+        """Stop asking."""
+        self._http.close()
+
+
+@contextmanager
+def serving(model: str, *, tp: int, flags: list[str]) -> Iterator[Server]:
+    """A server for the block. Raises Refused with its last words when it does not start."""
+    command = [sys.executable, "-m", "mmplane", "serve", "--model", model, "--served-model-name", "tiny"]
+    command += ["--tp", str(tp), "--port", "0", "--log-level", "warning", *flags]
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=log, text=True, preexec_fn=partial(die_with_parent, os.getpid())
+        )
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                if found := re.search(r"mmplane is ready after .* at (http://\S+),", line):
+                    break
+            else:
+                log.seek(0)
+                raise Refused("the server did not start:\n" + "".join(log.readlines()[-LOG_LINES:]))
+            server = Server(found.group(1), psutil.Process(process.pid), tp)
+            yield server
+            server.close()
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(STOP_LIMIT_S)
+            process.stdout.close()

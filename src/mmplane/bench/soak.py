@@ -1,0 +1,94 @@
+"""A soak: the same load again and again for a given time, and whether memory and descriptors stay where they were."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from statistics import linear_regression, median
+from typing import Any
+
+import msgspec
+
+from mmplane.bench import meters, turns
+from mmplane.bench.campaign import Options, Outcome, Progress, made_items
+from mmplane.bench.meters import Memory
+from mmplane.bench.server import serving
+from mmplane.bench.workloads import Workload
+
+SAMPLES_MAX = 400
+FLAT_SHARE = 0.02
+"""Growth from the first to the last quarter of the time that still counts as flat: of memory at rest."""
+DESCRIPTORS_SLACK = 4
+"""Connections that a server still closes when it is looked at."""
+WARM_SHARE = 0.25
+"""Of the time, at its beginning: allocators and caches fill, and nothing is judged."""
+
+
+def soak(
+    workload: Workload, tp: int, seconds: float, options: Options, outcome: Outcome, progress: Progress
+) -> dict[str, Any]:
+    """Run one delivery for so long; what was seen."""
+    delivery, cache = options.variants()[0]
+    count = options.requests or workload.requests
+    load = workload.make(count, options.tokens or workload.tokens)
+    items = made_items(load, options.model_folder, workload.name, outcome, progress)
+    rest: list[Memory] = []
+    samples: list[Memory] = []
+    codes: Counter[str] = Counter()
+    requests = 0
+    with serving(options.model_folder, tp=tp, flags=[*workload.flags, *options.server_flags()]) as server:
+        server.switch(delivery, cache=cache)
+        progress.stage(f"soak of {workload.name}, {delivery}: seconds", int(seconds))
+        plan = options.plan(workload, load, load.requests, 0)
+        began_s = time.monotonic()
+        with meters.watched(server, max(1.0, seconds / SAMPLES_MAX)) as watched:
+            while (passed_s := time.monotonic() - began_s) < seconds:
+                results = turns.send(server, plan, items, f"{options.seed}/soak/{len(rest)}", lambda: None)
+                answered = [sample for sample in results.samples if not sample.background]
+                wrong = turns.wrong(results.samples, plan.requests, items, tp)
+                codes.update(sample.code for sample in answered if sample.code is not None)
+                codes.update({"wrong": len(wrong)} if wrong else {})
+                requests += len(answered)
+                turns.settled(server)
+                rest.append(meters.memory(server))
+                for _ in range(int(time.monotonic() - began_s) - int(passed_s)):
+                    progress.tick()
+        samples = watched
+    return {
+        "workload": workload.name,
+        "delivery": delivery,
+        "tp": tp,
+        "seconds": seconds,
+        "requests": requests,
+        "errors": dict(codes),
+        "samples": [msgspec.structs.asdict(each) for each in samples],
+        "at_rest": [msgspec.structs.asdict(each) for each in rest],
+        **flatness(rest),
+    }
+
+
+def flatness(rest: Sequence[Memory]) -> dict[str, Any]:
+    """Growth of memory between loads, and whether it and the descriptors are flat. Pure.
+
+    What happened while allocators warmed up is left out. Memory is flat when its last quarter lies at most 2 % above
+    its first, by their medians.
+    """
+    judged = list(rest[int(len(rest) * WARM_SHARE) :])
+    if len(judged) < 4:
+        return {"growth_bytes_per_hour": None, "growth_share": None, "flat": False, "why": "too short to say"}
+    private = [each.frontend + each.worker + each.rank for each in judged]
+    quarter = len(judged) // 4
+    before, after = median(private[:quarter]), median(private[-quarter:])
+    slope, _ = linear_regression([each.at_s for each in judged], private)
+    opened = median(each.descriptors for each in judged[-quarter:]) - median(
+        each.descriptors for each in judged[:quarter]
+    )
+    share = (after - before) / before
+    return {
+        "growth_bytes_per_hour": slope * 3600,
+        "growth_share": share,
+        "descriptors_opened": opened,
+        "flat": share <= FLAT_SHARE and opened <= DESCRIPTORS_SLACK,
+        "why": "",
+    }

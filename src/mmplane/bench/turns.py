@@ -1,0 +1,193 @@
+"""One turn: a delivery's share of a repetition, sent by the load generator and measured from outside.
+
+Bodies are made and written before the clock starts; what the server says of itself is read before and after.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mmplane.bench import meters
+from mmplane.bench.figures import Turn
+from mmplane.bench.load import Job, Results, Sample, Shot
+from mmplane.bench.making import Made
+from mmplane.bench.server import Server
+from mmplane.bench.workloads import Request, render
+from mmplane.core.histogram import Distribution, merged
+from mmplane.process.death import die_with_parent
+
+TIMEOUT_S = 600.0
+SETTLE_SECONDS = 1.3
+"""The ranks report twice a second, and an idle loop wakes up at least that often."""
+SETTLE_LIMIT_S = 15.0
+
+NOTHING: dict[str, Any] = {"ranks": {}}
+"""Statistics before the first turn."""
+
+Tick = Callable[[], None]
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What a turn sends: its requests `cycles` times, with other stamps each. `arrivals_s` makes it an open loop."""
+
+    requests: Sequence[Request]
+    background: Sequence[Request]
+    concurrency: int
+    arrivals_s: Sequence[float] | None = None
+    cycles: int = 1
+
+
+def send(server: Server, plan: Plan, items: list[Made], note: str, tick: Tick) -> Results:
+    """Send the plan without measuring more than the load generator does."""
+    with tempfile.TemporaryDirectory(prefix="mmplane-bench-") as folder:
+        return generate(_spool(server, plan, items, note, Path(folder)), Path(folder) / "job", tick)
+
+
+def take(server: Server, plan: Plan, items: list[Made], note: str, tick: Tick) -> Turn:
+    """Send the plan and measure. The server has been switched, and is warm."""
+    with tempfile.TemporaryDirectory(prefix="mmplane-bench-") as folder:
+        job = _spool(server, plan, items, note, Path(folder))
+        before = settled(server)
+        cpu_before = meters.cpu_s(server)
+        results = generate(job, Path(folder) / "job", tick)
+        cpu_after = meters.cpu_s(server)
+    after = settled(server)
+    lost = () if _same_processes(before, after) else ("a rank group was replaced in the middle of the turn",)
+    since = loops(NOTHING if lost else before, after)
+    return Turn(
+        samples=results.samples,
+        wall_s=results.wall_s,
+        cpu_s={role: cpu_after[role] - cpu_before[role] for role in cpu_after},
+        verify_cpu_s=since["verify_cpu_s"],
+        materialisations=_materialisations(after) - _materialisations(before),
+        stalls=since["stalls"],
+        broadcasts=since["broadcasts"],
+        load_cpu_s=results.cpu_s,
+        load_lag_ms_max=results.lag_ms_max,
+        wrong=lost + tuple(wrong(results.samples, plan.requests, items, server.tp)),
+    )
+
+
+def wrong(samples: Sequence[Sample], requests: Sequence[Request], items: list[Made], tp: int) -> list[str]:
+    """What the digests of the answers say that must not be: an item's features wrong, crossed or missing on a rank."""
+    found = []
+    for sample in samples:
+        if sample.background or sample.code is not None or sample.trace is None:
+            continue
+        shown = requests[sample.index % len(requests)].items
+        traced = sample.trace["items"]
+        if len(traced) != len(shown):
+            found.append(f"request {sample.index}: {len(traced)} items came back of {len(shown)}")
+            continue
+        for index, item in zip(shown, traced, strict=True):
+            digests = item["digests"]
+            if sorted(digests) != sorted(map(str, range(tp))):
+                found.append(f"request {sample.index}: no digest of some rank")
+            elif len(set(digests.values())) != 1:
+                found.append(f"request {sample.index}: the ranks have different features of one item")
+            elif items[index].digest not in (None, *digests.values()):
+                found.append(f"request {sample.index}: the ranks have other features than the item sent")
+    return found
+
+
+def generate(job: Job, path: Path, tick: Tick) -> Results:
+    """Run the load generator on a job. Raises RuntimeError when it ends without results."""
+    path.write_bytes(msgspec.msgpack.encode(job))
+    command = [sys.executable, "-m", "mmplane.bench.load", str(path)]
+    with_us = partial(die_with_parent, os.getpid())
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=with_us) as process:
+        assert process.stdout is not None
+        for _ in process.stdout:
+            tick()
+    if process.returncode != 0:
+        raise RuntimeError("the load generator failed; its error is above")
+    return msgspec.msgpack.decode(Path(job.results).read_bytes(), type=Results)
+
+
+def settled(server: Server) -> dict[str, Any]:
+    """The server's statistics once nothing is in flight and the ranks' reports have stopped changing."""
+    deadline_s = time.monotonic() + SETTLE_LIMIT_S
+    last: tuple[Any, float] = (None, time.monotonic())
+    while True:
+        statistics = server.statistics()
+        now_s = time.monotonic()
+        state = (statistics["ranks"].get("loops"), statistics["requests"]["in_flight"])
+        if state != last[0]:
+            last = (state, now_s)
+        if (state[1] == 0 and now_s - last[1] >= SETTLE_SECONDS) or now_s >= deadline_s:
+            return statistics
+        time.sleep(0.1)
+
+
+def _spool(server: Server, plan: Plan, items: list[Made], note: str, folder: Path) -> Job:
+    """Write the bodies, and say where each lies."""
+    media = [item.media for item in items]
+    shots = []
+    offset = 0
+    host, port = server.address
+    with open(folder / "bodies", "wb") as file:
+        cycled = [(request, f"{note}/{cycle}") for cycle in range(plan.cycles) for request in plan.requests]
+        streams = [(request, note) for request in plan.background]
+        for index, (request, own_note) in enumerate((*cycled, *streams)):
+            content = render(request, media, own_note.encode())
+            head = (
+                f"POST /v1/chat/completions HTTP/1.1\r\nhost: {host}:{port}\r\ncontent-type: application/json\r\n"
+                f"content-length: {len(content)}\r\n\r\n"
+            ).encode()
+            file.write(head)
+            file.write(content)
+            at_s = plan.arrivals_s[index] if plan.arrivals_s and index < len(cycled) else None
+            shots.append(Shot(index, offset, len(head) + len(content), at_s))
+            offset += len(head) + len(content)
+    count = len(cycled)
+    return Job(
+        host=host,
+        port=port,
+        bodies=str(folder / "bodies"),
+        results=str(folder / "results"),
+        shots=tuple(shots[:count]),
+        background=tuple(shots[count:]),
+        concurrency=plan.concurrency,
+        timeout_s=TIMEOUT_S,
+    )
+
+
+def _same_processes(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    return all(before[name] == after[name] for name in ("epoch",)) and (
+        before["ranks"]["incarnation"] == after["ranks"]["incarnation"]
+    )
+
+
+def _materialisations(statistics: dict[str, Any]) -> int:
+    """Of all deliveries, summed over processes, since the server started."""
+    return sum(tally["materialisations"] for tally in statistics["delivery"]["by_name"].values())
+
+
+def loops(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """What the ranks' loops did in between, all ranks together."""
+    earlier = {loop["rank"]: loop for loop in before["ranks"].get("loops", ())}
+    later = after["ranks"].get("loops", ())
+    names = ("stalls", "broadcasts")
+    found: dict[str, Any] = {
+        name: merged(_distribution(loop, name).since(_distribution(earlier.get(loop["rank"]), name)) for loop in later)
+        for name in names
+    }
+    verify_s = [loop["verify_cpu_s"] - earlier.get(loop["rank"], {}).get("verify_cpu_s", 0.0) for loop in later]
+    return found | {"verify_cpu_s": sum(verify_s)}
+
+
+def _distribution(loop: dict[str, Any] | None, name: str) -> Distribution:
+    if loop is None:
+        return Distribution()
+    counts = tuple((bucket, count) for bucket, count in loop[name]["counts"])
+    return Distribution(counts, loop[name]["total_ms"])

@@ -1,0 +1,240 @@
+"""Workloads: which items are made and which requests ask about them. Pure: sources and bodies, no pixels yet.
+
+A body is an OpenAI request in which a marker stands for each item's media; `render` puts the media in.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mmplane.bench.sources import Kind, Source
+from mmplane.bench.stamps import stamped
+
+MIME = {"image": "image/jpeg", "video": "video/mp4", "audio": "audio/wav"}
+TEXT = "What is to be seen or heard here?"
+STORY = "Tell a long story about a data plane."
+REQUESTS_MAX = 100_000
+
+_URI = re.compile(rb'"mmplane-bench-uri:(\d+)"')
+_BASE64 = re.compile(rb'"mmplane-bench-base64:(\d+)"')
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One request: its JSON body with markers, and the items that it shows, in order."""
+
+    body: bytes
+    items: tuple[int, ...]
+
+
+class Load(msgspec.Struct, frozen=True):
+    """What a workload asks for: items to make, requests for the clock, and streams that run beside them."""
+
+    sources: tuple[Source | bytes, ...]
+    """What each item is made of, or the media itself."""
+    requests: tuple[Request, ...]
+    background: tuple[Request, ...] = ()
+
+
+class Workload(msgspec.Struct, frozen=True):
+    """A kind of load by name. `make(count, tokens)` gives the load; `flags` are what the server needs for it."""
+
+    name: str
+    text: str
+    requests: int
+    concurrency: int
+    tokens: int
+    make: Callable[[int, int], Load]
+    flags: tuple[str, ...] = ()
+    rate: float | None = None
+    """An open loop with so many requests in a second, unless asked otherwise."""
+    control: str | None = None
+    """A workload that takes turns with it, for comparison."""
+    pixels_max: int | None = None
+    """Larger pictures than the model's processor takes."""
+
+
+def body(parts: list[dict[str, Any]], tokens: int) -> bytes:
+    """A streamed request for exactly this many tokens, with a trace."""
+    request = {
+        "model": "tiny",
+        "max_tokens": tokens,
+        "temperature": 0,
+        "stream": True,
+        "messages": [{"role": "user", "content": parts}],
+        "mmplane": {"trace": True, "ignore_eos": True},
+    }
+    return json.dumps(request, separators=(",", ":")).encode()
+
+
+def part(kind: Kind, index: int) -> dict[str, Any]:
+    """The content part of one item, with its marker."""
+    uri = f"mmplane-bench-uri:{index}"
+    if kind == "image":
+        return {"type": "image_url", "image_url": {"url": uri}}
+    if kind == "video":
+        return {"type": "video_url", "video_url": {"url": uri}}
+    return {"type": "input_audio", "input_audio": {"data": f"mmplane-bench-base64:{index}", "format": "wav"}}
+
+
+def render(request: Request, media: list[bytes], note: bytes) -> bytes:
+    """The request's body with its items' media in it, stamped."""
+
+    def encoded(index: int) -> bytes:
+        return base64.b64encode(stamped(media[index], note))
+
+    def uri(found: re.Match[bytes]) -> bytes:
+        index = int(found[1])
+        return b'"data:' + _mime(media[index]) + b";base64," + encoded(index) + b'"'
+
+    whole = _URI.sub(uri, request.body)
+    return _BASE64.sub(lambda found: b'"' + encoded(int(found[1])) + b'"', whole)
+
+
+def _mime(media: bytes) -> bytes:
+    if media.startswith(b"\x89PNG"):
+        return b"image/png"
+    if media.startswith(b"\xff\xd8"):
+        return b"image/jpeg"
+    return b"video/mp4" if media[4:8] == b"ftyp" else b"audio/wav"
+
+
+def _ask(kinds: list[Kind], first: int, tokens: int) -> Request:
+    indices = tuple(range(first, first + len(kinds)))
+    parts = [part(kind, index) for kind, index in zip(kinds, indices, strict=True)]
+    return Request(body([*parts, {"type": "text", "text": TEXT}], tokens), indices)
+
+
+def _each(kind: Kind, width: int = 0, height: int = 0, *, items: int = 1) -> Callable[[int, int], Load]:
+    """Requests with `items` items each, none of them seen before."""
+
+    def make(count: int, tokens: int) -> Load:
+        sources = tuple(Source(kind, seed, width, height) for seed in range(count * items))
+        return Load(sources, tuple(_ask([kind] * items, at * items, tokens) for at in range(count)))
+
+    return make
+
+
+def _repeat(count: int, tokens: int) -> Load:
+    """One request in five shows a new photograph, the others one of the last new ones."""
+    new = [at // 5 for at in range(count)]
+    sources = tuple(Source("image", seed, 1120, 700) for seed in range(max(new) + 1))
+    return Load(sources, tuple(_ask(["image"], index, tokens) for index in new))
+
+
+def _text(tokens: int) -> Request:
+    return Request(body([{"type": "text", "text": STORY}], tokens), ())
+
+
+STREAMS = 4
+STREAM_TOKENS = 64
+MIXED_RATE = 5.0
+
+
+def _mixed(count: int, tokens: int) -> Load:
+    photographs = _each("image", 1120, 700)(count, tokens)
+    return Load(photographs.sources, photographs.requests, (_text(STREAM_TOKENS),) * STREAMS)
+
+
+def _streams(count: int, _: int) -> Load:
+    return Load((), (_text(STREAM_TOKENS),) * count)
+
+
+WORKLOADS = {
+    workload.name: workload
+    for workload in (
+        Workload("photo", "a 1120x700 JPEG in each request", 512, 96, 1, _each("image", 1120, 700)),
+        Workload("video-2mb", "two megabytes of H.264 in each request", 24, 10, 1, _each("video")),
+        Workload("4k", "a 3840x2160 JPEG in each request", 64, 16, 1, _each("image", 3840, 2160)),
+        Workload("many-small", "a 224x224 JPEG in each request", 512, 64, 1, _each("image", 224, 224)),
+        Workload(
+            "many-images",
+            "28 JPEGs of 392x392 in each request",
+            24,
+            4,
+            1,
+            _each("image", 392, 392, items=28),
+            ("--images-max", "28"),
+        ),
+        Workload("repeat", "four of five photographs are known", 256, 32, 1, _repeat),
+        Workload(
+            "mixed", "four streams of text, photographs arriving", 96, 4, 1, _mixed, rate=MIXED_RATE, control="text"
+        ),
+        Workload("text", "four streams of text and nothing else", 24, STREAMS, STREAM_TOKENS, _streams),
+        Workload("audio", "five seconds of sound in each request", 96, 16, 1, _each("audio")),
+    )
+}
+
+
+SIZES_MB = (1, 4, 16, 64, 256)
+BYTES_PER_PIXEL = 24
+"""Of features, in the Qwen2-VL family: three channels of float32, each frame twice."""
+
+
+def sized(megabytes: int) -> Workload:
+    """Photographs whose features have about so many megabytes."""
+    side = 28
+    pixels = megabytes * 1_000_000 / BYTES_PER_PIXEL
+    width, height = (max(1, round((pixels * ratio) ** 0.5 / side)) * side for ratio in (4 / 3, 3 / 4))
+    return Workload(
+        f"bytes:{megabytes:03}MB",
+        f"a {width}x{height} JPEG in each request: {megabytes} MB of features",
+        6,
+        2,
+        1,
+        _each("image", width, height),
+        ("--context-tokens-max", "65536"),
+        pixels_max=2 * width * height,
+    )
+
+
+def from_file(path: Path) -> Workload:
+    """A workload of OpenAI requests, one JSON object on each line. Raises ValueError with the line's number."""
+    bodies = [_parsed(line, number) for number, line in enumerate(path.read_text().splitlines(), 1) if line.strip()]
+    if not 0 < len(bodies) <= REQUESTS_MAX:
+        raise ValueError(f"{path.name}: between 1 and {REQUESTS_MAX} requests are needed")
+
+    def make(count: int, _: int) -> Load:
+        media: list[Source | bytes] = []
+        requests = tuple(_taken(bodies[at % len(bodies)], media) for at in range(count))
+        return Load(tuple(media), requests)
+
+    return Workload(path.stem, f"the requests of {path.name}", len(bodies), 8, 1, make)
+
+
+def _parsed(line: str, number: int) -> dict[str, Any]:
+    try:
+        request = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {number} is not JSON: {error.msg}") from None
+    if not isinstance(request, dict) or not isinstance(request.get("messages"), list):
+        raise ValueError(f"line {number} is not a chat request: it has no messages")
+    return request | {"stream": True, "mmplane": {"trace": True, "ignore_eos": True}}
+
+
+def _taken(request: dict[str, Any], media: list[Source | bytes]) -> Request:
+    """The request with its data URIs moved to `media`."""
+    first = len(media)
+
+    def walk(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: walk(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [walk(each) for each in value]
+        if isinstance(value, str) and value.startswith("data:"):
+            try:
+                media.append(base64.b64decode(value.partition(",")[2], validate=True))
+            except binascii.Error:
+                raise ValueError("a data URI is not valid base64") from None
+            return f"mmplane-bench-uri:{len(media) - 1}"
+        return value
+
+    whole = json.dumps(walk(request), separators=(",", ":")).encode()
+    return Request(whole, tuple(range(first, len(media))))

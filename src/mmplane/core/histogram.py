@@ -1,0 +1,91 @@
+"""A histogram of durations: small enough to be a record, exact enough for percentiles, and two can be subtracted.
+
+Buckets grow by 5 %, so a percentile is at most 5 % too high. What is counted only grows, so what happened between two
+readings is their difference: who reads need not reset, and several may read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from math import ceil, log
+
+from mmplane.core.records import Count, Record
+
+LOWEST_MS = 0.001
+GROWTH = 1.05
+BUCKET_MAX = 400
+"""Reaches to five minutes; what is longer counts there."""
+
+
+class Distribution(Record, frozen=True):
+    """Durations by bucket, as (bucket, count) pairs in order of bucket, and their sum."""
+
+    counts: tuple[tuple[Count, Count], ...] = ()
+    total_ms: float = 0.0
+
+    @property
+    def count(self) -> int:
+        """How many durations."""
+        return sum(count for _, count in self.counts)
+
+    def since(self, earlier: Distribution) -> Distribution:
+        """What was added after `earlier`. Raises ValueError when it is not an earlier reading of the same histogram."""
+        left = Counter(dict(self.counts))
+        left.subtract(dict(earlier.counts))
+        if min(left.values(), default=0) < 0:
+            raise ValueError("the earlier reading counts more than the later one")
+        return Distribution(_pairs(left), self.total_ms - earlier.total_ms)
+
+    def quantile_ms(self, share: float) -> float | None:
+        """The duration that `share` (0 to 1) of them do not exceed, at most 5 % too high; None of nothing."""
+        wanted = max(1, ceil(share * self.count))
+        seen = 0
+        for bucket, count in self.counts:
+            seen += count
+            if seen >= wanted:
+                return edge_ms(bucket)
+        return None
+
+
+class Histogram:
+    """Counts durations."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+        self._total_ms = 0.0
+
+    def add(self, duration_ms: float) -> None:
+        """One more duration."""
+        self._counts[bucket_of(duration_ms)] += 1
+        self._total_ms += duration_ms
+
+    def distribution(self) -> Distribution:
+        """All so far."""
+        return Distribution(_pairs(self._counts), self._total_ms)
+
+
+def merged(distributions: Iterable[Distribution]) -> Distribution:
+    """All of them as one."""
+    counts: Counter[int] = Counter()
+    total_ms = 0.0
+    for each in distributions:
+        counts.update(dict(each.counts))
+        total_ms += each.total_ms
+    return Distribution(_pairs(counts), total_ms)
+
+
+def bucket_of(duration_ms: float) -> int:
+    """The first bucket whose upper edge is not below the duration."""
+    if duration_ms <= LOWEST_MS:
+        return 0
+    return min(BUCKET_MAX, ceil(log(duration_ms / LOWEST_MS) / log(GROWTH) - 1e-9))
+
+
+def edge_ms(bucket: int) -> float:
+    """A bucket's upper edge."""
+    return LOWEST_MS * GROWTH**bucket
+
+
+def _pairs(counts: Counter[int]) -> tuple[tuple[int, int], ...]:
+    return tuple((bucket, count) for bucket, count in sorted(counts.items()) if count)

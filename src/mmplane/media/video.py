@@ -1,0 +1,143 @@
+"""Encoded clips to frames: which frames there are, then the sampled ones, decoded one after the other.
+
+`examine` reads the container whole, without decoding more than its first frame: every packet says when its frame is
+shown, so the times of all frames are known, and their number is not the header's word. `decode` walks the frames from
+the first to the last that is wanted. Both run where a native decoder may die without harm.
+
+Frames are turned as the file says, as players do. Colours are those of PyAV's own conversion to RGB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mmplane.core.errors import bad_media
+from mmplane.core.records import Ask, Clip, Recipe
+from mmplane.features.processor import Pixels
+from mmplane.features.video import VideoProcessor
+from mmplane.media.container import PIXELS_MAX, kind_of, opened, prepared
+
+FORMATS = "MP4, WebM, MKV or GIF"
+KINDS = ("mov", "matroska", "gif")
+
+HIDING_CODECS = frozenset({"vp8"})
+"""Codecs with packets that show no frame and do not say so: their frames are counted by decoding."""
+
+
+@dataclass(frozen=True)
+class VideoLimits:
+    """What one clip may be: frames in the file, pixels of all that is decoded, longer side over shorter."""
+
+    frames_max: int = 20_000
+    decoded_pixels_max: int = 4_000_000_000
+    aspect_max: int = 200
+
+
+@dataclass(frozen=True)
+class Footage:
+    """What a clip's file holds: the size of its frames in pixels, when each is shown, and how many come in a second."""
+
+    width: int
+    height: int
+    seconds: tuple[float, ...]
+    fps: float | None
+
+
+DEFAULT_LIMITS = VideoLimits()
+
+
+def examine(processor: VideoProcessor, media: bytes | memoryview, ask: Ask) -> Recipe:
+    """How to materialise a clip: its size, which frames are taken, and its layout. Raises RequestError (400)."""
+    footage = survey(media)
+    total = len(footage.seconds)
+    indices = processor.sample(total, footage.fps, frames_max=ask.frames_max, fps_max=ask.fps_max)
+    if (indices[-1] + 1) * footage.width * footage.height > DEFAULT_LIMITS.decoded_pixels_max:
+        raise bad_media("the clip has too many pixels in all")
+    seconds = tuple(footage.seconds[index] for index in indices)
+    clip = Clip(footage.width, footage.height, total, footage.fps, indices, seconds)
+    return Recipe("video", processor.layout(clip), clip=clip)
+
+
+def survey(media: bytes | memoryview, limits: VideoLimits = DEFAULT_LIMITS) -> Footage:
+    """Read the container whole and decode its first frame. Raises RequestError (400)."""
+    with opened(media, _kind(media), "clip") as container:
+        stream = _stream(container)
+        rate = stream.average_rate
+        if stream.codec_context.name in HIDING_CODECS:
+            first, shown = _by_frames(container, stream, limits)
+        else:
+            first, shown = _by_packets(container, stream, limits)
+    if first is None or not shown:
+        raise bad_media("the clip has no frames")
+    height, width = first.shape[:2]
+    if max(width, height) > limits.aspect_max * min(width, height):
+        raise bad_media("the clip is too long for its width")
+    return Footage(width, height, tuple(shown), float(rate) if rate else None)
+
+
+def decode(media: bytes | memoryview, clip: Clip) -> Generator[Pixels, None, None]:
+    """The sampled frames, (height, width, 3) uint8 RGB, each as soon as it is decoded. Raises RequestError (400)."""
+    wanted = iter(clip.indices)
+    next_index = next(wanted, None)
+    with opened(media, _kind(media), "clip") as container:
+        for index, frame in enumerate(container.decode(_stream(container))):
+            if index == next_index:
+                pixels = _pixels(frame)
+                if pixels.shape != (clip.height, clip.width, 3):
+                    raise bad_media("the clip's frames are not all of one size")
+                yield pixels
+                next_index = next(wanted, None)
+            if next_index is None:
+                return
+    raise bad_media("the clip has fewer frames than its file says")
+
+
+def _kind(media: bytes | memoryview) -> str:
+    kind = kind_of(media)
+    if kind not in KINDS:
+        raise bad_media(f"the clip's format is not supported: send {FORMATS}")
+    return kind
+
+
+def _stream(container: Any) -> Any:
+    if not container.streams.video:
+        raise bad_media("the file holds no video")
+    stream = prepared(container.streams.video[0], "clip")
+    context = stream.codec_context
+    if context.width * context.height > PIXELS_MAX:
+        raise bad_media("the clip's frames have too many pixels")
+    return stream
+
+
+def _by_packets(container: Any, stream: Any, limits: VideoLimits) -> tuple[Pixels | None, list[float]]:
+    """The first frame, and when every frame is shown, in the order of showing."""
+    first, shown = None, []
+    for packet in container.demux(stream):
+        if packet.size and packet.pts is not None and not packet.is_discard:
+            shown.append(float(packet.pts * packet.time_base))
+            if len(shown) > limits.frames_max:
+                raise bad_media("the clip has too many frames")
+        if first is None and (frames := packet.decode()):
+            first = _pixels(frames[0])
+    return first, sorted(shown)
+
+
+def _by_frames(container: Any, stream: Any, limits: VideoLimits) -> tuple[Pixels | None, list[float]]:
+    first, shown = None, []
+    for frame in container.decode(stream):
+        shown.append(float(frame.time))
+        if len(shown) > limits.frames_max or len(shown) * frame.width * frame.height > limits.decoded_pixels_max:
+            raise bad_media("the clip has too many frames")
+        if first is None:
+            first = _pixels(frame)
+    return first, shown
+
+
+def _pixels(frame: Any) -> Pixels:
+    pixels: Pixels = frame.to_ndarray(format="rgb24")
+    turns = round(frame.rotation / 90) % 4  # degrees, counterclockwise
+    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels

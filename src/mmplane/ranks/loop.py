@@ -1,0 +1,111 @@
+"""The clock of a rank's loop: for how long the loop was held up by anything but the model, and by how much.
+
+A turn of the loop is a *stall* for as long as it did neither wait nor compute: what is left is work for media, records
+and plans, in which no other request moves. What a model would do beside a GPU (a step, reading the features) and what
+only a measurement asks for (digests) is `outside`. Turns in which nothing happened are not counted.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from mmplane.core.faults import Fault
+from mmplane.core.histogram import Histogram
+from mmplane.core.plan import LoopReport
+from mmplane.delivery.ports import Broadcast
+
+REPORT_SECONDS = 0.5
+
+
+class LoopClock:
+    """Measures one rank's loop. Called from the loop alone, but for `broadcast`, which the lane's thread calls too."""
+
+    def __init__(
+        self,
+        rank: int,
+        *,
+        now_s: Callable[[], float] = time.perf_counter,
+        cpu_s: Callable[[], float] = time.thread_time,
+    ) -> None:
+        self._rank = rank
+        self._now_s = now_s
+        self._cpu_s = cpu_s
+        self._stalls = Histogram()
+        self._broadcasts = Histogram()
+        self._lock = threading.Lock()
+        self._verify_cpu_s = 0.0
+        self._began_s = now_s()
+        self._outside_s = 0.0
+        self._depth = 0
+        self._worked = False
+        self._changed = False
+        self._reported_s = 0.0
+
+    def turn(self) -> None:
+        """A turn of the loop begins; the one before is counted if it did anything."""
+        now_s = self._now_s()
+        if self._worked:
+            self._stalls.add((now_s - self._began_s - self._outside_s) * 1000)
+            self._changed = True
+        self._began_s, self._outside_s, self._worked = now_s, 0.0, False
+
+    def worked(self) -> None:
+        """This turn takes part in the count: it has handled a plan or an item."""
+        self._worked = True
+
+    @contextmanager
+    def outside(self) -> Iterator[None]:
+        """Waiting, or what a model computes: no stall. Nested blocks count once."""
+        began_s = self._now_s()
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+            if not self._depth:
+                self._outside_s += self._now_s() - began_s
+
+    @contextmanager
+    def verify(self) -> Iterator[None]:
+        """Digests: outside, and their CPU is counted apart, so that a measurement can leave it out."""
+        began_s = self._cpu_s()
+        with self.outside():
+            yield
+        self._verify_cpu_s += self._cpu_s() - began_s
+
+    @contextmanager
+    def broadcast(self) -> Iterator[None]:
+        """An object collective: what it takes with pickling and with waiting for the other ranks."""
+        began_s = self._now_s()
+        yield
+        with self._lock:
+            self._broadcasts.add((self._now_s() - began_s) * 1000)
+            self._changed = True
+
+    def due(self) -> bool:
+        """Whether there is something new to report and the last report is old enough."""
+        return self._changed and self._now_s() - self._reported_s >= REPORT_SECONDS
+
+    def report(self) -> LoopReport:
+        """Everything since the rank started."""
+        self._reported_s = self._now_s()
+        with self._lock:
+            self._changed = False
+            broadcasts = self._broadcasts.distribution()
+        return LoopReport(self._rank, self._stalls.distribution(), broadcasts, self._verify_cpu_s)
+
+
+class TimedBroadcast(Broadcast):
+    """A collective, and the clock that times it."""
+
+    def __init__(self, broadcast: Broadcast, clock: LoopClock) -> None:
+        self._broadcast = broadcast
+        self._clock = clock
+
+    def __call__(self, payloads: Sequence[object], faults: Sequence[Fault | None]) -> list[object]:
+        """What the collective gives."""
+        with self._clock.broadcast():
+            return self._broadcast(payloads, faults)

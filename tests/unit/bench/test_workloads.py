@@ -1,0 +1,77 @@
+"""Workloads: valid requests of this server, with media of their own, and known ones only where the name says so."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mmplane.bench.sources import Source, encoded
+from mmplane.bench.workloads import SIZES_MB, WORKLOADS, from_file, render, sized
+from mmplane.frontend.schema import parse
+
+JPEG = encoded(Source("image", 0, 32, 32))
+
+
+@pytest.mark.parametrize("name", [name for name in WORKLOADS if name not in ("repeat", "text")])
+def test_every_request_has_items_of_its_own(name: str) -> None:
+    load = WORKLOADS[name].make(10, 1)
+    used = [index for request in load.requests for index in request.items]
+    assert sorted(used) == list(range(len(load.sources)))
+    assert len(set(load.sources)) == len(load.sources) >= 10
+
+
+def test_in_repeat_four_of_five_are_known() -> None:
+    load = WORKLOADS["repeat"].make(100, 1)
+    assert Counter(request.items[0] for request in load.requests) == dict.fromkeys(range(20), 5)
+
+
+def test_many_images_has_28_of_them_in_each_request() -> None:
+    assert [len(request.items) for request in WORKLOADS["many-images"].make(3, 1).requests] == [28] * 3
+
+
+@pytest.mark.parametrize("name", ["photo", "many-images", "text", "mixed"])
+def test_bodies_are_valid_requests_with_their_media_in_them(name: str) -> None:
+    load = WORKLOADS[name].make(2, 7)
+    for request in (*load.requests, *load.background):
+        parsed = parse(render(request, [JPEG] * len(load.sources), b"a note"))
+        assert len(parsed.images) == len(request.items)
+        assert parsed.mmplane is not None
+        assert (parsed.stream, parsed.mmplane.trace, parsed.mmplane.ignore_eos) == (True, True, True)
+
+
+def test_the_note_makes_another_file_of_the_same_media() -> None:
+    (request,) = WORKLOADS["photo"].make(1, 1).requests
+    assert render(request, [JPEG], b"one") != render(request, [JPEG], b"two")
+
+
+@pytest.mark.parametrize("megabytes", SIZES_MB)
+def test_sized_photographs_have_features_of_their_size(megabytes: int) -> None:
+    source = sized(megabytes).make(1, 1).sources[0]
+    assert isinstance(source, Source)
+    assert source.width * source.height * 24 == pytest.approx(megabytes * 1e6, rel=0.12)
+
+
+def test_a_file_of_requests_is_a_workload(tmp_path: Path) -> None:
+    url = "data:image/jpeg;base64," + base64.b64encode(JPEG).decode()
+    content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "?"}]
+    lines = [
+        {"model": "tiny", "max_tokens": 2, "messages": [{"role": "user", "content": each}]} for each in (content, "hi")
+    ]
+    (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    workload = from_file(tmp_path / "own.jsonl")
+    load = workload.make(4, 1)
+    assert (workload.name, workload.requests) == ("own", 2)
+    assert [request.items for request in load.requests] == [(0,), (), (1,), ()]
+    assert load.sources == (JPEG, JPEG)
+    assert len(parse(render(load.requests[0], [JPEG, JPEG], b"note")).images) == 1
+
+
+@pytest.mark.parametrize("line", ["not JSON", "{}", '{"messages": 3}', ""])
+def test_a_file_of_something_else_is_refused(tmp_path: Path, line: str) -> None:
+    (tmp_path / "bad.jsonl").write_text(line)
+    with pytest.raises(ValueError, match=r"line 1|between 1 and"):
+        from_file(tmp_path / "bad.jsonl")

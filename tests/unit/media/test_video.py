@@ -1,0 +1,213 @@
+"""Clips: the frames that PyAV decodes one after the other, at the times that were promised; all else is refused."""
+
+from __future__ import annotations
+
+import io
+from contextlib import suppress
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies
+
+from clips import REAL, decoded, encode, moving, real, with_hidden_frame
+from mmplane.core.errors import RequestError
+from mmplane.core.records import Ask, Clip, Layout
+from mmplane.features.processor import Arrays, Pixels
+from mmplane.features.video import VideoProcessor
+from mmplane.media import video
+from mmplane.media.video import VideoLimits, decode, examine, survey
+
+KINDS = {
+    "H.264 in MP4": ("libx264", "mp4"),
+    "H.264 in MKV": ("libx264", "matroska"),
+    "H.265 in MP4": ("libx265", "mp4"),
+    "MPEG-4 in MP4": ("mpeg4", "mp4"),
+    "VP8 in WebM": ("libvpx", "webm"),
+    "VP9 in WebM": ("libvpx-vp9", "webm"),
+    "AV1 in MP4": ("libsvtav1", "mp4"),
+    "GIF": ("gif", "gif"),
+}
+
+
+class EveryThird(VideoProcessor):
+    """A processor that takes every third frame."""
+
+    @property
+    def fingerprint(self) -> bytes:
+        return b""
+
+    @property
+    def placeholder_id(self) -> int:
+        return 1
+
+    def sample(
+        self, frames_total: int, fps: float | None, *, frames_max: int = 0, fps_max: float = 0.0
+    ) -> tuple[int, ...]:
+        return tuple(range(0, frames_total, 3))[: frames_max or None]
+
+    def layout(self, clip: Clip) -> Layout:
+        return Layout((), ((1, len(clip.indices)),), 1)
+
+    def write(self, frames: Any, clip: Clip, out: Arrays) -> int:
+        raise NotImplementedError
+
+    def warm(self) -> None:
+        raise NotImplementedError
+
+
+def taken(media: bytes, **ask: Any) -> tuple[Clip, list[Pixels]]:
+    recipe = examine(EveryThird(), media, Ask("video", **ask))
+    assert recipe.clip is not None
+    return recipe.clip, list(decode(media, recipe.clip))
+
+
+def refusal(media: bytes, clip: Clip | None = None) -> str:
+    with pytest.raises(RequestError) as caught:
+        survey(media) if clip is None else list(decode(media, clip))
+    assert (caught.value.status, caught.value.code) == (400, "invalid_media")
+    return caught.value.message
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_clips(name: str) -> None:
+    check_against_pyav(real(name))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind(kind: str) -> None:
+    check_against_pyav(encode(moving(), *KINDS[kind]))
+
+
+def check_against_pyav(media: bytes) -> None:
+    recipe = examine(EveryThird(), media, Ask("video"))
+    assert recipe.clip is not None
+    ours = decode(media, recipe.clip)
+    seconds: list[float] = []
+    with av.open(io.BytesIO(media)) as container:
+        for index, frame in enumerate(container.decode(video=0)):
+            seconds.append(float(frame.time or 0))
+            if index % 3 == 0:
+                np.testing.assert_array_equal(next(ours), frame.to_ndarray(format="rgb24"))
+    assert next(ours, None) is None
+    assert survey(media).seconds == pytest.approx(seconds, abs=1e-9)
+    assert recipe.clip.frames_total == len(seconds)
+    assert recipe.clip.indices == tuple(range(0, len(seconds), 3))
+    assert recipe.clip.seconds == pytest.approx(seconds[::3], abs=1e-9)
+
+
+def test_hidden_frames_are_not_counted() -> None:
+    """VP8's alternate reference frames are packets of their own that show nothing, and do not say so."""
+    media = with_hidden_frame(encode(moving(24), "libvpx", "webm"), 5)
+    with av.open(io.BytesIO(media)) as container:
+        assert sum(1 for packet in container.demux(video=0) if packet.size) == 24
+    assert len(survey(media).seconds) == 23
+    check_against_pyav(media)
+
+
+@pytest.mark.parametrize(("rotation", "turns"), [(90, 1), (180, 2), (270, 3), (-90, 3)])
+def test_a_turned_clip_is_shown_upright(rotation: int, turns: int) -> None:
+    media = encode(moving(6), rotation=rotation)
+    clip, pixels = taken(media)
+    plain, _ = decoded(media)
+    assert (clip.width, clip.height) == ((64, 96) if turns % 2 else (96, 64))
+    with av.open(io.BytesIO(media)) as container:
+        assert next(container.decode(video=0)).rotation % 360 == rotation % 360
+    np.testing.assert_array_equal(pixels[0], np.rot90(plain[0], turns))
+
+
+def test_a_clip_of_one_frame() -> None:
+    assert survey(encode(moving(1))).seconds == (0.0,)
+
+
+def test_only_as_far_as_the_last_frame_that_is_wanted() -> None:
+    """What is broken behind it does no harm."""
+    media = encode(moving(), "gif", "gif")
+    clip, _ = taken(media)
+    first = Clip(clip.width, clip.height, clip.frames_total, clip.fps, (0,))
+    np.testing.assert_array_equal(next(decode(media[: len(media) // 2], first)), decoded(media)[0][0])
+
+
+@pytest.mark.parametrize(
+    "media",
+    [
+        b"",
+        b"\x00" * 64,
+        b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:1/a.ts\n",
+        b"ffconcat version 1.0\nfile /etc/passwd\n",
+        b"<?xml version='1.0'?><MPD/>",
+        b"RIFF\x00\x00\x00\x00AVI LIST",
+        b"\x00\x00\x01\xba" + bytes(60),
+    ],
+)
+def test_what_is_no_clip_is_refused_and_told_what_is(media: bytes) -> None:
+    assert refusal(media) == "the clip's format is not supported: send MP4, WebM, MKV or GIF"
+
+
+@pytest.mark.parametrize("kept", [0.001, 0.02, 0.3])
+@pytest.mark.parametrize("kind", ["H.264 in MP4", "VP9 in WebM"])
+def test_a_truncated_clip(kind: str, kept: float) -> None:
+    """Refused, or what is there of it; never anything else."""
+    media = encode(moving(), *KINDS[kind])
+    cut = media[: max(16, int(len(media) * kept))]
+    try:
+        clip, pixels = taken(cut)
+    except RequestError:
+        return
+    np.testing.assert_array_equal(np.stack(pixels), decoded(cut)[0][list(clip.indices)])
+
+
+def test_a_picture_that_calls_itself_a_clip_has_no_frames_to_decode() -> None:
+    refusal(b"\x00\x00\x00\x18ftypmp42" + bytes(100))
+
+
+def test_a_codec_outside_the_list_is_refused() -> None:
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as out:
+        stream: Any = out.add_stream("ffv1", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
+        for frame in (*moving(3), None):
+            out.mux(stream.encode(frame if frame is None else av.VideoFrame.from_ndarray(frame, format="rgb24")))
+    assert refusal(file.getvalue()) == "the clip's codec is not supported"
+
+
+def test_limits() -> None:
+    media = encode(moving(24))
+    with pytest.raises(RequestError, match="too many frames"):
+        survey(media, VideoLimits(frames_max=23))
+    survey(media, VideoLimits(frames_max=24))
+    with pytest.raises(RequestError, match="too long for its width"):
+        survey(encode(moving(2, 128, 32)), VideoLimits(aspect_max=3))
+
+
+def test_a_clip_with_too_much_to_decode(monkeypatch: pytest.MonkeyPatch) -> None:
+    media = encode(moving(24))
+    monkeypatch.setattr(video, "DEFAULT_LIMITS", VideoLimits(decoded_pixels_max=22 * 96 * 64))
+    assert taken(media)[0].indices[-1] == 21
+    monkeypatch.setattr(video, "DEFAULT_LIMITS", VideoLimits(decoded_pixels_max=22 * 96 * 64 - 1))
+    with pytest.raises(RequestError, match="too many pixels in all"):
+        taken(media)
+
+
+def test_fewer_frames_than_promised() -> None:
+    clip = Clip(96, 64, 30, 10.0, (0, 29))
+    assert refusal(encode(moving(24)), clip) == "the clip has fewer frames than its file says"
+
+
+def test_frames_of_another_size_than_promised() -> None:
+    assert refusal(encode(moving(4)), Clip(64, 96, 4, 10.0, (0, 1))) == "the clip's frames are not all of one size"
+
+
+@settings(max_examples=60, deadline=None)
+@given(strategies.data())
+def test_flipped_bytes_do_no_harm(data: strategies.DataObject) -> None:
+    media = bytearray(SMALL[data.draw(strategies.sampled_from(sorted(SMALL)))])
+    for _ in range(data.draw(strategies.integers(1, 20))):
+        at = data.draw(strategies.integers(0, len(media) - 1))
+        media[at] = data.draw(strategies.integers(0, 255))
+    with suppress(RequestError):
+        taken(bytes(media))
+
+
+SMALL = {kind: encode(moving(6, 32, 32), *KINDS[kind]) for kind in ("H.264 in MP4", "VP9 in WebM", "GIF")}
