@@ -161,7 +161,7 @@ def _images() -> dict[str, Case]:
         "png too long for its width": (400, lambda: encoded(picture(2, 1000), "PNG")),
         "jpeg of 65535 x 65535": (400, lambda: _resized_jpeg(65535, 65535)),
         "jpeg of 0 x 0": (400, lambda: _resized_jpeg(0, 0)),
-        "jpeg that claims more than it has": (400, lambda: _resized_jpeg(7000, 7000)),
+        "jpeg that claims more than it has, the rest is grey": (200, lambda: _resized_jpeg(7000, 7000)),
         "jpeg of a million empty segments": (400, lambda: b"\xff\xd8" + b"\xff\xe2\x00\x02" * 1_000_000),
         "jpeg that is all junk": (400, lambda: b"\xff\xd8\xff" + bytes(3_000_000)),
         "jpeg with a page of html in it": (200, lambda: encoded(picture(), "JPEG", comment=b"<script>alert(1)</script>")),
@@ -171,7 +171,7 @@ def _images() -> dict[str, Case]:
         "gif bomb of 65535 x 65535": (400, lambda: b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\x08\x02\0\0\0;"),
         "gif whose frame leaves its screen": (400, lambda: b"GIF89a\x08\0\x08\0\0\0\0,\xf0\xff\xf0\xff\x08\0\x08\0\0\x08\x02\0\0\0;"),
         "gif that never ends": (200, endless_gif),
-        "gif of 300 frames of 2000 x 2000": (200, lambda: _wide_gif()),
+        "gif of 300 frames of 2000 x 2000": (200, _wide_gif),
         "gif of empty comments": (400, lambda: b"GIF89a\x08\0\x08\0\0\0\0" + b"!\xfe\x01a" * 500_000),
         "webp of 16384 x 16384": (400, lambda: b"RIFF\x20\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\xff\x3f\0\xff\x3f\0"),
         "webp without frames": (400, lambda: b"RIFF\x20\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\x3f\0\0\x3f\0\0"),
@@ -202,11 +202,12 @@ def _resized_jpeg(width: int, height: int) -> bytes:
     return media.replace(struct.pack(">HH", HEIGHT, WIDTH), struct.pack(">HH", height, width), 1)
 
 
-def _wide_gif() -> bytes:
-    """One frame, three hundred times."""
-    frame = encoded(Image.new("P", (2000, 2000), 7), "GIF")
-    start = frame.index(b",\0\0\0\0\xd0\x07\xd0\x07")
-    return frame[:start] + frame[start:-1] * 300 + b";"
+def _wide_gif(frames: int = 300, side: int = 2000) -> bytes:
+    """One frame, many times."""
+    frame = encoded(Image.new("P", (side, side), 7), "GIF")
+    start = frame.index(b",\0\0\0\0" + struct.pack("<HH", side, side))
+    delayed = b"!\xf9\x04\0\x04\0\0\0" + frame[start:-1]
+    return frame[:start] + delayed * frames + b";"
 
 
 def _tiff(width: int, height: int) -> bytes:
@@ -241,10 +242,12 @@ def _clips() -> dict[str, Case]:
         "only its first tenth": (400, lambda: truncated(clip(50), 0.1)),
         "only its first half": (400, lambda: truncated(clip(50), 0.5)),
         "frames of 8192 x 4320": (400, lambda: clip(2, 8192, 4320, codec="mjpeg", container="matroska")),
-        "5,000 frames": (400, lambda: clip(5000)),
+        "5,000 frames, of which few are taken": (200, lambda: clip(5000)),
+        "gif of 20,001 frames": (400, lambda: _wide_gif(20_001, 8)),
+        "gif of 1,100 frames of 2000 x 2000": (400, lambda: _wide_gif(1100)),
         "too long for its width": (400, lambda: clip(3, 1024, 4, codec="mjpeg", container="matroska")),
         "sound alone": (400, lambda: _sound_in_mp4()),
-        "gif of 300 frames of 2000 x 2000": (400, _wide_gif),
+        "gif of 300 frames of 2000 x 2000": (200, _wide_gif),
     }
     return {f"clip: {name}": Case("video", *case) for name, case in cases.items()}
 

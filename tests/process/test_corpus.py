@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
+from burst import peak_bytes
 from live import Live, serving, until
 from pictures import noise, part, text
 
@@ -24,7 +24,6 @@ BUDGET_BYTES = 1 << 30
 GOOD = 8
 REPLY_BYTES_MAX = 1000
 LOG_BYTES_MAX = 1000
-SAMPLE_SECONDS = 0.05
 
 
 def body(case: Case) -> list[dict[str, Any]]:
@@ -69,37 +68,6 @@ def good_requests(live: Live) -> Iterator[list[int]]:
         for thread in threads:
             thread.join(120)
     assert not wrong, wrong[0]
-
-
-@contextmanager
-def peak_bytes(live: Live) -> Iterator[dict[str, int]]:
-    """The most private memory of all processes together, sampled; `peak` is what came on top of the beginning."""
-    ended = threading.Event()
-    processes = list(live.processes().values())
-    found = {"idle": _private_bytes(processes), "peak": 0}
-
-    def sample() -> None:
-        while not ended.wait(SAMPLE_SECONDS):
-            found["peak"] = max(found["peak"], _private_bytes(processes) - found["idle"])
-
-    sampler = threading.Thread(target=sample)
-    sampler.start()
-    try:
-        yield found
-    finally:
-        ended.set()
-        sampler.join(30)
-
-
-def _private_bytes(processes: list[psutil.Process]) -> int:
-    total = 0
-    for process in processes:
-        try:
-            memory = process.memory_info()
-        except psutil.NoSuchProcess:
-            continue
-        total += memory.rss - memory.shared
-    return total
 
 
 @pytest.mark.timeout(600)

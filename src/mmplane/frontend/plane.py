@@ -21,7 +21,7 @@ from mmplane.arena.arena import Arena
 from mmplane.arena.errors import ArenaFull, StaleSlot
 from mmplane.arena.leases import Process
 from mmplane.arena.segment import Mapping
-from mmplane.core.errors import ArenaHasNoRoom, RequestError, internal
+from mmplane.core.errors import ArenaHasNoRoom, RequestError, bad_media, internal
 from mmplane.core.jobs import Examine, Examined, Materialise, Materialised, Measure, Measured
 from mmplane.core.keys import content_key
 from mmplane.core.records import Ask, Item, Layout, Modality, Recipe, Slot
@@ -121,6 +121,8 @@ class Plane:
         known = self._known.get(key)
         if known is not None:
             return known
+        if len(media) == 0:
+            raise bad_media("the file is empty")
         if ask.modality == "image":
             header = image.probe(view_of(media))
             layout = await self.layout(*image.shrunk(header.width, header.height, ask.side_max))
