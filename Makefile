@@ -79,7 +79,8 @@ check: install-dev ## style, types, direction of dependencies
 bench: install-dev ## what handing features over costs, five ways
 	$(BIN)/python benchmarks/handoff.py
 
-fuzz: install-dev ## longer property tests of the arena, from a fresh seed
+fuzz: install-dev ## what strangers send, a minute for each target, and longer property tests of the arena
+	$(BIN)/python tests/unit/fuzz/run.py 60
 	MMPLANE_FUZZ_EXAMPLES=3000 $(BIN)/python -m pytest tests/unit/arena -q
 
 clean: ## remove .venv and caches
