@@ -82,7 +82,8 @@ bench: install-dev ## what handing features over costs, five ways
 simulate: install-dev ## ten thousand runs of a simulated rank group (a minute)
 	MMPLANE_FUZZ_EXAMPLES=3334 $(BIN)/python -m pytest tests/unit/ranks/test_simulation.py -q
 
-fuzz: install-dev ## longer property tests of the arena, from a fresh seed
+fuzz: install-dev ## what strangers send, a minute for each target, and longer property tests of the arena
+	$(BIN)/python tests/unit/fuzz/run.py 60
 	MMPLANE_FUZZ_EXAMPLES=3000 $(BIN)/python -m pytest tests/unit/arena -q
 
 clean: ## remove .venv and caches
