@@ -100,6 +100,16 @@ def test_what_is_larger_than_the_cache_is_not_kept_and_evicts_nothing() -> None:
     assert table.take_plan() == CachePlan()
 
 
+def test_what_a_plan_evicts_it_does_not_keep_again() -> None:
+    table = CacheTable(size_of(1) + size_of(2))
+    table.keep(request(1, [1, 2]))
+    table.take_plan()
+    table.keep(request(2, [0]))
+    table.keep(request(3, [1]))  # there would be room for it once 2 is gone, but a rank evicts after it has kept
+    plan = table.take_plan()
+    assert (plan.keep, plan.evict) == ((b"\0\0",), (b"\0\1",))
+
+
 def test_a_plan_names_no_more_changes_than_fit_a_message() -> None:
     table = CacheTable(1_000_000)
     table.keep(request(1, list(range(CHANGES_MAX + 50))))
