@@ -112,9 +112,11 @@ class Answer:
     def _traced(self, index: int, item: Item | Enclosed) -> dict[str, Any]:
         stored = item.tensors[0]
         shape, dtype = self._restored(item.modality, stored)
+        # What the ranks had, but was materialised here all the same before anybody could know, is no hit.
+        spared = index in self.generation.reused and isinstance(item, Enclosed) and item.media
         return {
             "content_key": item.content_key.hex(),
-            "cache_hit": self.load.hits[index] or index in self.generation.reused,
+            "cache_hit": self.load.hits[index] or spared,
             "modality": item.modality,
             "shape": list(shape),
             "dtype": dtype,
