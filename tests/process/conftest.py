@@ -7,11 +7,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from conformance import Right, right_answers
 from live import Live, serving
 from reference import Reference
 from safetensors.torch import save_file
 
 from mmplane.models.tiny import build_tiny, random_weights
+
+SHARED_FLAGS = ("--fault-injection", "on", "--cache-bytes", str(2**20), "--running-max", "16")
+"""Requests may carry faults, four pictures of 112 x 84 fill a rank's cache, and one request can take all seats."""
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +40,7 @@ def server_of(tiny_folder: Path) -> Iterator[Callable[[int], Live]]:
 
         def get(tp: int) -> Live:
             if tp not in servers:
-                servers[tp] = stack.enter_context(serving(tiny_folder, tp=tp))
+                servers[tp] = stack.enter_context(serving(tiny_folder, *SHARED_FLAGS, tp=tp))
             return servers[tp]
 
         yield get
@@ -46,3 +50,9 @@ def server_of(tiny_folder: Path) -> Iterator[Callable[[int], Live]]:
 def server(server_of: Callable[[int], Live]) -> Live:
     """The session's server with two ranks. Tests that harm it start their own."""
     return server_of(2)
+
+
+@pytest.fixture(scope="session")
+def right(reference: Reference) -> dict[str, Right]:
+    """The right answers to the conformance suite's questions."""
+    return right_answers(reference)

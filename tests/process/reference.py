@@ -25,6 +25,7 @@ class Reference:
     """`model.generate` with the checkpoint's own processor."""
 
     def __init__(self, folder: Path) -> None:
+        torch.set_num_threads(1)  # beside servers that want the same cores, threads that wait for each other are slower
         self.folder = folder
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
 

@@ -139,11 +139,16 @@ class Held(Record, frozen=True, tag="held"):
 
 
 class Position(Record, frozen=True, tag="position"):
-    """Rank -> leader after each plan: the rolling digest of its admission log up to this number."""
+    """Rank -> leader after each plan: the rolling digest of its admission log up to this number, and what it keeps.
+
+    `parcels` counts those that lie here or are awaited only to be dropped, `cached` the items in its cache.
+    """
 
     rank: Count
     number: Count
     digest: bytes
+    parcels: Count = 0
+    cached: Count = 0
 
 
 class Admitted(Record, frozen=True, tag="admitted"):
@@ -189,11 +194,13 @@ class Attached(Record, frozen=True, tag="attached"):
 
 
 class RankReport(Record, frozen=True):
-    """Where one rank's admission log stands."""
+    """Where one rank's admission log stands, and what the rank keeps."""
 
     rank: Count
     number: Count
     digest: bytes
+    parcels: Count = 0
+    cached: Count = 0
 
 
 class LoopReport(Record, frozen=True, tag="loop"):

@@ -15,8 +15,7 @@ from mmplane.delivery.attempt import attempt
 from mmplane.delivery.compact import unpack
 from mmplane.delivery.delivery import Delivered, Delivery, Features, Order, Sends, done
 from mmplane.delivery.faults import strike
-from mmplane.delivery.lazy import LazyItem
-from mmplane.delivery.make import contents
+from mmplane.delivery.make import contents, make
 from mmplane.features.tensors import tensors_of
 
 
@@ -33,16 +32,19 @@ class Eager(Delivery):
         return [done(self._view(order)) for order in orders]
 
     def _view(self, order: Order) -> Delivered:
-        viewed = attempt(lambda: self._features(order))
-        return Delivered((), viewed) if isinstance(viewed, Failure) else Delivered(viewed)
+        viewed = attempt(lambda: self._delivered(order))
+        return Delivered((), viewed) if isinstance(viewed, Failure) else viewed
 
-    def _features(self, order: Order) -> tuple[Features, ...]:
+    def _delivered(self, order: Order) -> Delivered:
         strike(order.submit.fault, "view", self._ports.rank)
         parcel = contents(self._ports, order)
-        return tuple(self._item(item, content) for item, content in zip(order.items, parcel, strict=True))
+        if all(isinstance(item, Enclosed) and item.media for item in order.items):
+            return make(
+                self._ports, order, parcel
+            )  # --materialise lazy: built in the front end, decoded where looked at
+        return Delivered(tuple(_tensors(item, content) for item, content in zip(order.items, parcel, strict=True)))
 
-    def _item(self, item: Item | Enclosed, content: memoryview) -> Features:
-        assert isinstance(item, Enclosed)
-        if item.media:  # --materialise lazy: the object was built in the front end, and is decoded by who looks first
-            return LazyItem(content, item.recipe, self._ports.materialise).features
-        return tensors_of(item.tensors, unpack(content) if item.packed else content)
+
+def _tensors(item: Item | Enclosed, content: memoryview) -> Features:
+    assert isinstance(item, Enclosed)
+    return tensors_of(item.tensors, unpack(content) if item.packed else content)

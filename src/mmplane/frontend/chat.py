@@ -114,9 +114,11 @@ class Answer:
     def _traced(self, index: int, item: Item | Enclosed) -> dict[str, Any]:
         stored = item.tensors[0]
         shape, dtype = self._restored(item.modality, stored)
+        # What the ranks had, but was materialised here all the same before anybody could know, is no hit.
+        spared = index in self.generation.reused and isinstance(item, Enclosed) and item.media
         return {
             "content_key": item.content_key.hex(),
-            "cache_hit": self.load.hits[index] or index in self.generation.reused,
+            "cache_hit": self.load.hits[index] or spared,
             "modality": item.modality,
             "shape": list(shape),
             "dtype": dtype,
@@ -193,6 +195,9 @@ class Chat:
             stages.ms |= load.stages_ms
             try:
                 generation = self._submit(request, request_id, prompt, trip.delivery, load, sampling)
+            except BaseException:
+                load.free()
+                raise
             finally:
                 load.release()  # from here on the ranks' own leases count
             answer = Answer(request, prompt, recipes, trip.delivery, load, generation, stages, self._restore)
@@ -295,7 +300,7 @@ class Chat:
             if slot is not None:
                 self._plane.unstore(slot, reader, request_id)
             raise too_large("the request has too many items", "messages")
-        return self._group.submit(submit, load.parcel)
+        return self._group.submit(submit, load.parcel, free=load.free)
 
     def _restore(self, modality: Modality, stored: Tensor) -> tuple[tuple[int, ...], str]:
         """Shape and dtype of features once a rank has undone their encoding."""

@@ -55,11 +55,6 @@ class Trip:
         """What the front end and its workers did."""
         return self._load.work if self._load is not None else Work()
 
-    def close(self) -> None:
-        """The request has ended: what it holds in this process goes back."""
-        if self._load is not None:
-            self._load.close()
-
 
 class Tally:
     """How the requests of one delivery went, since the start."""
@@ -129,7 +124,6 @@ class Dispatch:
             status = 500
             raise
         finally:
-            trip.close()
             if not probe:
                 self._ended(trip, status)
 

@@ -46,10 +46,10 @@ class Load:
     release: Callable[[], None] = lambda: None
     """Call once the request has been handed over: from then on the ranks' own claims count."""
     reservation: Reservation | None = None
-    """Bytes that the request holds until it ends."""
+    """Bytes that it takes here and on the ranks, until they hold the request or have dropped it."""
 
-    def close(self) -> None:
-        """The request has ended."""
+    def free(self) -> None:
+        """Give them back. Idempotent."""
         if self.reservation is not None:
             self.reservation.release()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -44,6 +44,8 @@ class Generation:
     slots: list[Slot]
     open: set[int]
     """Samples that still produce tokens."""
+    free: Callable[[], None] = lambda: None
+    """Gives back the bytes that what goes inline takes, on the ranks too."""
     digests: tuple[tuple[bytes, ...], ...] = ()
     reused: tuple[int, ...] = ()
     """Items that came from the ranks' caches."""
@@ -124,6 +126,7 @@ class Group:
             self._progress = None
             self._loops.clear()
             for generation in self._generations.values():
+                generation.free()
                 generation.push(unavailable("the ranks that were serving this request ended"))
             self._generations.clear()
         self._arena.reaped(Process("ranks", 0, incarnation))
@@ -153,8 +156,13 @@ class Group:
         """The newest plan that the leader has told of."""
         return self._progress.number if self._progress is not None else 0
 
-    def submit(self, submit: Submit, parcel: Sequence[Content] = ()) -> Generation:
-        """Hand a request over, with what goes inline, and lease its slots to the ranks. Raises RequestError (503)."""
+    def submit(
+        self, submit: Submit, parcel: Sequence[Content] = (), *, free: Callable[[], None] = lambda: None
+    ) -> Generation:
+        """Hand a request over, with what goes inline, and lease its slots to the ranks. Raises RequestError (503).
+
+        `free` is called once the ranks do not need the parcel any more: whoever waits for the answer may go before that.
+        """
         self.check_room()
         assert self._mailbox is not None
         slots = [item.slot for item in submit.items if isinstance(item, Item)]
@@ -163,7 +171,7 @@ class Group:
         if submit.prompt_slot is not None:
             slots.append(submit.prompt_slot)  # leased by who stored it
         sampling = submit.sampling
-        generation = Generation(submit.request_id, sampling.tokens_max, slots, set(range(sampling.samples)))
+        generation = Generation(submit.request_id, sampling.tokens_max, slots, set(range(sampling.samples)), free)
         self._generations[submit.request_id] = generation
         self._requests += 1
         if not self._mailbox.post(submit):
@@ -234,6 +242,7 @@ class Group:
                 self._loops[record.rank] = record
 
     def _release(self, generation: Generation) -> None:
+        generation.free()
         for slot in generation.slots:
             self._arena.release(slot, self._process, generation.request_id)
         generation.slots = []

@@ -271,7 +271,13 @@ def _ranks(group: Group) -> dict[str, Any]:
             "waiting": progress.waiting,
             "kv_tokens": progress.kv_tokens,
             "ranks": [
-                {"rank": report.rank, "number": report.number, "digest": report.digest.hex()}
+                {
+                    "rank": report.rank,
+                    "number": report.number,
+                    "digest": report.digest.hex(),
+                    "parcels": report.parcels,
+                    "cached": report.cached,
+                }
                 for report in progress.ranks
             ],
         },

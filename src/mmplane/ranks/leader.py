@@ -183,7 +183,9 @@ class Leader:
             self._own.pop(position.number - POSITIONS_KEPT, None)
         if self._own.get(position.number, position.digest) != position.digest:
             raise Diverged(f"rank {position.rank} differs from the leader at plan {position.number}")
-        self._reports[position.rank] = RankReport(position.rank, position.number, position.digest)
+        self._reports[position.rank] = RankReport(
+            position.rank, position.number, position.digest, position.parcels, position.cached
+        )
 
     def sampled(self, drawn: tuple[SequenceId, ...], tokens: tuple[int, ...]) -> None:
         """What the step drew. Goes to the front end now and to every rank with the next plan."""

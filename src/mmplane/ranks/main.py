@@ -318,9 +318,16 @@ def _join(store_descriptor: int, rank: int, tp: int, device: torch.device, confi
     if device.type == "cuda":  # needs one GPU per rank: not run by this project's tests
         torch.cuda.set_device(device)
         backend = "nccl"
-    # Longer than the stall limit: the supervisor's decision comes first. A group is replaced, never repaired.
-    timeout = timedelta(seconds=60 + 4 * config.stall_seconds)
-    dist.init_process_group(backend, store=store, rank=rank, world_size=tp, timeout=timeout)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=tp, timeout=_collective_limit(config))
+
+
+def _collective_limit(config: Config) -> timedelta:
+    """How long a collective may take before its rank ends. A group is replaced, never repaired.
+
+    Longer than the stall limit, so that the supervisor's decision comes first, and than one item, which the others
+    await inside a background broadcast.
+    """
+    return timedelta(seconds=60 + 4 * config.stall_seconds + config.item_seconds)
 
 
 def _check_heads(config: Config, tp: int) -> None:
@@ -341,7 +348,8 @@ def _ports(
     clock: LoopClock,
 ) -> Ports:
     """What this rank's deliveries work with. Every rank must call it: groups are made by all ranks together."""
-    groups = [dist.new_group(backend="gloo") if tp > 1 else None for _ in range(2)]
+    limit = _collective_limit(config)  # a group does not inherit it: torch's own is half an hour
+    groups = [dist.new_group(backend="gloo", timeout=limit) if tp > 1 else None for _ in range(2)]
     return Ports(
         rank=rank,
         size=tp,

@@ -71,7 +71,10 @@ class Member:
         """The model writes into what it is given."""
         self._preparing: deque[Preparing] = deque()
         self._made: dict[int, dict[bytes, Features]] = {}
-        """What a request brought, until it is admitted and the plan says what of it to keep."""
+        """What a request holds, until it is admitted and the plan says what of it to keep.
+
+        What came from the cache is among it: it may have been evicted meanwhile, and the leader may keep it again.
+        """
         self._cache: dict[bytes, Features] = {}
 
     def take(self, plan: Plan) -> tuple[Step, tuple[int, ...]]:
@@ -105,8 +108,15 @@ class Member:
         return msgspec.structs.replace(held, work=entry.work)
 
     def position(self) -> Position:
-        """Where this rank's admission log stands."""
-        return Position(self._rank, self._schedule.number, self._schedule.digest)
+        """Where this rank's admission log stands, and what it keeps."""
+        parcels = self._parcels.statistics()
+        return Position(
+            self._rank,
+            self._schedule.number,
+            self._schedule.digest,
+            parcels["held"] + parcels["dropped"],
+            len(self._cache),
+        )
 
     def _cancel(self, plan: Plan) -> None:
         for cancel in plan.cancel:
