@@ -247,7 +247,7 @@ def _clips() -> dict[str, Case]:
         "gif of 1,100 frames of 2000 x 2000": (400, lambda: _wide_gif(1100)),
         "too long for its width": (400, lambda: clip(3, 1024, 4, codec="mjpeg", container="matroska")),
         "sound alone": (400, lambda: _sound_in_mp4()),
-        "gif of 300 frames of 2000 x 2000": (200, _wide_gif),
+        "gif of 300 frames of 2000 x 2000, too many tokens": (400, _wide_gif),
     }
     return {f"clip: {name}": Case("video", *case) for name, case in cases.items()}
 

@@ -14,7 +14,7 @@ FLAGS = ("--budget-bytes", str(BUDGET_BYTES), "--images-max", "28", "--workers",
 def test_a_burst(tiny_folder: Path) -> None:
     with serving(tiny_folder, *FLAGS, tp=1) as live:
         with peak_bytes(live) as memory:
-            statuses, refusals = burst(live, requests=40, pictures=28, clients=20)
+            statuses, refusals = burst(live, requests=15, pictures=28, clients=15)
         assert set(statuses) <= {200, 503}
         assert statuses[200] > 0
         assert all(int(refusal.headers["retry-after"]) > 0 for refusal in refusals)
