@@ -11,7 +11,7 @@ TORCH := torch==2.13.0
 TORCH_OPTIONS ?=
 SERVE_OPTIONS ?=
 
-.PHONY: help install install-dev serve test test-unit test-process test-report fix check fuzz bench train train-smoke evaluate demo clean
+.PHONY: help install install-dev serve test test-unit test-process test-report fix check simulate fuzz bench train train-smoke evaluate demo clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -79,7 +79,11 @@ check: install-dev ## style, types, direction of dependencies
 bench: install-dev ## what handing features over costs, five ways
 	$(BIN)/python benchmarks/handoff.py
 
-fuzz: install-dev ## longer property tests of the arena, from a fresh seed
+simulate: install-dev ## ten thousand runs of a simulated rank group (a minute)
+	MMPLANE_FUZZ_EXAMPLES=3334 $(BIN)/python -m pytest tests/unit/ranks/test_simulation.py -q
+
+fuzz: install-dev ## what strangers send, a minute for each target, and longer property tests of the arena
+	$(BIN)/python tests/unit/fuzz/run.py 60
 	MMPLANE_FUZZ_EXAMPLES=3000 $(BIN)/python -m pytest tests/unit/arena -q
 
 clean: ## remove .venv and caches

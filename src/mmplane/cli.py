@@ -90,7 +90,10 @@ def _serve_options(parser: argparse.ArgumentParser) -> None:
     add("--images-max", "images, clips and sounds in one request")
     add("--video-frames-max", "frames taken of one clip at most, whatever the model or a request says")
     add("--body-bytes-max", "largest request body")
-    add("--fetch-host", "a host that image URLs may name (repeat; none: only data URIs)", action="append", default=[])
+    add("--allow-host", "a name of this server in Host beside loopback's (repeat)", action="append", default=[])
+    add("--fetch-host", "a host that media URLs may name (repeat; none: only data URIs)", action="append", default=[])
+    add("--fetch-network", "a network that is not public where hosts may lie (repeat)", action="append", default=[])
+    add("--media-root", "a folder whose files file: URLs may name", default="")
     add("--context-tokens-max", "longest prompt plus answer (0: the model's)")
     add("--device", "where ranks compute", choices=["auto", "cpu", "cuda"])
     add("--runner", "what ranks compute with: hf, or for measurements null or sim:MILLISECONDS")
@@ -100,7 +103,9 @@ def _serve_options(parser: argparse.ArgumentParser) -> None:
 def resolve(options: argparse.Namespace) -> Config:
     """The configuration of these options. Raises ValueError with what to change."""
     given = vars(options)
+    allow_hosts = tuple(given.pop("allow_host"))
     hosts = tuple(given.pop("fetch_host"))
+    networks = tuple(given.pop("fetch_network"))
     name = given.pop("served_model_name")
     rollback_on = tuple(filter(None, given.pop("rollback_on").split(",")))
     fault_injection = given.pop("fault_injection") == "on"
@@ -116,9 +121,11 @@ def resolve(options: argparse.Namespace) -> Config:
         **{key: value for key, value in given.items() if key in names},
         model_folder=folder,
         served_name=name or (model if not Path(model).is_dir() else Path(model).resolve().name),
+        allow_hosts=allow_hosts,
         fetch_hosts=hosts,
         rollback_on=rollback_on,
         fault_injection=fault_injection,
+        fetch_networks=networks,
     )
     _check(config)
     return config
@@ -146,6 +153,10 @@ def _check(config: Config) -> None:
         raise ValueError("--runner must be hf, null or sim:MILLISECONDS")
     if min(config.region_bytes()) < 1024 * 1024:
         raise ValueError("--arena-bytes is too small: each region needs at least 1 MiB")
+    for network in config.fetch_networks:
+        ipaddress.ip_network(network)  # its ValueError says what is wrong
+    if config.media_root and not Path(config.media_root).is_dir():
+        raise ValueError("--media-root: no such folder")
     if config.host != "localhost" and not ipaddress.ip_address(config.host).is_loopback:
         raise ValueError("--host: other addresses than loopback need API keys, which are not built yet")
 

@@ -66,8 +66,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     video_frames_max: int = 32
     """Frames that are taken of one clip at most, whatever the model's configuration or a request says."""
     body_bytes_max: int = 64 * MIB
+    allow_hosts: tuple[str, ...] = ()
+    """Names of this server in `Host`, beside loopback's: what a proxy in front of it passes on."""
     fetch_hosts: tuple[str, ...] = ()
-    """Hosts that image URLs may name; empty: only data URIs."""
+    """Hosts that media URLs may name (`*`: any); empty: only data URIs."""
+    fetch_networks: tuple[str, ...] = ()
+    """Networks beside the public internet that those hosts may lie in, as CIDR."""
+    media_root: str = ""
+    """The folder whose files `file:` URLs may name; empty: none."""
     context_tokens_max: int = 0
     """Longest prompt plus answer; 0: what the model's configuration says."""
     device: str = "auto"
@@ -77,6 +83,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     copy_features: bool = False
     """Give the model a copy of its inputs: set by the supervisor when the model turned out to write into them."""
     log_level: str = "info"
+
+    def decode_bytes(self) -> int:
+        """The part of the budget that is kept for items while they are decoded, and what one worker may take."""
+        return self.budget_bytes // 2
 
     def region_bytes(self) -> tuple[int, ...]:
         """Bytes of each region: the front end's (a quarter), then one per worker. Multiples of a page."""

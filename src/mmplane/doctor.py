@@ -1,14 +1,16 @@
-"""`mmplane doctor`: does what serves here give the numbers that transformers gives?
+"""`mmplane doctor`: what this machine allows, and whether what serves here gives the numbers that transformers gives.
 
+    mmplane doctor
     mmplane doctor --parity MODEL_FOLDER [IMAGE ...]
 
-Runs the fast image processor of a checkpoint against transformers' own (PIL backend) on the given images, or on
-generated ones of several sizes, and prints the largest difference of each. What else the checkpoint takes is tried on
-noise: the frames of videos against torch's resize, sounds against transformers' NumPy path.
+The first says how far workers, which decode hostile files, can be kept from the network here. The second runs the fast
+image processor of a checkpoint against transformers' own (PIL backend) on the given images, or on generated ones of
+several sizes, and prints the largest difference of each. What else the checkpoint takes is tried on noise: the frames
+of videos against torch's resize, sounds against transformers' NumPy path.
 
-It exits with 0 when all agree, 1 when something differs (a server would then take the slower path by itself and warn),
-2 when there is nothing to try. This process loads transformers and torch, which the supervisor must not: the command
-line imports this module only for this command.
+It exits with 0 when all is well or all agree, 1 when something differs (a server would then take the slower path by
+itself and warn) or is not allowed, 2 when there is nothing to try. This process loads transformers and torch, which the
+supervisor must not: the command line imports this module only for this command.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from mmplane.features.select import FAST
 from mmplane.features.torch_arithmetic import resizes_as_torch
 from mmplane.features.video_checkpoint import VideoCheckpoint
 from mmplane.media.image import decode
+from mmplane.process.sandbox import Network, network_here
 
 SIZES = ((1120, 700), (1288, 966), (640, 480), (480, 640), (113, 64), (61, 150), (28, 28), (2000, 40), (3840, 2160))
 """(width, height) in pixels of the generated images."""
@@ -53,17 +56,29 @@ class Finding:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit status."""
     parser = argparse.ArgumentParser(prog="mmplane doctor", description=__doc__.partition("\n\n")[0])
-    parser.add_argument(
-        "--parity", metavar="MODEL_FOLDER", required=True, help="the checkpoint whose processors to try"
-    )
+    parser.add_argument("--parity", metavar="MODEL_FOLDER", help="the checkpoint whose processors to try")
     parser.add_argument("images", metavar="IMAGE", nargs="*", type=Path, help="image files (default: generated ones)")
     options = parser.parse_args(arguments)
+    if options.parity is None:
+        return machine()
     findings = list(parity(options.parity, options.images))
     print(f"{'what':32} {'size':>12}   {'largest difference':20} verdict")
     for finding in findings:
         verdict = {True: "equal", False: "DIFFERS", None: "not compared"}[finding.agrees]
         print(f"{finding.subject[:32]:32} {finding.size:>12}   {finding.found:20} {verdict}")
     return conclude(findings)
+
+
+def machine() -> int:
+    """Print what this machine allows; the exit status."""
+    network = network_here()
+    print(f"workers and the network: {network.value}")
+    if network is Network.NONE:
+        print("  A decoder that is taken over could reach the network. Allow unprivileged user namespaces")
+        print(
+            "  (sysctl user.max_user_namespaces, and the container's seccomp profile), or cut the container's network."
+        )
+    return 1 if network is Network.NONE else 0
 
 
 def conclude(findings: Sequence[Finding]) -> int:

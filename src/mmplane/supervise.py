@@ -5,6 +5,7 @@ then compares that with what should be and starts or kills what differs. Every k
 the order of events does not matter.
 
     supervisor ── nursery ─┬─ front end      dies: epoch + 1, workers replaced, ranks drop what they held
+                           ├─ parser         dies: replaced alone
                            ├─ worker 1..W    dies: replaced alone
                            └─ rank 0..N-1    one dies or stands still: the whole group is replaced
 
@@ -58,6 +59,8 @@ LOAD_SECONDS = 600.0
 STARTS_MAX = 3
 """A group that dies this often before it is ready will not get ready: give up and say so."""
 BACKOFF_MAX_S = 5.0
+PARSER = 0
+"""The parser stands among the workers, as the one that writes region 0, and is started and replaced like them."""
 END_LIMIT_S = 5.0
 
 
@@ -196,7 +199,7 @@ class Supervisor:
         log.info("%s ended", child)
         if child is self._frontend:
             self._frontend = None
-        elif child.role == "worker":
+        elif child.role in ("worker", "parser"):
             del self._workers[child.index]
             self._tell(self._frontend, WorkerGone(child.index, child.handle.incarnation))
         else:
@@ -249,6 +252,8 @@ class Supervisor:
             if not self._workers and self._may_start("frontend"):
                 self._start_frontend()
         else:
+            if PARSER not in self._workers and self._may_start("parser"):
+                self._start_parser()
             for index in range(1, self._config.workers + 1):
                 if index not in self._workers and self._may_start("worker"):
                     self._start_worker(index)
@@ -282,6 +287,13 @@ class Supervisor:
         self._frontend = self._spawn(
             "frontend", 0, 1, {"listener": self._listener.fileno(), "region0": self._regions[0]}
         )
+
+    def _start_parser(self) -> None:
+        ours, theirs = pair()
+        with ours, theirs:
+            descriptors = {"frontend": theirs.fileno(), "region0": self._regions[0]}
+            self._workers[PARSER] = child = self._spawn("parser", PARSER, 1, descriptors)
+            self._tell(self._frontend, WorkerUp(PARSER, child.handle.incarnation), ours.fileno())
 
     def _start_worker(self, index: int) -> None:
         ours, theirs = pair()

@@ -34,9 +34,9 @@ class Files(BaseHTTPRequestHandler):
             self.send_header("content-length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
-        elif self.path == "/moved":
+        elif self.path in ("/moved", "/astray"):
             self.send_response(302)
-            self.send_header("location", "/china.jpg")
+            self.send_header("location", "/china.jpg" if self.path == "/moved" else "http://169.254.169.254/")
             self.end_headers()
         else:
             self.send_error(500 if self.path == "/broken" else 404)
@@ -64,7 +64,8 @@ def test_urls(files: str, tiny_folder: Path, server: Live) -> None:
     with serving(tiny_folder, "--fetch-host", "127.0.0.1", tp=1) as live:
         assert ask(live, f"{files}/china.jpg") == (200, None)
         assert ask(live, f"{files}/missing") == (400, "invalid_media")
-        assert ask(live, f"{files}/moved") == (400, "invalid_media")  # a redirect could lead anywhere
+        assert ask(live, f"{files}/moved") == (200, None)
+        assert ask(live, f"{files}/astray") == (400, "host_not_allowed")
         assert ask(live, f"{files}/broken") == (502, "fetch_failed")
         assert ask(live, "http://127.0.0.1:1/x") == (502, "fetch_failed")
         assert ask(live, "http://localhost/x") == (400, "host_not_allowed")

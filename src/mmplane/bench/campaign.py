@@ -1,8 +1,8 @@
 """A campaign: workloads, servers and deliveries in turns, so that what disturbs the machine disturbs all alike.
 
 One server serves all deliveries of a number of ranks; between turns it is switched. Repetitions are interleaved
-(A B C A B C). Before its first turn each delivery is warmed up by as many requests as run at once, without a clock:
-memory is sampled then.
+(A B C A B C). Before its first turn each delivery is warmed up by as many requests as run at once, without a clock and
+in fresh processes: memory is sampled then.
 """
 
 from __future__ import annotations
@@ -210,7 +210,12 @@ class Bench:
         return True
 
     def _warm_up(self, part: Part, variant: Variant) -> None:
-        """As many requests as run at once; again, if they were over before memory could be sampled."""
+        """As many requests as run at once; again, if they were over before memory could be sampled.
+
+        In fresh processes: an allocator keeps what an earlier delivery has needed, which is not this one's memory.
+        """
+        self._server.renew()
+        self._switch(*variant)
         concurrency, _ = part.options.pace(part.workload)
         requests = part.load.requests[:concurrency]
         self._progress.stage(f"{part.workload.name}: warming up {named(variant)}", len(requests))
@@ -264,7 +269,8 @@ def made_items(load: Load, model_folder: str, name: str, outcome: Outcome, progr
     known = [item for item in items if item.features_bytes]
     if known:
         progress.stage(f"{name}: transformers' transform and ours, side by side", 1)
-        side_by_side = apart(transforms, [item.media for item in known[:COMPARED]], model_folder)
-        outcome.transforms.append({"workload": name} | side_by_side)
+        pictures = [item.media for item in known if item.kind == "image"][:COMPARED]
+        if pictures:
+            outcome.transforms.append({"workload": name} | apart(transforms, pictures, model_folder))
         outcome.pickled = outcome.pickled or pickled(known[0].media, known[0].features_bytes)
     return items

@@ -209,7 +209,7 @@ def _written_bytes(sample: Sample) -> int:
     if not items:
         return 0
     front = 0 if any(rank["materialised"] for rank in trace["ranks"]) else sum(not item["cache_hit"] for item in items)
-    made = front + sum(rank["materialised"] for rank in trace["ranks"])
+    made: int = front + sum(rank["materialised"] for rank in trace["ranks"])
     return int(_features_bytes(sample) * made // len(items))
 
 

@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     for text in terminal.notes(found):
         out.print(text, markup=False)
     if options.json is not None:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+        options.json.write_text(written(found))
     if options.html is not None:
         options.html.write_text(report.page(found))
     if options.markdown is not None:
@@ -73,6 +73,17 @@ def _clean(found: dict[str, Any]) -> bool:
     return bool(found["rows"]) and all(row["result"] for row in found["rows"])
 
 
+def written(found: dict[str, Any]) -> str:
+    """A run as JSON, each row and sample on a line of its own: a difference of two runs can be read."""
+
+    def value_of(value: Any) -> str:
+        if isinstance(value, list) and value:
+            return "[\n" + ",\n".join(map(json.dumps, value)) + "\n]"
+        return json.dumps(value)
+
+    return "{\n" + ",\n".join(f"{json.dumps(name)}: {value_of(value)}" for name, value in found.items()) + "\n}\n"
+
+
 def options_parser() -> argparse.ArgumentParser:
     """The flags."""
     parser = argparse.ArgumentParser(
@@ -82,7 +93,7 @@ def options_parser() -> argparse.ArgumentParser:
     names = ", ".join([*WORKLOADS, "bytes"])
     add("--workload", default="photo", help=f"names with commas ({names}), or a file of JSON lines")
     add("--delivery", default="all", help="names with commas, or all")
-    add("--tp", type=_counts, default=(2,), help="tensor-parallel ranks; several with commas")
+    add("--tp", default="2", help="tensor-parallel ranks; several with commas")
     add("--requests", type=int, help="requests for each delivery, split over the repetitions (default: the workload's)")
     pace = parser.add_mutually_exclusive_group()
     pace.add_argument("--concurrency", type=int, help="closed loop: requests under way (default: the workload's)")
@@ -126,6 +137,7 @@ def deliveries(names: str) -> tuple[str, ...]:
 
 def _measure(options: argparse.Namespace, arguments: list[str], console: Console) -> dict[str, Any]:
     chosen = workloads(options.workload)
+    tps = counts(options.tp)
     settings = Options(
         deliveries=deliveries(options.delivery),
         model_folder=_model_folder(options.model),
@@ -144,18 +156,22 @@ def _measure(options: argparse.Namespace, arguments: list[str], console: Console
     more: dict[str, Any] = {}
     with terminal.Bar(console) as progress:
         if options.duration:
-            more["soak"] = soak(chosen[0], options.tp[0], options.duration, settings, outcome, progress)
+            more["soak"] = soak(chosen[0], tps[0], options.duration, settings, outcome, progress)
         else:
-            for workload, tp in product(chosen, options.tp):
+            for workload, tp in product(chosen, tps):
                 campaign.measure(workload, tp, settings, outcome, progress)
         if options.peer:
-            progress.stage("peers: handing features over", len(options.tp))
-            more["peers"] = peers(PEER_BYTES, options.tp, tick=progress.tick)
+            progress.stage("peers: handing features over", len(tps))
+            more["peers"] = peers(PEER_BYTES, tps, tick=progress.tick)
     return {"environment": stamp, **msgspec.structs.asdict(outcome), **more}
 
 
-def _counts(text: str) -> tuple[int, ...]:
-    return tuple(int(count) for count in text.split(","))
+def counts(text: str) -> tuple[int, ...]:
+    """Numbers of ranks. Raises ValueError."""
+    found = text.split(",")
+    if not all(count.isdecimal() and int(count) for count in found):
+        raise ValueError(f"--tp: numbers with commas, not {text}")
+    return tuple(map(int, found))
 
 
 def _server_flags(options: argparse.Namespace) -> tuple[str, ...]:

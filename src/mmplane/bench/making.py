@@ -1,7 +1,7 @@
 """Making a load before the clock starts: media, and the digests that every rank must come to.
 
-The expected digest is computed from the file by Pillow and the checkpoint's image processor, without mmplane's decoders
-and transforms, so a picture that is wrong, or another request's, is found out whatever delivered it.
+The expected digest of a picture is computed from the file by Pillow and the checkpoint's image processor, without
+mmplane's decoders and transforms, so a picture that is wrong, or another request's, is found out whatever delivered it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
+from math import prod
 from typing import Any, TypeVar
 
 import msgspec
@@ -20,7 +21,12 @@ from blake3 import blake3
 from PIL import Image
 from transformers import AutoImageProcessor
 
-from mmplane.bench.sources import Source, encoded
+from mmplane.bench.sources import Kind, Source, encoded
+from mmplane.config import Config
+from mmplane.core.errors import RequestError
+from mmplane.core.records import Ask, Modality
+from mmplane.features.choice import Processors, choose
+from mmplane.media.materialise import examine, materialise
 
 Result = TypeVar("Result")
 
@@ -31,6 +37,7 @@ class Made(msgspec.Struct, frozen=True):
     media: bytes
     digest: str | None
     features_bytes: int = 0
+    kind: Kind = "image"
 
 
 def made(sources: tuple[Source | bytes, ...], model_folder: str) -> Iterator[Made]:
@@ -52,10 +59,12 @@ def make(model_folder: str, source: Source | bytes) -> Made:
     """One item."""
     media = source if isinstance(source, bytes) else encoded(source)
     kind = source.kind if isinstance(source, Source) else _kind(media)
-    if (reference := REFERENCES.get(kind)) is None:
-        return Made(media, None)
-    features = reference(media, model_folder)
-    return Made(media, blake3(features.tobytes()).hexdigest(), features.nbytes)
+    reference = REFERENCES[kind]
+    try:
+        features = reference(media, model_folder)
+    except RequestError:
+        return Made(media, None, 0, kind)  # the model takes none of its kind: the server will say so
+    return Made(media, blake3(features.tobytes()).hexdigest(), features.nbytes, kind)
 
 
 def _image(media: bytes, model_folder: str) -> np.ndarray[Any, Any]:
@@ -71,11 +80,35 @@ def image_processor(model_folder: str) -> Any:
     return AutoImageProcessor.from_pretrained(model_folder, backend="pil")
 
 
-def _kind(media: bytes) -> str:
+def _kind(media: bytes) -> Kind:
     if media[4:8] == b"ftyp":
         return "video"
     return "audio" if media.startswith(b"RIFF") else "image"
 
 
-REFERENCES: dict[str, Callable[[bytes, str], np.ndarray[Any, Any]]] = {"image": _image}
-"""What computes an item's expected features, by kind; an item of another kind is only compared between ranks."""
+def _own(modality: Modality, media: bytes, model_folder: str) -> np.ndarray[Any, Any]:
+    """By mmplane's own code, in this process: transformers' video classes need torchvision, which is not required."""
+    ask = Ask(modality, frames_max=_config(model_folder).video_frames_max)
+    recipe = examine(processors(model_folder), media, ask)
+    out = memoryview(bytearray(recipe.layout.length_bytes))
+    materialise(processors(model_folder), media, recipe, out)
+    tensor = recipe.layout.tensors[0]
+    return np.frombuffer(out, tensor.dtype, prod(tensor.shape), tensor.offset_bytes)
+
+
+@cache
+def processors(model_folder: str) -> Processors:
+    """What a server with this model has."""
+    return choose(_config(model_folder))
+
+
+def _config(model_folder: str) -> Config:
+    return Config(model=model_folder, model_folder=model_folder, served_name="", device="cpu")
+
+
+REFERENCES: dict[str, Callable[[bytes, str], np.ndarray[Any, Any]]] = {
+    "image": _image,
+    "video": partial(_own, "video"),
+    "audio": partial(_own, "audio"),
+}
+"""What computes an item's expected features, by kind."""

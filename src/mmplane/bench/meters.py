@@ -10,10 +10,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import psutil
 
@@ -96,7 +97,8 @@ def watched(server: Server, every_s: float = SAMPLE_SECONDS) -> Iterator[list[Me
 
     def watch() -> None:
         while not ended.wait(every_s):
-            samples.append(memory(server))
+            with suppress(httpx.HTTPError):  # a front end that has just ended: what became of its requests is said
+                samples.append(memory(server))
 
     thread = threading.Thread(target=watch)
     thread.start()

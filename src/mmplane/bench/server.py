@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,8 @@ from mmplane.process.death import die_with_parent
 ROLES = ("frontend", "worker", "rank")
 STOP_LIMIT_S = 60.0
 REQUEST_LIMIT_S = 60.0
+RENEW_LIMIT_S = 120.0
+POLL_SECONDS = 0.1
 LOG_LINES = 20
 
 
@@ -69,6 +72,32 @@ class Server:
         if answer.is_error:
             raise Refused(str(answer.json()["error"]["message"]))
 
+    def renew(self) -> None:
+        """Have front end, workers and ranks replaced by fresh ones: what they had allocated for others is gone.
+
+        Raises Refused when they do not come back.
+        """
+        before = self.processes()
+        for process in (each for role in ROLES for each in before[role]):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        deadline_s = time.monotonic() + RENEW_LIMIT_S
+        while time.monotonic() < deadline_s:
+            now = self.processes()
+            fresh = all(
+                len(now[role]) == len(before[role]) and not set(now[role]) & set(before[role]) for role in ROLES
+            )
+            if fresh and self._ready():
+                return
+            time.sleep(POLL_SECONDS)
+        raise Refused("the server's processes did not come back after they were replaced")
+
+    def _ready(self) -> bool:
+        try:
+            return self._http.get("/ready").is_success
+        except httpx.HTTPError:
+            return False
+
     def close(self) -> None:
         """Stop asking."""
         self._http.close()
@@ -92,8 +121,12 @@ def serving(model: str, *, tp: int, flags: list[str]) -> Iterator[Server]:
                 log.seek(0)
                 raise Refused("the server did not start:\n" + "".join(log.readlines()[-LOG_LINES:]))
             server = Server(found.group(1), psutil.Process(process.pid), tp)
-            yield server
-            server.close()
+            try:
+                yield server
+            finally:
+                server.close()
+                log.seek(0)
+                sys.stderr.writelines(log.readlines()[-LOG_LINES:])  # warnings alone: mostly nothing
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(STOP_LIMIT_S)

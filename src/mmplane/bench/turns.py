@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 
 from mmplane.bench import meters
@@ -58,11 +59,12 @@ def take(server: Server, plan: Plan, items: list[Made], note: str, tick: Tick) -
     with tempfile.TemporaryDirectory(prefix="mmplane-bench-") as folder:
         job = _spool(server, plan, items, note, Path(folder))
         before = settled(server)
+        processes = server.processes()
         cpu_before = meters.cpu_s(server)
         results = generate(job, Path(folder) / "job", tick)
         cpu_after = meters.cpu_s(server)
     after = settled(server)
-    lost = () if _same_processes(before, after) else ("a rank group was replaced in the middle of the turn",)
+    lost = () if server.processes() == processes else ("a process was replaced in the middle of the turn",)
     since = loops(NOTHING if lost else before, after)
     return Turn(
         samples=results.samples,
@@ -119,8 +121,14 @@ def settled(server: Server) -> dict[str, Any]:
     deadline_s = time.monotonic() + SETTLE_LIMIT_S
     last: tuple[Any, float] = (None, time.monotonic())
     while True:
-        statistics = server.statistics()
         now_s = time.monotonic()
+        try:
+            statistics = server.statistics()
+        except httpx.HTTPError:  # the front end is being replaced
+            if now_s >= deadline_s:
+                raise
+            time.sleep(0.1)
+            continue
         state = (statistics["ranks"].get("loops"), statistics["requests"]["in_flight"])
         if state != last[0]:
             last = (state, now_s)
@@ -159,12 +167,6 @@ def _spool(server: Server, plan: Plan, items: list[Made], note: str, folder: Pat
         background=tuple(shots[count:]),
         concurrency=plan.concurrency,
         timeout_s=TIMEOUT_S,
-    )
-
-
-def _same_processes(before: dict[str, Any], after: dict[str, Any]) -> bool:
-    return all(before[name] == after[name] for name in ("epoch",)) and (
-        before["ranks"]["incarnation"] == after["ranks"]["incarnation"]
     )
 
 

@@ -55,7 +55,7 @@ class Replace(Record, frozen=True, tag="replace"):
 
 
 class WorkerUp(Record, frozen=True, tag="worker_up"):
-    """Supervisor -> front end: a worker runs; the link to it rides along."""
+    """Supervisor -> front end: a worker (0: the parser) runs; the link to it rides along."""
 
     index: Count
     incarnation: Count

@@ -89,7 +89,8 @@ class Recipe(Record, frozen=True):
     """Everything beside the media that it takes to materialise one item: the same on any process, a few hundred bytes.
 
     `clip` is a video's. `samples` is how many a sound has at the processor's rate. `side_max` shrinks an image before
-    it is processed, so that its longer side has so many pixels (0: as it is).
+    it is processed, so that its longer side has so many pixels (0: as it is). `decoded_bytes` is what a worker needs
+    beside the slot while it decodes the item.
     """
 
     modality: Modality
@@ -97,6 +98,7 @@ class Recipe(Record, frozen=True):
     clip: Clip | None = None
     samples: Count = 0
     side_max: Count = 0
+    decoded_bytes: Count = 0
 
 
 class Item(Record, frozen=True, tag="item"):

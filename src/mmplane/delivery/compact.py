@@ -21,30 +21,30 @@ class Compactor:
     """Packs an item or leaves it. `copies` is how many times its bytes will be sent: to the leader, and on to each."""
 
     def __init__(self, copies: int, *, send_s_per_byte: float | None = None) -> None:
-        self._packer = zstandard.ZstdCompressor(level=LEVEL, write_content_size=True)
         self._s_per_byte = copies * (socket_s_per_byte() if send_s_per_byte is None else send_s_per_byte)
 
     def pack(self, content: memoryview) -> bytes | None:
         """The packed bytes, or None where sending them as they are is faster."""
         if len(content) <= SAMPLE_BYTES:
             return None
+        packer = zstandard.ZstdCompressor(level=LEVEL)  # one for each item: they are not for several threads
         middle = len(content) // 2
         sample = content[middle : middle + SAMPLE_BYTES]
         started_s = time.perf_counter()
-        packed_bytes = len(self._packer.compress(sample))
+        packed_bytes = len(packer.compress(sample))
         sample_s = time.perf_counter() - started_s
         saved_bytes = len(sample) - packed_bytes
         if saved_bytes * self._s_per_byte <= sample_s:
             return None
-        return self._packer.compress(content)
+        return packer.compress(content)
 
 
 def unpack(content: memoryview) -> memoryview:
-    """What `pack` packed, writable memory of its own. Raises RequestError's kin: ValueError when it is damaged."""
-    size = zstandard.frame_content_size(content)
-    if not 0 <= size <= LENGTH_BYTES_MAX:
-        raise ValueError("packed features without a size")
+    """What `pack` packed, writable memory of its own. Raises ValueError when it is damaged."""
     try:
+        size = zstandard.frame_content_size(content)
+        if not 0 <= size <= LENGTH_BYTES_MAX:
+            raise ValueError("packed features without a size")
         return memoryview(bytearray(zstandard.ZstdDecompressor().decompress(content, max_output_size=size)))
     except zstandard.ZstdError as error:
         raise ValueError("packed features are damaged") from error

@@ -7,7 +7,7 @@ it goes to a pool, and the next broadcast does not wait for it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -28,7 +28,7 @@ class Pending:
 
 
 class DelayedAsync(Delivery):
-    """A lane and a pool on every rank."""
+    """The lane and the pool of every rank."""
 
     name = "delayed-async"
     sends = Sends.MEDIA
@@ -36,7 +36,6 @@ class DelayedAsync(Delivery):
 
     def __init__(self, ports: Ports) -> None:
         super().__init__(ports)
-        self._pool = ThreadPoolExecutor(ports.threads, "materialise")
         self._pending: dict[int, Pending] = {}
 
     def begin(self, orders: Sequence[Order]) -> list[Future[Delivered]]:
@@ -57,12 +56,12 @@ class DelayedAsync(Delivery):
     def close(self) -> None:
         """What the lane has carried is still made."""
         self._ports.lane.close(self._ports.item_seconds)
-        self._pool.shutdown(wait=True)
+        wait([pending.future for pending in list(self._pending.values())], self._ports.item_seconds)
 
     def _carry(self, pending: Pending) -> None:
         order = pending.order
         (received,) = share(self._ports, self._ports.in_lane, [order], [raw(self._ports, order)])
-        self._pool.submit(self._make, pending, received)
+        self._ports.pool.submit(self._make, pending, received)
 
     def _make(self, pending: Pending, received: object) -> None:
         if pending.cancelled:

@@ -97,7 +97,7 @@ class Delivery(ABC):
         """Nobody waits for this order: spare what work can be spared. Its future still gets a value. Idempotent."""
 
     def close(self) -> None:  # noqa: B027 - most hold nothing
-        """No more orders will come: finish or fail what is pending, give threads back. Idempotent."""
+        """No more orders will come: finish or fail what is pending, on every rank, and wait for it. Idempotent."""
 
 
 def done(delivered: Delivered) -> Future[Delivered]:

@@ -44,5 +44,5 @@ class Eager(Delivery):
     def _item(self, item: Item | Enclosed, content: memoryview) -> Features:
         assert isinstance(item, Enclosed)
         if item.media:  # --materialise lazy: the object was built in the front end, and is decoded by who looks first
-            return LazyItem(content, item.recipe, self._ports.processors).features
+            return LazyItem(content, item.recipe, self._ports.materialise).features
         return tensors_of(item.tensors, unpack(content) if item.packed else content)

@@ -10,6 +10,7 @@ from mmplane.core.faults import Fault, InjectedFault, Point
 def strike(fault: Fault | None, point: Point, rank: int) -> None:
     """Delay or raise InjectedFault when the fault is meant for this point of this rank."""
     if fault is not None and fault.point == point and (fault.rank == rank or point == "construct"):
-        time.sleep(fault.delay_ms / 1000)
+        if fault.delay_ms:
+            time.sleep(fault.delay_ms / 1000)
         if fault.error:
             raise InjectedFault(point)

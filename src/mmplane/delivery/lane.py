@@ -24,7 +24,8 @@ class Lane:
     """
 
     def __init__(self, *, waiting_max: int) -> None:
-        self._jobs: queue.Queue[Job | None] = queue.Queue(maxsize=waiting_max)
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._waiting_max = waiting_max
         self._thread: threading.Thread | None = None
 
     def submit(self, job: Job) -> None:
@@ -32,7 +33,9 @@ class Lane:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="lane", daemon=True)
             self._thread.start()
-        self._jobs.put_nowait(job)
+        if self.waiting >= self._waiting_max:
+            raise queue.Full
+        self._jobs.put(job)
 
     @property
     def waiting(self) -> int:
@@ -44,7 +47,7 @@ class Lane:
         if self._thread is None:
             return True
         if self._thread.is_alive():
-            self._jobs.put(None, timeout=limit_s)
+            self._jobs.put(None)
             self._thread.join(limit_s)
         return not self._thread.is_alive()
 

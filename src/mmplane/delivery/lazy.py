@@ -7,14 +7,13 @@ the cost of the baselines visible where they have it.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 
 from mmplane.core.records import Recipe
-from mmplane.features.choice import Processors
 from mmplane.features.tensors import tensors_of
-from mmplane.media.materialise import materialise
 
 
 @dataclass
@@ -23,7 +22,7 @@ class LazyItem:
 
     media: memoryview | bytes
     recipe: Recipe
-    processors: Processors = field(repr=False)
+    materialise: Callable[[memoryview | bytes, Recipe, memoryview], object] = field(repr=False)
     materialise_ms: float = 0.0
     _features: dict[str, torch.Tensor] | None = None
 
@@ -46,6 +45,6 @@ class LazyItem:
             return
         started_s = time.perf_counter()
         out = bytearray(self.recipe.layout.length_bytes)
-        materialise(self.processors, self.media, self.recipe, memoryview(out))
+        self.materialise(self.media, self.recipe, memoryview(out))
         self._features = tensors_of(self.recipe.layout.tensors, memoryview(out))
         self.materialise_ms = (time.perf_counter() - started_s) * 1000

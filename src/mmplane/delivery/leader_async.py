@@ -8,7 +8,7 @@ interpreter's lock that both share with the loop.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future
 from functools import partial
 
 from mmplane.core.errors import Failure, unavailable
@@ -30,7 +30,6 @@ class LeaderAsync(Delivery):
 
     def __init__(self, ports: Ports) -> None:
         super().__init__(ports)
-        self._pool = ThreadPoolExecutor(ports.threads, "materialise") if ports.leads else None
         self._making: dict[int, Made] = {}
 
     def begin(self, orders: Sequence[Order]) -> list[Future[Delivered]]:
@@ -45,13 +44,14 @@ class LeaderAsync(Delivery):
 
     def close(self) -> None:
         """What has begun is finished, the rest fails; both are still broadcast by the lane."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        for making in list(self._making.values()):
+            making.cancel()
+        self._ports.lane.close(self._ports.item_seconds)
 
     def _submit(self, order: Order) -> Future[Delivered]:
         future: Future[Delivered] = Future()
-        if self._pool is not None:
-            self._making[order.request_id] = self._pool.submit(lead, self._ports, order)
+        if self._ports.leads:
+            self._making[order.request_id] = self._ports.pool.submit(lead, self._ports, order)
         self._ports.lane.submit(partial(self._carry, order, future))
         return future
 

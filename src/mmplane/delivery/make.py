@@ -31,7 +31,7 @@ def make(ports: Ports, order: Order, media: Media) -> Delivered:
     """The features of each item, decoded on first access as the incident's server does. Raises RequestError."""
     strike(order.submit.fault, "materialise", ports.rank)
     lazy = [
-        LazyItem(content, item.recipe, ports.processors)
+        LazyItem(content, item.recipe, ports.materialise)
         for content, item in zip(media, order.items, strict=True)
         if isinstance(item, Enclosed)
     ]

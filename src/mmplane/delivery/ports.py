@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import torch
 
 from mmplane.core.faults import Fault
-from mmplane.core.records import Item
+from mmplane.core.records import Item, Recipe
 from mmplane.delivery.lane import Lane
 from mmplane.delivery.parcels import Parcels
-from mmplane.features.choice import Processors
 
 
 class Broadcast(ABC):
@@ -34,7 +34,8 @@ class Ports:
 
     rank: int
     size: int
-    processors: Processors
+    materialise: Callable[[memoryview | bytes, Recipe, memoryview], object]
+    """Encoded media into a writable buffer of the layout's length. Raises RequestError."""
     view: Callable[[Item], dict[str, torch.Tensor]]
     """An item's tensors over the arena."""
     parcels: Parcels
@@ -43,8 +44,8 @@ class Ports:
     in_lane: Broadcast
     """For the lane's thread: another process group, so that neither can meet the other's messages."""
     lane: Lane
-    threads: int
-    """How many a delivery may use to materialise in the background."""
+    pool: Executor
+    """To materialise in the background, in any order: nothing that runs here enters a collective."""
     item_seconds: float
     """How long one item may take."""
 

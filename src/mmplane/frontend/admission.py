@@ -1,12 +1,28 @@
-"""Admission by bytes: one budget, reserved from lengths before any work is done (invariant 8). Pure."""
+"""One budget of bytes for everything that requests bring or make outside of the arena (invariant 8).
+
+    request: its body, and what is fetched for it     at most `limit - kept` together; waits its turn, then 503
+    item:    its pixels while it is decoded           may use what is kept too; waits its turn
+
+What is `kept` for items means that an item which has a worker can always be decoded sooner or later: requests that
+hold the rest wait for items, and items never wait for requests. Among waiting requests the tenant that holds least is
+served first, so that one tenant's clips do not hold up another's pictures.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter, deque
+from dataclasses import dataclass
 from types import TracebackType
 
 import msgspec
 
-from mmplane.core.errors import overloaded, too_large
+from mmplane.core.errors import RequestError, overloaded, too_large
+
+WAIT_SECONDS = 5.0
+"""How long a request, or an item that has a worker, may wait for its bytes."""
+WAITING_MAX = 256
+DEFAULT_TENANT = ""
 
 
 class BudgetStatistics(msgspec.Struct, frozen=True):
@@ -16,19 +32,26 @@ class BudgetStatistics(msgspec.Struct, frozen=True):
     reserved_bytes: int
     peak_bytes: int
     refused: int
+    waiting: int = 0
 
 
 class Reservation:
     """Bytes held until `release` or the end of the block, whichever comes first."""
 
-    def __init__(self, budget: Budget, length_bytes: int) -> None:
+    def __init__(self, budget: Budget, tenant: str | None, length_bytes: int) -> None:
         self._budget = budget
+        self._tenant = tenant
         self._length_bytes = length_bytes
+
+    def grow(self, length_bytes: int) -> None:
+        """Hold so many bytes more. Raises RequestError when there is no room now: what grows cannot wait."""
+        self._budget._grow(self._tenant, length_bytes)
+        self._length_bytes += length_bytes
 
     def release(self) -> None:
         """Give the bytes back. Idempotent."""
-        self._budget._give_back(self._length_bytes)
-        self._length_bytes = 0
+        length_bytes, self._length_bytes = self._length_bytes, 0
+        self._budget._give_back(self._tenant, length_bytes)
 
     def __enter__(self) -> Reservation:
         return self
@@ -39,32 +62,152 @@ class Reservation:
         self.release()
 
 
-class Budget:
-    """Bytes that requests in flight may take together."""
+@dataclass(frozen=True)
+class _Waiter:
+    tenant: str | None
+    length_bytes: int
+    turn: asyncio.Future[None]
 
-    def __init__(self, limit_bytes: int) -> None:
+
+class Budget:
+    """Bytes that requests in flight and items under way may take together.
+
+    `kept_bytes` of it are for items alone; one tenant's requests hold at most `tenant_bytes_max`.
+    """
+
+    def __init__(self, limit_bytes: int, *, kept_bytes: int = 0, tenant_bytes_max: int | None = None) -> None:
         self._limit_bytes = limit_bytes
-        self._reserved_bytes = 0
+        self._kept_bytes = kept_bytes
+        self._requests_bytes_max = limit_bytes - kept_bytes
+        self._tenant_bytes_max = self._requests_bytes_max if tenant_bytes_max is None else tenant_bytes_max
+        self._held: Counter[str] = Counter()  # by tenant
+        self._requests_bytes = 0
+        self._items_bytes = 0
         self._peak_bytes = 0
         self._refused = 0
+        self._requests: dict[str, deque[_Waiter]] = {}  # by tenant, in order of asking; no tenant without any
+        self._items: deque[_Waiter] = deque()
 
-    def reserve(self, length_bytes: int) -> Reservation:
-        """Hold `length_bytes`. Raises RequestError: 413 if they never fit, 503 if not now."""
-        assert length_bytes >= 0, length_bytes
-        if length_bytes > self._limit_bytes:
-            self._refused += 1
-            raise too_large("the request is larger than this server takes")
-        if self._reserved_bytes + length_bytes > self._limit_bytes:
-            self._refused += 1
-            raise overloaded("the server has no room for this request now")
-        self._reserved_bytes += length_bytes
-        self._peak_bytes = max(self._peak_bytes, self._reserved_bytes)
-        return Reservation(self, length_bytes)
+    async def admit(self, length_bytes: int, tenant: str = DEFAULT_TENANT) -> Reservation:
+        """Hold `length_bytes` for a request, in its turn.
+
+        Raises RequestError: 413 if they never fit, 503 if not within `WAIT_SECONDS` or if too many wait already.
+        """
+        self._check_ever(tenant, length_bytes)
+        if sum(map(len, self._requests.values())) >= WAITING_MAX:
+            raise self._no_room()
+        return await self._wait(self._requests.setdefault(tenant, deque()), tenant, length_bytes)
+
+    def reserve(self, length_bytes: int, tenant: str = DEFAULT_TENANT) -> Reservation:
+        """Hold more for a request that was admitted, now: it holds bytes already, so it must not wait for others'.
+
+        Raises RequestError: 413 if they never fit, 503 if not now.
+        """
+        self._check_ever(tenant, length_bytes)
+        self._grow(tenant, length_bytes)
+        return Reservation(self, tenant, length_bytes)
+
+    async def reserve_item(self, length_bytes: int) -> Reservation:
+        """Hold what decoding one item takes, in order of asking. Raises RequestError: 413 or 503.
+
+        Only who has a worker asks, so no more can wait than there are workers.
+        """
+        self._check_ever(None, length_bytes)
+        return await self._wait(self._items, None, length_bytes)
 
     def statistics(self) -> BudgetStatistics:
-        """What is reserved, what was, and how often there was no room."""
-        return BudgetStatistics(self._limit_bytes, self._reserved_bytes, self._peak_bytes, self._refused)
+        """What is reserved, what was, how often there was no room, and how many wait."""
+        waiting = len(self._items) + sum(map(len, self._requests.values()))
+        return BudgetStatistics(self._limit_bytes, self._reserved_bytes, self._peak_bytes, self._refused, waiting)
 
-    def _give_back(self, length_bytes: int) -> None:
-        self._reserved_bytes -= length_bytes
-        assert self._reserved_bytes >= 0, self._reserved_bytes
+    @property
+    def _reserved_bytes(self) -> int:
+        return self._requests_bytes + self._items_bytes
+
+    async def _wait(self, queue: deque[_Waiter], tenant: str | None, length_bytes: int) -> Reservation:
+        waiter = _Waiter(tenant, length_bytes, asyncio.get_running_loop().create_future())
+        queue.append(waiter)
+        self._offer()
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await waiter.turn
+        except BaseException as error:
+            if waiter.turn.done() and not waiter.turn.cancelled():
+                self._give_back(tenant, length_bytes)  # its turn came in the same turn of the loop
+            else:
+                self._leave(queue, waiter)
+            if isinstance(error, TimeoutError):
+                raise self._no_room() from None
+            raise
+        return Reservation(self, tenant, length_bytes)
+
+    def _leave(self, queue: deque[_Waiter], waiter: _Waiter) -> None:
+        queue.remove(waiter)
+        if waiter.tenant is not None and not queue:
+            del self._requests[waiter.tenant]
+        self._offer()
+
+    def _offer(self) -> None:
+        """Give what is free to who waits; nobody overtakes within a tenant, nor does a tenant that holds more."""
+        while self._items and self._fits(None, self._items[0].length_bytes):
+            self._grant(self._items.popleft())
+        while self._requests:
+            below = [tenant for tenant in self._requests if self._within_share(tenant, self._requests[tenant][0])]
+            tenant = min(below, key=lambda each: self._held[each], default=None)
+            if tenant is None or not self._fits(tenant, self._requests[tenant][0].length_bytes):
+                return
+            self._grant(self._requests[tenant].popleft())
+            if not self._requests[tenant]:
+                del self._requests[tenant]
+
+    def _grant(self, waiter: _Waiter) -> None:
+        self._take(waiter.tenant, waiter.length_bytes)
+        waiter.turn.set_result(None)
+
+    def _within_share(self, tenant: str, waiter: _Waiter) -> bool:
+        return self._held[tenant] + waiter.length_bytes <= self._tenant_bytes_max
+
+    def _fits(self, tenant: str | None, length_bytes: int) -> bool:
+        if self._reserved_bytes + length_bytes > self._limit_bytes:
+            return False
+        if tenant is None:
+            return True
+        if self._held[tenant] + length_bytes > self._tenant_bytes_max:
+            return False
+        return self._requests_bytes + length_bytes <= self._requests_bytes_max
+
+    def _check_ever(self, tenant: str | None, length_bytes: int) -> None:
+        assert length_bytes >= 0, length_bytes
+        most_bytes = min(self._requests_bytes_max, self._tenant_bytes_max) if tenant is not None else self._kept_bytes
+        if length_bytes > most_bytes:
+            self._refused += 1
+            what = "request is" if tenant is not None else "decoded media would be"
+            raise too_large(f"the {what} larger than this server takes")
+
+    def _take(self, tenant: str | None, length_bytes: int) -> None:
+        if tenant is None:
+            self._items_bytes += length_bytes
+        else:
+            self._requests_bytes += length_bytes
+            self._held[tenant] += length_bytes
+        self._peak_bytes = max(self._peak_bytes, self._reserved_bytes)
+
+    def _grow(self, tenant: str | None, length_bytes: int) -> None:
+        if not self._fits(tenant, length_bytes):
+            raise self._no_room()
+        self._take(tenant, length_bytes)
+
+    def _give_back(self, tenant: str | None, length_bytes: int) -> None:
+        if tenant is None:
+            self._items_bytes -= length_bytes
+        else:
+            self._requests_bytes -= length_bytes
+            self._held[tenant] -= length_bytes
+            if not self._held[tenant]:
+                del self._held[tenant]
+        assert min(self._items_bytes, self._requests_bytes, self._held[tenant or ""]) >= 0
+        self._offer()
+
+    def _no_room(self) -> RequestError:
+        self._refused += 1
+        return overloaded("the server has no room for this request now")

@@ -24,33 +24,39 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mmplane.config import Config
 from mmplane.core.errors import RequestError, internal, overloaded, too_large, unavailable
 from mmplane.frontend.admission import Budget, Reservation
+from mmplane.frontend.bodies import Bodies, Body, ClientGone
 from mmplane.frontend.chat import Answer, Chat
 from mmplane.frontend.dispatch import Dispatch
+from mmplane.frontend.guard import Guard
 from mmplane.frontend.readiness import Readiness
-from mmplane.frontend.schema import ChatRequest, parse, parse_switch
+from mmplane.frontend.reply import JSON, Reply, error_object
+from mmplane.frontend.schema import ChatRequest, parse_switch
 from mmplane.frontend.statistics import Counters
 
 log = logging.getLogger("mmplane")
-JSON = [(b"content-type", b"application/json")]
 EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 BODY_FACTOR = 2
 """A body in memory and the media decoded from its base64: what a request may take before it reaches the arena."""
 
 
 SMALL_BODY_BYTES = 4096
-BODY_SECONDS = 60.0
-"""How long a client may take to send its body, which holds a part of the budget from its first byte."""
-
-
-class ClientGone(Exception):
-    """Nobody reads the answer any more."""
 
 
 class ChatEndpoint:
     """POST /v1/chat/completions."""
 
-    def __init__(self, *, chat: Chat, budget: Budget, counters: Counters, readiness: Readiness, config: Config) -> None:
+    def __init__(
+        self,
+        *,
+        chat: Chat,
+        bodies: Bodies,
+        budget: Budget,
+        counters: Counters,
+        readiness: Readiness,
+        config: Config,
+    ) -> None:
         self._chat = chat
+        self._bodies = bodies
         self._budget = budget
         self._counters = counters
         self._readiness = readiness
@@ -63,10 +69,10 @@ class ChatEndpoint:
         try:
             if self._readiness.draining:
                 raise unavailable("the server is shutting down", retry_after_s=5)
-            with self._budget.reserve(self._length(scope) * BODY_FACTOR) as reserved, self._counters.in_flight():
-                # The body is in no variable here: its memory is free once it has been parsed.
-                work = self._serve(await _read(receive, self._config.body_bytes_max), reply, reserved)
-                status = await _unless_gone(receive, work)
+            length_bytes = self._length(scope)
+            reserved = await self._budget.admit(length_bytes * BODY_FACTOR)
+            with reserved, self._counters.in_flight(), await self._bodies.read(receive, length_bytes) as body:
+                status = await _unless_gone(receive, self._serve(body, reply, reserved))
         except RequestError as error:
             status = error.status
             await reply.error(error)
@@ -88,11 +94,11 @@ class ChatEndpoint:
             raise too_large("the body is larger than this server takes")
         return length
 
-    async def _serve(self, body: bytes, reply: Reply, reserved: Reservation) -> int:
-        request = parse(body)
-        del body
-        async with self._chat.answer(request) as answer:
-            reserved.release()  # the body is gone; what goes inline has a reservation of its own
+    async def _serve(self, body: Body, reply: Reply, reserved: Reservation) -> int:
+        request, parked = await self._bodies.parse(body)
+        async with self._chat.answer(request, reserved.grow, parked) as answer:
+            body.release()
+            reserved.release()  # what goes inline has a reservation of its own
             head = _Head(request, answer, int(time.time()))
             if request.stream:
                 await reply.start(200, EVENTS)
@@ -105,47 +111,6 @@ class ChatEndpoint:
             self._readiness.media_served()
         self._counters.tokens(len(answer.prompt.ids), answer.completion_tokens)
         return 200
-
-
-class Reply:
-    """One response on ASGI's `send`, which knows whether it has started."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self._started = False
-        self._events = False
-
-    async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """Status and headers of a streamed response."""
-        self._started = self._events = True
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
-
-    async def chunk(self, content: bytes) -> None:
-        """A piece of a streamed response."""
-        await self._send({"type": "http.response.body", "body": content, "more_body": True})
-
-    async def end(self) -> None:
-        """The end of a streamed response."""
-        await self._send({"type": "http.response.body", "body": b""})
-
-    async def whole(self, status: int, headers: list[tuple[bytes, bytes]], content: bytes) -> None:
-        """A response in one piece."""
-        self._started = True
-        length = (b"content-length", str(len(content)).encode())
-        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-        await self._send({"type": "http.response.body", "body": content})
-
-    async def error(self, error: RequestError) -> None:
-        """OpenAI's error object: as a response, or as the last event of a stream that has begun."""
-        content = error_object(error)
-        if self._events:
-            await self.chunk(b"data: " + content + b"\n\n")
-            await self.end()
-        elif not self._started:
-            headers = list(JSON)
-            if error.retry_after_s is not None:
-                headers.append((b"retry-after", str(error.retry_after_s).encode()))
-            await self.whole(error.status, headers, content)
 
 
 class _Head:
@@ -208,40 +173,6 @@ def _traced(answer: Answer) -> dict[str, Any]:
     return {"mmplane": {"trace": answer.trace()}} if asked else {}
 
 
-def error_object(error: RequestError) -> bytes:
-    """OpenAI's error object."""
-    kind = "invalid_request_error" if error.status < 500 else "server_error"
-    return msgspec.json.encode(
-        {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
-    )
-
-
-async def _read(receive: Receive, bytes_max: int) -> bytes:
-    """The whole body. Raises RequestError: 413 when it is too long, 408 when it does not come in time."""
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            return await _chunks(receive, bytes_max)
-    except TimeoutError:
-        raise RequestError(408, "body_timeout", "the body did not arrive in time") from None
-
-
-async def _chunks(receive: Receive, bytes_max: int) -> bytes:
-    chunks: list[bytes] = []
-    length = 0
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        chunk = message.get("body", b"")
-        length += len(chunk)
-        if length > bytes_max:
-            raise too_large("the body is larger than this server takes")
-        chunks.append(chunk)
-        more = message.get("more_body", False)
-    return b"".join(chunks) if len(chunks) > 1 else chunks[0]
-
-
 async def _small_body(request: Request) -> bytes:
     body = b""
     async for chunk in request.stream():
@@ -275,6 +206,7 @@ async def _unless_gone(receive: Receive, work: Awaitable[int]) -> int:
 def build(
     *,
     chat: Chat,
+    bodies: Bodies,
     dispatch: Dispatch,
     budget: Budget,
     counters: Counters,
@@ -323,8 +255,10 @@ def build(
         refusal = RequestError(error.status_code, code, str(error.detail))
         return Response(error_object(refusal), error.status_code, error.headers, "application/json")
 
-    endpoint = ChatEndpoint(chat=chat, budget=budget, counters=counters, readiness=readiness, config=config)
-    return Starlette(
+    endpoint = ChatEndpoint(
+        chat=chat, bodies=bodies, budget=budget, counters=counters, readiness=readiness, config=config
+    )
+    app = Starlette(
         routes=[
             Route("/v1/chat/completions", endpoint, methods=["POST"]),
             Route("/v1/models", models),
@@ -336,3 +270,4 @@ def build(
         ],
         exception_handlers={HTTPException: refuse},
     )
+    return Guard(app, (config.host, *config.allow_hosts))

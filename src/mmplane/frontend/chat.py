@@ -8,7 +8,7 @@ Everything that can be refused is refused before the next, dearer stage begins.
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,9 +20,11 @@ from mmplane.core.records import PROMPT_INLINE_BYTES_MAX, Enclosed, Item, Modali
 from mmplane.delivery.faults import strike
 from mmplane.delivery.names import DELIVERIES
 from mmplane.frontend.dispatch import Dispatch
+from mmplane.frontend.fetch import Grow
 from mmplane.frontend.freight import Load
 from mmplane.frontend.group import Generation, Group
 from mmplane.frontend.intake import Intake
+from mmplane.frontend.parked import Parked
 from mmplane.frontend.plane import Plane
 from mmplane.frontend.prompt import Marks, Prompt, expand, render
 from mmplane.frontend.schema import ChatRequest
@@ -165,15 +167,19 @@ class Chat:
         self._copies = copies
 
     @asynccontextmanager
-    async def answer(self, request: ChatRequest, *, probe: bool = False) -> AsyncIterator[Answer]:
+    async def answer(
+        self, request: ChatRequest, grow: Grow, parked: Sequence[Parked] = (), *, probe: bool = False
+    ) -> AsyncIterator[Answer]:
         """Bring a request to the ranks; leaving the block early aborts it. Raises RequestError.
 
-        The items of a `probe` are materialised without a look at the index, and counted nowhere.
+        `grow` reserves memory for what is fetched, `parked` is media that lies in the request's body; the caller gives
+        both back once the block is entered: by then the items are where they are sent from. The items of a `probe` are
+        materialised without a look at the index, and counted nowhere.
         """
         stages = Stages()
         self._group.check_room()
         self._check(request)
-        media = await self._intake.take(request, stages)
+        media = await self._intake.take(request, grow, parked, stages)
         recipes = [item.recipe for item in media]
         prompt = self._prompt(request, recipes)
         sampling = self._sampling(request, len(prompt.ids))

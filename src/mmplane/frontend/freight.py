@@ -24,6 +24,7 @@ from mmplane.features.processor import ALIGN_BYTES
 from mmplane.frontend.admission import Budget, Reservation
 from mmplane.frontend.intake import Media
 from mmplane.frontend.names import not_held
+from mmplane.frontend.parked import bytes_of
 from mmplane.frontend.plane import Asset, Plane
 from mmplane.media.materialise import Made, materialise, recode
 
@@ -184,10 +185,10 @@ class Materialised(Freight):
 
 
 def held(item: Media) -> bytes:
-    """The item's encoded bytes. Raises RequestError (404) when only a name was sent: what goes inline needs them."""
+    """The item's encoded bytes, to keep. Raises RequestError (404) when only a name was sent: they are needed here."""
     if item.content is None:
         raise not_held()
-    return item.content
+    return bytes_of(item.content)
 
 
 @dataclass(frozen=True)

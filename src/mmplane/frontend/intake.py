@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import binascii
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 import pybase64
 
 from mmplane.core.errors import bad_media
-from mmplane.core.keys import media_digest
 from mmplane.core.records import Ask, Recipe
+from mmplane.frontend.fetch import Grow
 from mmplane.frontend.names import Names, not_held
+from mmplane.frontend.parked import Content, Parked, at, digest_of
 from mmplane.frontend.plane import Plane
 from mmplane.frontend.schema import AudioPart, ChatRequest, MediaPart
-from mmplane.frontend.source import Source
+from mmplane.frontend.source import Source, inline_media
 from mmplane.frontend.stages import Stages
 
 
@@ -23,7 +25,7 @@ from mmplane.frontend.stages import Stages
 class Media:
     """One item of a request before it is materialised. `content` is None when only a name was sent."""
 
-    content: bytes | None
+    content: Content | None
     key: bytes
     recipe: Recipe
 
@@ -37,12 +39,12 @@ class Intake:
         self._frames_max = frames_max
         self.names = Names()
 
-    async def take(self, request: ChatRequest, stages: Stages) -> list[Media]:
+    async def take(self, request: ChatRequest, grow: Grow, parked: Sequence[Parked], stages: Stages) -> list[Media]:
         """The request's media, in order. Raises RequestError."""
         parts = request.media
         for part in parts:
             self._plane.check_taken(part.modality)
-        contents = [await self._load(part) for part in parts]
+        contents = [await self._load(part, grow, parked) for part in parts]
         stages.mark("fetch")
         asks = [self._ask(part, request) for part in parts]
         keys = [self._key(part, ask, content) for part, ask, content in zip(parts, asks, contents, strict=True)]
@@ -51,11 +53,14 @@ class Intake:
         stages.mark("probe")
         return [Media(*item) for item in zip(contents, keys, recipes, strict=True)]
 
-    async def _load(self, part: MediaPart) -> bytes | None:
+    async def _load(self, part: MediaPart, grow: Grow, parked: Sequence[Parked]) -> Content | None:
         source = part.source
         if source is None:
             return None
-        return decode_base64(source) if isinstance(part, AudioPart) else await self._source.load_json(source)
+        here = at(source, parked)
+        if here is not None:
+            return here
+        return decode_base64(source) if isinstance(part, AudioPart) else await self._source.load_json(source, grow)
 
     def _ask(self, part: MediaPart, request: ChatRequest) -> Ask:
         if part.modality != "video":
@@ -64,16 +69,16 @@ class Intake:
         frames_max = min(self._frames_max, (options and options.frames) or self._frames_max)
         return Ask("video", frames_max=frames_max, fps_max=(options and options.fps) or 0.0)
 
-    def _key(self, part: MediaPart, ask: Ask, content: bytes | None) -> bytes:
+    def _key(self, part: MediaPart, ask: Ask, content: Content | None) -> bytes:
         if content is None:
             assert part.uuid is not None
             return self._plane.key(ask, self.names.digest(part.uuid, part.modality))
-        digest = media_digest(content)
+        digest = digest_of(content)
         if part.uuid is not None:
             self.names.remember(part.uuid, part.modality, digest)
         return self._plane.key(ask, digest)
 
-    async def _recipes(self, asks: list[Ask], keys: list[bytes], contents: list[bytes | None]) -> list[Recipe]:
+    async def _recipes(self, asks: list[Ask], keys: list[bytes], contents: list[Content | None]) -> list[Recipe]:
         """One after the other, but that clips and sounds are looked at together, by as many workers as there are."""
         tasks = [asyncio.ensure_future(self._recipe(*item)) for item in zip(asks, keys, contents, strict=True)]
         try:
@@ -83,12 +88,20 @@ class Intake:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _recipe(self, ask: Ask, key: bytes, content: bytes | None) -> Recipe:
+    async def _recipe(self, ask: Ask, key: bytes, content: Content | None) -> Recipe:
         if content is not None:
             return await self._plane.recipe(ask, key, content)
         if (known := self._plane.known_recipe(key)) is None:
             raise not_held()
         return known
+
+
+def inline(part: MediaPart) -> bytes | None:
+    """The bytes that a part brings along; None for an address, or a name alone. Raises RequestError (400)."""
+    source = part.source
+    if source is None:
+        return None
+    return decode_base64(source) if isinstance(part, AudioPart) else inline_media(source)
 
 
 def decode_base64(source: msgspec.Raw) -> bytes:

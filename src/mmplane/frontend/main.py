@@ -37,13 +37,16 @@ from mmplane.delivery.compact import Compactor
 from mmplane.delivery.delivery import Sends
 from mmplane.features.choice import Processors, choose
 from mmplane.features.tokens import tokens_of
+from mmplane.frontend.addresses import Allowed
 from mmplane.frontend.admission import Budget
 from mmplane.frontend.app import build
+from mmplane.frontend.bodies import Bodies
 from mmplane.frontend.chat import Chat
 from mmplane.frontend.dispatch import Dispatch
 from mmplane.frontend.freight import Encoded, Freight, Materialised, Slots
 from mmplane.frontend.group import Group
 from mmplane.frontend.intake import Intake
+from mmplane.frontend.lag import LoopLag
 from mmplane.frontend.mailbox import Mailbox
 from mmplane.frontend.plane import FRONT_REGION, Plane
 from mmplane.frontend.pool import Pool
@@ -114,13 +117,23 @@ class Frontend:
         media = Mapping(self._descriptors["region0"], lengths_bytes[FRONT_REGION], writable=True)
         self._encoding = processors.encoding
         log.info("features travel as %s", processors.encoding)
+        self._budget = Budget(config.budget_bytes, kept_bytes=config.decode_bytes())
         self._plane = Plane(
-            self._arena, self._pool, processors, media, owner, cache=config.cache != "off", workers=config.workers > 0
+            self._arena,
+            self._pool,
+            processors,
+            media,
+            owner,
+            self._budget,
+            cache=config.cache != "off",
+            workers=config.workers > 0,
         )
+        self._bodies = Bodies(self._arena, media, owner, bytes_max=config.body_bytes_max)
+        self._lag = LoopLag()
         self._group = Group(self._arena, owner, self._epoch, in_flight_max=config.running_max + config.queue_max)
-        self._budget = Budget(config.budget_bytes)
         self._dispatch = _dispatch(config, self._plane, processors, self._budget)
-        self._intake = Intake(self._plane, Source(config.fetch_hosts), frames_max=config.video_frames_max)
+        self._source = Source(Allowed(config.fetch_hosts, config.fetch_networks), media_root=config.media_root)
+        self._intake = Intake(self._plane, self._source, frames_max=config.video_frames_max)
         chat = Chat(
             config=config,
             plane=self._plane,
@@ -139,6 +152,7 @@ class Frontend:
         )
         app = build(
             chat=chat,
+            bodies=self._bodies,
             dispatch=self._dispatch,
             budget=self._budget,
             counters=self._counters,
@@ -154,6 +168,7 @@ class Frontend:
         listener = socket.socket(fileno=self._descriptors["listener"])
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._beat())
+            tasks.create_task(self._lag.run())
             tasks.create_task(self._warm_up())
             await server.serve(sockets=[listener])
 
@@ -175,6 +190,10 @@ class Frontend:
 
     def _hear(self, record: Record, descriptors: list[int]) -> None:
         match record:
+            case WorkerUp(index=0):
+                self._bodies.add(record.incarnation, descriptors[0])
+            case WorkerGone(index=0):
+                self._bodies.remove(record.incarnation)
             case WorkerUp():
                 self._pool.add(record.index, record.incarnation, descriptors[0])
             case WorkerGone():
@@ -196,6 +215,9 @@ class Frontend:
             "requests": self._counters.statistics(),
             "plane": plane,
             "delivery": self._dispatch.statistics(),
+            "loop_lag": self._lag.statistics(),
+            "bodies": {"parsed": self._bodies.parsed},
+            "fetch": _plain(self._source.statistics()),
             "media": self._intake.names.statistics(),
             "arena": _plain(self._arena.statistics()),
             "budget": _plain(self._budget.statistics()),

@@ -22,12 +22,15 @@ from mmplane.arena.arena import Arena
 from mmplane.arena.errors import ArenaFull, StaleSlot
 from mmplane.arena.leases import Process
 from mmplane.arena.segment import Mapping
-from mmplane.core.errors import ArenaHasNoRoom, RequestError, internal
+from mmplane.core.errors import ArenaHasNoRoom, RequestError, bad_media, internal
 from mmplane.core.jobs import Examine, Examined, Materialise, Materialised, Measure, Measured
 from mmplane.core.keys import content_key
 from mmplane.core.records import Ask, Item, Layout, Modality, Recipe, Slot
 from mmplane.features.choice import Processors
+from mmplane.frontend.admission import Budget
 from mmplane.frontend.names import not_held
+from mmplane.frontend.parked import Content, Parked, view_of
+from mmplane.frontend.poison import Poison
 from mmplane.frontend.pool import Pool, Worker, WorkerLost
 from mmplane.media import image
 from mmplane.media.materialise import examine
@@ -70,6 +73,7 @@ class Plane:
         processors: Processors,
         media: Mapping,
         owner: Process,
+        budget: Budget,
         *,
         cache: bool,
         workers: bool = True,
@@ -79,6 +83,7 @@ class Plane:
         self._processors = processors
         self._media = media
         self._owner = owner
+        self._budget = budget
         self._workers = workers
         self.cache = cache
         """Whether items stay for later requests."""
@@ -87,6 +92,7 @@ class Plane:
         self._layouts: dict[tuple[int, int], Layout] = {}
         self._known: dict[bytes, Recipe] = {}
         self._examinations: dict[bytes, asyncio.Task[Recipe]] = {}
+        self._poison = Poison()
         self.materialisations = 0
         self.bytes_written = 0
 
@@ -108,7 +114,7 @@ class Plane:
         """How to materialise an item that was looked at before, in the arena still or not."""
         return self._known.get(key)
 
-    async def recipe(self, ask: Ask, key: bytes, media: bytes) -> Recipe:
+    async def recipe(self, ask: Ask, key: bytes, media: Content) -> Recipe:
         """How to materialise this item. Media that has been here before is not looked at again. Raises RequestError.
 
         An image's header is read here; into clips and sounds a worker looks, once however many ask.
@@ -116,12 +122,17 @@ class Plane:
         known = self._known.get(key)
         if known is not None:
             return known
+        if len(media) == 0:
+            raise bad_media("the file is empty")
         if ask.modality == "image":
-            header = image.probe(media)
-            size = image.shrunk(header.width, header.height, ask.side_max)
-            return Recipe("image", await self.layout(*size), side_max=ask.side_max)
+            header = image.probe(view_of(media))
+            layout = await self.layout(*image.shrunk(header.width, header.height, ask.side_max))
+            return Recipe("image", layout, side_max=ask.side_max, decoded_bytes=image.decoded_bytes(header))
+        if refusal := self._poison.refusal(key, time.monotonic()):
+            raise refusal
         examination = self._examinations.get(key)
         if examination is None:
+            self._keep(media)
             examination = self._examinations[key] = asyncio.create_task(self._examine(ask, key, media))
             examination.add_done_callback(partial(self._examined, key))
         return await asyncio.shield(examination)
@@ -131,11 +142,14 @@ class Plane:
         fingerprint = self._processors.of(ask.modality).fingerprint
         return content_key(ask, fingerprint=fingerprint, tenant=tenant, media_digest=digest)
 
-    async def acquire(self, key: bytes, media: bytes | None, recipe: Recipe, tag: int, *, probe: bool = False) -> Asset:
+    async def acquire(
+        self, key: bytes, media: Content | None, recipe: Recipe, tag: int, *, probe: bool = False
+    ) -> Asset:
         """The item of this key, leased to this process under `tag`: give it back with `release`.
 
         Without `media` only an item that is here, or on its way, will do. Raises RequestError: 400 when the media
-        cannot be decoded, 404 when there is none, 413 or 503 when the arena has no room, 503 when the worker failed.
+        cannot be decoded or has ended workers before, 404 when there is none, 413 or 503 when the arena has no room,
+        503 when the worker failed.
         """
         item = self._arena.lookup(key) if self.cache and not probe else None
         if item is not None:
@@ -146,7 +160,10 @@ class Plane:
             raise not_held()
         if flight is None:
             assert media is not None
+            if refusal := self._poison.refusal(key, time.monotonic()):
+                raise refusal
             flight = self._flights[key] = Flight()
+            self._keep(media)
             task = asyncio.create_task(self._fly(key, media, recipe, flight, probe=probe))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -194,10 +211,12 @@ class Plane:
         """Take back what `store` stored, when its reader never got to hear of it."""
         self._arena.release(slot, reader, tag)
 
-    async def _fly(self, key: bytes, media: bytes, recipe: Recipe, flight: Flight, *, probe: bool) -> None:
+    async def _fly(self, key: bytes, media: Content, recipe: Recipe, flight: Flight, *, probe: bool) -> None:
         try:
             item, stages_ms, written_bytes = await self._materialise(key, media, recipe)
         except RequestError as error:
+            if isinstance(error, WorkerLost):
+                error = self._poison.strike(key, time.monotonic()) or error
             if flight.tags:
                 flight.done.set_exception(error)
         except Exception:
@@ -217,13 +236,15 @@ class Plane:
             flight.done.set_result((item, stages_ms))
         finally:
             del self._flights[key]
+            self._let_go(media)
 
-    async def _materialise(self, key: bytes, media: bytes, recipe: Recipe) -> tuple[Item, dict[str, float], int]:
+    async def _materialise(self, key: bytes, media: Content, recipe: Recipe) -> tuple[Item, dict[str, float], int]:
         asked_s = time.perf_counter()
         worker = await self._pool.idle(lambda idle: self._roomiest(idle, recipe.layout.length_bytes))
         try:
             begun_s = time.perf_counter()
-            out, answer = await self._write(worker, media, recipe)
+            with await self._budget.reserve_item(recipe.decoded_bytes):
+                out, answer = await self._write(worker, media, recipe)
             ended_s = time.perf_counter()
         finally:
             self._pool.free(worker)
@@ -235,17 +256,17 @@ class Plane:
         }
         return Item(key, recipe.modality, out, recipe.layout.tensors), stages_ms, answer.bytes_written
 
-    async def _write(self, worker: Worker, media: bytes, recipe: Recipe) -> tuple[Slot, Materialised]:
+    async def _write(self, worker: Worker, media: Content, recipe: Recipe) -> tuple[Slot, Materialised]:
         """Have the worker fill a slot of its region. Whatever goes wrong, the slot ends free or in quarantine."""
         out = self._reserve(worker, recipe.layout.length_bytes)
         tag = out.generation
         try:
-            source = self.store(media, worker.process, tag)
+            source, part = self._lend(media, worker.process, tag)
         except RequestError:
             self._arena.abandon(out, worker.process)
             raise
         try:
-            answer = await self._pool.ask(worker, lambda job_id: Materialise(job_id, recipe, source, out))
+            answer = await self._pool.ask(worker, lambda job_id: Materialise(job_id, recipe, part, out))
         except WorkerLost:
             with suppress(StaleSlot):  # it is free already when the worker has been reaped
                 self._arena.discard(out)
@@ -268,22 +289,42 @@ class Plane:
         assert isinstance(answer, Measured)
         return answer.layout
 
-    async def _examine(self, ask: Ask, key: bytes, media: bytes) -> Recipe:
-        if self._workers:
-            recipe = await self._ask_about(ask, media)
-        else:  # the operator wants all of it in this process
-            recipe = await asyncio.to_thread(examine, self._processors, media, ask)
+    def _lend(self, media: Content, reader: Process, tag: int) -> tuple[Slot, Slot]:
+        """The slot that is leased to `reader` and where in it the media lies; what is not in the region is stored."""
+        if isinstance(media, Parked):
+            self._arena.lease(media.whole, reader, tag)
+            return media.whole, media.part
+        slot = self.store(media, reader, tag)
+        return slot, slot
+
+    def _keep(self, media: Content) -> None:
+        """Parked media stays where it is for what was begun with it, even if its request goes away."""
+        if isinstance(media, Parked):
+            self._arena.lease(media.whole, self._owner, media.whole.generation)
+
+    def _let_go(self, media: Content) -> None:
+        if isinstance(media, Parked):
+            self._arena.release(media.whole, self._owner, media.whole.generation)
+
+    async def _examine(self, ask: Ask, key: bytes, media: Content) -> Recipe:
+        try:
+            if self._workers:
+                recipe = await self._ask_about(ask, key, media)
+            else:  # the operator wants all of it in this process
+                recipe = await asyncio.to_thread(examine, self._processors, view_of(media), ask)
+        finally:
+            self._let_go(media)
         _remember(self._known, key, recipe, KNOWN_MAX)
         return recipe
 
-    async def _ask_about(self, ask: Ask, media: bytes) -> Recipe:
+    async def _ask_about(self, ask: Ask, key: bytes, media: Content) -> Recipe:
         worker = await self._pool.idle(lambda idle: idle[0])
         try:
-            source = self.store(media, worker.process, 0)
+            source, part = self._lend(media, worker.process, 0)
             try:
-                answer = await self._pool.ask(worker, lambda job_id: Examine(job_id, ask, source))
-            except WorkerLost:
-                raise  # its lease ends when it has been reaped
+                answer = await self._pool.ask(worker, lambda job_id: Examine(job_id, ask, part))
+            except WorkerLost as lost:  # its lease ends when it has been reaped
+                raise self._poison.strike(key, time.monotonic()) or lost from None
             except RequestError:
                 self._arena.release(source, worker.process, 0)
                 raise

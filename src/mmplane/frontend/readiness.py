@@ -78,9 +78,13 @@ class Readiness:
             max_tokens=1,
             temperature=0.0,
         )
-        async with self._chat.answer(request, probe=True) as answer:
+        async with self._chat.answer(request, _fetches_nothing, probe=True) as answer:
             async for _ in self._chat.pieces(answer):
                 pass
+
+
+def _fetches_nothing(_: int) -> None:
+    raise AssertionError("a probe brings its picture along")
 
 
 def _picture(count: int) -> str:

@@ -78,6 +78,15 @@ class MediaPart(Part):
         raw = held.data if isinstance(held, InputAudio) else held.url
         return None if bytes(memoryview(raw)[:4]) in (b"null", b'""') else raw
 
+    @source.setter
+    def source(self, raw: msgspec.Raw) -> None:
+        held: MediaUrl | InputAudio | None = getattr(self, str(type(self).__struct_config__.tag))
+        assert held is not None
+        if isinstance(held, InputAudio):
+            held.data = raw
+        else:
+            held.url = raw
+
     @property
     def ask(self) -> Ask:
         """What is wanted of the item, as far as the part itself says."""
@@ -301,7 +310,7 @@ def parse_switch(body: bytes) -> Switch:
         raise bad_request("invalid_json", "the body is not valid JSON") from None
 
 
-def parse(body: bytes) -> ChatRequest:
+def parse(body: bytes | bytearray | memoryview) -> ChatRequest:
     """The request in `body`. Raises RequestError (400) that names the field."""
     try:
         request = _decoder.decode(body)

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -92,6 +93,14 @@ class _Exposition(Collector):
         for name in ("hits", "misses", "evictions"):
             yield CounterMetricFamily(f"mmplane_arena_{name}", f"Arena {name}", arena[name])
         yield GaugeMetricFamily("mmplane_budget_reserved_bytes", "Budget reserved", now["budget"]["reserved_bytes"])
+        lag = now["loop_lag"]
+        cumulative = accumulate(lag["buckets"].values())
+        yield HistogramMetricFamily(
+            "mmplane_loop_lag_seconds",
+            "How late the front end's event loop was",
+            list(zip(lag["buckets"], cumulative, strict=True)),
+            lag["sum_s"],
+        )
         workers = GaugeMetricFamily("mmplane_workers", "Workers by state", labels=["state"])
         for state, count in now["workers"]["states"].items():
             workers.add_metric([state], count)

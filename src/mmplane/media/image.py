@@ -3,9 +3,10 @@
 What a browser would show, as 8-bit RGB: the first frame, turned as EXIF says, transparency over white, 16-bit grey
 scaled (not clipped). A plain RGB JPEG or PNG gives exactly the pixels of `PIL.Image.open(...).convert("RGB")`.
 
-`probe` and `decode` agree on the size, because both read the orientation at the same point: from the header, before
-any pixel is decoded. Whatever goes wrong becomes `bad_media` with a fixed text: decoders raise almost anything, and
-their texts hold pieces of the payload. Call `decode` where a native decoder may die without harm.
+`probe` and `decode` agree on the size, because both take size and orientation from one reader of headers
+(`mmplane.media.header`), and `decode` refuses a file in which Pillow sees another. Whatever goes wrong becomes
+`bad_media` with a fixed text: decoders raise almost anything, and their texts hold pieces of the payload. Call `decode`
+where a native decoder may die without harm.
 """
 
 from __future__ import annotations
@@ -18,19 +19,16 @@ from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image
 
 from mmplane.core.errors import RequestError, bad_media
 from mmplane.features.processor import Pixels
+from mmplane.media.header import ImageHeader, read_header
 
 try:  # 2.5 times as fast as Pillow on plain JPEG, with the same pixels
     from simplejpeg import decode_jpeg
 except ImportError:  # pragma: no cover
     decode_jpeg = None
-
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-"""Pillow's names of what may be decoded; nothing else is tried. A phone's JPEG may report itself as MPO."""
-_SPOKEN = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
 
 Image.init()  # import the decoders now, not in a request
 
@@ -46,25 +44,29 @@ class ImageLimits:
     aspect_max: int = 200
 
 
-@dataclass(frozen=True)
-class ImageHeader:
-    """What is known before any pixel is decoded. Sides in pixels, after EXIF orientation; format in Pillow's words."""
-
-    width: int
-    height: int
-    format: str
-
-
 DEFAULT_LIMITS = ImageLimits()
 
 
 def probe(media: bytes | memoryview, limits: ImageLimits = DEFAULT_LIMITS) -> ImageHeader:
-    """Read an image's size and format from its header. Raises RequestError (400)."""
-    with _as_bad_media(), _open(media, limits) as image:
-        width, height = image.size
-        if _orientation(image) >= 5:
-            width, height = height, width
-        return ImageHeader(width, height, str(image.format))
+    """Read an image's size and format from its header, in microseconds. Raises RequestError (400)."""
+    header = read_header(media)
+    width, height = header.width, header.height
+    if width < 1 or height < 1:
+        raise bad_media("the image has no pixels")
+    if width * height > limits.pixels_max:
+        raise bad_media("the image has too many pixels")
+    if max(width, height) > limits.aspect_max * min(width, height):
+        raise bad_media("the image is too long for its width")
+    return header
+
+
+def decoded_bytes(header: ImageHeader) -> int:
+    """The most memory that `decode` takes at a time: its pixels, and for all but JPEG what Pillow makes on the way.
+
+    A JPEG is 3 bytes a pixel, twice when it is turned. Anything else may be transparent: the image, a white one of its
+    size and both together with 4 bytes a pixel each, then RGB twice.
+    """
+    return header.width * header.height * (6 if header.format == "JPEG" else 18)
 
 
 def shrunk(width: int, height: int, side_max: int) -> tuple[int, int]:
@@ -80,8 +82,12 @@ def decode(media: bytes | memoryview, limits: ImageLimits = DEFAULT_LIMITS, *, s
 
     Raises RequestError (400) when it is truncated, damaged, not of an allowed format, or beyond the limits.
     """
-    with _as_bad_media(), _open(media, limits) as image:
-        turn = _TURNS.get(_orientation(image))
+    header = probe(media, limits)
+    turn = _TURNS.get(header.orientation)
+    sides = (header.height, header.width) if header.orientation >= 5 else (header.width, header.height)
+    with _as_bad_media(), Image.open(BytesIO(media), formats=[header.format]) as image:
+        if image.size != sides:
+            raise bad_media("the image's header contradicts itself")
         pixels = _decode_plain_jpeg(media, image)
         if pixels is None:
             pixels = np.asarray(_to_rgb(image))
@@ -91,31 +97,6 @@ def decode(media: bytes | memoryview, limits: ImageLimits = DEFAULT_LIMITS, *, s
         if size != pixels.shape[1::-1]:
             pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
         return pixels
-
-
-def _open(media: bytes | memoryview, limits: ImageLimits) -> Image.Image:
-    image = Image.open(BytesIO(media), formats=FORMATS)
-    width, height = image.size
-    if width < 1 or height < 1:
-        raise bad_media("the image has no pixels")
-    if width * height > limits.pixels_max:
-        raise bad_media("the image has too many pixels")
-    if max(width, height) > limits.aspect_max * min(width, height):
-        raise bad_media("the image is too long for its width")
-    return image
-
-
-def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 to 8, as far as the header tells. Damaged EXIF is ignored, as browsers do."""
-    if image.format == "TIFF":  # Pillow turns these itself, and reports the size after the turn
-        return 1
-    if image.format == "PNG" and "exif" not in image.info:  # getexif() would decode the pixels to look behind them
-        return 1
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # noqa: BLE001 - the parser raises at least five types
-        return 1
-    return orientation if orientation in _TURNS else 1
 
 
 def _decode_plain_jpeg(media: bytes | memoryview, image: Image.Image) -> Pixels | None:
@@ -157,8 +138,6 @@ def _as_bad_media() -> Iterator[None]:
             yield
     except RequestError:
         raise
-    except UnidentifiedImageError:
-        raise bad_media(f"the image is of no supported format, or damaged: send {_SPOKEN}") from None
     except Exception:  # noqa: BLE001 - decoders raise almost anything
         raise bad_media("the image cannot be decoded") from None
 

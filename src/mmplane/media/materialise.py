@@ -100,12 +100,26 @@ def examine(processors: Processors, media: Media, ask: Ask) -> Recipe:
     Raises RequestError: 400 for what is wrong with the media, 422 when the model takes none of its modality.
     """
     if ask.modality == "video":
-        return video.examine(processors.for_clips, media, ask)
+        recipe = video.examine(processors.for_clips, media, ask)
+        return replace(recipe, decoded_bytes=_frames_bytes(recipe))
     if ask.modality == "audio":
-        return audio.examine(processors.for_sounds, media)
+        recipe = audio.examine(processors.for_sounds, media)
+        return replace(recipe, decoded_bytes=recipe.samples * SAMPLE_BYTES)
     header = image.probe(media)
     size = image.shrunk(header.width, header.height, ask.side_max)
-    return Recipe("image", processors.for_images.layout(*size), side_max=ask.side_max)
+    layout = processors.for_images.layout(*size)
+    return Recipe("image", layout, side_max=ask.side_max, decoded_bytes=image.decoded_bytes(header))
+
+
+SAMPLE_BYTES = 16
+"""A sample at the model's rate, and what it was made of at the file's."""
+FRAMES_HELD = 16
+"""By the decoder, beside those that are taken."""
+
+
+def _frames_bytes(recipe: Recipe) -> int:
+    assert recipe.clip is not None
+    return recipe.clip.width * recipe.clip.height * 3 * (len(recipe.clip.indices) + FRAMES_HELD)
 
 
 def recode(processors: Processors, recipe: Recipe, media: Media) -> Recipe:

@@ -31,6 +31,7 @@ from mmplane.core.jobs import (
 from mmplane.core.records import Slot
 from mmplane.features.choice import Processors, choose
 from mmplane.media.materialise import examine, materialise
+from mmplane.process import sandbox
 from mmplane.process.child import BEAT_SECONDS, Control
 from mmplane.wire.link import Link, PeerGone
 
@@ -40,6 +41,9 @@ log = logging.getLogger("mmplane")
 def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
     """Serve as worker `spawn.index` until the supervisor ends the process or the front end is gone."""
     config = msgspec.msgpack.decode(spawn.config, type=Config)
+    network = sandbox.isolate()
+    if network is sandbox.Network.NONE:
+        log.warning("worker %d can reach the network: this kernel allows it no namespace", spawn.index)
     control = Control(Link(descriptors["control"], ToRank))
     lengths_bytes = config.region_bytes()
     worker = Worker(
@@ -47,6 +51,7 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
         media=Mapping(descriptors["media"], lengths_bytes[0], writable=False),
         features=Mapping(descriptors["features"], lengths_bytes[spawn.index], writable=True),
     )
+    sandbox.limit(data_bytes=config.decode_bytes())
     frontend: Link[ToWorker] = Link(descriptors["frontend"], ToWorker)
     frontend.send(WorkerReady(worker.fingerprint), limit_s=config.stall_seconds)
     control.tell(Ready())
@@ -59,6 +64,7 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
             if received is None:
                 poller.poll(BEAT_SECONDS * 1000)
                 continue
+            sandbox.allow_cpu(config.item_seconds)
             frontend.send(worker.answer(received[0]), limit_s=config.stall_seconds)
 
 

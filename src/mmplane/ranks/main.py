@@ -12,8 +12,10 @@ import select
 import socket
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -43,6 +45,7 @@ from mmplane.delivery.ports import Ports
 from mmplane.features.choice import Processors, choose
 from mmplane.features.rebuild import Rebuild
 from mmplane.features.tokens import tokens_of
+from mmplane.media.materialise import materialise
 from mmplane.process.child import BEAT_SECONDS, Control
 from mmplane.ranks.inbox import Inbox
 from mmplane.ranks.leader import Leader
@@ -87,7 +90,8 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
     parcels, wake = Parcels(), Wake()
     ports = _ports(config, rank, tp, loaded.processors, inbox, parcels, clock)
     deliveries = {name: kind(ports) for name, kind in DELIVERIES.items()}
-    member = Member(loaded.runner, Schedule(config.prefill_tokens), rank, deliveries, parcels, wake, clock)
+    schedule = Schedule(config.prefill_tokens)
+    member = Member(loaded.runner, schedule, rank, deliveries, parcels, wake, clock, copy=config.copy_features)
     if rank == 0:
         leader = Leader(
             tp=tp,
@@ -341,13 +345,13 @@ def _ports(
     return Ports(
         rank=rank,
         size=tp,
-        processors=processors,
+        materialise=partial(materialise, processors),
         view=inbox.tensors,
         parcels=parcels,
         in_step=TimedBroadcast(ObjectBroadcast(groups[0], rank), clock),
         in_lane=TimedBroadcast(ObjectBroadcast(groups[1], rank), clock),
         lane=Lane(waiting_max=config.running_max),
-        threads=config.delivery_threads,
+        pool=ThreadPoolExecutor(config.delivery_threads, "materialise"),
         item_seconds=config.item_seconds,
     )
 
@@ -360,7 +364,9 @@ def _load(config: Config, store: int, rank: int, tp: int, inbox: Inbox, control:
     processors.warm()
     if config.runner != "hf":
         step_ms = 0.0 if config.runner == "null" else float(config.runner.removeprefix("sim:"))
-        return Loaded(NullRunner(rank=rank, clock=clock, step_ms=step_ms), processors, frozenset(), "float32", 1)
+        plain = {modality: Rebuild(form, torch.float32) for modality, form in processors.byte_forms.items()}
+        null = NullRunner(rank=rank, clock=clock, rebuild=plain, step_ms=step_ms)
+        return Loaded(null, processors, frozenset(), "float32", 1)
     _check_heads(config, tp)
     model = _model(config, tp, device)
     rebuild = {modality: Rebuild(form, model.dtype, device) for modality, form in processors.byte_forms.items()}

@@ -57,6 +57,8 @@ class Member:
         parcels: Parcels,
         wake: Wake,
         clock: LoopClock,
+        *,
+        copy: bool = False,
     ) -> None:
         self.clock = clock
         self._runner = runner
@@ -65,6 +67,8 @@ class Member:
         self._deliveries = deliveries
         self._parcels = parcels
         self._wake = wake
+        self._copy = copy
+        """The model writes into what it is given."""
         self._preparing: deque[Preparing] = deque()
         self._made: dict[int, dict[bytes, Features]] = {}
         """What a request brought, until it is admitted and the plan says what of it to keep."""
@@ -160,10 +164,13 @@ class Member:
         features = [entry.cached[index] if index in entry.cached else next(fresh) for index in range(len(submit.items))]
         if submit.cache:
             self._made[submit.request_id] = {
+                # Reused ones too: the plan that admits this request may keep again what was evicted meanwhile.
                 item.content_key: made
-                for index, (item, made) in enumerate(zip(submit.items, features, strict=True))
-                if index not in entry.cached and isinstance(item, Enclosed)
+                for item, made in zip(submit.items, features, strict=True)
+                if isinstance(item, Enclosed)
             }
+            if self._copy:  # a later request is given the same
+                features = [{name: tensor.clone() for name, tensor in made.items()} for made in features]
         return self._runner.prepare(submit, features)
 
     def _failed(self, submit: Submit, failure: Failure) -> Held:

@@ -7,28 +7,34 @@ step take that long, so that whatever holds a rank's loop up shows as it would b
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
 from mmplane.core.errors import Failure, internal
 from mmplane.core.faults import InjectedFault
 from mmplane.core.plan import Held, Submit
+from mmplane.core.records import Enclosed, Item, Modality
 from mmplane.delivery.delivery import Features
 from mmplane.delivery.faults import strike
+from mmplane.features.rebuild import Rebuild
 from mmplane.ranks.inbox import digest
 from mmplane.ranks.loop import LoopClock
 from mmplane.ranks.schedule import Step
 
 PAGE_BYTES = 4096
-TOKEN = ord("a")
+TOKEN = 64
+"""The letter a where each byte is a token (`tiny`): a token with text, so that a stream shows when each came."""
 
 
 class NullRunner:
     """Stands where `Runner` stands; every token it draws is the same."""
 
-    def __init__(self, *, rank: int, clock: LoopClock, step_ms: float = 0.0) -> None:
+    def __init__(
+        self, *, rank: int, clock: LoopClock, rebuild: Mapping[Modality, Rebuild], step_ms: float = 0.0
+    ) -> None:
         self._clock = clock
+        self._rebuild = rebuild
         self._rank = rank
         self._step_s = step_ms / 1000
         self.touched = 0
@@ -47,10 +53,15 @@ class NullRunner:
             if submit.digests:
                 named = zip(submit.items, features, strict=True)
                 with self._clock.verify():
-                    digests = tuple(digest(tensors[item.tensors[0].name]) for item, tensors in named)
+                    digests = tuple(digest(self._restored(item, tensors)) for item, tensors in named)
         except InjectedFault:
             failure = internal("this request could not be prepared (InjectedFault)").failure()
         yield Held(submit.request_id, self._rank, digests, failure)
+
+    def _restored(self, item: Item | Enclosed, tensors: Features) -> torch.Tensor:
+        """The features as a model would take them."""
+        stored = tensors[item.tensors[0].name]
+        return self._rebuild[item.modality](stored) if stored.dtype == torch.uint8 else stored
 
     def run(self, step: Step) -> tuple[int, ...]:
         """One token for each sample that draws."""

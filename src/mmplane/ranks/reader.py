@@ -1,8 +1,12 @@
-"""The thread that takes parcels off a rank's stream, and on the leader passes them on."""
+"""The thread that takes parcels off a rank's stream, and on the leader passes them on.
+
+A rank that reads no parcels any more would leave requests waiting for ever: when the thread fails, the process ends.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import threading
 from collections import deque
@@ -10,7 +14,6 @@ from collections.abc import Sequence
 
 from mmplane.delivery.parcels import Parcels
 from mmplane.ranks.wake import Wake
-from mmplane.wire.link import LinkError
 from mmplane.wire.stream import receive_frames, send_frame
 
 log = logging.getLogger("mmplane")
@@ -48,9 +51,11 @@ class ParcelReader:
     def _run(self) -> None:
         try:
             receive_frames(self._stream, self._accept, frame_bytes_max=self._frame_bytes_max)
-        except LinkError:
-            # A follower that does not read is dead or stuck, and its group with it: the supervisor sees that too.
-            log.exception("parcels cannot be passed on")
+        except Exception:
+            # A follower that does not read, a frame that is too long, no memory for one: this group must be replaced.
+            log.exception("parcels cannot be read or passed on: this group is lost")
+            logging.shutdown()
+            os._exit(1)
 
     def _accept(self, request_id: int, relayed: bool, content: bytearray) -> None:
         if relayed:

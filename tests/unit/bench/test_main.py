@@ -9,7 +9,7 @@ import pytest
 from bench_run import row_of, run_of
 
 from mmplane.bench.campaign import DELIVERIES, Options, repetitions_of
-from mmplane.bench.main import deliveries, main, options_parser, workloads
+from mmplane.bench.main import counts, deliveries, main, options_parser, workloads, written
 from mmplane.bench.workloads import WORKLOADS
 
 
@@ -62,6 +62,19 @@ def test_a_json_is_rendered_again(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "arena is best" in (tmp_path / "run.html").read_text()
     assert "arena is best" in (tmp_path / "run.md").read_text()
     assert "leader" in capsys.readouterr().out
+
+
+def test_a_run_is_written_as_json_with_a_line_for_each_row() -> None:
+    run = run_of([row_of("arena"), row_of("leader")])
+    text = written(run)
+    assert json.loads(text) == json.loads(json.dumps(run))
+    assert sum(line.startswith('{"delivery"') for line in text.splitlines()) == 2
+
+
+@pytest.mark.parametrize("text", ["", "two", "2,", "0", "-1"])
+def test_ranks_are_numbers(text: str) -> None:
+    with pytest.raises(ValueError, match="--tp"):
+        counts(text)
 
 
 def test_a_run_with_errors_does_not_succeed(tmp_path: Path) -> None:

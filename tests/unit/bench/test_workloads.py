@@ -33,12 +33,12 @@ def test_many_images_has_28_of_them_in_each_request() -> None:
     assert [len(request.items) for request in WORKLOADS["many-images"].make(3, 1).requests] == [28] * 3
 
 
-@pytest.mark.parametrize("name", ["photo", "many-images", "text", "mixed"])
+@pytest.mark.parametrize("name", ["photo", "video-2mb", "audio", "many-images", "text", "mixed"])
 def test_bodies_are_valid_requests_with_their_media_in_them(name: str) -> None:
     load = WORKLOADS[name].make(2, 7)
     for request in (*load.requests, *load.background):
         parsed = parse(render(request, [JPEG] * len(load.sources), b"a note"))
-        assert len(parsed.images) == len(request.items)
+        assert len(parsed.media) == len(request.items)
         assert parsed.mmplane is not None
         assert (parsed.stream, parsed.mmplane.trace, parsed.mmplane.ignore_eos) == (True, True, True)
 
@@ -67,7 +67,7 @@ def test_a_file_of_requests_is_a_workload(tmp_path: Path) -> None:
     assert (workload.name, workload.requests) == ("own", 2)
     assert [request.items for request in load.requests] == [(0,), (), (1,), ()]
     assert load.sources == (JPEG, JPEG)
-    assert len(parse(render(load.requests[0], [JPEG, JPEG], b"note")).images) == 1
+    assert len(parse(render(load.requests[0], [JPEG, JPEG], b"note")).media) == 1
 
 
 @pytest.mark.parametrize("line", ["not JSON", "{}", '{"messages": 3}', ""])

@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 
 from mmplane import cli
+from mmplane.bench.main import options_parser
+from mmplane.bench.workloads import WORKLOADS
 from mmplane.config import GIB, MIB
 
 ROOT = Path(__file__).parents[3]
 SOURCE = ROOT / "src"
 README = ROOT / "README.md"
+BENCH = ROOT / "docs" / "bench.md"
 DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 NAME = re.compile(r"`(mmplane(?:\.\w+)+)`")
@@ -73,6 +76,18 @@ def test_flag_table_is_the_parsers() -> None:
     parser = argparse.ArgumentParser()
     cli._serve_options(parser)
     assert section(README, "flags") == "\n".join(flag_table(parser))
+
+
+def test_bench_flag_table_is_the_parsers() -> None:
+    assert section(BENCH, "flags") == "\n".join(flag_table(options_parser()))
+
+
+def test_workload_table_is_the_benchs() -> None:
+    rows = ["| name | requests | pace | what |", "|---|---|---|---|"]
+    for each in WORKLOADS.values():
+        pace = f"{each.rate:g} in a second" if each.rate else f"{each.concurrency} at once"
+        rows.append(f"| `{each.name}` | {each.requests} | {pace} | {each.text} |")
+    assert section(BENCH, "workloads") == "\n".join(rows)
 
 
 def flag_table(parser: argparse.ArgumentParser) -> list[str]:

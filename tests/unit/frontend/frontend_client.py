@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from mmplane.config import Config
 from mmplane.core.plan import Submit
 from mmplane.delivery.delivery import Sends
+from mmplane.frontend.addresses import Allowed
 from mmplane.frontend.admission import Budget
 from mmplane.frontend.app import ChatEndpoint
 from mmplane.frontend.chat import Chat
@@ -121,7 +122,7 @@ class Service:
         self.leader = leader
         self.budget = Budget(BUDGET_BYTES)
         self.counters = Counters()
-        self.source = Source(())
+        self.source = Source(Allowed(()))
         config = Config(
             model="tiny",
             model_folder="",
@@ -146,7 +147,12 @@ class Service:
         )
         self.readiness = Readiness(self.chat, model="tiny", limit_s=HANG_S)
         self.endpoint = ChatEndpoint(
-            chat=self.chat, budget=self.budget, counters=self.counters, readiness=self.readiness, config=config
+            chat=self.chat,
+            bodies=rig.bodies,
+            budget=self.budget,
+            counters=self.counters,
+            readiness=self.readiness,
+            config=config,
         )
         self._tokenizer = tokenizer
 

@@ -21,6 +21,8 @@ from mmplane.core.records import Ask, Clip, Layout, Recipe, Record, Tensor
 from mmplane.features.choice import Processors
 from mmplane.features.processor import Arrays, ImageProcessor, Pixels
 from mmplane.features.video import VideoProcessor
+from mmplane.frontend.admission import Budget
+from mmplane.frontend.bodies import Bodies
 from mmplane.frontend.group import Group
 from mmplane.frontend.plane import Asset, Plane
 from mmplane.frontend.pool import Pool
@@ -231,7 +233,9 @@ class Rig:
             gone=self.arena.reaped,
         )
         processors = Processors("uint8", OneBytePerPixel(cheap=cheap), OneTokenPerFrame())
-        self.plane = Plane(self.arena, self.pool, processors, self.media, FRONTEND, cache=cache)
+        self.budget = Budget(2**30, kept_bytes=2**29)
+        self.plane = Plane(self.arena, self.pool, processors, self.media, FRONTEND, self.budget, cache=cache)
+        self.bodies = Bodies(self.arena, self.media, FRONTEND, bytes_max=front_bytes)
         self.group = Group(self.arena, FRONTEND, EPOCH, in_flight_max=in_flight_max)
         self.peers: list[PlayedWorker | PlayedLeader] = []
         self._tags = iter(range(1, 1_000_000))
@@ -251,15 +255,20 @@ class Rig:
         return await leader.attach()
 
     def asking(
-        self, name: str, length_bytes: int = 100, *, tag: int | None = None, probe: bool = False
+        self,
+        name: str,
+        length_bytes: int = 100,
+        *,
+        tag: int | None = None,
+        probe: bool = False,
+        decoded_bytes: int = 0,
     ) -> asyncio.Task[Asset]:
         """Somebody asks for the item whose media is `name`."""
         media = name.encode()
         key = self.plane.key(IMAGE, media_digest(media))
         tag = next(self._tags) if tag is None else tag
-        return asyncio.create_task(
-            self.plane.acquire(key, media, Recipe("image", layout_of(length_bytes)), tag, probe=probe), name=str(tag)
-        )
+        recipe = Recipe("image", layout_of(length_bytes), decoded_bytes=decoded_bytes)
+        return asyncio.create_task(self.plane.acquire(key, media, recipe, tag, probe=probe), name=str(tag))
 
     async def release(self, *tasks: asyncio.Task[Asset]) -> None:
         """Those who asked need it no more."""
@@ -277,6 +286,7 @@ class Rig:
         self.arena.check_integrity()
         statistics = self.arena.statistics()
         assert statistics.leases == 0
+        assert self.budget.statistics().reserved_bytes == 0
         total = statistics.total
         assert total.free_bytes + total.evictable_bytes == total.length_bytes, statistics
 

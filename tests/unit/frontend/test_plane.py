@@ -694,3 +694,53 @@ async def test_without_bytes_only_what_is_here_or_on_its_way_will_do() -> None:
         held = asyncio.create_task(rig.plane.acquire(key, None, recipe, 4), name="4")
         assert (await held).hit
         await rig.release(first, waiting, held)
+
+
+# Files that end workers, and memory outside of the arena.
+
+
+@in_loop
+async def test_a_file_that_ends_its_second_worker_is_refused_at_once() -> None:
+    """Hazard R3: retries must not take one worker after the other down."""
+    async with rigged(workers=3) as rig:
+        statuses = []
+        for index in (1, 2):
+            worker = await rig.worker(index)
+            task = rig.asking("poison")
+            await worker.hear()
+            worker.die()
+            rig.peers.remove(worker)
+            statuses.append((await error_of(task)).status)
+        assert statuses == [503, 400]
+        worker = await rig.worker(3)
+        assert (await error_of(rig.asking("poison"))).status == 400
+        assert await worker.hear_all() == []
+        await made(rig, "good")
+
+
+@in_loop
+async def test_pixels_are_reserved_while_they_are_decoded() -> None:
+    """Hazard R8: two workers and one large image each, of which only one fits at a time."""
+    async with rigged() as rig:
+        held = await rig.budget.admit(2**29)
+        workers = [await rig.worker(1), await rig.worker(2)]
+        tasks = [rig.asking(name, decoded_bytes=2**29 - number) for number, name in enumerate("ab")]
+        await settle()
+        jobs = [await worker.hear_all() for worker in workers]
+        assert sum(map(len, jobs)) == 1, "the other waits with its worker"
+        assert rig.budget.statistics().waiting == 1
+        (worker,) = [worker for worker, job in zip(workers, jobs, strict=True) if job]
+        worker.done(next(job for (job,) in filter(None, jobs)))
+        (other,) = [each for each in workers if each is not worker]
+        await other.serve_one()
+        await rig.release(*tasks)
+        held.release()
+
+
+@in_loop
+async def test_pixels_that_never_fit_are_refused() -> None:
+    async with rigged() as rig:
+        worker = await rig.worker()
+        assert (await error_of(rig.asking("a", decoded_bytes=2**29 + 1))).status == 413
+        assert await worker.hear_all() == []
+        await made(rig, "b")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -13,7 +13,8 @@ from hypothesis import given, strategies
 from msgspec import Raw
 
 from mmplane.core.errors import RequestError
-from mmplane.frontend import source
+from mmplane.frontend import fetch as fetch_module
+from mmplane.frontend.addresses import Allowed
 from mmplane.frontend.schema import parse
 from mmplane.frontend.source import Source, decode_data_uri
 
@@ -80,7 +81,7 @@ async def loaded(text: bytes) -> bytes:
     """What a URL gives that stands in a request as this JSON string."""
     content = b'{"type": "image_url", "image_url": {"url": "' + text + b'"}}'
     body = b'{"model": "tiny", "messages": [{"role": "user", "content": [' + content + b"]}]}"
-    loads = Source(())
+    loads = Source(Allowed(()))
     try:
         return await loads.load_json(parse(body).media[0].source or Raw(b""))
     finally:
@@ -137,11 +138,11 @@ class Host:
 
 
 @asynccontextmanager
-async def hosting(answer: bytes, *allowed: str) -> AsyncIterator[tuple[Source, Host]]:
+async def hosting(answer: bytes, *allowed: str, networks: Sequence[str] = ()) -> AsyncIterator[tuple[Source, Host]]:
     host = Host(answer)
     server = await asyncio.start_server(host.serve, "127.0.0.1", 0)
     host.port = server.sockets[0].getsockname()[1]
-    loads = Source(allowed or ("127.0.0.1",))
+    loads = Source(Allowed(allowed or ["127.0.0.1"], networks))
     try:
         async with server:
             yield loads, host
@@ -159,7 +160,7 @@ async def fetch(answer: bytes) -> bytes | RequestError:
         try:
             return await loads.load(f"http://127.0.0.1:{host.port}/cat.png")
         except RequestError as error:
-            assert host.connects == 1
+            assert host.connects == (fetch_module.ATTEMPTS_MAX if b" 500 " in answer else 1)
             return error
 
 
@@ -244,7 +245,7 @@ async def test_a_port_that_is_none_is_the_clients_error(port: str) -> None:
 @in_loop
 async def test_no_host_is_allowed_unless_the_operator_says_so() -> None:
     async with hosting(response("200 OK")) as (_, host):
-        none = Source(())
+        none = Source(Allowed(()))
         with pytest.raises(RequestError) as refused:
             await none.load(f"http://127.0.0.1:{host.port}/")
         await none.close()
@@ -253,18 +254,8 @@ async def test_no_host_is_allowed_unless_the_operator_says_so() -> None:
 
 @in_loop
 async def test_names_of_hosts_have_no_case() -> None:
-    async with hosting(response("200 OK", b"x"), "LocalHost") as (loads, host):
+    async with hosting(response("200 OK", b"x"), "LocalHost", networks=["127.0.0.0/8", "::1/128"]) as (loads, host):
         assert await loads.load(f"http://LOCALHOST:{host.port}/") == b"x"
-
-
-@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary", "308 Permanent"])
-@in_loop
-async def test_redirects_are_not_followed(status: str) -> None:
-    async with hosting(b"") as (loads, host):
-        host.answer = response(status, b"", f"Location: http://127.0.0.1:{host.port}/inside", "Content-Length: 0")
-        with pytest.raises(RequestError) as refused:
-            await loads.load(f"http://127.0.0.1:{host.port}/")
-        assert (refused.value.status, host.connects) == (400, 1)
 
 
 @in_loop
@@ -273,7 +264,7 @@ async def test_proxies_of_the_environment_are_ignored() -> None:
         async with hosting(response("200 OK", b"x")) as (_, host):
             for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"):
                 environment.setenv(name, "http://127.0.0.1:1/")
-            loads = Source(("127.0.0.1",))
+            loads = Source(Allowed(["127.0.0.1"]))
             assert await loads.load(f"http://127.0.0.1:{host.port}/") == b"x"
             await loads.close()
 
@@ -303,7 +294,7 @@ async def test_what_a_host_does_wrong(answer: bytes, status: int) -> None:
 async def test_a_host_that_is_not_there() -> None:
     async with hosting(b"") as (_, host):
         pass
-    loads = Source(("127.0.0.1",))
+    loads = Source(Allowed(["127.0.0.1"]))
     with pytest.raises(RequestError) as refused:
         await loads.load(f"http://127.0.0.1:{host.port}/")
     await loads.close()
@@ -313,7 +304,7 @@ async def test_a_host_that_is_not_there() -> None:
 @in_loop
 async def test_a_body_ends_at_the_cap() -> None:
     with pytest.MonkeyPatch.context() as limits:
-        limits.setattr(source, "MEDIA_BYTES_MAX", 1000)
+        limits.setattr(fetch_module, "MEDIA_BYTES_MAX", 1000)
         assert await fetch(response("200 OK", bytes(1000), "Content-Length: 1000")) == bytes(1000)
         for headers in ([], ["Content-Length: 100000000"], ["Content-Length: 200000"]):
             error = await fetch(response("200 OK", bytes(200_000), *headers))
@@ -343,10 +334,10 @@ class Drip(Host):
 async def test_a_host_that_drips_is_left_alone() -> None:
     """Hazard S8: each byte comes in time, and the whole never does."""
     with pytest.MonkeyPatch.context() as limits:
-        limits.setattr(source, "FETCH_SECONDS", 0.2)
+        limits.setattr(fetch_module, "FETCH_SECONDS", 0.2)
         host = Drip(response("200 OK"))
         server = await asyncio.start_server(host.serve, "127.0.0.1", 0)
-        loads = Source(("127.0.0.1",))
+        loads = Source(Allowed(["127.0.0.1"]))
         async with server:
             with pytest.raises(RequestError) as refused:
                 await loads.load(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")

@@ -9,7 +9,8 @@ from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_images
 
 from mmplane.core.errors import RequestError
-from mmplane.media.image import FORMATS, ImageLimits, decode, probe
+from mmplane.media.header import FORMATS
+from mmplane.media.image import ImageLimits, decode, probe
 
 PHOTO = Image.fromarray(load_sample_images().images[0]).resize((97, 61))
 ORIENTATION = 0x0112

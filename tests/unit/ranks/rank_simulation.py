@@ -1,94 +1,41 @@
 """A deterministic simulation of a rank group: one seed is one run, and a failing seed is the whole bug report.
 
-A real `Leader` and a real `Schedule` for each rank, joined by links that delay messages at will. A front end submits,
-aborts (in any phase, one sample or all, twice, by numbers that nobody has), goes away and comes back; ranks fail at
-requests; answers end at random. After each message the books are checked, and after each run that nothing is left.
+A real `Leader`, and for each rank a real `Member`, `Schedule` and every delivery, joined by links that delay messages
+at will, each on its own: requests, parcels, plans, answers, the lane of every rank and its pool. A front end submits,
+aborts (in any phase, one sample or all, twice, by numbers that nobody has), dies in the middle of a frame and comes
+back; the group crashes and is replaced; faults strike at every point; answers end at random. After each message the
+books are checked, and after each run that nothing is left.
 
-    Simulation(seed).run()      MMPLANE_SEED=4711 pytest tests/unit/ranks/test_simulation.py
+    python tests/unit/ranks/rank_simulation.py SEED [TP]      one run again, exactly
 """
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from random import Random
 
-from simulated_rank import SimulatedRank, Violation, check, digest_of
+from simulated_ports import Violation, check
+from simulated_rank import Circumstances, Parts, SimulatedRank
+from simulated_requests import Client, Shape, client, draw_client
+from simulated_runner import digest_of
 
-from mmplane.core.errors import Failure, internal, unsupported
-from mmplane.core.plan import Abort, Admitted, Failed, Held, Sampling, Submit, Token, Tokens
+from mmplane.core.plan import Abort, Admitted, Failed, Held, Sampling, Submit, Tokens
 from mmplane.core.records import MESSAGE_BYTES_MAX
 from mmplane.ranks.leader import Leader
-from mmplane.ranks.schedule import Schedule
 from mmplane.wire.link import encode
 
 END_TOKENS = frozenset({0, 1})
 TURNS_MAX = 5000
 """A run needs some hundreds; one that needs more stands still."""
 
-FAILURES = (internal("out of memory").failure(), unsupported("not this one").failure())
-
-
-@dataclass
-class Shape:
-    """How large a group is, and how unlucky."""
-
-    tp: int
-    running_max: int
-    kv_tokens_max: int
-    prefill_tokens: int
-    requests: int
-    lag_max: int
-    """Plans that a follower may be behind."""
-    failing: float
-    aborting: float
-    leaving: float
-
-    @classmethod
-    def draw(cls, random: Random, tp: int) -> Shape:
-        running_max = random.randint(1, 5)
-        return cls(
-            tp=tp,
-            running_max=running_max,
-            kv_tokens_max=running_max * random.randint(8, 40),
-            prefill_tokens=random.choice((1, 3, 8, 100)),
-            requests=random.randint(1, 12),
-            lag_max=random.choice((0, 0, 1, 6)),
-            failing=random.choice((0.0, 0.0, 0.1, 0.3)),
-            aborting=random.choice((0.0, 0.05, 0.2)),
-            leaving=random.choice((0.0, 0.0, 0.03)),
-        )
-
-
-@dataclass
-class Client:
-    """One request as the front end knows it."""
-
-    submit: Submit
-    failures: dict[int, Failure]
-    """By rank that will fail at it."""
-    outcome: Admitted | Failed | None = None
-    aborted: bool = False
-    stopped: set[int] = field(default_factory=set)
-    tokens: dict[int, list[Token]] = field(default_factory=dict)
-
-    @property
-    def done(self) -> bool:
-        """Whether nobody waits for anything of it."""
-        if self.outcome is None:
-            return False
-        return self.aborted or isinstance(self.outcome, Failed) or not self.open
-
-    @property
-    def open(self) -> set[int]:
-        """Samples that should still produce tokens."""
-        ended = {sample for sample, tokens in self.tokens.items() if tokens[-1].reason}
-        return set(range(self.submit.sampling.samples)) - ended - self.stopped
+logging.getLogger("mmplane").setLevel(logging.CRITICAL)  # injected faults are logged with their stacks
 
 
 class Simulation:
-    """One run. Mutants replace the leader or a rank's schedule."""
+    """One run. Mutants replace the leader or a part of the ranks."""
 
     def __init__(
         self,
@@ -96,26 +43,57 @@ class Simulation:
         tp: int | None = None,
         *,
         leader: Callable[..., Leader] = Leader,
-        schedule: Callable[[int, int], Schedule] = lambda _rank, prefill_tokens: Schedule(prefill_tokens),
+        parts: Parts | None = None,
+        delivery: str | None = None,
     ) -> None:
         self.seed = seed
         self.random = Random(seed)
         self.shape = Shape.draw(self.random, tp or self.random.choice((1, 2, 4)))
-        self.leader = leader(
-            tp=self.shape.tp,
-            kv_tokens_max=self.shape.kv_tokens_max,
-            running_max=self.shape.running_max,
-            end_tokens=END_TOKENS,
-        )
-        self.ranks = [
-            SimulatedRank(rank, schedule(rank, self.shape.prefill_tokens), self.fails) for rank in range(self.shape.tp)
-        ]
+        if delivery is not None:
+            self.shape.names = (delivery,)
+        self.new_leader = leader
+        self.parts = parts or Parts()
         self.clients: dict[int, Client] = {}
-        self.attached = True
-        self.planned: set[int] = set()
-        """Requests that were in a plan."""
         self.events: Counter[str] = Counter()
         """What happened, so that a suite can see that everything does."""
+        self.to_leader: deque[Submit | Abort] = deque()
+        """On the front end's link."""
+        self.frames: deque[int] = deque()
+        """On its stream: parcels, by request."""
+        self.arrived: deque[tuple[int, bool]] = deque()
+        """What the reader has told the leader's loop."""
+        self.attached = True
+        self._start()
+
+    def _start(self) -> None:
+        """A new group."""
+        shape = self.shape
+        self.leader = self.new_leader(
+            tp=shape.tp,
+            kv_tokens_max=shape.kv_tokens_max,
+            running_max=shape.running_max,
+            end_tokens=END_TOKENS,
+            cache_bytes=shape.cache_bytes,
+        )
+        around = Circumstances(
+            shape.tp,
+            shape.prefill_tokens,
+            shape.running_max,
+            shape.cache_bytes,
+            self.random,
+            shape.haste,
+            shape.writing,
+            self._slow,
+        )
+        self.around = around
+        self.ranks = [SimulatedRank(rank, self.parts, around) for rank in range(shape.tp)]
+        self.heard: set[int] = set()
+        """Requests that the leader has been told of."""
+        self.known: set[int] = set()
+        """Those of them that were in no plan."""
+        self.planned: set[int] = set()
+        """Requests that were in a plan."""
+        self.parcels_arrived: set[int] = set()
 
     def run(self) -> Simulation:
         """To the end. Raises Violation (or what the code under test raises), with the seed as a note."""
@@ -125,132 +103,220 @@ class Simulation:
             self._check_end()
             self._final_exam()
         except Exception as error:
-            error.add_note(f"Simulation(seed={self.seed}, tp={self.shape.tp}): {self.shape}")
+            tp = self.shape.tp
+            error.add_note(f"python tests/unit/ranks/rank_simulation.py {self.seed} {tp}    {self.shape}")
             raise
+        for rank in self.ranks:
+            self.events += rank.events
         return self
 
-    def fails(self, rank: int, submit: Submit) -> Failure | None:
-        return self.clients[submit.request_id].failures.get(rank)
+    def _slow(self) -> bool:
+        slow = self.random.random() < self.shape.slow
+        self.events["took too long"] += slow
+        return slow
 
     # The world.
 
     def _live(self) -> None:
         to_submit = self.shape.requests
-        while to_submit or self.random.random() < 0.95:
+        for _ in range(TURNS_MAX):
+            if not to_submit and self.random.random() > 0.95:
+                return
             if to_submit and self.attached and self.random.random() < 0.4:
-                self._submit(self._draw_submit())
+                self._submit(draw_client(self.random, self.shape, len(self.clients) + 1))
                 to_submit -= 1
             if self.random.random() < self.shape.aborting:
-                self._abort()
+                self._send_abort()
             if self.random.random() < self.shape.leaving:
                 self._leave()
+            if self.random.random() < self.shape.crashing:
+                self._crash()
             self._turn()
+        raise Violation("no front end is let in any more")
 
     def _drain(self) -> None:
         for _ in range(TURNS_MAX):
-            if not self._turn() and not any(rank.plans or rank.answers for rank in self.ranks):
+            if not self._turn() and not self._busy:
                 return
         raise Violation("the group does not come to rest")
 
-    def _draw_submit(self) -> Submit:
-        random = self.random
-        samples = random.choice((1, 1, 2, 2, 3, self.shape.running_max + 1))
-        prompt_tokens = random.randint(1, 12)
-        tokens_max = random.choice((1, 2, 6, 20, self.shape.kv_tokens_max))
-        # Some records are so long that few of them fit into one plan.
-        prompt = bytes(random.choice((4, 4, 4, 30_000)))
-        sampling = Sampling(tokens_max, 1.0, 1.0, random.randrange(9), samples, ignore_end=random.random() < 0.1)
-        return Submit(len(self.clients) + 1, prompt, None, prompt_tokens, (), (), sampling, digests=True)
+    @property
+    def _busy(self) -> bool:
+        return bool(self.to_leader or self.frames or self.arrived or any(rank.busy for rank in self.ranks))
 
-    def _submit(self, submit: Submit, *, sure: bool = False) -> None:
-        failures = {
-            rank: self.random.choice(FAILURES)
-            for rank in range(self.shape.tp)
-            if not sure and self.random.random() < self.shape.failing
-        }
-        self.clients[submit.request_id] = Client(submit, failures)
-        self.leader.submit(submit)
-        self._hear_leader()
+    def _submit(self, new: Client) -> None:
+        request_id = new.submit.request_id
+        self.clients[request_id] = new
+        self.to_leader.append(new.submit)
+        if new.parcel:
+            self.frames.append(request_id)
 
-    def _abort(self) -> None:
+    def _send_abort(self) -> None:
         """Any request, or one that never was; all of it, or a sample that may not exist; perhaps twice."""
-        alive = [request_id for request_id, client in self.clients.items() if not client.done]
+        alive = [request_id for request_id, each in self.clients.items() if not each.done]
         anything = range(len(self.clients) + 2)
         request_id = self.random.choice(alive if alive and self.random.random() < 0.8 else anything)
         sample = self.random.choice((-1, 0, 0, 1, 2, 7))
-        client = self.clients.get(request_id)
-        if client is not None:
-            self._note_abort(client, sample)
-        for _ in range(self.random.choice((1, 1, 2))):
-            self.leader.abort(Abort(request_id, sample))
-        self._hear_leader()
+        if self.attached:
+            self.to_leader += [Abort(request_id, sample)] * self.random.choice((1, 1, 2))
 
-    def _note_abort(self, client: Client, sample: int) -> None:
-        phase = "waiting" if client.submit.request_id not in self.planned else "preparing"
-        if client.outcome is not None:
-            phase = "done" if client.done else ("decoding" if client.tokens else "prompt")
+    def _note_abort(self, each: Client, sample: int) -> None:
+        request_id = each.submit.request_id
+        phase = "waiting" if request_id not in self.planned else "preparing"
+        if phase == "waiting" and each.parcel and request_id not in self.parcels_arrived:
+            phase = "before its parcel"
+        if each.outcome is not None:
+            phase = "done" if each.done else ("decoding" if each.tokens else "prompt")
         self.events[f"abort, {phase}"] += 1
         if sample < 0:
-            client.aborted = True
-        elif sample in client.tokens and sample in client.open:
-            client.stopped.add(sample)
+            each.aborted = True
+        elif sample in each.tokens and sample in each.open:
+            each.stopped.add(sample)
             self.events["abort of a sample"] += 1
 
     def _leave(self) -> None:
+        """The front end dies: of what it had sent a part is read, on each of its links."""
+        if not self.attached:
+            return
         self.events["front end left"] += 1
         self.attached = False
-        for client in self.clients.values():
-            client.aborted = True
+        self._hear_frontend(self.random.randint(0, len(self.to_leader)))
+        self.to_leader.clear()
+        for _ in range(self.random.randint(0, len(self.frames))):
+            self._read_frame()
+        self.events["died in mid-frame"] += bool(self.frames)
+        self.frames.clear()
+        self._hear_arrivals()
+        for each in self.clients.values():
+            each.aborted = True
+            each.lost |= each.submit.request_id not in self.heard
         self.leader.abort_all()
+        self._hear_leader()
+        self.known.clear()
+
+    def _crash(self) -> None:
+        """A rank dies, and so its group: what was in flight has failed, and a new group is attached to."""
+        self.events["the group crashed"] += 1
+        for each in self.clients.values():
+            each.lost |= not each.done
+        self.to_leader.clear()
+        self.frames.clear()
+        self.arrived.clear()
+        self.attached = True
+        for rank in self.ranks:
+            self.events += rank.events
+        self._start()
 
     def _turn(self) -> bool:
-        """One turn of the leader's loop, in the order of `LeaderLoop.run`, and some of each follower's."""
+        """One turn of the leader's loop, in the order of `LeaderLoop.run`, and some of each other thread's."""
+        random = self.random
+        while self.frames and random.random() < 0.4:
+            self._read_frame()
         for rank in self.ranks[1:]:
-            self._deliver(rank)
+            if rank.answers:
+                self._hear_follower(rank)
+        self._hear_arrivals()
+        if self.to_leader:
+            self._hear_frontend(random.randint(0, len(self.to_leader)))
         plan = self.leader.propose()
-        self._hear_leader()
         if plan is not None:
+            self.around.tables[plan.number] = frozenset(self.leader._cache._entries)
+            self._hear_leader()
             self._lead(encode(plan))
+        held = self.ranks[0].advance()
+        if held is not None:
+            self.leader.held(held)
         if not self.attached and self.leader.settled:
             check(all(rank.empty for rank in self.ranks), "a new front end was let in before the old one's was dropped")
             self.attached = True
+        self.ranks[0].background()
         for rank in self.ranks[1:]:
-            while rank.plans and (len(rank.plans) > self.shape.lag_max or self.random.random() < 0.5):
-                rank.take_next()
-        return plan is not None
+            self._follow(rank)
+        return plan is not None or held is not None
 
-    def _deliver(self, rank: SimulatedRank) -> None:
+    def _follow(self, rank: SimulatedRank) -> None:
+        random = self.random
+        while rank.parcels.stream and random.random() < 0.5:
+            rank.parcels.receive()
+        while rank.plans and (len(rank.plans) > self.shape.lag_max or random.random() < 0.5):
+            rank.take_next()
+        if random.random() < 0.7 and (held := rank.advance()) is not None:
+            rank.answers.append(held)
+        rank.background()
+
+    def _read_frame(self) -> None:
+        """The reader's thread on the leader: on to the followers first, then here, then to the loop."""
+        request_id = self.frames.popleft()
+        each = self.clients[request_id]
+        if each.submit.relayed:
+            for rank in self.ranks[1:]:
+                rank.parcels.stream.append((request_id, each.parcel))
+        self.ranks[0].parcels.put(request_id, bytearray(each.parcel))
+        self.arrived.append((request_id, each.submit.relayed))
+
+    def _hear_arrivals(self) -> None:
+        while self.arrived:
+            request_id, relayed = self.arrived.popleft()
+            self.parcels_arrived.add(request_id)
+            self.events["a parcel came first"] += request_id not in self.heard
+            self.leader.arrived(request_id, relayed=relayed)
+
+    def _hear_frontend(self, count: int) -> None:
+        for _ in range(count):
+            record = self.to_leader.popleft()
+            if isinstance(record, Submit):
+                self.known.add(record.request_id)
+                self.heard.add(record.request_id)
+                self.leader.submit(record)
+            else:
+                if record.request_id in self.heard:
+                    self._note_abort(self.clients[record.request_id], record.sample)
+                self.leader.abort(record)
+            self._hear_leader()
+
+    def _hear_follower(self, rank: SimulatedRank) -> None:
         for _ in range(self.random.randint(0, len(rank.answers))):
             answer = rank.answers.popleft()
-            if isinstance(answer, Held):
-                self.leader.held(answer)
-            else:
-                self.leader.position(answer)
+            self.leader.held(answer) if isinstance(answer, Held) else self.leader.position(answer)
 
     def _lead(self, message: bytes) -> None:
         check(len(message) <= MESSAGE_BYTES_MAX, f"a plan of {len(message)} bytes")
         for rank in self.ranks:
             rank.plans.append(message)
         leading = self.ranks[0]
+        plan = leading.next_plan()
+        for cancel in plan.cancel:
+            self.events["cancel, prepared" if cancel.prepared else "cancel, not prepared"] += 1
+        for submit in plan.prepare:
+            self._check_turn(submit)
+            reused = frozenset(index for request_id, index in plan.cache.reuse if request_id == submit.request_id)
+            self.clients[submit.request_id].reused = reused
         step = leading.take_next()
-        for submit in step.prepare:
-            check(submit.request_id > max(self.planned, default=0), "first come is not first served")
-            self.planned.add(submit.request_id)
         self.events["requests that share a plan"] += len(step.prepare) > 1
         self.events["forks"] += len(step.forks)
         self._check_memory()
-        answers, leading.answers = leading.answers, deque()
-        for answer in answers:
-            self.leader.held(answer) if isinstance(answer, Held) else self.leader.position(answer)
-        tokens = tuple(self.random.randint(0, 19) for _ in step.drawn)
-        self.leader.sampled(step.drawn, tokens)
+        self.leader.position(leading.answers.popleft())  # type: ignore[arg-type]
+        self.leader.sampled(step.drawn, leading.tokens)
         self._hear_leader()
 
     # The books.
 
+    def _check_turn(self, submit: Submit) -> None:
+        """First come, first served, of those whose parcels are here."""
+        self.known.discard(submit.request_id)
+        self.planned.add(submit.request_id)
+        here = {
+            request_id
+            for request_id in self.known
+            if self.clients[request_id].outcome is None
+            and (not self.clients[request_id].parcel or request_id in self.parcels_arrived)
+        }
+        check(submit.request_id < min(here, default=submit.request_id + 1), "first come is not first served")
+        check(not submit.parcel_bytes or submit.request_id in self.parcels_arrived, "named before its parcel came")
+
     def _check_memory(self) -> None:
         """What the ranks hold at this plan fits into what the operator gave."""
-        submits = self.ranks[0].held.values()
+        submits = self.ranks[0].runner.held.values()
         samples = sum(submit.sampling.samples for submit in submits)
         kv_tokens = sum(
             (submit.prompt_tokens + submit.sampling.tokens_max) * submit.sampling.samples for submit in submits
@@ -266,68 +332,59 @@ class Simulation:
                 self._conclude(record)
             elif isinstance(record, Tokens):
                 for token in record.tokens:
-                    self._receive(self.clients[token.request_id], token)
+                    self.clients[token.request_id].receive(token, END_TOKENS)
 
     def _conclude(self, record: Admitted | Failed) -> None:
         """From now on the request's slots may be somebody else's."""
-        client = self.clients[record.request_id]
-        self.events[type(record).__name__] += 1
-        check(client.outcome is None, f"request {record.request_id} was concluded twice")
-        client.outcome = record
-        if record.request_id in self.planned:
-            for rank in self.ranks:
-                check(record.request_id in rank.answered, f"rank {rank.rank} may still read slots that were released")
+        request_id = record.request_id
+        each = self.clients[request_id]
+        check(each.outcome is None, f"request {request_id} was concluded twice")
+        each.outcome = record
+        answers = [rank.runner.answered for rank in self.ranks]
+        if request_id in self.planned:
+            for rank, answered in enumerate(answers):
+                check(request_id in answered, f"rank {rank} may still read slots that were released")
         if isinstance(record, Admitted):
-            check(not client.failures, "a request was admitted that a rank had failed at")
-            digests = tuple((digest_of(rank, record.request_id),) for rank in range(self.shape.tp))
+            self.events[f"admitted, {each.submit.delivery}"] += bool(each.submit.items)
+            check(not each.strikes(self.shape.tp), "a request was admitted that a fault had struck")
+            check(record.reused == tuple(sorted(each.reused)), "what was reused is not what the plan says")
+            digests = tuple((digest_of(rank, request_id),) for rank in range(self.shape.tp))
             check(record.digests == digests, "the digests are not those of the ranks, in order")
-        else:
-            self._check_failure(client, record.failure)
-
-    def _check_failure(self, client: Client, failure: Failure) -> None:
-        if client.submit.request_id in self.planned and client.failures:
-            check(failure == client.failures[min(client.failures)], "the first failing rank says why")
             return
-        sampling = client.submit.sampling
-        kv_tokens = (client.submit.prompt_tokens + sampling.tokens_max) * sampling.samples
-        if kv_tokens > self.shape.kv_tokens_max or sampling.samples > self.shape.running_max:
-            check(failure.status == 413, "what never fits is the client's error")
-            return
-        check(client.aborted, f"request {client.submit.request_id} failed of nothing: {failure}")
-        check(failure.status == 503, "nobody waits for the answer to an abort")
-
-    def _receive(self, client: Client, token: Token) -> None:
-        check(isinstance(client.outcome, Admitted), "a token came before its request was admitted")
-        check(not client.aborted, "a token came after its request was aborted")
-        check(token.sample in client.open, f"{token} came after its sample had ended")
-        tokens = client.tokens.setdefault(token.sample, [])
-        tokens.append(token)
-        sampling = client.submit.sampling
-        reason = "length" if len(tokens) == sampling.tokens_max else None
-        if token.token in END_TOKENS and not sampling.ignore_end:
-            reason = "stop"
-        check(token.reason == reason, f"{token} should say {reason}")
+        failures = [failure for answered in answers if (failure := answered.get(request_id))]
+        if failures:
+            self.events[f"failed, {each.submit.delivery}"] += each.strikes(self.shape.tp)
+            check(record.failure == failures[0], "the first failing rank says why")
+        each.check_failure(record.failure, self.shape)
 
     def _check_end(self) -> None:
-        for client in self.clients.values():
-            check(client.done, f"request {client.submit.request_id} never ended")
+        for each in self.clients.values():
+            check(each.done, f"request {each.submit.request_id} never ended")
         first = self.ranks[0]
         for rank in self.ranks:
-            check(rank.empty, f"rank {rank.rank} holds what nobody wants")
+            rank.check_end()
             check(rank.steps == first.steps, f"rank {rank.rank} took other steps than the leader")
             check(rank.digests == first.digests, f"rank {rank.rank} has another admission log than the leader")
         progress = self.leader.progress()
         check((progress.running, progress.waiting, progress.kv_tokens) == (0, 0, 0), f"{progress} after the end")
         check(self.leader.settled, "nothing is left, and the leader does not know")
+        check(not (self.leader._early or self.leader._unwanted), "the leader still thinks of parcels")
 
     def _final_exam(self) -> None:
-        """A request that needs all seats and all memory: it is served, unless any of either has leaked."""
-        self.shape.aborting = self.shape.leaving = 0.0
-        samples = self.shape.running_max
-        each = self.shape.kv_tokens_max // samples
-        submit = Submit(len(self.clients) + 1, b"", None, each - 3, (), (), Sampling(3, 1.0, 1.0, 0, samples))
-        self._submit(submit, sure=True)
+        """Faults stop. A request that needs all seats and all memory is served, unless any of either has leaked."""
+        shape = self.shape
+        shape.aborting = shape.leaving = shape.crashing = shape.slow = 0.0
+        samples = shape.running_max
+        each = shape.kv_tokens_max // samples
+        sampling = Sampling(3, 1.0, 1.0, 0, samples)
+        last = client(len(self.clients) + 1, b"", each - 3, sampling, [b"picture0"], self.random.choice(shape.names))
+        self._submit(last)
         self._drain()
-        client = self.clients[submit.request_id]
-        check(isinstance(client.outcome, Admitted), "a leak: not all seats and memory came back")
+        check(isinstance(last.outcome, Admitted), "a leak: not all seats and memory came back")
         self._check_end()
+
+
+if __name__ == "__main__":
+    run = Simulation(int(sys.argv[1]), *map(int, sys.argv[2:3])).run()
+    for name, count in sorted(run.events.items()):
+        print(f"{count:6} {name}")

@@ -1,169 +1,193 @@
-"""A rank without a model: a real schedule, and in place of tensors the list of what lies in each cache.
-
-It believes nothing. Each step that the schedule gives is held against what the plans so far demand, so a wrong step is
-noticed on the rank that takes it, even when all ranks take the same wrong step.
-"""
+"""A simulated rank: a real `Member`, a real `Schedule`, the real deliveries; ports and runner are simulated."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from random import Random
 
 import msgspec
+from simulated_ports import (
+    LateParcels,
+    NoWake,
+    Tape,
+    TapeBroadcast,
+    TurnLane,
+    TurnPool,
+    Violation,
+    check,
+    materialise,
+    view,
+)
+from simulated_runner import SimulatedRunner
 
-from mmplane.core.errors import Failure
-from mmplane.core.plan import Held, Plan, Position, Submit
-from mmplane.ranks.schedule import Schedule, Segment, SequenceId, Step
+from mmplane.core.plan import Held, Plan, Position
+from mmplane.delivery.delivery import Delivery
+from mmplane.delivery.names import DELIVERIES
+from mmplane.delivery.ports import Ports
+from mmplane.ranks.loop import LoopClock
+from mmplane.ranks.member import Member
+from mmplane.ranks.schedule import Schedule, Step
 
-Prepare = Callable[[int, Submit], Failure | None]
-"""Whether a rank (first argument) fails at a request."""
-
-
-class Violation(AssertionError):
-    """A promise was broken."""
-
-
-def check(promise: object, what: str) -> None:
-    if not promise:
-        raise Violation(what)
+_plans = msgspec.msgpack.Decoder(Plan)
 
 
-def digest_of(rank: int, request_id: int) -> bytes:
-    """What stands for the digest that a rank reports of a request's only item."""
-    return f"{rank}/{request_id}".encode()
+@dataclass(frozen=True)
+class Parts:
+    """What a rank is made of. Mutants replace one."""
+
+    schedule: Callable[[int, int], Schedule] = lambda _rank, prefill_tokens: Schedule(prefill_tokens)
+    member: Callable[..., Member] = Member
+    deliveries: Mapping[str, Callable[[Ports], Delivery]] = field(default_factory=lambda: DELIVERIES)
+    lane: type[TurnLane] = TurnLane
+    parcels: type[LateParcels] = LateParcels
 
 
 @dataclass
-class Growing:
-    """One admitted sequence: what lies in its cache, and the token that comes next."""
+class Circumstances:
+    """What the ranks of one group share."""
 
-    submit: Submit
-    cache: list[str] = field(default_factory=list)
-    next_token: int | None = None
-
-    @property
-    def prompt_left(self) -> int:
-        return max(0, self.submit.prompt_tokens - len(self.cache))
+    tp: int
+    prefill_tokens: int
+    running_max: int
+    cache_bytes: int
+    random: Random
+    haste: float
+    """How likely a thread in the background gets a turn."""
+    writing: bool
+    """Whether the model writes into what it is given."""
+    slow: Callable[[], bool]
+    """Whether what is being waited for takes too long."""
+    in_step: Tape = field(default_factory=Tape)
+    in_lane: Tape = field(default_factory=Tape)
+    tables: dict[int, frozenset[bytes]] = field(default_factory=dict)
+    """What the leader says that all caches hold, by plan."""
 
 
 class SimulatedRank:
     """Takes plans, answers with `Held` and `Position`."""
 
-    def __init__(self, rank: int, schedule: Schedule, prepare: Prepare) -> None:
+    def __init__(self, rank: int, parts: Parts, around: Circumstances) -> None:
         self.rank = rank
-        self.schedule = schedule
-        self.prepare = prepare
+        self.around = around
+        random = around.random
         self.plans: deque[bytes] = deque()
         """On their way here."""
         self.answers: deque[Held | Position] = deque()
         """On their way to the leader."""
-        self.held: dict[int, Submit] = {}
-        self.answered: set[int] = set()
-        self.admitted: Counter[int] = Counter()
-        self.growing: dict[SequenceId, Growing] = {}
+        clock = LoopClock(rank, now_s=lambda: 0.0)
+        schedule = parts.schedule(rank, around.prefill_tokens)
+        self.runner = SimulatedRunner(
+            rank, schedule, lambda count: tuple(random.randrange(20) for _ in range(count)), writing=around.writing
+        )
+        self.parcels = parts.parcels(around.slow)
+        self.broadcasts = [TapeBroadcast(tape, rank, around.tp) for tape in (around.in_step, around.in_lane)]
+        self.lane = parts.lane(self.broadcasts[1], waiting_max=around.running_max)
+        self.pool = TurnPool(random, around.slow)
+        ports = Ports(
+            rank=rank,
+            size=around.tp,
+            materialise=materialise,
+            view=view,
+            parcels=self.parcels,
+            in_step=self.broadcasts[0],
+            in_lane=self.broadcasts[1],
+            lane=self.lane,
+            pool=self.pool,
+            item_seconds=0.0,
+        )
+        self.deliveries = {name: kind(ports) for name, kind in parts.deliveries.items()}
+        self.member = parts.member(
+            self.runner, schedule, rank, self.deliveries, self.parcels, NoWake(), clock, copy=around.writing
+        )
         self.steps: list[Step] = []
         self.digests: list[bytes] = []
-        self.drawn: tuple[SequenceId, ...] = ()
+        self.events: Counter[str] = Counter()
+        self.tokens: tuple[int, ...] = ()
 
     @property
     def empty(self) -> bool:
-        """Whether nothing of any request is left, in the schedule or in the caches."""
-        return not (self.held or self.growing or self.schedule.prepared or self.schedule.sequences)
+        """Whether nothing of any request is left here, but parcels that are still coming."""
+        return self.runner.empty and not (self.member._preparing or self.member._made)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is under way here."""
+        return bool(
+            self.plans
+            or self.answers
+            or self.member._preparing
+            or self.lane.queue
+            or self.pool.jobs
+            or self.parcels.stream
+        )
+
+    def next_plan(self) -> Plan:
+        """The oldest plan that is on its way."""
+        return _plans.decode(self.plans[0])
 
     def take_next(self) -> Step:
         """Apply the oldest plan that is on its way."""
-        plan = msgspec.msgpack.decode(self.plans.popleft(), type=Plan)
-        for (request_id, sample), token in zip(self.drawn, plan.tokens, strict=True):
-            self.growing[request_id, sample].next_token = token
-        step = self.schedule.apply(plan)
-        self._finish(plan, step)
-        self._admit(plan)
-        self._prepare(step)
-        self._compute(step)
-        self._fork(step)
+        plan = self.next_plan()
+        self.plans.popleft()
+        self.runner.expect(plan)
+        step, self.tokens = self.member.take(plan)
         self.steps.append(step)
-        self.digests.append(self.schedule.digest)
-        self.answers.append(Position(self.rank, self.schedule.number, self.schedule.digest))
+        position = self.member.position()
+        self.digests.append(position.digest)
+        self.answers.append(position)
+        self._check_cache(plan)
+        self._check_cancel(plan)
         return step
 
-    def _finish(self, plan: Plan, step: Step) -> None:
-        whole = {finish.request_id for finish in plan.finish if finish.sample < 0}
-        ended = {(finish.request_id, finish.sample) for finish in plan.finish if finish.sample >= 0}
-        ended |= {sequence for sequence in self.growing if sequence[0] in whole}
-        check(set(step.drop) == ended, f"{step.drop} was dropped instead of {ended}")
-        for sequence in step.drop:
-            check(self.growing.pop(sequence, None), f"{sequence} was dropped and never ran")
-        gone = {finish.request_id for finish in plan.finish} - {request_id for request_id, _ in self.growing}
-        check(set(step.drop_requests) == gone, f"{step.drop_requests} were dropped instead of {gone}")
-        for request_id in step.drop_requests:
-            check(request_id in self.answered, "a request was dropped before this rank had answered")
-            check(self.held.pop(request_id, None), f"request {request_id} was dropped and never prepared")
+    def advance(self) -> Held | None:
+        """One turn's encoding, if there is any."""
+        if not self.member.preparing:
+            return None
+        held = self.member.advance()
+        if held is not None:
+            check(held.request_id not in self.runner.answered, "a rank answered twice for one request")
+            self.runner.answered[held.request_id] = held.failure
+        return held
 
-    def _admit(self, plan: Plan) -> None:
-        for request_id in plan.admit:
-            self.admitted[request_id] += 1
-            check(self.admitted[request_id] == 1, f"request {request_id} was admitted twice")
-            check(request_id in self.held, f"request {request_id} was admitted and not prepared")
-            check(self.prepare(self.rank, self.held[request_id]) is None, "a request that failed was admitted")
-            self.growing[request_id, 0] = Growing(self.held[request_id])
+    def background(self) -> None:
+        """The threads of this rank, in any order."""
+        if self.lane.queue and self.around.random.random() < self.around.haste:
+            self.lane.turn()
+        if self.pool.jobs and self.around.random.random() < self.around.haste:
+            self.pool.turn()
 
-    def _prepare(self, step: Step) -> None:
-        for submit in step.prepare:
-            check(submit.request_id not in self.held, "a request was prepared twice")
-            self.held[submit.request_id] = submit
-            self.answered.add(submit.request_id)
-            failure = self.prepare(self.rank, submit)
-            digests = () if failure else (digest_of(self.rank, submit.request_id),)
-            self.answers.append(Held(submit.request_id, self.rank, digests, failure))
+    def _check_cache(self, plan: Plan) -> None:
+        cache = self.member._cache
+        self.events["kept"] += len(plan.cache.keep)
+        self.events["evicted"] += len(plan.cache.evict)
+        self.events["reused"] += len(plan.cache.reuse)
+        table = self.around.tables[plan.number]
+        if cache.keys() != table:
+            raise Violation(f"rank {self.rank} caches {sorted(cache)} and the leader believes {sorted(table)}")
+        cached_bytes = sum(features["x"].numel() for features in cache.values())
+        check(cached_bytes <= self.around.cache_bytes, "a rank's cache has outgrown its limit")
 
-    def _compute(self, step: Step) -> None:
-        waiting = {sequence: each.next_token for sequence, each in self.growing.items() if each.next_token is not None}
-        decoding = {segment.sequence: segment.token for segment in step.segments if segment.token is not None}
-        check(decoding == waiting, f"{decoding} was decoded and {waiting} waited for it")
-        prompts = [segment for segment in step.segments if segment.token is None]
-        for segment in step.segments:
-            check(segment.sequence in self.growing, f"{segment} is not of a running sequence")
-            self._extend(self.growing[segment.sequence], segment)
-        self._check_prefill([segment.count for segment in prompts])
-        drawing = [segment for segment in step.segments if segment.draws]
-        drawn = [
-            (segment.sequence[0], segment.sequence[1] + number)
-            for segment in drawing
-            for number in range(segment.draws)
+    def _check_cancel(self, plan: Plan) -> None:
+        """Work that nobody waits for, and that had not begun, is spared."""
+        for cancel in plan.cancel:
+            for delivery in self.deliveries.values():
+                making = vars(delivery).get("_making", {}).get(cancel.request_id)
+                check(making is None or making.done(), "a cancelled request is still to be materialised")
+                pending = vars(delivery).get("_pending", {}).get(cancel.request_id)
+                check(pending is None or pending.cancelled, "a cancelled request is still to be materialised")
+
+    def check_end(self) -> None:
+        """After all: nothing of any request is anywhere."""
+        check(self.empty, f"rank {self.rank} holds what nobody wants")
+        check(self.parcels.empty, f"rank {self.rank} has parcels left: {self.parcels.statistics()}")
+        check(not self.lane.queue, f"rank {self.rank} waits in a collective that the leader does not enter")
+        check(all(one.level for one in self.broadcasts), f"rank {self.rank} left a collective out")
+        leftover = [
+            vars(delivery)[name]
+            for delivery in self.deliveries.values()
+            for name in ("_making", "_pending")
+            if vars(delivery).get(name)
         ]
-        check(list(step.drawn) == drawn, "the tokens drawn are not those of the segments that draw")
-        check(len(drawn) == len(set(drawn)), "a sequence draws twice in a step")
-        self.drawn = step.drawn
-
-    def _extend(self, growing: Growing, segment: Segment) -> None:
-        check(segment.start == len(growing.cache), f"{segment} does not begin where the last one ended")
-        if segment.token is not None:
-            check((segment.count, segment.draws) == (1, 1), f"{segment} decodes one token")
-            growing.cache.append(f"token {segment.token}")
-            growing.next_token = None
-            return
-        check(0 < segment.count <= growing.prompt_left, f"{segment} reaches beyond its prompt")
-        growing.cache += [f"prompt {segment.start + number}" for number in range(segment.count)]
-        samples = 0 if growing.prompt_left else growing.submit.sampling.samples
-        check(segment.draws == samples, f"{segment} should draw {samples} samples")
-
-    def _check_prefill(self, counts: list[int]) -> None:
-        room = self.schedule.prefill_tokens - sum(counts)
-        check(room >= 0, "more of prompts was computed than a step may")
-        left = [each for each in self.growing.values() if each.prompt_left]
-        check(not left or room == 0, "a prompt waited although there was room")
-        begun_late = [each for each in left[1:] if each.cache]
-        check(not begun_late, "a younger prompt was begun before an older one was complete")
-
-    def _fork(self, step: Step) -> None:
-        for request_id, sample in step.forks:
-            first = self.growing.get((request_id, 0))
-            check(first is not None, f"{request_id, sample} is forked from a sequence that is not there")
-            assert first is not None
-            whole = [f"prompt {at}" for at in range(first.submit.prompt_tokens)]
-            check(first.cache == whole, "a fork happens when the prompt is complete, and before anything else")
-            forked = self.schedule.sequences[request_id, sample]
-            check(forked.computed == len(whole), "a fork begins behind the prompt")
-            check((request_id, sample) not in self.growing, "a sample is forked once")
-            self.growing[request_id, sample] = Growing(first.submit, list(whole))
+        check(not leftover, f"a delivery of rank {self.rank} keeps {leftover}")

@@ -8,7 +8,20 @@ import msgspec
 import pytest
 
 from mmplane.core.errors import Failure, internal
-from mmplane.core.plan import Abort, Admitted, Failed, Finish, FromLeader, Held, Position, Sampling, Submit, Tokens
+from mmplane.core.plan import (
+    Abort,
+    Admitted,
+    Cancel,
+    Failed,
+    Finish,
+    FromLeader,
+    Held,
+    Position,
+    Sampling,
+    Submit,
+    Tokens,
+    Work,
+)
 from mmplane.core.records import MESSAGE_BYTES_MAX
 from mmplane.ranks.leader import PLAN_BYTES_MAX, Diverged, Leader
 from mmplane.ranks.schedule import SequenceId
@@ -48,7 +61,11 @@ def running(leader: Leader, *submits: Submit) -> None:
 
 
 def said(leader: Leader) -> list[FromLeader]:
-    records = list(leader.outbox)
+    """What it has said since, but for the work: that has a test of its own."""
+    records = [
+        msgspec.structs.replace(record, work=()) if isinstance(record, Admitted | Failed) else record
+        for record in leader.outbox
+    ]
     leader.outbox.clear()
     return records
 
@@ -213,6 +230,9 @@ def test_an_abort_while_preparing_waits_for_all_ranks() -> None:
     two.propose()
     two.abort(Abort(1))
     hold(two, 1, [0])
+    plan = two.propose()
+    assert plan is not None
+    assert (plan.cancel, plan.finish) == ((Cancel(1, prepared=True, relayed=False),), ()), "the ranks may stop working"
     assert two.propose() is None
     assert said(two) == [], "rank 1 may still read the request's slots"
     hold(two, 1, [1])
@@ -294,6 +314,73 @@ def test_when_the_front_end_has_gone_everything_goes() -> None:
     assert not two.settled, "rank 1 has not dropped it yet"
     two.position(Position(1, two.number, b"same"))
     assert two.settled
+
+
+# Parcels.
+
+
+def inline(request_id: int) -> Submit:
+    return msgspec.structs.replace(request(request_id), parcel_bytes=10, relayed=True)
+
+
+def test_a_request_waits_for_its_parcel_and_others_do_not_wait_for_it() -> None:
+    one = leader()
+    one.submit(inline(1))
+    one.submit(request(2))
+    plan = one.propose()
+    assert plan is not None
+    assert [submit.request_id for submit in plan.prepare] == [2]
+    assert one.propose() is None
+    one.arrived(1, relayed=True)
+    plan = one.propose()
+    assert plan is not None
+    assert [submit.request_id for submit in plan.prepare] == [1]
+
+
+def test_a_parcel_may_come_first() -> None:
+    one = leader()
+    one.arrived(1, relayed=True)
+    assert one.propose() is None
+    one.submit(inline(1))
+    plan = one.propose()
+    assert plan is not None
+    assert [submit.request_id for submit in plan.prepare] == [1]
+
+
+@pytest.mark.parametrize("came_first", [True, False])
+def test_a_parcel_that_nobody_wants_is_dropped_on_all_ranks(came_first: bool) -> None:
+    one = leader()
+    if came_first:
+        one.arrived(1, relayed=True)
+    one.submit(inline(1))
+    one.abort(Abort(1))
+    if not came_first:
+        assert one.propose() is None
+        one.arrived(1, relayed=True)
+    plan = one.propose()
+    assert plan is not None
+    assert plan.cancel == (Cancel(1, prepared=False, relayed=True),)
+
+
+def test_a_parcel_without_a_request_goes_with_the_front_end() -> None:
+    one = leader()
+    one.arrived(7, relayed=False)
+    one.abort_all()
+    plan = one.propose()
+    assert plan is not None
+    assert plan.cancel == (Cancel(7, prepared=False, relayed=False),)
+
+
+def test_every_ranks_work_is_told() -> None:
+    two = leader(tp=2)
+    two.submit(request(1))
+    two.propose()
+    for rank in (1, 0):
+        two.held(Held(1, rank, (), None, Work(rank + 1)))
+    two.propose()
+    (admitted,) = two.outbox
+    assert isinstance(admitted, Admitted)
+    assert admitted.work == (Work(1), Work(2))
 
 
 # Messages.

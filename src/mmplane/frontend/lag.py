@@ -1,0 +1,37 @@
+"""How late the front end's event loop is: how long a callback that was due has had to wait for others."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+INTERVAL_SECONDS = 0.02
+BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+class LoopLag:
+    """Measures for as long as `run` runs."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(BUCKETS_S) + 1)
+        self._sum_s = 0.0
+        self._most_s = 0.0
+
+    async def run(self) -> None:
+        """Never ends."""
+        while True:
+            due_s = time.monotonic() + INTERVAL_SECONDS
+            await asyncio.sleep(INTERVAL_SECONDS)
+            self.note(max(0.0, time.monotonic() - due_s))
+
+    def note(self, lag_s: float) -> None:
+        """The loop was so late."""
+        self._counts[sum(lag_s > bound for bound in BUCKETS_S)] += 1
+        self._sum_s += lag_s
+        self._most_s = max(self._most_s, lag_s)
+
+    def statistics(self) -> dict[str, Any]:
+        """Counts by upper bound in seconds (the last has none), their sum, and the longest."""
+        bounds = [*map(str, BUCKETS_S), "+Inf"]
+        return {"buckets": dict(zip(bounds, self._counts, strict=True)), "sum_s": self._sum_s, "max_s": self._most_s}

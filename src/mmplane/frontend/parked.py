@@ -1,0 +1,56 @@
+"""Parked media: encoded bytes that lie in the front end's region already, and are not copied or hashed again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from mmplane.core.keys import media_digest
+from mmplane.core.records import Slot
+
+SCHEME = "parked:"
+"""`parked:N` in a parsed request is its Nth parked item. A client who writes it names an item of its own request."""
+
+
+@dataclass(frozen=True)
+class Parked:
+    """One item's encoded bytes in a body's slot. `part` is where they lie; `whole` is what is leased and released."""
+
+    whole: Slot
+    part: Slot
+    digest: bytes
+    view: memoryview
+
+    def __len__(self) -> int:
+        return self.part.length_bytes
+
+
+def at(source: msgspec.Raw, parked: Sequence[Parked]) -> Parked | None:
+    """What a part's source (a JSON string) stands for, if it is `parked:N`."""
+    found = _NAME.fullmatch(bytes(memoryview(source)[:_NAME_BYTES_MAX]))
+    return parked[int(found.group(1))] if found and int(found.group(1)) < len(parked) else None
+
+
+_NAME = re.compile(rb'"parked:(\d{1,4})"')
+_NAME_BYTES_MAX = 16
+
+Content = bytes | Parked
+"""An item's encoded bytes, in this process's memory or in its region."""
+
+
+def view_of(content: Content) -> bytes | memoryview:
+    """The bytes, in place."""
+    return content.view if isinstance(content, Parked) else content
+
+
+def digest_of(content: Content) -> bytes:
+    """Their digest; that of parked media is known."""
+    return content.digest if isinstance(content, Parked) else media_digest(content)
+
+
+def bytes_of(content: Content) -> bytes:
+    """The bytes, to keep for longer than the slot: parked ones are copied."""
+    return bytes(content.view) if isinstance(content, Parked) else content

@@ -1,0 +1,59 @@
+"""One HTTP response, and what an error looks like in it."""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.types import Send
+
+from mmplane.core.errors import RequestError
+
+JSON = [(b"content-type", b"application/json")]
+
+
+class Reply:
+    """One response on ASGI's `send`, which knows whether it has started."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._started = False
+        self._events = False
+
+    async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """Status and headers of a streamed response."""
+        self._started = self._events = True
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def chunk(self, content: bytes) -> None:
+        """A piece of a streamed response."""
+        await self._send({"type": "http.response.body", "body": content, "more_body": True})
+
+    async def end(self) -> None:
+        """The end of a streamed response."""
+        await self._send({"type": "http.response.body", "body": b""})
+
+    async def whole(self, status: int, headers: list[tuple[bytes, bytes]], content: bytes) -> None:
+        """A response in one piece."""
+        self._started = True
+        length = (b"content-length", str(len(content)).encode())
+        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+        await self._send({"type": "http.response.body", "body": content})
+
+    async def error(self, error: RequestError) -> None:
+        """OpenAI's error object: as a response, or as the last event of a stream that has begun."""
+        content = error_object(error)
+        if self._events:
+            await self.chunk(b"data: " + content + b"\n\n")
+            await self.end()
+        elif not self._started:
+            headers = list(JSON)
+            if error.retry_after_s is not None:
+                headers.append((b"retry-after", str(error.retry_after_s).encode()))
+            await self.whole(error.status, headers, content)
+
+
+def error_object(error: RequestError) -> bytes:
+    """OpenAI's error object."""
+    kind = "invalid_request_error" if error.status < 500 else "server_error"
+    return msgspec.json.encode(
+        {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
+    )

@@ -1,0 +1,285 @@
+"""An image's size and orientation from its header: pure Python, in microseconds, whatever the file says.
+
+The front end reads headers of hostile files on its event loop, so nothing here is native code, and nothing loops more
+often than `STEPS_MAX`, however many segments, chunks or entries a file claims to have. Where a file is so strange that
+Pillow would see another size, `mmplane.media.image.decode` finds out and refuses it.
+
+Sources: ITU-T T.81 (JPEG), ISO/IEC 15948 (PNG), GIF89a, TIFF 6.0, JEITA CP-3451 (EXIF), RFC 9649 (WebP), ISO/IEC
+14496-12 and 23008-12 (AVIF), and what Pillow does where they leave room.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from mmplane.core.errors import bad_media
+
+STEPS_MAX = 4000
+"""Segments, chunks, blocks or entries that are looked at before the size is known."""
+METADATA_BYTES_MAX = 128 * 1024
+"""Of one piece of EXIF or XMP; an orientation beyond it does not count."""
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What is known before any pixel is decoded. Sides in pixels, after EXIF orientation; format in Pillow's words.
+
+    `orientation` is what is left to be undone once the pixels are decoded, 1 to 8 as in EXIF.
+    """
+
+    width: int
+    height: int
+    format: str
+    orientation: int = 1
+
+
+def read_header(media: bytes | memoryview) -> ImageHeader:
+    """The header of an image in a supported format. Raises RequestError (400)."""
+    view = memoryview(media)
+    head = bytes(view[:16])
+    try:
+        for matches, name, read in _READERS:
+            if matches(head):
+                width, height, orientation = read(view)
+                if orientation >= 5:
+                    width, height = height, width
+                return ImageHeader(width, height, name, 1 if name == "TIFF" else orientation)
+    except (struct.error, LookupError, ValueError, OverflowError):
+        pass
+    raise bad_media(f"the image is of no supported format, or damaged: send {_SPOKEN}")
+
+
+Size = tuple[int, int, int]
+"""Width, height, orientation."""
+
+
+def _jpeg(view: memoryview) -> Size:
+    size: tuple[int, int] | None = None
+    exif = xmp = b""
+    at = 2
+    for _ in range(STEPS_MAX):
+        if view[at] != 0xFF:  # junk between segments
+            at += 1
+            continue
+        marker = view[at + 1]
+        if marker == 0xFF:
+            at += 1
+            continue
+        at += 2
+        if marker == 0xDA:
+            break
+        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:  # stand alone
+            continue
+        (length,) = struct.unpack_from(">H", view, at)
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", view, at + 3)
+            size = width, height
+        elif marker == 0xE1:
+            segment = bytes(view[at + 2 : at + length])
+            if segment.startswith(b"Exif\0\0"):
+                exif = exif or segment
+            elif segment.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
+                xmp = segment
+        at += max(length, 2)
+    if size is None:
+        raise ValueError
+    return *size, _orientation(exif) or _orientation_in_xmp(xmp) or 1
+
+
+def _png(view: memoryview) -> Size:
+    width, height = struct.unpack_from(">II", view, 16)
+    at = 8
+    for _ in range(STEPS_MAX):
+        length, kind = struct.unpack_from(">I4s", view, at)
+        if kind == b"eXIf":
+            return width, height, _orientation(bytes(view[at + 8 : at + 8 + min(length, METADATA_BYTES_MAX)])) or 1
+        if kind in (b"IDAT", b"IEND"):
+            return width, height, 1
+        at += 12 + length
+    raise ValueError
+
+
+def _gif(view: memoryview) -> Size:
+    width, height, flags = struct.unpack_from("<HHB", view, 6)
+    at = 13 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)
+    inside = False  # of an extension, which is a run of blocks of which the last is empty
+    for _ in range(STEPS_MAX):
+        if inside:
+            inside = view[at] != 0
+            at += 1 + view[at]
+        elif view[at] == 0x2C:
+            x, y, frame_width, frame_height = struct.unpack_from("<HHHH", view, at + 1)
+            return max(width, x + frame_width), max(height, y + frame_height), 1
+        elif view[at] == 0x21:
+            inside = True
+            at += 2
+        else:  # junk
+            at += 1
+    raise ValueError
+
+
+def _bmp(view: memoryview) -> Size:
+    (length,) = struct.unpack_from("<I", view, 14)
+    if length == 12:
+        return *struct.unpack_from("<HH", view, 18), 1
+    width, height = struct.unpack_from("<ii", view, 18)
+    return abs(width), abs(height), 1
+
+
+def _tiff(view: memoryview) -> Size:
+    """Pillow turns these itself, and reports the size after the turn."""
+    order = "<" if view[0] == 0x49 else ">"
+    tags = _tags(view, order, big=43 in bytes(view[2:4]))
+    orientation = tags.get(274, 1)
+    return tags[256], tags[257], orientation if orientation <= 8 else 1
+
+
+def _webp(view: memoryview) -> Size:
+    size: tuple[int, int] | None = None
+    exif = xmp = b""
+    at = 12
+    for _ in range(STEPS_MAX):
+        if at + 8 > len(view):
+            break
+        kind, length = struct.unpack_from("<4sI", view, at)
+        body = at + 8
+        if kind == b"VP8X" and size is None:
+            size = _three_bytes(view, body + 4) + 1, _three_bytes(view, body + 7) + 1
+        elif kind == b"VP8L" and size is None:
+            (bits,) = struct.unpack_from("<I", view, body + 1)
+            size = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        elif kind == b"VP8 " and size is None:
+            width, height = struct.unpack_from("<HH", view, body + 6)
+            size = width & 0x3FFF, height & 0x3FFF
+        elif kind == b"EXIF":
+            exif = bytes(view[body : body + min(length, METADATA_BYTES_MAX)])
+        elif kind == b"XMP ":
+            xmp = bytes(view[body : body + min(length, METADATA_BYTES_MAX)])
+        at = body + length + (length & 1)
+    if size is None:
+        raise ValueError
+    return *size, _orientation(exif) or _orientation_in_xmp(xmp) or 1
+
+
+def _avif(view: memoryview) -> Size:
+    """The primary item's size, rotation and mirror. Its EXIF does not count: libavif's transforms are the truth."""
+    meta = next((body for kind, body in _boxes(view) if kind == b"meta"), None)
+    if meta is None:
+        raise ValueError
+    parts = dict(_boxes(meta[4:]))
+    primary_version, primary = parts[b"pitm"][0], parts[b"pitm"]
+    (item,) = struct.unpack_from(">I" if primary_version else ">H", primary, 4)
+    properties = dict(_boxes(parts[b"iprp"]))
+    listed = list(_boxes(properties[b"ipco"]))
+    size, angle, axis = (0, 0), 0, None
+    for index in _associated(properties[b"ipma"], item):
+        kind, body = listed[index - 1]
+        if kind == b"ispe":
+            size = struct.unpack_from(">II", body, 4)
+        elif kind == b"irot":
+            angle = body[0] & 3
+        elif kind == b"imir":
+            axis = body[0] & 1
+    return *size, _AVIF_ORIENTATION[angle, axis]
+
+
+_AVIF_ORIENTATION = {
+    (0, None): 1, (0, 0): 4, (0, 1): 2,
+    (1, None): 8, (1, 0): 5, (1, 1): 7,
+    (2, None): 3, (2, 0): 2, (2, 1): 4,
+    (3, None): 6, (3, 0): 7, (3, 1): 5,
+}  # fmt: skip
+"""EXIF orientation of (quarter turns to the left, axis of the mirror), as Pillow derives it."""
+
+
+def _boxes(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    at = 0
+    for _ in range(STEPS_MAX):
+        if at + 8 > len(view):
+            return
+        length, kind = struct.unpack_from(">I4s", view, at)
+        head = 8
+        if length == 1:
+            (length,) = struct.unpack_from(">Q", view, at + 8)
+            head = 16
+        elif length == 0:
+            length = len(view) - at
+        if length < head:
+            return
+        yield kind, view[at + head : at + length]
+        at += length
+
+
+def _associated(table: memoryview, item: int) -> list[int]:
+    """The numbers (from 1) of an item's properties."""
+    version, wide = table[0], table[3] & 1
+    (count,) = struct.unpack_from(">I", table, 4)
+    at = 8
+    for _ in range(min(count, STEPS_MAX)):
+        (found,) = struct.unpack_from(">I" if version else ">H", table, at)
+        at += 4 if version else 2
+        number = table[at]
+        at += 1
+        each = 2 if wide else 1
+        if found == item:
+            mask = 0x7FFF if wide else 0x7F
+            return [int.from_bytes(table[at + i * each : at + (i + 1) * each], "big") & mask for i in range(number)]
+        at += number * each
+    return []
+
+
+def _three_bytes(view: memoryview, at: int) -> int:
+    return int.from_bytes(view[at : at + 3], "little")
+
+
+def _orientation(exif: bytes) -> int:
+    """The orientation in a piece of EXIF, or 0. Damaged EXIF is ignored, as browsers do."""
+    exif = exif.removeprefix(b"Exif\0\0")
+    if exif[:2] not in (b"II", b"MM"):
+        return 0
+    try:
+        found = _tags(memoryview(exif), "<" if exif[:2] == b"II" else ">", big=False).get(274, 0)
+    except (struct.error, IndexError):
+        return 0
+    return found if 1 <= found <= 8 else 0
+
+
+def _orientation_in_xmp(xmp: bytes) -> int:
+    found = re.search(rb'tiff:Orientation(?:="|>)([1-8])', xmp)
+    return int(found.group(1)) if found else 0
+
+
+def _tags(view: memoryview, order: str, *, big: bool) -> dict[int, int]:
+    """The plain numbers of the first directory, by tag: what fits into the entry itself."""
+    (at,) = struct.unpack_from(order + ("Q" if big else "I"), view, 8 if big else 4)
+    (count,) = struct.unpack_from(order + ("Q" if big else "H"), view, at)
+    at += 8 if big else 2
+    length, value_at = (20, 12) if big else (12, 8)
+    tags: dict[int, int] = {}
+    for _ in range(min(count, STEPS_MAX)):
+        tag, kind = struct.unpack_from(order + "HH", view, at)
+        if kind in _WHOLE:
+            (tags[tag],) = struct.unpack_from(order + _WHOLE[kind], view, at + value_at)
+        at += length
+    return tags
+
+
+_WHOLE = {1: "B", 3: "H", 4: "I", 16: "Q"}
+"""TIFF's types of whole numbers: BYTE, SHORT, LONG, LONG8."""
+
+_READERS: tuple[tuple[Callable[[bytes], bool], str, Callable[[memoryview], Size]], ...] = (
+    (lambda head: head[:3] == b"\xff\xd8\xff", "JPEG", _jpeg),
+    (lambda head: head[:8] == b"\x89PNG\r\n\x1a\n", "PNG", _png),
+    (lambda head: head[:6] in (b"GIF87a", b"GIF89a"), "GIF", _gif),
+    (lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP", "WEBP", _webp),
+    (lambda head: head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis", b"mif1", b"msf1"), "AVIF", _avif),
+    (lambda head: head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF", _tiff),
+    (lambda head: head[:2] == b"BM", "BMP", _bmp),
+)
+"""How a file begins, its format, and who reads its size."""
+_SPOKEN = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
+FORMATS = tuple(name for _, name, _ in _READERS)
+"""Pillow's names of what may be decoded; nothing else is tried. A phone's JPEG may report itself as MPO."""

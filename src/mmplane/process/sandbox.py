@@ -1,0 +1,90 @@
+"""What a process that decodes hostile files may still do: no network, no new privileges, bounded memory and files.
+
+    isolate()   first thing in the process, while it has one thread: no new privileges, a network of its own without
+                any interface but a dead loopback, where the kernel lets us
+    limit()     once everything is loaded, mapped and compiled: no file is opened, grown or dumped any more
+    allow_cpu() before each item
+
+The limits are a net below the deadlines and budgets of the front end. They hold back a decoder that is broken, not code
+that has taken the process over: it still runs as the same user, with that user's files.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import stat
+import sys
+from enum import Enum
+
+from mmplane.process.death import die_with_parent
+
+_PR_SET_NO_NEW_PRIVS = 38
+_CLONE_NEWUSER = 0x10000000
+_CLONE_NEWNET = 0x40000000
+
+DESCRIPTORS_MAX = 256
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Network(Enum):
+    """How far the network is out of reach."""
+
+    NAMESPACE = "a network namespace of its own"
+    NONE = "not isolated"
+
+
+def isolate() -> Network:
+    """Give up privileges and the network for good. It never fails: what the kernel refuses is in the answer."""
+    parent_pid = os.getppid()
+    _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    # An unprivileged process needs a user namespace to be allowed a network namespace.
+    for flags in (_CLONE_NEWUSER | _CLONE_NEWNET, _CLONE_NEWNET):
+        if _libc.unshare(flags) == 0:
+            die_with_parent(parent_pid)  # new credentials may have cleared it
+            return Network.NAMESPACE
+    return Network.NONE
+
+
+def limit(*, data_bytes: int) -> None:
+    """Bound this process from now on: `data_bytes` of private memory beyond what it has, no core, few descriptors.
+
+    RLIMIT_DATA and not RLIMIT_AS: the arena is mapped and shared, and does not count.
+    """
+    _lower(resource.RLIMIT_DATA, _data_bytes() + data_bytes)
+    _lower(resource.RLIMIT_CORE, 0)
+    _lower(resource.RLIMIT_NOFILE, DESCRIPTORS_MAX)
+    if not stat.S_ISREG(os.fstat(sys.stderr.fileno()).st_mode):  # else the log could not grow
+        _lower(resource.RLIMIT_FSIZE, 0)
+
+
+def allow_cpu(seconds: float) -> None:
+    """Let this process use so many seconds more of every core; beyond that the kernel ends it (SIGXCPU)."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    cores = len(os.sched_getaffinity(0))
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    wanted = int(used.ru_utime + used.ru_stime + seconds * cores) + 2
+    resource.setrlimit(resource.RLIMIT_CPU, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+
+
+def network_here() -> Network:
+    """What `isolate` would come to on this machine, found out by a child that ends at once."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(list(Network).index(isolate()))
+    _, status = os.waitpid(pid, 0)
+    return list(Network)[os.waitstatus_to_exitcode(status)]
+
+
+def _lower(kind: int, wanted: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    resource.setrlimit(kind, (wanted, wanted))
+
+
+def _data_bytes() -> int:
+    """Private writable memory that is mapped now, as RLIMIT_DATA counts it."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[5]) * resource.getpagesize()

@@ -1,0 +1,296 @@
+"""Makes the corpus: hostile files, each with the status that the server must answer with.
+
+    python tests/corpus/make.py FOLDER      writes them, for a look or for another server
+
+Nothing is stored but this script. A file's name says what is wrong with it; `KIND` is the part that it is sent in.
+Where an image says 200, it is strange but a picture, and the model must see what a person would.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import struct
+import sys
+import wave
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image
+
+WIDTH, HEIGHT = 64, 48
+
+
+@dataclass(frozen=True)
+class Case:
+    """One file. `status` is what the server says when its model takes images and clips, but no sounds."""
+
+    kind: str
+    status: int
+    make: Callable[[], bytes]
+
+
+def picture(width: int = WIDTH, height: int = HEIGHT, mode: str = "RGB") -> Image.Image:
+    """Every value next to every other, near enough."""
+    pixels = np.add.outer(np.arange(height) * 5, np.arange(width) * 3).astype(np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+def encoded(image: Image.Image, image_format: str, **options: object) -> bytes:
+    """An image file."""
+    file = io.BytesIO()
+    image.save(file, image_format, **options)
+    return file.getvalue()
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    """A PNG chunk."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(
+    width: int, height: int, body: bytes | None = None, *, depth: int = 8, colour: int = 2, extra: bytes = b""
+) -> bytes:
+    """A PNG that says what it likes about itself."""
+    rows = zlib.compress(body if body is not None else b"", 9)
+    head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + extra + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def clip(
+    frames: int,
+    width: int = WIDTH,
+    height: int = HEIGHT,
+    *,
+    codec: str = "mpeg4",
+    container: str = "mp4",
+    rate: int = 25,
+) -> bytes:
+    """A clip of one moving bar."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as out:
+        stream = out.add_stream(codec, rate=rate)
+        stream.width, stream.height = width, height
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        pixels = np.zeros((height, width, 3), np.uint8)
+        for number in range(frames):
+            pixels[:, number % width] = 255
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        out.mux(stream.encode())
+    return file.getvalue()
+
+
+def sound(
+    samples: bytes = bytes(3200), *, rate: int = 16000, channels: int = 1, form: int = 1, bits: int = 16
+) -> bytes:
+    """A WAV that says what it likes about itself."""
+    head = struct.pack(
+        "<HHIIHH", form, channels, rate, rate * channels * bits // 8 & 0xFFFFFFFF, channels * bits // 8 & 0xFFFF, bits
+    )
+    body = b"WAVEfmt " + struct.pack("<I", len(head)) + head + b"data" + struct.pack("<I", len(samples)) + samples
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def endless_gif() -> bytes:
+    """Says that 10,000 frames follow, and then repeats forever."""
+    frames = [picture(8, 8, "P")] * 500
+    return encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], loop=0)
+
+
+def truncated(media: bytes, share: float) -> bytes:
+    """Its first part."""
+    return media[: int(len(media) * share)]
+
+
+def flipped(media: bytes, seed: int) -> bytes:
+    """Some bytes after the header are others."""
+    noise = np.random.default_rng(seed)
+    damaged = bytearray(media)
+    for at in noise.integers(len(media) // 4, len(media), 40):
+        damaged[at] ^= int(noise.integers(1, 256))
+    return bytes(damaged)
+
+
+def zipped() -> bytes:
+    """A megabyte of nothing, in a kilobyte."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", bytes(1_000_000))
+    return file.getvalue()
+
+
+def _images() -> dict[str, Case]:
+    good = {name: lambda name=name: encoded(picture(), name) for name in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "GIF")}
+    cases: dict[str, tuple[int, Callable[[], bytes]]] = {
+        "empty": (400, lambda: b""),
+        "one byte": (400, lambda: b"\xff"),
+        "zeros": (400, lambda: bytes(10_000)),
+        "noise": (400, lambda: np.random.default_rng(1).bytes(100_000)),
+        "text": (400, lambda: b"this is no picture " * 100),
+        "svg": (400, lambda: b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'),
+        "svg with an entity bomb": (400, lambda: b'<!DOCTYPE a [<!ENTITY b "' + b"c" * 1000 + b'">]><svg>&b;</svg>'),
+        "html": (400, lambda: b"<html><img src=http://169.254.169.254/></html>"),
+        "pdf": (400, lambda: b"%PDF-1.4\n" + b"0 0 obj " * 100),
+        "postscript": (400, lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
+        "zip": (400, zipped),
+        "gzip of a png": (400, lambda: gzip.compress(encoded(picture(), "PNG"))),
+        "icon": (400, lambda: encoded(picture(), "ICO")),
+        "portable pixmap": (400, lambda: encoded(picture(), "PPM")),
+        "a clip as a picture": (400, lambda: clip(5)),
+        "png bomb of 13000 x 13000, 1 bit": (400, lambda: png(13000, 13000, bytes(1626 * 13000), depth=1, colour=0)),
+        "png of 2^31 x 1": (400, lambda: png(2**31 - 1, 1)),
+        "png of 1 x 2^31": (400, lambda: png(1, 2**31 - 1)),
+        "png without pixels": (400, lambda: png(0, 0)),
+        "png of 7999 x 7999, too much to decode": (413, lambda: png(7999, 7999, bytes(7999 + 1) * 7999, colour=0)),
+        "png without data": (400, lambda: png(64, 48)),
+        "png with too few rows": (400, lambda: png(64, 48, bytes(500))),
+        "png with a text bomb": (400, lambda: png(64, 48, extra=chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(50_000_000))))),
+        "png with a profile bomb": (400, lambda: png(64, 48, extra=chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(9_000_000))))),
+        "png of a million empty chunks": (400, lambda: encoded(picture(), "PNG")[:33] + chunk(b"abCd", b"") * 1_000_000),
+        "png with an unknown depth": (400, lambda: png(64, 48, bytes(9000), depth=7)),
+        "png with an unknown colour": (400, lambda: png(64, 48, bytes(9000), colour=5)),
+        "png with a wrong checksum": (400, lambda: encoded(picture(), "PNG").replace(b"IHDR", b"IHDX")),
+        "png and a zip behind it": (200, lambda: encoded(picture(), "PNG") + zipped()),
+        "png called jpeg": (200, lambda: encoded(picture(), "PNG")),
+        "png of one pixel": (200, lambda: encoded(picture(1, 1), "PNG")),
+        "png too long for its width": (400, lambda: encoded(picture(2, 1000), "PNG")),
+        "jpeg of 65535 x 65535": (400, lambda: _resized_jpeg(65535, 65535)),
+        "jpeg of 0 x 0": (400, lambda: _resized_jpeg(0, 0)),
+        "jpeg that claims more than it has, the rest is grey": (200, lambda: _resized_jpeg(7000, 7000)),
+        "jpeg of a million empty segments": (400, lambda: b"\xff\xd8" + b"\xff\xe2\x00\x02" * 1_000_000),
+        "jpeg that is all junk": (400, lambda: b"\xff\xd8\xff" + bytes(3_000_000)),
+        "jpeg with a page of html in it": (200, lambda: encoded(picture(), "JPEG", comment=b"<script>alert(1)</script>")),
+        "jpeg with broken exif": (200, lambda: encoded(picture(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")),
+        "jpeg with an exif loop": (200, lambda: encoded(picture(), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\0" * 30)),
+        "jpeg in cmyk": (200, lambda: encoded(picture(mode="CMYK"), "JPEG")),
+        "gif bomb of 65535 x 65535": (400, lambda: b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\x08\x02\0\0\0;"),
+        "gif whose frame leaves its screen": (400, lambda: b"GIF89a\x08\0\x08\0\0\0\0,\xf0\xff\xf0\xff\x08\0\x08\0\0\x08\x02\0\0\0;"),
+        "gif that never ends": (200, endless_gif),
+        "gif of 300 frames of 2000 x 2000": (200, _wide_gif),
+        "gif of empty comments": (400, lambda: b"GIF89a\x08\0\x08\0\0\0\0" + b"!\xfe\x01a" * 500_000),
+        "webp of 16384 x 16384": (400, lambda: b"RIFF\x20\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\xff\x3f\0\xff\x3f\0"),
+        "webp without frames": (400, lambda: b"RIFF\x20\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\x3f\0\0\x3f\0\0"),
+        "webp that lies about its length": (400, lambda: b"RIFF\xff\xff\xff\xffWEBPVP8L\xff\xff\xff\x7f/\x3f\xc0\x0f\0"),
+        "tiff that points at itself": (400, lambda: b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHII", 330, 4, 1, 8) + b"\x08\0\0\0"),
+        "tiff of 65535 entries": (400, lambda: b"II*\0\x08\0\0\0\xff\xff" + b"\1\1\3\0\1\0\0\0\1\0\0\0" * 65535),
+        "tiff of 2^32 x 2^32": (400, lambda: _tiff(2**32 - 1, 2**32 - 1)),
+        "tiff with a strip beyond its end": (400, lambda: _tiff(64, 48)),
+        "bmp of 2^31 rows": (400, lambda: _bmp(64, -(2**31))),
+        "bmp without pixels": (400, lambda: _bmp(64, 48)),
+        "avif without an item": (400, lambda: b"\0\0\0\x18ftypavif\0\0\0\0avifmif1\0\0\0\x0cmeta\0\0\0\0"),
+        "avif of empty boxes": (400, lambda: b"\0\0\0\x18ftypavif\0\0\0\0avifmif1" + b"\0\0\0\x08free" * 300_000),
+        "avif that lies about its size": (400, lambda: encoded(picture(), "AVIF").replace(struct.pack(">II", 64, 48), struct.pack(">II", 9999, 9999))),
+        "16 bit png": (200, lambda: encoded(Image.fromarray(np.full((48, 64), 40_000, np.uint16)), "PNG")),
+        "a transparent palette": (200, lambda: encoded(picture(mode="P"), "PNG", transparency=3)),
+    }  # fmt: skip
+    for name, make in good.items():
+        for share in (0.1, 0.5):
+            cases[f"{name.lower()}, its first {share:.0%}"] = (
+                400,
+                lambda make=make, share=share: truncated(make(), share),
+            )
+    return {f"image: {name}": Case("image", *case) for name, case in cases.items()}
+
+
+def _resized_jpeg(width: int, height: int) -> bytes:
+    media = encoded(picture(), "JPEG")
+    return media.replace(struct.pack(">HH", HEIGHT, WIDTH), struct.pack(">HH", height, width), 1)
+
+
+def _wide_gif(frames: int = 300, side: int = 2000) -> bytes:
+    """One frame, many times."""
+    frame = encoded(Image.new("P", (side, side), 7), "GIF")
+    start = frame.index(b",\0\0\0\0" + struct.pack("<HH", side, side))
+    delayed = b"!\xf9\x04\0\x04\0\0\0" + frame[start:-1]
+    return frame[:start] + delayed * frames + b";"
+
+
+def _tiff(width: int, height: int) -> bytes:
+    entries = [
+        (256, 4, width),
+        (257, 4, height),
+        (258, 3, 8),
+        (259, 3, 1),
+        (262, 3, 1),
+        (273, 4, 99_999_999),
+        (279, 4, 99_999_999),
+    ]
+    body = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + body + bytes(4)
+
+
+def _bmp(width: int, height: int) -> bytes:
+    return (
+        b"BM"
+        + struct.pack("<IHHI", 54, 0, 0, 54)
+        + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+    )
+
+
+def _clips() -> dict[str, Case]:
+    cases: dict[str, tuple[int, Callable[[], bytes]]] = {
+        "empty": (400, lambda: b""),
+        "noise": (400, lambda: np.random.default_rng(2).bytes(50_000)),
+        "a picture as a clip": (400, lambda: encoded(picture(), "PNG")),
+        "a playlist": (400, lambda: b"#EXTM3U\n#EXTINF:1,\nhttp://169.254.169.254/latest/\n"),
+        "a list of files": (400, lambda: b"ffconcat version 1.0\nfile /etc/passwd\n"),
+        "only its first tenth": (400, lambda: truncated(clip(50), 0.1)),
+        "only its first half": (400, lambda: truncated(clip(50), 0.5)),
+        "frames of 8192 x 4320": (400, lambda: clip(2, 8192, 4320, codec="mjpeg", container="matroska")),
+        "5,000 frames, of which few are taken": (200, lambda: clip(5000)),
+        "gif of 20,001 frames": (400, lambda: _wide_gif(20_001, 8)),
+        "gif of 1,100 frames of 2000 x 2000": (400, lambda: _wide_gif(1100)),
+        "too long for its width": (400, lambda: clip(3, 1024, 4, codec="mjpeg", container="matroska")),
+        "sound alone": (400, lambda: _sound_in_mp4()),
+        "gif of 300 frames of 2000 x 2000": (200, _wide_gif),
+    }
+    return {f"clip: {name}": Case("video", *case) for name, case in cases.items()}
+
+
+def _sound_in_mp4() -> bytes:
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as out:
+        stream = out.add_stream("aac", rate=16000)
+        stream.layout = "mono"
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.rate = 16000
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    return file.getvalue()
+
+
+def _sounds() -> dict[str, Case]:
+    cases: dict[str, Callable[[], bytes]] = {
+        "forged rate": lambda: sound(rate=2**31),
+        "rate 0": lambda: sound(rate=0),
+        "no channels": lambda: sound(channels=0),
+        "65535 channels": lambda: sound(channels=65535),
+        "not a number": lambda: sound(struct.pack("<f", float("nan")) * 8000, form=3, bits=32),
+        "infinite": lambda: sound(struct.pack("<f", float("inf")) * 8000, form=3, bits=32),
+        "noise": lambda: np.random.default_rng(3).bytes(50_000),
+        "length beyond the file": lambda: truncated(_tone(), 0.5),
+    }
+    return {f"sound: {name}": Case("audio", 422, make) for name, make in cases.items()}
+
+
+def _tone() -> bytes:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setparams((1, 2, 16000, 0, "NONE", ""))
+        out.writeframes(bytes(320_000))
+    return file.getvalue()
+
+
+CASES: dict[str, Case] = _images() | _clips() | _sounds()
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, case in CASES.items():
+        (folder / name.replace(" ", "-").replace("/", "_")).write_bytes(case.make())

@@ -1,0 +1,241 @@
+"""Long bodies: laid down in a slot, taken apart by a parser, and given back whatever happens (R12, R14)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from blake3 import blake3
+from frontend_client import Service, picture, question, serving
+from frontend_loop import in_loop, settle
+from frontend_rig import Peer
+from hypothesis import given, strategies
+from transformers import PreTrainedTokenizerFast
+
+from mmplane.core.errors import RequestError
+from mmplane.core.parsing import Parse, ParserReady, ToParser
+from mmplane.frontend import bodies as bodies_module
+from mmplane.frontend import parser as parser_module
+from mmplane.frontend.parser import answer, take_apart
+from mmplane.frontend.schema import parse
+from mmplane.wire.link import pair
+
+# Taking a body apart.
+
+contents = strategies.binary(max_size=60)
+
+
+def uri(content: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(content).decode()
+
+
+@given(
+    media=strategies.lists(strategies.one_of(contents, strategies.just(None)), max_size=6),
+    escape=strategies.booleans(),
+    text=strategies.text(max_size=20),
+)
+def test_each_item_lies_where_the_answer_says(media: list[bytes | None], escape: bool, text: str) -> None:
+    urls = ["http://cat.test/" if content is None else uri(content) for content in media]
+    raw = json.dumps(question(*urls, text=text, temperature=0.5, stop=["a"])).encode()
+    if escape:
+        raw = raw.replace(b"/", rb"\/")
+    body = memoryview(bytearray(raw))
+    rest, places = take_apart(body)
+    held = [content for content in media if content is not None]
+    assert [bytes(body[p.offset_bytes : p.offset_bytes + p.length_bytes]) for p in places] == held
+    assert [place.digest for place in places] == [blake3(content).digest() for content in held]
+    request, whole = parse(rest), parse(raw)
+    numbers = iter(range(len(held)))
+    expected = ["http://cat.test/" if content is None else f"parked:{next(numbers)}" for content in media]
+    assert [json.loads(bytes(part.source or b"")) for part in request.media] == expected
+    assert request.messages[0].content[0] == whole.messages[0].content[0]  # type: ignore[union-attr]
+    assert (request.temperature, request.stop, request.max_tokens) == (0.5, ["a"], 8)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"{", 400),
+        (b"\xff" * 100, 400),
+        (json.dumps(question("data:image/png;base64,@")).encode(), 400),
+        (json.dumps(question(surprise=1)).encode(), 400),
+        (json.dumps(question(*["http://a/"] * 1025)).encode(), 400),
+        (json.dumps(question(text="x" * 1_100_000)).encode(), 413),
+        (b'{"tools":' + b"[" * 1_000_000, 400),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_what_is_wrong_with_a_body(body: bytes, status: int) -> None:
+    with pytest.raises(RequestError) as refused:
+        take_apart(memoryview(bytearray(body)))
+    assert refused.value.status == status
+    assert len(refused.value.message) < 300
+
+
+# At the front end.
+
+
+class PlayedParser(Peer):
+    """A parser process, as the front end sees it; it works on the rig's own region."""
+
+    def __init__(self, service: Service, incarnation: int = 1) -> None:
+        ours, theirs = pair()
+        super().__init__(theirs, ToParser)
+        self._service = service
+        self.incarnation = incarnation
+        service.rig.bodies.add(incarnation, ours.detach())
+        self.say(ParserReady())
+
+    async def parse_one(self) -> Parse:
+        job: Parse = await self.hear()
+        self.say(answer(job, self._service.rig.media))
+        return job
+
+    def die(self) -> None:
+        self.close()
+        self._service.rig.bodies.remove(self.incarnation)
+
+
+@asynccontextmanager
+async def parsing(tokenizer: PreTrainedTokenizerFast, **options: Any) -> AsyncIterator[tuple[Service, PlayedParser]]:
+    """A service to which every body of more than a kilobyte is long."""
+    with pytest.MonkeyPatch.context() as limits:
+        for module in (bodies_module, parser_module):
+            limits.setattr(module, "PARSED_BYTES_MAX", 4096)
+        limits.setattr(bodies_module, "INLINE_BYTES_MAX", 1000)
+        async with serving(tokenizer, **options) as service:
+            parser = PlayedParser(service)
+            await settle()
+            yield service, parser
+            parser.die()
+
+
+def long_question(*urls: str, **fields: Any) -> bytes:
+    return json.dumps(question(*urls, **fields)).encode().ljust(3000)
+
+
+@in_loop
+async def test_a_long_body_is_answered_as_a_short_one(tokenizer: PreTrainedTokenizerFast) -> None:
+    async with parsing(tokenizer) as (service, parser):
+        short = service.call(question(picture(1), mmplane={"trace": True}))
+        await service.worker.serve_one()
+        service.say(await service.admitted(), "A cat.")
+        await short.done()
+        call = service.call(long_question(picture(1), mmplane={"trace": True}))
+        await parser.parse_one()
+        service.say(await service.admitted(), "A cat.")
+        (item,) = (await call.done()).answer["mmplane"]["trace"]["items"]
+        assert item["cache_hit"], "one key, however it came"
+        assert item["content_key"] == short.answer["mmplane"]["trace"]["items"][0]["content_key"]
+        call = service.call(long_question(picture(1), picture(2)))
+        await parser.parse_one()
+        job = await service.worker.hear()
+        assert service.worker.media_of(job) == base64.b64decode(picture(2).partition(",")[2])
+        service.worker.done(job)
+        service.say(await service.admitted(), "A cat.")
+        assert (await call.done()).status == 200
+
+
+@in_loop
+async def test_an_item_that_others_wait_for_outlives_its_body(tokenizer: PreTrainedTokenizerFast) -> None:
+    async with parsing(tokenizer) as (service, parser):
+        first = service.call(long_question(picture(3)))
+        await parser.parse_one()
+        job = await service.worker.hear()
+        second = service.call(question(picture(3)))
+        await settle()
+        await first.leave()
+        assert service.worker.media_of(job) == base64.b64decode(picture(3).partition(",")[2])
+        service.worker.done(job)
+        service.say(await service.admitted(), "x")
+        assert (await second.done()).status == 200
+
+
+@in_loop
+async def test_what_the_parser_refuses(tokenizer: PreTrainedTokenizerFast) -> None:
+    async with parsing(tokenizer) as (service, parser):
+        call = service.call(long_question("data:image/png;base64,@@"))
+        await parser.parse_one()
+        assert (await call.done()).status == 400
+        call = service.call(b" " * 3000)
+        await parser.parse_one()
+        assert (await call.done()).error["code"] == "invalid_json"
+
+
+@in_loop
+async def test_a_parser_that_dies_costs_its_requests_and_nothing_else(tokenizer: PreTrainedTokenizerFast) -> None:
+    async with parsing(tokenizer) as (service, parser):
+        calls = [service.call(long_question(picture())) for _ in range(2)]
+        await parser.hear()
+        parser.die()
+        assert [(await call.done()).status for call in calls] == [503, 503]
+        assert (await service.call(long_question(picture())).done()).status == 503, "there is none"
+        after = PlayedParser(service, incarnation=2)
+        await settle()
+        call = service.call(long_question(picture()))
+        await after.parse_one()
+        await service.worker.serve_one()
+        service.say(await service.admitted(), "x")
+        assert (await call.done()).status == 200
+        after.die()
+
+
+@in_loop
+async def test_a_client_that_leaves_while_its_body_is_parsed(tokenizer: PreTrainedTokenizerFast) -> None:
+    """The parser still writes there: the bytes are nobody else's until it has answered."""
+    async with parsing(tokenizer) as (service, parser):
+        call = service.call(long_question(picture()))
+        await settle()
+        await call.leave()
+        assert service.rig.arena.statistics().leases == 1
+        await parser.parse_one()
+        await settle()
+        assert service.rig.arena.statistics().leases == 0
+
+
+@in_loop
+async def test_a_client_that_leaves_while_its_body_comes(tokenizer: PreTrainedTokenizerFast) -> None:
+    async with parsing(tokenizer) as (service, _):
+        call = service.call(long_question(picture()), whole=False)
+        await settle()
+        assert service.rig.arena.statistics().leases == 1
+        await call.leave()
+        assert service.rig.arena.statistics().leases == 0
+
+
+@in_loop
+async def test_an_arena_without_room_for_a_body(tokenizer: PreTrainedTokenizerFast) -> None:
+    async with parsing(tokenizer, front_bytes=4 * 4096) as (service, parser):
+        first, second, third = (service.call(long_question(picture())) for _ in range(3))
+        assert (await third.done()).status == 503
+        for _ in range(2):
+            await parser.parse_one()
+        await service.worker.serve_one()
+        for call in (first, second):
+            service.say(await service.admitted(), "x")
+            assert (await call.done()).status == 200
+
+
+@in_loop
+async def test_parked_is_no_address_for_a_client(tokenizer: PreTrainedTokenizerFast) -> None:
+    async with parsing(tokenizer) as (service, parser):
+        call = await service.call(question("parked:0")).done()
+        assert (call.status, call.error["code"]) == (400, "invalid_url")
+        call = service.call(long_question("parked:7", "parked:-1", picture()))
+        await parser.parse_one()
+        assert (await call.done()).status == 400
+
+
+@in_loop
+async def test_a_body_that_does_not_come(tokenizer: PreTrainedTokenizerFast) -> None:
+    async with parsing(tokenizer) as (service, _):
+        with pytest.MonkeyPatch.context() as limits:
+            limits.setattr(bodies_module, "BODY_SECONDS", 0.0)
+            call = service.call(long_question(picture()), whole=False)
+            assert (await call.done()).status in (408, 499)
+        await asyncio.sleep(0)

@@ -1,0 +1,199 @@
+"""Requests of the simulation: how they are drawn, what must become of them, and what has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+from typing import get_args
+
+from simulated_ports import check, enclosed, features_of, in_arena
+
+from mmplane.core.errors import Failure
+from mmplane.core.faults import Fault, Point
+from mmplane.core.plan import Admitted, Failed, Sampling, Submit, Token
+from mmplane.delivery.delivery import Sends
+from mmplane.delivery.names import DELIVERIES
+
+POINTS = tuple(point for point in get_args(Point) if point != "construct")
+IN_COLLECTIVE = {"before_collective", "in_collective", "after_collective"}
+LEADER_MAKES = {"leader", "leader-batch", "leader-async"}
+ALL_MAKE = {"original", "delayed", "delayed-async"}
+SHARED = (LEADER_MAKES | ALL_MAKE) - {"original"}
+
+
+@dataclass
+class Shape:
+    """How large a group is, and how unlucky."""
+
+    tp: int
+    running_max: int
+    kv_tokens_max: int
+    prefill_tokens: int
+    requests: int
+    lag_max: int
+    """Plans that a follower may be behind."""
+    names: tuple[str, ...]
+    """Deliveries that are in use."""
+    keys: int
+    """Different pictures."""
+    cache_bytes: int
+    failing: float
+    aborting: float
+    leaving: float
+    crashing: float
+    slow: float
+    writing: bool
+    """Whether the model writes into what it is given."""
+    haste: float
+    """How likely a thread in the background gets a turn."""
+
+    @classmethod
+    def draw(cls, random: Random, tp: int) -> Shape:
+        running_max = random.randint(1, 5)
+        return cls(
+            tp=tp,
+            running_max=running_max,
+            kv_tokens_max=running_max * random.randint(8, 40),
+            prefill_tokens=random.choice((1, 3, 8, 100)),
+            requests=random.randint(1, 12),
+            lag_max=random.choice((0, 0, 1, 6)),
+            names=random.choice((tuple(DELIVERIES), (random.choice(tuple(DELIVERIES)),))),
+            keys=random.choice((2, 4, 9)),
+            cache_bytes=random.choice((0, 20, 40, 500)),
+            failing=random.choice((0.0, 0.2, 0.6)),
+            aborting=random.choice((0.0, 0.05, 0.2)),
+            leaving=random.choice((0.0, 0.0, 0.03)),
+            crashing=random.choice((0.0, 0.0, 0.02)),
+            slow=random.choice((0.0, 0.0, 0.4)),
+            writing=random.choice((False, True)),
+            haste=random.choice((0.1, 0.6)),
+        )
+
+
+@dataclass
+class Client:
+    """One request as the front end knows it."""
+
+    submit: Submit
+    parcel: bytes
+    outcome: Admitted | Failed | None = None
+    aborted: bool = False
+    """The leader has been told that nobody waits for it."""
+    lost: bool = False
+    """The leader, or the front end before it had told the leader, is gone."""
+    reused: frozenset[int] = frozenset()
+    """Items that the plan takes from the ranks' caches."""
+    stopped: set[int] = field(default_factory=set)
+    tokens: dict[int, list[Token]] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        """Whether nobody waits for anything of it."""
+        if self.lost:
+            return True
+        if self.outcome is None:
+            return False
+        return self.aborted or isinstance(self.outcome, Failed) or not self.open
+
+    @property
+    def open(self) -> set[int]:
+        """Samples that should still produce tokens."""
+        ended = {sample for sample, tokens in self.tokens.items() if tokens[-1].reason}
+        return set(range(self.submit.sampling.samples)) - ended - self.stopped
+
+    def never_fits(self, shape: Shape) -> bool:
+        sampling = self.submit.sampling
+        kv_tokens = (self.submit.prompt_tokens + sampling.tokens_max) * sampling.samples
+        return kv_tokens > shape.kv_tokens_max or sampling.samples > shape.running_max
+
+    def strikes(self, tp: int) -> bool:
+        """Whether the injected fault must make it fail."""
+        fault, name = self.submit.fault, self.submit.delivery
+        if fault is None or fault.rank >= tp or not self.submit.items:
+            return False
+        if fault.point == "encode":
+            return True
+        if len(self.reused) == len(self.submit.items):
+            return False
+        match fault.point:
+            case "view":
+                return name not in ALL_MAKE | LEADER_MAKES
+            case "materialise":
+                return name in ALL_MAKE or (name in LEADER_MAKES and fault.rank == 0)
+            case "in_collective":
+                return name in SHARED and tp > 1
+            case _:
+                return name in SHARED
+
+    def check_failure(self, failure: Failure, shape: Shape) -> None:
+        """A failure must have a cause that was put there."""
+        what = f"request {self.submit.request_id} failed of nothing: {failure}"
+        if failure.status == 413:
+            check(self.never_fits(shape), what)
+        elif failure.status == 503:
+            check(self.aborted or shape.slow, what)
+        else:
+            check(self.strikes(shape.tp), what)
+
+    def receive(self, token: Token, end_tokens: frozenset[int]) -> None:
+        check(isinstance(self.outcome, Admitted), "a token came before its request was admitted")
+        check(not self.aborted, "a token came after its request was aborted")
+        check(not self.lost, "a token came of a request that was lost")
+        check(token.sample in self.open, "it came after its sample had ended:", token)
+        tokens = self.tokens.setdefault(token.sample, [])
+        tokens.append(token)
+        sampling = self.submit.sampling
+        reason = "length" if len(tokens) == sampling.tokens_max else None
+        if token.token in end_tokens and not sampling.ignore_end:
+            reason = "stop"
+        check(token.reason == reason, "it should say", reason, token)
+
+
+def draw_client(random: Random, shape: Shape, request_id: int) -> Client:
+    samples = random.choice((1, 1, 2, 2, 3, shape.running_max + 1))
+    tokens_max = random.choice((1, 2, 6, 20, shape.kv_tokens_max))
+    sampling = Sampling(tokens_max, 1.0, 1.0, random.randrange(9), samples, ignore_end=random.random() < 0.1)
+    fault = None
+    if random.random() < shape.failing:
+        fault = Fault(random.choice(POINTS), random.randrange(shape.tp))
+    # Some records are so long that few of them fit into one plan.
+    prompt = bytes(random.choice((4, 4, 4, 30_000)))
+    keys = [b"picture%d" % random.randrange(shape.keys) for _ in range(random.choice((0, 1, 1, 2, 3)))]
+    name = random.choice(shape.names)
+    return client(request_id, prompt, random.randint(1, 12), sampling, keys, name, fault)
+
+
+def client(
+    request_id: int,
+    prompt: bytes,
+    prompt_tokens: int,
+    sampling: Sampling,
+    keys: list[bytes],
+    name: str,
+    fault: Fault | None = None,
+) -> Client:
+    kind = DELIVERIES[name]
+    items, parcel = [], b""
+    for key in keys:
+        if kind.sends is Sends.SLOTS:
+            items.append(in_arena(key))
+        else:
+            media = kind.sends is Sends.MEDIA
+            items.append(enclosed(key, len(parcel), media=media))
+            parcel += key if media else features_of(key)
+    submit = Submit(
+        request_id,
+        prompt,
+        None,
+        prompt_tokens,
+        tuple(items),
+        ((),) * len(items),
+        sampling,
+        digests=True,
+        delivery=name,
+        parcel_bytes=len(parcel),
+        relayed=kind.relayed,
+        cache=kind.sends is not Sends.SLOTS,
+        fault=fault,
+    )
+    return Client(submit, parcel)
