@@ -31,7 +31,9 @@ def _answer(workload: str, tp: int, rows: list[Row]) -> str:
         against = " and ".join(f"{best['qps'] / row['qps']:.1f} x {row['delivery']}" for row in others)
         text += f", {against}"
     second = max((row for row in rows if row is not best), key=lambda row: row["qps"])
-    text += f"; next is {second['delivery']} with {_short(second['qps'])}. "
+    overlap = second["qps_spread"]["max"] >= best["qps_spread"]["min"]
+    apart = ", not told apart from it: their repetitions overlap" if overlap else ""
+    text += f"; next is {second['delivery']} with {_short(second['qps'])}{apart}. "
     return text + _why(best, min(rows, key=lambda row: row["qps"]))
 
 

@@ -39,7 +39,7 @@ def page(found: dict[str, Any]) -> str:
         (
             f"{environment['at']}: {environment['cores']} cores of {environment['cpu']}, "
             f"{environment['memory_bytes'] / 2**30:.0f} GiB, kernel {environment['kernel']}, "
-            f"commit {environment['commit']}."
+            f"commit {environment['commit']}, load average {environment['load_average']:.1f} before it began."
         ),
         "",
         f"`{environment['command']}`",

@@ -109,6 +109,13 @@ def test_the_answer_says_what_is_best_by_how_much_and_why() -> None:
     assert "ms of CPU" in text
 
 
+def test_what_overlaps_is_not_told_apart() -> None:
+    close = row_of("leader", slower=1.1)
+    assert "not told apart" not in answers(run_of([row_of("arena"), close]))[0]
+    close["qps_spread"]["max"] = 100.0
+    assert "not told apart" in answers(run_of([row_of("arena"), close]))[0]
+
+
 def test_the_markdown_page_has_every_row_and_line() -> None:
     text = page(whole_run())
     assert text.count("| arena, cache on |") == 5
