@@ -161,7 +161,7 @@ class Group:
     ) -> Generation:
         """Hand a request over, with what goes inline, and lease its slots to the ranks. Raises RequestError (503).
 
-        `free` is called once the ranks do not need the parcel any more: whoever waits for the answer may go before that.
+        `free` is called once the ranks do not need the parcel any more: who waits for the answer may go before that.
         """
         self.check_room()
         assert self._mailbox is not None

@@ -52,8 +52,8 @@ class ParcelReader:
         try:
             receive_frames(self._stream, self._accept, frame_bytes_max=self._frame_bytes_max)
         except Exception:
-            # A follower that does not read, a frame that is too long, no memory for one. No later parcel would come either:
-            # were this rank to go on, every request with one would wait for ever.
+            # A follower that does not read, a frame that is too long, no memory for one. No later parcel would come
+            # either: were this rank to go on, every request with one would wait for ever.
             log.exception("parcels cannot be read or passed on: this group is lost")
             logging.shutdown()
             os._exit(1)

@@ -312,6 +312,28 @@ async def test_an_abort_before_admission_waits_for_the_leaders_answer(answer: st
         assert (leases(rig), rig.group.statistics().in_flight) == (0, 0)
 
 
+@pytest.mark.parametrize("answer", ["admit", "fail", "die"])
+@in_loop
+async def test_what_went_inline_is_paid_for_until_the_ranks_have_answered(answer: str) -> None:
+    """Its bytes lie on the ranks until then, whether or not its client still waits (invariant 8)."""
+    async with rigged() as rig:
+        leader = await rig.leader()
+        freed: list[str] = []
+        submit = rig.submit()
+        generation = rig.group.submit(submit, free=lambda: freed.append("free"))
+        rig.group.abort(generation)
+        await settle()
+        assert not freed
+        if answer == "admit":
+            leader.admit(submit)
+        elif answer == "fail":
+            leader.fail(submit, unavailable("aborted"))
+        else:
+            leader.die()
+        await settle()
+        assert freed
+
+
 @in_loop
 async def test_an_abort_after_admission_forgets_at_once() -> None:
     async with rigged() as rig:
