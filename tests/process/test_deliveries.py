@@ -152,7 +152,7 @@ def leaving(live: Live, content: Any, **fields: Any) -> Iterator[socket.socket]:
     body = json.dumps({"model": "tiny", "messages": [message], "max_tokens": 1000, **fields}).encode()
     host, port = live.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as client:
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n\r\n"
         client.sendall(head.encode() + body)
         yield client
 

@@ -40,7 +40,7 @@ def quiet(live: Live) -> bool:
 def test_a_client_that_leaves(after: str, stream: bool, server: Live) -> None:
     host, port = server.url.removeprefix("http://").split(":")
     content = json.dumps(body(600, stream=stream)).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: {len(content)}\r\n\r\n".encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(content)}\r\n\r\n".encode()
     with socket.create_connection((host, int(port)), timeout=30) as client:
         client.sendall(head)
         if after == "half the body":
