@@ -72,6 +72,27 @@ class Generation:
             yield event
 
 
+class Paid:
+    """Bytes that are paid for until both the stream and the ranks are done with them; each may say so twice."""
+
+    def __init__(self, free: Callable[[], None], *, streams: bool) -> None:
+        self._free = free
+        self._claims = {"ranks", "stream"} if streams else {"ranks"}
+
+    def by_ranks(self) -> None:
+        """The ranks hold the request, or have dropped it."""
+        self._end("ranks")
+
+    def by_stream(self) -> None:
+        """The parcel has left."""
+        self._end("stream")
+
+    def _end(self, claim: str) -> None:
+        self._claims.discard(claim)
+        if not self._claims:
+            self._free()
+
+
 class GroupStatistics(msgspec.Struct, frozen=True):
     """The ranks as last heard of."""
 
@@ -161,7 +182,8 @@ class Group:
     ) -> Generation:
         """Hand a request over, with what goes inline, and lease its slots to the ranks. Raises RequestError (503).
 
-        `free` is called once the ranks do not need the parcel any more: who waits for the answer may go before that.
+        `free` is called once the parcel has left this process and the ranks do not need it any more: who waits for the
+        answer may go before that.
         """
         self.check_room()
         assert self._mailbox is not None
@@ -171,7 +193,10 @@ class Group:
         if submit.prompt_slot is not None:
             slots.append(submit.prompt_slot)  # leased by who stored it
         sampling = submit.sampling
-        generation = Generation(submit.request_id, sampling.tokens_max, slots, set(range(sampling.samples)), free)
+        paid = Paid(free, streams=bool(parcel))
+        generation = Generation(
+            submit.request_id, sampling.tokens_max, slots, set(range(sampling.samples)), paid.by_ranks
+        )
         self._generations[submit.request_id] = generation
         self._requests += 1
         if not self._mailbox.post(submit):
@@ -181,7 +206,7 @@ class Group:
         if parcel:
             # Once the leader knows of the request its parcel must come, whatever becomes of the client.
             assert self._parcels is not None
-            self._parcels.send(submit.request_id, parcel, relayed=submit.relayed)
+            self._parcels.send(submit.request_id, parcel, relayed=submit.relayed, sent=paid.by_stream)
         return generation
 
     def stop(self, generation: Generation, sample: int) -> None:

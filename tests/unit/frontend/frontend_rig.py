@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,7 +28,7 @@ from mmplane.frontend.group import Group
 from mmplane.frontend.plane import Asset, Plane
 from mmplane.frontend.pool import Pool
 from mmplane.wire.link import Link, PeerGone, pair
-from mmplane.wire.stream import stream_pair
+from mmplane.wire.stream import HEADER, stream_pair
 
 FINGERPRINT = b"f" * 32
 EPOCH = 3
@@ -197,6 +198,12 @@ class PlayedLeader(Peer):
     def close(self) -> None:
         super().close()
         self._parcels.close()
+
+    def read_parcel(self) -> bytearray:
+        """The next parcel, whole; blocking."""
+        start = self._parcels.recv(HEADER.size, socket.MSG_WAITALL)
+        _, length_bytes, _ = HEADER.unpack(start)
+        return bytearray(self._parcels.recv(length_bytes, socket.MSG_WAITALL))
 
     def die(self) -> None:
         """The whole group is dead and the supervisor has said so."""

@@ -335,6 +335,22 @@ async def test_what_went_inline_is_paid_for_until_the_ranks_have_answered(answer
 
 
 @in_loop
+async def test_what_has_not_left_yet_is_paid_for_although_the_ranks_have_answered() -> None:
+    async with rigged() as rig:
+        leader = await rig.leader()
+        freed: list[str] = []
+        parcel = bytes(2**22)  # more than a socket takes: nobody reads at first
+        submit = msgspec.structs.replace(rig.submit(), parcel_bytes=len(parcel))
+        rig.group.abort(rig.group.submit(submit, [parcel], free=lambda: freed.append("free")))
+        leader.fail(submit, unavailable("aborted"))
+        await settle()
+        assert not freed
+        await asyncio.to_thread(leader.read_parcel)
+        await settle()
+        assert freed
+
+
+@in_loop
 async def test_an_abort_after_admission_forgets_at_once() -> None:
     async with rigged() as rig:
         leader = await rig.leader()
