@@ -31,8 +31,6 @@ END_TOKENS = frozenset({0, 1})
 TURNS_MAX = 5000
 """A run needs some hundreds; one that needs more stands still."""
 
-logging.getLogger("mmplane").setLevel(logging.CRITICAL)  # injected faults are logged with their stacks
-
 
 class Simulation:
     """One run. Mutants replace the leader or a part of the ranks."""
@@ -385,6 +383,7 @@ class Simulation:
 
 
 if __name__ == "__main__":
+    logging.getLogger("mmplane").setLevel(logging.CRITICAL)  # injected faults are logged with their stacks
     run = Simulation(int(sys.argv[1]), *map(int, sys.argv[2:3])).run()
     for name, count in sorted(run.events.items()):
         print(f"{count:6} {name}")
