@@ -11,7 +11,7 @@ TORCH := torch==2.13.0
 TORCH_OPTIONS ?=
 SERVE_OPTIONS ?=
 
-.PHONY: help install install-dev serve test test-unit test-process test-report fix check simulate fuzz bench train train-smoke evaluate demo clean
+.PHONY: help install install-dev serve test test-unit test-process test-sglang test-report fix check simulate fuzz bench train train-smoke evaluate demo clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -54,6 +54,16 @@ test-report: install-dev ## the bench's report in a headless Chromium (Debian's;
 	@command -v $${MMPLANE_CHROMIUM:-chromium} > /dev/null || apt-get install -y chromium
 	$(BIN)/python -m pytest tests/browser -q --timeout 120
 
+.venv-sglang/stamp: tools/peers/sglang/install.sh tools/peers/sglang/requirements.txt pyproject.toml
+	@echo "== making .venv-sglang: SGLang and its torch, 2.5 GB (some minutes)"
+	tools/peers/sglang/install.sh .venv-sglang
+	.venv-sglang/bin/python -m pip install --quiet blake3 msgspec
+	.venv-sglang/bin/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+test-sglang: install-dev .venv-sglang/stamp ## the plugin under real SGLang servers
+	$(BIN)/python -m pytest tests/engines/sglang -q --timeout 900
+
 train: install-dev ## train the built-in model (hours; replaces its weights)
 	$(BIN)/python -m training.train
 
@@ -87,4 +97,4 @@ fuzz: install-dev ## what strangers send, a minute for each target, and longer p
 	MMPLANE_FUZZ_EXAMPLES=3000 $(BIN)/python -m pytest tests/unit/arena -q
 
 clean: ## remove .venv and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-sglang .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -30,6 +30,8 @@ WORKERS_MAX = 48
 APART = {"doctor": "mmplane.doctor", "demo": "mmplane.demo", "bench": "mmplane.bench.main"}
 """Commands with flags of their own, and where their `main` is."""
 
+SGLANG_DOCTOR = "mmplane.engines.sglang.doctor"
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The `mmplane` command."""
@@ -42,8 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands.add_parser("demo", help="draw three numbers and have them read", add_help=False)
     options, rest = parser.parse_known_args(arguments)
     if options.command in APART:
-        # Not imported above: doctor and bench load torch, which serving must not.
-        sys.exit(importlib.import_module(APART[options.command]).main(rest))
+        # Not imported above: doctor and bench load torch, which serving must not; SGLang has an environment of its own.
+        module = SGLANG_DOCTOR if "--sglang" in rest else APART[options.command]
+        sys.exit(importlib.import_module(module).main(rest))
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     sys.exit(_serve(options))

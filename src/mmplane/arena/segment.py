@@ -10,15 +10,23 @@ one to everybody else. That guards against mistakes, not against a hostile proce
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import mmap
 import os
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 from mmplane.arena.errors import OutOfMemory
 from mmplane.arena.memory import memory_available_bytes
+
+_MADV_POPULATE_READ = 22
+# /proc/PID/pagemap: eight bytes for each page, of which the last holds these flags (Documentation/admin-guide/mm).
+_PAGEMAP_BYTES = 8
+_OF_A_FILE = 0x20
+_PRESENT_OR_SWAPPED = 0xC0
 
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
@@ -96,3 +104,45 @@ class Mapping:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+class PrivateMapping:
+    """A region in a process whose consumers may write: a page that one writes into becomes this process's own copy.
+
+    For engines that promise writable inputs. `fd` may be a read-only one. Pages are mapped at the start (Linux 5.14;
+    before that, when they are first read), and `restore` makes a run the region's again.
+    """
+
+    def __init__(self, fd: int, length_bytes: int) -> None:
+        protection = mmap.PROT_READ | mmap.PROT_WRITE
+        self._map = mmap.mmap(fd, length_bytes, flags=mmap.MAP_PRIVATE, prot=protection)
+        self._window: type[ctypes.Array[ctypes.c_char]] = ctypes.c_char * length_bytes
+        self._first_page = ctypes.addressof(self._window.from_buffer(self._map)) // mmap.PAGESIZE
+        self._pagemap_fd: int | None = None
+        with suppress(OSError):  # hidden in some containers: then every page counts as written
+            self._pagemap_fd = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        self.length_bytes = length_bytes
+        with suppress(OSError):
+            # MAP_POPULATE would write, and so copy every page.
+            self._map.madvise(_MADV_POPULATE_READ, 0, length_bytes)
+
+    def window(self) -> ctypes.Array[ctypes.c_char]:
+        """All of it as one new object with the buffer protocol. Arrays over it keep it alive; weakrefs see it go."""
+        return self._window.from_buffer(self._map)
+
+    def restore(self, offset_bytes: int, length_bytes: int) -> bool:
+        """Make whole pages the region's again; True if a consumer had written there. No array may lie over them."""
+        length_bytes = -(-length_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
+        written = self._written(offset_bytes, length_bytes)
+        if written:
+            self._map.madvise(mmap.MADV_DONTNEED, offset_bytes, length_bytes)
+        return written
+
+    def _written(self, offset_bytes: int, length_bytes: int) -> bool:
+        """Whether some page is this process's own. It spares dropping and faulting in thousands that are not."""
+        if self._pagemap_fd is None:
+            return True
+        first = self._first_page + offset_bytes // mmap.PAGESIZE
+        entries = os.pread(self._pagemap_fd, length_bytes // mmap.PAGESIZE * _PAGEMAP_BYTES, first * _PAGEMAP_BYTES)
+        flags = set(entries[_PAGEMAP_BYTES - 1 :: _PAGEMAP_BYTES])
+        return any(flag & _PRESENT_OR_SWAPPED and not flag & _OF_A_FILE for flag in flags)

@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import socket
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import pytest
 
 from mmplane.arena import segment
 from mmplane.arena.errors import OutOfMemory
-from mmplane.arena.segment import Mapping, check_memory, create_region, reopen_read_only
+from mmplane.arena.segment import Mapping, PrivateMapping, check_memory, create_region, reopen_read_only
 
 LENGTH_BYTES = 4 * mmap.PAGESIZE
 
@@ -238,3 +239,57 @@ def test_too_little_memory_names_both_figures_and_the_flag(monkeypatch: pytest.M
     check_memory(1000)
     with pytest.raises(ValueError, match=r"1001 bytes.*1000 .*--arena-bytes"):
         check_memory(1001)
+
+
+PAGES = 8
+
+
+def bytes_of(memory: PrivateMapping) -> memoryview:
+    return memoryview(memory.window()).cast("B")
+
+
+def test_a_private_mapping_shows_what_is_written_to_the_region() -> None:
+    fd = create_region("test", PAGES * mmap.PAGESIZE)
+    private = PrivateMapping(fd, PAGES * mmap.PAGESIZE)
+    with Mapping(fd, PAGES * mmap.PAGESIZE, writable=True) as shared:
+        shared.view(mmap.PAGESIZE, 5)[:] = b"hello"
+    assert bytes(bytes_of(private)[mmap.PAGESIZE : mmap.PAGESIZE + 5]) == b"hello"
+    os.close(fd)
+
+
+def test_what_is_written_privately_stays_until_it_is_restored() -> None:
+    fd = create_region("test", PAGES * mmap.PAGESIZE)
+    private, other = (PrivateMapping(fd, PAGES * mmap.PAGESIZE) for _ in range(2))
+    bytes_of(private)[5000] = 1
+    assert bytes_of(other)[5000] == 0
+    with Mapping(fd, PAGES * mmap.PAGESIZE, writable=True) as shared:
+        shared.view(5001, 1)[:] = b"\2"
+    assert bytes(bytes_of(private)[5000:5002]) == b"\1\0", "a page that was written is this process's own"
+    assert not private.restore(0, mmap.PAGESIZE), "only the pages that are named"
+    assert bytes_of(private)[5000] == 1
+    assert private.restore(mmap.PAGESIZE, 10)
+    assert bytes(bytes_of(private)[5000:5002]) == b"\0\2"
+    assert not private.restore(mmap.PAGESIZE, 10)
+    os.close(fd)
+
+
+def test_restoring_keeps_pages_that_were_only_read() -> None:
+    """Dropping them would cost a fault for each: milliseconds for an image."""
+    fd = create_region("test", PAGES * mmap.PAGESIZE)
+    private = PrivateMapping(fd, PAGES * mmap.PAGESIZE)
+    assert sum(bytes_of(private)) == 0
+    assert not private.restore(0, PAGES * mmap.PAGESIZE)
+    os.close(fd)
+
+
+def test_a_window_is_seen_to_go() -> None:
+    fd = create_region("test", mmap.PAGESIZE)
+    private = PrivateMapping(fd, mmap.PAGESIZE)
+    window, gone = private.window(), []
+    weakref.finalize(window, gone.append, True)
+    view = memoryview(window)[3:5]
+    del window
+    assert not gone
+    del view
+    assert gone
+    os.close(fd)

@@ -1,0 +1,42 @@
+"""A draft: a slot that the producer is writing, in place."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from mmplane.arena.arrays import array, content, library_of
+from mmplane.core.records import Item, Modality, Slot, Tensor
+from mmplane.embed.hold import Hold
+
+if TYPE_CHECKING:
+    from mmplane.embed.plane import Plane
+
+
+class Draft:
+    """A slot that is being written. Freed with this object, unless it is published."""
+
+    def __init__(self, plane: Plane, slot: Slot, tensors: tuple[Tensor, ...]) -> None:
+        self._plane = plane
+        self._slot = slot
+        self._tensors = {tensor.name: tensor for tensor in tensors}
+        self._view = plane.content(slot)
+        self._unpublished = weakref.finalize(self, plane.abandon, slot)
+        self._unpublished.atexit = False
+
+    def arrays(self, library: Any) -> dict[str, Any]:
+        """Writable arrays of shared memory, by name. Write only before `publish`."""
+        return {name: array(library, one, self._view, 0, len(self._view)) for name, one in self._tensors.items()}
+
+    def fill(self, name: str, values: Any) -> None:
+        """Copy an array in; the interpreter's lock is free meanwhile."""
+        library, flat = library_of(values), content(values)
+        whole = Tensor(name, "uint8", (len(flat),), self._tensors[name].offset_bytes)
+        array(library, whole, self._view, 0, len(self._view))[...] = flat
+
+    def publish(self, key: bytes, *, modality: Modality = "image") -> Hold:
+        """The bytes are complete: index them under their key. If another has been quicker, its item is held."""
+        unpublished = self._unpublished.detach()
+        assert unpublished is not None, "a draft is published once"
+        item = Item(key, modality, self._slot, tuple(self._tensors.values()))
+        return self._plane.publish(item)

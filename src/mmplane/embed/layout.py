@@ -1,0 +1,28 @@
+"""Where the arrays of an item lie in its slot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from mmplane.arena.allocator import ALIGN_BYTES
+from mmplane.core.records import Tensor
+
+
+def pack(arrays: Sequence[tuple[str, str, tuple[int, ...]]]) -> tuple[tuple[Tensor, ...], int]:
+    """Arrays one after another, each on a cache line of its own; and the bytes of it all, at least one."""
+    tensors, end_bytes = [], 0
+    for name, dtype, shape in arrays:
+        tensors.append(Tensor(name, dtype, shape, end_bytes))
+        end_bytes += -(-prod(shape) * itemsize(dtype) // ALIGN_BYTES) * ALIGN_BYTES
+    return tuple(tensors), max(end_bytes, 1)
+
+
+def itemsize(dtype: str) -> int:
+    """Bytes of one element, from the name alone: `float32`, `bfloat16`, `uint8`, `bool`. Raises ValueError."""
+    if dtype == "bool":
+        return 1
+    bits = dtype[len(dtype.rstrip("0123456789")) :]
+    if not bits or int(bits) % 8:
+        raise ValueError(f"no such dtype: {dtype}")
+    return int(bits) // 8

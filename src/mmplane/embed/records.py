@@ -1,0 +1,31 @@
+"""What crosses a process boundary when the library is used: records, inert like all of ours."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import msgspec
+
+from mmplane.core.records import Count, Item, Record
+
+
+class Leased(Record, frozen=True):
+    """An item, and the number of the lease that every rank of one group has on it.
+
+    Put its `encode`d bytes into any message that goes to those ranks. Each of them ends its share once.
+    """
+
+    lease: Count
+    item: Item
+
+    def encode(self) -> bytes:
+        """MessagePack, a hundred bytes or two."""
+        return msgspec.msgpack.encode(self)
+
+    @classmethod
+    def decode(cls, message: bytes) -> Self:
+        """The record of these bytes. Raises ValueError when they are not one."""
+        try:
+            return msgspec.msgpack.decode(message, type=cls)
+        except msgspec.MsgspecError as error:  # UnicodeDecodeError is a ValueError already
+            raise ValueError("not a record of a leased item") from error

@@ -1,0 +1,166 @@
+"""A real SGLang server under test, with the plugin or without."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import httpx
+import psutil
+from PIL import Image
+
+ROOT = Path(__file__).parents[3]
+VENV = Path(os.environ.get("MMPLANE_SGLANG_VENV", ROOT / ".venv-sglang"))
+FAULTY_SIZE = (280, 84)
+"""Width and height in pixels of the image that the plugin in `plugins/` refuses."""
+
+ARENA_BYTES = 16 * 2**20
+"""Of photographs of 640x427 pixels it holds two, so it evicts all the time; one of 1288x966 does not fit at all."""
+
+START_LIMIT_S = 600.0
+STOP_LIMIT_S = 60.0
+POLL_S = 0.1
+
+
+class SGLang:
+    """One server and its process tree."""
+
+    def __init__(self, folder: Path, *options: str, tp: int, plugins: str, arena_bytes: int, log: Path) -> None:
+        assert VENV.exists(), "make .venv-sglang/stamp: these tests need SGLang in an environment of its own"
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        environment = os.environ | {
+            "SGLANG_PLUGINS": plugins,
+            "PYTHONPATH": str(Path(__file__).parent / "plugins"),
+            "MMPLANE_SGLANG_ARENA_BYTES": str(arena_bytes),
+        }
+        script = ROOT / "tools" / "peers" / "sglang" / "serve.sh"
+        command = ["bash", str(script), str(VENV), str(folder), str(tp), str(port)]
+        # Schedulers that wait for requests would otherwise spin, all of them, on the machine's few cores.
+        command += ["--enable-cache-report", "--enable-metrics", "--sleep-on-idle", *options]
+        self.segments = segments()
+        self._log = log
+        with log.open("wb") as file:
+            self._process = subprocess.Popen(command, stdout=file, stderr=file, env=environment, start_new_session=True)
+        try:
+            until(lambda: self.has_ended() or "The server is fired up" in self.log(), START_LIMIT_S, "started")
+            assert not self.has_ended(), self.log()[-3000:]
+        except AssertionError:
+            self.kill()
+            raise
+        self.tokenizer = psutil.Process(self._process.pid)
+        self.processes = [self.tokenizer, *self.tokenizer.children(recursive=True)]
+        # No connection is kept: the server closes idle ones, and a request in that moment would be lost.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120, limits=limits)
+
+    def log(self) -> str:
+        """All that it has said."""
+        return self._log.read_text(errors="replace")
+
+    def has_ended(self) -> bool:
+        """Whether the launcher is gone."""
+        return self._process.poll() is not None
+
+    def ranks(self) -> list[psutil.Process]:
+        """The scheduler processes."""
+        return [process for process in self.processes if "sglang::scheduler" in " ".join(process.cmdline())]
+
+    def chat(self, content: Any, **fields: Any) -> httpx.Response:
+        """POST a chat request with one user message."""
+        return self.http.post("/v1/chat/completions", json=body(content, **fields))
+
+    def answers(self, content: Any, **fields: Any) -> list[str]:
+        """The texts of all choices."""
+        answer = self.chat(content, **fields)
+        assert answer.status_code == 200, answer.text
+        return [choice["message"]["content"] for choice in answer.json()["choices"]]
+
+    def cached_tokens(self, content: Any) -> int:
+        """How many tokens of this prompt lay in the KV cache."""
+        usage = self.chat(content, max_tokens=1).raise_for_status().json()["usage"]
+        return int((usage["prompt_tokens_details"] or {"cached_tokens": 0})["cached_tokens"])
+
+    def figures(self) -> dict[str, float]:
+        """The plugin's metrics, from SGLang's own route, without the prefix."""
+        text = self.http.get("/metrics").raise_for_status().text
+        return {
+            name: float(value) for name, value in re.findall(r"^mmplane_(\w+)(?:\{.*\})? (\S+)$", text, re.MULTILINE)
+        }
+
+    def kill(self) -> None:
+        """End everything at once."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(STOP_LIMIT_S)
+        with suppress(AttributeError):  # it never started
+            self.http.close()
+
+
+def body(content: Any, **fields: Any) -> dict[str, Any]:
+    """A chat request with one user message."""
+    asked = {"model": "tiny", "max_tokens": 8, "temperature": 0, "messages": [{"role": "user", "content": content}]}
+    return asked | fields
+
+
+def part(image: Image.Image) -> dict[str, Any]:
+    """An `image_url` part with a data URI."""
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return {
+        "type": "image_url",
+        "image_url": {"url": "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()},
+    }
+
+
+def text(words: str) -> dict[str, Any]:
+    """A text part."""
+    return {"type": "text", "text": words}
+
+
+def segments() -> set[str]:
+    """The named segments of multimodal features on this machine."""
+    return {path.name for path in Path("/dev/shm").glob("sgl_shm_mm_*")}
+
+
+def maps_an_arena(process: psutil.Process) -> bool:
+    """Whether a process has an arena in its memory."""
+    return "memfd:mmplane" in Path(f"/proc/{process.pid}/maps").read_text()
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it is still a process; a zombie is not."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def until(true: Callable[[], Any], limit_s: float, what: str) -> Any:
+    """Poll until `true()` gives something; the limit only tells progress from a hang."""
+    deadline_s = monotonic() + limit_s
+    while monotonic() < deadline_s:
+        if value := true():
+            return value
+        sleep(POLL_S)  # a poll, not a guess: the condition decides
+    raise AssertionError(f"not within {limit_s} s: {what}")
+
+
+@contextmanager
+def serving(folder: Path, *options: str, **how: Any) -> Iterator[SGLang]:
+    """A server, ended with the block."""
+    server = SGLang(folder, *options, **how)
+    try:
+        yield server
+    finally:
+        server.kill()

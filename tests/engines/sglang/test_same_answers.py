@@ -1,0 +1,29 @@
+"""The same tokens with the plugin and without; with it, through the arena."""
+
+from __future__ import annotations
+
+from PIL import Image
+from sglang_alone import Alone
+from sglang_live import SGLang, maps_an_arena, part, text, until
+from sglang_work import CHINA, answers
+
+LIMIT_S = 60.0
+
+
+def test_answers_are_the_same(alone: Alone, server: SGLang) -> None:
+    given = answers(server)
+    assert len(given) == 46
+    assert given == alone.answers
+    assert len({texts[0] for _, texts in given}) > 20, "the answers depend on the pictures"
+
+
+def test_the_features_went_through_the_arena(server: SGLang, tp: int) -> None:
+    assert server.log().count("mmplane: on: ") == 1
+    before = server.figures()
+    asked = [part(CHINA.crop((300, 100, 500, 290))), part(Image.new("RGB", (112, 112))), text("New.")]
+    server.answers(asked)
+    server.answers(asked)
+    wanted = (before.get("arena_misses", 0) + 2, before.get("arena_hits", 0) + 2)
+    until(lambda: (server.figures()["arena_misses"], server.figures()["arena_hits"]) == wanted, LIMIT_S, "both counted")
+    assert len(server.ranks()) == tp
+    assert all(map(maps_an_arena, server.ranks()))

@@ -1,0 +1,38 @@
+"""What docs/sglang.md says about figures and variables is what the source has. SGLang itself is not needed for that."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+from mmplane.engines.sglang import settings
+
+ROOT = Path(__file__).parents[3]
+DOCUMENT = (ROOT / "docs" / "sglang.md").read_text()
+SOURCE = ROOT / "src" / "mmplane" / "engines" / "sglang"
+
+
+def constant(file: str, name: str) -> object:
+    """A literal of a module that cannot be imported here."""
+    for node in ast.parse((SOURCE / file).read_text()).body:
+        if isinstance(node, ast.Assign) and [target.id for target in node.targets if isinstance(target, ast.Name)] == [
+            name
+        ]:
+            return ast.literal_eval(node.value)
+    raise AssertionError(f"{file} has no {name}")
+
+
+def test_metrics_table_is_the_codes() -> None:
+    listed = dict(re.findall(r"^\| `mmplane_(\w+)` \| (.*) \|$", DOCUMENT, re.MULTILINE))
+    assert listed == constant("metrics.py", "_HELP")
+
+
+def test_the_tested_versions_are_named() -> None:
+    versions = constant("plugin.py", "VERSIONS")
+    assert isinstance(versions, tuple)
+    assert all(f"SGLang {version}" in DOCUMENT for version in versions)
+
+
+def test_variables_are_listed() -> None:
+    assert f"| `{settings.ARENA_BYTES_VARIABLE}` | {settings.ARENA_BYTES // 2**30} GiB |" in DOCUMENT

@@ -1,0 +1,34 @@
+"""A rank in a process of its own: `python embed_rank.py ADDRESS NUMBER`. Says `ready`, then obeys one line at a time.
+
+`open RECORD` holds a view, `sum` says what it adds up to, `write` writes into it in place, `drop` ends it. Each answers
+with one line.
+"""
+
+from __future__ import annotations
+
+import base64
+import sys
+
+import numpy as np
+
+import mmplane
+
+
+def main(address: str, number: str) -> None:
+    inbox = mmplane.Inbox(mmplane.Address.parse(address), int(number))
+    view, features = None, np.empty(0)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        command, _, record = line.strip().partition(" ")
+        if command == "open":
+            view = inbox.open(mmplane.Leased.decode(base64.b64decode(record)))
+            features = view.arrays(np)["f"]
+        elif command == "write":
+            features[...] = -1
+        elif command == "drop":
+            view, features = None, np.empty(0)
+        print(float(features.sum()), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
