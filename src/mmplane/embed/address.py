@@ -43,7 +43,7 @@ class Address(Record, frozen=True):
     def create(cls, arena_bytes: int, groups: Sequence[int] = (1,)) -> Self:
         """Reserve the memory of a new plane; `arena_bytes` are rounded up to pages.
 
-        This process keeps the descriptors open until it ends, or calls `close`. Raises ValueError when there is less
+        This process keeps the descriptors open until it ends, or calls `discard`. Raises ValueError when there is less
         memory than that, OutOfMemory when the pages cannot be had.
         """
         if not groups or min(groups) < 1:
@@ -92,7 +92,8 @@ class Address(Record, frozen=True):
         """One of the creator's descriptors, opened anew in this process. OSError when it is gone or another user's."""
         return os.open(f"/proc/{self.pid}/fd/{descriptor}", flags | os.O_CLOEXEC)
 
-    def close(self) -> None:
-        """Give the creator's descriptors back; the memory goes with the last mapping."""
-        for descriptor in (self.region_fd, self.hear_fd, self.tell_fd):
-            os.close(descriptor)
+
+def discard(address: Address) -> None:
+    """Give the descriptors back, in the process that created the address; the memory goes with the last mapping."""
+    for descriptor in (address.region_fd, address.hear_fd, address.tell_fd):
+        os.close(descriptor)

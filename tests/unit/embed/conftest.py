@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from embed_rig import Rig
 
+from mmplane.embed.address import discard
+
 
 @pytest.fixture
 def rig_of() -> Iterator[Callable[..., Rig]]:
@@ -17,7 +19,7 @@ def rig_of() -> Iterator[Callable[..., Rig]]:
     yield make
     for rig in made:
         rig.plane.check_integrity()
-        rig.address.close()
+        discard(rig.address)
 
 
 @pytest.fixture
