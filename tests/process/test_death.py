@@ -77,7 +77,7 @@ def serves(live: Live) -> bool:
     return ask(live, int.from_bytes(os.urandom(4), "big"))[0] == 200
 
 
-@pytest.mark.parametrize("title", ["worker 1", "worker 2", "rank 0/2", "rank 1/2", "frontend"])
+@pytest.mark.parametrize("title", ["worker 1", "worker 2", "parser", "rank 0/2", "rank 1/2", "frontend"])
 def test_kill(title: str, live: Live, right: dict[int, str]) -> None:
     before = live.pids()
     with Load(live, right, broken={0} if title == "frontend" else set()) as load:
@@ -88,10 +88,10 @@ def test_kill(title: str, live: Live, right: dict[int, str]) -> None:
         until(lambda: serves(live), BACK_WITHIN_S, "service is back")
     after = live.pids()
     assert set(after) == set(before)
-    # The group of ranks is replaced whole; the front end's workers with it; nobody else is touched.
+    # The group of ranks is replaced whole; the front end's workers and parser with it; nobody else is touched.
     family = "rank" if title.startswith("rank") else title
     for other in before:
-        replaced = other.startswith(family) or (title == "frontend" and other.startswith("worker"))
+        replaced = other.startswith(family) or (title == "frontend" and other.startswith(("worker", "parser")))
         assert (after[other] != before[other]) == replaced, other
     settled = until(lambda: _settled(live), BACK_WITHIN_S, "leases and quarantine are back to nothing")
     assert settled["arena"]["total"]["leased_bytes"] == 0
@@ -142,7 +142,7 @@ def test_nothing_remains(how: str, tiny_folder: Path) -> None:
     try:
         assert serves(live)
         processes = live.processes()
-        assert len(processes) == 1 + 1 + 1 + 2 + 2
+        assert len(processes) == 1 + 1 + 1 + 1 + 2 + 2
         # A stopped child cannot act on a signal or on an end of file; it must go all the same.
         processes["worker 1"].suspend()
         live.signal(signal.Signals[how])
