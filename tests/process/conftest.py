@@ -14,8 +14,12 @@ from safetensors.torch import save_file
 
 from mmplane.models.tiny import build_tiny, random_weights
 
-SHARED_FLAGS = ("--fault-injection", "on", "--cache-bytes", str(2**20), "--running-max", "16")
-"""Requests may carry faults, four pictures of 112 x 84 fill a rank's cache, and one request can take all seats."""
+SHARED_FLAGS = (
+    *("--fault-injection", "on", "--cache-bytes", str(2**20), "--running-max", "16"),
+    *("--kv-bytes", str(96 * 2**20)),
+)
+"""Requests may carry faults, four pictures of 112 x 84 fill a rank's cache, one request can take all seats, and at no
+number of ranks does one of sixteen long answers fit into the memory for them."""
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ if "mmplane.process.nursery" in sys.orig_argv:
     from mmplane.delivery.attempt import attempt
     from mmplane.delivery.faults import strike
     from mmplane.delivery.make import contents, make
-    from mmplane.frontend import intake
+    from mmplane.frontend import parked
     from mmplane.media.image import decode
     from mmplane.ranks import leader as ranks_leader, member
 
@@ -85,7 +85,7 @@ if "mmplane.process.nursery" in sys.orig_argv:
     )
 
     # The key covers the pixels and not their shape (hazard R10).
-    @changed(intake, "media_digest", "key without shape")
+    @changed(parked, "media_digest", "key without shape")
     def digest_of_pixels(original, media):
         return original(decode(media).tobytes())
 '''
