@@ -16,6 +16,10 @@ from live import Live, serving, until
 
 BACK_WITHIN_S = 10.0
 COLLECTIVE = ("before_collective", "in_collective", "after_collective")
+
+pytestmark = pytest.mark.timeout(120)
+"""A hang anywhere fails here, beside the watchdog on each answer."""
+
 BY_RANKS = ("construct", "materialise", *COLLECTIVE, "encode")
 """The leader materialises, or all do: see `passes`."""
 INLINE = ("construct", "view", "encode")

@@ -166,8 +166,9 @@ class SimulatedRank:
         table = self.around.tables[plan.number]
         if cache.keys() != table:
             raise Violation(f"rank {self.rank} caches {sorted(cache)} and the leader believes {sorted(table)}")
-        cached_bytes = sum(features["x"].numel() for features in cache.values())
-        check(cached_bytes <= self.around.cache_bytes, "a rank's cache has outgrown its limit")
+        if plan.cache.keep:
+            cached_bytes = sum(features["x"].numel() for features in cache.values())
+            check(cached_bytes <= self.around.cache_bytes, "a rank's cache has outgrown its limit")
 
     def _check_cancel(self, plan: Plan) -> None:
         """Work that nobody waits for, and that had not begun, is spared."""

@@ -92,6 +92,9 @@ class SimulatedRunner:
         return self.draw(len(step.drawn)) if self.rank == 0 else ()
 
     def _finish(self, plan: Plan, step: Step) -> None:
+        if not plan.finish:
+            check(not (step.drop or step.drop_requests), "dropped, and nothing has ended:", step.drop)
+            return
         whole = {finish.request_id for finish in plan.finish if finish.sample < 0}
         ended = {(finish.request_id, finish.sample) for finish in plan.finish if finish.sample >= 0}
         ended |= {sequence for sequence in self.growing if sequence[0] in whole}
