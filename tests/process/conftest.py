@@ -16,10 +16,10 @@ from mmplane.models.tiny import build_tiny, random_weights
 
 SHARED_FLAGS = (
     *("--fault-injection", "on", "--cache-bytes", str(2**20), "--running-max", "16"),
-    *("--kv-bytes", str(96 * 2**20)),
+    *("--kv-bytes", str(144 * 2**20)),
 )
-"""Requests may carry faults, four pictures of 112 x 84 fill a rank's cache, one request can take all seats, and at no
-number of ranks does one of sixteen long answers fit into the memory for them."""
+"""Requests may carry faults, four pictures of 112 x 84 fill a rank's cache, and one request can take all seats. Of keys
+and values sixteen answers of 1,000 tokens fit on one rank, and sixteen of 7,000 do not fit on four."""
 
 
 @pytest.fixture(scope="session")
