@@ -41,7 +41,7 @@ def stop_while_writing(live: Live, media: bytes) -> tuple[psutil.Process, Thread
 
 
 def test_a_late_writer(tiny_folder: Path, reference: Reference) -> None:
-    flags = ("--item-seconds", "2", "--stall-seconds", "4", "--arena-bytes", str(64 * MIB))
+    flags = ("--item-seconds", "6", "--stall-seconds", "4", "--arena-bytes", str(64 * MIB))
     with serving(tiny_folder, *flags) as live:
         worker, thread, statuses = stop_while_writing(live, jpeg(1, 3000, 3000))
         live.supervisor.suspend()  # or it would kill the worker before it can do harm
@@ -55,10 +55,10 @@ def test_a_late_writer(tiny_folder: Path, reference: Reference) -> None:
             assert digest_of(live, media) == (200, {blake3(features).hexdigest()})
             if seed == 505:
                 worker.resume()  # it writes on, into bytes that are still its own
+        assert live.statistics()["arena"]["evictions"] > 0
         live.supervisor.resume()
         until(lambda: not worker.is_running(), 20, "the worker is replaced")
         until(lambda: live.statistics()["workers"]["states"]["idle"] == 2, 20, "its successor is idle")
         statistics = live.statistics()
         assert statistics["arena"]["total"]["quarantined_bytes"] == 0
         assert statistics["arena"]["leases"] == 0
-        assert statistics["arena"]["evictions"] > 0

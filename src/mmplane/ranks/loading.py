@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import torch
@@ -52,7 +53,7 @@ def load(config: Config, store: int, rank: int, tp: int, inbox: Inbox, control: 
     probe = Probe(processors, tokens_of(config.model_folder))
     control.tell(Probing())  # every rank says it: the one that dies first may not be the leader
     runner = Runner(model, probe.inbox(copy=False), rank=rank, device=device, clock=clock, rebuild=rebuild)
-    kv_bytes_per_token = verify(runner, probe.submit, probe.features(copy=config.copy_features))
+    kv_bytes_per_token = verify(runner, probe.submit, partial(probe.features, copy=config.copy_features))
     runner = Runner(model, inbox, rank=rank, device=device, clock=clock, rebuild=rebuild)
     dtype = str(model.dtype).removeprefix("torch.")
     return Loaded(runner, processors, _end_tokens(model), dtype, kv_bytes_per_token)

@@ -82,9 +82,12 @@ def _trial(processors: Processors) -> tuple[Layout, Callable[[Arrays], int]]:
     return images.layout(SIDE_PIXELS, SIDE_PIXELS), lambda arrays: images.write(pixels, arrays)
 
 
-def verify(runner: Runner, submit: Submit, features: Sequence[Features]) -> int:
-    """Cache bytes per token of this rank. Raises Unsupported. Every rank must call it: it enters collectives."""
-    *_, held = runner.prepare(submit, features)
+def verify(runner: Runner, submit: Submit, features: Callable[[], Sequence[Features]]) -> int:
+    """Cache bytes per token of this rank. Raises Unsupported. Every rank must call it: it enters collectives.
+
+    `features` gives the item anew each time: a model that writes into its inputs has spoiled what it was given.
+    """
+    *_, held = runner.prepare(submit, features())
     if held is None or held.failure is not None:
         raise Unsupported(f"a probe item cannot be prepared: {held and held.failure}")
     half, whole = submit.prompt_tokens // 2, submit.prompt_tokens
@@ -92,7 +95,7 @@ def verify(runner: Runner, submit: Submit, features: Sequence[Features]) -> int:
         runner.forward((Segment((submit.request_id, 0), 0, half, None, 0),))
         packed = runner.forward((Segment((submit.request_id, 0), half, whole - half, None, 1),))
     assert packed is not None
-    reference = runner.reference(submit, features)
+    reference = runner.reference(submit, features())
     difference = (packed[0] - reference).abs().max() / reference.abs().max().clamp_min(1e-6)
     if not float(difference) <= (TOLERANCE if packed.dtype == torch.float32 else 5e-2):
         raise Unsupported(
