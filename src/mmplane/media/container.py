@@ -25,6 +25,8 @@ AUDIO_CODECS = ("aac", "mp3", "mp3float", "opus", "libopus", "vorbis", "flac", "
 
 PIXELS_MAX = 4096 * 2304
 """Pixels of one frame."""
+PACKETS_MAX = 250_000
+"""In one file, of all its streams: each takes a few microseconds, and megabytes can hold millions."""
 
 av.logging.set_level(av.logging.PANIC)  # what FFmpeg has to say holds pieces of the payload
 
@@ -70,3 +72,18 @@ def prepared(stream: Any, items: str) -> Any:
     stream.thread_type = "NONE"
     context.thread_count = 1
     return stream
+
+
+def packets(container: Any, stream: Any, items: str) -> Iterator[Any]:
+    """This stream's packets, the last of them empty. Raises RequestError (400) when the file has too many in all."""
+    for count, packet in enumerate(container.demux()):
+        if count >= PACKETS_MAX:
+            raise bad_media(f"the {items}'s file has too many parts")
+        if packet.stream.index == stream.index:
+            yield packet
+
+
+def frames(container: Any, stream: Any, items: str) -> Iterator[Any]:
+    """This stream's frames, decoded one after the other. Raises RequestError (400) as `packets`."""
+    for packet in packets(container, stream, items):
+        yield from packet.decode()

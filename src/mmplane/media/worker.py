@@ -43,7 +43,10 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
     config = msgspec.msgpack.decode(spawn.config, type=Config)
     network = sandbox.isolate()
     if network is sandbox.Network.NONE:
-        log.warning("worker %d can reach the network: this kernel allows it no namespace", spawn.index)
+        log.warning(
+            "worker %d can reach the network: this kernel allows it no namespace, and there is no libseccomp",
+            spawn.index,
+        )
     control = Control(Link(descriptors["control"], ToRank))
     lengths_bytes = config.region_bytes()
     worker = Worker(
