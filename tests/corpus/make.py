@@ -455,7 +455,7 @@ def _sounds() -> dict[str, Case]:
         "mp3 of empty frames": (200, lambda: (b"\xff\xfb\x90\x64" + bytes(413)) * 2000),
         "m4a whose table has 80 million entries": (400, lambda: _forged_table(80_000_000)),
         "a clip without sound": (400, lambda: clip(5)),
-        "300,000 parts": (200, lambda: _many_parts(300_000)),
+        "300,000 parts": (400, lambda: _many_parts(300_000)),
         "midi": (400, lambda: b"MThd\0\0\0\x06\0\0\0\1\0\x60MTrk" + bytes(100)),
         "aiff": (400, lambda: b"FORM\0\0\x0f\xa0AIFFCOMM" + bytes(4000)),
         "a playlist": (400, lambda: b"#EXTM3U\nhttp://169.254.169.254/latest/\n"),

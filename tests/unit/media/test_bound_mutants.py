@@ -110,7 +110,7 @@ CLIPS = [
     Mutant(
         "parts of a file",
         container.packets,
-        "if count >= PACKETS_MAX",
+        "if count >= most",
         "if False",
         test_container.test_a_file_of_too_many_parts_is_refused,
     ),
