@@ -107,6 +107,10 @@ class Budget:
         self._grow(tenant, length_bytes)
         return Reservation(self, tenant, length_bytes)
 
+    def check_item(self, length_bytes: int) -> None:
+        """Raises RequestError (413) when decoding one item may never take so much."""
+        self._check_ever(None, length_bytes)
+
     async def reserve_item(self, length_bytes: int) -> Reservation:
         """Hold what decoding one item takes, in order of asking among those that fit. Raises RequestError: 413 or 503.
 

@@ -235,6 +235,7 @@ class Plane:
     async def _materialise(
         self, key: bytes, media: Content, recipe: Recipe, tenant: str
     ) -> tuple[Item, dict[str, float], int]:
+        self._budget.check_item(recipe.decoded_bytes)
         asked_s = time.perf_counter()
         length_bytes = recipe.layout.length_bytes
         worker = await self._pool.idle(

@@ -32,8 +32,6 @@ FORMATS = "WAV, FLAC, Ogg, MP3, M4A, MP4, WebM or MKV"
 SOUNDFILE_FORMATS = ("WAV", "WAVEX", "FLAC", "OGG", "MPEG", "MP3")
 """libsndfile's names of what may be decoded; nothing else is tried."""
 BLOCK_SECONDS = 1.0
-UNKNOWN_FRAMES = 2**62
-"""libsndfile says about twice as many when the header does not say."""
 
 Block = npt.NDArray[np.float32]
 """(samples,), mono."""
@@ -113,7 +111,7 @@ def _blocks(media: bytes | memoryview) -> Iterator[tuple[int, Iterator[Block]]]:
             if file.format not in SOUNDFILE_FORMATS:
                 raise bad_media(f"the sound's format is not supported: send {FORMATS}")
             rate_hz = _checked(file.samplerate, file.channels)
-            _check_length(file.frames / rate_hz if file.frames < UNKNOWN_FRAMES else 0.0)
+            _check_length(file.frames / rate_hz)  # 2^63 - 1 of a FLAC that does not say; libsndfile could not read it
             block = round(rate_hz * BLOCK_SECONDS)
             yield rate_hz, _mixed(file.read(block, dtype="float32", always_2d=True) for _ in repeat(None))
     except RequestError:
@@ -157,7 +155,7 @@ def _checked(rate_hz: int, channels: int, limits: AudioLimits = DEFAULT_LIMITS) 
 
 def _check_length(seconds: float, limits: AudioLimits = DEFAULT_LIMITS) -> None:
     if seconds > limits.seconds_max:
-        raise bad_media("the sound is too long")
+        raise bad_media("the sound is too long, or does not say how long it is")
 
 
 def _mixed(blocks: Iterator[npt.NDArray[np.float32]]) -> Iterator[Block]:

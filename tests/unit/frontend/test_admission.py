@@ -86,9 +86,9 @@ async def test_a_burst_is_told_to_come_again() -> None:
 @in_loop
 async def test_what_never_fits_is_told_so_at_once_even_when_the_budget_is_empty() -> None:
     budget = Budget(100, kept_bytes=30, tenant_bytes_max=50)
-    for ask in (budget.admit(51), budget.reserve_item(31)):
+    for ask, length_bytes in ((budget.admit, 51), (budget.reserve_item, 31)):
         with pytest.raises(RequestError) as error:
-            await ask
+            await ask(length_bytes)
         assert (error.value.status, error.value.retry_after_s) == (413, None)
     assert budget.statistics().refused == 2
 

@@ -111,8 +111,10 @@ async def parsing(tokenizer: PreTrainedTokenizerFast, **options: Any) -> AsyncIt
         async with serving(tokenizer, **options) as service:
             parser = PlayedParser(service)
             await settle()
-            yield service, parser
-            parser.die()
+            try:
+                yield service, parser
+            finally:
+                parser.die()
 
 
 def long_question(*urls: str, **fields: Any) -> bytes:
@@ -235,10 +237,10 @@ async def test_parked_is_no_address_for_a_client(tokenizer: PreTrainedTokenizerF
 @in_loop
 async def test_more_than_was_declared_is_refused(declared_bytes: int) -> None:
     """Or than the server takes, whatever was declared."""
-    async with rigged(front_bytes=100_000) as rig:
+    async with rigged(front_bytes=102_400) as rig:
 
         async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": bytes(min(declared_bytes, 100_000) + 1), "more_body": False}
+            return {"type": "http.request", "body": bytes(min(declared_bytes, 102_400) + 1), "more_body": False}
 
         with pytest.raises(RequestError) as refused:
             (await rig.bodies.read(receive, declared_bytes)).release()

@@ -115,14 +115,14 @@ def test_any_rate_and_length(rate_hz: int, count: int) -> None:
 @pytest.mark.parametrize("kind", [None, *FORMATS])
 @pytest.mark.parametrize("name", REAL)
 def test_real_speech(name: str, kind: str | None) -> None:
-    """As it comes, and as soundfile writes it."""
+    """As it comes, and as soundfile writes it. MP3 that is decoded block by block differs in the last bit."""
     media = real(name)
     sound, rate_hz = soundfile.read(io.BytesIO(media), dtype="float32")
     assert rate_hz == 48_000
     assert np.abs(sound).max() > 0.1
     if kind is not None:
         media = write(sound, rate_hz, *FORMATS[kind])
-    np.testing.assert_array_equal(heard(media), expected(media), strict=True)
+    np.testing.assert_allclose(heard(media), expected(media), rtol=0, atol=1e-6 if kind == "MP3" else 0, strict=True)
 
 
 @pytest.mark.parametrize("rate_hz", [16_000, 44_100])
@@ -181,9 +181,10 @@ def flac_of(samples: int) -> bytes:
 
 
 def test_a_sound_that_says_it_is_too_long() -> None:
-    assert refusal(flac_of(2**36 - 1)) == "the sound is too long"
-    assert refusal(flac_of(7_200 * RATE_HZ + 1)) == "the sound is too long"
-    assert len(heard(flac_of(0))) == RATE_HZ // 2, "it does not say"
+    for samples in (2**36 - 1, 7_200 * RATE_HZ + 1, 0):
+        assert refusal(flac_of(samples)).startswith("the sound is too long")
+    assert refusal(flac_of(7_200 * RATE_HZ)) == "the sound cannot be decoded"
+    assert len(heard(flac_of(RATE_HZ // 2))) == RATE_HZ // 2
 
 
 def test_no_more_is_read_than_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,9 +74,8 @@ os.wait()
 
 
 def test_without_namespaces_and_libseccomp_it_says_so() -> None:
-    text = WITHOUT_NAMESPACES.replace(
-        "network =", "from mmplane.process import syscalls\nsyscalls.LIBRARY = 'no'\nnetwork ="
-    )
+    missing = "\nfrom mmplane.process import syscalls\nsyscalls.LIBRARY = 'no'\nnetwork ="
+    text = WITHOUT_NAMESPACES.replace("\nnetwork =", missing)
     with program(text + "report(network.name)\nreport(attempt(lambda: socket.socket()))") as confined:
         assert [confined.line() for _ in range(2)] == ["NONE", "done"]
 
