@@ -120,7 +120,7 @@ def main() -> None:
     options = parser.parse_args()
     budget_bytes = int(options.budget_gib * 2**30)
     flags = ["--budget-bytes", str(budget_bytes), "--images-max", str(options.pictures), "--runner", "null"]
-    flags += ["--arena-bytes", str(2 * 2**30), "--kv-bytes", str(256 * 2**20)]
+    flags += ["--stall-seconds", "60", "--arena-bytes", str(2 * 2**30), "--kv-bytes", str(256 * 2**20)]
     with Group(budget_bytes) as group, serving("tiny", tp=1, flags=flags) as server:
         pids = sorted(each.pid for each in server.supervisor.children(recursive=True))
         group.take_in(server.supervisor)
