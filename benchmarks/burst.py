@@ -2,7 +2,8 @@
 
     python benchmarks/burst.py [--requests 200] [--pictures 28] [--budget-gib 2] [--json FILE]
 
-All requests are sent at once, each with 28 photographs of 1280x960 that no other request has, some 15 MB. Every fifth
+All requests are sent at once, each with 28 photographs of 1280x960 that no other request has, some 15 MB, to be seen at
+low detail: the built-in model's context holds no more. Every fifth
 client goes away: some in the middle of the body, some after it. The budget is 2 GiB, and so is the limit of a control
 group that the server is moved into where one can be made; the arena was reserved before and is not in it. Wanted:
 served or 503 with Retry-After and nothing else, memory of all processes beyond idle below the budget, and afterwards
@@ -54,7 +55,9 @@ class Bodies:
         """One request's body."""
         noted = stamped(START, f"{request:09}".encode())
         assert len(noted) % 3 == 0, "so that what follows is the same base64 whatever the note"
-        start = b'{"type":"image_url","image_url":{"url":"data:image/jpeg;base64,' + base64.b64encode(noted)
+        start = b'{"type":"image_url","image_url":{"detail":"low","url":"data:image/jpeg;base64,' + base64.b64encode(
+            noted
+        )
         body = [b'{"model":"tiny","max_tokens":1,"messages":[{"role":"user","content":[']
         for number, rest in enumerate(self._rests):
             body += [b"," + start if number else start, rest, b'"}}']
