@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmplane.bench.targets import Judged, targets
-
 from bench_run import row_of, run_of
+
+from mmplane.bench.targets import Judged, targets
 
 
 def judged(*rows: dict[str, Any], **more: Any) -> dict[str, Judged]:
