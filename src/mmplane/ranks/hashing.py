@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
+from mmplane.process.priority import step_back
 from mmplane.ranks.inbox import digest
 from mmplane.ranks.loop import LoopClock
 
@@ -16,7 +17,7 @@ class Hashing:
 
     def __init__(self, clock: LoopClock) -> None:
         self._clock = clock
-        self._thread = ThreadPoolExecutor(1, "digests")
+        self._thread = ThreadPoolExecutor(1, "digests", initializer=step_back)
 
     def begin(self, features: Callable[[], Iterable[torch.Tensor]]) -> Future[tuple[bytes, ...]]:
         """The digest of each tensor. `features` is called in the thread; nobody may write into them meanwhile."""
