@@ -27,7 +27,7 @@ RUNNING_MAX = 512
 IMAGES_MAX = 128
 FRAMES_MAX = 2048
 WORKERS_MAX = 48
-APART = {"doctor": "mmplane.doctor", "demo": "mmplane.demo", "bench": "mmplane.bench.main"}
+APART = {"doctor": "mmplane.doctor", "demo": "mmplane.demo", "bench": "mmplane.bench.main", "plan": "mmplane.capacity"}
 """Commands with flags of their own, and where their `main` is."""
 
 SGLANG_DOCTOR = "mmplane.engines.sglang.doctor"
@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _serve_options(commands.add_parser("serve", help="serve a vision-language model over HTTP"))
     commands.add_parser("doctor", help="check this machine and a checkpoint; see doctor --help", add_help=False)
     commands.add_parser("bench", help="measure deliveries; see bench --help", add_help=False)
+    commands.add_parser("plan", help="flags for so much traffic; see plan --help", add_help=False)
     commands.add_parser("demo", help="draw three numbers and have them read", add_help=False)
     options, rest = parser.parse_known_args(arguments)
     if options.command in APART:

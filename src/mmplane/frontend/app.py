@@ -69,6 +69,8 @@ class ChatEndpoint:
         try:
             if self._readiness.draining:
                 raise unavailable("the server is shutting down", retry_after_s=5)
+            if self._counters.now >= self._config.running_max + self._config.queue_max:
+                raise overloaded("too many requests are in flight")  # before its body is read: a refusal is cheap
             length_bytes = self._length(scope)
             reserved = await self._budget.admit(length_bytes * BODY_FACTOR)
             with reserved, self._counters.in_flight(), await self._bodies.read(receive, length_bytes) as body:
