@@ -28,11 +28,12 @@ $(VENV)/serve.stamp: pyproject.toml
 	@tools/no-cuda-without-gpu.sh $(BIN)/python
 	@touch $@
 
-$(VENV)/dev.stamp: $(VENV)/serve.stamp
+$(VENV)/dev.stamp: $(VENV)/serve.stamp tools/get-speech.sh
 	@echo "== installing what the tests need"
 	$(BIN)/python -m pip install --quiet --group dev $(TORCH)
 	@# A reference for tests alone, on no environment's path: beside a CPU torch only half of it loads.
 	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/reference torchvision==0.28.0
+	@tools/get-speech.sh $(VENV)/speech
 	@touch $@
 
 install: $(VENV)/serve.stamp ## make .venv with the mmplane command in it

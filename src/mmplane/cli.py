@@ -19,7 +19,7 @@ import msgspec
 import setproctitle
 
 from mmplane import __version__
-from mmplane.config import DELIVERY_NAMES, Config
+from mmplane.config import DELIVERY_NAMES, MIB, Config
 from mmplane.supervise import Supervisor
 
 BACKLOG = 1024
@@ -27,6 +27,8 @@ RUNNING_MAX = 512
 IMAGES_MAX = 128
 FRAMES_MAX = 2048
 WORKERS_MAX = 48
+WORKER_REGION_BYTES = 384 * MIB
+"""What each worker's region should have at least: the features of the longest clips that checkpoints allow."""
 APART = {"doctor": "mmplane.doctor", "demo": "mmplane.demo", "bench": "mmplane.bench.main", "plan": "mmplane.capacity"}
 """Commands with flags of their own, and where their `main` is."""
 
@@ -83,7 +85,12 @@ def _serve_options(parser: argparse.ArgumentParser) -> None:
     add("--encoding", "how features lie in the arena", choices=["auto", "float32", "model", "uint8"])
     add("--arena-bytes", "shared memory for media and features, reserved at start")
     add("--budget-bytes", "bytes that requests in flight may take before they reach the arena")
-    add("--workers", "processes that decode and transform media")
+    add(
+        "--workers",
+        "processes that decode and transform media (default: by cores and --arena-bytes, at least 2)",
+        default=None,
+        type=int,
+    )
     add("--kv-bytes", "cache memory for keys and values, per rank")
     add("--running-max", "samples that decode together")
     add("--queue-max", "requests that may wait beyond that; more get 503")
@@ -115,6 +122,8 @@ def resolve(options: argparse.Namespace) -> Config:
     fault_injection = given.pop("fault_injection") == "on"
     if given.pop("nodes") != 1:
         raise ValueError("--nodes: features are handed over in one machine's memory; start one server on each node")
+    if given["workers"] is None:
+        given["workers"] = workers_for(len(os.sched_getaffinity(0)), given["arena_bytes"])
     if given["device"] == "auto":
         gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
         given["device"] = "cuda" if gpus >= given["tp"] else "cpu"
@@ -133,6 +142,14 @@ def resolve(options: argparse.Namespace) -> Config:
     )
     _check(config)
     return config
+
+
+def workers_for(cores: int, arena_bytes: int) -> int:
+    """How many workers: one for every two cores, as long as the arena has room for their regions, and at least two.
+
+    The second is there so that a clip does not hold up pictures.
+    """
+    return max(2, min(cores // 2, arena_bytes * 3 // 4 // WORKER_REGION_BYTES, WORKERS_MAX))
 
 
 def _check(config: Config) -> None:

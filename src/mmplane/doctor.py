@@ -75,9 +75,8 @@ def machine() -> int:
     print(f"workers and the network: {network.value}")
     if network is Network.NONE:
         print("  A decoder that is taken over could reach the network. Allow unprivileged user namespaces")
-        print(
-            "  (sysctl user.max_user_namespaces, and the container's seccomp profile), or cut the container's network."
-        )
+        print("  (sysctl user.max_user_namespaces, and the container's seccomp profile), install libseccomp,")
+        print("  or cut the container's network.")
     return 1 if network is Network.NONE else 0
 
 

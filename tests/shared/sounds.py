@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import sys
+from pathlib import Path
 from typing import Any
 
 import av
@@ -13,6 +15,15 @@ import soundfile
 
 Sound = npt.NDArray[np.float32]
 """(samples,) or (samples, channels)."""
+
+
+SPEECH = Path(sys.prefix) / "speech"
+REAL = ("Front_Center", "Rear_Left", "Noise")
+
+
+def real(name: str) -> bytes:
+    """Somebody says it: one of Debian's alsa-utils' WAVs, 48 kHz, mono. `make install-dev` puts them there."""
+    return (SPEECH / f"{name}.wav").read_bytes()
 
 
 def speech_like(seconds: float, rate_hz: int = 16_000, channels: int = 1, seed: int = 0) -> Sound:

@@ -280,7 +280,7 @@ class Chat:
         fault = request.mmplane.fault.record() if request.mmplane and request.mmplane.fault else None
         strike(fault, "construct", 0)
         if len(raw) > PROMPT_INLINE_BYTES_MAX:
-            slot = self._plane.store(raw, reader, request_id)
+            slot = self._plane.shelf.store(raw, reader, request_id)
         submit = Submit(
             request_id=request_id,
             prompt=b"" if slot else raw,
@@ -299,7 +299,7 @@ class Chat:
         )
         if len(encode(submit)) > SUBMIT_BYTES_MAX:
             if slot is not None:
-                self._plane.unstore(slot, reader, request_id)
+                self._plane.shelf.unstore(slot, reader, request_id)
             raise too_large("the request has too many items", "messages")
         return self._group.submit(submit, load.parcel, free=load.free)
 

@@ -76,7 +76,9 @@ class Slots(Freight):
         assets: dict[int, Asset] = {}
 
         async def one(index: int, item: Media) -> None:
-            assets[index] = await self._plane.acquire(item.key, item.content, item.recipe, tag, probe=probe)
+            assets[index] = await self._plane.acquire(
+                item.key, item.content, item.recipe, tag, tenant=item.tenant, probe=probe
+            )
 
         def release() -> None:
             while assets:

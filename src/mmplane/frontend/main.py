@@ -48,11 +48,12 @@ from mmplane.frontend.group import Group
 from mmplane.frontend.intake import Intake
 from mmplane.frontend.lag import LoopLag
 from mmplane.frontend.mailbox import Mailbox
-from mmplane.frontend.plane import FRONT_REGION, Plane
+from mmplane.frontend.plane import Plane
 from mmplane.frontend.pool import Pool
 from mmplane.frontend.prompt import Marks, chat_template_of
 from mmplane.frontend.readiness import Readiness
 from mmplane.frontend.rollout import Rollout
+from mmplane.frontend.shelf import Shelf
 from mmplane.frontend.source import Source
 from mmplane.frontend.statistics import Counters, metrics
 from mmplane.process.child import BEAT_SECONDS
@@ -109,12 +110,13 @@ class Frontend:
             raise
         self._pool = Pool(
             fingerprint=processors.fingerprint,
+            workers=config.workers,
             item_seconds=config.item_seconds,
             waiting_max=config.queue_max,
             tell_supervisor=supervisor.post,
             gone=self._arena.reaped,
         )
-        media = Mapping(self._descriptors["region0"], lengths_bytes[FRONT_REGION], writable=True)
+        media = Mapping(self._descriptors["region0"], lengths_bytes[0], writable=True)
         self._encoding = processors.encoding
         log.info("features travel as %s", processors.encoding)
         self._budget = Budget(config.budget_bytes, kept_bytes=config.decode_bytes())
@@ -122,7 +124,7 @@ class Frontend:
             self._arena,
             self._pool,
             processors,
-            media,
+            Shelf(self._arena, media, owner),
             owner,
             self._budget,
             cache=config.cache != "off",

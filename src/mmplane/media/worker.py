@@ -45,7 +45,10 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
     step_back()
     network = sandbox.isolate()
     if network is sandbox.Network.NONE:
-        log.warning("worker %d can reach the network: this kernel allows it no namespace", spawn.index)
+        log.warning(
+            "worker %d can reach the network: this kernel allows it no namespace, and there is no libseccomp",
+            spawn.index,
+        )
     control = Control(Link(descriptors["control"], ToRank))
     lengths_bytes = config.region_bytes()
     worker = Worker(
