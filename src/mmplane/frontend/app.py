@@ -23,14 +23,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mmplane.config import Config
 from mmplane.core.errors import RequestError, internal, overloaded, too_large, unavailable
+from mmplane.core.keyring import Keyring
+from mmplane.frontend.access import Access, tenant_of
 from mmplane.frontend.admission import Budget, Reservation
 from mmplane.frontend.bodies import Bodies, Body, ClientGone
 from mmplane.frontend.chat import Answer, Chat
 from mmplane.frontend.dispatch import Dispatch
 from mmplane.frontend.guard import Guard
+from mmplane.frontend.named import Named
 from mmplane.frontend.readiness import Readiness
 from mmplane.frontend.reply import JSON, Reply, error_object
 from mmplane.frontend.schema import ChatRequest, parse_switch
+from mmplane.frontend.shares import Shares
 from mmplane.frontend.statistics import Counters
 
 log = logging.getLogger("mmplane")
@@ -53,6 +57,7 @@ class ChatEndpoint:
         budget: Budget,
         counters: Counters,
         readiness: Readiness,
+        shares: Shares,
         config: Config,
     ) -> None:
         self._chat = chat
@@ -60,6 +65,7 @@ class ChatEndpoint:
         self._budget = budget
         self._counters = counters
         self._readiness = readiness
+        self._shares = shares
         self._config = config
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,10 +75,12 @@ class ChatEndpoint:
         try:
             if self._readiness.draining:
                 raise unavailable("the server is shutting down", retry_after_s=5)
+            tenant = tenant_of(scope)
             length_bytes = self._length(scope)
-            reserved = await self._budget.admit(length_bytes * BODY_FACTOR)
-            with reserved, self._counters.in_flight(), await self._bodies.read(receive, length_bytes) as body:
-                status = await _unless_gone(receive, self._serve(body, reply, reserved))
+            with self._shares.hold(tenant):
+                reserved = await self._budget.admit(length_bytes * BODY_FACTOR, tenant)
+                with reserved, self._counters.in_flight(), await self._bodies.read(receive, length_bytes) as body:
+                    status = await _unless_gone(receive, self._serve(body, reply, reserved, tenant))
         except RequestError as error:
             status = error.status
             await reply.error(error)
@@ -94,9 +102,9 @@ class ChatEndpoint:
             raise too_large("the body is larger than this server takes")
         return length
 
-    async def _serve(self, body: Body, reply: Reply, reserved: Reservation) -> int:
+    async def _serve(self, body: Body, reply: Reply, reserved: Reservation, tenant: str) -> int:
         request, parked = await self._bodies.parse(body)
-        async with self._chat.answer(request, reserved.grow, parked) as answer:
+        async with self._chat.answer(request, reserved.grow, parked, tenant=tenant) as answer:
             body.release()
             reserved.release()  # what goes inline has a reservation of its own
             head = _Head(request, answer, int(time.time()))
@@ -211,6 +219,8 @@ def build(
     budget: Budget,
     counters: Counters,
     readiness: Readiness,
+    shares: Shares,
+    keyring: Keyring,
     config: Config,
     statistics: Callable[[], dict[str, Any]],
     metrics: Callable[[], bytes],
@@ -256,7 +266,7 @@ def build(
         return Response(error_object(refusal), error.status_code, error.headers, "application/json")
 
     endpoint = ChatEndpoint(
-        chat=chat, bodies=bodies, budget=budget, counters=counters, readiness=readiness, config=config
+        chat=chat, bodies=bodies, budget=budget, counters=counters, readiness=readiness, shares=shares, config=config
     )
     app = Starlette(
         routes=[
@@ -270,4 +280,6 @@ def build(
         ],
         exception_handlers={HTTPException: refuse},
     )
-    return Guard(app, (config.host, *config.allow_hosts))
+    if keyring:
+        return Named(Guard(Access(app, keyring), None))
+    return Named(Guard(app, (config.host, *config.allow_hosts)))

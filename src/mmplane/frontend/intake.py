@@ -12,6 +12,7 @@ import pybase64
 
 from mmplane.core.errors import bad_media
 from mmplane.core.records import Ask, Recipe
+from mmplane.frontend.admission import DEFAULT_TENANT
 from mmplane.frontend.fetch import Grow
 from mmplane.frontend.names import Names, not_held
 from mmplane.frontend.parked import Content, Parked, at, digest_of
@@ -28,6 +29,7 @@ class Media:
     content: Content | None
     key: bytes
     recipe: Recipe
+    tenant: str = DEFAULT_TENANT
 
 
 class Intake:
@@ -39,7 +41,15 @@ class Intake:
         self._frames_max = frames_max
         self.names = Names()
 
-    async def take(self, request: ChatRequest, grow: Grow, parked: Sequence[Parked], stages: Stages) -> list[Media]:
+    async def take(
+        self,
+        request: ChatRequest,
+        grow: Grow,
+        parked: Sequence[Parked],
+        stages: Stages,
+        *,
+        tenant: str = DEFAULT_TENANT,
+    ) -> list[Media]:
         """The request's media, in order. Raises RequestError."""
         parts = request.media
         for part in parts:
@@ -47,11 +57,11 @@ class Intake:
         contents = [await self._load(part, grow, parked) for part in parts]
         stages.mark("fetch")
         asks = [self._ask(part, request) for part in parts]
-        keys = [self._key(part, ask, content) for part, ask, content in zip(parts, asks, contents, strict=True)]
+        keys = [self._key(*each, tenant) for each in zip(parts, asks, contents, strict=True)]
         stages.mark("key")
         recipes = await self._recipes(asks, keys, contents)
         stages.mark("probe")
-        return [Media(*item) for item in zip(contents, keys, recipes, strict=True)]
+        return [Media(*item, tenant) for item in zip(contents, keys, recipes, strict=True)]
 
     async def _load(self, part: MediaPart, grow: Grow, parked: Sequence[Parked]) -> Content | None:
         source = part.source
@@ -69,14 +79,14 @@ class Intake:
         frames_max = min(self._frames_max, (options and options.frames) or self._frames_max)
         return Ask("video", frames_max=frames_max, fps_max=(options and options.fps) or 0.0)
 
-    def _key(self, part: MediaPart, ask: Ask, content: Content | None) -> bytes:
+    def _key(self, part: MediaPart, ask: Ask, content: Content | None, tenant: str) -> bytes:
         if content is None:
             assert part.uuid is not None
-            return self._plane.key(ask, self.names.digest(part.uuid, part.modality))
+            return self._plane.key(ask, self.names.digest(part.uuid, part.modality, tenant=tenant), tenant=tenant)
         digest = digest_of(content)
         if part.uuid is not None:
-            self.names.remember(part.uuid, part.modality, digest)
-        return self._plane.key(ask, digest)
+            self.names.remember(part.uuid, part.modality, digest, tenant=tenant)
+        return self._plane.key(ask, digest, tenant=tenant)
 
     async def _recipes(self, asks: list[Ask], keys: list[bytes], contents: list[Content | None]) -> list[Recipe]:
         """One after the other, but that clips and sounds are looked at together, by as many workers as there are."""
