@@ -21,9 +21,11 @@ import msgspec
 import setproctitle
 
 from mmplane import __version__
+from mmplane.arena.errors import OutOfMemory
 from mmplane.config import DELIVERY_NAMES, Config
 from mmplane.core.keyring import SALT_BYTES, WEAK_CHARACTERS, Keyring, parse_keyring
 from mmplane.process import logs
+from mmplane.process.descriptors import provide
 from mmplane.settings import Declared, declared, printed, settle
 from mmplane.supervise import Supervisor
 
@@ -237,6 +239,7 @@ def _run(given: dict[str, Any]) -> int:
         config = resolve(given, keyed=bool(keyring))
         if keyring.weak:
             log.warning("%d API keys have fewer than %d characters", keyring.weak, WEAK_CHARACTERS)
+        provide(config.processes())
         listener = _listen(config)
     except (ValueError, OSError) as error:
         return _refuse(error)
@@ -254,7 +257,7 @@ def _run(given: dict[str, Any]) -> int:
 
     try:
         supervisor = Supervisor(config, listener, keyring, on_serving=announce)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, OutOfMemory) as error:
         return _refuse(error)
     return supervisor.run()
 

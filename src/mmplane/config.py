@@ -87,6 +87,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     log_level: str = "info"
     log_format: str = "text"
 
+    def processes(self) -> int:
+        """How many children the supervisor has: front end, parser, workers, ranks."""
+        return 2 + self.workers + self.tp
+
     def decode_bytes(self) -> int:
         """The part of the budget that is kept for items while they are decoded, and what one worker may take."""
         return self.budget_bytes // 2

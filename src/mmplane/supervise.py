@@ -66,6 +66,8 @@ BACKOFF_MAX_S = 5.0
 PARSER = 0
 """The parser stands among the workers, as the one that writes region 0, and is started and replaced like them."""
 END_LIMIT_S = 5.0
+REFUSE_S = 1.0
+"""How long the front end may take to answer those whose requests were not finished in time."""
 
 
 class Supervisor:
@@ -160,9 +162,9 @@ class Supervisor:
                 self._exit_code = 0 if number == signal.SIGINT else 1
             else:
                 log.info("draining for at most %g s", self._config.drain_seconds)
-                self._stopping_by_s = time.monotonic() + self._config.drain_seconds
+                self._stopping_by_s = time.monotonic() + self._config.drain_seconds + REFUSE_S
                 if self._frontend is not None:
-                    self._tell(self._frontend, Drain())
+                    self._tell(self._frontend, Drain(self._config.drain_seconds))
 
     def _hear(self, child: Child) -> None:
         try:

@@ -102,7 +102,9 @@ class RanksReady(Record, frozen=True, tag="ranks_ready"):
 
 
 class Drain(Record, frozen=True, tag="drain"):
-    """Supervisor -> front end: take nothing new, finish what runs, then say `Drained`."""
+    """Supervisor -> front end: take nothing new, finish what runs within so many seconds, then say `Drained`."""
+
+    limit_s: float
 
 
 class Drained(Record, frozen=True, tag="drained"):

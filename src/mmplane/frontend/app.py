@@ -57,6 +57,7 @@ class ChatEndpoint:
         budget: Budget,
         counters: Counters,
         readiness: Readiness,
+        closing: asyncio.Future[None],
         shares: Shares,
         config: Config,
     ) -> None:
@@ -65,6 +66,7 @@ class ChatEndpoint:
         self._budget = budget
         self._counters = counters
         self._readiness = readiness
+        self._closing = closing
         self._shares = shares
         self._config = config
 
@@ -80,12 +82,16 @@ class ChatEndpoint:
             with self._shares.hold(tenant):
                 reserved = await self._budget.admit(length_bytes * BODY_FACTOR, tenant)
                 with reserved, self._counters.in_flight(), await self._bodies.read(receive, length_bytes) as body:
-                    status = await _unless_gone(receive, self._serve(body, reply, reserved, tenant))
+                    status = await _unless_gone(receive, self._serve(body, reply, reserved, tenant), self._closing)
         except RequestError as error:
             status = error.status
             await reply.error(error)
         except ClientGone:
             log.debug("a client went away")
+        except MemoryError:
+            log.error("no memory for a request")
+            status = 503
+            await reply.error(overloaded("the server has no memory for this request now"))
         except Exception:
             log.exception("a request failed by an error of ours")
             status = 500
@@ -190,8 +196,8 @@ async def _small_body(request: Request) -> bytes:
     return body
 
 
-async def _unless_gone(receive: Receive, work: Awaitable[int]) -> int:
-    """The work's result; when the client goes away first the work is cancelled, in whatever stage it is."""
+async def _unless_gone(receive: Receive, work: Awaitable[int], closing: asyncio.Future[None]) -> int:
+    """The work's result; when the client goes away first, or we do, the work is cancelled, in whatever stage it is."""
 
     async def gone() -> None:
         message: Message = {}
@@ -201,10 +207,10 @@ async def _unless_gone(receive: Receive, work: Awaitable[int]) -> int:
     working = asyncio.ensure_future(work)
     watching = asyncio.ensure_future(gone())
     try:
-        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientGone
-        return working.result()
+        await asyncio.wait((working, watching, closing), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientGone if watching.done() else unavailable("the server is shutting down", retry_after_s=5)
     finally:
         for task in (working, watching):
             task.cancel()
@@ -219,6 +225,7 @@ def build(
     budget: Budget,
     counters: Counters,
     readiness: Readiness,
+    closing: asyncio.Future[None],
     shares: Shares,
     keyring: Keyring,
     config: Config,
@@ -266,7 +273,14 @@ def build(
         return Response(error_object(refusal), error.status_code, error.headers, "application/json")
 
     endpoint = ChatEndpoint(
-        chat=chat, bodies=bodies, budget=budget, counters=counters, readiness=readiness, shares=shares, config=config
+        chat=chat,
+        bodies=bodies,
+        budget=budget,
+        counters=counters,
+        readiness=readiness,
+        closing=closing,
+        shares=shares,
+        config=config,
     )
     app = Starlette(
         routes=[

@@ -44,6 +44,7 @@ from mmplane.frontend.admission import Budget
 from mmplane.frontend.app import build
 from mmplane.frontend.bodies import Bodies
 from mmplane.frontend.chat import Chat
+from mmplane.frontend.connections import bounded
 from mmplane.frontend.dispatch import Dispatch
 from mmplane.frontend.freight import Encoded, Freight, Materialised, Slots
 from mmplane.frontend.group import Group
@@ -59,6 +60,7 @@ from mmplane.frontend.shares import Shares, share_of
 from mmplane.frontend.source import Source
 from mmplane.frontend.statistics import Counters, metrics
 from mmplane.process.child import BEAT_SECONDS
+from mmplane.process.descriptors import connections_max
 from mmplane.process.handed import handed
 from mmplane.wire.link import Link
 
@@ -159,6 +161,7 @@ class Frontend:
             context_tokens=config.context_tokens_max or int(model.get_text_config().max_position_embeddings),
         )
         self._counters = Counters()
+        self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._readiness = Readiness(
             chat, model=config.served_name, modality=processors.probed, limit_s=config.stall_seconds
         )
@@ -169,6 +172,7 @@ class Frontend:
             budget=self._budget,
             counters=self._counters,
             readiness=self._readiness,
+            closing=self._closing,
             shares=self._shares,
             keyring=keyring,
             config=config,
@@ -177,7 +181,14 @@ class Frontend:
         )
         server = Server(
             uvicorn.Config(
-                app, log_config=None, access_log=False, lifespan="off", ws="none", timeout_keep_alive=30, backlog=1024
+                app,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                http=bounded(connections_max(config.processes())),
+                timeout_keep_alive=30,
+                backlog=1024,
             )
         )
         supervisor.post(Ready())
@@ -200,8 +211,13 @@ class Frontend:
             await asyncio.sleep(POLL_SECONDS)
         self._supervisor.post(Serving())
 
-    async def _drain(self) -> None:
-        await self._counters.wait_idle()
+    async def _drain(self, limit_s: float) -> None:
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._counters.wait_idle()
+        except TimeoutError:
+            self._closing.set_result(None)
+            await self._counters.wait_idle()
         self._supervisor.post(Drained())
 
     def _hear(self, record: Record, descriptors: list[int]) -> None:
@@ -223,7 +239,7 @@ class Frontend:
                 self._readiness.out_of_service = record.names
             case Drain():
                 self._readiness.draining = True
-                self._draining = asyncio.create_task(self._drain())
+                self._draining = asyncio.create_task(self._drain(record.limit_s))
 
     def _statistics(self) -> dict[str, Any]:
         plane = {"materialisations": self._plane.materialisations, "bytes_written": self._plane.bytes_written}

@@ -23,7 +23,7 @@ class Shares:
 
     @contextmanager
     def hold(self, tenant: str) -> Iterator[None]:
-        """One more inside the block. Raises RequestError (429): it is this tenant who asks too much, not all together."""
+        """One more inside the block. Raises RequestError (429): this tenant asks too much, not all together."""
         if self._held[tenant] >= self._each_max:
             raise RequestError(
                 429, "too_many_requests", "this key's tenant has too many requests in flight", retry_after_s=1
