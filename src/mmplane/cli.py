@@ -199,9 +199,11 @@ def _tiny_folder() -> str:
     """Build the built-in model on first use, in a process of its own: this one never imports torch."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmplane"
     command = [sys.executable, "-m", "mmplane.models.tiny", str(cache)]
-    built = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    print(built.stderr, file=sys.stderr, end="")
     if built.returncode != 0:
-        raise ValueError("--model tiny: the built-in model could not be built; see above")
+        why = (built.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise ValueError(f"--model tiny: the built-in model could not be built in {cache}: {why}")
     return built.stdout.strip()
 
 

@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import msgspec
 import setproctitle
@@ -91,7 +92,8 @@ def _fork(spawn: Spawn, descriptors: list[int], control: Link[Spawn], siblings: 
         logging.getLogger("mmplane").exception("%s %d ended by an error", spawn.role, spawn.index)
     finally:
         # Not sys.exit: the nursery's own stack and exit handlers lie below this frame.
-        sys.stderr.flush()
+        with suppress(OSError):  # a full disk
+            sys.stderr.flush()
         os._exit(code)
 
 
