@@ -1,4 +1,4 @@
-"""API keys in a real server: every route is shut without one, tenants do not meet, and no key is to be found anywhere."""
+"""API keys in a real server: every route is shut without one, tenants do not meet, no key is to be found anywhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Too little of something: memory, disk, descriptors, ports, a steady clock, arena. A clear error each, nothing lost."""
+"""Too little of something: memory, disk, descriptors, ports, a steady clock, arena. A clear error, nothing lost."""
 
 from __future__ import annotations
 
