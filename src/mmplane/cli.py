@@ -39,7 +39,8 @@ WORKERS_MAX = 48
 APART = {"doctor": "mmplane.doctor", "demo": "mmplane.demo", "bench": "mmplane.bench.main"}
 """Commands with flags of their own, and where their `main` is."""
 
-KEYS_VARIABLE = "MMPLANE_API_KEYS"
+KEYS_VARIABLES = ("MMPLANE_API_KEYS", "MMPLANE_API_KEY")
+"""The second holds one: clients of ours read it too."""
 CONFIG_VARIABLE = "MMPLANE_CONFIG"
 PRECEDENCE = "Each flag is also a variable, MMPLANE_TP=4, and a line of --config, tp = 4. Flags win, then variables."
 SGLANG_DOCTOR = "mmplane.engines.sglang.doctor"
@@ -209,15 +210,15 @@ def _tiny_folder() -> str:
 
 def _keyring(path: str) -> Keyring:
     """The API keys of the file and of the environment. They leave the environment: no child inherits them."""
-    variable = os.environ.pop(KEYS_VARIABLE, None)
+    variables = [os.environ.pop(name) for name in KEYS_VARIABLES if name in os.environ]
     try:
         lines = Path(path).read_text() if path else ""
     except (OSError, UnicodeDecodeError):
         raise ValueError(f"--api-key-file: {path} cannot be read") from None
-    lines += "\n" + (variable or "").replace(",", "\n")
+    lines = "\n".join((lines, *(text.replace(",", "\n") for text in variables)))
     keyring = parse_keyring(lines, salt=secrets.token_bytes(SALT_BYTES))
-    if (path or variable is not None) and not keyring:
-        raise ValueError(f"--api-key-file or {KEYS_VARIABLE} is given, but holds no key")
+    if (path or variables) and not keyring:
+        raise ValueError(f"--api-key-file or {KEYS_VARIABLES[0]} is given, but holds no key")
     return keyring
 
 

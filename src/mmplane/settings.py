@@ -23,8 +23,10 @@ from pathlib import Path
 from typing import Any
 
 PREFIX = "MMPLANE_"
-FOREIGN = ("SGLANG_", "FUZZ_", "CHROMIUM", "API_KEYS", "CONFIG")
-"""What follows the prefix in variables that are no settings."""
+APART = ("config", "api_keys", "api_key")
+"""Variables of ours that are no settings: where the file is, and what must not be shown."""
+FOREIGN = ("SGLANG_", "FUZZ_")
+"""What follows the prefix in variables of our other programs."""
 LIKENESS = 0.8
 
 
@@ -89,7 +91,7 @@ def _of_file(known: Mapping[str, Declared], path: str) -> dict[str, Setting]:
     for key, value in content.items():
         name = key.replace("-", "_")
         if name not in known:
-            raise ValueError(f"{path}: there is no setting {key!r}{_near(key, known)}")
+            raise ValueError(f"{path}: there is no setting {key!r}{_near(key, known, _flag)}")
         settings[name] = Setting(_typed(known[name], value, f"{path}: {key}"), path)
     return settings
 
@@ -101,9 +103,11 @@ def _of_environment(known: Mapping[str, Declared], environment: Mapping[str, str
         if rest == variable or rest.startswith(FOREIGN):
             continue
         name = rest.lower()
+        if name in APART:
+            continue
         if name in known:
             settings[name] = Setting(_parsed(known[name], text, variable), variable)
-        elif near := _near(rest, known, LIKENESS):
+        elif near := _near(rest, [*known, *APART], _variable, LIKENESS):
             raise ValueError(f"{variable}: there is no such setting{near}")
     return settings
 
@@ -141,13 +145,17 @@ def _chosen(each: Declared, value: Any, where: str) -> Any:
 _KINDS: Mapping[Any, str] = {int: "whole number", float: "number", str: "text"}
 
 
-def _near(key: str, known: Mapping[str, Declared], likeness: float = 0.6) -> str:
-    found = get_close_matches(key.lower().replace("-", "_"), known, 3, likeness)
-    return f"; did you mean {' or '.join(map(_flag, found))}?" if found else ""
+def _near(key: str, known: Iterable[str], spell: Callable[[str], str], likeness: float = 0.6) -> str:
+    found = get_close_matches(key.lower().replace("-", "_"), list(known), 3, likeness)
+    return f"; did you mean {' or '.join(map(spell, found))}?" if found else ""
 
 
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.upper()
 
 
 def _lines(settings: Mapping[str, Setting]) -> Iterator[str]:

@@ -84,7 +84,8 @@ def test_no_file(tmp_path: Path, table: dict[str, Declared]) -> None:
 @pytest.mark.parametrize(
     ("variable", "text", "words"),
     [
-        ("MMPLANE_STAL_SECONDS", "1", "did you mean --stall-seconds"),
+        ("MMPLANE_STAL_SECONDS", "1", "did you mean MMPLANE_STALL_SECONDS"),
+        ("MMPLANE_APIKEYS", "a-key", "did you mean MMPLANE_API_KEYS"),
         ("MMPLANE_TP", "two", "'two' is no whole number"),
         ("MMPLANE_PORT", "tcp://10.0.0.1:8000", "no whole number"),
         ("MMPLANE_CACHE", "yes", "none of auto, on, off"),
@@ -103,6 +104,8 @@ def test_a_variable_with_a_mistake(variable: str, text: str, words: str, table: 
         "MMPLANE_SGLANG_ARENA_BYTES",
         "MMPLANE_FUZZ_EXAMPLES",
         "MMPLANE_API_KEYS",
+        "MMPLANE_API_KEY",
+        "MMPLANE_CONFIG",
         "OTHER_TP",
         "XMMPLANE_TP",
     ],
@@ -160,6 +163,8 @@ def test_keys_leave_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert len(keyring.digests) == 2
     assert "MMPLANE_API_KEYS" not in os.environ
     assert not cli._keyring("")
+    monkeypatch.setenv("MMPLANE_API_KEY", "one-key")
+    assert cli._keyring("").caller(b"one-key") is not None
     (tmp_path / "keys").write_text("# none\n")
     with pytest.raises(ValueError, match="holds no key"):
         cli._keyring(str(tmp_path / "keys"))
