@@ -26,7 +26,7 @@ from mmplane.config import DELIVERY_NAMES, Config
 from mmplane.core.keyring import SALT_BYTES, WEAK_CHARACTERS, Keyring, parse_keyring
 from mmplane.process import logs
 from mmplane.process.descriptors import provide
-from mmplane.settings import Declared, declared, printed, settle
+from mmplane.settings import Declared, declared, near_flags, printed, settle
 from mmplane.supervise import Supervisor
 
 log = logging.getLogger("mmplane")
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         module = SGLANG_DOCTOR if "--sglang" in rest else APART[options.command]
         sys.exit(importlib.import_module(module).main(rest))
     if rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        parser.error(f"unrecognized arguments: {' '.join(rest)}{near_flags(rest[0], table)}")
     sys.exit(_serve(table, vars(options)))
 
 

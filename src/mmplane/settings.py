@@ -75,6 +75,11 @@ def settle(
     return settings | {name: Setting(flags[name], _flag(name)) for name in table if name in flags}
 
 
+def near_flags(word: str, table: Mapping[str, Declared]) -> str:
+    """A question, if an unknown word of the command line resembles flags."""
+    return _near(word.partition("=")[0].lstrip("-"), table, _flag)
+
+
 def printed(settings: Mapping[str, Setting]) -> str:
     """A file that says the same, with each value's source as a comment."""
     return "\n".join(_lines(settings)) + "\n"
