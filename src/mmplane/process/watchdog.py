@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from mmplane.process.handle import Child
 from mmplane.process.stacks import SIGNAL, STOPPED, kernel_side, state_of
@@ -25,7 +25,10 @@ ANSWER_S = 0.3
 class Watchdog:
     """Looks at children. Limits in seconds: of silence, of an item in a worker, of getting ready."""
 
-    def __init__(self, *, stall_s: float, item_s: float, load_s: float) -> None:
+    def __init__(
+        self, *, stall_s: float, item_s: float, load_s: float, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._now = now
         self._stall_s = stall_s
         self._item_s = item_s
         self._load_s = load_s
@@ -39,7 +42,7 @@ class Watchdog:
 
     def look(self, children: Iterable[Child]) -> None:
         """Judge them; call it often."""
-        now_s = time.monotonic()
+        now_s = self._now()
         if now_s - self._looked_s < LOOK_SECONDS:
             return
         self._looked_s = now_s
@@ -53,7 +56,7 @@ class Watchdog:
     def condemn(self, child: Child, why: str) -> None:
         """Have it say where it stands, and kill it soon."""
         if child.condemned_s is None:
-            child.condemned_s = time.monotonic()
+            child.condemned_s = self._now()
             log.warning("%s %s; killing it", child, why, extra={"stacks": kernel_side(child.handle.pid)})
             child.handle.signal(SIGNAL)
 
