@@ -26,6 +26,7 @@ from mmplane.config import DELIVERY_NAMES, Config
 from mmplane.core.keyring import SALT_BYTES, WEAK_CHARACTERS, Keyring, parse_keyring
 from mmplane.process import logs
 from mmplane.process.descriptors import provide
+from mmplane.process.environment import take
 from mmplane.settings import Declared, declared, near_flags, printed, settle
 from mmplane.supervise import Supervisor
 
@@ -210,7 +211,7 @@ def _tiny_folder() -> str:
 
 def _keyring(path: str) -> Keyring:
     """The API keys of the file and of the environment. They leave the environment: no child inherits them."""
-    variables = [os.environ.pop(name) for name in KEYS_VARIABLES if name in os.environ]
+    variables = [text for name in KEYS_VARIABLES if (text := take(name)) is not None]
     try:
         lines = Path(path).read_text() if path else ""
     except (OSError, UnicodeDecodeError):

@@ -151,7 +151,8 @@ _KINDS: Mapping[Any, str] = {int: "whole number", float: "number", str: "text"}
 
 
 def _near(key: str, known: Iterable[str], spell: Callable[[str], str], likeness: float = 0.6) -> str:
-    found = get_close_matches(key.lower().replace("-", "_"), list(known), 3, likeness)
+    name = key.lower().replace("-", "_")
+    found = [each for each in known if each.startswith(name)] or get_close_matches(name, list(known), 3, likeness)
     return f"; did you mean {' or '.join(map(spell, found))}?" if found else ""
 
 

@@ -144,7 +144,7 @@ def test_the_command_prints_and_ends(
 def test_an_unknown_flag_has_near_ones(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["serve", "--stal-seconds=3"])
-    assert "did you mean --stall-seconds?" in capsys.readouterr().err
+    assert "did you mean --stall-seconds" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["--tpp", "3"], ["--tp", "x"], ["--cache", "maybe"]])

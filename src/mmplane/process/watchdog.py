@@ -63,7 +63,7 @@ class Watchdog:
     def _note(self, child: Child, now_s: float) -> None:
         if child.stillness.noticed(now_s, self._stall_s):
             self._still.add(child.name)
-        elif child.ready:
+        elif child.ready and child.condemned_s is None:
             self._still.discard(child.name)
 
     def _judge(self, child: Child, now_s: float) -> None:

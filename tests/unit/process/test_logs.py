@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import re
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -18,20 +16,22 @@ from mmplane.process.logs import DETAIL_CHARACTERS_MAX, LINES_MAX, MESSAGE_CHARA
 log = logging.getLogger("mmplane")
 
 
+Written = Callable[[], str]
+
+
 @pytest.fixture
-def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+def written(capsys: pytest.CaptureFixture[str]) -> Iterator[Written]:
+    """What has been logged since the last time."""
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
-    stream = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", stream)
     root.handlers = []
-    yield stream
+    yield lambda: capsys.readouterr().err
     root.handlers = before
     root.setLevel(level)
 
 
-def objects(written: io.StringIO) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in written.getvalue().splitlines()]
+def objects(written: Written) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in written().splitlines()]
 
 
 def fail(text: str = "it went wrong") -> None:
@@ -41,7 +41,7 @@ def fail(text: str = "it went wrong") -> None:
         log.exception("an item failed")
 
 
-def test_a_line_is_an_object(written: io.StringIO) -> None:
+def test_a_line_is_an_object(written: Written) -> None:
     begin("json", "info", "worker 1")
     log.info("said %d things\nwith a line's end", 2)
     log.debug("not said")
@@ -56,27 +56,27 @@ def test_a_line_is_an_object(written: io.StringIO) -> None:
     assert failed["error"].endswith("ValueError: it went wrong")
 
 
-def test_lines_for_people(written: io.StringIO) -> None:
+def test_lines_for_people(written: Written) -> None:
     begin("text", "info", "frontend")
     with on_behalf(Asked("abc-1")):
         log.warning("careful")
         fail()
-    first, second, *rest = written.getvalue().splitlines()
+    first, second, *rest = written().splitlines()
     assert re.fullmatch(r"\S+ \S+ mmplane WARNING careful \[abc-1\]", first)
     assert second.endswith("an item failed [abc-1]")
     assert rest[-1] == "ValueError: it went wrong"
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
-def test_a_line_is_cut(form: str, written: io.StringIO) -> None:
+def test_a_line_is_cut(form: str, written: Written) -> None:
     begin(form, "info", "frontend")
     log.info("x" * 6_000_000)
     fail("y" * 6_000_000)
     log.warning("stacks", extra={"stacks": "z" * 6_000_000})
-    assert len(written.getvalue()) < 2 * DETAIL_CHARACTERS_MAX + 5 * MESSAGE_CHARACTERS_MAX
+    assert len(written()) < 2 * DETAIL_CHARACTERS_MAX + 5 * MESSAGE_CHARACTERS_MAX
 
 
-def check_one_request_is_bounded(written: io.StringIO) -> None:
+def check_one_request_is_bounded(written: Written) -> None:
     begin("json", "info", "frontend")
     with on_behalf(Asked("loud")):
         for number in range(1000):
@@ -88,11 +88,11 @@ def check_one_request_is_bounded(written: io.StringIO) -> None:
     assert said[-1]["message"] == "another's"
 
 
-def test_one_request_is_bounded(written: io.StringIO) -> None:
+def test_one_request_is_bounded(written: Written) -> None:
     check_one_request_is_bounded(written)
 
 
-def test_a_log_without_that_bound_is_found_out(written: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_without_that_bound_is_found_out(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "_within_bounds", lambda _: True)
     with pytest.raises(AssertionError):
         check_one_request_is_bounded(written)
@@ -104,7 +104,7 @@ def test_a_client_names_its_request_plainly_or_not_at_all(name: str) -> None:
     assert Asked.as_named("Trace-1_b.c").id == "Trace-1_b.c"
 
 
-def test_libraries_say_only_what_matters(written: io.StringIO) -> None:
+def test_libraries_say_only_what_matters(written: Written) -> None:
     begin("json", "debug", "frontend")
     logging.getLogger("httpx").info("a request")
     logging.getLogger("httpx").warning("a warning")
