@@ -23,14 +23,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mmplane.config import Config
 from mmplane.core.errors import RequestError, internal, overloaded, too_large, unavailable
+from mmplane.core.keyring import Keyring
+from mmplane.frontend.access import Access, tenant_of
 from mmplane.frontend.admission import Budget, Reservation
 from mmplane.frontend.bodies import Bodies, Body, ClientGone
 from mmplane.frontend.chat import Answer, Chat
 from mmplane.frontend.dispatch import Dispatch
 from mmplane.frontend.guard import Guard
+from mmplane.frontend.named import Named
 from mmplane.frontend.readiness import Readiness
 from mmplane.frontend.reply import JSON, Reply, error_object
 from mmplane.frontend.schema import ChatRequest, parse_switch
+from mmplane.frontend.shares import Shares
 from mmplane.frontend.statistics import Counters
 
 log = logging.getLogger("mmplane")
@@ -53,6 +57,8 @@ class ChatEndpoint:
         budget: Budget,
         counters: Counters,
         readiness: Readiness,
+        closing: asyncio.Future[None],
+        shares: Shares,
         config: Config,
     ) -> None:
         self._chat = chat
@@ -60,6 +66,8 @@ class ChatEndpoint:
         self._budget = budget
         self._counters = counters
         self._readiness = readiness
+        self._closing = closing
+        self._shares = shares
         self._config = config
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,15 +79,21 @@ class ChatEndpoint:
                 raise unavailable("the server is shutting down", retry_after_s=5)
             if self._counters.now >= self._config.running_max + self._config.queue_max:
                 raise overloaded("too many requests are in flight")  # before its body is read: a refusal is cheap
+            tenant = tenant_of(scope)
             length_bytes = self._length(scope)
-            reserved = await self._budget.admit(length_bytes * BODY_FACTOR)
-            with reserved, self._counters.in_flight(), await self._bodies.read(receive, length_bytes) as body:
-                status = await _unless_gone(receive, self._serve(body, reply, reserved))
+            with self._shares.hold(tenant):
+                reserved = await self._budget.admit(length_bytes * BODY_FACTOR, tenant)
+                with reserved, self._counters.in_flight(), await self._bodies.read(receive, length_bytes) as body:
+                    status = await _unless_gone(receive, self._serve(body, reply, reserved, tenant), self._closing)
         except RequestError as error:
             status = error.status
             await reply.error(error)
         except ClientGone:
             log.debug("a client went away")
+        except MemoryError:
+            log.error("no memory for a request")
+            status = 503
+            await reply.error(overloaded("the server has no memory for this request now"))
         except Exception:
             log.exception("a request failed by an error of ours")
             status = 500
@@ -96,9 +110,9 @@ class ChatEndpoint:
             raise too_large("the body is larger than this server takes")
         return length
 
-    async def _serve(self, body: Body, reply: Reply, reserved: Reservation) -> int:
+    async def _serve(self, body: Body, reply: Reply, reserved: Reservation, tenant: str) -> int:
         request, parked = await self._bodies.parse(body)
-        async with self._chat.answer(request, reserved.grow, parked) as answer:
+        async with self._chat.answer(request, reserved.grow, parked, tenant=tenant) as answer:
             body.release()
             reserved.release()  # what goes inline has a reservation of its own
             head = _Head(request, answer, int(time.time()))
@@ -184,8 +198,8 @@ async def _small_body(request: Request) -> bytes:
     return body
 
 
-async def _unless_gone(receive: Receive, work: Awaitable[int]) -> int:
-    """The work's result; when the client goes away first the work is cancelled, in whatever stage it is."""
+async def _unless_gone(receive: Receive, work: Awaitable[int], closing: asyncio.Future[None]) -> int:
+    """The work's result; when the client goes away first, or we do, the work is cancelled, in whatever stage it is."""
 
     async def gone() -> None:
         message: Message = {}
@@ -195,10 +209,10 @@ async def _unless_gone(receive: Receive, work: Awaitable[int]) -> int:
     working = asyncio.ensure_future(work)
     watching = asyncio.ensure_future(gone())
     try:
-        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientGone
-        return working.result()
+        await asyncio.wait((working, watching, closing), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientGone if watching.done() else unavailable("the server is shutting down", retry_after_s=5)
     finally:
         for task in (working, watching):
             task.cancel()
@@ -213,6 +227,9 @@ def build(
     budget: Budget,
     counters: Counters,
     readiness: Readiness,
+    closing: asyncio.Future[None],
+    shares: Shares,
+    keyring: Keyring,
     config: Config,
     statistics: Callable[[], dict[str, Any]],
     metrics: Callable[[], bytes],
@@ -258,7 +275,14 @@ def build(
         return Response(error_object(refusal), error.status_code, error.headers, "application/json")
 
     endpoint = ChatEndpoint(
-        chat=chat, bodies=bodies, budget=budget, counters=counters, readiness=readiness, config=config
+        chat=chat,
+        bodies=bodies,
+        budget=budget,
+        counters=counters,
+        readiness=readiness,
+        closing=closing,
+        shares=shares,
+        config=config,
     )
     app = Starlette(
         routes=[
@@ -272,4 +296,6 @@ def build(
         ],
         exception_handlers={HTTPException: refuse},
     )
-    return Guard(app, (config.host, *config.allow_hosts))
+    if keyring:
+        return Named(Guard(Access(app, keyring), None))
+    return Named(Guard(app, (config.host, *config.allow_hosts)))

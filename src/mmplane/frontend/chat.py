@@ -19,6 +19,7 @@ from mmplane.core.plan import EVERY_RANK, Sampling, Submit
 from mmplane.core.records import PROMPT_INLINE_BYTES_MAX, Enclosed, Item, Modality, Recipe, Tensor
 from mmplane.delivery.faults import strike
 from mmplane.delivery.names import DELIVERIES
+from mmplane.frontend.admission import DEFAULT_TENANT
 from mmplane.frontend.dispatch import Dispatch
 from mmplane.frontend.fetch import Grow
 from mmplane.frontend.freight import Load
@@ -170,7 +171,13 @@ class Chat:
 
     @asynccontextmanager
     async def answer(
-        self, request: ChatRequest, grow: Grow, parked: Sequence[Parked] = (), *, probe: bool = False
+        self,
+        request: ChatRequest,
+        grow: Grow,
+        parked: Sequence[Parked] = (),
+        *,
+        tenant: str = DEFAULT_TENANT,
+        probe: bool = False,
     ) -> AsyncIterator[Answer]:
         """Bring a request to the ranks; leaving the block early aborts it. Raises RequestError.
 
@@ -181,7 +188,7 @@ class Chat:
         stages = Stages()
         self._group.check_room()
         self._check(request)
-        media = await self._intake.take(request, grow, parked, stages)
+        media = await self._intake.take(request, grow, parked, stages, tenant=tenant)
         recipes = [item.recipe for item in media]
         prompt = self._prompt(request, recipes)
         sampling = self._sampling(request, len(prompt.ids))

@@ -21,7 +21,7 @@ from mmplane.core.records import Enclosed, Item, Recipe
 from mmplane.delivery.compact import Compactor
 from mmplane.features.choice import Processors
 from mmplane.features.processor import ALIGN_BYTES
-from mmplane.frontend.admission import Budget, Reservation
+from mmplane.frontend.admission import DEFAULT_TENANT, Budget, Reservation
 from mmplane.frontend.intake import Media
 from mmplane.frontend.names import not_held
 from mmplane.frontend.parked import bytes_of
@@ -120,7 +120,8 @@ class Encoded(Freight):
         features_bytes = sum(item.recipe.layout.length_bytes for item in media)
         contents = [held(item) for item in media]
         media_bytes = sum(map(len, contents))
-        reservation = self._budget.reserve(media_bytes * self._copies + features_bytes * self._ranks)
+        length_bytes = media_bytes * self._copies + features_bytes * self._ranks
+        reservation = self._budget.reserve(length_bytes, _tenant(media))
         inside = [Inside(item.recipe, media=True) for item in media]
         items, parcel = enclose(media, contents, inside)
         return Load(items, (False,) * len(media), parcel, reservation=reservation)
@@ -149,7 +150,8 @@ class Materialised(Freight):
 
     async def load(self, media: Sequence[Media], tag: int, *, probe: bool) -> Load:  # noqa: ARG002
         """All items at once, each in a thread."""
-        reservation = self._budget.reserve(sum(item.recipe.layout.length_bytes for item in media) * self._copies)
+        length_bytes = sum(item.recipe.layout.length_bytes for item in media) * self._copies
+        reservation = self._budget.reserve(length_bytes, _tenant(media))
         try:
             made = await self._make_all(media)
         except BaseException:
@@ -225,6 +227,10 @@ def enclose(
         parcel += [bytes(padding_bytes), content] if padding_bytes else [content]
         end_bytes = start_bytes + len(content)
     return tuple(items), parcel
+
+
+def _tenant(media: Sequence[Media]) -> str:
+    return media[0].tenant if media else DEFAULT_TENANT
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
