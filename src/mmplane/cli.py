@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -27,7 +28,12 @@ RUNNING_MAX = 512
 IMAGES_MAX = 128
 FRAMES_MAX = 2048
 WORKERS_MAX = 48
-APART = {"doctor": "mmplane.doctor", "demo": "mmplane.demo", "bench": "mmplane.bench.main"}
+APART = {
+    "doctor": "mmplane.doctor",
+    "demo": "mmplane.demo",
+    "bench": "mmplane.bench.main",
+    "top": "mmplane.observe.top",
+}
 """Commands with flags of their own, and where their `main` is."""
 
 SGLANG_DOCTOR = "mmplane.engines.sglang.doctor"
@@ -40,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     _serve_options(commands.add_parser("serve", help="serve a vision-language model over HTTP"))
     commands.add_parser("doctor", help="check this machine and a checkpoint; see doctor --help", add_help=False)
+    commands.add_parser("top", help="what a server does now, in a terminal; see top --help", add_help=False)
     commands.add_parser("bench", help="measure deliveries; see bench --help", add_help=False)
     commands.add_parser("demo", help="draw three numbers and have them read", add_help=False)
     options, rest = parser.parse_known_args(arguments)
@@ -100,6 +107,7 @@ def _serve_options(parser: argparse.ArgumentParser) -> None:
     add("--context-tokens-max", "longest prompt plus answer (0: the model's)")
     add("--device", "where ranks compute", choices=["auto", "cpu", "cuda"])
     add("--runner", "what ranks compute with: hf, or for measurements null or sim:MILLISECONDS")
+    add("--trace-to", "where traces go: an OTLP receiver's URL, or file:PATH (empty: nowhere)")
     add("--log-level", "how much to say", choices=["debug", "info", "warning", "error"])
 
 
@@ -160,8 +168,21 @@ def _check(config: Config) -> None:
         ipaddress.ip_network(network)  # its ValueError says what is wrong
     if config.media_root and not Path(config.media_root).is_dir():
         raise ValueError("--media-root: no such folder")
+    if config.trace_to:
+        _check_traces(config.trace_to)
     if config.host != "localhost" and not ipaddress.ip_address(config.host).is_loopback:
         raise ValueError("--host: other addresses than loopback need API keys, which are not built yet")
+
+
+def _check_traces(to: str) -> None:
+    if not to.startswith(("http://", "https://", "file:")):
+        raise ValueError("--trace-to: an http:// or https:// URL, or file:PATH")
+    try:
+        found = find_spec("opentelemetry.sdk") and find_spec("opentelemetry.exporter.otlp.proto.http")
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
+        raise ValueError("--trace-to needs OpenTelemetry: install mmplane[trace]")
 
 
 def _model_folder(model: str) -> str:

@@ -82,6 +82,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What ranks compute with: `hf` the model, `null` nothing (it reads every feature page), `sim:MS` a fixed time."""
     copy_features: bool = False
     """Give the model a copy of its inputs: set by the supervisor when the model turned out to write into them."""
+    trace_to: str = ""
+    """Where traces go: an OTLP receiver's URL, or `file:PATH`; empty: there are none."""
     log_level: str = "info"
 
     def decode_bytes(self) -> int:

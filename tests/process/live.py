@@ -27,7 +27,7 @@ POLL_S = 0.02
 class Live:
     """One `mmplane serve` and its process tree."""
 
-    def __init__(self, model_folder: Path, *flags: str, tp: int = 2, env: dict[str, str] | None = None) -> None:
+    def __init__(self, model_folder: Path | str, *flags: str, tp: int = 2, env: dict[str, str] | None = None) -> None:
         command = [sys.executable, "-m", "mmplane", "serve", "--model", str(model_folder)]
         command += ["--served-model-name", "tiny", "--tp", str(tp), "--port", "0", "--arena-bytes", str(256 * 2**20)]
         command += ["--kv-bytes", str(256 * 2**20), *flags]
@@ -129,7 +129,7 @@ def alive(pids: Iterator[int] | list[int]) -> list[int]:
 
 
 @contextmanager
-def serving(model_folder: Path, *flags: str, tp: int = 2, env: dict[str, str] | None = None) -> Iterator[Live]:
+def serving(model_folder: Path | str, *flags: str, tp: int = 2, env: dict[str, str] | None = None) -> Iterator[Live]:
     """A server for one test, ended with it."""
     live = Live(model_folder, *flags, tp=tp, env=env)
     try:

@@ -7,9 +7,10 @@ readings is their difference: who reads need not reset, and several may read.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import ceil, log
 
+from mmplane.core.buckets import BOUNDS_S, Reading
 from mmplane.core.records import Count, Record
 
 LOWEST_MS = 0.001
@@ -46,6 +47,11 @@ class Distribution(Record, frozen=True):
             if seen >= wanted:
                 return edge_ms(bucket)
         return None
+
+    def reading(self, bounds_s: Sequence[float] = BOUNDS_S) -> Reading:
+        """In few buckets: durations within 5 % of a bound may count on its other side."""
+        below = [sum(count for bucket, count in self.counts if edge_ms(bucket) <= bound * 1000) for bound in bounds_s]
+        return Reading(tuple(bounds_s), (*below, self.count), self.total_ms / 1000)
 
 
 class Histogram:

@@ -59,12 +59,13 @@ Choose = Callable[[list[Worker]], Worker]
 
 
 class PoolStatistics(msgspec.Struct, frozen=True):
-    """Workers by state, who waits for one, and how many have been replaced for missing a deadline."""
+    """Workers by state, who waits for one, how many have missed a deadline, and how many have died of anything."""
 
     states: dict[str, int]
     waiting: int
     jobs: int
     condemned: int
+    ended: int = 0
 
 
 class Pool:
@@ -89,6 +90,7 @@ class Pool:
         self._job_ids = itertools.count(1)
         self._jobs = 0
         self._condemned = 0
+        self._ended = 0
 
     def add(self, index: int, incarnation: int, descriptor: int) -> None:
         """A worker was started; it is idle once it says so."""
@@ -99,6 +101,7 @@ class Pool:
 
     def remove(self, index: int, incarnation: int) -> None:
         """The supervisor says that this worker is dead: its job fails, its claims end."""
+        self._ended += 1
         worker = self._workers.get(index)
         if worker is not None and worker.process.incarnation == incarnation:
             del self._workers[index]
@@ -177,7 +180,7 @@ class Pool:
         states = dict.fromkeys((state.value for state in State), 0)
         for worker in self._workers.values():
             states[worker.state.value] += 1
-        return PoolStatistics(states, len(self._waiters), self._jobs, self._condemned)
+        return PoolStatistics(states, len(self._waiters), self._jobs, self._condemned, self._ended)
 
     def _offer(self) -> None:
         """Hand idle workers to those who have waited longest."""
