@@ -6,8 +6,10 @@ readings is their difference: who reads need not reset, and several may read.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from math import ceil, log
 
 from mmplane.core.buckets import BOUNDS_S, Reading
@@ -50,8 +52,10 @@ class Distribution(Record, frozen=True):
 
     def reading(self, bounds_s: Sequence[float] = BOUNDS_S) -> Reading:
         """In few buckets: durations within 5 % of a bound may count on its other side."""
-        below = [sum(count for bucket, count in self.counts if edge_ms(bucket) <= bound * 1000) for bound in bounds_s]
-        return Reading(tuple(bounds_s), (*below, self.count), self.total_ms / 1000)
+        counts = [0] * (len(bounds_s) + 1)
+        for bucket, count in self.counts:
+            counts[bisect_left(bounds_s, edge_ms(bucket) / 1000)] += count
+        return Reading(tuple(bounds_s), tuple(accumulate(counts)), self.total_ms / 1000)
 
 
 class Histogram:
