@@ -22,7 +22,7 @@ from pictures import noise, part, text
 
 from mmplane.core.stages import PHASES
 
-TP = 3
+TP = 4
 pytestmark = pytest.mark.timeout(120)
 
 

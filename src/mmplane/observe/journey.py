@@ -68,10 +68,7 @@ class Journey:
 
     def enter(self, phase: str, at_s: float | None = None) -> None:
         """The phase before is over, now or since `at_s`."""
-        now_s = time.perf_counter()
-        if at_s is not None:
-            now_s = min(now_s, max(self._since_s, at_s))
-        self._leave(now_s)
+        self._leave(self._past_s(at_s))
         self.phase = phase
 
     def add(self, spans: Sequence[Span]) -> None:
@@ -91,8 +88,7 @@ class Journey:
         if self.phase != "hold" or self.ended_s:
             return
         self.works = works
-        until_s = time.perf_counter() if admitted_s is None else max(self._since_s, admitted_s)
-        self.seconds["admission"] = max(0.0, until_s - self._since_s - _busy_s(works))
+        self.seconds["admission"] = max(0.0, self._past_s(admitted_s) - self._since_s - _busy_s(works))
         if works:
             made_s = max(work.materialise_ms for work in works) / 1000
             self.seconds["deliver"] = max(0.0, max(work.deliver_ms for work in works) / 1000 - made_s)
@@ -115,6 +111,11 @@ class Journey:
     def stages_ms(self) -> dict[str, float]:
         """Milliseconds by stage and phase, of those that are over."""
         return {stage: round(seconds * 1000, 3) for stage, seconds in self.seconds.items()}
+
+    def _past_s(self, at_s: float | None) -> float:
+        """Now, or `at_s`, which another process said, if that can be: within the phase."""
+        now_s = time.perf_counter()
+        return now_s if at_s is None else min(now_s, max(self._since_s, at_s))
 
     def _leave(self, at_s: float) -> None:
         seconds = at_s - self._since_s

@@ -137,7 +137,7 @@ def _map(states: dict[str, float], whole: float) -> Text:
 
 
 def _bar(value: float, most: float) -> Text:
-    return Text("#" * (max(1, round(value / most * BAR_CELLS)) if value else 0), "cyan")
+    return Text("█" * (max(1, round(value / most * BAR_CELLS)) if value else 0), "cyan")
 
 
 def _share(part: float, whole: float) -> str:
