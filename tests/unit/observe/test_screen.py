@@ -40,7 +40,7 @@ def test_a_stages_rate_mean_and_bound() -> None:
 
 
 def test_ranks_stand_where_they_are() -> None:
-    rows = re.findall(r"│ ([01]) +(\d{3}) +(\d+) ", shown(figures(10), figures(30)))
+    rows = re.findall(r"│ +([01]) +(\d{3}) +(\d+) ", shown(figures(10), figures(30)))
     assert rows == [("0", "130", "0"), ("1", "123", "7")]
 
 
