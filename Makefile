@@ -24,7 +24,7 @@ $(VENV)/serve.stamp: pyproject.toml
 	$(BIN)/python -m pip install --quiet $(TORCH_OPTIONS) $(TORCH)
 	@tools/no-cuda-without-gpu.sh $(BIN)/python
 	@echo "== installing mmplane"
-	$(BIN)/python -m pip install --quiet --editable '.[serve,bench]' $(TORCH)
+	$(BIN)/python -m pip install --quiet --editable '.[serve,bench,trace]' $(TORCH)
 	@tools/no-cuda-without-gpu.sh $(BIN)/python
 	@touch $@
 
@@ -51,7 +51,7 @@ test-unit: install-dev ## fast tests, no processes of ours
 test-process: install-dev ## real servers, real clients, real failures
 	$(BIN)/python -m pytest tests/process -q --timeout 240
 
-test-report: install-dev ## the bench's report in a headless Chromium (Debian's; installed if it is not there)
+test-report: install-dev ## the bench's report and the status page in a headless Chromium (Debian's; installed if it is not there)
 	@command -v $${MMPLANE_CHROMIUM:-chromium} > /dev/null || apt-get install -y chromium
 	$(BIN)/python -m pytest tests/browser -q --timeout 120
 

@@ -31,6 +31,7 @@ from mmplane.frontend.rollout import Rollout
 from mmplane.frontend.source import Source
 from mmplane.frontend.statistics import Counters
 from mmplane.models.tiny import CHAT_TEMPLATE
+from mmplane.observe.journal import Journal
 
 IMAGE_TOKEN = 268
 BUDGET_BYTES = 1_000_000
@@ -122,6 +123,7 @@ class Service:
         self.leader = leader
         self.budget = Budget(BUDGET_BYTES)
         self.counters = Counters()
+        self.journal = Journal()
         self.source = Source(Allowed(()))
         config = Config(
             model="tiny",
@@ -151,6 +153,7 @@ class Service:
             bodies=rig.bodies,
             budget=self.budget,
             counters=self.counters,
+            journal=self.journal,
             readiness=self.readiness,
             config=config,
         )
