@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 
-from mmplane.bench.campaign import DELIVERIES
+from mmplane.config import DELIVERY_NAMES
 from mmplane.core.histogram import edge_ms
+from mmplane.core.stages import STAGES, SUMS
 
 Row = dict[str, Any]
 Trace = dict[str, Any]
@@ -31,9 +32,6 @@ COLOURS = (
     "#e377c2",
 )
 ROLES = {"frontend": "#1f77b4", "worker": "#2ca02c", "rank": "#ff7f0e", "arena": "#9467bd"}
-STAGES = ("fetch", "key", "probe", "prompt", "slot_wait", "decode", "transform", "handoff", "prefill", "generate")
-SUMS = ("materialise",)
-"""Stages that are the sum of others."""
 
 
 class Plot(msgspec.Struct, frozen=True):
@@ -61,7 +59,7 @@ def plots(found: dict[str, Any]) -> list[Plot]:
 
 def colour(delivery: str) -> str:
     """The delivery's colour in every plot."""
-    return COLOURS[DELIVERIES.index(delivery) % len(COLOURS)] if delivery in DELIVERIES else "#7f7f7f"
+    return COLOURS[DELIVERY_NAMES.index(delivery) % len(COLOURS)] if delivery in DELIVERY_NAMES else "#7f7f7f"
 
 
 def named(row: Row) -> str:

@@ -18,6 +18,8 @@ from mmplane.core.faults import Fault
 from mmplane.core.histogram import Distribution
 from mmplane.core.records import Count, Enclosed, Item, Name, Record, Slot
 
+EVERY_RANK = -1
+
 
 class Sampling(Record, frozen=True):
     """How to draw tokens. `temperature` 0 is greedy; `seed` makes sample i of a request reproducible.
@@ -41,7 +43,8 @@ class Submit(Record, frozen=True, tag="submit"):
 
     `delivery` names how the ranks get the features. When `parcel_bytes` is not 0 the items' bytes come inline, as one
     frame of that length on the leader's stream, which passes it on to every follower if `relayed`. With `cache` the
-    ranks may keep the features for a later request. `fault` is a test's.
+    ranks may keep the features for a later request. `digests` of the features are wanted from every rank, or from
+    `digest_rank` alone. `fault` is a test's.
     """
 
     request_id: Count
@@ -52,11 +55,16 @@ class Submit(Record, frozen=True, tag="submit"):
     placeholders: tuple[tuple[tuple[int, int], ...], ...]
     sampling: Sampling
     digests: bool = False
+    digest_rank: int = EVERY_RANK
     delivery: Name = "arena"
     parcel_bytes: Count = 0
     relayed: bool = False
     cache: bool = False
     fault: Fault | None = None
+
+    def digested_by(self, rank: int) -> bool:
+        """Whether this rank has to say which features it holds."""
+        return self.digests and self.digest_rank in (EVERY_RANK, rank)
 
 
 class Abort(Record, frozen=True, tag="abort"):
@@ -116,13 +124,17 @@ class Plan(Record, frozen=True, tag="plan"):
 class Work(Record, frozen=True):
     """What one rank did to get a request's features: how many items it materialised, and milliseconds.
 
-    `deliver_ms` is from the step that named the request until this rank had all its features; `materialise_ms` is the
-    part of it that was decoding and transforming here.
+    `deliver_ms` is from the step that named the request, at `began_s` on CLOCK_MONOTONIC, until this rank had all its
+    features; `materialise_ms` is the part of it that was decoding (`decode_ms`) and transforming here. `encode_ms` is
+    from then until it held the request.
     """
 
     materialised: Count = 0
     materialise_ms: float = 0.0
     deliver_ms: float = 0.0
+    began_s: float = 0.0
+    decode_ms: float = 0.0
+    encode_ms: float = 0.0
 
 
 NOTHING = Work()
@@ -154,13 +166,15 @@ class Position(Record, frozen=True, tag="position"):
 class Admitted(Record, frozen=True, tag="admitted"):
     """Leader -> front end: every rank holds the request; its slots may be released. `digests[rank][item]`.
 
-    `reused` are the items that came from the ranks' caches; `work` has one entry for each rank.
+    `reused` are the items that came from the ranks' caches; `work` has one entry for each rank. The leader decided it
+    at `at_s` on CLOCK_MONOTONIC: this record leaves after the step that follows.
     """
 
     request_id: Count
     digests: tuple[tuple[bytes, ...], ...]
     reused: tuple[int, ...] = ()
     work: tuple[Work, ...] = ()
+    at_s: float = 0.0
 
 
 class Failed(Record, frozen=True, tag="failed"):

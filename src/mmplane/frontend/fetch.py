@@ -25,6 +25,7 @@ from mmplane.frontend.addresses import Allowed
 from mmplane.frontend.dial import CheckedBackend, Resolve, resolve
 from mmplane.frontend.fetched import Fetched, FetchedFiles
 from mmplane.frontend.parked import LONG_BYTES
+from mmplane.observe.context import OUTGOING
 
 FETCH_SECONDS = 20.0
 """For one file, with all its hops and attempts."""
@@ -135,6 +136,8 @@ class Fetcher:
         target = self._target(url)
         kept = self._files.get(url)
         headers = [("host", _host(target)), ("accept", "*/*"), ("accept-encoding", "identity")]
+        if traceparent := OUTGOING.get():
+            headers.append(("traceparent", traceparent))
         if kept is not None:
             headers.append(("if-none-match", kept.etag))
         limits = {"connect": SILENCE_SECONDS, "read": SILENCE_SECONDS, "write": SILENCE_SECONDS, "pool": FETCH_SECONDS}

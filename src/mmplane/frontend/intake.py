@@ -11,6 +11,7 @@ import msgspec
 import pybase64
 
 from mmplane.core.errors import bad_media
+from mmplane.core.faults import Fault
 from mmplane.core.records import Ask, Recipe
 from mmplane.frontend.admission import DEFAULT_TENANT
 from mmplane.frontend.fetch import Grow
@@ -19,7 +20,8 @@ from mmplane.frontend.parked import Content, Parked, at, digest_of
 from mmplane.frontend.plane import Plane
 from mmplane.frontend.schema import AudioPart, ChatRequest, MediaPart
 from mmplane.frontend.source import Source, inline_media
-from mmplane.frontend.stages import Stages
+from mmplane.observe.journey import Journey
+from mmplane.process.delays import pause
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Media:
     key: bytes
     recipe: Recipe
     tenant: str = DEFAULT_TENANT
+    fault: Fault | None = None
+    """A test's."""
 
 
 class Intake:
@@ -46,22 +50,26 @@ class Intake:
         request: ChatRequest,
         grow: Grow,
         parked: Sequence[Parked],
-        stages: Stages,
+        journey: Journey,
         *,
         tenant: str = DEFAULT_TENANT,
     ) -> list[Media]:
         """The request's media, in order. Raises RequestError."""
         parts = request.media
+        fault = request.fault
         for part in parts:
             self._plane.check_taken(part.modality)
+        journey.enter("fetch")
+        await pause(fault, "fetch")
         contents = [await self._load(part, grow, parked) for part in parts]
-        stages.mark("fetch")
+        journey.enter("key")
+        await pause(fault, "key")
         asks = [self._ask(part, request) for part in parts]
         keys = [await self._key(*each, tenant) for each in zip(parts, asks, contents, strict=True)]
-        stages.mark("key")
+        journey.enter("probe")
+        await pause(fault, "probe")
         recipes = await self._recipes(asks, keys, contents, tenant)
-        stages.mark("probe")
-        return [Media(*item, tenant) for item in zip(contents, keys, recipes, strict=True)]
+        return [Media(*item, tenant, fault) for item in zip(contents, keys, recipes, strict=True)]
 
     async def _load(self, part: MediaPart, grow: Grow, parked: Sequence[Parked]) -> Content | None:
         source = part.source

@@ -22,9 +22,11 @@ from mmplane.arena.arena import Arena
 from mmplane.arena.errors import ArenaFull, StaleSlot
 from mmplane.arena.leases import Process
 from mmplane.core.errors import ArenaHasNoRoom, RequestError, bad_media, internal, unavailable
+from mmplane.core.faults import Fault
 from mmplane.core.jobs import Examine, Examined, Materialise, Materialised, Measure, Measured
 from mmplane.core.keys import content_key
 from mmplane.core.records import Ask, Item, Layout, Modality, Recipe, Slot
+from mmplane.core.stages import Span
 from mmplane.features.choice import Processors
 from mmplane.frontend.admission import DEFAULT_TENANT, Budget
 from mmplane.frontend.names import not_held
@@ -34,7 +36,9 @@ from mmplane.frontend.pool import Answer, Pool, State, Worker, WorkerLost
 from mmplane.frontend.shelf import Shelf
 from mmplane.frontend.turns import pace_of
 from mmplane.media import image
-from mmplane.media.materialise import examine
+from mmplane.media.materialise import Made, examine
+from mmplane.observe.journey import FRONT_END
+from mmplane.process.delays import pause
 
 log = logging.getLogger("mmplane")
 
@@ -50,7 +54,7 @@ class Asset:
 
     item: Item
     hit: bool
-    stages_ms: dict[str, float]
+    spans: tuple[Span, ...]
 
 
 @dataclass
@@ -59,9 +63,11 @@ class Flight:
 
     tenant: str
     tags: list[int] = field(default_factory=list)
-    done: asyncio.Future[tuple[Item, dict[str, float]]] = field(
+    done: asyncio.Future[tuple[Item, tuple[Span, ...]]] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
+    fault: Fault | None = None
+    """A test's."""
 
 
 class Plane:
@@ -153,6 +159,7 @@ class Plane:
         *,
         tenant: str = DEFAULT_TENANT,
         probe: bool = False,
+        fault: Fault | None = None,
     ) -> Asset:
         """The item of this key, leased to this process under `tag`: give it back with `release`.
 
@@ -163,7 +170,7 @@ class Plane:
         item = self._arena.lookup(key) if self.cache and not probe else None
         if item is not None:
             self._arena.lease(item.slot, self._owner, tag)
-            return Asset(item, True, {})
+            return Asset(item, True, ())
         flight = self._flights.get(key)
         if flight is None and media is None:
             raise not_held()
@@ -171,14 +178,15 @@ class Plane:
             assert media is not None
             if refusal := self._poison.refusal(key, time.monotonic()):
                 raise refusal
-            flight = self._flights[key] = Flight(tenant)
+            flight = self._flights[key] = Flight(tenant, fault=fault)
             self.shelf.keep(media)
             task = asyncio.create_task(self._fly(key, media, recipe, flight, probe=probe))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         flight.tags.append(tag)
+        asked_s = time.perf_counter()
         try:
-            made, stages_ms = await asyncio.shield(flight.done)
+            made, spans = await asyncio.shield(flight.done)
         except asyncio.CancelledError:
             flight.tags.remove(tag)
             if flight.done.done() and flight.done.exception() is None:
@@ -187,7 +195,8 @@ class Plane:
         hit = flight.tags[0] != tag
         if not hit:
             flight.tags[0] = -1  # the same request may wait twice for one image: only one of them is the miss
-        return Asset(made, hit, {} if hit else stages_ms)
+            return Asset(made, False, spans)
+        return Asset(made, True, (Span("flight", FRONT_END, asked_s, time.perf_counter() - asked_s),))
 
     def holds(self, key: bytes) -> bool:
         """Whether the item of this key is in the arena or on its way there."""
@@ -207,7 +216,7 @@ class Plane:
 
     async def _fly(self, key: bytes, media: Content, recipe: Recipe, flight: Flight, *, probe: bool) -> None:
         try:
-            item, stages_ms, written_bytes = await self._materialise(key, media, recipe, flight.tenant)
+            item, spans, written_bytes = await self._materialise(key, media, recipe, flight)
         except RequestError as error:
             if isinstance(error, WorkerLost):
                 error = self._poison.strike(key, time.monotonic()) or error
@@ -227,37 +236,36 @@ class Plane:
             published = self.cache and not probe and self._arena.publish(key, item).accepted
             if not published and not flight.tags:
                 self._arena.discard(item.slot)
-            flight.done.set_result((item, stages_ms))
+            flight.done.set_result((item, spans))
         finally:
             del self._flights[key]
             self.shelf.let_go(media)
 
     async def _materialise(
-        self, key: bytes, media: Content, recipe: Recipe, tenant: str
-    ) -> tuple[Item, dict[str, float], int]:
+        self, key: bytes, media: Content, recipe: Recipe, flight: Flight
+    ) -> tuple[Item, tuple[Span, ...], int]:
         self._budget.check_item(recipe.decoded_bytes)
         asked_s = time.perf_counter()
         length_bytes = recipe.layout.length_bytes
         worker = await self._pool.idle(
-            lambda idle: self._roomiest(idle, length_bytes), pace=pace_of(recipe), tenant=tenant
+            lambda idle: self._roomiest(idle, length_bytes), pace=pace_of(recipe), tenant=flight.tenant
         )
         try:
-            begun_s = time.perf_counter()
             with await self._budget.reserve_item(recipe.decoded_bytes):
                 async with self.shelf.laid_down(media) as laid:
-                    out, answer = await self._write(worker, laid, recipe)
+                    await pause(flight.fault, "slot_wait")
+                    begun_s = time.perf_counter()
+                    await pause(flight.fault, "handoff")
+                    out, answer = await self._write(worker, laid, recipe, flight.fault)
             ended_s = time.perf_counter()
         finally:
             self._pool.free(worker)
-        stages_ms = {
-            "slot_wait": (begun_s - asked_s) * 1000,
-            "decode": answer.decode_ms,
-            "transform": answer.transform_ms,
-            "handoff": (ended_s - begun_s) * 1000 - answer.decode_ms - answer.transform_ms,
-        }
-        return Item(key, recipe.modality, out, recipe.layout.tensors), stages_ms, answer.bytes_written
+        item = Item(key, recipe.modality, out, recipe.layout.tensors)
+        return item, _spans(answer, worker, (asked_s, begun_s, ended_s)), answer.bytes_written
 
-    async def _write(self, worker: Worker, media: Content, recipe: Recipe) -> tuple[Slot, Materialised]:
+    async def _write(
+        self, worker: Worker, media: Content, recipe: Recipe, fault: Fault | None
+    ) -> tuple[Slot, Materialised]:
         """Have the worker fill a slot of its region. Whatever goes wrong, the slot ends free or in quarantine."""
         check_alive(worker)
         out = self._reserve(worker, recipe.layout.length_bytes)
@@ -268,7 +276,7 @@ class Plane:
             self._arena.abandon(out, worker.process)
             raise
         try:
-            answer = await self._pool.ask(worker, lambda job_id: Materialise(job_id, recipe, part, out))
+            answer = await self._pool.ask(worker, lambda job_id: Materialise(job_id, recipe, part, out, fault))
         except WorkerLost:
             with suppress(StaleSlot):  # it is free already when the worker has been reaped
                 self._arena.discard(out)
@@ -348,6 +356,21 @@ def check_alive(worker: Worker) -> None:
     """Raises RequestError (503) when a worker that was taken has died since, which is not the item's doing."""
     if worker.state is not State.BUSY:
         raise unavailable("the process that was to decode this item ended")
+
+
+def _spans(answer: Materialised, worker: Worker, times_s: tuple[float, float, float]) -> tuple[Span, ...]:
+    """Where a materialisation's time went: until it was `asked`, had `begun` and had `ended`, in seconds."""
+    asked_s, begun_s, ended_s = times_s
+    made = Made(answer.decode_ms, answer.transform_ms, answer.bytes_written, answer.began_s)
+    decode, transform = made.spans(f"worker {worker.process.index}")
+    made_s = transform.began_s + transform.seconds
+    return (
+        Span("slot_wait", FRONT_END, asked_s, begun_s - asked_s),
+        Span("handoff", FRONT_END, begun_s, decode.began_s - begun_s),
+        decode,
+        transform,
+        Span("handoff", FRONT_END, made_s, ended_s - made_s),
+    )
 
 
 def _remember(known: dict[KeyT, ValueT], key: KeyT, value: ValueT, count_max: int) -> None:

@@ -69,13 +69,15 @@ class _Asker:
 
 
 class PoolStatistics(msgspec.Struct, frozen=True):
-    """Workers by state, who waits for one (with slow items how many of them), and how many missed a deadline."""
+    """Workers by state, who waits for one (with slow items how many of them), how many missed a deadline, and how many
+    have died of anything."""
 
     states: dict[str, int]
     waiting: int
     jobs: int
     condemned: int
     waiting_slow: int = 0
+    ended: int = 0
 
 
 class Pool:
@@ -102,6 +104,7 @@ class Pool:
         self._job_ids = itertools.count(1)
         self._jobs = 0
         self._condemned = 0
+        self._ended = 0
 
     def add(self, index: int, incarnation: int, descriptor: int) -> None:
         """A worker was started; it is idle once it says so."""
@@ -112,6 +115,7 @@ class Pool:
 
     def remove(self, index: int, incarnation: int) -> None:
         """The supervisor says that this worker is dead: its job fails, its claims end."""
+        self._ended += 1
         worker = self._workers.get(index)
         if worker is not None and worker.process.incarnation == incarnation:
             del self._workers[index]
@@ -189,7 +193,8 @@ class Pool:
         for worker in self._workers.values():
             states[worker.state.value] += 1
         slow = self._turns.count(Pace.SLOW)
-        return PoolStatistics(states, self._turns.count(Pace.QUICK) + slow, self._jobs, self._condemned, slow)
+        waiting = self._turns.count(Pace.QUICK) + slow
+        return PoolStatistics(states, waiting, self._jobs, self._condemned, slow, self._ended)
 
     def _offer(self) -> None:
         """Hand idle workers to those whose turn it is."""

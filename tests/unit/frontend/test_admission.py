@@ -215,6 +215,36 @@ async def test_a_queue_has_an_end() -> None:
 
 
 @in_loop
+async def test_no_more_wait_than_had_their_turn_lately() -> None:
+    """Whoever would only be told later is told at once; a server that answers lets more wait."""
+    with pytest.MonkeyPatch.context() as limits:
+        limits.setattr(admission, "WAITING_MIN", 1)
+        limits.setattr(admission, "WAITING_MAX", 3)
+        budget = Budget(10)
+        held = await budget.admit(10)
+        first = asking(budget, 10)
+        await settle()
+        with pytest.raises(RequestError) as error:
+            await budget.admit(10)
+        assert error.value.status == 503
+        held.release()
+        waiting = [asking(budget, 10) for _ in range(2)]  # two have had their turn now
+        assert await done(first, *waiting) == [True, False, False]
+        with pytest.raises(RequestError):
+            await budget.admit(10)
+        (await first).release()
+        (await waiting[0]).release()
+        limits.setattr(admission, "WAIT_SECONDS", 0.0)  # nothing happened so lately
+        more = asking(budget, 10)
+        await settle()
+        assert budget.statistics().waiting == 0, "it waited for no time at all"
+        with pytest.raises(RequestError):
+            await more
+        (await waiting[1]).release()
+        assert budget.statistics().reserved_bytes == 0
+
+
+@in_loop
 async def test_who_gives_up_holds_nobody_up() -> None:
     budget = Budget(100)
     held = await budget.admit(80)

@@ -154,7 +154,7 @@ BUDGET = [
         "if False",
         test_admission.test_what_never_fits_is_told_so_at_once_even_when_the_budget_is_empty,
     ),
-    Mutant("requests that wait", Budget.admit, ">= WAITING_MAX", "< 0", test_admission.test_a_queue_has_an_end),
+    Mutant("requests that wait", Budget.admit, ">= self._waiting_max()", "< 0", test_admission.test_a_queue_has_an_end),
     Mutant(
         "seconds of waiting",
         Budget._wait,

@@ -28,12 +28,12 @@ from mmplane.frontend.turns import Pace
 
 class LeasesATurnAfterItPublishes(Plane):
     async def _fly(self, key: bytes, media: bytes, recipe: Recipe, flight: Flight, *, probe: bool) -> None:
-        item, stages_ms, _ = await self._materialise(key, media, recipe, flight.tenant)
+        item, spans, _ = await self._materialise(key, media, recipe, flight)
         self._arena.publish(key, item)
         await asyncio.sleep(0)
         for tag in flight.tags:
             self._arena.lease(item.slot, self._owner, tag)
-        flight.done.set_result((item, stages_ms))
+        flight.done.set_result((item, spans))
         del self._flights[key]
 
 
@@ -43,15 +43,15 @@ class KeyWithoutTenant(Plane):
 
 
 class EveryoneFliesAlone(Plane):
-    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, *, probe: bool = False) -> Asset:
+    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, **options: Any) -> Asset:
         self._flights = {}
-        return await super().acquire(key, media, recipe, tag, probe=probe)
+        return await super().acquire(key, media, recipe, tag, **options)
 
 
 class TheFirstAskerOwnsTheFlight(Plane):
-    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, *, probe: bool = False) -> Asset:
+    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, **options: Any) -> Asset:
         try:
-            return await super().acquire(key, media, recipe, tag, probe=probe)
+            return await super().acquire(key, media, recipe, tag, **options)
         except asyncio.CancelledError:
             for task in self._tasks:
                 task.cancel()
@@ -59,9 +59,9 @@ class TheFirstAskerOwnsTheFlight(Plane):
 
 
 class WhoGoesKeepsItsLease(Plane):
-    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, *, probe: bool = False) -> Asset:
+    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, **options: Any) -> Asset:
         try:
-            return await super().acquire(key, media, recipe, tag, probe=probe)
+            return await super().acquire(key, media, recipe, tag, **options)
         except asyncio.CancelledError:
             if (item := self._arena.lookup(key)) is not None:
                 self._arena.lease(item.slot, self._owner, tag)
@@ -69,26 +69,26 @@ class WhoGoesKeepsItsLease(Plane):
 
 
 class EveryoneHasTheMiss(Plane):
-    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, *, probe: bool = False) -> Asset:
-        asset = await super().acquire(key, media, recipe, tag, probe=probe)
-        return Asset(asset.item, False, asset.stages_ms)
+    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, **options: Any) -> Asset:
+        asset = await super().acquire(key, media, recipe, tag, **options)
+        return Asset(asset.item, False, asset.spans)
 
 
 class ProbesAreItems(Plane):
-    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, *, probe: bool = False) -> Asset:
-        return await super().acquire(key, media, recipe, tag, probe=False)
+    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, **options: Any) -> Asset:
+        return await super().acquire(key, media, recipe, tag, **options | {"probe": False})
 
 
 class CachesAnyway(Plane):
-    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, *, probe: bool = False) -> Asset:
+    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, **options: Any) -> Asset:
         self.cache = True
-        return await super().acquire(key, media, recipe, tag, probe=probe)
+        return await super().acquire(key, media, recipe, tag, **options)
 
 
 class SwallowsFailures(Plane):
-    async def _materialise(self, key: bytes, media: bytes, recipe: Recipe, tenant: str) -> Any:
+    async def _materialise(self, key: bytes, media: bytes, recipe: Recipe, flight: Flight) -> Any:
         try:
-            return await super()._materialise(key, media, recipe, tenant)
+            return await super()._materialise(key, media, recipe, flight)
         except RequestError as error:
             raise RequestError(500, "internal_error", "failed") from error
 
