@@ -3,11 +3,10 @@
     python benchmarks/burst.py [--requests 200] [--pictures 28] [--budget-gib 2] [--json FILE]
 
 All requests are sent at once, each with 28 photographs of 1280x960 that no other request has, some 15 MB, to be seen at
-low detail: the built-in model's context holds no more. Every fifth
-client goes away: some in the middle of the body, some after it. The budget is 2 GiB, and so is the limit of a control
-group that the server is moved into where one can be made; the arena was reserved before and is not in it. Wanted:
-served or 503 with Retry-After and nothing else, memory of all processes beyond idle below the budget, and afterwards
-nothing reserved, leased or in flight.
+low detail: the built-in model's context holds no more. Every fifth client goes away: some in the middle of the body,
+some after it. The budget is 2 GiB, and so is the limit of a control group that the server is moved into where one can
+be made; the arena was reserved before and is not in it. Wanted: served or 503 with Retry-After and nothing else, memory
+of all processes beyond idle below the budget, and afterwards nothing reserved, leased or in flight.
 
 Bias: the clients take cores and memory of the same machine, which makes the server slower and so refuse more.
 """
