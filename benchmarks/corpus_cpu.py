@@ -1,9 +1,10 @@
 """What each hostile file costs: CPU seconds and memory of the whole server, file by file.
 
-    python benchmarks/corpus_cpu.py [--repeats 1] [--shown 12] [--json FILE]
+    python benchmarks/corpus_cpu.py [--repeats 1] [--shown 12] [--runner null] [--json FILE]
 
 Each file of `tests/corpus/make.py` goes through a real server: pictures and clips through the built-in model, sounds
-through a Qwen2-Audio checkpoint of random weights; one rank each. CPU is the kernel's count over all processes of the
+through a Qwen2-Audio checkpoint of random weights; one rank each, which computes nothing unless `--runner hf` says so:
+what a model costs is what the tokens of any picture cost. CPU is the kernel's count over all processes of the
 server, those that ended included, from before the request until nothing is in flight; of several repeats the most.
 Memory is the sum of what all processes have for themselves beyond what they had when idle, sampled every 20 ms, and the
 peak of a control group where one can be made. Wanted: the status that the corpus says, less than 1 s of CPU for
@@ -78,7 +79,9 @@ def measure(server: Server, http: httpx.Client, case: Case, peak: Peak) -> dict[
     }
 
 
-def through(model: str, kinds: tuple[str, ...], repeats: int) -> tuple[dict[str, dict[str, Any]], int | None]:
+def through(
+    model: str, kinds: tuple[str, ...], repeats: int, runner: str
+) -> tuple[dict[str, dict[str, Any]], int | None]:
     """All files of these kinds through one server, by name; and the control group's peak in bytes."""
     found: dict[str, dict[str, Any]] = {}
     flags = [
@@ -93,6 +96,7 @@ def through(model: str, kinds: tuple[str, ...], repeats: int) -> tuple[dict[str,
         "--cache",
         "off",
     ]
+    flags += ["--runner", runner]
     with Group() as group, serving(model, tp=1, flags=flags) as server, httpx.Client(base_url=server.url) as http:
         http.timeout = httpx.Timeout(120)
         group.take_in(server.supervisor)
@@ -107,13 +111,14 @@ def through(model: str, kinds: tuple[str, ...], repeats: int) -> tuple[dict[str,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--runner", default="null")
     parser.add_argument("--shown", type=int, default=12)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         build_qwen_audio(Path(folder))
-        seen, seen_bytes = through("tiny", ("image", "video"), options.repeats)
-        heard, heard_bytes = through(folder, ("audio",), options.repeats)
+        seen, seen_bytes = through("tiny", ("image", "video"), options.repeats, options.runner)
+        heard, heard_bytes = through(folder, ("audio",), options.repeats, options.runner)
     found = seen | heard
     ordered = sorted(found, key=lambda name: -found[name]["cpu_s"])
     print(f"{'the dearest files':72}{'status':>7}{'CPU s':>7}{'wall s':>8}{'peak MB':>9}")
