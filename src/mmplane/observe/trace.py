@@ -17,14 +17,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter, SpanExportResult
 from opentelemetry.trace import Span as OpenSpan
 from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from mmplane import __version__
 from mmplane.core.stages import PHASES, SUMS, Span
 from mmplane.observe.context import OUTGOING
 from mmplane.observe.journey import FRONT_END, Journey
@@ -44,11 +43,11 @@ class Tracer:
     """Makes spans of journeys. `to` is an OTLP receiver's URL, or `file:PATH` for a JSON line each."""
 
     def __init__(self, to: str) -> None:
-        resource = Resource.create({SERVICE_NAME: "mmplane", SERVICE_VERSION: __version__})
+        resource = Resource.create({SERVICE_NAME: "mmplane"})
         provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._ended = _Ended()
         provider.add_span_processor(self._ended)
-        self._tracer = provider.get_tracer("mmplane", __version__)
+        self._tracer = provider.get_tracer("mmplane")
         self._propagator = TraceContextTextMapPropagator()
         self._exporter = _exporter(to)
         self._unsent = 0
