@@ -22,14 +22,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mmplane.config import Config
 from mmplane.core.errors import RequestError, internal, overloaded, too_large, unavailable
+from mmplane.core.keyring import Keyring
+from mmplane.frontend.access import Access, tenant_of
 from mmplane.frontend.admission import Budget, Reservation
 from mmplane.frontend.bodies import Bodies, Body, ClientGone
 from mmplane.frontend.chat import Answer, Chat
 from mmplane.frontend.dispatch import Dispatch
 from mmplane.frontend.guard import Guard
+from mmplane.frontend.named import Named
 from mmplane.frontend.readiness import Readiness
 from mmplane.frontend.reply import JSON, Reply, error_object
 from mmplane.frontend.schema import ChatRequest, parse_switch
+from mmplane.frontend.shares import Shares
 from mmplane.frontend.statistics import Counters
 from mmplane.observe.journal import CLIENT_GONE, Journal
 from mmplane.observe.journey import Journey
@@ -59,6 +63,8 @@ class ChatEndpoint:
         counters: Counters,
         journal: Journal,
         readiness: Readiness,
+        closing: asyncio.Future[None],
+        shares: Shares,
         config: Config,
     ) -> None:
         self._chat = chat
@@ -67,6 +73,8 @@ class ChatEndpoint:
         self._counters = counters
         self._journal = journal
         self._readiness = readiness
+        self._closing = closing
+        self._shares = shares
         self._config = config
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,16 +85,25 @@ class ChatEndpoint:
         try:
             if self._readiness.draining:
                 raise unavailable("the server is shutting down", retry_after_s=5)
+            if self._counters.now >= self._config.running_max + self._config.queue_max:
+                raise overloaded("too many requests are in flight")  # before its body is read: a refusal is cheap
+            tenant = tenant_of(scope)
             length_bytes = self._length(scope)
-            reserved = await self._budget.admit(length_bytes * BODY_FACTOR)
-            journey.enter("body")
-            with reserved, self._counters.in_flight(), await self._bodies.read(receive, length_bytes) as body:
-                status = await _unless_gone(receive, self._serve(body, reply, reserved, journey))
+            with self._shares.hold(tenant):
+                reserved = await self._budget.admit(length_bytes * BODY_FACTOR, tenant)
+                journey.enter("body")
+                with reserved, self._counters.in_flight(), await self._bodies.read(receive, length_bytes) as body:
+                    serving = self._serve(body, reply, reserved, tenant, journey)
+                    status = await _unless_gone(receive, serving, self._closing)
         except RequestError as error:
             status, code = error.status, error.code
             await reply.error(error)
         except ClientGone:
             log.debug("a client went away")
+        except MemoryError:
+            log.error("no memory for a request")
+            status = 503
+            await reply.error(overloaded("the server has no memory for this request now"))
         except Exception:
             log.exception("a request failed by an error of ours")
             failure = internal("the server failed to handle this request")
@@ -105,11 +122,11 @@ class ChatEndpoint:
             raise too_large("the body is larger than this server takes")
         return length
 
-    async def _serve(self, body: Body, reply: Reply, reserved: Reservation, journey: Journey) -> int:
+    async def _serve(self, body: Body, reply: Reply, reserved: Reservation, tenant: str, journey: Journey) -> int:
         request, parked = await self._bodies.parse(body)
         journey.asked([part.modality for part in request.media])
         await pause(request.fault if self._config.fault_injection else None, "body")
-        async with self._chat.answer(request, reserved.grow, parked, journey=journey) as answer:
+        async with self._chat.answer(request, reserved.grow, parked, tenant=tenant, journey=journey) as answer:
             body.release()
             reserved.release()  # what goes inline has a reservation of its own
             head = _Head(request, answer, int(time.time()))
@@ -196,8 +213,8 @@ async def _small_body(request: Request) -> bytes:
     return body
 
 
-async def _unless_gone(receive: Receive, work: Awaitable[int]) -> int:
-    """The work's result; when the client goes away first the work is cancelled, in whatever stage it is."""
+async def _unless_gone(receive: Receive, work: Awaitable[int], closing: asyncio.Future[None]) -> int:
+    """The work's result; when the client goes away first, or we do, the work is cancelled, in whatever stage it is."""
 
     async def gone() -> None:
         message: Message = {}
@@ -207,10 +224,10 @@ async def _unless_gone(receive: Receive, work: Awaitable[int]) -> int:
     working = asyncio.ensure_future(work)
     watching = asyncio.ensure_future(gone())
     try:
-        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientGone
-        return working.result()
+        await asyncio.wait((working, watching, closing), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientGone if watching.done() else unavailable("the server is shutting down", retry_after_s=5)
     finally:
         for task in (working, watching):
             task.cancel()
@@ -226,6 +243,9 @@ def build(
     counters: Counters,
     journal: Journal,
     readiness: Readiness,
+    closing: asyncio.Future[None],
+    shares: Shares,
+    keyring: Keyring,
     config: Config,
     statistics: Callable[[], dict[str, Any]],
     figures: Callable[[], Figures],
@@ -284,6 +304,8 @@ def build(
         counters=counters,
         journal=journal,
         readiness=readiness,
+        closing=closing,
+        shares=shares,
         config=config,
     )
     app = Starlette(
@@ -300,4 +322,6 @@ def build(
         ],
         exception_handlers={HTTPException: refuse},
     )
-    return Guard(app, (config.host, *config.allow_hosts))
+    if keyring:
+        return Named(Guard(Access(app, keyring), None))
+    return Named(Guard(app, (config.host, *config.allow_hosts)))

@@ -23,9 +23,9 @@ from mmplane.core.records import Slot
 from mmplane.frontend.mailbox import Mailbox
 from mmplane.frontend.parked import Parked
 from mmplane.frontend.schema import ChatRequest, parse
+from mmplane.frontend.shelf import FRONT_REGION
 from mmplane.wire.link import Link
 
-FRONT_REGION = 0
 INLINE_BYTES_MAX = 1024 * 1024
 """A body is parsed here up to this length: about a millisecond."""
 BODY_SECONDS = 60.0

@@ -15,10 +15,11 @@ from typing import Any
 
 from mmplane.config import Config
 from mmplane.core.errors import RequestError, bad_request, too_large
-from mmplane.core.plan import Sampling, Submit
+from mmplane.core.plan import EVERY_RANK, Sampling, Submit
 from mmplane.core.records import PROMPT_INLINE_BYTES_MAX, Enclosed, Item, Modality, Recipe, Tensor
 from mmplane.delivery.faults import strike
 from mmplane.delivery.names import DELIVERIES
+from mmplane.frontend.admission import DEFAULT_TENANT
 from mmplane.frontend.dispatch import Dispatch
 from mmplane.frontend.fetch import Grow
 from mmplane.frontend.freight import Load
@@ -176,6 +177,7 @@ class Chat:
         grow: Grow,
         parked: Sequence[Parked] = (),
         *,
+        tenant: str = DEFAULT_TENANT,
         journey: Journey | None = None,
         probe: bool = False,
     ) -> AsyncIterator[Answer]:
@@ -190,7 +192,7 @@ class Chat:
         fault = request.fault
         self._group.check_room()
         self._check(request)
-        media = await self._intake.take(request, grow, parked, journey)
+        media = await self._intake.take(request, grow, parked, journey, tenant=tenant)
         recipes = [item.recipe for item in media]
         journey.enter("prompt")
         await pause(fault, "prompt")
@@ -295,7 +297,7 @@ class Chat:
         fault = request.fault
         strike(fault, "construct", 0)
         if len(raw) > PROMPT_INLINE_BYTES_MAX:
-            slot = self._plane.store(raw, reader, request_id)
+            slot = self._plane.shelf.store(raw, reader, request_id)
         submit = Submit(
             request_id=request_id,
             prompt=b"" if slot else raw,
@@ -305,6 +307,7 @@ class Chat:
             placeholders=prompt.placeholders,
             sampling=sampling,
             digests=bool(request.mmplane and request.mmplane.trace),
+            digest_rank=request.mmplane.digest_rank if request.mmplane else EVERY_RANK,
             delivery=delivery,
             parcel_bytes=sum(map(len, load.parcel)),
             relayed=DELIVERIES[delivery].relayed,
@@ -313,7 +316,7 @@ class Chat:
         )
         if len(encode(submit)) > SUBMIT_BYTES_MAX:
             if slot is not None:
-                self._plane.unstore(slot, reader, request_id)
+                self._plane.shelf.unstore(slot, reader, request_id)
             raise too_large("the request has too many items", "messages")
         return self._group.submit(submit, load.parcel, free=load.free)
 

@@ -22,7 +22,7 @@ from mmplane.core.stages import Span
 from mmplane.delivery.compact import Compactor
 from mmplane.features.choice import Processors
 from mmplane.features.processor import ALIGN_BYTES
-from mmplane.frontend.admission import Budget, Reservation
+from mmplane.frontend.admission import DEFAULT_TENANT, Budget, Reservation
 from mmplane.frontend.intake import Media
 from mmplane.frontend.names import not_held
 from mmplane.frontend.parked import bytes_of
@@ -80,7 +80,7 @@ class Slots(Freight):
 
         async def one(index: int, item: Media) -> None:
             assets[index] = await self._plane.acquire(
-                item.key, item.content, item.recipe, tag, probe=probe, fault=item.fault
+                item.key, item.content, item.recipe, tag, tenant=item.tenant, probe=probe, fault=item.fault
             )
 
         def release() -> None:
@@ -122,7 +122,8 @@ class Encoded(Freight):
         features_bytes = sum(item.recipe.layout.length_bytes for item in media)
         contents = [held(item) for item in media]
         media_bytes = sum(map(len, contents))
-        reservation = self._budget.reserve(media_bytes * self._copies + features_bytes * self._ranks)
+        length_bytes = media_bytes * self._copies + features_bytes * self._ranks
+        reservation = self._budget.reserve(length_bytes, _tenant(media))
         inside = [Inside(item.recipe, media=True) for item in media]
         items, parcel = enclose(media, contents, inside)
         return Load(items, (False,) * len(media), parcel, reservation=reservation)
@@ -151,7 +152,8 @@ class Materialised(Freight):
 
     async def load(self, media: Sequence[Media], tag: int, *, probe: bool) -> Load:  # noqa: ARG002
         """All items at once, each in a thread."""
-        reservation = self._budget.reserve(sum(item.recipe.layout.length_bytes for item in media) * self._copies)
+        length_bytes = sum(item.recipe.layout.length_bytes for item in media) * self._copies
+        reservation = self._budget.reserve(length_bytes, _tenant(media))
         try:
             made = await self._make_all(media)
         except BaseException:
@@ -227,6 +229,10 @@ def enclose(
         parcel += [bytes(padding_bytes), content] if padding_bytes else [content]
         end_bytes = start_bytes + len(content)
     return tuple(items), parcel
+
+
+def _tenant(media: Sequence[Media]) -> str:
+    return media[0].tenant if media else DEFAULT_TENANT
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -10,6 +10,7 @@ from starlette.types import Send
 from mmplane.core.errors import RequestError
 
 JSON = [(b"content-type", b"application/json")]
+CHALLENGES = [(b"www-authenticate", scheme + b' realm="mmplane"') for scheme in (b"Bearer", b"Basic")]
 
 
 class Reply:
@@ -53,6 +54,8 @@ class Reply:
             headers = list(JSON)
             if error.retry_after_s is not None:
                 headers.append((b"retry-after", str(error.retry_after_s).encode()))
+            if error.status == 401:
+                headers += CHALLENGES
             await self.whole(error.status, headers, content)
 
 

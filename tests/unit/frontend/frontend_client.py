@@ -28,6 +28,7 @@ from mmplane.frontend.intake import Intake
 from mmplane.frontend.prompt import Marks
 from mmplane.frontend.readiness import Readiness
 from mmplane.frontend.rollout import Rollout
+from mmplane.frontend.shares import Shares
 from mmplane.frontend.source import Source
 from mmplane.frontend.statistics import Counters
 from mmplane.models.tiny import CHAT_TEMPLATE
@@ -155,6 +156,8 @@ class Service:
             counters=self.counters,
             journal=self.journal,
             readiness=self.readiness,
+            closing=asyncio.get_running_loop().create_future(),
+            shares=Shares(100),
             config=config,
         )
         self._tokenizer = tokenizer
