@@ -53,8 +53,9 @@ class Tracer:
         self._unsent = 0
         """Journeys whose spans are made and not sent."""
         self._entries: queue.Queue[Journey | threading.Event] = queue.Queue(WAITING_MAX)
-        self.dropped = 0
-        """Traces that could not be made or sent."""
+        self._refused = 0
+        self._lost = 0
+        """Two counts, since two threads count."""
         threading.Thread(target=self._run, name="traces", daemon=True).start()
 
     def begin(self, journey: Journey, headers: Iterable[tuple[bytes, bytes]]) -> None:
@@ -83,7 +84,12 @@ class Tracer:
         try:
             self._entries.put_nowait(journey)
         except queue.Full:
-            self.dropped += 1
+            self._refused += 1
+
+    @property
+    def dropped(self) -> int:
+        """Traces that could not be made or sent."""
+        return self._refused + self._lost
 
     def flush(self) -> None:
         """Send what there is; waits up to `FLUSH_SECONDS`. Not for an event loop."""
@@ -103,7 +109,10 @@ class Tracer:
             if isinstance(entry, Journey):
                 due_s = due_s if self._unsent else time.monotonic() + EVERY_SECONDS
                 self._unsent += 1
-                self._make(entry)
+                try:
+                    self._make(entry)
+                except Exception:
+                    log.exception("a request's trace could not be made")
             if isinstance(entry, threading.Event) or self._unsent >= TOGETHER_MAX or time.monotonic() >= due_s:
                 self._send()
             if isinstance(entry, threading.Event):
@@ -113,7 +122,7 @@ class Tracer:
         spans, self._ended.spans = self._ended.spans, []
         journeys, self._unsent = self._unsent, 0
         if spans and not self._sent(spans):
-            self.dropped += journeys
+            self._lost += journeys
 
     def _sent(self, spans: list[ReadableSpan]) -> bool:
         try:
