@@ -27,6 +27,7 @@ from mmplane.frontend.freight import Slots
 from mmplane.frontend.intake import Intake
 from mmplane.frontend.prompt import Marks
 from mmplane.frontend.readiness import Readiness
+from mmplane.frontend.shares import Shares
 from mmplane.frontend.rollout import Rollout
 from mmplane.frontend.source import Source
 from mmplane.frontend.statistics import Counters
@@ -152,6 +153,8 @@ class Service:
             budget=self.budget,
             counters=self.counters,
             readiness=self.readiness,
+            closing=asyncio.get_running_loop().create_future(),
+            shares=Shares(each_max=8),
             config=config,
         )
         self._tokenizer = tokenizer
