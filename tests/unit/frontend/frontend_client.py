@@ -27,8 +27,8 @@ from mmplane.frontend.freight import Slots
 from mmplane.frontend.intake import Intake
 from mmplane.frontend.prompt import Marks
 from mmplane.frontend.readiness import Readiness
-from mmplane.frontend.shares import Shares
 from mmplane.frontend.rollout import Rollout
+from mmplane.frontend.shares import Shares
 from mmplane.frontend.source import Source
 from mmplane.frontend.statistics import Counters
 from mmplane.models.tiny import CHAT_TEMPLATE
