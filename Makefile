@@ -11,7 +11,7 @@ TORCH := torch==2.13.0
 TORCH_OPTIONS ?=
 SERVE_OPTIONS ?=
 
-.PHONY: help install install-dev serve test test-unit test-process test-sglang test-report fix check simulate fuzz bench train train-smoke evaluate demo clean
+.PHONY: help install install-dev serve test test-unit test-process test-sglang test-report fix check simulate fuzz chaos soak overload bench train train-smoke evaluate demo clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,15 +24,16 @@ $(VENV)/serve.stamp: pyproject.toml
 	$(BIN)/python -m pip install --quiet $(TORCH_OPTIONS) $(TORCH)
 	@tools/no-cuda-without-gpu.sh $(BIN)/python
 	@echo "== installing mmplane"
-	$(BIN)/python -m pip install --quiet --editable '.[serve,bench]' $(TORCH)
+	$(BIN)/python -m pip install --quiet --editable '.[serve,bench,trace]' $(TORCH)
 	@tools/no-cuda-without-gpu.sh $(BIN)/python
 	@touch $@
 
-$(VENV)/dev.stamp: $(VENV)/serve.stamp
+$(VENV)/dev.stamp: $(VENV)/serve.stamp tools/get-speech.sh
 	@echo "== installing what the tests need"
 	$(BIN)/python -m pip install --quiet --group dev $(TORCH)
 	@# A reference for tests alone, on no environment's path: beside a CPU torch only half of it loads.
 	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/reference torchvision==0.28.0
+	@tools/get-speech.sh $(VENV)/speech || echo "no real speech: what needs it will be skipped"
 	@touch $@
 
 install: $(VENV)/serve.stamp ## make .venv with the mmplane command in it
@@ -50,7 +51,7 @@ test-unit: install-dev ## fast tests, no processes of ours
 test-process: install-dev ## real servers, real clients, real failures
 	$(BIN)/python -m pytest tests/process -q --timeout 240
 
-test-report: install-dev ## the bench's report in a headless Chromium (Debian's; installed if it is not there)
+test-report: install-dev ## the bench's report and the status page in a headless Chromium (Debian's; installed if it is not there)
 	@command -v $${MMPLANE_CHROMIUM:-chromium} > /dev/null || apt-get install -y chromium
 	$(BIN)/python -m pytest tests/browser -q --timeout 120
 
@@ -95,6 +96,18 @@ simulate: install-dev ## ten thousand runs of a simulated rank group (a minute)
 fuzz: install-dev ## what strangers send, a minute for each target, and longer property tests of the arena
 	$(BIN)/python tests/unit/fuzz/run.py 60
 	MMPLANE_FUZZ_EXAMPLES=3000 $(BIN)/python -m pytest tests/unit/arena -q
+
+CHAOS_OPTIONS ?= --rounds 500
+
+chaos: install-dev ## the kill matrix: every role killed and stopped at every stage (most of an hour)
+	PYTHONPATH=tests/process $(BIN)/python -m tests.chaos $(CHAOS_OPTIONS)
+
+soak: install-dev ## half an hour at 80 % of capacity, then 10,000 numbers read (another half)
+	$(BIN)/python benchmarks/soak.py
+	$(BIN)/python benchmarks/readings.py
+
+overload: install-dev ## three times more than the server can do
+	$(BIN)/python benchmarks/overload.py
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) .venv-sglang .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import setproctitle
 
 from mmplane import __version__
 from mmplane.arena.errors import OutOfMemory
-from mmplane.config import DELIVERY_NAMES, Config
+from mmplane.config import DELIVERY_NAMES, MIB, Config
 from mmplane.core.keyring import SALT_BYTES, WEAK_CHARACTERS, Keyring, parse_keyring
 from mmplane.process import logs
 from mmplane.process.descriptors import provide
@@ -37,7 +38,15 @@ RUNNING_MAX = 512
 IMAGES_MAX = 128
 FRAMES_MAX = 2048
 WORKERS_MAX = 48
-APART = {"doctor": "mmplane.doctor", "demo": "mmplane.demo", "bench": "mmplane.bench.main"}
+WORKER_REGION_BYTES = 384 * MIB
+"""What each worker's region should have at least: the features of the longest clips that checkpoints allow."""
+APART = {
+    "doctor": "mmplane.doctor",
+    "demo": "mmplane.demo",
+    "bench": "mmplane.bench.main",
+    "plan": "mmplane.capacity",
+    "top": "mmplane.observe.top",
+}
 """Commands with flags of their own, and where their `main` is."""
 
 KEYS_VARIABLES = ("MMPLANE_API_KEYS", "MMPLANE_API_KEY")
@@ -55,7 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     serve = commands.add_parser("serve", help="serve a vision-language model over HTTP", epilog=PRECEDENCE)
     table = declared(_serve_options(serve))
     commands.add_parser("doctor", help="check this machine and a checkpoint; see doctor --help", add_help=False)
+    commands.add_parser("top", help="what a server does now, in a terminal; see top --help", add_help=False)
     commands.add_parser("bench", help="measure deliveries; see bench --help", add_help=False)
+    commands.add_parser("plan", help="flags for so much traffic; see plan --help", add_help=False)
     commands.add_parser("demo", help="draw three numbers and have them read", add_help=False)
     options, rest = parser.parse_known_args(arguments)
     if options.command in APART:
@@ -100,7 +111,12 @@ def _serve_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     add("--encoding", "how features lie in the arena", choices=["auto", "float32", "model", "uint8"])
     add("--arena-bytes", "shared memory for media and features, reserved at start")
     add("--budget-bytes", "bytes that requests in flight may take before they reach the arena")
-    add("--workers", "processes that decode and transform media")
+    add(
+        "--workers",
+        "processes that decode and transform media (default: by cores and --arena-bytes, at least 2)",
+        default=None,
+        type=int,
+    )
     add("--kv-bytes", "cache memory for keys and values, per rank")
     add("--running-max", "samples that decode together")
     add("--queue-max", "requests that may wait beyond that; more get 503")
@@ -119,6 +135,7 @@ def _serve_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     add("--device", "where ranks compute", choices=["auto", "cpu", "cuda"])
     add("--runner", "what ranks compute with: hf, or for measurements null or sim:MILLISECONDS")
     add("--api-key-file", "a file of KEY and TENANT:KEY lines; then nothing but /health is open without one")
+    add("--trace-to", "where traces go: an OTLP receiver's URL, or file:PATH (empty: nowhere)")
     add("--log-level", "how much to say", choices=["debug", "info", "warning", "error"])
     add("--log-format", "lines for people, or a JSON object in each", choices=["text", "json"])
     parser.add_argument("--config", help="a TOML file of these settings; flags and MMPLANE_... variables win over it")
@@ -137,6 +154,8 @@ def resolve(given: dict[str, Any], *, keyed: bool = False) -> Config:
     fault_injection = given.pop("fault_injection") == "on"
     if given.pop("nodes") != 1:
         raise ValueError("--nodes: features are handed over in one machine's memory; start one server on each node")
+    if given["workers"] is None:
+        given["workers"] = workers_for(len(os.sched_getaffinity(0)), given["arena_bytes"])
     if given["device"] == "auto":
         gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
         given["device"] = "cuda" if gpus >= given["tp"] else "cpu"
@@ -155,6 +174,14 @@ def resolve(given: dict[str, Any], *, keyed: bool = False) -> Config:
     )
     _check(config, keyed=keyed)
     return config
+
+
+def workers_for(cores: int, arena_bytes: int) -> int:
+    """How many workers: one for every two cores, as long as the arena has room for their regions, and at least two.
+
+    The second is there so that a clip does not hold up pictures.
+    """
+    return max(2, min(cores // 2, arena_bytes * 3 // 4 // WORKER_REGION_BYTES, WORKERS_MAX))
 
 
 def _check(config: Config, *, keyed: bool) -> None:
@@ -183,8 +210,21 @@ def _check(config: Config, *, keyed: bool) -> None:
         ipaddress.ip_network(network)  # its ValueError says what is wrong
     if config.media_root and not Path(config.media_root).is_dir():
         raise ValueError("--media-root: no such folder")
+    if config.trace_to:
+        _check_traces(config.trace_to)
     if not keyed and config.host != "localhost" and not ipaddress.ip_address(config.host).is_loopback:
         raise ValueError("--host: other addresses than loopback need API keys: see --api-key-file")
+
+
+def _check_traces(to: str) -> None:
+    if not to.startswith(("http://", "https://", "file:")):
+        raise ValueError("--trace-to: an http:// or https:// URL, or file:PATH")
+    try:
+        found = find_spec("opentelemetry.sdk") and find_spec("opentelemetry.exporter.otlp.proto.http")
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
+        raise ValueError("--trace-to needs OpenTelemetry: install mmplane[trace]")
 
 
 def _model_folder(model: str) -> str:

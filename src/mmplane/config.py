@@ -84,6 +84,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Give the model a copy of its inputs: set by the supervisor when the model turned out to write into them."""
     api_key_file: str = ""
     """Where keys were read from, if from a file. What it says goes to the front end alone, as digests."""
+    trace_to: str = ""
+    """Where traces go: an OTLP receiver's URL, or `file:PATH`; empty: there are none."""
     log_level: str = "info"
     log_format: str = "text"
 

@@ -103,7 +103,8 @@ def _network(facts: Facts) -> Finding:
         return Finding(subject, facts.network.value)
     fix = (
         "a decoder that is taken over could reach the network: allow unprivileged user namespaces "
-        "(sysctl user.max_user_namespaces, and the container's seccomp profile), or cut the container's network"
+        "(sysctl user.max_user_namespaces, and the container's seccomp profile), install libseccomp, "
+        "or cut the container's network"
     )
     return Finding(subject, facts.network.value, Verdict.WRONG, fix)
 

@@ -29,7 +29,7 @@ class Live:
 
     def __init__(
         self,
-        model_folder: Path,
+        model_folder: Path | str,
         *flags: str,
         tp: int = 2,
         env: dict[str, str] | None = None,
@@ -143,7 +143,7 @@ def alive(pids: Iterator[int] | list[int]) -> list[int]:
 
 
 @contextmanager
-def serving(model_folder: Path, *flags: str, tp: int = 2, **more: Any) -> Iterator[Live]:
+def serving(model_folder: Path | str, *flags: str, tp: int = 2, **more: Any) -> Iterator[Live]:
     """A server for one test, ended with it."""
     live = Live(model_folder, *flags, tp=tp, **more)
     try:

@@ -1,4 +1,4 @@
-"""What the operating system says of a server's processes: CPU, memory and descriptors, by role.
+"""What the operating system says of a server's processes: CPU, memory, descriptors and threads, by role.
 
 CPU is the kernel's count for the whole process, threads that have ended included, in nanoseconds. Memory is the
 proportional share (PSS) without shared memory, which is the arena's and is taken from its own figures: so every byte is
@@ -25,7 +25,7 @@ SHARE = 5
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """Bytes by role, what the arena holds, and open descriptors, at one moment (seconds since the epoch)."""
+    """Bytes by role, what the arena holds, open descriptors and threads, at one moment (seconds since the epoch)."""
 
     at_s: float
     frontend: int
@@ -34,6 +34,7 @@ class Memory(msgspec.Struct, frozen=True):
     arena: int
     descriptors: int
     in_flight: int = 0
+    threads: int = 0
 
     @property
     def total(self) -> int:
@@ -58,12 +59,13 @@ def process_cpu_s(pid: int) -> float:
 def memory(server: Server) -> Memory:
     """Now."""
     roles = dict.fromkeys(ROLES, 0)
-    descriptors = 0
+    descriptors = threads = 0
     for role, processes in server.processes().items():
         for process in processes:
             try:
                 roles[role] += private_bytes(process.pid)
                 descriptors += process.num_fds()
+                threads += process.num_threads()
             except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
                 continue  # it was replaced between the two looks
     statistics = server.statistics()
@@ -73,6 +75,7 @@ def memory(server: Server) -> Memory:
         arena=arena_bytes(statistics),
         descriptors=descriptors,
         in_flight=statistics["requests"]["in_flight"],
+        threads=threads,
     )
 
 

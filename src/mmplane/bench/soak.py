@@ -1,4 +1,4 @@
-"""A soak: the same load again and again for a given time, and whether memory and descriptors stay where they were."""
+"""A soak: the same load again and again for a given time; whether memory, descriptors and threads stay as they were."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ FLAT_SHARE = 0.02
 """Growth from the first to the last quarter of the time that still counts as flat: of memory at rest."""
 DESCRIPTORS_SLACK = 4
 """Connections that a server still closes when it is looked at."""
+THREADS_SLACK = 1
 WARM_SHARE = 0.25
 """Of the time, at its beginning: allocators and caches fill, and nothing is judged."""
 
@@ -69,7 +70,7 @@ def soak(
 
 
 def flatness(rest: Sequence[Memory]) -> dict[str, Any]:
-    """Growth of memory between loads, and whether it and the descriptors are flat. Pure.
+    """Growth of memory between loads, and whether it, the descriptors and the threads are flat. Pure.
 
     What happened while allocators warmed up is left out. Memory is flat when its last quarter lies at most 2 % above
     its first, by their medians.
@@ -81,14 +82,17 @@ def flatness(rest: Sequence[Memory]) -> dict[str, Any]:
     quarter = len(judged) // 4
     before, after = median(private[:quarter]), median(private[-quarter:])
     slope, _ = linear_regression([each.at_s for each in judged], private)
-    opened = median(each.descriptors for each in judged[-quarter:]) - median(
-        each.descriptors for each in judged[:quarter]
+    ends = (judged[:quarter], judged[-quarter:])
+    opened, started = (
+        median(getattr(each, name) for each in ends[1]) - median(getattr(each, name) for each in ends[0])
+        for name in ("descriptors", "threads")
     )
     share = (after - before) / before
     return {
         "growth_bytes_per_hour": slope * 3600,
         "growth_share": share,
         "descriptors_opened": opened,
-        "flat": share <= FLAT_SHARE and opened <= DESCRIPTORS_SLACK,
+        "threads_started": started,
+        "flat": share <= FLAT_SHARE and opened <= DESCRIPTORS_SLACK and started <= THREADS_SLACK,
         "why": "",
     }

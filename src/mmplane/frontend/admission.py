@@ -3,6 +3,9 @@
     request: its body, and what is fetched for it     at most `limit - kept` together; waits its turn, then 503
     item:    its pixels while it is decoded           may use what is kept too; waits its turn
 
+No more requests wait than had their turn within the time that one may wait: whoever queues behind as many would only
+be told later that there is no room. So under overload a refusal comes at once.
+
 What is `kept` for items means that an item which has a worker can always be decoded sooner or later: requests that
 hold the rest wait for items, and items never wait for requests. Among waiting requests the tenant that holds least is
 served first, so that one tenant's clips do not hold up another's pictures.
@@ -11,6 +14,7 @@ served first, so that one tenant's clips do not hold up another's pictures.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, deque
 from dataclasses import dataclass
 from types import TracebackType
@@ -22,6 +26,8 @@ from mmplane.core.errors import RequestError, overloaded, too_large
 WAIT_SECONDS = 5.0
 """How long a request, or an item that has a worker, may wait for its bytes."""
 WAITING_MAX = 256
+WAITING_MIN = 8
+"""So many may always wait: nobody knows yet how fast a server is that has just begun."""
 DEFAULT_TENANT = ""
 
 
@@ -87,14 +93,16 @@ class Budget:
         self._refused = 0
         self._requests: dict[str, deque[_Waiter]] = {}  # by tenant, in order of asking; no tenant without any
         self._items: deque[_Waiter] = deque()
+        self._turns_s: deque[float] = deque(maxlen=WAITING_MAX)
+        """When the last requests had their turn."""
 
     async def admit(self, length_bytes: int, tenant: str = DEFAULT_TENANT) -> Reservation:
         """Hold `length_bytes` for a request, in its turn.
 
-        Raises RequestError: 413 if they never fit, 503 if not within `WAIT_SECONDS` or if too many wait already.
+        Raises RequestError: 413 if they never fit, 503 if not within `WAIT_SECONDS`, at once if that can be foreseen.
         """
         self._check_ever(tenant, length_bytes)
-        if sum(map(len, self._requests.values())) >= WAITING_MAX:
+        if sum(map(len, self._requests.values())) >= self._waiting_max():
             raise self._no_room()
         return await self._wait(self._requests.setdefault(tenant, deque()), tenant, length_bytes)
 
@@ -107,8 +115,12 @@ class Budget:
         self._grow(tenant, length_bytes)
         return Reservation(self, tenant, length_bytes)
 
+    def check_item(self, length_bytes: int) -> None:
+        """Raises RequestError (413) when decoding one item may never take so much."""
+        self._check_ever(None, length_bytes)
+
     async def reserve_item(self, length_bytes: int) -> Reservation:
-        """Hold what decoding one item takes, in order of asking. Raises RequestError: 413 or 503.
+        """Hold what decoding one item takes, in order of asking among those that fit. Raises RequestError: 413 or 503.
 
         Only who has a worker asks, so no more can wait than there are workers.
         """
@@ -141,6 +153,13 @@ class Budget:
             raise
         return Reservation(self, tenant, length_bytes)
 
+    def _waiting_max(self) -> int:
+        """How many requests may wait: as many as had their turn within the last `WAIT_SECONDS`."""
+        since_s = time.monotonic() - WAIT_SECONDS
+        while self._turns_s and self._turns_s[0] < since_s:
+            self._turns_s.popleft()
+        return min(WAITING_MAX, max(WAITING_MIN, len(self._turns_s)))
+
     def _leave(self, queue: deque[_Waiter], waiter: _Waiter) -> None:
         queue.remove(waiter)
         if waiter.tenant is not None and not queue:
@@ -148,9 +167,11 @@ class Budget:
         self._offer()
 
     def _offer(self) -> None:
-        """Give what is free to who waits; nobody overtakes within a tenant, nor does a tenant that holds more."""
-        while self._items and self._fits(None, self._items[0].length_bytes):
-            self._grant(self._items.popleft())
+        """Give what is free to who waits; no request overtakes within a tenant, nor does a tenant that holds more."""
+        for waiter in tuple(self._items):  # a picture's pixels do not wait for a clip's
+            if self._fits(None, waiter.length_bytes):
+                self._items.remove(waiter)
+                self._grant(waiter)
         while self._requests:
             below = [tenant for tenant in self._requests if self._within_share(tenant, self._requests[tenant][0])]
             tenant = min(below, key=lambda each: self._held[each], default=None)
@@ -162,6 +183,8 @@ class Budget:
 
     def _grant(self, waiter: _Waiter) -> None:
         self._take(waiter.tenant, waiter.length_bytes)
+        if waiter.tenant is not None:
+            self._turns_s.append(time.monotonic())
         waiter.turn.set_result(None)
 
     def _within_share(self, tenant: str, waiter: _Waiter) -> bool:

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
-from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -36,6 +35,12 @@ from mmplane.frontend.reply import JSON, Reply, error_object
 from mmplane.frontend.schema import ChatRequest, parse_switch
 from mmplane.frontend.shares import Shares
 from mmplane.frontend.statistics import Counters
+from mmplane.observe.journal import CLIENT_GONE, Journal
+from mmplane.observe.journey import Journey
+from mmplane.observe.metrics import CONTENT_TYPE, Figures, exposition
+from mmplane.observe.page import HEADERS, PAGE
+from mmplane.observe.timeline import timeline
+from mmplane.process.delays import pause
 
 log = logging.getLogger("mmplane")
 EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
@@ -56,6 +61,7 @@ class ChatEndpoint:
         bodies: Bodies,
         budget: Budget,
         counters: Counters,
+        journal: Journal,
         readiness: Readiness,
         closing: asyncio.Future[None],
         shares: Shares,
@@ -65,6 +71,7 @@ class ChatEndpoint:
         self._bodies = bodies
         self._budget = budget
         self._counters = counters
+        self._journal = journal
         self._readiness = readiness
         self._closing = closing
         self._shares = shares
@@ -72,19 +79,24 @@ class ChatEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; ends early when the client does."""
-        reply = Reply(send)
-        status = 499
+        journey = self._journal.begin(scope["headers"])
+        reply = Reply(send, journey.headers)
+        status, code = CLIENT_GONE, ""
         try:
             if self._readiness.draining:
                 raise unavailable("the server is shutting down", retry_after_s=5)
+            if self._counters.now >= self._config.running_max + self._config.queue_max:
+                raise overloaded("too many requests are in flight")  # before its body is read: a refusal is cheap
             tenant = tenant_of(scope)
             length_bytes = self._length(scope)
             with self._shares.hold(tenant):
                 reserved = await self._budget.admit(length_bytes * BODY_FACTOR, tenant)
+                journey.enter("body")
                 with reserved, self._counters.in_flight(), await self._bodies.read(receive, length_bytes) as body:
-                    status = await _unless_gone(receive, self._serve(body, reply, reserved, tenant), self._closing)
+                    serving = self._serve(body, reply, reserved, tenant, journey)
+                    status = await _unless_gone(receive, serving, self._closing)
         except RequestError as error:
-            status = error.status
+            status, code = error.status, error.code
             await reply.error(error)
         except ClientGone:
             log.debug("a client went away")
@@ -94,10 +106,12 @@ class ChatEndpoint:
             await reply.error(overloaded("the server has no memory for this request now"))
         except Exception:
             log.exception("a request failed by an error of ours")
-            status = 500
-            await reply.error(internal("the server failed to handle this request"))
+            failure = internal("the server failed to handle this request")
+            status, code = failure.status, failure.code
+            await reply.error(failure)
         finally:
             self._counters.count(status)
+            self._journal.end(journey, status, code)
 
     def _length(self, scope: Scope) -> int:
         """Bytes to reserve before the body is read: what the client declares, or the most that will be read."""
@@ -108,9 +122,11 @@ class ChatEndpoint:
             raise too_large("the body is larger than this server takes")
         return length
 
-    async def _serve(self, body: Body, reply: Reply, reserved: Reservation, tenant: str) -> int:
+    async def _serve(self, body: Body, reply: Reply, reserved: Reservation, tenant: str, journey: Journey) -> int:
         request, parked = await self._bodies.parse(body)
-        async with self._chat.answer(request, reserved.grow, parked, tenant=tenant) as answer:
+        journey.asked([part.modality for part in request.media])
+        await pause(request.fault if self._config.fault_injection else None, "body")
+        async with self._chat.answer(request, reserved.grow, parked, tenant=tenant, journey=journey) as answer:
             body.release()
             reserved.release()  # what goes inline has a reservation of its own
             head = _Head(request, answer, int(time.time()))
@@ -123,6 +139,7 @@ class ChatEndpoint:
                 await reply.whole(200, JSON, await _complete(self._chat, answer, head))
         if answer.load.items:
             self._readiness.media_served()
+        journey.prompt_tokens, journey.completion_tokens = len(answer.prompt.ids), answer.completion_tokens
         self._counters.tokens(len(answer.prompt.ids), answer.completion_tokens)
         return 200
 
@@ -224,13 +241,14 @@ def build(
     dispatch: Dispatch,
     budget: Budget,
     counters: Counters,
+    journal: Journal,
     readiness: Readiness,
     closing: asyncio.Future[None],
     shares: Shares,
     keyring: Keyring,
     config: Config,
     statistics: Callable[[], dict[str, Any]],
-    metrics: Callable[[], bytes],
+    figures: Callable[[], Figures],
 ) -> ASGIApp:
     """The application: every route of the server."""
 
@@ -263,8 +281,15 @@ def build(
     async def report(_: Request) -> Response:
         return respond(200, statistics())
 
+    async def requests(_: Request) -> Response:
+        """What the status page shows: everything now, and the last requests."""
+        return respond(200, {"state": statistics(), "requests": [timeline(each) for each in journal.recent()]})
+
+    async def page(_: Request) -> Response:
+        return Response(PAGE, headers=HEADERS, media_type="text/html")
+
     async def scrape(_: Request) -> Response:
-        return Response(metrics(), media_type=CONTENT_TYPE_LATEST)
+        return Response(await asyncio.to_thread(exposition, figures()), media_type=CONTENT_TYPE)
 
     async def refuse(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -277,6 +302,7 @@ def build(
         bodies=bodies,
         budget=budget,
         counters=counters,
+        journal=journal,
         readiness=readiness,
         closing=closing,
         shares=shares,
@@ -284,6 +310,7 @@ def build(
     )
     app = Starlette(
         routes=[
+            Route("/", page),
             Route("/v1/chat/completions", endpoint, methods=["POST"]),
             Route("/v1/models", models),
             Route("/health", health),
@@ -291,6 +318,7 @@ def build(
             Route("/metrics", scrape),
             Route("/admin/delivery", delivery, methods=["GET", "PUT"]),
             Route("/admin/statistics", report),
+            Route("/admin/requests", requests),
         ],
         exception_handlers={HTTPException: refuse},
     )

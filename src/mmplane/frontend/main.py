@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import socket
 from contextlib import AbstractContextManager, nullcontext
@@ -51,14 +52,17 @@ from mmplane.frontend.group import Group
 from mmplane.frontend.intake import Intake
 from mmplane.frontend.lag import LoopLag
 from mmplane.frontend.mailbox import Mailbox
-from mmplane.frontend.plane import FRONT_REGION, Plane
+from mmplane.frontend.plane import Plane
 from mmplane.frontend.pool import Pool
 from mmplane.frontend.prompt import Marks, chat_template_of
 from mmplane.frontend.readiness import Readiness
 from mmplane.frontend.rollout import Rollout
 from mmplane.frontend.shares import Shares, share_of
+from mmplane.frontend.shelf import Shelf
 from mmplane.frontend.source import Source
-from mmplane.frontend.statistics import Counters, metrics
+from mmplane.frontend.statistics import Counters
+from mmplane.observe.journal import Journal, Tracer
+from mmplane.observe.metrics import Figures
 from mmplane.process.child import BEAT_SECONDS
 from mmplane.process.descriptors import connections_max
 from mmplane.process.handed import handed
@@ -115,12 +119,13 @@ class Frontend:
             raise
         self._pool = Pool(
             fingerprint=processors.fingerprint,
+            workers=config.workers,
             item_seconds=config.item_seconds,
             waiting_max=config.queue_max,
             tell_supervisor=supervisor.post,
             gone=self._arena.reaped,
         )
-        media = Mapping(self._descriptors["region0"], lengths_bytes[FRONT_REGION], writable=True)
+        media = Mapping(self._descriptors["region0"], lengths_bytes[0], writable=True)
         self._encoding = processors.encoding
         log.info("features travel as %s", processors.encoding)
         keyring = msgspec.msgpack.decode(handed(self._descriptors["keyring"]), type=Keyring)
@@ -136,7 +141,7 @@ class Frontend:
             self._arena,
             self._pool,
             processors,
-            media,
+            Shelf(self._arena, media, owner),
             owner,
             self._budget,
             cache=config.cache != "off",
@@ -162,6 +167,8 @@ class Frontend:
         )
         self._counters = Counters()
         self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tracer = _tracer(config.trace_to)
+        self._journal = Journal(self._tracer)
         self._readiness = Readiness(
             chat, model=config.served_name, modality=processors.probed, limit_s=config.stall_seconds
         )
@@ -171,13 +178,14 @@ class Frontend:
             dispatch=self._dispatch,
             budget=self._budget,
             counters=self._counters,
+            journal=self._journal,
             readiness=self._readiness,
             closing=self._closing,
             shares=self._shares,
             keyring=keyring,
             config=config,
             statistics=self._statistics,
-            metrics=metrics(self._statistics),
+            figures=self._figures,
         )
         server = Server(
             uvicorn.Config(
@@ -218,6 +226,8 @@ class Frontend:
         except TimeoutError:
             self._closing.set_result(None)
             await self._counters.wait_idle()
+        if self._tracer is not None:
+            await asyncio.to_thread(self._tracer.flush)
         self._supervisor.post(Drained())
 
     def _hear(self, record: Record, descriptors: list[int]) -> None:
@@ -247,6 +257,8 @@ class Frontend:
             "epoch": self._epoch,
             "encoding": self._encoding,
             "requests": self._counters.statistics(),
+            "journal": self._journal.statistics(),
+            "restarts": self._restarts(),
             "plane": plane,
             "delivery": self._dispatch.statistics(),
             "loop_lag": self._lag.statistics(),
@@ -258,7 +270,36 @@ class Frontend:
             "shares": self._shares.statistics(),
             "workers": _plain(self._pool.statistics()),
             "ranks": _ranks(self._group),
+            "traces_dropped": self._tracer.dropped if self._tracer is not None else 0,
         }
+
+    def _restarts(self) -> dict[str, int]:
+        """Processes that ended in this epoch, by role, and the front ends before it."""
+        return {
+            "frontend": self._epoch - 1,
+            "parser": self._bodies.ended,
+            "worker": self._pool.statistics().ended,
+            "ranks": self._group.statistics().ended,
+        }
+
+    def _figures(self) -> Figures:
+        """What `/metrics` shows, now."""
+        loops = self._group.statistics().loops
+        readings = self._journal.readings() | {
+            "loop_lag": {(): self._lag.reading()},
+            "stalls": {(str(loop.rank),): loop.stalls.reading() for loop in loops},
+            "broadcasts": {(str(loop.rank),): loop.broadcasts.reading() for loop in loops},
+            "latency": self._dispatch.latencies(),
+        }
+        return Figures(self._statistics(), self._journal.counts(), readings)
+
+
+def _tracer(to: str) -> Tracer | None:
+    if not to:
+        return None
+    # Not imported above: OpenTelemetry is an extra, and who wants no traces shall not pay for it.
+    tracer: Tracer = importlib.import_module("mmplane.observe.trace").Tracer(to)
+    return tracer
 
 
 def _dispatch(config: Config, plane: Plane, processors: Processors, budget: Budget) -> Dispatch:

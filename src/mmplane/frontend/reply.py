@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 from starlette.types import Send
 
@@ -12,17 +14,18 @@ CHALLENGES = [(b"www-authenticate", scheme + b' realm="mmplane"') for scheme in 
 
 
 class Reply:
-    """One response on ASGI's `send`, which knows whether it has started."""
+    """One response on ASGI's `send`, which knows whether it has started. `headers` go with it, whatever it says."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         self._send = send
+        self._headers = headers
         self._started = False
         self._events = False
 
     async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """Status and headers of a streamed response."""
         self._started = self._events = True
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self._headers]})
 
     async def chunk(self, content: bytes) -> None:
         """A piece of a streamed response."""
@@ -36,7 +39,9 @@ class Reply:
         """A response in one piece."""
         self._started = True
         length = (b"content-length", str(len(content)).encode())
-        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+        await self._send(
+            {"type": "http.response.start", "status": status, "headers": [*headers, *self._headers, length]}
+        )
         await self._send({"type": "http.response.body", "body": content})
 
     async def error(self, error: RequestError) -> None:

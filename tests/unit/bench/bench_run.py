@@ -45,8 +45,8 @@ def turn(samples: list[Sample], *, wall_s: float = 2.0, **more: Any) -> Turn:
     return Turn(samples=tuple(samples), wall_s=wall_s, **(fields | more))
 
 
-def memory(at_s: float, *, rank: int = 300, arena: int = 0, descriptors: int = 60, in_flight: int = 0) -> Memory:
-    return Memory(at_s, 100, 200, rank, arena, descriptors, in_flight)
+def memory(at_s: float, *, rank: int = 300, arena: int = 0, descriptors: int = 60, **more: int) -> Memory:
+    return Memory(at_s, 100, 200, rank, arena, descriptors, **more)
 
 
 SETTING = Setting(delivery="arena", workload="photo", tp=2, concurrency=8, rate=None, runner="null", cache=True)

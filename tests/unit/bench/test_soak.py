@@ -27,6 +27,10 @@ def test_descriptors_count_too() -> None:
     assert not flatness([memory(float(at), descriptors=60 + at) for at in range(40)])["flat"]
 
 
+def test_so_do_threads() -> None:
+    assert not flatness([memory(float(at), threads=20 + at) for at in range(40)])["flat"]
+
+
 def test_a_short_soak_says_nothing() -> None:
     found = flatness([memory(0.0)])
     assert (found["flat"], found["why"]) == (False, "too short to say")

@@ -1,0 +1,129 @@
+"""How many workers, how much arena and how much budget traffic needs. Pure, but for the command `mmplane plan`.
+
+    utilisation = items/s of which none is known * CPU seconds of one / workers          at most UTILISATION
+    waiting s   = Sakasegawa's approximation for M/M/c: u^(sqrt(2(c+1))-1) / (c(1-u)) * CPU seconds of an item
+    at once     = rate * time (Little), and for the peak what is exceeded once in a thousand: mean + 3 sqrt(mean) + 1
+
+It is checked against a server by `benchmarks/capacity.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from math import ceil, sqrt
+
+import msgspec
+
+from mmplane.core.parsing import PARSED_BYTES_MAX
+
+UTILISATION = 0.7
+"""Of workers, at the traffic that is planned for: beyond it waiting grows out of proportion."""
+BODY_FACTOR = 2
+"""What is reserved for a request: its body, and the media in it."""
+INLINE_BYTES_MAX = 2**20
+"""A longer body lies in the front end's region, with room for what is left of it when it has been taken apart."""
+FRONT_SHARE = 4
+"""The front end's region is one part of so many of the arena."""
+HALVES = 2
+"""Of the budget: one for requests, one for what is decoded."""
+REGION_BYTES_MIN = 2**20
+ROUNDING_BYTES = 2 * 4096
+"""Regions are multiples of a page."""
+
+
+class Traffic(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests as they come at the busiest time; sizes are those of the larger ones, times those of the usual ones."""
+
+    requests_per_s: float
+    items_per_request: float = 1.0
+    new_share: float = 1.0
+    """Of items: not in the arena already."""
+    body_bytes: int
+    """Of a request, base64 and all."""
+    item_bytes: int
+    """Features of one item: `bytes` in a trace."""
+    decoded_bytes: int
+    """Pixels of one item: 3 x width x height; of a clip all frames that are taken, of a sound 16 a sample."""
+    item_s: float
+    """CPU of a worker for one item: `decode` and `transform` in a trace."""
+    held_s: float = 0.1
+    """From when an item's features are written until the ranks have made embeddings of them."""
+    kept_items: int = 0
+    """Items that are to stay for requests to come."""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What to start the server with, and why."""
+
+    workers: int
+    arena_bytes: int
+    budget_bytes: int
+    utilisation: float
+    """Of the workers."""
+    waiting_s: float
+    """Mean time that a new item waits for a worker."""
+    requests_at_once: int
+    """In the front end, before the ranks have them: peak."""
+    slots_at_once: int
+    """That nobody may evict: peak."""
+
+    def flags(self) -> list[str]:
+        """Of `mmplane serve`."""
+        named = {"--workers": self.workers, "--arena-bytes": self.arena_bytes, "--budget-bytes": self.budget_bytes}
+        return [text for flag, value in named.items() for text in (flag, str(value))]
+
+
+def plan(traffic: Traffic) -> Plan:
+    """What this traffic needs. Raises ValueError for traffic that is none."""
+    if min(traffic.requests_per_s, traffic.items_per_request, traffic.item_s) <= 0:
+        raise ValueError("rates and times must be above 0")
+    items_per_s = traffic.requests_per_s * traffic.items_per_request
+    busy = items_per_s * traffic.new_share * traffic.item_s
+    workers = max(1, ceil(busy / UTILISATION))
+    waiting_s = _waiting_s(busy / workers, workers) * traffic.item_s
+    requests = _peak(traffic.requests_per_s * (waiting_s + traffic.item_s * max(1.0, traffic.items_per_request)))
+    slots = ceil(_peak(items_per_s * (traffic.item_s + traffic.held_s)))
+    each = ceil((slots + traffic.kept_items) / workers) + 1
+    region_bytes = max(REGION_BYTES_MIN, each * traffic.item_bytes) + ROUNDING_BYTES
+    long = traffic.body_bytes > INLINE_BYTES_MAX
+    front_bytes = ceil(requests) * (traffic.body_bytes + PARSED_BYTES_MAX) if long else workers * traffic.body_bytes
+    arena_bytes = max(FRONT_SHARE * front_bytes, workers * region_bytes * FRONT_SHARE // (FRONT_SHARE - 1))
+    request_bytes = ceil(requests) * BODY_FACTOR * traffic.body_bytes
+    return Plan(
+        workers=workers,
+        arena_bytes=max(arena_bytes, FRONT_SHARE * (REGION_BYTES_MIN + ROUNDING_BYTES)),
+        budget_bytes=HALVES * max(request_bytes, workers * traffic.decoded_bytes),
+        utilisation=busy / workers,
+        waiting_s=waiting_s,
+        requests_at_once=ceil(requests),
+        slots_at_once=slots,
+    )
+
+
+def _waiting_s(utilisation: float, servers: int) -> float:
+    """Mean time in the queue of an M/M/c system, in service times."""
+    power: float = utilisation ** (sqrt(2 * (servers + 1)) - 1)
+    return power / (servers * (1 - utilisation))
+
+
+def _peak(mean: float) -> float:
+    """What a Poisson number of this mean exceeds about once in a thousand times."""
+    return mean + 3 * sqrt(mean) + 1
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`mmplane plan`: flags for traffic."""
+    parser = argparse.ArgumentParser(prog="mmplane plan", description="Flags of mmplane serve for traffic.")
+    for field in msgspec.structs.fields(Traffic):
+        flag = "--" + field.name.replace("_", "-")
+        required = field.default is msgspec.NODEFAULT
+        default = None if required else field.default
+        parser.add_argument(flag, type=field.type, required=required, default=default)
+    found = plan(Traffic(**vars(parser.parse_args(arguments))))
+    print("mmplane serve " + " ".join(found.flags()))
+    print(
+        f"workers are busy {found.utilisation:.0%} of the time, a new item waits {1000 * found.waiting_s:.0f} ms for "
+        f"one; at the peak {found.requests_at_once} requests are being prepared and {found.slots_at_once} slots held"
+    )
+    return 0

@@ -1,0 +1,122 @@
+"""Holds, inside the server under test: a process that comes to a stage waits there while a test says so.
+
+A test arms a hold by a file `STAGE ROLE`. The first process of that role that comes to that stage renames it to
+`held STAGE PID`, which exactly one can, and goes on when that file is gone. So the test knows without guessing which
+process is in the middle of what. The server's own code has no hook for this: its functions are wrapped here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import setproctitle
+
+POLL_S = 0.005
+LIMIT_S = 20.0
+"""A test that has died holds nobody for longer."""
+
+FOLDER = Path(os.environ["MMPLANE_TEST_HOLDS"])
+
+
+def role() -> str:
+    """What this process is: `frontend`, `parser`, `worker`, `leader` or `follower`."""
+    kind, _, rest = setproctitle.getproctitle().removeprefix("mmplane: ").partition(" ")
+    if kind != "rank":
+        return kind
+    return "leader" if rest.startswith("0/") else "follower"
+
+
+def holding(stage: str) -> Iterator[None]:
+    """One step for each poll that has to be waited for: none unless a hold was armed for this stage and role."""
+    held = FOLDER / f"held {stage} {os.getpid()}"
+    try:
+        (FOLDER / f"{stage} {role()}").rename(held)
+    except FileNotFoundError:
+        return
+    deadline_s = time.monotonic() + LIMIT_S
+    while held.exists() and time.monotonic() < deadline_s:
+        yield
+
+
+def hold(stage: str) -> None:
+    """Wait here, and the whole process with it."""
+    for _ in holding(stage):
+        time.sleep(POLL_S)
+
+
+async def hold_task(stage: str) -> None:
+    """Wait here, and only this request."""
+    for _ in holding(stage):
+        await asyncio.sleep(POLL_S)
+
+
+def before(owner: Any, name: str, stage: str | Callable[..., set[str]]) -> None:
+    """Hold at the beginning of a function. `stage` may be told by its arguments."""
+    inner = getattr(owner, name)
+
+    @functools.wraps(inner)
+    def outer(*arguments: Any, **more: Any) -> Any:
+        for each in {stage} if isinstance(stage, str) else stage(*arguments, **more):
+            hold(each)
+        return inner(*arguments, **more)
+
+    setattr(owner, name, outer)
+
+
+def after(owner: Any, name: str, stage: str) -> None:
+    """Hold at the end of a function, before its caller has its result."""
+    inner = getattr(owner, name)
+
+    @functools.wraps(inner)
+    def outer(*arguments: Any, **more: Any) -> Any:
+        result = inner(*arguments, **more)
+        hold(stage)
+        return result
+
+    setattr(owner, name, outer)
+
+
+def before_task(owner: Any, name: str, stage: str) -> None:
+    """`before` for a coroutine: its request alone waits."""
+    inner = getattr(owner, name)
+
+    @functools.wraps(inner)
+    async def outer(*arguments: Any, **more: Any) -> Any:
+        await hold_task(stage)
+        return await inner(*arguments, **more)
+
+    setattr(owner, name, outer)
+
+
+def of_step(_: Any, step: Any) -> set[str]:
+    """The stages of requests that a step computes for."""
+    return {"generate" if segment.token is not None else "prefill" for segment in step.segments}
+
+
+def install() -> None:
+    """Wrap what stages consist of. A name that is gone is an error at once."""
+    from mmplane.frontend import parser
+    from mmplane.frontend.admission import Budget
+    from mmplane.frontend.intake import Intake
+    from mmplane.frontend.pool import Pool
+    from mmplane.media import image, worker
+    from mmplane.ranks.member import Member
+    from mmplane.ranks.runner import Runner
+
+    before_task(Budget, "admit", "queue")
+    before(parser, "answer", "parse")
+    before_task(Intake, "_load", "fetch")
+    before(Intake, "_key", "key")
+    before_task(Intake, "_recipe", "probe")
+    before_task(Pool, "idle", "slot_wait")
+    before(image, "decode", "decode")
+    after(image, "decode", "transform")
+    after(worker.Worker, "_materialise", "handoff")
+    before(Member, "advance", "admission")
+    before(Runner, "run", of_step)

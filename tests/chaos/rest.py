@@ -1,0 +1,94 @@
+"""What a server that has nothing to do takes: its processes, their descriptors, threads and memory, and the books."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import msgspec
+from live import Live, until
+
+from mmplane.bench.meters import private_bytes
+
+MEMORY_SHARE, MEMORY_SLACK_BYTES = 0.1, 24 * 2**20
+"""What allocators may keep more than at the beginning."""
+
+
+class Rest(msgspec.Struct, frozen=True):
+    """By title of the process."""
+
+    pids: dict[str, int]
+    descriptors: dict[str, int]
+    threads: dict[str, int]
+    memory_bytes: dict[str, int]
+
+    @property
+    def total_bytes(self) -> int:
+        """Of all processes, shared pages counted once."""
+        return sum(self.memory_bytes.values())
+
+
+def look(live: Live, limit_s: float) -> Rest:
+    """The server at rest. Raises AssertionError when it does not come to rest in time."""
+    until(lambda: quiet(live), limit_s, "nothing is in flight, leased, written or reserved")
+    processes = live.processes()
+    return Rest(
+        {title: process.pid for title, process in processes.items()},
+        {title: process.num_fds() for title, process in processes.items()},
+        {title: process.num_threads() for title, process in processes.items()},
+        {title: private_bytes(process.pid) for title, process in processes.items()},
+    )
+
+
+def quiet(live: Live) -> bool:
+    """Whether the server's own books say that nothing is left of any request."""
+    try:
+        return not busy(live.statistics())
+    except httpx.HTTPError:
+        return False
+
+
+def busy(statistics: dict[str, Any]) -> dict[str, Any]:
+    """What is not at rest, by name: empty when everything is. What is kept for later requests is at rest."""
+    arena, ranks = statistics["arena"], statistics["ranks"]
+    progress = ranks["progress"] or {"running": "not attached"}
+    found = {
+        "in_flight": statistics["requests"]["in_flight"],
+        "leases": arena["leases"],
+        "reserved_bytes": statistics["budget"]["reserved_bytes"],
+        "waiting": statistics["budget"]["waiting"],
+        "waiting_for_workers": statistics["workers"]["waiting"],
+        "at_ranks": ranks["in_flight"],
+        **{name: progress.get(name) for name in ("running", "waiting", "kv_tokens")},
+        **{f"workers_{state}": count for state, count in statistics["workers"]["states"].items() if state != "idle"},
+        **{f"region_{index}": _held(region) for index, region in enumerate(arena["regions"])},
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _held(region: dict[str, int]) -> int:
+    return region["length_bytes"] - region["free_bytes"] - region["evictable_bytes"]
+
+
+def grown(before: Rest, after: Rest) -> list[str]:
+    """What did not return to what it was, in words. Pure."""
+    if set(before.pids) != set(after.pids):
+        return [f"processes: {sorted(before.pids)} became {sorted(after.pids)}"]
+    found = [
+        f"{title}: {what} {was} -> {now}"
+        for what in ("descriptors", "threads")
+        for title, was in getattr(before, what).items()
+        if (now := getattr(after, what)[title]) != was
+    ]
+    if after.total_bytes > before.total_bytes * (1 + MEMORY_SHARE) + MEMORY_SLACK_BYTES:
+        found.append(f"memory: {before.total_bytes >> 20} -> {after.total_bytes >> 20} MiB")
+    return found
+
+
+def misplaced(before: Rest, after: Rest, replaced: tuple[str, ...]) -> list[str]:
+    """Processes that are new without a reason, or still the old ones; `replaced`: how the new ones' titles begin."""
+    return [
+        f"{title} was {'replaced' if after.pids[title] != pid else 'not replaced'}"
+        for title, pid in before.pids.items()
+        if title in after.pids and (after.pids[title] != pid) != title.startswith(replaced or ("nobody",))
+    ]

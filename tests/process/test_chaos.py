@@ -1,0 +1,29 @@
+"""The kill matrix in short: each role killed and stopped once, over all stages; `make chaos` is the whole of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tests.chaos.play import Ground
+from tests.chaos.table import Round, short
+
+from mmplane.models.tiny import SHIPPED_WEIGHTS, build_tiny
+
+PATIENCE = 6.0
+"""Times the limits of `make chaos`: here they tell progress from a hang."""
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    build_tiny(folder, weights=SHIPPED_WEIGHTS)
+    ground = Ground(folder, patience=PATIENCE)
+    yield ground
+    ground.close()
+
+
+@pytest.mark.parametrize("round_", short(0), ids=str)
+def test_a_round(round_: Round, ground: Ground) -> None:
+    seen = ground.play(round_)
+    assert seen["ok"], "\n".join([*seen["why"], *seen["log"]])

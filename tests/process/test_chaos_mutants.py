@@ -1,0 +1,50 @@
+"""The tests of the tests: what the kill matrix is there to find is broken on purpose, and it finds it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.chaos.play import Ground
+from tests.chaos.table import Round
+
+from mmplane.models.tiny import SHIPPED_WEIGHTS, build_tiny
+
+PATIENCE = 2.0
+KILL = Round(number=0, victim="worker", signal="SIGKILL", stage="decode", holder="worker", seed=7)
+
+
+@pytest.fixture(scope="module")
+def switch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file that names the mutant which is on."""
+    file = tmp_path_factory.mktemp("mutants") / "on"
+    file.touch()
+    return file
+
+
+@pytest.fixture(scope="module")
+def ground(switch: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    build_tiny(folder, weights=SHIPPED_WEIGHTS)
+    ground = Ground(folder, patience=PATIENCE, env={"MMPLANE_TEST_MUTANT": str(switch)})
+    yield ground
+    ground.close()
+
+
+@pytest.mark.parametrize(
+    ("mutant", "seen_as"),
+    [
+        ("the dead keep what they held", "leased, written or reserved"),
+        ("links of the dead stay open", "supervisor: descriptors"),
+        ("others' pictures", "a wrong answer"),
+    ],
+)
+def test_it_is_found(mutant: str, seen_as: str, ground: Ground, switch: Path) -> None:
+    assert ground.play(KILL)["why"] == []
+    switch.write_text(mutant)
+    try:
+        why = ground.play(KILL)["why"]
+    finally:
+        switch.write_text("")
+    assert any(seen_as in each for each in why), why
