@@ -42,6 +42,8 @@ PICTURES = 100
 FRESH = 20
 SIZE = (640, 427)
 FRESH_SIZE = (224, 168)
+FRAMES = 4
+"""Of the clip, evenly spread: nearly all of it has to be decoded, and a small model's context holds them."""
 
 
 def picture(number: int, size: tuple[int, int]) -> bytes:
@@ -71,7 +73,9 @@ def body(kind: str, media: bytes) -> bytes:
     url = f"data:application/octet-stream;base64,{base64.b64encode(media).decode()}"
     part = {"type": f"{kind}_url", f"{kind}_url": {"url": url}}
     message = {"role": "user", "content": [part, {"type": "text", "text": "?"}]}
-    return json.dumps({"model": "tiny", "max_tokens": 1, "messages": [message]}).encode()
+    return json.dumps(
+        {"model": "tiny", "max_tokens": 1, "messages": [message], "mmplane": {"video": {"frames": FRAMES}}}
+    ).encode()
 
 
 class Client:
@@ -116,7 +120,7 @@ def clips(server: Server, clip: bytes, notes: Iterator[int], took_ms: list[float
 def measure(runner: str, clip: bytes, rounds: int) -> dict[str, Any]:
     """The latencies of one server."""
     cached = [body("image", picture(number, SIZE)) for number in range(PICTURES)]
-    flags = ["--runner", runner, "--workers", "2", "--kv-bytes", str(256 * 2**20)]
+    flags = ["--runner", runner, "--workers", "2", "--stall-seconds", "60", "--kv-bytes", str(256 * 2**20)]
     with serving("tiny", tp=1, flags=flags) as server:
         client = Client(server)
         for content in cached:

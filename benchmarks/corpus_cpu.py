@@ -81,7 +81,18 @@ def measure(server: Server, http: httpx.Client, case: Case, peak: Peak) -> dict[
 def through(model: str, kinds: tuple[str, ...], repeats: int) -> tuple[dict[str, dict[str, Any]], int | None]:
     """All files of these kinds through one server, by name; and the control group's peak in bytes."""
     found: dict[str, dict[str, Any]] = {}
-    flags = ["--budget-bytes", str(BUDGET_BYTES), "--workers", "2", "--kv-bytes", str(256 * 2**20), "--cache", "off"]
+    flags = [
+        "--budget-bytes",
+        str(BUDGET_BYTES),
+        "--workers",
+        "2",
+        "--stall-seconds",
+        "60",
+        "--kv-bytes",
+        str(256 * 2**20),
+        "--cache",
+        "off",
+    ]
     with Group() as group, serving(model, tp=1, flags=flags) as server, httpx.Client(base_url=server.url) as http:
         http.timeout = httpx.Timeout(120)
         group.take_in(server.supervisor)

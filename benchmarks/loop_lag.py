@@ -4,8 +4,8 @@
 
 Starts a server (null runner, so that the model takes no processor time), sends all requests at once, each with one
 random PNG in base64, and asks `/health` from another process all the while. Prints the latencies of `/health`, the
-loop's own lag, and the statuses. Wanted on a quiet machine: `/health` p99 below 100 ms, lag p99 below 20 ms. Clients and
-server share the machine: with two cores the figures hold the clients' own waiting too, so they are an upper bound.
+loop's own lag, and the statuses. Wanted on a quiet machine: `/health` p99 below 100 ms, lag p99 below 20 ms. Clients
+and server share the machine: with two cores the figures hold the clients' own waiting too, so they are an upper bound.
 """
 
 from __future__ import annotations

@@ -47,6 +47,9 @@ class ImageLimits:
 
 
 DEFAULT_LIMITS = ImageLimits()
+JPEG_PIXELS_OF_BYTE_MAX = 512
+"""A JPEG has a bit at least for each of its blocks of 64 pixels. With fewer most of it is missing; decoders would fill
+that with grey, at the price of the whole."""
 
 
 def probe(media: bytes | memoryview, limits: ImageLimits = DEFAULT_LIMITS) -> ImageHeader:
@@ -59,6 +62,8 @@ def probe(media: bytes | memoryview, limits: ImageLimits = DEFAULT_LIMITS) -> Im
         raise bad_media("the image has too many pixels")
     if max(width, height) > limits.aspect_max * min(width, height):
         raise bad_media("the image is too long for its width")
+    if header.format == "JPEG" and width * height > JPEG_PIXELS_OF_BYTE_MAX * len(media):
+        raise bad_media("the image is truncated")
     return header
 
 

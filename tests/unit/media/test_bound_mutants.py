@@ -32,6 +32,13 @@ IMAGES = [
         test_image.test_an_image_without_pixels_is_refused,
     ),
     Mutant(
+        "pixels of a JPEG's byte",
+        image.probe,
+        "width * height > JPEG_PIXELS_OF_BYTE_MAX * len(media)",
+        "False",
+        test_image.test_a_jpeg_that_cannot_hold_its_pixels_is_refused,
+    ),
+    Mutant(
         "scans of an image",
         image.decode,
         "jpeg_scans(media, limits.scans_max + 1) > limits.scans_max",

@@ -253,6 +253,18 @@ def with_scans(more: int) -> bytes:
     return media[:-2] + media[tables:-2] * more + media[-2:] + b"\xff\xda" * 1000
 
 
+def test_a_jpeg_that_cannot_hold_its_pixels_is_refused() -> None:
+    """Flat ones, of either kind, are the smallest that encoders make."""
+    for options in ({}, {"progressive": True}, {"optimize": True}, {"progressive": True, "quality": 1}):
+        for mode in ("L", "RGB"):
+            flat = encode(Image.new(mode, (3000, 3000), "grey"), "JPEG", **options)
+            assert probe(flat).width == 3000
+            size = bytes([11, 184, 11, 184])
+            assert size in flat
+            claims = flat.replace(size, bytes([31, 63, 31, 63]), 1)[: len(flat) // 8]
+            assert assert_refused(claims) == "the image is truncated"
+
+
 def test_a_jpeg_of_many_scans_is_refused() -> None:
     """Each is a few bytes long, and a pass over all pixels."""
     usual = jpeg_scans(with_scans(0), 1000)
