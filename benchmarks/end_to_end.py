@@ -110,7 +110,7 @@ def run(options: argparse.Namespace, flags: list[str]) -> dict[str, dict[str, fl
     pixels = photograph()
     quality = next(q for q in range(96, 60, -1) if len(body(jpeg(pixels, 0, q))) <= 350_000)
     known = body(jpeg(pixels, 0, quality))
-    noisy = pixels.astype(np.int16) + np.random.default_rng(0).integers(-120, 120, pixels.shape)
+    noisy = pixels.astype(np.int16) + np.random.default_rng(0).integers(-60, 60, pixels.shape)
     noisy_pixels = noisy.clip(0, 255).astype(np.uint8)
     large = next(b for q in range(100, 50, -1) if len(b := body(jpeg(noisy_pixels, 0, q))) <= 3_300_000)
     marks = count(1)

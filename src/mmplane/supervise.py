@@ -263,6 +263,7 @@ class Supervisor:
             self._frontend is not None
             and self._frontend.ready
             and self._ranks_ready is not None
+            and len(self._ranks) == self._config.tp  # not while a group whose leader has died is still ending
             and self._attached_epoch != self._epoch
         ):
             self._attach(self._ranks_ready)

@@ -5,27 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 from mmplane.bench.analyses import Row
+from mmplane.bench.groups import groups
 
 BASELINES = ("original", "leader")
 
 
 def answers(found: dict[str, Any]) -> list[str]:
-    """One sentence or two for each workload and number of ranks that has more than one result."""
+    """One sentence or two for each workload, number of ranks and pace that has more than one result."""
     rows = [row for row in found["rows"] if row["result"] and not row["workload"].startswith("bytes:")]
-    places = sorted({(row["workload"], row["tp"]) for row in rows})
-    texts = [_answer(workload, tp, [row for row in rows if (row["workload"], row["tp"]) == (workload, tp)])
-             for workload, tp in places]  # fmt: skip
+    texts = [_answer(title, list(group)) for title, group in groups(rows)]
     failed = sorted({f"{row['delivery']} on {row['workload']}" for row in found["rows"] if not row["result"]})
     if failed:
         texts.append(f"No result, because of errors: {', '.join(failed)}.")
     return [text for text in texts if text]
 
 
-def _answer(workload: str, tp: int, rows: list[Row]) -> str:
+def _answer(title: str, rows: list[Row]) -> str:
     if len(rows) < 2:
         return ""
     best = max(rows, key=lambda row: row["qps"])
-    text = f"{workload}, {tp} ranks: {best['delivery']} is best with {_short(best['qps'])} req/s"
+    text = f"{title}: {best['delivery']} is best with {_short(best['qps'])} req/s"
     others = [row for name in BASELINES for row in rows if row["delivery"] == name and row is not best][:2]
     if others:
         against = " and ".join(f"{best['qps'] / row['qps']:.1f} x {row['delivery']}" for row in others)

@@ -17,6 +17,7 @@ import msgspec
 from mmplane.bench import meters, turns
 from mmplane.bench.arrivals import poisson_s
 from mmplane.bench.checkpoints import roomy
+from mmplane.bench.decoding import decode_cpu_ms
 from mmplane.bench.figures import Row, Setting, Turn, row
 from mmplane.bench.making import Made, apart, made
 from mmplane.bench.meters import Memory
@@ -25,18 +26,6 @@ from mmplane.bench.server import Refused, Server, serving
 from mmplane.bench.transforms import transforms
 from mmplane.bench.workloads import WORKLOADS, Load, Request, Workload
 
-DELIVERIES = (
-    "original",
-    "leader",
-    "leader-batch",
-    "leader-async",
-    "delayed",
-    "delayed-async",
-    "eager",
-    "eager-compact",
-    "arena",
-    "auto",
-)
 Variant = tuple[str, bool]
 """A delivery, and whether its cache is on."""
 CACHED = ("arena", "auto")
@@ -46,7 +35,7 @@ OPEN_CONNECTIONS = 64
 MEMORY_SECONDS = 1.5
 CYCLES_MAX = 50
 COMPARED = 4
-"""Pictures that both transforms are tried on."""
+"""Pictures that both transforms are tried on, and clips that are decoded alone."""
 BUDGET_BYTES = 64 * 1024**3
 """For the servers: what baselines hold of a request on every rank is to be seen in their memory, not refused."""
 STALL_SECONDS = 120
@@ -113,6 +102,8 @@ class Outcome(msgspec.Struct):
     memory: list[dict[str, object]] = msgspec.field(default_factory=list)
     transforms: list[dict[str, object]] = msgspec.field(default_factory=list)
     """The fast transform beside transformers' own, by workload."""
+    decoding: list[dict[str, object]] = msgspec.field(default_factory=list)
+    """What decoding a clip alone costs, by workload."""
     pickled: dict[str, Any] | None = None
     """Analysis A4, of the first item."""
 
@@ -179,6 +170,7 @@ class Bench:
         self._outcome = outcome
         self._progress = progress
         self._memory: dict[Variant, list[Memory]] = {}
+        self._wrong: dict[Variant, list[str]] = {}
         self._turns: dict[tuple[Variant, str], list[Turn]] = {}
 
     def run(self) -> None:
@@ -198,7 +190,8 @@ class Bench:
             for variant in variants:
                 taken = self._turns[variant, part.workload.name]
                 setting = part.setting(*variant, self._server.tp)
-                self._outcome.rows.append(row(setting, taken, self._memory[variant], idle))
+                found = row(setting, taken, self._memory[variant], idle, self._wrong[variant])
+                self._outcome.rows.append(found)
 
     def _switch(self, delivery: str, cache: bool) -> bool:
         try:
@@ -228,6 +221,7 @@ class Bench:
             with meters.watched(self._server) as samples:
                 turns.send(self._server, plan, self._items, _note(part, "memory", variant), lambda: None)
         self._memory[variant] = samples
+        self._wrong[variant] = turns.wrong(results.samples, requests, self._items, self._server.tp)
         self._keep(part, variant, samples)
 
     def _turn(self, part: Part, variant: Variant, repetition: int) -> None:
@@ -268,9 +262,12 @@ def made_items(load: Load, model_folder: str, name: str, outcome: Outcome, progr
         progress.tick()
     known = [item for item in items if item.features_bytes]
     if known:
-        progress.stage(f"{name}: transformers' transform and ours, side by side", 1)
+        progress.stage(f"{name}: decoding and transforms alone", 1)
         pictures = [item.media for item in known if item.kind == "image"][:COMPARED]
         if pictures:
             outcome.transforms.append({"workload": name} | apart(transforms, pictures, model_folder))
+        clips = [item.media for item in known if item.kind == "video"][:COMPARED]
+        if clips:
+            outcome.decoding.append({"workload": name, "decode_cpu_ms": apart(decode_cpu_ms, clips, model_folder)})
         outcome.pickled = outcome.pickled or pickled(known[0].media, known[0].features_bytes)
     return items

@@ -69,11 +69,13 @@ def spread(values: Sequence[float]) -> dict[str, float | None]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
-def row(setting: Setting, turns: Sequence[Turn], memory: Sequence[Memory], idle: Memory) -> Row:
-    """One row. With errors it says so and has no figures (`result` is false)."""
+def row(
+    setting: Setting, turns: Sequence[Turn], memory: Sequence[Memory], idle: Memory, wrong_before: Sequence[str] = ()
+) -> Row:
+    """One row. With errors, in the turns or before, it says so and has no figures (`result` is false)."""
     samples = [sample for turn in turns for sample in turn.foreground]
     errors = Counter(sample.code for sample in samples if sample.code is not None)
-    wrong = [text for turn in turns for text in turn.wrong]
+    wrong = [*wrong_before, *(text for turn in turns for text in turn.wrong)]
     head = {
         **msgspec.structs.asdict(setting),
         "requests": len(samples),

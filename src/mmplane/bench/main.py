@@ -1,7 +1,7 @@
 """The command `mmplane bench`: measure, print tables, write JSON and a report; or render a JSON again.
 
 mmplane bench --workload photo --delivery all --tp 2 --runner null --json run.json --html run.html
-mmplane bench --from run.json --html run.html --markdown results.md
+mmplane bench --from run.json another.json --html run.html --markdown results.md
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ from rich.console import Console
 
 from mmplane.arena.memory import memory_available_bytes
 from mmplane.bench import campaign, markdown, report, terminal
-from mmplane.bench.campaign import DELIVERIES, Options, Outcome
+from mmplane.bench.campaign import Options, Outcome
 from mmplane.bench.environment import environment
 from mmplane.bench.handover import peers
+from mmplane.bench.joined import joined
 from mmplane.bench.predictions import judged
 from mmplane.bench.server import Refused
 from mmplane.bench.soak import soak
+from mmplane.bench.targets import targets
 from mmplane.bench.workloads import SIZES_MB, WORKLOADS, Workload, from_file, sized
+from mmplane.config import DELIVERY_NAMES
 from mmplane.models.tiny import ensure_tiny
 
 PEER_BYTES = 31_500_000
@@ -45,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     console = Console(stderr=True)
     try:
         if options.source is not None:
-            found: dict[str, Any] = json.loads(options.source.read_text())
+            found: dict[str, Any] = joined([json.loads(source.read_text()) for source in options.source])
         else:
             found = _measure(options, list(arguments), console)
     except (ValueError, Refused) as error:
@@ -55,6 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     for table in terminal.tables(found["rows"]):
         out.print(table)
     out.print(terminal.verdicts(judged(found)))
+    out.print(terminal.judgements(targets(found)))
     for text in terminal.notes(found):
         out.print(text, markup=False)
     if options.json is not None:
@@ -111,7 +115,7 @@ def options_parser() -> argparse.ArgumentParser:
     add("--json", type=Path, help="write everything here")
     add("--html", type=Path, help="write the report here: one file, works without a network")
     add("--markdown", type=Path, help="write the tables here")
-    add("--from", dest="source", type=Path, help="measure nothing: read this JSON")
+    add("--from", dest="source", type=Path, nargs="+", help="measure nothing: read this JSON, or several as one run")
     return parser
 
 
@@ -128,8 +132,8 @@ def workloads(names: str) -> list[Workload]:
 
 def deliveries(names: str) -> tuple[str, ...]:
     """The deliveries of these names. Raises ValueError."""
-    found = DELIVERIES if names == "all" else tuple(names.split(","))
-    unknown = [name for name in found if name not in DELIVERIES]
+    found = DELIVERY_NAMES if names == "all" else tuple(names.split(","))
+    unknown = [name for name in found if name not in DELIVERY_NAMES]
     if unknown:
         raise ValueError(f"--delivery: no such delivery: {', '.join(unknown)}")
     return found

@@ -21,7 +21,7 @@ from blake3 import blake3
 from PIL import Image
 from transformers import AutoImageProcessor
 
-from mmplane.bench.sources import Kind, Source, encoded
+from mmplane.bench.sources import FRAMES_MAX, Kind, Source, encoded
 from mmplane.config import Config
 from mmplane.core.errors import RequestError
 from mmplane.core.records import Ask, Modality
@@ -88,7 +88,7 @@ def _kind(media: bytes) -> Kind:
 
 def _own(modality: Modality, media: bytes, model_folder: str) -> np.ndarray[Any, Any]:
     """By mmplane's own code, in this process: transformers' video classes need torchvision, which is not required."""
-    ask = Ask(modality, frames_max=_config(model_folder).video_frames_max)
+    ask = Ask(modality, frames_max=FRAMES_MAX)
     recipe = examine(processors(model_folder), media, ask)
     out = memoryview(bytearray(recipe.layout.length_bytes))
     materialise(processors(model_folder), media, recipe, out)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Sequence
 from typing import Any
 
 from mmplane.bench.analyses import Row
 from mmplane.bench.answers import answers
+from mmplane.bench.groups import groups
+from mmplane.bench.joined import environments
 from mmplane.bench.predictions import judged
+from mmplane.bench.targets import Judged, targets
 
 COLUMNS = (
     "delivery",
@@ -24,6 +26,7 @@ COLUMNS = (
     "materialised",
     "peak MB",
 )
+TARGET_COLUMNS = ("what", "asked", "measured", "met")
 
 
 def page(found: dict[str, Any]) -> str:
@@ -32,22 +35,23 @@ def page(found: dict[str, Any]) -> str:
     lines = [
         "# Results",
         "",
-        "This page is written by a command from the JSON of a run, and a test checks that it agrees. CPU is",
+        "This page is written by a command from the JSON of its runs, and a test checks that it agrees. CPU is",
         "milliseconds per request by role, without what the ranks spent on checking digests; a stall is how long a",
         "rank's loop was held up by anything but the model.",
         "",
         (
-            f"{environment['at']}: {environment['cores']} cores of {environment['cpu']}, "
-            f"{environment['memory_bytes'] / 2**30:.0f} GiB, kernel {environment['kernel']}, "
-            f"commit {environment['commit']}, load average {environment['load_average']:.1f} before it began."
+            f"{environment['cores']} cores of {environment['cpu']}, {environment['memory_bytes'] / 2**30:.0f} GiB, "
+            f"kernel {environment['kernel']}. `load` is the load average before a command began."
         ),
         "",
-        f"`{environment['command']}`",
+        *_table(("at", "commit", "load", "command"), [_stamp(each) for each in environments(found)]),
     ]
     for text in answers(found):
         lines += ["", text]
     for title, rows in groups(found["rows"]):
         lines += ["", f"## {title}", "", *_table(COLUMNS, [cells(row) for row in rows])]
+    lines += ["", "## Asked of arena, and measured", ""]
+    lines += _table(TARGET_COLUMNS, [target_cells(each) for each in targets(found)])
     lines += ["", "## Predicted and measured", ""]
     names = ("analysis", "what", "predicted", "measured", "why")
     verdicts = [
@@ -59,16 +63,14 @@ def page(found: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def groups(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
-    """Rows by workload, ranks and pace, best rate first."""
+def target_cells(target: Judged) -> tuple[str, ...]:
+    """One row of the table of targets."""
+    return target.what, target.wanted, target.measured, {True: "yes", False: "NO", None: ""}[target.met]
 
-    def place(row: Row) -> tuple[Any, ...]:
-        return (row["workload"], row["tp"], row["runner"], str(row["concurrency"]), str(row["rate"]))
 
-    ordered = sorted(rows, key=lambda row: (*place(row), -(row.get("qps") or 0)))
-    for (workload, tp, runner, concurrency, rate), group in groupby(ordered, key=place):
-        pace = f"{rate} requests in a second" if concurrency == "None" else f"{concurrency} at once"
-        yield f"{workload}: {tp} ranks, {pace}, runner {runner}", list(group)
+def _stamp(environment: dict[str, Any]) -> tuple[str, ...]:
+    load = f"{environment['load_average']:.1f}"
+    return environment["at"], str(environment["commit"]), load, f"`{environment['command']}`"
 
 
 def cells(row: Row) -> list[str]:

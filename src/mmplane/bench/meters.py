@@ -21,6 +21,7 @@ import psutil
 from mmplane.bench.server import ROLES, Server
 
 SAMPLE_SECONDS = 0.1
+SHARE = 5
 
 
 class Memory(msgspec.Struct, frozen=True):
@@ -94,14 +95,20 @@ def arena_bytes(statistics: dict[str, Any]) -> int:
 
 @contextmanager
 def watched(server: Server, every_s: float = SAMPLE_SECONDS) -> Iterator[list[Memory]]:
-    """Memory while the block runs, sampled by a thread; the list grows."""
+    """Memory while the block runs, sampled by a thread; the list grows.
+
+    Reading it takes the kernel tens of milliseconds where gigabytes are mapped, so it may have one part in `SHARE`.
+    """
     samples = [memory(server)]
     ended = threading.Event()
 
     def watch() -> None:
-        while not ended.wait(every_s):
+        took_s = 0.0
+        while not ended.wait(max(every_s, (SHARE - 1) * took_s)):
+            began_s = time.monotonic()
             with suppress(httpx.HTTPError):  # a front end that has just ended: what became of its requests is said
                 samples.append(memory(server))
+            took_s = time.monotonic() - began_s
 
     thread = threading.Thread(target=watch)
     thread.start()

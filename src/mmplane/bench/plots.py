@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from mmplane.bench.campaign import DELIVERIES
+from mmplane.config import DELIVERY_NAMES
 from mmplane.core.histogram import edge_ms
 
 Row = dict[str, Any]
@@ -61,7 +61,7 @@ def plots(found: dict[str, Any]) -> list[Plot]:
 
 def colour(delivery: str) -> str:
     """The delivery's colour in every plot."""
-    return COLOURS[DELIVERIES.index(delivery) % len(COLOURS)] if delivery in DELIVERIES else "#7f7f7f"
+    return COLOURS[DELIVERY_NAMES.index(delivery) % len(COLOURS)] if delivery in DELIVERY_NAMES else "#7f7f7f"
 
 
 def named(row: Row) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from mmplane.bench.analyses import PREDICTIONS, Prediction, Row
+from mmplane.bench.groups import place
 
 Found = dict[str, Any]
 PREFERRED = (("video-2mb", 4), ("photo", 4), ("video-2mb", 2), ("photo", 2))
@@ -42,14 +43,10 @@ def pair(rows: Sequence[Row], delivery: str, against: str, concurrency: int | No
     for row in sorted((row for row in rows if row["delivery"] == delivery), key=rank):
         if concurrency is not None and row["concurrency"] != concurrency:
             continue
-        same = [other for other in rows if other["delivery"] == against and _place(other) == _place(row)]
+        same = [other for other in rows if other["delivery"] == against and place(other) == place(row)]
         if same:
             return row, min(same, key=rank)
     return None
-
-
-def _place(row: Row) -> tuple[Any, ...]:
-    return tuple(row[name] for name in ("workload", "tp", "concurrency", "rate", "runner"))
 
 
 def _verdict(prediction: Prediction, rows: Sequence[Row], found: Found) -> Verdict:

@@ -15,10 +15,13 @@ from typing import Any
 import msgspec
 
 from mmplane.bench.answers import answers
-from mmplane.bench.markdown import COLUMNS, cells, groups
+from mmplane.bench.groups import groups
+from mmplane.bench.joined import environments
+from mmplane.bench.markdown import COLUMNS, TARGET_COLUMNS, cells, target_cells
 from mmplane.bench.plots import Plot, plots
 from mmplane.bench.predictions import Verdict, judged
 from mmplane.bench.sources import folder_of
+from mmplane.bench.targets import targets
 
 
 def page(found: dict[str, Any]) -> str:
@@ -29,10 +32,11 @@ def page(found: dict[str, Any]) -> str:
     machine = f"{environment['cores']} cores of {environment['cpu']}, {environment['memory_bytes'] / 2**30:.0f} GiB"
     return template.substitute(
         summary=html.escape(f"{environment['at']} on {machine}, load average {environment['load_average']:.1f}"),
-        command=html.escape(environment["command"]),
+        command=html.escape("\n".join(each["command"] for each in environments(found))),
         answers="".join(f'<p class="answer">{html.escape(text)}</p>' for text in answers(found)),
         tables=_tables(found),
         predictions=_predictions(judged(found)),
+        targets=_table(TARGET_COLUMNS, [target_cells(each) for each in targets(found)]),
         figures="".join(map(_figure, drawn)),
         environment=_environment(environment),
         run=_script(found),

@@ -27,6 +27,8 @@ Kind = Literal["image", "video", "audio"]
 PHOTOGRAPHS = ("china.jpg", "flower.jpg")
 CLIP = "bigbuckbunny.mp4"
 CLIP_BYTES = 2_000_000
+FRAMES_MAX = 8
+"""Of each clip: 90 MB of features at 1280x720, and as much of a prompt as the built-in model's context has room for."""
 NOISE = 4
 """Largest change of a channel's value (of 255): enough that every pixel differs, too little to hide the picture."""
 JPEG_QUALITY = 90

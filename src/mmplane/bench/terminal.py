@@ -11,8 +11,10 @@ from rich.table import Table
 
 from mmplane.bench import campaign
 from mmplane.bench.figures import Row
-from mmplane.bench.markdown import COLUMNS, cells, groups
+from mmplane.bench.groups import groups
+from mmplane.bench.markdown import COLUMNS, TARGET_COLUMNS, cells, target_cells
 from mmplane.bench.predictions import Verdict
+from mmplane.bench.targets import Judged
 
 
 class Bar(campaign.Progress):
@@ -61,6 +63,17 @@ def verdicts(found: Sequence[Verdict]) -> Table:
             why = verdict.why or "as predicted"
             table.add_row(verdict.analysis, verdict.what, verdict.predicted, verdict.measured, why)
     table.caption = f"{sum(verdict.agrees is None for verdict in found)} lines were not measured in this run"
+    return table
+
+
+def judgements(found: Sequence[Judged]) -> Table:
+    """What is asked of `arena` and was measured."""
+    table = Table(title="asked of arena, measured here", title_justify="left")
+    for name in TARGET_COLUMNS:
+        table.add_column(name)
+    for each in found:
+        if each.met is not None:
+            table.add_row(*target_cells(each), style=None if each.met else "red")
     return table
 
 

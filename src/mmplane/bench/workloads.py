@@ -15,14 +15,18 @@ from typing import Any
 
 import msgspec
 
-from mmplane.bench.sources import Kind, Source
+from mmplane.bench.sources import FRAMES_MAX, Kind, Source
 from mmplane.bench.stamps import stamped
+from mmplane.core.plan import EVERY_RANK
 
 MIME = {"image": "image/jpeg", "video": "video/mp4", "audio": "audio/wav"}
 TEXT = "What is to be seen or heard here?"
 STORY = "Tell a long story about a data plane."
 REQUESTS_MAX = 100_000
+EXTENSION = {"trace": True, "ignore_eos": True, "video": {"frames": FRAMES_MAX}, "digest_rank": EVERY_RANK}
+"""mmplane's part of every request."""
 
+_DIGEST_RANK = b'"digest_rank":%d' % EVERY_RANK
 _URI = re.compile(rb'"mmplane-bench-uri:(\d+)"')
 _BASE64 = re.compile(rb'"mmplane-bench-base64:(\d+)"')
 
@@ -69,7 +73,7 @@ def body(parts: list[dict[str, Any]], tokens: int) -> bytes:
         "temperature": 0,
         "stream": True,
         "messages": [{"role": "user", "content": parts}],
-        "mmplane": {"trace": True, "ignore_eos": True},
+        "mmplane": EXTENSION,
     }
     return json.dumps(request, separators=(",", ":")).encode()
 
@@ -84,8 +88,8 @@ def part(kind: Kind, index: int) -> dict[str, Any]:
     return {"type": "input_audio", "input_audio": {"data": f"mmplane-bench-base64:{index}", "format": "wav"}}
 
 
-def render(request: Request, media: list[bytes], note: bytes) -> bytes:
-    """The request's body with its items' media in it, stamped."""
+def render(request: Request, media: list[bytes], note: bytes, digest_rank: int = EVERY_RANK) -> bytes:
+    """The request's body with its items' media in it, stamped; digests are asked of one rank, or of all."""
 
     def encoded(index: int) -> bytes:
         return base64.b64encode(stamped(media[index], note))
@@ -94,7 +98,7 @@ def render(request: Request, media: list[bytes], note: bytes) -> bytes:
         index = int(found[1])
         return b'"data:' + _mime(media[index]) + b";base64," + encoded(index) + b'"'
 
-    whole = _URI.sub(uri, request.body)
+    whole = _URI.sub(uri, request.body.replace(_DIGEST_RANK, b'"digest_rank":%d' % digest_rank))
     return _BASE64.sub(lambda found: b'"' + encoded(int(found[1])) + b'"', whole)
 
 
@@ -216,7 +220,7 @@ def _parsed(line: str, number: int) -> dict[str, Any]:
         raise ValueError(f"line {number} is not JSON: {error.msg}") from None
     if not isinstance(request, dict) or not isinstance(request.get("messages"), list):
         raise ValueError(f"line {number} is not a chat request: it has no messages")
-    return request | {"stream": True, "mmplane": {"trace": True, "ignore_eos": True}}
+    return request | {"stream": True, "mmplane": EXTENSION}
 
 
 def _taken(request: dict[str, Any], media: list[Source | bytes]) -> Request:

@@ -18,6 +18,8 @@ from mmplane.core.faults import Fault
 from mmplane.core.histogram import Distribution
 from mmplane.core.records import Count, Enclosed, Item, Name, Record, Slot
 
+EVERY_RANK = -1
+
 
 class Sampling(Record, frozen=True):
     """How to draw tokens. `temperature` 0 is greedy; `seed` makes sample i of a request reproducible.
@@ -41,7 +43,8 @@ class Submit(Record, frozen=True, tag="submit"):
 
     `delivery` names how the ranks get the features. When `parcel_bytes` is not 0 the items' bytes come inline, as one
     frame of that length on the leader's stream, which passes it on to every follower if `relayed`. With `cache` the
-    ranks may keep the features for a later request. `fault` is a test's.
+    ranks may keep the features for a later request. `digests` of the features are wanted from every rank, or from
+    `digest_rank` alone. `fault` is a test's.
     """
 
     request_id: Count
@@ -52,11 +55,16 @@ class Submit(Record, frozen=True, tag="submit"):
     placeholders: tuple[tuple[tuple[int, int], ...], ...]
     sampling: Sampling
     digests: bool = False
+    digest_rank: int = EVERY_RANK
     delivery: Name = "arena"
     parcel_bytes: Count = 0
     relayed: bool = False
     cache: bool = False
     fault: Fault | None = None
+
+    def digested_by(self, rank: int) -> bool:
+        """Whether this rank has to say which features it holds."""
+        return self.digests and self.digest_rank in (EVERY_RANK, rank)
 
 
 class Abort(Record, frozen=True, tag="abort"):

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
+from functools import partial
 
-from mmplane.core.errors import Failure
 from mmplane.core.records import Item
-from mmplane.delivery.attempt import attempt
-from mmplane.delivery.delivery import Delivered, Delivery, Features, Order, Sends, done
+from mmplane.delivery.attempt import delivered
+from mmplane.delivery.delivery import Delivered, Delivery, Order, Sends, done
 from mmplane.delivery.faults import strike
 
 
@@ -25,12 +25,8 @@ class Arena(Delivery):
 
     def begin(self, orders: Sequence[Order]) -> list[Future[Delivered]]:
         """A tensor over the slot for each item."""
-        return [done(self._view(order)) for order in orders]
+        return [done(delivered(partial(self._view, order))) for order in orders]
 
     def _view(self, order: Order) -> Delivered:
-        viewed = attempt(lambda: self._features(order))
-        return Delivered((), viewed) if isinstance(viewed, Failure) else Delivered(viewed)
-
-    def _features(self, order: Order) -> tuple[Features, ...]:
         strike(order.submit.fault, "view", self._ports.rank)
-        return tuple(self._ports.view(item) for item in order.items if isinstance(item, Item))
+        return Delivered(tuple(self._ports.view(item) for item in order.items if isinstance(item, Item)))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from mmplane.core.errors import Failure, RequestError, internal
+from mmplane.delivery.delivery import Delivered
 
 log = logging.getLogger("mmplane")
 T = TypeVar("T")
@@ -21,3 +22,9 @@ def attempt(work: Callable[[], T]) -> T | Failure:
     except Exception as error:  # a decoder or a model may raise anything
         log.exception("an item could not be delivered")
         return internal(f"an item of this request could not be delivered ({type(error).__name__})").failure()
+
+
+def delivered(work: Callable[[], Delivered]) -> Delivered:
+    """What `work` delivers, or that it could not."""
+    result = attempt(work)
+    return Delivered((), result) if isinstance(result, Failure) else result

@@ -1,9 +1,9 @@
 """`auto`: the arena while it has room, else `eager-compact` inline if the byte budget admits that. Pure.
 
-Why so little to choose from: at no number of ranks and no size was another delivery measured to be faster than the
-arena (docs/results.md); inline costs a copy for each rank. So what decides is whether the item fits, and the number of
-ranks only through what inline would take: its bytes, once here and once on each rank, must be admitted by the same
-budget as everything else. It serves one node: the arena is one machine's memory.
+Why so little to choose from: where the arena has room it costs the fewest copies at any number of ranks and any size
+(docs/results.md has the measurements); inline costs one for each rank. So what decides is whether the item fits, and
+the number of ranks only through what inline would take: its bytes, once here and once on each rank, must be admitted by
+the same budget as everything else. It serves one node: the arena is one machine's memory.
 """
 
 from __future__ import annotations

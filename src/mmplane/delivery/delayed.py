@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from typing import cast
 
 from mmplane.core.errors import Failure
-from mmplane.delivery.attempt import attempt
+from mmplane.delivery.attempt import attempt, delivered
 from mmplane.delivery.delivery import Delivered, Delivery, Order, Sends, done
 from mmplane.delivery.make import Media, contents, make
 from mmplane.delivery.ports import Ports
@@ -44,5 +44,4 @@ def made(ports: Ports, order: Order, received: object) -> Delivered:
     """The features, made here of what was shared."""
     if isinstance(received, Failure):
         return Delivered((), received)
-    result = attempt(lambda: make(ports, order, cast("Media", received)))
-    return Delivered((), result) if isinstance(result, Failure) else result
+    return delivered(lambda: make(ports, order, cast("Media", received)))

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
+from functools import partial
 
-from mmplane.core.errors import Failure
 from mmplane.core.records import Enclosed, Item
-from mmplane.delivery.attempt import attempt
+from mmplane.delivery.attempt import delivered
 from mmplane.delivery.compact import unpack
 from mmplane.delivery.delivery import Delivered, Delivery, Features, Order, Sends, done
 from mmplane.delivery.faults import strike
@@ -29,19 +29,13 @@ class Eager(Delivery):
 
     def begin(self, orders: Sequence[Order]) -> list[Future[Delivered]]:
         """Nothing is left to do but to look."""
-        return [done(self._view(order)) for order in orders]
+        return [done(delivered(partial(self._view, order))) for order in orders]
 
     def _view(self, order: Order) -> Delivered:
-        viewed = attempt(lambda: self._delivered(order))
-        return Delivered((), viewed) if isinstance(viewed, Failure) else viewed
-
-    def _delivered(self, order: Order) -> Delivered:
         strike(order.submit.fault, "view", self._ports.rank)
         parcel = contents(self._ports, order)
         if all(isinstance(item, Enclosed) and item.media for item in order.items):
-            return make(
-                self._ports, order, parcel
-            )  # --materialise lazy: built in the front end, decoded where looked at
+            return make(self._ports, order, parcel)  # --materialise lazy: built in the front end, decoded on a look
         return Delivered(tuple(_tensors(item, content) for item, content in zip(order.items, parcel, strict=True)))
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
+from functools import partial
 
-from mmplane.core.errors import Failure
-from mmplane.delivery.attempt import attempt
+from mmplane.delivery.attempt import delivered
 from mmplane.delivery.delivery import Delivered, Delivery, Order, Sends, done
 from mmplane.delivery.make import contents, make
 
@@ -23,8 +23,7 @@ class Original(Delivery):
 
     def begin(self, orders: Sequence[Order]) -> list[Future[Delivered]]:
         """Decode and transform here and now."""
-        return [done(self._make(order)) for order in orders]
+        return [done(delivered(partial(self._make, order))) for order in orders]
 
     def _make(self, order: Order) -> Delivered:
-        made = attempt(lambda: make(self._ports, order, contents(self._ports, order)))
-        return Delivered((), made) if isinstance(made, Failure) else made
+        return make(self._ports, order, contents(self._ports, order))

@@ -43,7 +43,6 @@ class Parcels:
                 self._dropped.add(request_id)
 
     def statistics(self) -> dict[str, int]:
-        """How many lie here, their bytes, and how many are awaited only to be dropped."""
+        """How many lie here, and how many are awaited only to be dropped."""
         with self._changed:
-            held_bytes = sum(len(parcel) for parcel in self._parcels.values())
-            return {"held": len(self._parcels), "held_bytes": held_bytes, "dropped": len(self._dropped)}
+            return {"held": len(self._parcels), "dropped": len(self._dropped)}

@@ -1,4 +1,4 @@
-"""The compiled loops, and the only file that imports numba. For pixels: integer arithmetic or a table look-up.
+"""The compiled loops (with `intrinsics.py` all that imports numba). For pixels: integer arithmetic or a look-up.
 
 Each kernel has one explicit signature, so importing this module compiles all of them, or loads them from numba's cache
 on disk: nothing compiles later, on a request's path, and a call with other types fails instead. Arrays that are only
@@ -15,6 +15,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 from numba import types
+
+from mmplane.features.intrinsics import BLOCK, WORD_BYTES, move_word, transpose_block
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Bytes = npt.NDArray[np.uint8]
@@ -33,8 +35,6 @@ _HALF, _BITS = np.int32(1 << (WEIGHT_BITS - 1)), np.int32(WEIGHT_BITS)
 _ZERO, _FULL = np.int32(0), np.int32(255)
 STRIP_ROWS = 64
 """Rows of one strip of the horizontal pass: its copies stay in the second-level cache."""
-
-_BLOCK = 8  # rows that a transposition handles together
 
 
 def _read(kind: Any, dimensions: int) -> Any:
@@ -178,30 +178,24 @@ def resample_rows(source: Bytes, first: Ints, count: Ints, fixed: Ints, out: Byt
         _weigh(source, first, count, fixed, o, total, out)
 
 
-@_compiled(types.void(_BYTES, _write(types.uint8, 2)))
-def _stand(rows: Bytes, columns: Bytes) -> None:
-    """columns[i, r] = rows[r, i]; further columns stay as they are."""
-    whole = rows.shape[0] // _BLOCK * _BLOCK
-    for start in range(0, whole, _BLOCK):
-        for i in range(rows.shape[1]):
-            for r in range(_BLOCK):
-                columns[i, start + r] = rows[start + r, i]
-    for r in range(whole, rows.shape[0]):
-        for i in range(rows.shape[1]):
-            columns[i, r] = rows[r, i]
-
-
-@_compiled(types.void(_BYTES, _write(types.uint8, 2)))
-def _lay(columns: Bytes, rows: Bytes) -> None:
-    """rows[r, i] = columns[i, r]."""
-    whole = rows.shape[0] // _BLOCK * _BLOCK
-    for start in range(0, whole, _BLOCK):
-        for i in range(rows.shape[1]):
-            for r in range(_BLOCK):
-                rows[start + r, i] = columns[i, start + r]
-    for r in range(whole, rows.shape[0]):
-        for i in range(rows.shape[1]):
-            rows[r, i] = columns[i, r]
+@_compiled(types.void(_BYTES, _I, _I, _write(types.uint8, 2)))
+def _transpose(source: Bytes, height: int, width: int, out: Bytes) -> None:
+    """out[x, y] = source[y, x] of the first `height` rows and `width` bytes; the rest of `out` stays as it is."""
+    assert height <= source.shape[0]
+    assert height <= out.shape[1]
+    assert width <= source.shape[1]
+    assert width <= out.shape[0]
+    tall, wide = height // BLOCK * BLOCK, width // BLOCK * BLOCK
+    step, out_step = source.shape[1], out.shape[1]
+    for y in range(0, tall, BLOCK):
+        for x in range(0, wide, BLOCK):
+            transpose_block(source, y * step + x, step, out, x * out_step + y, out_step)
+    for x in range(wide):
+        for y in range(tall, height):
+            out[x, y] = source[y, x]
+    for x in range(wide, width):
+        for y in range(height):
+            out[x, y] = source[y, x]
 
 
 @_compiled(types.void(_BYTES, *_TAPS, _write(types.uint8, 2)))
@@ -214,10 +208,11 @@ def resample_columns(source: Bytes, first: Ints, count: Ints, fixed: Ints, out: 
     done = np.empty((out.shape[1] // 3, 3 * STRIP_ROWS), np.uint8)
     total = np.empty(3 * STRIP_ROWS, np.int32)
     for y in range(0, out.shape[0], STRIP_ROWS):
-        _stand(source[y : y + STRIP_ROWS], tall.reshape(-1, STRIP_ROWS))
+        rows = min(STRIP_ROWS, out.shape[0] - y)
+        _transpose(source[y : y + rows], rows, source.shape[1], tall.reshape(-1, STRIP_ROWS))
         for o in range(done.shape[0]):
             _weigh(tall, first, count, fixed, o, total, done)
-        _lay(done.reshape(-1, STRIP_ROWS), out[y : y + STRIP_ROWS])
+        _transpose(done.reshape(-1, STRIP_ROWS), out.shape[1], rows, out[y : y + rows])
 
 
 @_compiled(types.void(_BYTES, _write(types.uint8, 3)))
@@ -251,25 +246,45 @@ def cut_patches(planes: Bytes, table: Values, merge: int, out: Values) -> None:
                     p += 1
 
 
-@_compiled(types.void(_PLANES, _I, _write(types.uint8, 4)))
-def cut_bytes(planes: Bytes, merge: int, out: Bytes) -> None:
-    """The same without a table: patches (patches, 3, side, side) of the bytes themselves."""
-    p, side = 0, out.shape[2]
+@_inlined
+def _cut_bytes(planes: Bytes, merge: int, moment: int, out: Bytes, side: int) -> None:
+    to, width = moment * side * side, planes.shape[2]
     for top in range(planes.shape[1] // (merge * side)):
-        for across in range(planes.shape[2] // (merge * side)):
+        for across in range(width // (merge * side)):
             for v in range(merge):
                 for h in range(merge):
-                    y, x = (top * merge + v) * side, (across * merge + h) * side
                     for c in range(3):
+                        start = (c * planes.shape[1] + (top * merge + v) * side) * width + (across * merge + h) * side
                         for i in range(side):
-                            for j in range(side):
-                                out[p, c, i, j] = planes[c, y + i, x + j]
-                    p += 1
+                            for word in range(0, side - WORD_BYTES, WORD_BYTES):
+                                move_word(planes, start + word, out, to + i * side + word)
+                            move_word(planes, start + side - WORD_BYTES, out, to + (i + 1) * side - WORD_BYTES)
+                            start += width
+                        to += out.shape[2] * side * side
 
 
-@_compiled([types.void(_PLANES, _read(v, 2), _I, _I, _write(v, 5)) for v in (*_VALUES, types.uint8)])
-def cut_frame(planes: Bytes, table: Values | Bytes, merge: int, moment: int, out: Values | Bytes) -> None:
-    """The same for one frame of a video: only out[:, :, moment] is written."""
+@_compiled(types.void(_PLANES, _I, _I, _write(types.uint8, 5)))
+def cut_bytes(planes: Bytes, merge: int, moment: int, out: Bytes) -> None:
+    """The bytes themselves into out[:, :, moment] of patches (patches, 3, moments, side, side), for sides from 8 on.
+
+    A row is copied by words, of which the last two may overlap. The sides that published models have are constants to
+    the compiler, which then unrolls a row: four times as fast.
+    """
+    patches, moments, side = out.shape[0], out.shape[2], out.shape[3]
+    assert side >= WORD_BYTES
+    assert 0 <= moment < moments
+    assert patches * side * side == planes.shape[1] * planes.shape[2]
+    if side == 14:
+        _cut_bytes(planes, merge, moment, out, 14)
+    elif side == 16:
+        _cut_bytes(planes, merge, moment, out, 16)
+    else:
+        _cut_bytes(planes, merge, moment, out, side)
+
+
+@_compiled([types.void(_PLANES, _read(v, 2), _I, _I, _write(v, 5)) for v in _VALUES])
+def cut_frame(planes: Bytes, table: Values, merge: int, moment: int, out: Values) -> None:
+    """The same as `cut_patches` for one frame of a video: only out[:, :, moment] is written."""
     p, side = 0, out.shape[3]
     for top in range(planes.shape[1] // (merge * side)):
         for across in range(planes.shape[2] // (merge * side)):

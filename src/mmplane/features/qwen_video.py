@@ -22,6 +22,7 @@ from mmplane.core.errors import bad_media
 from mmplane.core.records import Clip, Layout
 from mmplane.features import kernels
 from mmplane.features.encodings import Array, ByteForm, Encoding, cast, storage_dtype
+from mmplane.features.intrinsics import WORD_BYTES
 from mmplane.features.processor import LAYOUTS_MAX, Arrays, Pixels, pack, write_all
 from mmplane.features.resize import Resize
 from mmplane.features.torch_arithmetic import FILTERS, float_table, resizes_as_torch, torch_bands
@@ -49,9 +50,7 @@ class QwenVideoProcessor(VideoProcessor):
         self._rules = RULES[checkpoint.kind]
         self._layouts = lru_cache(maxsize=LAYOUTS_MAX)(self._layout)
         self.byte_form = ByteForm(float_table(checkpoint.options), self._moment * self._side**2, 1)
-        ramp = np.broadcast_to(np.arange(256, dtype=np.uint8), (3, 256))
-        table = np.ascontiguousarray(ramp) if encoding == "uint8" else cast(self.byte_form.table, encoding)
-        self._table = _as_bits(table)
+        self._table = None if encoding == "uint8" else _as_bits(cast(self.byte_form.table, encoding))
 
     def recoded(self, encoding: Encoding) -> QwenVideoProcessor:
         """The same processor in another encoding."""
@@ -64,6 +63,7 @@ class QwenVideoProcessor(VideoProcessor):
         return (
             bool(options["do_resize"])
             and options["resample"] in FILTERS
+            and options["patch_size"] >= WORD_BYTES
             and bool(options["do_rescale"] or options["do_normalize"])
             and len(options["image_mean"]) == len(options["image_std"]) == 3
         )
@@ -134,7 +134,10 @@ class QwenVideoProcessor(VideoProcessor):
         for _, planes in bands:
             end = start + planes.shape[1] * planes.shape[2] // self._side**2
             for place in places:
-                kernels.cut_frame(planes, self._table, self._merge, place, patches[start:end])
+                if self._table is None:
+                    kernels.cut_bytes(planes, self._merge, place, patches[start:end])
+                else:
+                    kernels.cut_frame(planes, self._table, self._merge, place, patches[start:end])
                 written_bytes += patches[start:end, :, place].nbytes
             start = end
         return written_bytes

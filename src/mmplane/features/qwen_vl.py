@@ -11,6 +11,7 @@ from mmplane.core.errors import bad_media
 from mmplane.features import kernels
 from mmplane.features.checkpoint import ImageCheckpoint
 from mmplane.features.encodings import Array, Encoding
+from mmplane.features.intrinsics import WORD_BYTES
 from mmplane.features.processor import Pixels
 from mmplane.features.resize import FILTERS, Resize
 from mmplane.features.table import Outline, TableImageProcessor
@@ -39,6 +40,7 @@ class QwenVLImageProcessor(TableImageProcessor):
             checkpoint.input_names == {"pixel_values", "image_grid_thw"}
             and bool(options["do_resize"])
             and options["resample"] in FILTERS
+            and options["patch_size"] >= WORD_BYTES
         )
 
     @staticmethod
@@ -72,7 +74,7 @@ class QwenVLImageProcessor(TableImageProcessor):
         for _, planes in Resize.whole(width, height, self._kind).bands(pixels, max(BAND_ROWS // block, 1) * block):
             end = start + planes.shape[1] * planes.shape[2] // self._side**2
             if self._table is None:
-                kernels.cut_bytes(planes, self._merge, patches[start:end, :, 0])
+                kernels.cut_bytes(planes, self._merge, 0, patches[start:end])
             else:
                 kernels.cut_patches(planes, self._table, self._merge, patches[start:end])
             written_bytes += patches[start:end].nbytes

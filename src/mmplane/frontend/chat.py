@@ -15,7 +15,7 @@ from typing import Any
 
 from mmplane.config import Config
 from mmplane.core.errors import RequestError, bad_request, too_large
-from mmplane.core.plan import Sampling, Submit
+from mmplane.core.plan import EVERY_RANK, Sampling, Submit
 from mmplane.core.records import PROMPT_INLINE_BYTES_MAX, Enclosed, Item, Modality, Recipe, Tensor
 from mmplane.delivery.faults import strike
 from mmplane.delivery.names import DELIVERIES
@@ -290,6 +290,7 @@ class Chat:
             placeholders=prompt.placeholders,
             sampling=sampling,
             digests=bool(request.mmplane and request.mmplane.trace),
+            digest_rank=request.mmplane.digest_rank if request.mmplane else EVERY_RANK,
             delivery=delivery,
             parcel_bytes=sum(map(len, load.parcel)),
             relayed=DELIVERIES[delivery].relayed,

@@ -37,6 +37,7 @@ from mmplane.frontend.parked import SCHEME
 from mmplane.frontend.schema import parse
 from mmplane.process import sandbox
 from mmplane.process.child import BEAT_SECONDS, Control
+from mmplane.process.priority import step_back
 from mmplane.wire.link import Link, PeerGone
 
 log = logging.getLogger("mmplane")
@@ -47,6 +48,7 @@ DATA_FACTOR = 6
 
 def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
     """Serve until the supervisor ends the process or the front end is gone."""
+    step_back()
     sandbox.isolate()
     config = msgspec.msgpack.decode(spawn.config, type=Config)
     control = Control(Link(descriptors["control"], ToRank))

@@ -13,6 +13,7 @@ import msgspec
 
 from mmplane.core.errors import RequestError, bad_request
 from mmplane.core.faults import DELAY_MS_MAX, Fault, Point
+from mmplane.core.plan import EVERY_RANK
 from mmplane.core.records import Ask, Modality
 
 SAMPLES_MAX = 16
@@ -20,6 +21,7 @@ STOPS_MAX = 4
 MESSAGES_MAX = 4096
 TEXT_SHOWN_MAX = 200
 FRAMES_MAX = 1_000_000
+DIGEST_RANK_MAX = 1023
 LOW_DETAIL_PIXELS = 512
 """The longer side of an image with `detail` low, as OpenAI has it."""
 UUID_MAX = 256
@@ -194,6 +196,8 @@ class Extension(msgspec.Struct, forbid_unknown_fields=True):
     """mmplane's own options."""
 
     trace: bool = False
+    digest_rank: Annotated[int, msgspec.Meta(ge=EVERY_RANK, le=DIGEST_RANK_MAX)] = EVERY_RANK
+    """Which rank's digests the trace has: hashing the features on every one may cost more than serving them."""
     ignore_eos: bool = False
     """Go on to max_tokens whatever the model says: for load tests that need answers of one length."""
     video: VideoOptions | None = None

@@ -33,6 +33,7 @@ from mmplane.features.choice import Processors, choose
 from mmplane.media.materialise import examine, materialise
 from mmplane.process import sandbox
 from mmplane.process.child import BEAT_SECONDS, Control
+from mmplane.process.priority import step_back
 from mmplane.wire.link import Link, PeerGone
 
 log = logging.getLogger("mmplane")
@@ -41,6 +42,7 @@ log = logging.getLogger("mmplane")
 def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
     """Serve as worker `spawn.index` until the supervisor ends the process or the front end is gone."""
     config = msgspec.msgpack.decode(spawn.config, type=Config)
+    step_back()
     network = sandbox.isolate()
     if network is sandbox.Network.NONE:
         log.warning("worker %d can reach the network: this kernel allows it no namespace", spawn.index)

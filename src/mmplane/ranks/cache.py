@@ -41,7 +41,7 @@ class CacheTable:
         """Every rank holds this request's features: keep those that fit. It is admitted in the next plan."""
         for item in submit.items if submit.cache else ():
             # A rank keeps first and evicts then: what this plan evicts cannot come back in it.
-            if isinstance(item, Enclosed) and item.content_key not in {*self._entries, *self._evict}:
+            if isinstance(item, Enclosed) and not self._decided(item.content_key):
                 self._keep_item(item)
 
     def take_plan(self) -> CachePlan:
@@ -54,6 +54,9 @@ class CacheTable:
     def held_bytes(self) -> int:
         """Bytes of all features that are kept, on each rank."""
         return self._held_bytes
+
+    def _decided(self, key: bytes) -> bool:
+        return key in self._entries or key in self._evict
 
     def _keep_item(self, item: Enclosed) -> None:
         length_bytes = item.recipe.layout.length_bytes

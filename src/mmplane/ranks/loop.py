@@ -1,8 +1,8 @@
 """The clock of a rank's loop: for how long the loop was held up by anything but the model, and by how much.
 
 A turn of the loop is a *stall* for as long as it did neither wait nor compute: what is left is work for media, records
-and plans, in which no other request moves. What a model would do beside a GPU (a step, reading the features) and what
-only a measurement asks for (digests) is `outside`. Turns in which nothing happened are not counted.
+and plans, in which no other request moves. What a model would do beside a GPU (a step, reading the features) is
+`outside`. Turns in which nothing happened are not counted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ REPORT_SECONDS = 0.5
 
 
 class LoopClock:
-    """Measures one rank's loop. Called from the loop alone, but for `broadcast`, which the lane's thread calls too."""
+    """Measures one rank's loop. Called from the loop, but for `broadcast` and `verify`, which threads call too."""
 
     def __init__(
         self,
@@ -70,11 +70,12 @@ class LoopClock:
 
     @contextmanager
     def verify(self) -> Iterator[None]:
-        """Digests: outside, and their CPU is counted apart, so that a measurement can leave it out."""
+        """Digests, in a thread of their own: their CPU is counted apart, so that a measurement can leave it out."""
         began_s = self._cpu_s()
-        with self.outside():
-            yield
-        self._verify_cpu_s += self._cpu_s() - began_s
+        yield
+        with self._lock:
+            self._verify_cpu_s += self._cpu_s() - began_s
+            self._changed = True
 
     @contextmanager
     def broadcast(self) -> Iterator[None]:
@@ -94,8 +95,8 @@ class LoopClock:
         self._reported_s = self._now_s()
         with self._lock:
             self._changed = False
-            broadcasts = self._broadcasts.distribution()
-        return LoopReport(self._rank, self._stalls.distribution(), broadcasts, self._verify_cpu_s)
+            broadcasts, verify_cpu_s = self._broadcasts.distribution(), self._verify_cpu_s
+        return LoopReport(self._rank, self._stalls.distribution(), broadcasts, verify_cpu_s)
 
 
 class TimedBroadcast(Broadcast):

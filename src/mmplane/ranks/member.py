@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -22,7 +23,7 @@ from mmplane.delivery.delivery import Delivered, Delivery, Features, Order, done
 from mmplane.delivery.parcels import Parcels
 from mmplane.ranks.loop import LoopClock
 from mmplane.ranks.null import NullRunner
-from mmplane.ranks.runner import Runner
+from mmplane.ranks.runner import Runner, Turn
 from mmplane.ranks.schedule import Schedule, Step
 from mmplane.ranks.wake import Wake
 
@@ -34,15 +35,16 @@ class Preparing:
     submit: Submit
     cached: dict[int, Features]
     """By index of the item."""
-    future: Future[Delivered]
+    future: Future[Any]
+    """What it waits for: its features, and then whatever a turn of `encoding` has begun."""
     began_s: float
     work: Work = NOTHING
-    encoding: Iterator[Held | None] | None = None
+    encoding: Iterator[Turn] | None = None
 
     @property
     def ready(self) -> bool:
         """Whether a turn can be spent on it."""
-        return self.encoding is not None or self.future.done()
+        return self.future.done()
 
 
 class Member:
@@ -101,11 +103,14 @@ class Member:
         entry = next(entry for entry in self._preparing if entry.ready)
         if entry.encoding is None:
             entry.encoding = self._encoding(entry)
-        held = next(entry.encoding)
-        if held is None:
+        turn = next(entry.encoding)
+        if isinstance(turn, Future):
+            entry.future = turn
+            turn.add_done_callback(lambda _: self._wake.set())
+        if not isinstance(turn, Held):
             return None
         self._preparing.remove(entry)
-        return msgspec.structs.replace(held, work=entry.work)
+        return msgspec.structs.replace(turn, work=entry.work)
 
     def position(self) -> Position:
         """Where this rank's admission log stands, and what it keeps."""
@@ -158,10 +163,10 @@ class Member:
                 entry.future = future
                 future.add_done_callback(lambda _: self._wake.set())
 
-    def _encoding(self, entry: Preparing) -> Iterator[Held | None]:
+    def _encoding(self, entry: Preparing) -> Iterator[Turn]:
         """The features are here, or will not come."""
         submit = entry.submit
-        delivered = entry.future.result()
+        delivered: Delivered = entry.future.result()
         deliver_ms = (time.perf_counter() - entry.began_s) * 1000
         entry.work = msgspec.structs.replace(delivered.work, deliver_ms=deliver_ms)
         if submit.parcel_bytes:

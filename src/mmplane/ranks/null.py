@@ -18,8 +18,9 @@ from mmplane.core.records import Enclosed, Item, Modality
 from mmplane.delivery.delivery import Features
 from mmplane.delivery.faults import strike
 from mmplane.features.rebuild import Rebuild
-from mmplane.ranks.inbox import digest
+from mmplane.ranks.hashing import Hashing
 from mmplane.ranks.loop import LoopClock
+from mmplane.ranks.runner import Turn
 from mmplane.ranks.schedule import Step
 
 PAGE_BYTES = 4096
@@ -34,12 +35,13 @@ class NullRunner:
         self, *, rank: int, clock: LoopClock, rebuild: Mapping[Modality, Rebuild], step_ms: float = 0.0
     ) -> None:
         self._clock = clock
+        self._hashing = Hashing(clock)
         self._rebuild = rebuild
         self._rank = rank
         self._step_s = step_ms / 1000
         self.touched = 0
 
-    def prepare(self, submit: Submit, features: Sequence[Features]) -> Iterator[Held | None]:
+    def prepare(self, submit: Submit, features: Sequence[Features]) -> Iterator[Turn]:
         """Read one byte of every page of each item, as a model would read them all."""
         digests: tuple[bytes, ...] = ()
         failure: Failure | None = None
@@ -50,10 +52,10 @@ class NullRunner:
                     for tensor in tensors.values():
                         self.touched += int(tensor.flatten().view(torch.uint8)[::PAGE_BYTES].sum())
                 yield None
-            if submit.digests:
-                named = zip(submit.items, features, strict=True)
-                with self._clock.verify():
-                    digests = tuple(digest(self._restored(item, tensors)) for item, tensors in named)
+            if submit.digested_by(self._rank):
+                hashed = self._hashing.begin(lambda: map(self._restored, submit.items, features))
+                yield hashed
+                digests = hashed.result()
         except InjectedFault:
             failure = internal("this request could not be prepared (InjectedFault)").failure()
         yield Held(submit.request_id, self._rank, digests, failure)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,12 +24,16 @@ from mmplane.features.rebuild import Rebuild
 from mmplane.features.tokens import MODALITIES
 from mmplane.ranks.attention import NAME, Cache, PackedAttention, Span
 from mmplane.ranks.encoders import encoders_of, parameters_of
-from mmplane.ranks.inbox import Inbox, digest
+from mmplane.ranks.hashing import Hashing
+from mmplane.ranks.inbox import Inbox
 from mmplane.ranks.loop import LoopClock
 from mmplane.ranks.sampling import draw
 from mmplane.ranks.schedule import Segment, SequenceId, Step
 
 log = logging.getLogger("mmplane")
+
+Turn = Held | Future[Any] | None
+"""What one turn of preparing a request gives: the end, something to wait for, or nothing yet."""
 
 
 @dataclass
@@ -59,6 +64,7 @@ class Runner:
     ) -> None:
         self._model = model
         self._clock = clock
+        self._hashing = Hashing(clock)
         self._inbox = inbox
         self._rank = rank
         self._device = device
@@ -73,8 +79,10 @@ class Runner:
         self._prompts: dict[int, Prompt] = {}
         self._caches: dict[SequenceId, Cache] = {}
 
-    def prepare(self, submit: Submit, features: Sequence[Features]) -> Iterator[Held | None]:
+    def prepare(self, submit: Submit, features: Sequence[Features]) -> Iterator[Turn]:
         """Encode the request's items, one for each turn of the iterator; the last turn gives `Held`.
+
+        A turn that gives a future has begun what goes on without the loop: the next turn may come when it is done.
 
         `features` has one entry for each item: its tensors as they were delivered.
 
@@ -85,10 +93,12 @@ class Runner:
         digests: tuple[bytes, ...] = ()
         try:
             items = [self._tensors(item, tensors) for item, tensors in zip(submit.items, features, strict=True)]
-            if submit.digests:
+            if submit.digested_by(self._rank):
                 named = zip(submit.items, items, strict=True)
-                with self._clock.verify():
-                    digests = tuple(digest(tensors[item.tensors[0].name]) for item, tensors in named)
+                first = [tensors[item.tensors[0].name] for item, tensors in named]
+                hashed = self._hashing.begin(lambda: first)
+                yield hashed
+                digests = hashed.result()
             embeddings: list[tuple[int, torch.Tensor]] = []
             for item, tensors, runs in zip(submit.items, items, submit.placeholders, strict=True):
                 strike(submit.fault, "encode", self._rank)

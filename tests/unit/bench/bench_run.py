@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmplane.bench.campaign import DELIVERIES
 from mmplane.bench.figures import Row, Setting, Turn, row
 from mmplane.bench.load import Sample
 from mmplane.bench.meters import Memory
+from mmplane.config import DELIVERY_NAMES
 from mmplane.core.histogram import Distribution, bucket_of
 
 DIGEST = "ab" * 32
@@ -76,7 +76,9 @@ def run_of(rows: list[Row], **more: Any) -> dict[str, Any]:
 
 def whole_run() -> dict[str, Any]:
     """Rows of every delivery, of two numbers of ranks, of sizes, a failed one, peers and a soak."""
-    rows = [row_of(name, slower=1 + index, tp=tp) for index, name in enumerate(reversed(DELIVERIES)) for tp in (2, 4)]
+    rows = [
+        row_of(name, slower=1 + index, tp=tp) for index, name in enumerate(reversed(DELIVERY_NAMES)) for tp in (2, 4)
+    ]
     rows += [row_of(name, workload=f"bytes:{mb:03}MB", features_bytes_per_request=mb * 1e6)
              for mb in (1, 16, 256) for name in ("leader", "arena")]  # fmt: skip
     failed = {key: value for key, value in row_of("leader", workload="4k").items() if key not in ("qps", "latency_ms")}

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from bench_run import row_of, run_of
 
-from mmplane.bench.campaign import DELIVERIES, Options, repetitions_of
+from mmplane.bench.campaign import Options, repetitions_of
 from mmplane.bench.main import counts, deliveries, main, options_parser, workloads, written
 from mmplane.bench.workloads import WORKLOADS
+from mmplane.config import DELIVERY_NAMES
 
 
 def test_names_are_resolved() -> None:
-    assert deliveries("all") == DELIVERIES
+    assert deliveries("all") == DELIVERY_NAMES
     assert deliveries("arena,leader") == ("arena", "leader")
     assert [workload.name for workload in workloads("photo,bytes")][:3] == ["photo", "bytes:001MB", "bytes:004MB"]
 

@@ -8,8 +8,8 @@ import pytest
 from bench_run import row_of, run_of
 
 from mmplane.bench.analyses import PREDICTIONS
-from mmplane.bench.campaign import DELIVERIES
 from mmplane.bench.predictions import Verdict, judged, pair
+from mmplane.config import DELIVERY_NAMES
 
 LINES = (
     "-75 % at TP=4", "80 -> 20 ms", "100 -> 35 ms", "+17 %", "2,000 -> 500 ms", "500 -> 750 ms", "500 -> 650 ms",
@@ -30,7 +30,7 @@ def test_every_number_of_the_analyses_is_predicted(line: str) -> None:
 
 
 def test_predictions_are_about_deliveries_that_exist() -> None:
-    assert {each.delivery for each in PREDICTIONS} | {each.against for each in PREDICTIONS} <= set(DELIVERIES)
+    assert {each.delivery for each in PREDICTIONS} | {each.against for each in PREDICTIONS} <= set(DELIVERY_NAMES)
 
 
 def test_what_was_not_measured_says_so() -> None:

@@ -38,3 +38,32 @@ def test_weights_add_up_and_stay_inside(kind: int, size_in: int, size_out: int) 
     assert (np.diff(first) >= 0).all()
     assert (np.diff(first + count) >= 0).all()
     np.testing.assert_allclose(fixed.sum(axis=1), 1 << kernels.WEIGHT_BITS, atol=fixed.shape[1])
+
+
+@pytest.mark.parametrize("height", [1, 15, 16, 63, 64, 65, 130])
+@pytest.mark.parametrize("width", [1, 5, 16, 33, 100])
+def test_a_pass_across_that_changes_nothing_gives_every_pixel_back(height: int, width: int) -> None:
+    source = np.random.default_rng(0).integers(0, 256, (height, 3 * width), np.uint8)
+    itself = np.arange(width, dtype=np.int32), np.ones(width, np.int32), np.full((width, 1), 1 << 22, np.int32)
+    out = np.empty_like(source)
+    kernels.resample_columns(source, *itself, out)
+    np.testing.assert_array_equal(out, source)
+
+
+@pytest.mark.parametrize("side", [8, 9, 14, 15, 16, 17, 24])
+@pytest.mark.parametrize(("moments", "moment"), [(1, 0), (2, 0), (2, 1)])
+def test_bytes_are_cut_as_values_are(side: int, moments: int, moment: int) -> None:
+    planes = np.random.default_rng(0).integers(0, 256, (3, 4 * side, 6 * side), np.uint8)
+    patches = np.zeros((24, 3, moments, side, side), np.uint8)
+    kernels.cut_bytes(planes, 2, moment, patches)
+    values = np.zeros(patches.shape, np.float32)
+    ramp = np.ascontiguousarray(np.broadcast_to(np.arange(256, dtype=np.float32), (3, 256)))
+    kernels.cut_frame(planes, ramp, 2, moment, values)
+    np.testing.assert_array_equal(patches, values)
+
+
+def test_bytes_that_have_no_room_are_not_cut() -> None:
+    planes = np.zeros((3, 28, 28), np.uint8)
+    for shape in ((3, 3, 1, 14, 14), (5, 3, 1, 14, 14), (16, 3, 1, 7, 7)):
+        with pytest.raises(AssertionError):
+            kernels.cut_bytes(planes, 2, 0, np.zeros(shape, np.uint8))

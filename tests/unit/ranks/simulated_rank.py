@@ -78,13 +78,17 @@ class SimulatedRank:
         """On their way to the leader."""
         clock = LoopClock(rank, now_s=lambda: 0.0)
         schedule = parts.schedule(rank, around.prefill_tokens)
+        self.pool = TurnPool(random, around.slow)
         self.runner = SimulatedRunner(
-            rank, schedule, lambda count: tuple(random.randrange(20) for _ in range(count)), writing=around.writing
+            rank,
+            schedule,
+            lambda count: tuple(random.randrange(20) for _ in range(count)),
+            self.pool,
+            writing=around.writing,
         )
         self.parcels = parts.parcels(around.slow)
         self.broadcasts = [TapeBroadcast(tape, rank, around.tp) for tape in (around.in_step, around.in_lane)]
         self.lane = parts.lane(self.broadcasts[1], waiting_max=around.running_max)
-        self.pool = TurnPool(random, around.slow)
         ports = Ports(
             rank=rank,
             size=around.tp,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from simulated_ports import check, features_of
@@ -17,6 +18,7 @@ from mmplane.core.faults import InjectedFault
 from mmplane.core.plan import Held, Plan, Submit
 from mmplane.delivery.delivery import Features
 from mmplane.delivery.faults import strike
+from mmplane.ranks.runner import Turn
 from mmplane.ranks.schedule import Schedule, Segment, SequenceId, Step
 
 
@@ -39,9 +41,18 @@ class Growing:
 
 
 class SimulatedRunner:
-    """Stands where `Runner` stands. `draw` makes the tokens of as many samples, on rank 0."""
+    """Stands where `Runner` stands. `draw` makes the tokens of as many samples, on rank 0; `hashing` runs digests."""
 
-    def __init__(self, rank: int, schedule: Schedule, draw: Callable[[int], tuple[int, ...]], *, writing: bool) -> None:
+    def __init__(
+        self,
+        rank: int,
+        schedule: Schedule,
+        draw: Callable[[int], tuple[int, ...]],
+        hashing: Executor,
+        *,
+        writing: bool,
+    ) -> None:
+        self.hashing = hashing
         self.writing = writing
         self.rank = rank
         self.schedule = schedule
@@ -64,9 +75,12 @@ class SimulatedRunner:
         for (request_id, sample), token in zip(self.drawn, plan.tokens, strict=True):
             self.growing[request_id, sample].next_token = token
 
-    def prepare(self, submit: Submit, features: Sequence[Features]) -> Iterator[Held | None]:
-        """One item for each turn, as the real one."""
+    def prepare(self, submit: Submit, features: Sequence[Features]) -> Iterator[Turn]:
+        """Digests beside the loop, then one item for each turn, as the real one."""
         failure: Failure | None = None
+        hashed = self.hashing.submit(digest_of, self.rank, submit.request_id)
+        yield hashed
+        check(hashed.done(), "the loop did not wait for the digests of request", submit.request_id)
         check(len(features) == len(submit.items), "features for another number of items")
         for item, tensors in zip(submit.items, features, strict=True):
             try:
@@ -79,7 +93,7 @@ class SimulatedRunner:
             if self.writing:
                 tensors["x"].zero_()
             yield None
-        digests = () if failure else (digest_of(self.rank, submit.request_id),)
+        digests = () if failure else (hashed.result(),)
         yield Held(submit.request_id, self.rank, digests, failure)
 
     def run(self, step: Step) -> tuple[int, ...]:

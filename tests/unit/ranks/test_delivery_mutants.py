@@ -81,6 +81,15 @@ class KeepsItsFailureToItself(Member):
         )
 
 
+class WaitsForNoDigest(Member):
+    def advance(self) -> Held | None:
+        held = super().advance()
+        for entry in self._preparing:
+            if entry.encoding is not None:
+                entry.future = done(Delivered(()))
+        return held
+
+
 class LeaksWhatFailed(Member):
     def _remember(self, plan: Plan, step: Step) -> None:
         super()._remember(plan, replace(step, drop_requests=()))

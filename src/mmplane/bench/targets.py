@@ -1,0 +1,139 @@
+"""What is asked of `arena`, beside what was measured. Pure.
+
+Each line compares rows of one group, so one run. A line without its rows was not measured; a line that is not met stays
+in the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from mmplane.bench.analyses import Row
+from mmplane.bench.groups import place
+
+Found = dict[str, Any]
+MEASURED = (("photo", 96), ("video-2mb", 10))
+"""Workloads at the pace that the targets name, with four ranks."""
+TP = 4
+FLAT = 1.5
+"""A cost is called flat that grows by at most so much."""
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """One line of the table. `met` is None of what was not measured."""
+
+    what: str
+    wanted: str
+    measured: str
+    met: bool | None
+
+
+def targets(found: Found) -> list[Judged]:
+    """Every target, judged by a run's JSON."""
+    rows = [row for row in found["rows"] if row["result"]]
+    return [*_against(rows), _decoding(rows, found), _mixed(rows), *_flat(rows), *_memory(rows)]
+
+
+def _against(rows: Sequence[Row]) -> Iterator[Judged]:
+    photo, _ = MEASURED[0]
+    wanted: list[tuple[str, str, str, Callable[[Row], float], float, bool]] = [
+        (photo, "throughput", "leader", lambda row: row["qps"], 5.0, True),
+        *((name, "CPU of a request", "original", lambda row: row["cpu_s_per_request"]["total"], 0.3, False)
+          for name, _ in MEASURED),
+        *((name, "loop stall, p99", "leader", lambda row: row["loop_stall_ms"]["p99"] or 0.0, 1 / 50, False)
+          for name, _ in MEASURED),
+    ]  # fmt: skip
+    for workload, what, other, figure_of, limit, least in wanted:
+        ours, theirs = _pair(rows, workload, other)
+        text = f"{what} against `{other}`, {workload} at TP={TP}"
+        asked = f"at {'least' if least else 'most'} {limit:.2g} x"
+        if ours is None or theirs is None:
+            yield _unknown(text, asked)
+        else:
+            mine, other_figure = figure_of(ours), figure_of(theirs)
+            ratio = mine / other_figure if other_figure else float("inf")
+            met = ratio >= limit if least else ratio <= limit
+            yield Judged(text, asked, f"{ratio:.2g} x ({_digits(mine)} : {_digits(other_figure)})", met)
+
+
+def _decoding(rows: Sequence[Row], found: Found) -> Judged:
+    workload, _ = MEASURED[1]
+    what, asked = f"throughput of what decoding allows, {workload} at TP={TP}", "at least 90 %"
+    ours, _ = _pair(rows, workload, "leader")
+    decoding = next((each for each in found.get("decoding", ()) if each["workload"] == workload), None)
+    if ours is None or decoding is None:
+        return _unknown(what, asked)
+    most = found["environment"]["cores"] / (decoding["decode_cpu_ms"] / 1000)
+    share = ours["qps"] / most
+    text = f"{share * 100:.0f} %: {_digits(ours['qps'])} of {_digits(most)} clips a second"
+    return Judged(what, asked, f"{text} ({_digits(decoding['decode_cpu_ms'])} ms to decode one)", share >= 0.9)
+
+
+def _mixed(rows: Sequence[Row]) -> Judged:
+    what, asked = "time between tokens of others, p99, photographs arriving or not", "within 10 %"
+    of_arena = [row for row in rows if row["delivery"] == "arena" and row["runner"].startswith("sim:")]
+    for row in (row for row in of_arena if row["workload"] == "mixed"):
+        for control in of_arena:
+            if (control["workload"], control["tp"], control["runner"]) != ("text", row["tp"], row["runner"]):
+                continue
+            with_ms, without_ms = row["inter_token_ms"]["p99"], control["inter_token_ms"]["p99"]
+            ratio = with_ms / without_ms
+            text = f"{(ratio - 1) * 100:+.1f} % ({_digits(with_ms)} : {_digits(without_ms)} ms, {row['runner']})"
+            return Judged(what, asked, text, ratio <= 1.1)
+    return _unknown(what, asked)
+
+
+def _flat(rows: Sequence[Row]) -> Iterator[Judged]:
+    of_arena = [row for row in rows if row["delivery"] == "arena"]
+    sizes = sorted((row for row in of_arena if row["workload"].startswith("bytes:")), key=lambda row: row["workload"])
+    yield _growth(
+        "a rank's loop held up by a request (median), features of 1 to 256 MB",
+        [(row["workload"].partition(":")[2], row["loop_stall_ms"]["p50"]) for row in sizes],
+        "ms",
+    )
+    for runner in sorted({row["runner"] for row in of_arena if row["workload"] == "photo"} | {"null"}):
+        ranks = sorted(
+            {row["tp"]: row for row in of_arena if (row["workload"], row["runner"]) == ("photo", runner)}.items()
+        )
+        figures = [(f"TP={tp}", row["cpu_s_per_request"]["rank"] / tp * 1000) for tp, row in ranks]
+        yield _growth(f"CPU of one rank for a request, photo, runner {runner}, TP from 1 to 8", figures, "ms")
+
+
+def _growth(what: str, figures: Sequence[tuple[str, float | None]], unit: str) -> Judged:
+    asked = f"flat (at most {FLAT} x)"
+    known = [(label, value) for label, value in figures if value]
+    if len(known) < 2:
+        return _unknown(what, asked)
+    ratio = known[-1][1] / known[0][1]
+    text = ", ".join(f"{label} {_digits(value)}" for label, value in known)
+    return Judged(what, asked, f"{ratio:.2g} x ({text} {unit})", ratio <= FLAT)
+
+
+def _memory(rows: Sequence[Row]) -> Iterator[Judged]:
+    for workload, _ in MEASURED:
+        what, asked = f"memory of a request in flight, {workload} at TP={TP}", "one copy of its features"
+        ours, _ = _pair(rows, workload, "leader")
+        if ours is None or ours["bytes_per_request_in_flight"] is None:
+            yield _unknown(what, asked)
+        else:
+            held, features = ours["bytes_per_request_in_flight"], ours["features_bytes_per_request"]
+            yield Judged(what, asked, f"{held / features:.2f} copies ({held / 1e6:.1f} MB)", held <= 1.1 * features)
+
+
+def _pair(rows: Sequence[Row], workload: str, other: str) -> tuple[Row | None, Row | None]:
+    """The rows of `arena` and of another delivery at the pace that is asked for; baselines without their cache."""
+    concurrency = dict(MEASURED)[workload]
+    at = [row for row in rows if place(row) == (workload, TP, "null", concurrency, None)]
+    ours = next((row for row in at if row["delivery"] == "arena" and row["cache"]), None)
+    return ours, next((row for row in at if row["delivery"] == other and not row["cache"]), None)
+
+
+def _unknown(what: str, wanted: str) -> Judged:
+    return Judged(what, wanted, "not measured in this run", None)
+
+
+def _digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

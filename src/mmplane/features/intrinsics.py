@@ -1,0 +1,78 @@
+"""Two moves of bytes that numba has no words for, as LLVM instructions, for every processor that LLVM knows.
+
+numba reads and writes one byte at a time where rows are short or stand side by side. Both moves take whole words
+instead: `move_word` eight bytes from anywhere to anywhere, `transpose_block` sixteen rows of sixteen bytes. Neither
+checks a bound: who calls them keeps inside both arrays.
+"""
+
+# ruff: noqa: ARG001 - an intrinsic is given the types of its arguments, and has no use for most
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import types
+from numba.core.cgutils import create_struct_proxy
+from numba.extending import intrinsic
+
+Bytes = npt.NDArray[np.uint8]
+
+WORD_BYTES, BLOCK = 8, 16
+
+_BYTE = ir.IntType(8)
+_LOW_HALVES = [lane for i in range(BLOCK // 2) for lane in (i, BLOCK + i)]
+_HIGH_HALVES = [lane + BLOCK // 2 for lane in _LOW_HALVES]
+
+
+def _start(context: Any, builder: Any, kind: Any, array: Any) -> Any:
+    """Address of the array's first byte."""
+    return create_struct_proxy(kind)(context, builder, value=array).data
+
+
+def _at(builder: Any, start: Any, offset: Any, kind: Any) -> Any:
+    return builder.bitcast(builder.gep(start, [offset]), kind.as_pointer())
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def move_word(_: Any, source: Any, offset: Any, out: Any, out_offset: Any) -> Any:
+    """out[out_offset : out_offset + 8] = source[offset : offset + 8], counted in flat bytes."""
+
+    def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        word = ir.IntType(8 * WORD_BYTES)
+        read = _at(builder, _start(context, builder, signature.args[0], given[0]), given[1], word)
+        written = _at(builder, _start(context, builder, signature.args[2], given[2]), given[3], word)
+        builder.store(builder.load(read, align=1), written, align=1)
+        return context.get_dummy_value()
+
+    return types.void(source, types.int64, out, types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def transpose_block(_: Any, source: Any, offset: Any, step: Any, out: Any, out_offset: Any, out_step: Any) -> Any:
+    """Sixteen rows of sixteen bytes become sixteen columns.
+
+    Byte c of row r lies at offset + r x step in `source` and comes to out_offset + c x out_step + r in `out`, counted
+    in flat bytes. Four rounds of interleaving each row with the one eight further transpose them: a byte's row number
+    moves, bit by bit, into its place in the row.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        vector, lanes = ir.VectorType(_BYTE, BLOCK), ir.VectorType(ir.IntType(32), BLOCK)
+        halves = [ir.Constant(lanes, half) for half in (_LOW_HALVES, _HIGH_HALVES)]
+        read = _start(context, builder, signature.args[0], given[0])
+        written = _start(context, builder, signature.args[3], given[3])
+
+        def place(first: Any, row: int, size: Any) -> Any:
+            return builder.add(first, builder.mul(size, ir.Constant(size.type, row)))
+
+        rows = [builder.load(_at(builder, read, place(given[1], r, given[2]), vector), align=1) for r in range(BLOCK)]
+        for _ in range(BLOCK.bit_length() - 1):
+            pairs = zip(rows[: BLOCK // 2], rows[BLOCK // 2 :], strict=True)
+            rows = [builder.shuffle_vector(near, far, half) for near, far in pairs for half in halves]
+        for c, row in enumerate(rows):
+            builder.store(row, _at(builder, written, place(given[4], c, given[5]), vector), align=1)
+        return context.get_dummy_value()
+
+    return types.void(source, types.int64, types.int64, out, types.int64, types.int64), generate
