@@ -24,15 +24,16 @@ $(VENV)/serve.stamp: pyproject.toml
 	$(BIN)/python -m pip install --quiet $(TORCH_OPTIONS) $(TORCH)
 	@tools/no-cuda-without-gpu.sh $(BIN)/python
 	@echo "== installing mmplane"
-	$(BIN)/python -m pip install --quiet --editable '.[serve,bench]' $(TORCH)
+	$(BIN)/python -m pip install --quiet --editable '.[serve,bench,trace]' $(TORCH)
 	@tools/no-cuda-without-gpu.sh $(BIN)/python
 	@touch $@
 
-$(VENV)/dev.stamp: $(VENV)/serve.stamp
+$(VENV)/dev.stamp: $(VENV)/serve.stamp tools/get-speech.sh
 	@echo "== installing what the tests need"
 	$(BIN)/python -m pip install --quiet --group dev $(TORCH)
 	@# A reference for tests alone, on no environment's path: beside a CPU torch only half of it loads.
 	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/reference torchvision==0.28.0
+	@tools/get-speech.sh $(VENV)/speech || echo "no real speech: what needs it will be skipped"
 	@touch $@
 
 install: $(VENV)/serve.stamp ## make .venv with the mmplane command in it
@@ -50,7 +51,7 @@ test-unit: install-dev ## fast tests, no processes of ours
 test-process: install-dev ## real servers, real clients, real failures
 	$(BIN)/python -m pytest tests/process -q --timeout 240
 
-test-report: install-dev ## the bench's report in a headless Chromium (Debian's; installed if it is not there)
+test-report: install-dev ## the bench's report and the status page in a headless Chromium (Debian's; installed if it is not there)
 	@command -v $${MMPLANE_CHROMIUM:-chromium} > /dev/null || apt-get install -y chromium
 	$(BIN)/python -m pytest tests/browser -q --timeout 120
 

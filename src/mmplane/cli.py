@@ -8,28 +8,51 @@ import ipaddress
 import logging
 import os
 import re
+import secrets
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import setproctitle
 
 from mmplane import __version__
-from mmplane.config import DELIVERY_NAMES, Config
+from mmplane.arena.errors import OutOfMemory
+from mmplane.config import DELIVERY_NAMES, MIB, Config
+from mmplane.core.keyring import SALT_BYTES, WEAK_CHARACTERS, Keyring, parse_keyring
+from mmplane.process import logs
+from mmplane.process.descriptors import provide
+from mmplane.process.environment import take
+from mmplane.settings import Declared, declared, near_flags, printed, settle
 from mmplane.supervise import Supervisor
+
+log = logging.getLogger("mmplane")
 
 BACKLOG = 1024
 RUNNING_MAX = 512
 IMAGES_MAX = 128
 FRAMES_MAX = 2048
 WORKERS_MAX = 48
-APART = {"doctor": "mmplane.doctor", "demo": "mmplane.demo", "bench": "mmplane.bench.main", "plan": "mmplane.capacity"}
+WORKER_REGION_BYTES = 384 * MIB
+"""What each worker's region should have at least: the features of the longest clips that checkpoints allow."""
+APART = {
+    "doctor": "mmplane.doctor",
+    "demo": "mmplane.demo",
+    "bench": "mmplane.bench.main",
+    "plan": "mmplane.capacity",
+    "top": "mmplane.observe.top",
+}
 """Commands with flags of their own, and where their `main` is."""
 
+KEYS_VARIABLES = ("MMPLANE_API_KEYS", "MMPLANE_API_KEY")
+"""The second holds one: clients of ours read it too."""
+CONFIG_VARIABLE = "MMPLANE_CONFIG"
+PRECEDENCE = "Each flag is also a variable, MMPLANE_TP=4, and a line of --config, tp = 4. Flags win, then variables."
 SGLANG_DOCTOR = "mmplane.engines.sglang.doctor"
 
 
@@ -38,8 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="mmplane", description=__doc__)
     parser.add_argument("--version", action="version", version=f"mmplane {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
-    _serve_options(commands.add_parser("serve", help="serve a vision-language model over HTTP"))
+    serve = commands.add_parser("serve", help="serve a vision-language model over HTTP", epilog=PRECEDENCE)
+    table = declared(_serve_options(serve))
     commands.add_parser("doctor", help="check this machine and a checkpoint; see doctor --help", add_help=False)
+    commands.add_parser("top", help="what a server does now, in a terminal; see top --help", add_help=False)
     commands.add_parser("bench", help="measure deliveries; see bench --help", add_help=False)
     commands.add_parser("plan", help="flags for so much traffic; see plan --help", add_help=False)
     commands.add_parser("demo", help="draw three numbers and have them read", add_help=False)
@@ -49,23 +74,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         module = SGLANG_DOCTOR if "--sglang" in rest else APART[options.command]
         sys.exit(importlib.import_module(module).main(rest))
     if rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    sys.exit(_serve(options))
+        parser.error(f"unrecognized arguments: {' '.join(rest)}{near_flags(rest[0], table)}")
+    sys.exit(_serve(table, vars(options)))
 
 
-def _serve_options(parser: argparse.ArgumentParser) -> None:
+def _serve_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     defaults = {field.name: field.default for field in msgspec.structs.fields(Config)}
+
+    actions: list[argparse.Action] = []
 
     def add(flag: str, text: str, **more: object) -> None:
         name = flag.removeprefix("--").replace("-", "_")
         default = defaults.get(name)
         kind = type(default) if isinstance(default, int | float) else str
-        parser.add_argument(flag, help=text, **{"default": default, "type": kind, **more})  # type: ignore[arg-type]
+        options: Any = {"default": default, "type": kind, **more}
+        actions.append(parser.add_argument(flag, help=text, **options))
 
     add("--model", "tiny (built in), a local checkpoint folder, or a hub id", default="tiny")
     add("--served-model-name", "the name that requests use (default: tiny, or the folder's name)", default=None)
     add("--tp", "tensor-parallel ranks")
-    add("--host", "address to listen on; only loopback while there are no API keys")
+    add("--host", "address to listen on; other than loopback needs --api-key-file")
     add("--port", "port to listen on; 0 takes any free one")
     add("--delivery", "how features reach the ranks", choices=DELIVERY_NAMES)
     add("--cache", "keep features for later requests (auto: in the arena only)", choices=["auto", "on", "off"])
@@ -83,7 +111,12 @@ def _serve_options(parser: argparse.ArgumentParser) -> None:
     add("--encoding", "how features lie in the arena", choices=["auto", "float32", "model", "uint8"])
     add("--arena-bytes", "shared memory for media and features, reserved at start")
     add("--budget-bytes", "bytes that requests in flight may take before they reach the arena")
-    add("--workers", "processes that decode and transform media")
+    add(
+        "--workers",
+        "processes that decode and transform media (default: by cores and --arena-bytes, at least 2)",
+        default=None,
+        type=int,
+    )
     add("--kv-bytes", "cache memory for keys and values, per rank")
     add("--running-max", "samples that decode together")
     add("--queue-max", "requests that may wait beyond that; more get 503")
@@ -101,12 +134,18 @@ def _serve_options(parser: argparse.ArgumentParser) -> None:
     add("--context-tokens-max", "longest prompt plus answer (0: the model's)")
     add("--device", "where ranks compute", choices=["auto", "cpu", "cuda"])
     add("--runner", "what ranks compute with: hf, or for measurements null or sim:MILLISECONDS")
+    add("--api-key-file", "a file of KEY and TENANT:KEY lines; then nothing but /health is open without one")
+    add("--trace-to", "where traces go: an OTLP receiver's URL, or file:PATH (empty: nowhere)")
     add("--log-level", "how much to say", choices=["debug", "info", "warning", "error"])
+    add("--log-format", "lines for people, or a JSON object in each", choices=["text", "json"])
+    parser.add_argument("--config", help="a TOML file of these settings; flags and MMPLANE_... variables win over it")
+    parser.add_argument("--print-config", help="print what holds and who says so", action="store_true", default=None)
+    return actions
 
 
-def resolve(options: argparse.Namespace) -> Config:
-    """The configuration of these options. Raises ValueError with what to change."""
-    given = vars(options)
+def resolve(given: dict[str, Any], *, keyed: bool = False) -> Config:
+    """The configuration of these settings. Raises ValueError with what to change. `keyed`: there are API keys."""
+    given = dict(given)
     allow_hosts = tuple(given.pop("allow_host"))
     hosts = tuple(given.pop("fetch_host"))
     networks = tuple(given.pop("fetch_network"))
@@ -115,6 +154,8 @@ def resolve(options: argparse.Namespace) -> Config:
     fault_injection = given.pop("fault_injection") == "on"
     if given.pop("nodes") != 1:
         raise ValueError("--nodes: features are handed over in one machine's memory; start one server on each node")
+    if given["workers"] is None:
+        given["workers"] = workers_for(len(os.sched_getaffinity(0)), given["arena_bytes"])
     if given["device"] == "auto":
         gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
         given["device"] = "cuda" if gpus >= given["tp"] else "cpu"
@@ -131,11 +172,19 @@ def resolve(options: argparse.Namespace) -> Config:
         fault_injection=fault_injection,
         fetch_networks=networks,
     )
-    _check(config)
+    _check(config, keyed=keyed)
     return config
 
 
-def _check(config: Config) -> None:
+def workers_for(cores: int, arena_bytes: int) -> int:
+    """How many workers: one for every two cores, as long as the arena has room for their regions, and at least two.
+
+    The second is there so that a clip does not hold up pictures.
+    """
+    return max(2, min(cores // 2, arena_bytes * 3 // 4 // WORKER_REGION_BYTES, WORKERS_MAX))
+
+
+def _check(config: Config, *, keyed: bool) -> None:
     for name in ("tp", "running_max", "prefill_tokens", "images_max", "video_frames_max", "delivery_threads"):
         if getattr(config, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
@@ -161,8 +210,21 @@ def _check(config: Config) -> None:
         ipaddress.ip_network(network)  # its ValueError says what is wrong
     if config.media_root and not Path(config.media_root).is_dir():
         raise ValueError("--media-root: no such folder")
-    if config.host != "localhost" and not ipaddress.ip_address(config.host).is_loopback:
-        raise ValueError("--host: other addresses than loopback need API keys, which are not built yet")
+    if config.trace_to:
+        _check_traces(config.trace_to)
+    if not keyed and config.host != "localhost" and not ipaddress.ip_address(config.host).is_loopback:
+        raise ValueError("--host: other addresses than loopback need API keys: see --api-key-file")
+
+
+def _check_traces(to: str) -> None:
+    if not to.startswith(("http://", "https://", "file:")):
+        raise ValueError("--trace-to: an http:// or https:// URL, or file:PATH")
+    try:
+        found = find_spec("opentelemetry.sdk") and find_spec("opentelemetry.exporter.otlp.proto.http")
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
+        raise ValueError("--trace-to needs OpenTelemetry: install mmplane[trace]")
 
 
 def _model_folder(model: str) -> str:
@@ -179,25 +241,52 @@ def _tiny_folder() -> str:
     """Build the built-in model on first use, in a process of its own: this one never imports torch."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmplane"
     command = [sys.executable, "-m", "mmplane.models.tiny", str(cache)]
-    built = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    print(built.stderr, file=sys.stderr, end="")
     if built.returncode != 0:
-        raise ValueError("--model tiny: the built-in model could not be built; see above")
+        why = (built.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise ValueError(f"--model tiny: the built-in model could not be built in {cache}: {why}")
     return built.stdout.strip()
 
 
-def _serve(options: argparse.Namespace) -> int:
-    logging.basicConfig(
-        stream=sys.stderr, format="%(asctime)s mmplane %(levelname)s %(message)s", level=options.log_level.upper()
-    )
-    log = logging.getLogger("mmplane")
+def _keyring(path: str) -> Keyring:
+    """The API keys of the file and of the environment. They leave the environment: no child inherits them."""
+    variables = [text for name in KEYS_VARIABLES if (text := take(name)) is not None]
+    try:
+        lines = Path(path).read_text() if path else ""
+    except (OSError, UnicodeDecodeError):
+        raise ValueError(f"--api-key-file: {path} cannot be read") from None
+    lines = "\n".join((lines, *(text.replace(",", "\n") for text in variables)))
+    keyring = parse_keyring(lines, salt=secrets.token_bytes(SALT_BYTES))
+    if (path or variables) and not keyring:
+        raise ValueError(f"--api-key-file or {KEYS_VARIABLES[0]} is given, but holds no key")
+    return keyring
+
+
+def _serve(table: dict[str, Declared], flags: dict[str, Any]) -> int:
+    try:
+        settings = settle(table, flags, os.environ, flags["config"] or os.environ.get(CONFIG_VARIABLE))
+    except ValueError as error:
+        return _refuse(error)
+    if flags["print_config"]:
+        print(printed(settings), end="")
+        return 0
+    return _run({name: setting.value for name, setting in settings.items()})
+
+
+def _run(given: dict[str, Any]) -> int:
+    logs.begin(given["log_format"], given["log_level"], "supervisor")
     started_s = time.monotonic()
     try:
-        log.info("preparing the model %s", options.model)
-        config = resolve(options)
+        log.info("preparing the model %s", given["model"])
+        keyring = _keyring(given["api_key_file"])
+        config = resolve(given, keyed=bool(keyring))
+        if keyring.weak:
+            log.warning("%d API keys have fewer than %d characters", keyring.weak, WEAK_CHARACTERS)
+        provide(config.processes())
         listener = _listen(config)
     except (ValueError, OSError) as error:
-        print(f"mmplane: {error}", file=sys.stderr)
-        return 2
+        return _refuse(error)
     setproctitle.setproctitle("mmplane: supervisor")
     host, port = listener.getsockname()[:2]
     log.info("listening on %s:%d; loading %s for %d ranks", host, port, config.served_name, config.tp)
@@ -211,11 +300,15 @@ def _serve(options: argparse.Namespace) -> int:
         sys.stdout.flush()
 
     try:
-        supervisor = Supervisor(config, listener, on_serving=announce)
-    except (ValueError, OSError) as error:
-        print(f"mmplane: {error}", file=sys.stderr)
-        return 2
+        supervisor = Supervisor(config, listener, keyring, on_serving=announce)
+    except (ValueError, OSError, OutOfMemory) as error:
+        return _refuse(error)
     return supervisor.run()
+
+
+def _refuse(error: Exception) -> int:
+    print(f"mmplane: {error}", file=sys.stderr)
+    return 2
 
 
 def _listen(config: Config) -> socket.socket:

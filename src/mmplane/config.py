@@ -82,7 +82,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What ranks compute with: `hf` the model, `null` nothing (it reads every feature page), `sim:MS` a fixed time."""
     copy_features: bool = False
     """Give the model a copy of its inputs: set by the supervisor when the model turned out to write into them."""
+    api_key_file: str = ""
+    """Where keys were read from, if from a file. What it says goes to the front end alone, as digests."""
+    trace_to: str = ""
+    """Where traces go: an OTLP receiver's URL, or `file:PATH`; empty: there are none."""
     log_level: str = "info"
+    log_format: str = "text"
+
+    def processes(self) -> int:
+        """How many children the supervisor has: front end, parser, workers, ranks."""
+        return 2 + self.workers + self.tp
 
     def decode_bytes(self) -> int:
         """The part of the budget that is kept for items while they are decoded, and what one worker may take."""

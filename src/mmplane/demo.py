@@ -21,6 +21,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from mmplane.core.stages import SUMS
+
 QUESTION = "Which number is this?"
 LOOKS = (
     ((224, 112), "white", "black", 56),
@@ -101,7 +103,7 @@ def _ask(url: str, picture: bytes) -> tuple[str, dict[str, Any]]:
 
 def _timeline(stages_ms: dict[str, float]) -> str:
     """One line a stage, its bar as long as its share."""
-    parts = {name: ms for name, ms in stages_ms.items() if name != "materialise"}  # it is the sum of its own stages
+    parts = {name: ms for name, ms in stages_ms.items() if name not in SUMS}
     whole_ms = sum(parts.values())
     return "\n".join(
         f"  {name:<10} {ms:8.2f} ms  {'#' * round(ms / whole_ms * BAR_CHARACTERS)}" for name, ms in parts.items()

@@ -3,7 +3,7 @@
     mmplane doctor
     mmplane doctor --parity MODEL_FOLDER [IMAGE ...]
 
-The first says how far workers, which decode hostile files, can be kept from the network here. The second runs the fast
+The first says what this machine can and cannot do for a server, and the fix for each. The second runs the fast
 image processor of a checkpoint against transformers' own (PIL backend) on the given images, or on generated ones of
 several sizes, and prints the largest difference of each. What else the checkpoint takes is tried on noise: the frames
 of videos against torch's resize, sounds against transformers' NumPy path.
@@ -34,8 +34,9 @@ from mmplane.features.qwen_video import QwenVideoProcessor
 from mmplane.features.select import FAST
 from mmplane.features.torch_arithmetic import resizes_as_torch
 from mmplane.features.video_checkpoint import VideoCheckpoint
+from mmplane.machine import Facts, Verdict
+from mmplane.machine import findings as machine_findings
 from mmplane.media.image import decode
-from mmplane.process.sandbox import Network, network_here
 
 SIZES = ((1120, 700), (1288, 966), (640, 480), (480, 640), (113, 64), (61, 150), (28, 28), (2000, 40), (3840, 2160))
 """(width, height) in pixels of the generated images."""
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("images", metavar="IMAGE", nargs="*", type=Path, help="image files (default: generated ones)")
     options = parser.parse_args(arguments)
     if options.parity is None:
-        return machine()
+        return machine(Facts())
     findings = list(parity(options.parity, options.images))
     print(f"{'what':32} {'size':>12}   {'largest difference':20} verdict")
     for finding in findings:
@@ -69,16 +70,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return conclude(findings)
 
 
-def machine() -> int:
+def machine(facts: Facts) -> int:
     """Print what this machine allows; the exit status."""
-    network = network_here()
-    print(f"workers and the network: {network.value}")
-    if network is Network.NONE:
-        print("  A decoder that is taken over could reach the network. Allow unprivileged user namespaces")
-        print(
-            "  (sysctl user.max_user_namespaces, and the container's seccomp profile), or cut the container's network."
-        )
-    return 1 if network is Network.NONE else 0
+    wrong = 0
+    for finding in machine_findings(facts):
+        print(f"{finding.verdict.value:16} {finding.subject}: {finding.found}")
+        if finding.fix:
+            print(f"{'':17}-> {finding.fix}")
+        wrong += finding.verdict is Verdict.WRONG
+    return 1 if wrong else 0
 
 
 def conclude(findings: Sequence[Finding]) -> int:

@@ -33,6 +33,7 @@ from mmplane.core.control import (
     Drain,
     Drained,
     FromChild,
+    OutOfService,
     Probing,
     RanksGone,
     RanksReady,
@@ -45,10 +46,13 @@ from mmplane.core.control import (
     WorkerGone,
     WorkerUp,
 )
+from mmplane.core.keyring import Keyring
 from mmplane.core.records import Record
 from mmplane.process.death import adopt_orphans
+from mmplane.process.handed import hand_over
 from mmplane.process.handle import Child
 from mmplane.process.spawner import Spawner
+from mmplane.process.watchdog import Watchdog
 from mmplane.wire.link import LinkError, pair
 from mmplane.wire.stream import stream_pair
 
@@ -62,21 +66,28 @@ BACKOFF_MAX_S = 5.0
 PARSER = 0
 """The parser stands among the workers, as the one that writes region 0, and is started and replaced like them."""
 END_LIMIT_S = 5.0
+REFUSE_S = 1.0
+"""How long the front end may take to answer those whose requests were not finished in time."""
 
 
 class Supervisor:
     """Owns the regions, the listening socket and every process's handle. Single-threaded; `run` is its life."""
 
-    def __init__(self, config: Config, listener: socket.socket, *, on_serving: Callable[[], None]) -> None:
+    def __init__(
+        self, config: Config, listener: socket.socket, keyring: Keyring, *, on_serving: Callable[[], None]
+    ) -> None:
         self._config = config
         self._listener = listener
+        self._keyring = hand_over("mmplane-keyring", msgspec.msgpack.encode(keyring))
         self._on_serving = on_serving
         check_memory(sum(config.region_bytes()))
         self._regions = [
             create_region(f"mmplane-{i}", length_bytes) for i, length_bytes in enumerate(config.region_bytes())
         ]
         self._regions_read_only = [reopen_read_only(region) for region in self._regions]
-        self._nursery = Spawner()
+        self._nursery = Spawner(config.log_format)
+        self._watchdog = Watchdog(stall_s=config.stall_seconds, item_s=config.item_seconds, load_s=LOAD_SECONDS)
+        self._told_out: tuple[str, ...] = ()
         self._frontend: Child | None = None
         self._workers: dict[int, Child] = {}
         self._ranks: dict[int, Child] = {}
@@ -151,14 +162,14 @@ class Supervisor:
                 self._exit_code = 0 if number == signal.SIGINT else 1
             else:
                 log.info("draining for at most %g s", self._config.drain_seconds)
-                self._stopping_by_s = time.monotonic() + self._config.drain_seconds
+                self._stopping_by_s = time.monotonic() + self._config.drain_seconds + REFUSE_S
                 if self._frontend is not None:
-                    self._tell(self._frontend, Drain())
+                    self._tell(self._frontend, Drain(self._config.drain_seconds))
 
     def _hear(self, child: Child) -> None:
         try:
             while (received := child.link.receive_nowait()) is not None:
-                child.seen_s = time.monotonic()
+                child.heard()
                 self._heard(child, received[0])
         except LinkError:
             child.deaf = True  # its pidfd will tell
@@ -174,7 +185,8 @@ class Supervisor:
                 self._ranks_ready = record
                 self._ranks_failed_starts = 0
                 for rank in self._ranks.values():
-                    rank.ready, rank.probing, rank.seen_s = True, False, time.monotonic()
+                    rank.ready, rank.probing = True, False
+                    rank.heard()
                 self._delays_s.pop("rank", None)
             case Probing():
                 child.probing = True
@@ -185,8 +197,7 @@ class Supervisor:
             case Replace():
                 worker = self._workers.get(record.index)
                 if worker is not None and worker.handle.incarnation == record.incarnation:
-                    log.warning("%s missed an item's deadline; replacing it", worker)
-                    worker.handle.kill()
+                    self._watchdog.condemn(worker, "missed an item's deadline")
             case Drained():
                 self._drained = True
             case Unloadable():
@@ -232,7 +243,8 @@ class Supervisor:
             if self._drained or self._frontend is None or time.monotonic() > self._stopping_by_s:
                 self._exit_code = 0
             return
-        self._kill_the_stuck()
+        self._watchdog.look(self._children())
+        self._tell_who_is_out()
         if self._nursery.handle is None:
             if not self._children():  # each dies with the nursery; none of the next may meet one of the last
                 self._nursery.start()
@@ -268,26 +280,17 @@ class Supervisor:
         ):
             self._attach(self._ranks_ready)
 
-    def _kill_the_stuck(self) -> None:
-        now_s = time.monotonic()
-        for child in self._children():
-            if not child.ready:
-                limit_s = LOAD_SECONDS
-            elif child.role == "worker":
-                limit_s = self._config.item_seconds + self._config.stall_seconds
-            else:
-                limit_s = self._config.stall_seconds
-            if now_s - child.seen_s > limit_s and not child.killed:
-                log.warning("%s has stood still for %.1f s; killing it", child, now_s - child.seen_s)
-                child.handle.signal(signal.SIGUSR1)  # its stacks go to the log, if it still runs at all
-                child.killed = True
-                child.handle.kill()
+    def _tell_who_is_out(self) -> None:
+        out = self._watchdog.out_of_service
+        if self._frontend is not None and out != self._told_out:
+            self._told_out = out
+            self._tell(self._frontend, OutOfService(out))
 
     def _start_frontend(self) -> None:
         self._epoch += 1
-        self._frontend = self._spawn(
-            "frontend", 0, 1, {"listener": self._listener.fileno(), "region0": self._regions[0]}
-        )
+        self._told_out = ()
+        descriptors = {"listener": self._listener.fileno(), "region0": self._regions[0], "keyring": self._keyring}
+        self._frontend = self._spawn("frontend", 0, 1, descriptors)
 
     def _start_parser(self) -> None:
         ours, theirs = pair()
@@ -386,5 +389,5 @@ class Supervisor:
         if nursery is not None:
             nursery.wait(deadline_s - time.monotonic())
             nursery.reap()
-        for descriptor in (*self._regions, *self._regions_read_only):
+        for descriptor in (*self._regions, *self._regions_read_only, self._keyring):
             os.close(descriptor)

@@ -1,8 +1,9 @@
-"""The made-up run is that of the unit tests."""
+"""The made-up run is that of the unit tests, servers are started as by the process tests."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1] / "unit" / "bench"))
+for suite in ("unit/bench", "process"):
+    sys.path.append(str(Path(__file__).parents[1] / suite))

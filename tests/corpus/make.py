@@ -17,10 +17,12 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+import soundfile
 from PIL import Image
 
 WIDTH, HEIGHT = 64, 48
@@ -28,7 +30,7 @@ WIDTH, HEIGHT = 64, 48
 
 @dataclass(frozen=True)
 class Case:
-    """One file. `status` is what the server says when its model takes images and clips, but no sounds."""
+    """One file. `status` is what a server says whose model takes this kind; another says 422."""
 
     kind: str
     status: int
@@ -116,6 +118,66 @@ def flipped(media: bytes, seed: int) -> bytes:
     return bytes(damaged)
 
 
+def many_scans(scans: int, side: int) -> bytes:
+    """A progressive JPEG whose last scan comes again and again: each is a pass over all pixels, and tiny."""
+    media = encoded(Image.new("RGB", (side, side), "grey"), "JPEG", progressive=True)
+    tables = media.rindex(b"\xff\xc4")
+    return media[:-2] + media[tables:-2] * scans + media[-2:]
+
+
+def ogg(packets: list[bytes], granule: int, *, serial: int = 7) -> bytes:
+    """An Ogg stream (RFC 3533): the first two packets are headers on pages of their own, the others are 255 to a page
+    and as long in samples each as `granule` says."""
+    pages = [packets[:1], packets[1:2], *(packets[at : at + 255] for at in range(2, len(packets), 255))]
+    stream, position = [], 0
+    for number, page in enumerate(pages):
+        position += granule * len(page) if number > 1 else 0
+        kind = 2 if number == 0 else 4 if number == len(pages) - 1 else 0
+        head = struct.pack("<4sBBqIIIB", b"OggS", 0, kind, position, serial, number, 0, len(page))
+        whole = head + bytes(map(len, page)) + b"".join(page)
+        stream.append(whole[:22] + struct.pack("<I", _ogg_checksum(whole)) + whole[26:])
+    return b"".join(stream)
+
+
+def _ogg_checksum(page: bytes) -> int:
+    checksum = 0
+    for byte in page:
+        checksum = (checksum << 8) & 0xFFFFFFFF ^ _OGG_TABLE[checksum >> 24 ^ byte]
+    return checksum
+
+
+def _ogg_table() -> list[int]:
+    table = []
+    for entry in range(256):
+        value = entry << 24
+        for _ in range(8):
+            value = (value << 1) ^ (0x04C11DB7 if value & 0x80000000 else 0)
+        table.append(value & 0xFFFFFFFF)
+    return table
+
+
+_OGG_TABLE = _ogg_table()
+
+
+def opus(seconds: int) -> bytes:
+    """Silence: packets of one byte, each of which says that 120 ms follow in which nothing was sent."""
+    head = struct.pack("<8sBBHIhB", b"OpusHead", 1, 1, 0, 48_000, 0, 0)
+    tags = struct.pack("<8sI4sI", b"OpusTags", 4, b"none", 0)
+    nothing = bytes([3 << 3 | 1])  # SILK, narrow band, 60 ms, two frames of equal length: none
+    return ogg([head, tags] + [nothing] * (seconds * 1000 // 120), 5760)
+
+
+def flac(rate: int = 16_000, channels: int = 1, claimed: tuple[int, int, int] | None = None) -> bytes:
+    """A FLAC; `claimed` puts another rate, number of channels and number of samples into its header."""
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros((8000, channels), np.float32), rate, "PCM_16", format="FLAC")
+    media = bytearray(file.getvalue())
+    if claimed is not None:  # STREAMINFO: 20 bits rate, 3 bits channels - 1, 5 bits depth - 1, 36 bits samples
+        rate, channels, samples = claimed
+        media[18:26] = (rate << 44 | channels - 1 << 41 | 15 << 36 | samples).to_bytes(8, "big")
+    return bytes(media)
+
+
 def zipped() -> bytes:
     """A megabyte of nothing, in a kilobyte."""
     file = io.BytesIO()
@@ -163,6 +225,7 @@ def _images() -> dict[str, Case]:
         "jpeg of 0 x 0": (400, lambda: _resized_jpeg(0, 0)),
         "jpeg that claims more than it has, the rest is grey": (200, lambda: _resized_jpeg(7000, 7000)),
         "jpeg of a million empty segments": (400, lambda: b"\xff\xd8" + b"\xff\xe2\x00\x02" * 1_000_000),
+        "jpeg of 1,000 scans of 16 megapixels": (400, lambda: many_scans(1000, 4000)),
         "jpeg that is all junk": (400, lambda: b"\xff\xd8\xff" + bytes(3_000_000)),
         "jpeg with a page of html in it": (200, lambda: encoded(picture(), "JPEG", comment=b"<script>alert(1)</script>")),
         "jpeg with broken exif": (200, lambda: encoded(picture(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")),
@@ -171,7 +234,9 @@ def _images() -> dict[str, Case]:
         "gif bomb of 65535 x 65535": (400, lambda: b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\x08\x02\0\0\0;"),
         "gif whose frame leaves its screen": (400, lambda: b"GIF89a\x08\0\x08\0\0\0\0,\xf0\xff\xf0\xff\x08\0\x08\0\0\x08\x02\0\0\0;"),
         "gif that never ends": (200, endless_gif),
-        "gif of 300 frames of 2000 x 2000": (200, _wide_gif),
+        "gif of 300 frames of 2000 x 2000, of which the first is shown": (200, _wide_gif),
+        "apng of 1,000 frames, of which the first is shown": (200, lambda: _moving("PNG", 1000)),
+        "webp of 200 frames, of which the first is shown": (200, lambda: _moving("WEBP", 200)),
         "gif of empty comments": (400, lambda: b"GIF89a\x08\0\x08\0\0\0\0" + b"!\xfe\x01a" * 500_000),
         "webp of 16384 x 16384": (400, lambda: b"RIFF\x20\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\xff\x3f\0\xff\x3f\0"),
         "webp without frames": (400, lambda: b"RIFF\x20\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\x3f\0\0\x3f\0\0"),
@@ -179,6 +244,8 @@ def _images() -> dict[str, Case]:
         "tiff that points at itself": (400, lambda: b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHII", 330, 4, 1, 8) + b"\x08\0\0\0"),
         "tiff of 65535 entries": (400, lambda: b"II*\0\x08\0\0\0\xff\xff" + b"\1\1\3\0\1\0\0\0\1\0\0\0" * 65535),
         "tiff of 2^32 x 2^32": (400, lambda: _tiff(2**32 - 1, 2**32 - 1)),
+        "tiff of 500 pages": (200, lambda: _moving("TIFF", 500)),
+        "tiff whose strip inflates to 100 megabytes": (400, lambda: _inflating_tiff(100_000_000)),
         "tiff with a strip beyond its end": (400, lambda: _tiff(64, 48)),
         "bmp of 2^31 rows": (400, lambda: _bmp(64, -(2**31))),
         "bmp without pixels": (400, lambda: _bmp(64, 48)),
@@ -195,6 +262,19 @@ def _images() -> dict[str, Case]:
                 lambda make=make, share=share: truncated(make(), share),
             )
     return {f"image: {name}": Case("image", *case) for name, case in cases.items()}
+
+
+def _moving(image_format: str, frames: int) -> bytes:
+    """All frames are different, or some formats would join them."""
+    pictures = [Image.new("RGB", (32, 32), (number % 251, number // 251, 7)) for number in range(frames)]
+    return encoded(pictures[0], image_format, save_all=True, append_images=pictures[1:])
+
+
+def _inflating_tiff(length_bytes: int) -> bytes:
+    strip = zlib.compress(bytes(length_bytes), 9)
+    entries = ((256, 4, 64), (257, 4, 48), (258, 3, 8), (259, 3, 8), (262, 3, 1), (273, 4, 110), (279, 4, len(strip)))
+    body = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
+    return (b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + body + bytes(4)).ljust(110, b"\0") + strip
 
 
 def _resized_jpeg(width: int, height: int) -> bytes:
@@ -243,6 +323,15 @@ def _clips() -> dict[str, Case]:
         "only its first half": (400, lambda: truncated(clip(50), 0.5)),
         "frames of 8192 x 4320": (400, lambda: clip(2, 8192, 4320, codec="mjpeg", container="matroska")),
         "5,000 frames, of which few are taken": (200, lambda: clip(5000)),
+        "5,000 JPEGs one after the other (video/jpeg)": (400, lambda: encoded(picture(), "JPEG") * 5000),
+        "ten hours of nothing, 36,000 frames": (400, lambda: clip(36_000, 16, 16, rate=1)),
+        "ten hours of nothing, two frames": (400, lambda: _late_clip(36_000)),
+        "two hours of nothing, two frames": (200, lambda: _late_clip(7_200)),
+        "a table of 80 million frames, in a kilobyte": (400, lambda: _forged_table(80_000_000)),
+        "300,000 parts beside one frame": (400, lambda: _many_parts(300_000)),
+        "frames of two sizes": (400, _two_sizes),
+        "webm in which no frame is shown": (400, _hidden_frames),
+        "gif that never ends": (200, endless_gif),
         "gif of 20,001 frames": (400, lambda: _wide_gif(20_001, 8)),
         "gif of 1,100 frames of 2000 x 2000": (400, lambda: _wide_gif(1100)),
         "too long for its width": (400, lambda: clip(3, 1024, 4, codec="mjpeg", container="matroska")),
@@ -250,6 +339,87 @@ def _clips() -> dict[str, Case]:
         "gif of 300 frames of 2000 x 2000, too many tokens": (400, _wide_gif),
     }
     return {f"clip: {name}": Case("video", *case) for name, case in cases.items()}
+
+
+def _late_clip(seconds: int) -> bytes:
+    """Two frames, the second of which is shown after so many seconds."""
+    return _remuxed(clip(2, rate=1), "mp4", lambda number, packet: _timed(packet, number * seconds))
+
+
+def _timed(packet: av.Packet, seconds: int) -> av.Packet:
+    again = av.Packet(bytes(packet))
+    again.pts = again.dts = int(seconds / packet.time_base)
+    again.time_base, again.is_keyframe = packet.time_base, packet.is_keyframe
+    return again
+
+
+def _hidden_frames() -> bytes:
+    """VP8 frames that are decoded and never shown (RFC 6386, 9.1)."""
+
+    def hide(number: int, packet: av.Packet) -> av.Packet:
+        content = bytearray(bytes(packet))
+        content[0] &= ~0x10
+        again = av.Packet(bytes(content))
+        again.pts, again.dts, again.time_base = packet.pts, packet.dts, packet.time_base
+        again.is_keyframe = packet.is_keyframe
+        return again
+
+    return _remuxed(clip(8, codec="libvpx", container="webm"), "webm", hide)
+
+
+def _remuxed(media: bytes, container: str, change: Callable[[int, av.Packet], av.Packet]) -> bytes:
+    """The same clip with other packets."""
+    file = io.BytesIO()
+    with av.open(io.BytesIO(media)) as source, av.open(file, "w", format=container) as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(packet for packet in source.demux(video=0) if packet.size):
+            changed = change(number, packet)
+            changed.stream = stream
+            out.mux(changed)
+    return file.getvalue()
+
+
+def _forged_table(frames: int) -> bytes:
+    """An MP4 that says it has so many frames of one byte, all in one chunk: its tables have one entry each."""
+    media = bytearray(clip(1))
+
+    def put(box: bytes, at: int, *numbers: int) -> None:
+        start = media.index(box) + 4 + at
+        media[start : start + 4 * len(numbers)] = struct.pack(f">{len(numbers)}I", *numbers)
+
+    put(b"stsz", 4, 1, frames)  # the size of them all, and how many
+    put(b"stts", 8, frames)
+    put(b"stsc", 12, frames)
+    return bytes(media)
+
+
+def _many_parts(parts: int) -> bytes:
+    """A frame, and a sound in pieces of one sample."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as out:
+        video = out.add_stream("mjpeg", rate=25)
+        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuvj420p"
+        audio = out.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        frame = av.VideoFrame.from_ndarray(np.asarray(picture()), format="rgb24")
+        out.mux([*video.encode(frame), *video.encode()])
+        for number in range(parts):
+            packet = av.Packet(b"\0\0")
+            packet.pts = packet.dts = number // 16
+            packet.time_base, packet.stream = Fraction(1, 1000), audio
+            out.mux(packet)
+    return file.getvalue()
+
+
+def _two_sizes() -> bytes:
+    """JPEGs of two sizes as the frames of one clip."""
+    sizes = ((WIDTH, HEIGHT), (2 * WIDTH, 2 * HEIGHT))
+
+    def change(number: int, packet: av.Packet) -> av.Packet:
+        again = av.Packet(encoded(picture(*sizes[number % 2]), "JPEG"))
+        again.pts, again.dts, again.time_base, again.is_keyframe = packet.pts, packet.dts, packet.time_base, True
+        return again
+
+    return _remuxed(clip(6, codec="mjpeg", container="matroska"), "matroska", change)
 
 
 def _sound_in_mp4() -> bytes:
@@ -265,17 +435,33 @@ def _sound_in_mp4() -> bytes:
 
 
 def _sounds() -> dict[str, Case]:
-    cases: dict[str, Callable[[], bytes]] = {
-        "forged rate": lambda: sound(rate=2**31),
-        "rate 0": lambda: sound(rate=0),
-        "no channels": lambda: sound(channels=0),
-        "65535 channels": lambda: sound(channels=65535),
-        "not a number": lambda: sound(struct.pack("<f", float("nan")) * 8000, form=3, bits=32),
-        "infinite": lambda: sound(struct.pack("<f", float("inf")) * 8000, form=3, bits=32),
-        "noise": lambda: np.random.default_rng(3).bytes(50_000),
-        "length beyond the file": lambda: truncated(_tone(), 0.5),
+    cases: dict[str, tuple[int, Callable[[], bytes]]] = {
+        "forged rate": (400, lambda: sound(rate=2**31)),
+        "rate 0": (400, lambda: sound(rate=0)),
+        "no channels": (400, lambda: sound(channels=0)),
+        "65535 channels": (400, lambda: sound(channels=65535)),
+        "not a number": (400, lambda: sound(struct.pack("<f", float("nan")) * 8000, form=3, bits=32)),
+        "infinite": (400, lambda: sound(struct.pack("<f", float("inf")) * 8000, form=3, bits=32)),
+        "noise": (400, lambda: np.random.default_rng(3).bytes(50_000)),
+        "length beyond the file": (200, lambda: truncated(_tone(), 0.5)),
+        "flac of 655,350 Hz and 8 channels": (400, lambda: flac(48_000, 8, (655_350, 8, 8000))),
+        "flac that claims 50 days": (400, lambda: flac(claimed=(16_000, 1, 2**36 - 1))),
+        "flac that does not say how long it is": (400, lambda: flac(claimed=(16_000, 1, 0))),
+        "flac whose header lies about its channels": (400, lambda: flac(48_000, 2, (48_000, 8, 8000))),
+        "opus of 8 hours in 300 kilobytes": (400, lambda: opus(8 * 3600)),
+        "opus of a minute, most of which is not heard": (200, lambda: opus(60)),
+        "ogg without a codec": (400, lambda: ogg([b"nothing", b"here", *[b"x"] * 500], 1)),
+        "mp3 behind a tag of 256 megabytes": (400, lambda: b"ID3\x04\0\0\x7f\x7f\x7f\x7f" + bytes(100_000)),
+        "mp3 of empty frames": (200, lambda: (b"\xff\xfb\x90\x64" + bytes(413)) * 2000),
+        "m4a whose table has 80 million entries": (400, lambda: _forged_table(80_000_000)),
+        "a clip without sound": (400, lambda: clip(5)),
+        "300,000 parts": (400, lambda: _many_parts(300_000)),
+        "midi": (400, lambda: b"MThd\0\0\0\x06\0\0\0\1\0\x60MTrk" + bytes(100)),
+        "aiff": (400, lambda: b"FORM\0\0\x0f\xa0AIFFCOMM" + bytes(4000)),
+        "a playlist": (400, lambda: b"#EXTM3U\nhttp://169.254.169.254/latest/\n"),
+        "a list of sounds": (400, lambda: b"[playlist]\nFile1=/etc/passwd\n"),
     }
-    return {f"sound: {name}": Case("audio", 422, make) for name, make in cases.items()}
+    return {f"sound: {name}": Case("audio", *case) for name, case in cases.items()}
 
 
 def _tone() -> bytes:

@@ -11,7 +11,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -27,14 +27,28 @@ POLL_S = 0.02
 class Live:
     """One `mmplane serve` and its process tree."""
 
-    def __init__(self, model_folder: Path, *flags: str, tp: int = 2, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        model_folder: Path | str,
+        *flags: str,
+        tp: int = 2,
+        env: dict[str, str] | None = None,
+        limits: Callable[[], None] | None = None,
+        log_path: str | None = None,
+    ) -> None:
         command = [sys.executable, "-m", "mmplane", "serve", "--model", str(model_folder)]
         command += ["--served-model-name", "tiny", "--tp", str(tp), "--port", "0", "--arena-bytes", str(256 * 2**20)]
         command += ["--kv-bytes", str(256 * 2**20), *flags]
         self.log: deque[str] = deque(maxlen=2000)
-        self._process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | (env or {})
-        )
+        with open(log_path, "w") if log_path else nullcontext(subprocess.STDOUT) as stderr:
+            self._process = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                env=os.environ | (env or {}),
+                preexec_fn=limits,
+            )
         self.supervisor = psutil.Process(self._process.pid)
         self.url = ""
         self._ready = threading.Event()
@@ -129,9 +143,9 @@ def alive(pids: Iterator[int] | list[int]) -> list[int]:
 
 
 @contextmanager
-def serving(model_folder: Path, *flags: str, tp: int = 2, env: dict[str, str] | None = None) -> Iterator[Live]:
+def serving(model_folder: Path | str, *flags: str, tp: int = 2, **more: Any) -> Iterator[Live]:
     """A server for one test, ended with it."""
-    live = Live(model_folder, *flags, tp=tp, env=env)
+    live = Live(model_folder, *flags, tp=tp, **more)
     try:
         yield live
     finally:

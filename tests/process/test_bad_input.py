@@ -21,6 +21,10 @@ def url(address: str) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": address}}
 
 
+def video(content: str) -> dict[str, Any]:
+    return {"type": "video_url", "video_url": {"url": f"data:video/jpeg;base64,{content}"}}
+
+
 def user(*content: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": list(content)}]}
 
@@ -58,6 +62,20 @@ BAD: dict[str, tuple[dict[str, Any] | bytes, int, str]] = {
     "an answer beyond the context": (user(text("Hi")) | {"max_tokens": 100_000}, 400, "context_length_exceeded"),
     "an image too long for its width": (user(part(png(np.zeros((2, 2000, 3), np.uint8)))), 400, "invalid_media"),
     "one good and one bad image": (user(part(noise(301)), url(data(photograph("china")[:9000]))), 400, "invalid_media"),
+    "features instead of a picture (S9)": (
+        user({"type": "image_embeds", "image_embeds": "AAAA"}),
+        400,
+        "invalid_value",
+    ),
+    "embeddings instead of a prompt (S9)": (user(text("Hi")) | {"prompt_embeds": "AAAA"}, 400, "unsupported_parameter"),
+    "a clip of 5,000 JPEGs (S6)": (user(video(",".join(["/9j/4AAQSkZJRg"] * 5000))), 400, "invalid_media"),
+    "all frames of a clip (S6)": (user(text("Hi")) | {"mmplane": {"video": {"frames": -1}}}, 400, "invalid_value"),
+    "10^9 frames a second (S6)": (user(text("Hi")) | {"mmplane": {"video": {"fps": 1e9}}}, 400, "invalid_value"),
+    "options of a loader (S6)": (
+        user(text("Hi")) | {"media_io_kwargs": {"video": {"num_frames": -1}}},
+        400,
+        "unsupported_parameter",
+    ),
     "another model": (user(text("Hi")) | {"model": "other"}, 404, "model_not_found"),
 }
 

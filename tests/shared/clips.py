@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from functools import cache
@@ -71,14 +71,14 @@ def moving(count: int = 24, width: int = 96, height: int = 64) -> Frames:
     return frames
 
 
-def with_hidden_frame(media: bytes, number: int) -> bytes:
-    """A VP8 clip, one frame of which is decoded and never shown, as an alternate reference frame is (RFC 6386, 9.1)."""
+def with_hidden_frames(media: bytes, hidden: Container[int]) -> bytes:
+    """A VP8 clip, of which these frames are decoded and never shown, as alternate references are (RFC 6386, 9.1)."""
     file = io.BytesIO()
     with av.open(io.BytesIO(media)) as source, av.open(file, "w", format="webm") as out:
         stream = out.add_stream_from_template(source.streams.video[0])
         for index, packet in enumerate(packet for packet in source.demux(video=0) if packet.size):
             content = bytearray(bytes(packet))
-            if index == number:
+            if index in hidden:
                 content[0] &= ~0x10
             changed = av.Packet(bytes(content))
             changed.pts, changed.dts, changed.time_base = packet.pts, packet.dts, packet.time_base

@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import base64
 import io
+import sys
+from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import numpy.typing as npt
+import pytest
 import soundfile
 
 Sound = npt.NDArray[np.float32]
 """(samples,) or (samples, channels)."""
+
+
+SPEECH = Path(sys.prefix) / "speech"
+REAL = ("Front_Center", "Rear_Left", "Noise")
+
+
+def real(name: str) -> bytes:
+    """Somebody says it: one of Debian's alsa-utils' WAVs, 48 kHz, mono. `make install-dev` puts them there.
+
+    Where Debian's packages cannot be had, who needs one is skipped.
+    """
+    file = SPEECH / f"{name}.wav"
+    if not file.exists():
+        pytest.skip("no real speech: tools/get-speech.sh could not fetch Debian's alsa-utils")
+    return file.read_bytes()
 
 
 def speech_like(seconds: float, rate_hz: int = 16_000, channels: int = 1, seed: int = 0) -> Sound:

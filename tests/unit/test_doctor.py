@@ -11,7 +11,6 @@ from PIL import Image
 
 from mmplane import doctor
 from mmplane.features import kernels
-from mmplane.process.sandbox import Network
 
 
 @pytest.fixture(autouse=True)
@@ -75,14 +74,3 @@ def test_a_checkpoint_for_sounds(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_nothing_to_try(tmp_path: Path) -> None:
     assert doctor.main(["--parity", str(tmp_path)]) == 2
-
-
-@pytest.mark.parametrize("network", list(Network))
-def test_how_far_workers_are_from_the_network(
-    network: Network, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(doctor, "network_here", lambda: network)
-    assert doctor.main([]) == (1 if network is Network.NONE else 0)
-    said = capsys.readouterr().out
-    assert network.value in said
-    assert ("max_user_namespaces" in said) == (network is Network.NONE)

@@ -56,6 +56,11 @@ def create_region(name: str, length_bytes: int) -> int:
         os.close(fd)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.ENOMEM):
             raise OutOfMemory(f"no {length_bytes} bytes of memory for a region: lower --arena-bytes") from error
+        if isinstance(error, OSError) and error.errno == errno.EFBIG:
+            raise OutOfMemory(
+                f"files may not grow to the {length_bytes} bytes of a region here (ulimit -f): "
+                f"raise that limit, or lower --arena-bytes"
+            ) from error
         raise
     return fd
 

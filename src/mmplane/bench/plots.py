@@ -14,6 +14,7 @@ import msgspec
 
 from mmplane.config import DELIVERY_NAMES
 from mmplane.core.histogram import edge_ms
+from mmplane.core.stages import STAGES, SUMS
 
 Row = dict[str, Any]
 Trace = dict[str, Any]
@@ -31,9 +32,6 @@ COLOURS = (
     "#e377c2",
 )
 ROLES = {"frontend": "#1f77b4", "worker": "#2ca02c", "rank": "#ff7f0e", "arena": "#9467bd"}
-STAGES = ("fetch", "key", "probe", "prompt", "slot_wait", "decode", "transform", "handoff", "prefill", "generate")
-SUMS = ("materialise",)
-"""Stages that are the sum of others."""
 
 
 class Plot(msgspec.Struct, frozen=True):

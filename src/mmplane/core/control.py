@@ -82,6 +82,12 @@ class RanksGone(Record, frozen=True, tag="ranks_gone"):
     incarnation: Count
 
 
+class OutOfService(Record, frozen=True, tag="out_of_service"):
+    """Supervisor -> front end: these stand still, or did and have no successor that works. None: all is well."""
+
+    names: tuple[Name, ...]
+
+
 class Attach(Record, frozen=True, tag="attach"):
     """Supervisor -> leader: a new front end; drop everything of the old one. The new link and stream ride along."""
 
@@ -96,7 +102,9 @@ class RanksReady(Record, frozen=True, tag="ranks_ready"):
 
 
 class Drain(Record, frozen=True, tag="drain"):
-    """Supervisor -> front end: take nothing new, finish what runs, then say `Drained`."""
+    """Supervisor -> front end: take nothing new, finish what runs within so many seconds, then say `Drained`."""
+
+    limit_s: float
 
 
 class Drained(Record, frozen=True, tag="drained"):
@@ -112,5 +120,5 @@ class Unloadable(Record, frozen=True, tag="unloadable"):
 ToNursery = Spawn
 FromNursery = Spawned | Preloaded
 FromChild = Ready | Beat | Probing | Serving | Replace | RanksReady | Drained | Unloadable
-ToFrontend = WorkerUp | WorkerGone | RanksUp | RanksGone | Drain
+ToFrontend = WorkerUp | WorkerGone | RanksUp | RanksGone | OutOfService | Drain
 ToRank = Attach

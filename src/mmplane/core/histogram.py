@@ -6,10 +6,13 @@ readings is their difference: who reads need not reset, and several may read.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from math import ceil, log
 
+from mmplane.core.buckets import BOUNDS_S, Reading
 from mmplane.core.records import Count, Record
 
 LOWEST_MS = 0.001
@@ -46,6 +49,13 @@ class Distribution(Record, frozen=True):
             if seen >= wanted:
                 return edge_ms(bucket)
         return None
+
+    def reading(self, bounds_s: Sequence[float] = BOUNDS_S) -> Reading:
+        """In few buckets: durations within 5 % of a bound may count on its other side."""
+        counts = [0] * (len(bounds_s) + 1)
+        for bucket, count in self.counts:
+            counts[bisect_left(bounds_s, edge_ms(bucket) / 1000)] += count
+        return Reading(tuple(bounds_s), tuple(accumulate(counts)), self.total_ms / 1000)
 
 
 class Histogram:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from mmplane.core.errors import Failure
+from mmplane.core.faults import Fault
 from mmplane.core.records import Ask, Count, Layout, Recipe, Record, Slot
 
 
 class Materialise(Record, frozen=True, tag="materialise"):
-    """Front end -> worker: decode what lies in `media`, write its features into `out`, in the worker's region."""
+    """Front end -> worker: decode what lies in `media`, write its features into `out`, in the worker's region.
+
+    `fault` is a test's.
+    """
 
     job_id: Count
     recipe: Recipe
     media: Slot
     out: Slot
+    fault: Fault | None = None
 
 
 class Measure(Record, frozen=True, tag="measure"):
@@ -32,12 +37,16 @@ class Examine(Record, frozen=True, tag="examine"):
 
 
 class Materialised(Record, frozen=True, tag="materialised"):
-    """Worker -> front end: the slot holds the features. Times in milliseconds; `bytes_written` counts slot bytes."""
+    """Worker -> front end: the slot holds the features. Times in milliseconds; `bytes_written` counts slot bytes.
+
+    `began_s` is when decoding began, on CLOCK_MONOTONIC.
+    """
 
     job_id: Count
     decode_ms: float
     transform_ms: float
     bytes_written: Count
+    began_s: float = 0.0
 
 
 class Measured(Record, frozen=True, tag="measured"):

@@ -124,13 +124,17 @@ class Plan(Record, frozen=True, tag="plan"):
 class Work(Record, frozen=True):
     """What one rank did to get a request's features: how many items it materialised, and milliseconds.
 
-    `deliver_ms` is from the step that named the request until this rank had all its features; `materialise_ms` is the
-    part of it that was decoding and transforming here.
+    `deliver_ms` is from the step that named the request, at `began_s` on CLOCK_MONOTONIC, until this rank had all its
+    features; `materialise_ms` is the part of it that was decoding (`decode_ms`) and transforming here. `encode_ms` is
+    from then until it held the request.
     """
 
     materialised: Count = 0
     materialise_ms: float = 0.0
     deliver_ms: float = 0.0
+    began_s: float = 0.0
+    decode_ms: float = 0.0
+    encode_ms: float = 0.0
 
 
 NOTHING = Work()
@@ -162,13 +166,15 @@ class Position(Record, frozen=True, tag="position"):
 class Admitted(Record, frozen=True, tag="admitted"):
     """Leader -> front end: every rank holds the request; its slots may be released. `digests[rank][item]`.
 
-    `reused` are the items that came from the ranks' caches; `work` has one entry for each rank.
+    `reused` are the items that came from the ranks' caches; `work` has one entry for each rank. The leader decided it
+    at `at_s` on CLOCK_MONOTONIC: this record leaves after the step that follows.
     """
 
     request_id: Count
     digests: tuple[tuple[bytes, ...], ...]
     reused: tuple[int, ...] = ()
     work: tuple[Work, ...] = ()
+    at_s: float = 0.0
 
 
 class Failed(Record, frozen=True, tag="failed"):

@@ -14,6 +14,7 @@ import torch
 
 from mmplane.core.records import Recipe
 from mmplane.features.tensors import tensors_of
+from mmplane.media.materialise import Made
 
 
 @dataclass
@@ -22,8 +23,9 @@ class LazyItem:
 
     media: memoryview | bytes
     recipe: Recipe
-    materialise: Callable[[memoryview | bytes, Recipe, memoryview], object] = field(repr=False)
+    materialise: Callable[[memoryview | bytes, Recipe, memoryview], Made] = field(repr=False)
     materialise_ms: float = 0.0
+    decode_ms: float = 0.0
     _features: dict[str, torch.Tensor] | None = None
 
     @property
@@ -45,6 +47,7 @@ class LazyItem:
             return
         started_s = time.perf_counter()
         out = bytearray(self.recipe.layout.length_bytes)
-        self.materialise(self.media, self.recipe, memoryview(out))
+        made = self.materialise(self.media, self.recipe, memoryview(out))
         self._features = tensors_of(self.recipe.layout.tensors, memoryview(out))
+        self.decode_ms = made.decode_ms
         self.materialise_ms = (time.perf_counter() - started_s) * 1000

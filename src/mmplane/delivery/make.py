@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from mmplane.core.plan import Work
 from mmplane.core.records import Enclosed
@@ -30,10 +31,13 @@ def contents(ports: Ports, order: Order) -> list[memoryview]:
 def make(ports: Ports, order: Order, media: Media) -> Delivered:
     """The features of each item, decoded on first access as the incident's server does. Raises RequestError."""
     strike(order.submit.fault, "materialise", ports.rank)
+    fault = order.submit.fault
+    materialise = partial(ports.materialise, fault=fault if fault and fault.rank == ports.rank else None)
     lazy = [
-        LazyItem(content, item.recipe, ports.materialise)
+        LazyItem(content, item.recipe, materialise)
         for content, item in zip(media, order.items, strict=True)
         if isinstance(item, Enclosed)
     ]
     features = tuple(item.features for item in lazy)
-    return Delivered(features, work=Work(len(lazy), sum(item.materialise_ms for item in lazy)))
+    materialise_ms = sum(item.materialise_ms for item in lazy)
+    return Delivered(features, work=Work(len(lazy), materialise_ms, decode_ms=sum(item.decode_ms for item in lazy)))

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -13,6 +14,7 @@ from mmplane.core.faults import Fault
 from mmplane.core.records import Item, Recipe
 from mmplane.delivery.lane import Lane
 from mmplane.delivery.parcels import Parcels
+from mmplane.media.materialise import Made
 
 
 class Broadcast(ABC):
@@ -28,13 +30,22 @@ class Broadcast(ABC):
         """
 
 
+class Materialise(Protocol):
+    """`mmplane.media.materialise.materialise`, with this rank's processors."""
+
+    def __call__(
+        self, media: memoryview | bytes, recipe: Recipe, out: memoryview, *, fault: Fault | None = None
+    ) -> Made:
+        """The features into `out`. Raises RequestError."""
+
+
 @dataclass(frozen=True)
 class Ports:
     """One rank's means."""
 
     rank: int
     size: int
-    materialise: Callable[[memoryview | bytes, Recipe, memoryview], object]
+    materialise: Materialise
     """Encoded media into a writable buffer of the layout's length. Raises RequestError."""
     view: Callable[[Item], dict[str, torch.Tensor]]
     """An item's tensors over the arena."""

@@ -115,8 +115,12 @@ class Budget:
         self._grow(tenant, length_bytes)
         return Reservation(self, tenant, length_bytes)
 
+    def check_item(self, length_bytes: int) -> None:
+        """Raises RequestError (413) when decoding one item may never take so much."""
+        self._check_ever(None, length_bytes)
+
     async def reserve_item(self, length_bytes: int) -> Reservation:
-        """Hold what decoding one item takes, in order of asking. Raises RequestError: 413 or 503.
+        """Hold what decoding one item takes, in order of asking among those that fit. Raises RequestError: 413 or 503.
 
         Only who has a worker asks, so no more can wait than there are workers.
         """
@@ -163,9 +167,11 @@ class Budget:
         self._offer()
 
     def _offer(self) -> None:
-        """Give what is free to who waits; nobody overtakes within a tenant, nor does a tenant that holds more."""
-        while self._items and self._fits(None, self._items[0].length_bytes):
-            self._grant(self._items.popleft())
+        """Give what is free to who waits; no request overtakes within a tenant, nor does a tenant that holds more."""
+        for waiter in tuple(self._items):  # a picture's pixels do not wait for a clip's
+            if self._fits(None, waiter.length_bytes):
+                self._items.remove(waiter)
+                self._grant(waiter)
         while self._requests:
             below = [tenant for tenant in self._requests if self._within_share(tenant, self._requests[tenant][0])]
             tenant = min(below, key=lambda each: self._held[each], default=None)

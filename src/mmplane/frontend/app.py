@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
-from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -23,15 +22,25 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mmplane.config import Config
 from mmplane.core.errors import RequestError, internal, overloaded, too_large, unavailable
+from mmplane.core.keyring import Keyring
+from mmplane.frontend.access import Access, tenant_of
 from mmplane.frontend.admission import Budget, Reservation
 from mmplane.frontend.bodies import Bodies, Body, ClientGone
 from mmplane.frontend.chat import Answer, Chat
 from mmplane.frontend.dispatch import Dispatch
 from mmplane.frontend.guard import Guard
+from mmplane.frontend.named import Named
 from mmplane.frontend.readiness import Readiness
 from mmplane.frontend.reply import JSON, Reply, error_object
 from mmplane.frontend.schema import ChatRequest, parse_switch
+from mmplane.frontend.shares import Shares
 from mmplane.frontend.statistics import Counters
+from mmplane.observe.journal import CLIENT_GONE, Journal
+from mmplane.observe.journey import Journey
+from mmplane.observe.metrics import CONTENT_TYPE, Figures, exposition
+from mmplane.observe.page import HEADERS, PAGE
+from mmplane.observe.timeline import timeline
+from mmplane.process.delays import pause
 
 log = logging.getLogger("mmplane")
 EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
@@ -52,40 +61,57 @@ class ChatEndpoint:
         bodies: Bodies,
         budget: Budget,
         counters: Counters,
+        journal: Journal,
         readiness: Readiness,
+        closing: asyncio.Future[None],
+        shares: Shares,
         config: Config,
     ) -> None:
         self._chat = chat
         self._bodies = bodies
         self._budget = budget
         self._counters = counters
+        self._journal = journal
         self._readiness = readiness
+        self._closing = closing
+        self._shares = shares
         self._config = config
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; ends early when the client does."""
-        reply = Reply(send)
-        status = 499
+        journey = self._journal.begin(scope["headers"])
+        reply = Reply(send, journey.headers)
+        status, code = CLIENT_GONE, ""
         try:
             if self._readiness.draining:
                 raise unavailable("the server is shutting down", retry_after_s=5)
             if self._counters.now >= self._config.running_max + self._config.queue_max:
                 raise overloaded("too many requests are in flight")  # before its body is read: a refusal is cheap
+            tenant = tenant_of(scope)
             length_bytes = self._length(scope)
-            reserved = await self._budget.admit(length_bytes * BODY_FACTOR)
-            with reserved, self._counters.in_flight(), await self._bodies.read(receive, length_bytes) as body:
-                status = await _unless_gone(receive, self._serve(body, reply, reserved))
+            with self._shares.hold(tenant):
+                reserved = await self._budget.admit(length_bytes * BODY_FACTOR, tenant)
+                journey.enter("body")
+                with reserved, self._counters.in_flight(), await self._bodies.read(receive, length_bytes) as body:
+                    serving = self._serve(body, reply, reserved, tenant, journey)
+                    status = await _unless_gone(receive, serving, self._closing)
         except RequestError as error:
-            status = error.status
+            status, code = error.status, error.code
             await reply.error(error)
         except ClientGone:
             log.debug("a client went away")
+        except MemoryError:
+            log.error("no memory for a request")
+            status = 503
+            await reply.error(overloaded("the server has no memory for this request now"))
         except Exception:
             log.exception("a request failed by an error of ours")
-            status = 500
-            await reply.error(internal("the server failed to handle this request"))
+            failure = internal("the server failed to handle this request")
+            status, code = failure.status, failure.code
+            await reply.error(failure)
         finally:
             self._counters.count(status)
+            self._journal.end(journey, status, code)
 
     def _length(self, scope: Scope) -> int:
         """Bytes to reserve before the body is read: what the client declares, or the most that will be read."""
@@ -96,9 +122,11 @@ class ChatEndpoint:
             raise too_large("the body is larger than this server takes")
         return length
 
-    async def _serve(self, body: Body, reply: Reply, reserved: Reservation) -> int:
+    async def _serve(self, body: Body, reply: Reply, reserved: Reservation, tenant: str, journey: Journey) -> int:
         request, parked = await self._bodies.parse(body)
-        async with self._chat.answer(request, reserved.grow, parked) as answer:
+        journey.asked([part.modality for part in request.media])
+        await pause(request.fault if self._config.fault_injection else None, "body")
+        async with self._chat.answer(request, reserved.grow, parked, tenant=tenant, journey=journey) as answer:
             body.release()
             reserved.release()  # what goes inline has a reservation of its own
             head = _Head(request, answer, int(time.time()))
@@ -111,6 +139,7 @@ class ChatEndpoint:
                 await reply.whole(200, JSON, await _complete(self._chat, answer, head))
         if answer.load.items:
             self._readiness.media_served()
+        journey.prompt_tokens, journey.completion_tokens = len(answer.prompt.ids), answer.completion_tokens
         self._counters.tokens(len(answer.prompt.ids), answer.completion_tokens)
         return 200
 
@@ -184,8 +213,8 @@ async def _small_body(request: Request) -> bytes:
     return body
 
 
-async def _unless_gone(receive: Receive, work: Awaitable[int]) -> int:
-    """The work's result; when the client goes away first the work is cancelled, in whatever stage it is."""
+async def _unless_gone(receive: Receive, work: Awaitable[int], closing: asyncio.Future[None]) -> int:
+    """The work's result; when the client goes away first, or we do, the work is cancelled, in whatever stage it is."""
 
     async def gone() -> None:
         message: Message = {}
@@ -195,10 +224,10 @@ async def _unless_gone(receive: Receive, work: Awaitable[int]) -> int:
     working = asyncio.ensure_future(work)
     watching = asyncio.ensure_future(gone())
     try:
-        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientGone
-        return working.result()
+        await asyncio.wait((working, watching, closing), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientGone if watching.done() else unavailable("the server is shutting down", retry_after_s=5)
     finally:
         for task in (working, watching):
             task.cancel()
@@ -212,10 +241,14 @@ def build(
     dispatch: Dispatch,
     budget: Budget,
     counters: Counters,
+    journal: Journal,
     readiness: Readiness,
+    closing: asyncio.Future[None],
+    shares: Shares,
+    keyring: Keyring,
     config: Config,
     statistics: Callable[[], dict[str, Any]],
-    metrics: Callable[[], bytes],
+    figures: Callable[[], Figures],
 ) -> ASGIApp:
     """The application: every route of the server."""
 
@@ -248,8 +281,15 @@ def build(
     async def report(_: Request) -> Response:
         return respond(200, statistics())
 
+    async def requests(_: Request) -> Response:
+        """What the status page shows: everything now, and the last requests."""
+        return respond(200, {"state": statistics(), "requests": [timeline(each) for each in journal.recent()]})
+
+    async def page(_: Request) -> Response:
+        return Response(PAGE, headers=HEADERS, media_type="text/html")
+
     async def scrape(_: Request) -> Response:
-        return Response(metrics(), media_type=CONTENT_TYPE_LATEST)
+        return Response(await asyncio.to_thread(exposition, figures()), media_type=CONTENT_TYPE)
 
     async def refuse(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -258,10 +298,19 @@ def build(
         return Response(error_object(refusal), error.status_code, error.headers, "application/json")
 
     endpoint = ChatEndpoint(
-        chat=chat, bodies=bodies, budget=budget, counters=counters, readiness=readiness, config=config
+        chat=chat,
+        bodies=bodies,
+        budget=budget,
+        counters=counters,
+        journal=journal,
+        readiness=readiness,
+        closing=closing,
+        shares=shares,
+        config=config,
     )
     app = Starlette(
         routes=[
+            Route("/", page),
             Route("/v1/chat/completions", endpoint, methods=["POST"]),
             Route("/v1/models", models),
             Route("/health", health),
@@ -269,7 +318,10 @@ def build(
             Route("/metrics", scrape),
             Route("/admin/delivery", delivery, methods=["GET", "PUT"]),
             Route("/admin/statistics", report),
+            Route("/admin/requests", requests),
         ],
         exception_handlers={HTTPException: refuse},
     )
-    return Guard(app, (config.host, *config.allow_hosts))
+    if keyring:
+        return Named(Guard(Access(app, keyring), None))
+    return Named(Guard(app, (config.host, *config.allow_hosts)))

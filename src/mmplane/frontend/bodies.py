@@ -23,9 +23,9 @@ from mmplane.core.records import Slot
 from mmplane.frontend.mailbox import Mailbox
 from mmplane.frontend.parked import Parked
 from mmplane.frontend.schema import ChatRequest, parse
+from mmplane.frontend.shelf import FRONT_REGION
 from mmplane.wire.link import Link
 
-FRONT_REGION = 0
 INLINE_BYTES_MAX = 1024 * 1024
 """A body is parsed here up to this length: about a millisecond."""
 BODY_SECONDS = 60.0
@@ -75,6 +75,8 @@ class Bodies:
         self._jobs: dict[int, tuple[Slot, asyncio.Future[Parsed]]] = {}
         self._job_ids = itertools.count(1)
         self.parsed = 0
+        self.ended = 0
+        """Parsers that have died."""
 
     def add(self, incarnation: int, descriptor: int) -> None:
         """A parser was started; it takes bodies once it says so."""
@@ -86,6 +88,7 @@ class Bodies:
     def remove(self, incarnation: int) -> None:
         """The supervisor says that this parser is dead: what it was parsing fails, its claims end."""
         process = Process("parser", 0, incarnation)
+        self.ended += 1
         if process == self._parser and self._mailbox is not None:
             self._mailbox.close()
             self._parser = self._mailbox = None

@@ -19,6 +19,7 @@ from mmplane.core.plan import EVERY_RANK, Sampling, Submit
 from mmplane.core.records import PROMPT_INLINE_BYTES_MAX, Enclosed, Item, Modality, Recipe, Tensor
 from mmplane.delivery.faults import strike
 from mmplane.delivery.names import DELIVERIES
+from mmplane.frontend.admission import DEFAULT_TENANT
 from mmplane.frontend.dispatch import Dispatch
 from mmplane.frontend.fetch import Grow
 from mmplane.frontend.freight import Load
@@ -28,8 +29,9 @@ from mmplane.frontend.parked import Parked
 from mmplane.frontend.plane import Plane
 from mmplane.frontend.prompt import Marks, Prompt, expand, render
 from mmplane.frontend.schema import ChatRequest
-from mmplane.frontend.stages import Stages
 from mmplane.frontend.text import TextStream
+from mmplane.observe.journey import Journey
+from mmplane.process.delays import pause
 from mmplane.wire.link import encode
 
 DEFAULT_TOKENS_MAX = 512
@@ -60,7 +62,7 @@ class Answer:
         delivery: str,
         load: Load,
         generation: Generation,
-        stages: Stages,
+        journey: Journey,
         restored: Restored,
     ) -> None:
         self._restored = restored
@@ -70,7 +72,7 @@ class Answer:
         self.delivery = delivery
         self.load = load
         self.generation = generation
-        self.stages = stages
+        self.journey = journey
         self.token_ids: list[list[int]] = [[] for _ in range(request.n or 1)]
 
     @property
@@ -100,7 +102,7 @@ class Answer:
             "request_id": str(self.generation.request_id),
             "items": [self._traced(index, item) for index, item in enumerate(self.load.items)],
             "token_ids": self.token_ids,
-            "stages_ms": {name: round(ms, 3) for name, ms in self.stages.ms.items()},
+            "stages_ms": self.journey.stages_ms(),
             "ranks": [
                 {
                     "materialised": work.materialised,
@@ -170,29 +172,42 @@ class Chat:
 
     @asynccontextmanager
     async def answer(
-        self, request: ChatRequest, grow: Grow, parked: Sequence[Parked] = (), *, probe: bool = False
+        self,
+        request: ChatRequest,
+        grow: Grow,
+        parked: Sequence[Parked] = (),
+        *,
+        tenant: str = DEFAULT_TENANT,
+        journey: Journey | None = None,
+        probe: bool = False,
     ) -> AsyncIterator[Answer]:
         """Bring a request to the ranks; leaving the block early aborts it. Raises RequestError.
 
         `grow` reserves memory for what is fetched, `parked` is media that lies in the request's body; the caller gives
-        both back once the block is entered: by then the items are where they are sent from. The items of a `probe` are
-        materialised without a look at the index, and counted nowhere.
+        both back once the block is entered: by then the items are where they are sent from. The `journey` goes through
+        its phases with the request. The items of a `probe` are materialised without a look at the index, and counted
+        nowhere.
         """
-        stages = Stages()
+        journey = journey or Journey()
+        fault = request.fault
         self._group.check_room()
         self._check(request)
-        media = await self._intake.take(request, grow, parked, stages)
+        media = await self._intake.take(request, grow, parked, journey, tenant=tenant)
         recipes = [item.recipe for item in media]
+        journey.enter("prompt")
+        await pause(fault, "prompt")
         prompt = self._prompt(request, recipes)
         sampling = self._sampling(request, len(prompt.ids))
-        stages.mark("prompt")
+        journey.enter("materialise")
         request.messages.clear()  # they hold the media's base64
         request_id = self._group.next_request_id()
         async with self._dispatch.trip(probe=probe) as trip:
+            journey.delivery, journey.request_id = trip.delivery, request_id
             load = await trip.load(media, request_id)
             del media
-            stages.mark("materialise")
-            stages.ms |= load.stages_ms
+            journey.add(load.spans)
+            journey.delivery, journey.hits = trip.delivery, sum(load.hits)
+            journey.enter("hold")
             try:
                 generation = self._submit(request, request_id, prompt, trip.delivery, load, sampling)
             except BaseException:
@@ -200,7 +215,8 @@ class Chat:
                 raise
             finally:
                 load.release()  # from here on the ranks' own leases count
-            answer = Answer(request, prompt, recipes, trip.delivery, load, generation, stages, self._restore)
+            generation.heard = journey.heard
+            answer = Answer(request, prompt, recipes, trip.delivery, load, generation, journey, self._restore)
             try:
                 yield answer
             except BaseException:
@@ -217,7 +233,7 @@ class Chat:
         first = True
         async for token in answer.generation:
             if first:
-                answer.stages.mark("prefill")
+                answer.journey.enter("generate")
                 first = False
             answer.token_ids[token.sample].append(token.token)
             stream = texts[token.sample]
@@ -231,7 +247,8 @@ class Chat:
                 reason = "stop"
             if text or reason:
                 yield Piece(token.sample, text, reason)
-        answer.stages.mark("generate")
+        answer.journey.enter("reply")
+        await pause(answer.request.fault, "reply")
 
     def _check(self, request: ChatRequest) -> None:
         if request.mmplane and request.mmplane.fault and not self._config.fault_injection:
@@ -277,10 +294,10 @@ class Chat:
         slot = None
         reader = self._group.reader()
         self._group.check_room()
-        fault = request.mmplane.fault.record() if request.mmplane and request.mmplane.fault else None
+        fault = request.fault
         strike(fault, "construct", 0)
         if len(raw) > PROMPT_INLINE_BYTES_MAX:
-            slot = self._plane.store(raw, reader, request_id)
+            slot = self._plane.shelf.store(raw, reader, request_id)
         submit = Submit(
             request_id=request_id,
             prompt=b"" if slot else raw,
@@ -299,7 +316,7 @@ class Chat:
         )
         if len(encode(submit)) > SUBMIT_BYTES_MAX:
             if slot is not None:
-                self._plane.unstore(slot, reader, request_id)
+                self._plane.shelf.unstore(slot, reader, request_id)
             raise too_large("the request has too many items", "messages")
         return self._group.submit(submit, load.parcel, free=load.free)
 

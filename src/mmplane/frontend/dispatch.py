@@ -8,10 +8,10 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from math import inf
 from typing import Any
 
 from mmplane.config import DELIVERY_NAMES
+from mmplane.core.buckets import Buckets, Reading
 from mmplane.core.errors import ArenaHasNoRoom, RequestError, bad_request
 from mmplane.core.plan import Work
 from mmplane.delivery.auto import Reason, Situation, pick
@@ -21,12 +21,12 @@ from mmplane.frontend.freight import Freight, Load
 from mmplane.frontend.intake import Media
 from mmplane.frontend.plane import Plane
 from mmplane.frontend.rollout import Rollout
+from mmplane.observe.journal import CLIENT_GONE, outcome_of
 
 log = logging.getLogger("mmplane")
 
 AUTO = "auto"
 CACHES = ("auto", "on", "off")
-CLIENT_GONE = 499
 LATENCY_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -61,8 +61,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.outcomes: Counter[str] = Counter()
-        self.buckets: Counter[float] = Counter()
-        self.latency_s = 0.0
+        self.latency = Buckets(LATENCY_BUCKETS_S)
         self.materialised = 0
         self.materialise_s = 0.0
         self.deliver_s = 0.0
@@ -78,8 +77,8 @@ class Tally:
         """All of it."""
         return {
             "outcomes": dict(self.outcomes),
-            "latency_buckets": [[bound, self.buckets[bound]] for bound in LATENCY_BUCKETS_S],
-            "latency_s": self.latency_s,
+            "latency_buckets": [list(each) for each in zip(LATENCY_BUCKETS_S, self.latency.counts, strict=False)],
+            "latency_s": self.latency.total_s,
             "materialisations": self.materialised,
             "materialise_s": self.materialise_s,
             "deliver_s": self.deliver_s,
@@ -184,15 +183,18 @@ class Dispatch:
             "auto": dict(self._reasons),
         }
 
+    def latencies(self) -> dict[tuple[str, ...], Reading]:
+        """Of answered requests, by delivery."""
+        return {(name,): tally.latency.reading() for name, tally in self._tallies.items()}
+
     def _ended(self, trip: Trip, status: int) -> None:
-        outcome = _outcome(status)
+        outcome = outcome_of(status)
         latency_s = time.perf_counter() - trip.began_s
         tally = self._tallies.setdefault(trip.delivery, Tally())
         tally.outcomes[outcome] += 1
         tally.work(trip)
         if outcome == "answered":
-            tally.latency_s += latency_s
-            tally.buckets[next((bound for bound in LATENCY_BUCKETS_S if latency_s <= bound), inf)] += 1
+            tally.latency.add(latency_s)
         if outcome in ("answered", "failed"):
             cause = self._rollout.ended(trip.chosen, latency_s * 1000, failed=outcome == "failed")
             if cause is not None:
@@ -214,11 +216,3 @@ class Dispatch:
                 room_bytes=self._plane.room(max(fresh, default=0)),
             )
         )
-
-
-def _outcome(status: int) -> str:
-    if status == 200:
-        return "answered"
-    if status == CLIENT_GONE:
-        return "aborted"
-    return "refused" if status < 500 else "failed"

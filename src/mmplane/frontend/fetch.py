@@ -24,6 +24,8 @@ from mmplane.core.errors import RequestError, bad_media, bad_request, too_large
 from mmplane.frontend.addresses import Allowed
 from mmplane.frontend.dial import CheckedBackend, Resolve, resolve
 from mmplane.frontend.fetched import Fetched, FetchedFiles
+from mmplane.frontend.parked import LONG_BYTES
+from mmplane.observe.context import OUTGOING
 
 FETCH_SECONDS = 20.0
 """For one file, with all its hops and attempts."""
@@ -80,7 +82,7 @@ class Fetcher:
             network_backend=CheckedBackend(allowed, resolve),
         )
 
-    async def fetch(self, url: str, grow: Grow) -> bytes:
+    async def fetch(self, url: str, grow: Grow) -> bytes | memoryview:
         """The file at `url`; `grow` hears of each piece before it is kept.
 
         Raises RequestError: 400 for an address that is not allowed or a file that is not there, 413 for a file that is
@@ -107,7 +109,7 @@ class Fetcher:
         """Close pooled connections."""
         await self._pool.aclose()
 
-    async def _insist(self, url: str, grow: Grow) -> bytes:
+    async def _insist(self, url: str, grow: Grow) -> bytes | memoryview:
         for attempt in range(ATTEMPTS_MAX):
             try:
                 return await self._follow(url, grow)
@@ -118,7 +120,7 @@ class Fetcher:
             await asyncio.sleep(random.uniform(0.5, 1.0) * BACKOFF_SECONDS * 2**attempt)  # noqa: S311 - jitter
         raise AssertionError
 
-    async def _follow(self, url: str, grow: Grow) -> bytes:
+    async def _follow(self, url: str, grow: Grow) -> bytes | memoryview:
         for _ in range(REDIRECTS_MAX + 1):
             content, location = await self._hop(url, grow)
             if location is None:
@@ -129,11 +131,13 @@ class Fetcher:
                 raise bad_request("invalid_url", "the media's host redirects to no URL") from None
         raise bad_media("the media's host redirects too often")
 
-    async def _hop(self, url: str, grow: Grow) -> tuple[bytes, str | None]:
+    async def _hop(self, url: str, grow: Grow) -> tuple[bytes | memoryview, str | None]:
         """One request: the content, or where it is instead."""
         target = self._target(url)
         kept = self._files.get(url)
         headers = [("host", _host(target)), ("accept", "*/*"), ("accept-encoding", "identity")]
+        if traceparent := OUTGOING.get():
+            headers.append(("traceparent", traceparent))
         if kept is not None:
             headers.append(("if-none-match", kept.etag))
         limits = {"connect": SILENCE_SECONDS, "read": SILENCE_SECONDS, "write": SILENCE_SECONDS, "pool": FETCH_SECONDS}
@@ -186,7 +190,7 @@ class Fetcher:
             if not users:
                 del self._turns[host]
 
-    def _remember(self, url: str, response: httpcore.Response, content: bytes) -> None:
+    def _remember(self, url: str, response: httpcore.Response, content: bytes | memoryview) -> None:
         etag = _header(response, b"etag")
         if etag and "no-store" not in (_header(response, b"cache-control") or "").lower():
             self._files.keep(url, Fetched(etag, content))
@@ -223,7 +227,7 @@ def _check_status(response: httpcore.Response) -> None:
         raise bad_media("the media's host sent compressed bytes that were not asked for")
 
 
-async def _read(response: httpcore.Response, grow: Grow) -> bytes:
+async def _read(response: httpcore.Response, grow: Grow) -> bytes | memoryview:
     started_s = time.monotonic()
     content = bytearray()
     declared = _header(response, b"content-length") or ""
@@ -237,4 +241,4 @@ async def _read(response: httpcore.Response, grow: Grow) -> bytes:
         taken_s = time.monotonic() - started_s
         if taken_s > GRACE_SECONDS and len(content) < RATE_BYTES_MIN * taken_s:
             raise _TryAgain(_too_slow())
-    return bytes(content)
+    return bytes(content) if len(content) <= LONG_BYTES else memoryview(content).toreadonly()

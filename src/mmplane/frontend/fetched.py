@@ -14,7 +14,7 @@ class Fetched:
     """One file as its host named it."""
 
     etag: str
-    content: bytes
+    content: bytes | memoryview
 
 
 class FetchedFiles:

@@ -18,15 +18,17 @@ from msgspec.structs import replace
 from mmplane.core.errors import RequestError
 from mmplane.core.plan import NOTHING, Work
 from mmplane.core.records import Enclosed, Item, Recipe
+from mmplane.core.stages import Span
 from mmplane.delivery.compact import Compactor
 from mmplane.features.choice import Processors
 from mmplane.features.processor import ALIGN_BYTES
-from mmplane.frontend.admission import Budget, Reservation
+from mmplane.frontend.admission import DEFAULT_TENANT, Budget, Reservation
 from mmplane.frontend.intake import Media
 from mmplane.frontend.names import not_held
 from mmplane.frontend.parked import bytes_of
 from mmplane.frontend.plane import Asset, Plane
 from mmplane.media.materialise import Made, materialise, recode
+from mmplane.observe.journey import FRONT_END
 
 Content = bytes | bytearray | memoryview
 
@@ -39,7 +41,8 @@ class Load:
     hits: tuple[bool, ...]
     """By item: it had been materialised already."""
     parcel: list[Content] = field(default_factory=list)
-    stages_ms: dict[str, float] = field(default_factory=dict)
+    spans: Sequence[Span] = ()
+    """Who did what when to make them."""
     work: Work = NOTHING
     """What it took to materialise them in this process or its workers."""
     bytes_written: int = 0
@@ -76,7 +79,9 @@ class Slots(Freight):
         assets: dict[int, Asset] = {}
 
         async def one(index: int, item: Media) -> None:
-            assets[index] = await self._plane.acquire(item.key, item.content, item.recipe, tag, probe=probe)
+            assets[index] = await self._plane.acquire(
+                item.key, item.content, item.recipe, tag, tenant=item.tenant, probe=probe, fault=item.fault
+            )
 
         def release() -> None:
             while assets:
@@ -93,14 +98,13 @@ class Slots(Freight):
             release()
             raise
         held = [assets[index] for index in range(len(media))]
-        stages_ms: dict[str, float] = {}
-        for asset in held:
-            stages_ms |= {name: stages_ms.get(name, 0.0) + ms for name, ms in asset.stages_ms.items()}
+        spans = [span for asset in held for span in asset.spans]
+        made_s = sum(span.seconds for span in spans if span.stage in ("decode", "transform"))
         return Load(
             tuple(asset.item for asset in held),
             tuple(asset.hit for asset in held),
-            stages_ms=stages_ms,
-            work=Work(sum(not asset.hit for asset in held), stages_ms.get("decode", 0) + stages_ms.get("transform", 0)),
+            spans=spans,
+            work=Work(sum(not asset.hit for asset in held), made_s * 1000),
             release=release,
         )
 
@@ -118,7 +122,8 @@ class Encoded(Freight):
         features_bytes = sum(item.recipe.layout.length_bytes for item in media)
         contents = [held(item) for item in media]
         media_bytes = sum(map(len, contents))
-        reservation = self._budget.reserve(media_bytes * self._copies + features_bytes * self._ranks)
+        length_bytes = media_bytes * self._copies + features_bytes * self._ranks
+        reservation = self._budget.reserve(length_bytes, _tenant(media))
         inside = [Inside(item.recipe, media=True) for item in media]
         items, parcel = enclose(media, contents, inside)
         return Load(items, (False,) * len(media), parcel, reservation=reservation)
@@ -147,7 +152,8 @@ class Materialised(Freight):
 
     async def load(self, media: Sequence[Media], tag: int, *, probe: bool) -> Load:  # noqa: ARG002
         """All items at once, each in a thread."""
-        reservation = self._budget.reserve(sum(item.recipe.layout.length_bytes for item in media) * self._copies)
+        length_bytes = sum(item.recipe.layout.length_bytes for item in media) * self._copies
+        reservation = self._budget.reserve(length_bytes, _tenant(media))
         try:
             made = await self._make_all(media)
         except BaseException:
@@ -159,7 +165,7 @@ class Materialised(Freight):
             items,
             (False,) * len(media),
             parcel,
-            {"decode": sum(each.decode_ms for each in took), "transform": sum(each.transform_ms for each in took)},
+            [span for each in took for span in each.spans(FRONT_END)],
             work=Work(len(took), sum(each.decode_ms + each.transform_ms for each in took)),
             bytes_written=sum(each.bytes_written for each in took),
             reservation=reservation,
@@ -178,7 +184,7 @@ class Materialised(Freight):
             processors = self._compact[0]
             recipe = recode(processors, item.recipe, content)
         out = bytearray(recipe.layout.length_bytes)
-        took = materialise(processors, content, recipe, memoryview(out))
+        took = materialise(processors, content, recipe, memoryview(out), fault=item.fault)
         if self._compact is not None:
             packed = self._compact[1].pack(memoryview(out))
         return _Done(took, out if packed is None else packed, Inside(recipe, packed=packed is not None))
@@ -223,6 +229,10 @@ def enclose(
         parcel += [bytes(padding_bytes), content] if padding_bytes else [content]
         end_bytes = start_bytes + len(content)
     return tuple(items), parcel
+
+
+def _tenant(media: Sequence[Media]) -> str:
+    return media[0].tenant if media else DEFAULT_TENANT
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

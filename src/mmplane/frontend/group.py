@@ -53,6 +53,8 @@ class Generation:
     """What each rank did for the features, once they hold them or have failed."""
     admitted: bool = False
     aborted: bool = False
+    heard: Callable[[tuple[Work, ...], float | None], None] = lambda _works, _admitted_s: None
+    """Called when all ranks have answered, with what each did, and when they admitted it if they did."""
     _events: asyncio.Queue[Token | RequestError] = field(default_factory=asyncio.Queue)
 
     def push(self, event: Token | RequestError) -> None:
@@ -102,6 +104,7 @@ class GroupStatistics(msgspec.Struct, frozen=True):
     requests: int
     progress: Progress | None
     loops: tuple[LoopReport, ...] = ()
+    ended: int = 0
 
 
 class Group:
@@ -121,6 +124,7 @@ class Group:
         self._requests = 0
         self._progress: Progress | None = None
         self._loops: dict[int, LoopReport] = {}
+        self._ended = 0
         self.dtype = "float32"
         """What the ranks' model computes in."""
 
@@ -138,6 +142,7 @@ class Group:
 
     def gone(self, incarnation: int) -> None:
         """The whole group is dead, by its handles: what was in flight fails, its leases end."""
+        self._ended += 1
         if self._process.incarnation == incarnation and self._mailbox is not None:
             self._mailbox.close()
             self._mailbox = None
@@ -238,6 +243,7 @@ class Group:
             self._requests,
             self._progress,
             tuple(report for _, report in sorted(self._loops.items())),
+            self._ended,
         )
 
     def _receive(self, record: FromLeader) -> None:
@@ -250,6 +256,7 @@ class Group:
                 if (generation := self._generations.get(record.request_id)) is not None:
                     generation.digests, generation.admitted = record.digests, True
                     generation.reused, generation.work = record.reused, record.work
+                    generation.heard(record.work, record.at_s)
                     self._release(generation)
                     if generation.aborted:
                         del self._generations[record.request_id]
@@ -257,6 +264,7 @@ class Group:
                 if (generation := self._generations.pop(record.request_id, None)) is not None:
                     self._release(generation)
                     generation.work = record.work
+                    generation.heard(record.work, None)
                     generation.push(record.failure.error())
             case Attached():
                 if record.epoch == self._epoch:

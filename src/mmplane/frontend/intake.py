@@ -11,14 +11,17 @@ import msgspec
 import pybase64
 
 from mmplane.core.errors import bad_media
+from mmplane.core.faults import Fault
 from mmplane.core.records import Ask, Recipe
+from mmplane.frontend.admission import DEFAULT_TENANT
 from mmplane.frontend.fetch import Grow
 from mmplane.frontend.names import Names, not_held
 from mmplane.frontend.parked import Content, Parked, at, digest_of
 from mmplane.frontend.plane import Plane
 from mmplane.frontend.schema import AudioPart, ChatRequest, MediaPart
 from mmplane.frontend.source import Source, inline_media
-from mmplane.frontend.stages import Stages
+from mmplane.observe.journey import Journey
+from mmplane.process.delays import pause
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,9 @@ class Media:
     content: Content | None
     key: bytes
     recipe: Recipe
+    tenant: str = DEFAULT_TENANT
+    fault: Fault | None = None
+    """A test's."""
 
 
 class Intake:
@@ -39,19 +45,31 @@ class Intake:
         self._frames_max = frames_max
         self.names = Names()
 
-    async def take(self, request: ChatRequest, grow: Grow, parked: Sequence[Parked], stages: Stages) -> list[Media]:
+    async def take(
+        self,
+        request: ChatRequest,
+        grow: Grow,
+        parked: Sequence[Parked],
+        journey: Journey,
+        *,
+        tenant: str = DEFAULT_TENANT,
+    ) -> list[Media]:
         """The request's media, in order. Raises RequestError."""
         parts = request.media
+        fault = request.fault
         for part in parts:
             self._plane.check_taken(part.modality)
+        journey.enter("fetch")
+        await pause(fault, "fetch")
         contents = [await self._load(part, grow, parked) for part in parts]
-        stages.mark("fetch")
+        journey.enter("key")
+        await pause(fault, "key")
         asks = [self._ask(part, request) for part in parts]
-        keys = [self._key(part, ask, content) for part, ask, content in zip(parts, asks, contents, strict=True)]
-        stages.mark("key")
-        recipes = await self._recipes(asks, keys, contents)
-        stages.mark("probe")
-        return [Media(*item) for item in zip(contents, keys, recipes, strict=True)]
+        keys = [await self._key(*each, tenant) for each in zip(parts, asks, contents, strict=True)]
+        journey.enter("probe")
+        await pause(fault, "probe")
+        recipes = await self._recipes(asks, keys, contents, tenant)
+        return [Media(*item, tenant, fault) for item in zip(contents, keys, recipes, strict=True)]
 
     async def _load(self, part: MediaPart, grow: Grow, parked: Sequence[Parked]) -> Content | None:
         source = part.source
@@ -69,18 +87,20 @@ class Intake:
         frames_max = min(self._frames_max, (options and options.frames) or self._frames_max)
         return Ask("video", frames_max=frames_max, fps_max=(options and options.fps) or 0.0)
 
-    def _key(self, part: MediaPart, ask: Ask, content: Content | None) -> bytes:
+    async def _key(self, part: MediaPart, ask: Ask, content: Content | None, tenant: str) -> bytes:
         if content is None:
             assert part.uuid is not None
-            return self._plane.key(ask, self.names.digest(part.uuid, part.modality))
-        digest = digest_of(content)
+            return self._plane.key(ask, self.names.digest(part.uuid, part.modality, tenant=tenant), tenant=tenant)
+        digest = await digest_of(content)
         if part.uuid is not None:
-            self.names.remember(part.uuid, part.modality, digest)
-        return self._plane.key(ask, digest)
+            self.names.remember(part.uuid, part.modality, digest, tenant=tenant)
+        return self._plane.key(ask, digest, tenant=tenant)
 
-    async def _recipes(self, asks: list[Ask], keys: list[bytes], contents: list[Content | None]) -> list[Recipe]:
+    async def _recipes(
+        self, asks: list[Ask], keys: list[bytes], contents: list[Content | None], tenant: str
+    ) -> list[Recipe]:
         """One after the other, but that clips and sounds are looked at together, by as many workers as there are."""
-        tasks = [asyncio.ensure_future(self._recipe(*item)) for item in zip(asks, keys, contents, strict=True)]
+        tasks = [asyncio.ensure_future(self._recipe(*item, tenant)) for item in zip(asks, keys, contents, strict=True)]
         try:
             return [await task for task in tasks]
         finally:
@@ -88,9 +108,9 @@ class Intake:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _recipe(self, ask: Ask, key: bytes, content: Content | None) -> Recipe:
+    async def _recipe(self, ask: Ask, key: bytes, content: Content | None, tenant: str) -> Recipe:
         if content is not None:
-            return await self._plane.recipe(ask, key, content)
+            return await self._plane.recipe(ask, key, content, tenant=tenant)
         if (known := self._plane.known_recipe(key)) is None:
             raise not_held()
         return known

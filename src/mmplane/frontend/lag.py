@@ -6,6 +6,8 @@ import asyncio
 import time
 from typing import Any
 
+from mmplane.core.buckets import Buckets, Reading
+
 INTERVAL_SECONDS = 0.02
 BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -14,8 +16,7 @@ class LoopLag:
     """Measures for as long as `run` runs."""
 
     def __init__(self) -> None:
-        self._counts = [0] * (len(BUCKETS_S) + 1)
-        self._sum_s = 0.0
+        self._buckets = Buckets(BUCKETS_S)
         self._most_s = 0.0
 
     async def run(self) -> None:
@@ -27,11 +28,15 @@ class LoopLag:
 
     def note(self, lag_s: float) -> None:
         """The loop was so late."""
-        self._counts[sum(lag_s > bound for bound in BUCKETS_S)] += 1
-        self._sum_s += lag_s
+        self._buckets.add(lag_s)
         self._most_s = max(self._most_s, lag_s)
 
     def statistics(self) -> dict[str, Any]:
         """Counts by upper bound in seconds (the last has none), their sum, and the longest."""
         bounds = [*map(str, BUCKETS_S), "+Inf"]
-        return {"buckets": dict(zip(bounds, self._counts, strict=True)), "sum_s": self._sum_s, "max_s": self._most_s}
+        counts = dict(zip(bounds, self._buckets.counts, strict=True))
+        return {"buckets": counts, "sum_s": self._buckets.total_s, "max_s": self._most_s}
+
+    def reading(self) -> Reading:
+        """For Prometheus."""
+        return self._buckets.reading()

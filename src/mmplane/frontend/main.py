@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import socket
 from contextlib import AbstractContextManager, nullcontext
@@ -21,6 +22,7 @@ from mmplane.core.control import (
     Beat,
     Drain,
     Drained,
+    OutOfService,
     RanksGone,
     RanksUp,
     Ready,
@@ -32,6 +34,7 @@ from mmplane.core.control import (
     WorkerUp,
 )
 from mmplane.core.histogram import Distribution
+from mmplane.core.keyring import Keyring
 from mmplane.core.records import Modality, Record
 from mmplane.delivery.compact import Compactor
 from mmplane.delivery.delivery import Sends
@@ -42,20 +45,27 @@ from mmplane.frontend.admission import Budget
 from mmplane.frontend.app import build
 from mmplane.frontend.bodies import Bodies
 from mmplane.frontend.chat import Chat
+from mmplane.frontend.connections import bounded
 from mmplane.frontend.dispatch import Dispatch
 from mmplane.frontend.freight import Encoded, Freight, Materialised, Slots
 from mmplane.frontend.group import Group
 from mmplane.frontend.intake import Intake
 from mmplane.frontend.lag import LoopLag
 from mmplane.frontend.mailbox import Mailbox
-from mmplane.frontend.plane import FRONT_REGION, Plane
+from mmplane.frontend.plane import Plane
 from mmplane.frontend.pool import Pool
 from mmplane.frontend.prompt import Marks, chat_template_of
 from mmplane.frontend.readiness import Readiness
 from mmplane.frontend.rollout import Rollout
+from mmplane.frontend.shares import Shares, share_of
+from mmplane.frontend.shelf import Shelf
 from mmplane.frontend.source import Source
-from mmplane.frontend.statistics import Counters, metrics
+from mmplane.frontend.statistics import Counters
+from mmplane.observe.journal import Journal, Tracer
+from mmplane.observe.metrics import Figures
 from mmplane.process.child import BEAT_SECONDS
+from mmplane.process.descriptors import connections_max
+from mmplane.process.handed import handed
 from mmplane.wire.link import Link
 
 log = logging.getLogger("mmplane")
@@ -109,20 +119,29 @@ class Frontend:
             raise
         self._pool = Pool(
             fingerprint=processors.fingerprint,
+            workers=config.workers,
             item_seconds=config.item_seconds,
             waiting_max=config.queue_max,
             tell_supervisor=supervisor.post,
             gone=self._arena.reaped,
         )
-        media = Mapping(self._descriptors["region0"], lengths_bytes[FRONT_REGION], writable=True)
+        media = Mapping(self._descriptors["region0"], lengths_bytes[0], writable=True)
         self._encoding = processors.encoding
         log.info("features travel as %s", processors.encoding)
-        self._budget = Budget(config.budget_bytes, kept_bytes=config.decode_bytes())
+        keyring = msgspec.msgpack.decode(handed(self._descriptors["keyring"]), type=Keyring)
+        kept_bytes = config.decode_bytes()
+        self._budget = Budget(
+            config.budget_bytes,
+            kept_bytes=kept_bytes,
+            tenant_bytes_max=share_of(config.budget_bytes - kept_bytes, keyring.tenants),
+        )
+        in_flight_max = config.running_max + config.queue_max
+        self._shares = Shares(share_of(in_flight_max, keyring.tenants))
         self._plane = Plane(
             self._arena,
             self._pool,
             processors,
-            media,
+            Shelf(self._arena, media, owner),
             owner,
             self._budget,
             cache=config.cache != "off",
@@ -130,7 +149,7 @@ class Frontend:
         )
         self._bodies = Bodies(self._arena, media, owner, bytes_max=config.body_bytes_max)
         self._lag = LoopLag()
-        self._group = Group(self._arena, owner, self._epoch, in_flight_max=config.running_max + config.queue_max)
+        self._group = Group(self._arena, owner, self._epoch, in_flight_max=in_flight_max)
         self._dispatch = _dispatch(config, self._plane, processors, self._budget)
         self._source = Source(Allowed(config.fetch_hosts, config.fetch_networks), media_root=config.media_root)
         self._intake = Intake(self._plane, self._source, frames_max=config.video_frames_max)
@@ -147,6 +166,9 @@ class Frontend:
             context_tokens=config.context_tokens_max or int(model.get_text_config().max_position_embeddings),
         )
         self._counters = Counters()
+        self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tracer = _tracer(config.trace_to)
+        self._journal = Journal(self._tracer)
         self._readiness = Readiness(
             chat, model=config.served_name, modality=processors.probed, limit_s=config.stall_seconds
         )
@@ -156,13 +178,26 @@ class Frontend:
             dispatch=self._dispatch,
             budget=self._budget,
             counters=self._counters,
+            journal=self._journal,
             readiness=self._readiness,
+            closing=self._closing,
+            shares=self._shares,
+            keyring=keyring,
             config=config,
             statistics=self._statistics,
-            metrics=metrics(self._statistics),
+            figures=self._figures,
         )
         server = Server(
-            uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_keep_alive=30, backlog=1024)
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                http=bounded(connections_max(config.processes())),
+                timeout_keep_alive=30,
+                backlog=1024,
+            )
         )
         supervisor.post(Ready())
         listener = socket.socket(fileno=self._descriptors["listener"])
@@ -184,8 +219,15 @@ class Frontend:
             await asyncio.sleep(POLL_SECONDS)
         self._supervisor.post(Serving())
 
-    async def _drain(self) -> None:
-        await self._counters.wait_idle()
+    async def _drain(self, limit_s: float) -> None:
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._counters.wait_idle()
+        except TimeoutError:
+            self._closing.set_result(None)
+            await self._counters.wait_idle()
+        if self._tracer is not None:
+            await asyncio.to_thread(self._tracer.flush)
         self._supervisor.post(Drained())
 
     def _hear(self, record: Record, descriptors: list[int]) -> None:
@@ -203,9 +245,11 @@ class Frontend:
             case RanksGone():
                 self._group.gone(record.incarnation)
                 self._readiness.reset()
+            case OutOfService():
+                self._readiness.out_of_service = record.names
             case Drain():
                 self._readiness.draining = True
-                self._draining = asyncio.create_task(self._drain())
+                self._draining = asyncio.create_task(self._drain(record.limit_s))
 
     def _statistics(self) -> dict[str, Any]:
         plane = {"materialisations": self._plane.materialisations, "bytes_written": self._plane.bytes_written}
@@ -213,6 +257,8 @@ class Frontend:
             "epoch": self._epoch,
             "encoding": self._encoding,
             "requests": self._counters.statistics(),
+            "journal": self._journal.statistics(),
+            "restarts": self._restarts(),
             "plane": plane,
             "delivery": self._dispatch.statistics(),
             "loop_lag": self._lag.statistics(),
@@ -221,9 +267,39 @@ class Frontend:
             "media": self._intake.names.statistics(),
             "arena": _plain(self._arena.statistics()),
             "budget": _plain(self._budget.statistics()),
+            "shares": self._shares.statistics(),
             "workers": _plain(self._pool.statistics()),
             "ranks": _ranks(self._group),
+            "traces_dropped": self._tracer.dropped if self._tracer is not None else 0,
         }
+
+    def _restarts(self) -> dict[str, int]:
+        """Processes that ended in this epoch, by role, and the front ends before it."""
+        return {
+            "frontend": self._epoch - 1,
+            "parser": self._bodies.ended,
+            "worker": self._pool.statistics().ended,
+            "ranks": self._group.statistics().ended,
+        }
+
+    def _figures(self) -> Figures:
+        """What `/metrics` shows, now."""
+        loops = self._group.statistics().loops
+        readings = self._journal.readings() | {
+            "loop_lag": {(): self._lag.reading()},
+            "stalls": {(str(loop.rank),): loop.stalls.reading() for loop in loops},
+            "broadcasts": {(str(loop.rank),): loop.broadcasts.reading() for loop in loops},
+            "latency": self._dispatch.latencies(),
+        }
+        return Figures(self._statistics(), self._journal.counts(), readings)
+
+
+def _tracer(to: str) -> Tracer | None:
+    if not to:
+        return None
+    # Not imported above: OpenTelemetry is an extra, and who wants no traces shall not pay for it.
+    tracer: Tracer = importlib.import_module("mmplane.observe.trace").Tracer(to)
+    return tracer
 
 
 def _dispatch(config: Config, plane: Plane, processors: Processors, budget: Budget) -> Dispatch:

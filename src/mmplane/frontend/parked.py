@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,8 +38,10 @@ def at(source: msgspec.Raw, parked: Sequence[Parked]) -> Parked | None:
 _NAME = re.compile(rb'"parked:(\d{1,4})"')
 _NAME_BYTES_MAX = 16
 
-Content = bytes | Parked
+Content = bytes | memoryview | Parked
 """An item's encoded bytes, in this process's memory or in its region."""
+LONG_BYTES = 2 * 1024 * 1024
+"""Longer media in this process's memory is hashed and copied by a thread: a megabyte is half a millisecond."""
 
 
 def view_of(content: Content) -> bytes | memoryview:
@@ -46,11 +49,15 @@ def view_of(content: Content) -> bytes | memoryview:
     return content.view if isinstance(content, Parked) else content
 
 
-def digest_of(content: Content) -> bytes:
+async def digest_of(content: Content) -> bytes:
     """Their digest; that of parked media is known."""
-    return content.digest if isinstance(content, Parked) else media_digest(content)
+    if isinstance(content, Parked):
+        return content.digest
+    if len(content) > LONG_BYTES:
+        return await asyncio.to_thread(media_digest, content)  # which lets go of the interpreter's lock
+    return media_digest(content)
 
 
 def bytes_of(content: Content) -> bytes:
     """The bytes, to keep for longer than the slot: parked ones are copied."""
-    return bytes(content.view) if isinstance(content, Parked) else content
+    return bytes(view_of(content))

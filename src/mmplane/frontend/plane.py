@@ -21,19 +21,24 @@ from typing import TypeVar
 from mmplane.arena.arena import Arena
 from mmplane.arena.errors import ArenaFull, StaleSlot
 from mmplane.arena.leases import Process
-from mmplane.arena.segment import Mapping
-from mmplane.core.errors import ArenaHasNoRoom, RequestError, bad_media, internal
+from mmplane.core.errors import ArenaHasNoRoom, RequestError, bad_media, internal, unavailable
+from mmplane.core.faults import Fault
 from mmplane.core.jobs import Examine, Examined, Materialise, Materialised, Measure, Measured
 from mmplane.core.keys import content_key
 from mmplane.core.records import Ask, Item, Layout, Modality, Recipe, Slot
+from mmplane.core.stages import Span
 from mmplane.features.choice import Processors
-from mmplane.frontend.admission import Budget
+from mmplane.frontend.admission import DEFAULT_TENANT, Budget
 from mmplane.frontend.names import not_held
-from mmplane.frontend.parked import Content, Parked, view_of
+from mmplane.frontend.parked import Content, view_of
 from mmplane.frontend.poison import Poison
-from mmplane.frontend.pool import Pool, Worker, WorkerLost
+from mmplane.frontend.pool import Answer, Pool, State, Worker, WorkerLost
+from mmplane.frontend.shelf import Shelf
+from mmplane.frontend.turns import pace_of
 from mmplane.media import image
-from mmplane.media.materialise import examine
+from mmplane.media.materialise import Made, examine
+from mmplane.observe.journey import FRONT_END
+from mmplane.process.delays import pause
 
 log = logging.getLogger("mmplane")
 
@@ -41,7 +46,6 @@ KeyT = TypeVar("KeyT", bytes, tuple[int, int])
 ValueT = TypeVar("ValueT", Layout, Recipe)
 LAYOUTS_MAX = 4096
 KNOWN_MAX = 16384
-FRONT_REGION = 0
 
 
 @dataclass(frozen=True)
@@ -50,17 +54,20 @@ class Asset:
 
     item: Item
     hit: bool
-    stages_ms: dict[str, float]
+    spans: tuple[Span, ...]
 
 
 @dataclass
 class Flight:
-    """One materialisation under way, and the tags of those who wait for it, in order."""
+    """One materialisation under way for a tenant, and the tags of those who wait for it, in order."""
 
+    tenant: str
     tags: list[int] = field(default_factory=list)
-    done: asyncio.Future[tuple[Item, dict[str, float]]] = field(
+    done: asyncio.Future[tuple[Item, tuple[Span, ...]]] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
+    fault: Fault | None = None
+    """A test's."""
 
 
 class Plane:
@@ -71,7 +78,7 @@ class Plane:
         arena: Arena,
         pool: Pool,
         processors: Processors,
-        media: Mapping,
+        shelf: Shelf,
         owner: Process,
         budget: Budget,
         *,
@@ -81,7 +88,8 @@ class Plane:
         self._arena = arena
         self._pool = pool
         self._processors = processors
-        self._media = media
+        self.shelf = shelf
+        """Where encoded media and long prompts lie for others to read."""
         self._owner = owner
         self._budget = budget
         self._workers = workers
@@ -114,7 +122,7 @@ class Plane:
         """How to materialise an item that was looked at before, in the arena still or not."""
         return self._known.get(key)
 
-    async def recipe(self, ask: Ask, key: bytes, media: Content) -> Recipe:
+    async def recipe(self, ask: Ask, key: bytes, media: Content, *, tenant: str = DEFAULT_TENANT) -> Recipe:
         """How to materialise this item. Media that has been here before is not looked at again. Raises RequestError.
 
         An image's header is read here; into clips and sounds a worker looks, once however many ask.
@@ -132,8 +140,8 @@ class Plane:
             raise refusal
         examination = self._examinations.get(key)
         if examination is None:
-            self._keep(media)
-            examination = self._examinations[key] = asyncio.create_task(self._examine(ask, key, media))
+            self.shelf.keep(media)
+            examination = self._examinations[key] = asyncio.create_task(self._examine(ask, key, media, tenant))
             examination.add_done_callback(partial(self._examined, key))
         return await asyncio.shield(examination)
 
@@ -143,7 +151,15 @@ class Plane:
         return content_key(ask, fingerprint=fingerprint, tenant=tenant, media_digest=digest)
 
     async def acquire(
-        self, key: bytes, media: Content | None, recipe: Recipe, tag: int, *, probe: bool = False
+        self,
+        key: bytes,
+        media: Content | None,
+        recipe: Recipe,
+        tag: int,
+        *,
+        tenant: str = DEFAULT_TENANT,
+        probe: bool = False,
+        fault: Fault | None = None,
     ) -> Asset:
         """The item of this key, leased to this process under `tag`: give it back with `release`.
 
@@ -154,7 +170,7 @@ class Plane:
         item = self._arena.lookup(key) if self.cache and not probe else None
         if item is not None:
             self._arena.lease(item.slot, self._owner, tag)
-            return Asset(item, True, {})
+            return Asset(item, True, ())
         flight = self._flights.get(key)
         if flight is None and media is None:
             raise not_held()
@@ -162,14 +178,15 @@ class Plane:
             assert media is not None
             if refusal := self._poison.refusal(key, time.monotonic()):
                 raise refusal
-            flight = self._flights[key] = Flight()
-            self._keep(media)
+            flight = self._flights[key] = Flight(tenant, fault=fault)
+            self.shelf.keep(media)
             task = asyncio.create_task(self._fly(key, media, recipe, flight, probe=probe))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         flight.tags.append(tag)
+        asked_s = time.perf_counter()
         try:
-            made, stages_ms = await asyncio.shield(flight.done)
+            made, spans = await asyncio.shield(flight.done)
         except asyncio.CancelledError:
             flight.tags.remove(tag)
             if flight.done.done() and flight.done.exception() is None:
@@ -178,7 +195,8 @@ class Plane:
         hit = flight.tags[0] != tag
         if not hit:
             flight.tags[0] = -1  # the same request may wait twice for one image: only one of them is the miss
-        return Asset(made, hit, {} if hit else stages_ms)
+            return Asset(made, False, spans)
+        return Asset(made, True, (Span("flight", FRONT_END, asked_s, time.perf_counter() - asked_s),))
 
     def holds(self, key: bytes) -> bool:
         """Whether the item of this key is in the arena or on its way there."""
@@ -186,7 +204,7 @@ class Plane:
 
     def room(self, wanted_bytes: int) -> int:
         """The largest slot, in bytes, that a worker's region could give now; exact only if below `wanted_bytes`."""
-        regions = range(FRONT_REGION + 1, self._arena.regions)
+        regions = range(1, self._arena.regions)  # the first is the front end's
         longest_bytes = max((self._arena.free_bytes(region) for region in regions), default=0)
         if longest_bytes >= wanted_bytes:
             return longest_bytes
@@ -196,24 +214,9 @@ class Plane:
         """Give a lease back."""
         self._arena.release(item.slot, self._owner, tag)
 
-    def store(self, content: bytes | memoryview, reader: Process, tag: int) -> Slot:
-        """Bytes into the front end's region, leased to `reader`: freed when it releases them or dies."""
-        try:
-            slot = self._arena.reserve(FRONT_REGION, len(content), self._owner)
-        except ArenaFull as full:
-            raise ArenaHasNoRoom(ever=full.ever) from None
-        self._media.view(slot.offset_bytes, slot.length_bytes)[:] = content
-        self._arena.commit(slot, self._owner)
-        self._arena.lease(slot, reader, tag)
-        return slot
-
-    def unstore(self, slot: Slot, reader: Process, tag: int) -> None:
-        """Take back what `store` stored, when its reader never got to hear of it."""
-        self._arena.release(slot, reader, tag)
-
     async def _fly(self, key: bytes, media: Content, recipe: Recipe, flight: Flight, *, probe: bool) -> None:
         try:
-            item, stages_ms, written_bytes = await self._materialise(key, media, recipe)
+            item, spans, written_bytes = await self._materialise(key, media, recipe, flight)
         except RequestError as error:
             if isinstance(error, WorkerLost):
                 error = self._poison.strike(key, time.monotonic()) or error
@@ -233,40 +236,47 @@ class Plane:
             published = self.cache and not probe and self._arena.publish(key, item).accepted
             if not published and not flight.tags:
                 self._arena.discard(item.slot)
-            flight.done.set_result((item, stages_ms))
+            flight.done.set_result((item, spans))
         finally:
             del self._flights[key]
-            self._let_go(media)
+            self.shelf.let_go(media)
 
-    async def _materialise(self, key: bytes, media: Content, recipe: Recipe) -> tuple[Item, dict[str, float], int]:
+    async def _materialise(
+        self, key: bytes, media: Content, recipe: Recipe, flight: Flight
+    ) -> tuple[Item, tuple[Span, ...], int]:
+        self._budget.check_item(recipe.decoded_bytes)
         asked_s = time.perf_counter()
-        worker = await self._pool.idle(lambda idle: self._roomiest(idle, recipe.layout.length_bytes))
+        length_bytes = recipe.layout.length_bytes
+        worker = await self._pool.idle(
+            lambda idle: self._roomiest(idle, length_bytes), pace=pace_of(recipe), tenant=flight.tenant
+        )
         try:
-            begun_s = time.perf_counter()
             with await self._budget.reserve_item(recipe.decoded_bytes):
-                out, answer = await self._write(worker, media, recipe)
+                async with self.shelf.laid_down(media) as laid:
+                    await pause(flight.fault, "slot_wait")
+                    begun_s = time.perf_counter()
+                    await pause(flight.fault, "handoff")
+                    out, answer = await self._write(worker, laid, recipe, flight.fault)
             ended_s = time.perf_counter()
         finally:
             self._pool.free(worker)
-        stages_ms = {
-            "slot_wait": (begun_s - asked_s) * 1000,
-            "decode": answer.decode_ms,
-            "transform": answer.transform_ms,
-            "handoff": (ended_s - begun_s) * 1000 - answer.decode_ms - answer.transform_ms,
-        }
-        return Item(key, recipe.modality, out, recipe.layout.tensors), stages_ms, answer.bytes_written
+        item = Item(key, recipe.modality, out, recipe.layout.tensors)
+        return item, _spans(answer, worker, (asked_s, begun_s, ended_s)), answer.bytes_written
 
-    async def _write(self, worker: Worker, media: Content, recipe: Recipe) -> tuple[Slot, Materialised]:
+    async def _write(
+        self, worker: Worker, media: Content, recipe: Recipe, fault: Fault | None
+    ) -> tuple[Slot, Materialised]:
         """Have the worker fill a slot of its region. Whatever goes wrong, the slot ends free or in quarantine."""
+        check_alive(worker)
         out = self._reserve(worker, recipe.layout.length_bytes)
         tag = out.generation
         try:
-            source, part = self._lend(media, worker.process, tag)
+            source, part = self.shelf.lend(media, worker.process, tag)
         except RequestError:
             self._arena.abandon(out, worker.process)
             raise
         try:
-            answer = await self._pool.ask(worker, lambda job_id: Materialise(job_id, recipe, part, out))
+            answer = await self._pool.ask(worker, lambda job_id: Materialise(job_id, recipe, part, out, fault))
         except WorkerLost:
             with suppress(StaleSlot):  # it is free already when the worker has been reaped
                 self._arena.discard(out)
@@ -289,50 +299,39 @@ class Plane:
         assert isinstance(answer, Measured)
         return answer.layout
 
-    def _lend(self, media: Content, reader: Process, tag: int) -> tuple[Slot, Slot]:
-        """The slot that is leased to `reader` and where in it the media lies; what is not in the region is stored."""
-        if isinstance(media, Parked):
-            self._arena.lease(media.whole, reader, tag)
-            return media.whole, media.part
-        slot = self.store(media, reader, tag)
-        return slot, slot
-
-    def _keep(self, media: Content) -> None:
-        """Parked media stays where it is for what was begun with it, even if its request goes away."""
-        if isinstance(media, Parked):
-            self._arena.lease(media.whole, self._owner, media.whole.generation)
-
-    def _let_go(self, media: Content) -> None:
-        if isinstance(media, Parked):
-            self._arena.release(media.whole, self._owner, media.whole.generation)
-
-    async def _examine(self, ask: Ask, key: bytes, media: Content) -> Recipe:
+    async def _examine(self, ask: Ask, key: bytes, media: Content, tenant: str) -> Recipe:
         try:
             if self._workers:
-                recipe = await self._ask_about(ask, key, media)
+                recipe = await self._ask_about(ask, key, media, tenant)
             else:  # the operator wants all of it in this process
                 recipe = await asyncio.to_thread(examine, self._processors, view_of(media), ask)
         finally:
-            self._let_go(media)
+            self.shelf.let_go(media)
         _remember(self._known, key, recipe, KNOWN_MAX)
         return recipe
 
-    async def _ask_about(self, ask: Ask, key: bytes, media: Content) -> Recipe:
-        worker = await self._pool.idle(lambda idle: idle[0])
+    async def _ask_about(self, ask: Ask, key: bytes, media: Content, tenant: str) -> Recipe:
+        worker = await self._pool.idle(lambda idle: idle[0], tenant=tenant)
         try:
-            source, part = self._lend(media, worker.process, 0)
-            try:
-                answer = await self._pool.ask(worker, lambda job_id: Examine(job_id, ask, part))
-            except WorkerLost as lost:  # its lease ends when it has been reaped
-                raise self._poison.strike(key, time.monotonic()) or lost from None
-            except RequestError:
-                self._arena.release(source, worker.process, 0)
-                raise
-            self._arena.release(source, worker.process, 0)
+            async with self.shelf.laid_down(media) as laid:
+                answer = await self._look(worker, ask, key, laid)
         finally:
             self._pool.free(worker)
         assert isinstance(answer, Examined)
         return answer.recipe
+
+    async def _look(self, worker: Worker, ask: Ask, key: bytes, media: Content) -> Answer:
+        check_alive(worker)
+        source, part = self.shelf.lend(media, worker.process, 0)
+        try:
+            answer = await self._pool.ask(worker, lambda job_id: Examine(job_id, ask, part))
+        except WorkerLost as lost:  # its lease ends when it has been reaped
+            raise self._poison.strike(key, time.monotonic()) or lost from None
+        except RequestError:
+            self._arena.release(source, worker.process, 0)
+            raise
+        self._arena.release(source, worker.process, 0)
+        return answer
 
     def _examined(self, key: bytes, examination: asyncio.Task[Recipe]) -> None:
         del self._examinations[key]
@@ -351,6 +350,27 @@ class Plane:
             return self._arena.reserve(worker.process.index, length_bytes, worker.process)
         except ArenaFull as full:
             raise ArenaHasNoRoom(ever=full.ever) from None
+
+
+def check_alive(worker: Worker) -> None:
+    """Raises RequestError (503) when a worker that was taken has died since, which is not the item's doing."""
+    if worker.state is not State.BUSY:
+        raise unavailable("the process that was to decode this item ended")
+
+
+def _spans(answer: Materialised, worker: Worker, times_s: tuple[float, float, float]) -> tuple[Span, ...]:
+    """Where a materialisation's time went: until it was `asked`, had `begun` and had `ended`, in seconds."""
+    asked_s, begun_s, ended_s = times_s
+    made = Made(answer.decode_ms, answer.transform_ms, answer.bytes_written, answer.began_s)
+    decode, transform = made.spans(f"worker {worker.process.index}")
+    made_s = transform.began_s + transform.seconds
+    return (
+        Span("slot_wait", FRONT_END, asked_s, begun_s - asked_s),
+        Span("handoff", FRONT_END, begun_s, decode.began_s - begun_s),
+        decode,
+        transform,
+        Span("handoff", FRONT_END, made_s, ended_s - made_s),
+    )
 
 
 def _remember(known: dict[KeyT, ValueT], key: KeyT, value: ValueT, count_max: int) -> None:

@@ -3,14 +3,14 @@
     STARTING ──WorkerReady──> IDLE ──job──> BUSY ──answer──> IDLE
         └────────────┴────────────┴─deadline─> CONDEMNED      any ──WorkerGone──> gone
 
-A condemned worker keeps its slots: they are quarantined until the supervisor says that the process is dead.
+A condemned worker keeps its slots: they are quarantined until the supervisor says that the process is dead. Where there
+are several workers, slow items never take the last of them (`mmplane.frontend.turns`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -22,7 +22,9 @@ from mmplane.core.control import Replace
 from mmplane.core.errors import RequestError, overloaded
 from mmplane.core.jobs import Examined, FromWorker, JobFailed, Materialised, Measured, ToWorker, WorkerReady
 from mmplane.core.records import Record
+from mmplane.frontend.admission import DEFAULT_TENANT
 from mmplane.frontend.mailbox import Mailbox
+from mmplane.frontend.turns import Pace, Turns
 from mmplane.wire.link import Link
 
 Answer = Materialised | Measured | Examined
@@ -51,6 +53,8 @@ class Worker:
     process: Process
     mailbox: Mailbox
     state: State = State.STARTING
+    pace: Pace = Pace.QUICK
+    """Of the item that it is busy with, or was last."""
     job_id: int = 0
     answer: asyncio.Future[Answer] | None = None
 
@@ -58,37 +62,49 @@ class Worker:
 Choose = Callable[[list[Worker]], Worker]
 
 
+@dataclass(frozen=True, eq=False)
+class _Asker:
+    turn: asyncio.Future[Worker]
+    choose: Choose
+
+
 class PoolStatistics(msgspec.Struct, frozen=True):
-    """Workers by state, who waits for one, and how many have been replaced for missing a deadline."""
+    """Workers by state, who waits for one (with slow items how many of them), how many missed a deadline, and how many
+    have died of anything."""
 
     states: dict[str, int]
     waiting: int
     jobs: int
     condemned: int
+    waiting_slow: int = 0
+    ended: int = 0
 
 
 class Pool:
-    """Gives out idle workers in order of asking, at most `waiting_max` askers at a time."""
+    """Gives out idle workers in turns; at most `waiting_max` askers wait at each pace. `workers` are to be there."""
 
     def __init__(
         self,
         *,
         fingerprint: bytes,
+        workers: int,
         item_seconds: float,
         waiting_max: int,
         tell_supervisor: Callable[[Record], object],
         gone: Callable[[Process], object],
     ) -> None:
         self._fingerprint = fingerprint
+        self._alone = workers <= 1
         self._item_seconds = item_seconds
         self._waiting_max = waiting_max
         self._tell_supervisor = tell_supervisor
         self._gone = gone
         self._workers: dict[int, Worker] = {}
-        self._waiters: deque[tuple[asyncio.Future[Worker], Choose]] = deque()
+        self._turns: Turns[_Asker] = Turns()
         self._job_ids = itertools.count(1)
         self._jobs = 0
         self._condemned = 0
+        self._ended = 0
 
     def add(self, index: int, incarnation: int, descriptor: int) -> None:
         """A worker was started; it is idle once it says so."""
@@ -99,6 +115,7 @@ class Pool:
 
     def remove(self, index: int, incarnation: int) -> None:
         """The supervisor says that this worker is dead: its job fails, its claims end."""
+        self._ended += 1
         worker = self._workers.get(index)
         if worker is not None and worker.process.incarnation == incarnation:
             del self._workers[index]
@@ -106,30 +123,28 @@ class Pool:
             self._fail(worker)
         self._gone(Process("worker", index, incarnation))
 
-    async def idle(self, choose: Choose) -> Worker:
+    async def idle(self, choose: Choose, *, pace: Pace = Pace.QUICK, tenant: str = DEFAULT_TENANT) -> Worker:
         """Wait for an idle worker and take it; `choose` picks when there are several. Give it back with `free`.
 
-        Workers are handed to who waits in order of asking; nobody overtakes. Raises RequestError (503) when too many
-        are waiting already.
+        Nobody overtakes another of its own tenant and pace. Raises RequestError (503) when too many wait already.
         """
-        if len(self._waiters) >= self._waiting_max:
+        if self._turns.count(pace) >= self._waiting_max:
             raise overloaded("too many items are waiting for a worker")
-        while (worker := await self._turn(choose)).state is not State.BUSY:
+        while (worker := await self._turn(choose, pace, tenant)).state is not State.BUSY:
             pass  # it died between being given and now
         return worker
 
-    async def _turn(self, choose: Choose) -> Worker:
-        turn: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
-        waiter = (turn, choose)
-        self._waiters.append(waiter)
+    async def _turn(self, choose: Choose, pace: Pace, tenant: str) -> Worker:
+        asker = _Asker(asyncio.get_running_loop().create_future(), choose)
+        self._turns.add(asker, pace, tenant)
         self._offer()
         try:
-            return await turn
+            return await asker.turn
         except asyncio.CancelledError:
-            if not turn.cancelled():
-                self.free(turn.result())
-            elif waiter in self._waiters:
-                self._waiters.remove(waiter)
+            if not asker.turn.cancelled():
+                self.free(asker.turn.result())
+            else:
+                self._turns.remove(asker, pace, tenant)
             raise
 
     def free(self, worker: Worker) -> None:
@@ -177,16 +192,28 @@ class Pool:
         states = dict.fromkeys((state.value for state in State), 0)
         for worker in self._workers.values():
             states[worker.state.value] += 1
-        return PoolStatistics(states, len(self._waiters), self._jobs, self._condemned)
+        slow = self._turns.count(Pace.SLOW)
+        waiting = self._turns.count(Pace.QUICK) + slow
+        return PoolStatistics(states, waiting, self._jobs, self._condemned, slow, self._ended)
 
     def _offer(self) -> None:
-        """Hand idle workers to those who have waited longest."""
-        while self._waiters and (idle := self._idle()):
-            turn, choose = self._waiters.popleft()
-            if not turn.cancelled():  # its asker went away in this turn of the loop and has not run since
-                worker = choose(idle)
-                worker.state = State.BUSY
-                turn.set_result(worker)
+        """Hand idle workers to those whose turn it is."""
+        while (idle := self._idle()) and (next_one := self._turns.take(slow=self._spares_one())):
+            asker, pace = next_one
+            if not asker.turn.cancelled():  # it went away in this turn of the loop and has not run since
+                worker = asker.choose(idle)
+                worker.state, worker.pace = State.BUSY, pace
+                asker.turn.set_result(worker)
+
+    def _spares_one(self) -> bool:
+        """Whether a slow item may begin: another worker is left for quick ones, now or once it has started."""
+        left = [
+            worker
+            for worker in self._workers.values()
+            if worker.state in (State.STARTING, State.IDLE)
+            or (worker.state is State.BUSY and worker.pace is Pace.QUICK)
+        ]
+        return self._alone or len(left) > 1
 
     def _idle(self) -> list[Worker]:
         return [worker for worker in self._workers.values() if worker.state is State.IDLE]

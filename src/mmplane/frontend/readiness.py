@@ -37,6 +37,8 @@ class Readiness:
         self._probe: asyncio.Task[str | None] | None = None
         self._count = 0
         self.draining = False
+        self.out_of_service: tuple[str, ...] = ()
+        """Processes that stand still, as the supervisor says."""
 
     def media_served(self) -> None:
         """A request with media was answered just now."""
@@ -50,6 +52,8 @@ class Readiness:
         """None when ready, else why not. Concurrent checks share one probe."""
         if self.draining:
             return "the server is shutting down"
+        if self.out_of_service:
+            return f"out of service: {', '.join(self.out_of_service)}"
         if time.monotonic() - self._served_s < FRESH_SECONDS:
             return None
         if self._probe is None or self._probe.done():

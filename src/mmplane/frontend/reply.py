@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 from starlette.types import Send
 
 from mmplane.core.errors import RequestError
 
 JSON = [(b"content-type", b"application/json")]
+CHALLENGES = [(b"www-authenticate", scheme + b' realm="mmplane"') for scheme in (b"Bearer", b"Basic")]
 
 
 class Reply:
-    """One response on ASGI's `send`, which knows whether it has started."""
+    """One response on ASGI's `send`, which knows whether it has started. `headers` go with it, whatever it says."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         self._send = send
+        self._headers = headers
         self._started = False
         self._events = False
 
     async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """Status and headers of a streamed response."""
         self._started = self._events = True
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self._headers]})
 
     async def chunk(self, content: bytes) -> None:
         """A piece of a streamed response."""
@@ -35,7 +39,9 @@ class Reply:
         """A response in one piece."""
         self._started = True
         length = (b"content-length", str(len(content)).encode())
-        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+        await self._send(
+            {"type": "http.response.start", "status": status, "headers": [*headers, *self._headers, length]}
+        )
         await self._send({"type": "http.response.body", "body": content})
 
     async def error(self, error: RequestError) -> None:
@@ -48,6 +54,8 @@ class Reply:
             headers = list(JSON)
             if error.retry_after_s is not None:
                 headers.append((b"retry-after", str(error.retry_after_s).encode()))
+            if error.status == 401:
+                headers += CHALLENGES
             await self.whole(error.status, headers, content)
 
 

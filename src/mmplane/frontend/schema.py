@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import msgspec
 
 from mmplane.core.errors import RequestError, bad_request
-from mmplane.core.faults import DELAY_MS_MAX, Fault, Point
+from mmplane.core.faults import DELAY_MS_MAX, Fault, Place
 from mmplane.core.plan import EVERY_RANK
 from mmplane.core.records import Ask, Modality
 
@@ -175,7 +175,7 @@ class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
 class FaultOption(msgspec.Struct, forbid_unknown_fields=True):
     """What a test wants to go wrong with its request; see `mmplane.core.faults.Fault`."""
 
-    point: Point
+    point: Place
     rank: Annotated[int, msgspec.Meta(ge=0)] = 0
     error: bool = True
     delay_ms: Annotated[int, msgspec.Meta(ge=0, le=DELAY_MS_MAX)] = 0
@@ -258,6 +258,11 @@ class ChatRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         """Texts that end an answer."""
         given = [self.stop] if isinstance(self.stop, str) else self.stop or []
         return tuple(text for text in given if text)
+
+    @property
+    def fault(self) -> Fault | None:
+        """What a test wants to go wrong."""
+        return self.mmplane.fault.record() if self.mmplane and self.mmplane.fault else None
 
     @property
     def media(self) -> list[MediaPart]:

@@ -24,7 +24,7 @@ class Source:
         self._fetcher = Fetcher(allowed, resolve=resolve)
         self._files = Files(media_root) if media_root else None
 
-    async def load(self, url: str, grow: Grow = lambda _: None) -> bytes:
+    async def load(self, url: str, grow: Grow = lambda _: None) -> bytes | memoryview:
         """The media's encoded bytes; `grow` reserves memory for what the request did not bring with it.
 
         Raises RequestError: 400 for what the client did, 413, 502 or 504 for a host.
@@ -35,7 +35,7 @@ class Source:
             return await self._files.load(url, grow)
         return await self._fetcher.fetch(url, grow)
 
-    async def load_json(self, url: msgspec.Raw, grow: Grow = lambda _: None) -> bytes:
+    async def load_json(self, url: msgspec.Raw, grow: Grow = lambda _: None) -> bytes | memoryview:
         """`load` for a URL that is still a JSON string: a data URI is decoded from there."""
         content = inline_media(url)
         return content if content is not None else await self.load(_text(url), grow)

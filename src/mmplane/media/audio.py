@@ -26,7 +26,7 @@ import soxr
 from mmplane.core.errors import RequestError, bad_media
 from mmplane.core.records import Recipe
 from mmplane.features.audio import AudioProcessor, Samples
-from mmplane.media.container import kind_of, opened, prepared
+from mmplane.media.container import frames, kind_of, opened, prepared
 
 FORMATS = "WAV, FLAC, Ogg, MP3, M4A, MP4, WebM or MKV"
 SOUNDFILE_FORMATS = ("WAV", "WAVEX", "FLAC", "OGG", "MPEG", "MP3")
@@ -39,11 +39,13 @@ Block = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class AudioLimits:
-    """What one sound may be: samples a second, and channels."""
+    """What one sound may be: samples a second, channels, and seconds by its header's word, of which the model hears the
+    first."""
 
     rate_min_hz: int = 1_000
     rate_max_hz: int = 384_000
     channels_max: int = 8
+    seconds_max: float = 2 * 3600.0
 
 
 DEFAULT_LIMITS = AudioLimits()
@@ -109,8 +111,9 @@ def _blocks(media: bytes | memoryview) -> Iterator[tuple[int, Iterator[Block]]]:
             if file.format not in SOUNDFILE_FORMATS:
                 raise bad_media(f"the sound's format is not supported: send {FORMATS}")
             rate_hz = _checked(file.samplerate, file.channels)
-            frames = round(rate_hz * BLOCK_SECONDS)
-            yield rate_hz, _mixed(file.read(frames, dtype="float32", always_2d=True) for _ in repeat(None))
+            _check_length(file.frames / rate_hz)  # 2^63 - 1 of a FLAC that does not say; libsndfile could not read it
+            block = round(rate_hz * BLOCK_SECONDS)
+            yield rate_hz, _mixed(file.read(block, dtype="float32", always_2d=True) for _ in repeat(None))
     except RequestError:
         raise
     except Exception:  # noqa: BLE001 - decoders raise almost anything
@@ -129,16 +132,17 @@ def _of_container(container: Any) -> tuple[int, Iterator[Block]]:
         raise bad_media("the file holds no sound")
     stream = prepared(container.streams.audio[0], "sound")
     rate_hz = _checked(stream.codec_context.sample_rate, stream.codec_context.channels)
+    _check_length((container.duration or 0) / av.time_base)
     convert = av.AudioResampler(format="flt", layout=stream.codec_context.layout, rate=rate_hz)
 
-    def frames() -> Iterator[npt.NDArray[np.float32]]:
-        for frame in chain(container.decode(stream), (None,)):
+    def pieces() -> Iterator[npt.NDArray[np.float32]]:
+        for frame in chain(frames(container, stream, "sound"), (None,)):
             for same in convert.resample(frame):
                 packed: npt.NDArray[Any] = same.to_ndarray()
                 yield packed.reshape(-1, len(same.layout.channels)).astype(np.float32, copy=False)
         yield np.zeros((0, 1), np.float32)
 
-    return rate_hz, _mixed(frames())
+    return rate_hz, _mixed(pieces())
 
 
 def _checked(rate_hz: int, channels: int, limits: AudioLimits = DEFAULT_LIMITS) -> int:
@@ -147,6 +151,11 @@ def _checked(rate_hz: int, channels: int, limits: AudioLimits = DEFAULT_LIMITS) 
     if not 1 <= channels <= limits.channels_max:
         raise bad_media("the sound has too many channels")
     return rate_hz
+
+
+def _check_length(seconds: float, limits: AudioLimits = DEFAULT_LIMITS) -> None:
+    if seconds > limits.seconds_max:
+        raise bad_media("the sound is too long, or does not say how long it is")
 
 
 def _mixed(blocks: Iterator[npt.NDArray[np.float32]]) -> Iterator[Block]:

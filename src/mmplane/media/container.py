@@ -25,6 +25,10 @@ AUDIO_CODECS = ("aac", "mp3", "mp3float", "opus", "libopus", "vorbis", "flac", "
 
 PIXELS_MAX = 4096 * 2304
 """Pixels of one frame."""
+PACKETS_MAX = 250_000
+"""In one file, of all its streams: each takes a microsecond or two, and megabytes can hold millions."""
+SOUND_PACKETS_MAX = 20_000
+"""Up to the last one that is heard: to decode and resample one takes tens of microseconds, be it a single sample."""
 
 av.logging.set_level(av.logging.PANIC)  # what FFmpeg has to say holds pieces of the payload
 
@@ -70,3 +74,19 @@ def prepared(stream: Any, items: str) -> Any:
     stream.thread_type = "NONE"
     context.thread_count = 1
     return stream
+
+
+def packets(container: Any, stream: Any, items: str) -> Iterator[Any]:
+    """This stream's packets, the last of them empty. Raises RequestError (400) when the file has too many in all."""
+    most = SOUND_PACKETS_MAX if stream.type == "audio" else PACKETS_MAX
+    for count, packet in enumerate(container.demux()):
+        if count >= most:
+            raise bad_media(f"the {items}'s file has too many parts")
+        if packet.stream.index == stream.index:
+            yield packet
+
+
+def frames(container: Any, stream: Any, items: str) -> Iterator[Any]:
+    """This stream's frames, decoded one after the other. Raises RequestError (400) as `packets`."""
+    for packet in packets(container, stream, items):
+        yield from packet.decode()

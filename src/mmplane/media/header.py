@@ -14,6 +14,7 @@ import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice, takewhile
 
 from mmplane.core.errors import bad_media
 
@@ -21,6 +22,9 @@ STEPS_MAX = 4000
 """Segments, chunks, blocks or entries that are looked at before the size is known."""
 METADATA_BYTES_MAX = 128 * 1024
 """Of one piece of EXIF or XMP; an orientation beyond it does not count."""
+
+_SCAN_START = b"\xff\xda"
+_SCAN_OR_END = re.compile(b"\xff[\xda\xd9]")
 
 
 @dataclass(frozen=True)
@@ -59,21 +63,7 @@ Size = tuple[int, int, int]
 def _jpeg(view: memoryview) -> Size:
     size: tuple[int, int] | None = None
     exif = xmp = b""
-    at = 2
-    for _ in range(STEPS_MAX):
-        if view[at] != 0xFF:  # junk between segments
-            at += 1
-            continue
-        marker = view[at + 1]
-        if marker == 0xFF:
-            at += 1
-            continue
-        at += 2
-        if marker == 0xDA:
-            break
-        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:  # stand alone
-            continue
-        (length,) = struct.unpack_from(">H", view, at)
+    for marker, at, length in _segments(view):
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack_from(">HH", view, at + 3)
             size = width, height
@@ -83,10 +73,41 @@ def _jpeg(view: memoryview) -> Size:
                 exif = exif or segment
             elif segment.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
                 xmp = segment
-        at += max(length, 2)
     if size is None:
         raise ValueError
     return *size, _orientation(exif) or _orientation_in_xmp(xmp) or 1
+
+
+def _segments(view: memoryview) -> Iterator[tuple[int, int, int]]:
+    """A JPEG's segments before its first scan, and that one's header: marker, where the length stands, the length."""
+    at, marker = 2, 0
+    for _ in range(STEPS_MAX):
+        if marker == _SCAN_START[1]:
+            return
+        if view[at] != 0xFF:  # junk between segments
+            at += 1
+            continue
+        marker = view[at + 1]
+        if marker == 0xFF:
+            at += 1
+            continue
+        at += 2
+        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:  # stand alone
+            continue
+        (length,) = struct.unpack_from(">H", view, at)
+        yield marker, at, length
+        at += max(length, 2)
+
+
+def jpeg_scans(media: bytes | memoryview, most: int) -> int:
+    """How many scans a JPEG has, counted up to `most`. Each is a pass over all pixels, and may be a few bytes long."""
+    view = memoryview(media)
+    try:
+        *_, (_, at, _) = _segments(view)
+    except (struct.error, LookupError, ValueError):
+        return 0
+    further = takewhile(lambda found: found.group() == _SCAN_START, _SCAN_OR_END.finditer(view, at))
+    return 1 + sum(1 for _ in islice(further, most - 1))
 
 
 def _png(view: memoryview) -> Size:

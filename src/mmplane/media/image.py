@@ -23,7 +23,7 @@ from PIL import Image
 
 from mmplane.core.errors import RequestError, bad_media
 from mmplane.features.processor import Pixels
-from mmplane.media.header import ImageHeader, read_header
+from mmplane.media.header import ImageHeader, jpeg_scans, read_header
 
 try:  # 2.5 times as fast as Pillow on plain JPEG, with the same pixels
     from simplejpeg import decode_jpeg
@@ -35,13 +35,15 @@ Image.init()  # import the decoders now, not in a request
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What one image may be, in pixels and in longer side over shorter. Pillow itself refuses more than 178,956,970.
+    """What one image may be: pixels, longer side over shorter, and a JPEG's scans. Pillow itself refuses more than
+    178,956,970 pixels.
 
-    The ratio guards processors that scale the shorter side to a fixed length.
+    The ratio guards processors that scale the shorter side to a fixed length. Encoders make some ten scans.
     """
 
     pixels_max: int = 64_000_000
     aspect_max: int = 200
+    scans_max: int = 64
 
 
 DEFAULT_LIMITS = ImageLimits()
@@ -83,6 +85,8 @@ def decode(media: bytes | memoryview, limits: ImageLimits = DEFAULT_LIMITS, *, s
     Raises RequestError (400) when it is truncated, damaged, not of an allowed format, or beyond the limits.
     """
     header = probe(media, limits)
+    if header.format == "JPEG" and jpeg_scans(media, limits.scans_max + 1) > limits.scans_max:
+        raise bad_media("the image has too many scans")
     turn = _TURNS.get(header.orientation)
     sides = (header.height, header.width) if header.orientation >= 5 else (header.width, header.height)
     with _as_bad_media(), Image.open(BytesIO(media), formats=[header.format]) as image:

@@ -13,33 +13,50 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from mmplane.core.faults import Fault
 from mmplane.core.records import Ask, Modality, Recipe
+from mmplane.core.stages import Span
 from mmplane.features.choice import Processors
 from mmplane.features.processor import Arrays, Pixels, views
 from mmplane.media import audio, image, video
+from mmplane.process.delays import delay
 
 Media = memoryview | bytes
 
 
 @dataclass(frozen=True)
 class Made:
-    """What it took. `bytes_written` counts the bytes that were written into the buffer, by who wrote them."""
+    """What it took, from `began_s` on. `bytes_written` counts the bytes written into the buffer, by who wrote them."""
 
     decode_ms: float
     transform_ms: float
     bytes_written: int
+    began_s: float = 0.0
+
+    def spans(self, process: str) -> tuple[Span, Span]:
+        """As if all had been decoded before any was transformed; of a clip, frames take turns."""
+        decode_s = self.decode_ms / 1000
+        decode = Span("decode", process, self.began_s, decode_s)
+        return decode, Span("transform", process, self.began_s + decode_s, self.transform_ms / 1000)
 
 
-def materialise(processors: Processors, media: Media, recipe: Recipe, out: memoryview) -> Made:
+def materialise(
+    processors: Processors, media: Media, recipe: Recipe, out: memoryview, *, fault: Fault | None = None
+) -> Made:
     """Decode `media` and write its features into `out`, a writable buffer of `recipe.layout.length_bytes`.
 
-    Raises RequestError when the media cannot be decoded, or when the model takes none of its modality.
+    Raises RequestError when the media cannot be decoded, or when the model takes none of its modality. `fault` is a
+    test's.
     """
-    started_s = time.perf_counter()
+    began_s = time.perf_counter()
     arrays = views(recipe.layout.tensors, out)
+    delay(fault, "decode")
+    delayed_s = time.perf_counter() - began_s
     decode_s, written_bytes = _MAKERS[recipe.modality](processors, media, recipe, arrays)
-    whole_s = time.perf_counter() - started_s
-    return Made(decode_s * 1000, (whole_s - decode_s) * 1000, written_bytes)
+    decode_s += delayed_s
+    delay(fault, "transform")
+    whole_s = time.perf_counter() - began_s
+    return Made(decode_s * 1000, (whole_s - decode_s) * 1000, written_bytes, began_s)
 
 
 def _make_image(processors: Processors, media: Media, recipe: Recipe, out: Arrays) -> tuple[float, int]:

@@ -19,20 +19,26 @@ from mmplane.core.errors import bad_media
 from mmplane.core.records import Ask, Clip, Recipe
 from mmplane.features.processor import Pixels
 from mmplane.features.video import VideoProcessor
-from mmplane.media.container import PIXELS_MAX, kind_of, opened, prepared
+from mmplane.media.container import PIXELS_MAX, frames, kind_of, opened, packets, prepared
 
 FORMATS = "MP4, WebM, MKV or GIF"
 KINDS = ("mov", "matroska", "gif")
 
-HIDING_CODECS = frozenset({"vp8"})
-"""Codecs with packets that show no frame and do not say so: their frames are counted by decoding."""
+VP8_SHOWN = 0x10
+"""In a VP8 frame's first byte (RFC 6386, 9.1). No container says which of its packets show nothing."""
+
+
+DELAY_MAX = 100
+"""Packets that a decoder may take before it gives its first frame: those that it knows of take 16 or 25."""
 
 
 @dataclass(frozen=True)
 class VideoLimits:
-    """What one clip may be: frames in the file, pixels of all that is decoded, longer side over shorter."""
+    """What one clip may be: frames in the file and seconds between them, pixels of all that is decoded, longer side
+    over shorter."""
 
     frames_max: int = 20_000
+    seconds_max: float = 2 * 3600.0
     decoded_pixels_max: int = 2_000_000_000
     aspect_max: int = 200
 
@@ -67,12 +73,11 @@ def survey(media: bytes | memoryview, limits: VideoLimits = DEFAULT_LIMITS) -> F
     with opened(media, _kind(media), "clip") as container:
         stream = _stream(container)
         rate = stream.average_rate
-        if stream.codec_context.name in HIDING_CODECS:
-            first, shown = _by_frames(container, stream, limits)
-        else:
-            first, shown = _by_packets(container, stream, limits)
+        first, shown = _shown(container, stream, limits)
     if first is None or not shown:
         raise bad_media("the clip has no frames")
+    if shown[-1] - shown[0] > limits.seconds_max:
+        raise bad_media("the clip is too long")
     height, width = first.shape[:2]
     if max(width, height) > limits.aspect_max * min(width, height):
         raise bad_media("the clip is too long for its width")
@@ -84,7 +89,7 @@ def decode(media: bytes | memoryview, clip: Clip) -> Generator[Pixels, None, Non
     wanted = iter(clip.indices)
     next_index = next(wanted, None)
     with opened(media, _kind(media), "clip") as container:
-        for index, frame in enumerate(container.decode(_stream(container))):
+        for index, frame in enumerate(frames(container, _stream(container), "clip")):
             if index == next_index:
                 pixels = _pixels(frame)
                 if pixels.shape != (clip.height, clip.width, 3):
@@ -113,28 +118,21 @@ def _stream(container: Any) -> Any:
     return stream
 
 
-def _by_packets(container: Any, stream: Any, limits: VideoLimits) -> tuple[Pixels | None, list[float]]:
+def _shown(container: Any, stream: Any, limits: VideoLimits) -> tuple[Pixels | None, list[float]]:
     """The first frame, and when every frame is shown, in the order of showing."""
     first, shown = None, []
-    for packet in container.demux(stream):
+    hides = stream.codec_context.name == "vp8"
+    for count, packet in enumerate(packets(container, stream, "clip")):
         if packet.size and packet.pts is not None and not packet.is_discard:
-            shown.append(float(packet.pts * packet.time_base))
+            if not hides or memoryview(packet)[0] & VP8_SHOWN:
+                shown.append(float(packet.pts * packet.time_base))
             if len(shown) > limits.frames_max:
                 raise bad_media("the clip has too many frames")
-        if first is None and (frames := packet.decode()):
-            first = _pixels(frames[0])
+        if first is None and count == DELAY_MAX:
+            raise bad_media("the clip cannot be decoded")
+        if first is None and (decoded := packet.decode()):
+            first = _pixels(decoded[0])
     return first, sorted(shown)
-
-
-def _by_frames(container: Any, stream: Any, limits: VideoLimits) -> tuple[Pixels | None, list[float]]:
-    first, shown = None, []
-    for frame in container.decode(stream):
-        shown.append(float(frame.time))
-        if len(shown) > limits.frames_max or len(shown) * frame.width * frame.height > limits.decoded_pixels_max:
-            raise bad_media("the clip has too many frames")
-        if first is None:
-            first = _pixels(frame)
-    return first, shown
 
 
 def _pixels(frame: Any) -> Pixels:

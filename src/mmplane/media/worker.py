@@ -45,7 +45,10 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
     step_back()
     network = sandbox.isolate()
     if network is sandbox.Network.NONE:
-        log.warning("worker %d can reach the network: this kernel allows it no namespace", spawn.index)
+        log.warning(
+            "worker %d can reach the network: this kernel allows it no namespace, and there is no libseccomp",
+            spawn.index,
+        )
     control = Control(Link(descriptors["control"], ToRank))
     lengths_bytes = config.region_bytes()
     worker = Worker(
@@ -109,5 +112,6 @@ class Worker:
             self._slot(job.media),
             job.recipe,
             self._features.view(job.out.offset_bytes, job.out.length_bytes),
+            fault=job.fault,
         )
-        return Materialised(job.job_id, made.decode_ms, made.transform_ms, made.bytes_written)
+        return Materialised(job.job_id, made.decode_ms, made.transform_ms, made.bytes_written, made.began_s)

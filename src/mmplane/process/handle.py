@@ -10,6 +10,8 @@ import time
 from dataclasses import dataclass, field
 
 from mmplane.core.control import FromChild
+from mmplane.process.stacks import Stacks
+from mmplane.process.stillness import Stillness
 from mmplane.wire.link import Link
 
 
@@ -56,17 +58,28 @@ class Child:
     index: int
     handle: Handle
     link: Link[FromChild]
+    stacks: Stacks
     ready: bool = False
     deaf: bool = False
-    killed: bool = False
     probing: bool = False
-    seen_s: float = field(default_factory=time.monotonic)
+    condemned_s: float | None = None
+    """When it was decided to kill it."""
+    stillness: Stillness = field(default_factory=lambda: Stillness(time.monotonic()))
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.role if self.role in ("frontend", "parser") else f"{self.role} {self.index}"
+
+    def heard(self) -> None:
+        """It said something, or is known to be well."""
+        self.stillness.heard(time.monotonic())
 
     def __str__(self) -> str:
-        name = self.role if self.role == "frontend" else f"{self.role} {self.index}"
-        return f"{name} (pid {self.handle.pid})"
+        return f"{self.name} (pid {self.handle.pid})"
 
     def close(self) -> None:
         """Give the descriptors back, after the process has ended."""
         self.link.close()
+        self.stacks.close()
         self.handle.reap()

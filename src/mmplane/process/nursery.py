@@ -7,7 +7,6 @@ next, so that no sibling holds a copy of another's socket end (an end of file wo
 
 from __future__ import annotations
 
-import faulthandler
 import gc
 import importlib
 import logging
@@ -17,13 +16,16 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import msgspec
 import setproctitle
 
 from mmplane.config import Config
 from mmplane.core.control import Preloaded, Spawn, Spawned, ToNursery
+from mmplane.process import logs
 from mmplane.process.death import die_with_parent
+from mmplane.process.stacks import answer_with_stacks
 from mmplane.wire.link import Link, LinkError, PeerGone
 
 PRELOADED = (
@@ -43,7 +45,6 @@ MAINS: Mapping[str, tuple[str, str]] = {
 }
 
 SEND_LIMIT_S = 5.0
-LOG_FORMAT = "%(asctime)s mmplane %(levelname)s %(message)s"
 
 Main = Callable[[Spawn, dict[str, int]], None]
 
@@ -91,7 +92,8 @@ def _fork(spawn: Spawn, descriptors: list[int], control: Link[Spawn], siblings: 
         logging.getLogger("mmplane").exception("%s %d ended by an error", spawn.role, spawn.index)
     finally:
         # Not sys.exit: the nursery's own stack and exit handlers lie below this frame.
-        sys.stderr.flush()
+        with suppress(OSError):  # a full disk
+            sys.stderr.flush()
         os._exit(code)
 
 
@@ -99,7 +101,10 @@ def _become(spawn: Spawn, descriptors: dict[str, int]) -> None:
     module, title = MAINS[spawn.role]
     setproctitle.setproctitle(title.format(index=spawn.index, of=spawn.of))
     config = msgspec.msgpack.decode(spawn.config, type=Config)
-    logging.getLogger().setLevel(config.log_level.upper())
+    logs.begin(
+        config.log_format, config.log_level, title.removeprefix("mmplane: ").format(index=spawn.index, of=spawn.of)
+    )
+    answer_with_stacks(descriptors.pop("stacks"))
     main: Main = importlib.import_module(module).main
     main(spawn, descriptors)
 
@@ -111,17 +116,14 @@ def _reap(pidfd: int, pid: int) -> None:
 
 
 def main() -> None:
-    """`python -m mmplane.process.nursery CONTROL_DESCRIPTOR SUPERVISOR_PID`."""
-    control_descriptor, supervisor_pid = int(sys.argv[1]), int(sys.argv[2])
+    """`python -m mmplane.process.nursery CONTROL_DESCRIPTOR SUPERVISOR_PID LOG_FORMAT`."""
+    control_descriptor, supervisor_pid, log_format = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     die_with_parent(supervisor_pid)
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)  # the supervisor decides; a terminal's Ctrl-C reaches it alone
     setproctitle.setproctitle("mmplane: nursery")
-    # One line to the operator's log says where a stuck process stands: kill -USR1.
-    faulthandler.register(signal.SIGUSR1, all_threads=True)
-    logging.basicConfig(stream=sys.stderr, format=LOG_FORMAT, level=logging.INFO)
-    for library in ("uvicorn", "httpx", "httpcore", "numba"):
-        logging.getLogger(library).setLevel(logging.WARNING)
+    answer_with_stacks(sys.stderr.fileno())
+    logs.begin(log_format, "info", "nursery")
     started_s = time.monotonic()
     for module in PRELOADED:
         importlib.import_module(module)

@@ -1,7 +1,7 @@
 """What a process that decodes hostile files may still do: no network, no new privileges, bounded memory and files.
 
-    isolate()   first thing in the process, while it has one thread: no new privileges, a network of its own without
-                any interface but a dead loopback, where the kernel lets us
+    isolate()   first thing in the process, while it has one thread: no new privileges, and a network of its own without
+                any interface but a dead loopback. Where the kernel gives us none, no new sockets at all
     limit()     once everything is loaded, mapped and compiled: no file is opened, grown or dumped any more
     allow_cpu() before each item
 
@@ -19,6 +19,7 @@ import sys
 from enum import Enum
 
 from mmplane.process.death import die_with_parent
+from mmplane.process.syscalls import forbid
 
 _PR_SET_NO_NEW_PRIVS = 38
 _CLONE_NEWUSER = 0x10000000
@@ -32,19 +33,27 @@ class Network(Enum):
     """How far the network is out of reach."""
 
     NAMESPACE = "a network namespace of its own"
+    FILTER = "no new sockets, by a filter on system calls (this kernel gives us no network namespace)"
     NONE = "not isolated"
+
+
+SOCKET_CALLS = ("socket", "socketcall", "io_uring_setup")
+"""What makes a socket. Inherited ones go on working."""
 
 
 def isolate() -> Network:
     """Give up privileges and the network for good. It never fails: what the kernel refuses is in the answer."""
     parent_pid = os.getppid()
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    # An unprivileged process needs a user namespace to be allowed a network namespace.
-    for flags in (_CLONE_NEWUSER | _CLONE_NEWNET, _CLONE_NEWNET):
-        if _libc.unshare(flags) == 0:
-            die_with_parent(parent_pid)  # new credentials may have cleared it
-            return Network.NAMESPACE
-    return Network.NONE
+    if _leave_the_network():
+        die_with_parent(parent_pid)  # new credentials may have cleared it
+        return Network.NAMESPACE
+    return Network.FILTER if forbid(SOCKET_CALLS) else Network.NONE
+
+
+def _leave_the_network() -> bool:
+    """An unprivileged process needs a user namespace to be allowed a network namespace."""
+    return any(_libc.unshare(flags) == 0 for flags in (_CLONE_NEWUSER | _CLONE_NEWNET, _CLONE_NEWNET))
 
 
 def limit(*, data_bytes: int) -> None:

@@ -11,6 +11,7 @@ import msgspec
 
 from mmplane.core.control import FromChild, FromNursery, Preloaded, Spawn, Spawned
 from mmplane.process.handle import Child, Handle
+from mmplane.process.stacks import Stacks
 from mmplane.wire.link import Link, LinkError, pair
 
 log = logging.getLogger("mmplane")
@@ -21,7 +22,8 @@ ANSWER_LIMIT_S = 5.0
 class Spawner:
     """One nursery at a time; `handle` is None when there is none."""
 
-    def __init__(self) -> None:
+    def __init__(self, log_format: str) -> None:
+        self._log_format = log_format
         self.handle: Handle | None = None
         self.preloaded = False
         self._link: Link[Spawned | Preloaded] | None = None
@@ -35,7 +37,7 @@ class Spawner:
         """Start a nursery; it takes seconds until it has preloaded everything."""
         ours, theirs = pair()
         process = subprocess.Popen(
-            [sys.executable, "-m", "mmplane.process.nursery", str(theirs.fileno()), str(os.getpid())],
+            [sys.executable, "-m", "mmplane.process.nursery", str(theirs.fileno()), str(os.getpid()), self._log_format],
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             start_new_session=True,
@@ -67,18 +69,28 @@ class Spawner:
 
     def spawn(self, spawn: Spawn, descriptors: dict[str, int]) -> Child:
         """Have a child forked that inherits these descriptors. Raises LinkError when the nursery does not answer."""
-        assert self._link is not None
         ours, theirs = pair()
-        with theirs:
-            named = {"control": theirs.fileno(), **descriptors}
-            named_spawn = msgspec.structs.replace(spawn, descriptors=tuple(named))
-            self._link.send(named_spawn, list(named.values()), limit_s=ANSWER_LIMIT_S)
+        stacks = Stacks()
+        try:
+            handle = self._fork(spawn, {"control": theirs.fileno(), "stacks": stacks.write, **descriptors})
+        except BaseException:
+            ours.close()
+            stacks.close()
+            raise
+        finally:
+            theirs.close()
+            stacks.handed_over()
+        return Child(spawn.role, spawn.index, handle, Link(ours, FromChild), stacks)
+
+    def _fork(self, spawn: Spawn, descriptors: dict[str, int]) -> Handle:
+        assert self._link is not None
+        named = msgspec.structs.replace(spawn, descriptors=tuple(descriptors))
+        self._link.send(named, list(descriptors.values()), limit_s=ANSWER_LIMIT_S)
         received = self._link.receive(limit_s=ANSWER_LIMIT_S)
         if received is None or not isinstance(spawned := received[0], Spawned):
-            ours.close()
             raise LinkError("the nursery does not answer")
         (pidfd,) = received[1]
-        return Child(spawn.role, spawn.index, Handle(spawned.pid, pidfd, spawn.incarnation), Link(ours, FromChild))
+        return Handle(spawned.pid, pidfd, spawn.incarnation)
 
 
 _ENVIRONMENT = {

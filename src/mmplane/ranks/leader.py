@@ -207,9 +207,9 @@ class Leader:
 
     # Decisions out.
 
-    def propose(self) -> Plan | None:
-        """The next plan, or None when there is nothing to do until a message comes."""
-        admit = self._settle()
+    def propose(self, now_s: float = 0.0) -> Plan | None:
+        """The next plan, or None when there is nothing to do until a message comes. `now_s` is for who measures."""
+        admit = self._settle(now_s)
         prepare = self._choose()
         running = any(request.drawn for request in self._requests.values())
         if not (running or admit or prepare or self._finish or self._tokens or self._cancel):
@@ -249,7 +249,7 @@ class Leader:
         """The newest plan's number."""
         return self._number
 
-    def _settle(self) -> list[int]:
+    def _settle(self, now_s: float) -> list[int]:
         """Admit, in order of submission, what every rank holds; end what failed on any of them."""
         admit = []
         for request_id, request in list(self._requests.items()):
@@ -266,7 +266,7 @@ class Leader:
                 admit.append(request_id)
                 self._cache.keep(request.submit)
                 digests = tuple(request.held[rank].digests for rank in range(self._tp))
-                self.outbox.append(Admitted(request_id, digests, request.reused, self._work(request)))
+                self.outbox.append(Admitted(request_id, digests, request.reused, self._work(request), now_s))
         return admit
 
     def _choose(self) -> list[Submit]:

@@ -12,15 +12,17 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from mmplane.core.errors import Failure, internal
+from mmplane.core.faults import Fault
 from mmplane.core.plan import NOTHING, Held, Plan, Position, Submit, Work
 from mmplane.core.records import Enclosed
 from mmplane.delivery.delivery import Delivered, Delivery, Features, Order, done
 from mmplane.delivery.parcels import Parcels
+from mmplane.process.delays import delay
 from mmplane.ranks.loop import LoopClock
 from mmplane.ranks.null import NullRunner
 from mmplane.ranks.runner import Runner, Turn
@@ -78,6 +80,8 @@ class Member:
         What came from the cache is among it: it may have been evicted meanwhile, and the leader may keep it again.
         """
         self._cache: dict[bytes, Features] = {}
+        self._slow: dict[int, Fault] = {}
+        """Requests whose tests want a step of theirs to be slow."""
 
     def take(self, plan: Plan) -> tuple[Step, tuple[int, ...]]:
         """Apply a plan: the step that it was, and the tokens drawn (rank 0 only)."""
@@ -87,6 +91,8 @@ class Member:
         self._remember(plan, step)
         self._begin(step.prepare, plan.cache.reuse)
         with self.clock.outside():
+            if self._slow:
+                self._delay(step)
             return step, self._runner.run(step)
 
     @property
@@ -110,7 +116,8 @@ class Member:
         if not isinstance(turn, Held):
             return None
         self._preparing.remove(entry)
-        return msgspec.structs.replace(turn, work=entry.work)
+        encode_ms = (time.perf_counter() - entry.began_s) * 1000 - entry.work.deliver_ms
+        return msgspec.structs.replace(turn, work=msgspec.structs.replace(entry.work, encode_ms=encode_ms))
 
     def position(self) -> Position:
         """Where this rank's admission log stands, and what it keeps."""
@@ -122,6 +129,16 @@ class Member:
             parcels["held"] + parcels["dropped"],
             len(self._cache),
         )
+
+    def _delay(self, step: Step) -> None:
+        """Tests' delays, once each."""
+        for segment in step.segments:
+            request_id = segment.sequence[0]
+            stage: Literal["prefill", "generate"] = "prefill" if segment.token is None else "generate"
+            if request_id in self._slow and self._slow[request_id].point == stage:
+                delay(self._slow.pop(request_id), stage, self._rank)
+        for request_id in step.drop_requests:
+            self._slow.pop(request_id, None)
 
     def _cancel(self, plan: Plan) -> None:
         for cancel in plan.cancel:
@@ -155,6 +172,8 @@ class Member:
             items = tuple(item for index, item in enumerate(submit.items) if index not in cached)
             entry = Preparing(submit, cached, done(Delivered(())), began_s)
             self._preparing.append(entry)
+            if submit.fault is not None and submit.fault.point in ("prefill", "generate"):
+                self._slow[submit.request_id] = submit.fault
             if items:
                 orders.setdefault(submit.delivery, []).append((entry, Order(submit, items)))
         for name, group in orders.items():
@@ -168,7 +187,7 @@ class Member:
         submit = entry.submit
         delivered: Delivered = entry.future.result()
         deliver_ms = (time.perf_counter() - entry.began_s) * 1000
-        entry.work = msgspec.structs.replace(delivered.work, deliver_ms=deliver_ms)
+        entry.work = msgspec.structs.replace(delivered.work, deliver_ms=deliver_ms, began_s=entry.began_s)
         if submit.parcel_bytes:
             self._drop_parcel(submit.request_id, relayed=submit.relayed)
         if delivered.failure is not None:

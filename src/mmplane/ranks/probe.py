@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from mmplane.arena.segment import Mapping, create_region, reopen_read_only
-from mmplane.core.plan import Sampling, Submit
+from mmplane.core.plan import Held, Sampling, Submit
 from mmplane.core.records import Item, Layout, Modality, Slot
 from mmplane.delivery.delivery import Features
 from mmplane.features.choice import Processors
@@ -88,8 +88,9 @@ def verify(runner: Runner, submit: Submit, features: Callable[[], Sequence[Featu
     `features` gives the item anew each time: a model that writes into its inputs has spoiled what it was given.
     """
     *_, held = runner.prepare(submit, features())
-    if held is None or held.failure is not None:
-        raise Unsupported(f"a probe item cannot be prepared: {held and held.failure}")
+    assert isinstance(held, Held)
+    if held.failure is not None:
+        raise Unsupported(f"a probe item cannot be prepared: {held.failure}")
     half, whole = submit.prompt_tokens // 2, submit.prompt_tokens
     with torch.inference_mode():
         runner.forward((Segment((submit.request_id, 0), 0, half, None, 0),))

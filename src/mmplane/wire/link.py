@@ -22,7 +22,7 @@ import msgspec
 
 from mmplane.core.records import MESSAGE_BYTES_MAX, Record
 
-DESCRIPTORS_MAX = 64
+DESCRIPTORS_MAX = 96
 SEND_BUFFER_BYTES = 1024 * 1024
 RecordT = TypeVar("RecordT", bound=Record)
 

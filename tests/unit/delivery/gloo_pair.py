@@ -26,6 +26,7 @@ from mmplane.delivery.names import DELIVERIES
 from mmplane.delivery.object_collective import ObjectBroadcast
 from mmplane.delivery.parcels import Parcels
 from mmplane.delivery.ports import Ports
+from mmplane.media.materialise import Made
 
 LIMIT_S = 30
 SIDES = 8
@@ -88,13 +89,14 @@ def _rank(rank: int, store: str, answer: Connection, program: Callable[[Bench], 
 def bench(rank: int, size: int, groups: list[Any], *, threads: int = 2) -> Bench:
     """One rank's ports. A group of one has no process group."""
 
-    def materialise(media: memoryview | bytes, recipe: Recipe, out: memoryview) -> None:
+    def materialise(media: memoryview | bytes, recipe: Recipe, out: memoryview, *, fault: Fault | None = None) -> Made:
         content = bytes(media)
         made.begun.append(content)
         made.hold(content)
         if content.startswith(b"bad"):
             raise bad_media("not an image")
         out[:] = features_of(content)
+        return Made(0.0, 0.0, len(out))
 
     def view(item: Item) -> dict[str, torch.Tensor]:
         return {"x": torch.frombuffer(bytearray(features_of(item.content_key)), dtype=torch.uint8)}

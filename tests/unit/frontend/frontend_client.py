@@ -28,9 +28,11 @@ from mmplane.frontend.intake import Intake
 from mmplane.frontend.prompt import Marks
 from mmplane.frontend.readiness import Readiness
 from mmplane.frontend.rollout import Rollout
+from mmplane.frontend.shares import Shares
 from mmplane.frontend.source import Source
 from mmplane.frontend.statistics import Counters
 from mmplane.models.tiny import CHAT_TEMPLATE
+from mmplane.observe.journal import Journal
 
 IMAGE_TOKEN = 268
 BUDGET_BYTES = 1_000_000
@@ -122,6 +124,7 @@ class Service:
         self.leader = leader
         self.budget = Budget(BUDGET_BYTES)
         self.counters = Counters()
+        self.journal = Journal()
         self.source = Source(Allowed(()))
         config = Config(
             model="tiny",
@@ -151,7 +154,10 @@ class Service:
             bodies=rig.bodies,
             budget=self.budget,
             counters=self.counters,
+            journal=self.journal,
             readiness=self.readiness,
+            closing=asyncio.get_running_loop().create_future(),
+            shares=Shares(100),
             config=config,
         )
         self._tokenizer = tokenizer

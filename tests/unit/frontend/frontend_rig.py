@@ -27,6 +27,7 @@ from mmplane.frontend.bodies import Bodies
 from mmplane.frontend.group import Group
 from mmplane.frontend.plane import Asset, Plane
 from mmplane.frontend.pool import Pool
+from mmplane.frontend.shelf import Shelf
 from mmplane.wire.link import Link, PeerGone, pair
 from mmplane.wire.stream import HEADER, stream_pair
 
@@ -234,6 +235,7 @@ class Rig:
         """What the supervisor was told."""
         self.pool = Pool(
             fingerprint=FINGERPRINT,
+            workers=workers,
             item_seconds=item_seconds,
             waiting_max=waiting_max,
             tell_supervisor=self.told.append,
@@ -241,7 +243,8 @@ class Rig:
         )
         processors = Processors("uint8", OneBytePerPixel(cheap=cheap), OneTokenPerFrame())
         self.budget = Budget(2**30, kept_bytes=2**29)
-        self.plane = Plane(self.arena, self.pool, processors, self.media, FRONTEND, self.budget, cache=cache)
+        self.shelf = Shelf(self.arena, self.media, FRONTEND)
+        self.plane = Plane(self.arena, self.pool, processors, self.shelf, FRONTEND, self.budget, cache=cache)
         self.bodies = Bodies(self.arena, self.media, FRONTEND, bytes_max=front_bytes)
         self.group = Group(self.arena, FRONTEND, EPOCH, in_flight_max=in_flight_max)
         self.peers: list[PlayedWorker | PlayedLeader] = []
@@ -269,13 +272,15 @@ class Rig:
         tag: int | None = None,
         probe: bool = False,
         decoded_bytes: int = 0,
+        tenant: str = "",
     ) -> asyncio.Task[Asset]:
         """Somebody asks for the item whose media is `name`."""
         media = name.encode()
-        key = self.plane.key(IMAGE, media_digest(media))
+        key = self.plane.key(IMAGE, media_digest(media), tenant=tenant)
         tag = next(self._tags) if tag is None else tag
         recipe = Recipe("image", layout_of(length_bytes), decoded_bytes=decoded_bytes)
-        return asyncio.create_task(self.plane.acquire(key, media, recipe, tag, probe=probe), name=str(tag))
+        asset = self.plane.acquire(key, media, recipe, tag, tenant=tenant, probe=probe)
+        return asyncio.create_task(asset, name=str(tag))
 
     async def release(self, *tasks: asyncio.Task[Asset]) -> None:
         """Those who asked need it no more."""

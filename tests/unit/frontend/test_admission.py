@@ -86,9 +86,9 @@ async def test_a_burst_is_told_to_come_again() -> None:
 @in_loop
 async def test_what_never_fits_is_told_so_at_once_even_when_the_budget_is_empty() -> None:
     budget = Budget(100, kept_bytes=30, tenant_bytes_max=50)
-    for ask in (budget.admit(51), budget.reserve_item(31)):
+    for ask, length_bytes in ((budget.admit, 51), (budget.reserve_item, 31)):
         with pytest.raises(RequestError) as error:
-            await ask
+            await ask(length_bytes)
         assert (error.value.status, error.value.retry_after_s) == (413, None)
     assert budget.statistics().refused == 2
 
@@ -145,6 +145,30 @@ async def test_a_tenant_at_its_share_waits_for_itself_alone() -> None:
 
 
 @in_loop
+async def test_a_tenant_at_its_share_holds_up_nobody_who_holds_more() -> None:
+    budget = Budget(100, tenant_bytes_max=50)
+    held = [await budget.admit(20, "less"), await budget.admit(30, "more"), await budget.admit(50, "others")]
+    beyond, within = asking(budget, 40, "less"), asking(budget, 10, "more")
+    await settle()
+    held.pop().release()
+    assert await done(beyond, within) == [False, True]
+    for each in held:
+        each.release()
+    for task in (beyond, within):
+        (await task).release()
+
+
+@in_loop
+async def test_what_grows_stays_within_the_tenants_share() -> None:
+    budget = Budget(100, tenant_bytes_max=50)
+    with await budget.admit(30, "a") as reserved:
+        with pytest.raises(RequestError) as error:
+            reserved.grow(21)
+        assert error.value.status == 503
+        reserved.grow(20)
+
+
+@in_loop
 async def test_items_have_what_is_kept_for_them() -> None:
     budget = Budget(100, kept_bytes=40)
     held = await budget.admit(60)
@@ -158,6 +182,20 @@ async def test_items_have_what_is_kept_for_them() -> None:
     (await waiting).release()
     (await second).release()
     assert budget.statistics().reserved_bytes == 0
+
+
+@in_loop
+async def test_a_small_item_does_not_wait_for_a_large_ones_room() -> None:
+    """Both have a worker each: a clip that waits for memory must not hold up a picture (R17)."""
+    budget = Budget(100, kept_bytes=100)
+    running = await budget.reserve_item(60)
+    large = asyncio.create_task(budget.reserve_item(60))
+    small = asyncio.create_task(budget.reserve_item(10))
+    assert await done(large, small) == [False, True]
+    (await small).release()
+    running.release()
+    assert await done(large) == [True]
+    (await large).release()
 
 
 @in_loop

@@ -13,7 +13,7 @@ import pytest
 from blake3 import blake3
 from frontend_client import Service, picture, question, serving
 from frontend_loop import in_loop, settle
-from frontend_rig import Peer
+from frontend_rig import Peer, rigged
 from hypothesis import given, strategies
 from transformers import PreTrainedTokenizerFast
 
@@ -111,8 +111,10 @@ async def parsing(tokenizer: PreTrainedTokenizerFast, **options: Any) -> AsyncIt
         async with serving(tokenizer, **options) as service:
             parser = PlayedParser(service)
             await settle()
-            yield service, parser
-            parser.die()
+            try:
+                yield service, parser
+            finally:
+                parser.die()
 
 
 def long_question(*urls: str, **fields: Any) -> bytes:
@@ -229,6 +231,20 @@ async def test_parked_is_no_address_for_a_client(tokenizer: PreTrainedTokenizerF
         call = service.call(long_question("parked:7", "parked:-1", picture()))
         await parser.parse_one()
         assert (await call.done()).status == 400
+
+
+@pytest.mark.parametrize("declared_bytes", [10, 10**9])
+@in_loop
+async def test_more_than_was_declared_is_refused(declared_bytes: int) -> None:
+    """Or than the server takes, whatever was declared."""
+    async with rigged(front_bytes=102_400) as rig:
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": bytes(min(declared_bytes, 102_400) + 1), "more_body": False}
+
+        with pytest.raises(RequestError) as refused:
+            (await rig.bodies.read(receive, declared_bytes)).release()
+        assert refused.value.status == 413
 
 
 @in_loop

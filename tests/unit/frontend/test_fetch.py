@@ -274,6 +274,35 @@ async def test_a_body_that_is_too_slow_ends() -> None:
 
 
 @in_loop
+async def test_a_length_beyond_the_cap_is_not_waited_for() -> None:
+    length = f"Content-Length: {fetch_module.MEDIA_BYTES_MAX + 1}"
+    async with (
+        canary(lambda *_: f"HTTP/1.1 200 OK\r\n{length}\r\n\r\n".encode()) as host,
+        fetcher("127.0.0.1") as fetches,
+    ):
+        assert (await refused(fetches, f"http://127.0.0.1:{host.port}/")).status == 413
+
+
+@in_loop
+async def test_a_host_that_says_nothing_is_left_alone() -> None:
+    with pytest.MonkeyPatch.context() as limits:
+        limits.setattr(fetch_module, "SILENCE_SECONDS", 0.05)
+        limits.setattr(fetch_module, "BACKOFF_SECONDS", 0.001)
+        async with canary(lambda *_: b"") as host, fetcher("127.0.0.1") as fetches:
+            error = await refused(fetches, f"http://127.0.0.1:{host.port}/")
+            assert (error.status, len(host.paths)) == (504, fetch_module.ATTEMPTS_MAX)
+
+
+@in_loop
+async def test_a_url_that_is_too_long_is_not_dialled() -> None:
+    async with canary() as host, fetcher("127.0.0.1") as fetches:
+        url = f"http://127.0.0.1:{host.port}/".ljust(fetch_module.URL_LENGTH_MAX, "a")
+        assert await fetches.fetch(url, ignore) == b"a cat"
+        assert (await refused(fetches, url + "a")).code == "invalid_url"
+        assert len(host.paths) == 1
+
+
+@in_loop
 async def test_what_is_fetched_is_reserved_piece_by_piece() -> None:
     grown: list[int] = []
 

@@ -15,24 +15,25 @@ import test_pool
 
 from mmplane.arena.arena import Arena
 from mmplane.arena.leases import Process
-from mmplane.core.errors import RequestError
+from mmplane.core.errors import RequestError, overloaded
 from mmplane.core.plan import Attached, Failed, FromLeader, Submit
 from mmplane.core.records import Ask, Recipe, Slot
 from mmplane.frontend.group import Generation, Group
 from mmplane.frontend.plane import Asset, Flight, Plane
-from mmplane.frontend.pool import Pool, State, Worker
+from mmplane.frontend.pool import Choose, Pool, State, Worker
+from mmplane.frontend.turns import Pace
 
 # The plane.
 
 
 class LeasesATurnAfterItPublishes(Plane):
     async def _fly(self, key: bytes, media: bytes, recipe: Recipe, flight: Flight, *, probe: bool) -> None:
-        item, stages_ms, _ = await self._materialise(key, media, recipe)
+        item, spans, _ = await self._materialise(key, media, recipe, flight)
         self._arena.publish(key, item)
         await asyncio.sleep(0)
         for tag in flight.tags:
             self._arena.lease(item.slot, self._owner, tag)
-        flight.done.set_result((item, stages_ms))
+        flight.done.set_result((item, spans))
         del self._flights[key]
 
 
@@ -42,15 +43,15 @@ class KeyWithoutTenant(Plane):
 
 
 class EveryoneFliesAlone(Plane):
-    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, *, probe: bool = False) -> Asset:
+    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, **options: Any) -> Asset:
         self._flights = {}
-        return await super().acquire(key, media, recipe, tag, probe=probe)
+        return await super().acquire(key, media, recipe, tag, **options)
 
 
 class TheFirstAskerOwnsTheFlight(Plane):
-    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, *, probe: bool = False) -> Asset:
+    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, **options: Any) -> Asset:
         try:
-            return await super().acquire(key, media, recipe, tag, probe=probe)
+            return await super().acquire(key, media, recipe, tag, **options)
         except asyncio.CancelledError:
             for task in self._tasks:
                 task.cancel()
@@ -58,9 +59,9 @@ class TheFirstAskerOwnsTheFlight(Plane):
 
 
 class WhoGoesKeepsItsLease(Plane):
-    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, *, probe: bool = False) -> Asset:
+    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, **options: Any) -> Asset:
         try:
-            return await super().acquire(key, media, recipe, tag, probe=probe)
+            return await super().acquire(key, media, recipe, tag, **options)
         except asyncio.CancelledError:
             if (item := self._arena.lookup(key)) is not None:
                 self._arena.lease(item.slot, self._owner, tag)
@@ -68,26 +69,26 @@ class WhoGoesKeepsItsLease(Plane):
 
 
 class EveryoneHasTheMiss(Plane):
-    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, *, probe: bool = False) -> Asset:
-        asset = await super().acquire(key, media, recipe, tag, probe=probe)
-        return Asset(asset.item, False, asset.stages_ms)
+    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, **options: Any) -> Asset:
+        asset = await super().acquire(key, media, recipe, tag, **options)
+        return Asset(asset.item, False, asset.spans)
 
 
 class ProbesAreItems(Plane):
-    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, *, probe: bool = False) -> Asset:
-        return await super().acquire(key, media, recipe, tag, probe=False)
+    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, **options: Any) -> Asset:
+        return await super().acquire(key, media, recipe, tag, **options | {"probe": False})
 
 
 class CachesAnyway(Plane):
-    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, *, probe: bool = False) -> Asset:
+    async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, **options: Any) -> Asset:
         self.cache = True
-        return await super().acquire(key, media, recipe, tag, probe=probe)
+        return await super().acquire(key, media, recipe, tag, **options)
 
 
 class SwallowsFailures(Plane):
-    async def _materialise(self, key: bytes, media: bytes, recipe: Recipe) -> Any:
+    async def _materialise(self, key: bytes, media: bytes, recipe: Recipe, flight: Flight) -> Any:
         try:
-            return await super()._materialise(key, media, recipe)
+            return await super()._materialise(key, media, recipe, flight)
         except RequestError as error:
             raise RequestError(500, "internal_error", "failed") from error
 
@@ -149,6 +150,33 @@ class TellsTheSupervisorNothing(Pool):
 class WaitsWithoutLimit(Pool):
     def __init__(self, **options: Any) -> None:
         super().__init__(**(options | {"waiting_max": 1 << 30}))
+
+
+class SlowOnesTakeTheLastWorker(Pool):
+    def _spares_one(self) -> bool:
+        return True
+
+
+class SlowOnesNeverBeginAlone(Pool):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**(options | {"workers": 2}))
+
+
+class TakesEveryItemForQuick(Pool):
+    async def idle(self, choose: Choose, *, pace: Pace = Pace.QUICK, tenant: str = "") -> Worker:
+        return await super().idle(choose, tenant=tenant)
+
+
+class KnowsNoTenants(Pool):
+    async def idle(self, choose: Choose, *, pace: Pace = Pace.QUICK, tenant: str = "") -> Worker:
+        return await super().idle(choose, pace=pace)
+
+
+class CountsAllWhoWaitTogether(Pool):
+    async def idle(self, choose: Choose, *, pace: Pace = Pace.QUICK, tenant: str = "") -> Worker:
+        if self.statistics().waiting >= self._waiting_max:
+            raise overloaded("too many items are waiting for a worker")
+        return await super().idle(choose, pace=pace, tenant=tenant)
 
 
 # The group.
@@ -230,6 +258,11 @@ MUTANTS: dict[type, tuple[str, Killer, tuple[Any, ...]]] = {
     TellsTheArenaNothing: ("Pool", test_plane.test_a_worker_that_dies_in_mid_write_takes_its_item_along, ()),
     TellsTheSupervisorNothing: ("Pool", test_pool.test_a_missed_deadline_condemns_once, ()),
     WaitsWithoutLimit: ("Pool", test_plane.test_too_many_waiting_is_a_503, ()),
+    SlowOnesTakeTheLastWorker: ("Pool", test_pool.test_a_slow_item_waits_for_the_last_workers_sibling, ()),
+    SlowOnesNeverBeginAlone: ("Pool", test_pool.test_one_worker_alone_takes_what_comes, ()),
+    TakesEveryItemForQuick: ("Pool", test_pool.test_slow_items_leave_a_worker_to_quick_ones, ()),
+    KnowsNoTenants: ("Pool", test_pool.test_tenants_take_turns_at_a_worker, ()),
+    CountsAllWhoWaitTogether: ("Pool", test_pool.test_clips_that_wait_take_no_pictures_place_in_the_queue, ()),
     ReleasesOnAbort: ("Group", test_group.test_an_abort_before_admission_waits_for_the_leaders_answer, ("admit",)),
     NeverReleasesWhatFailed: ("Group", test_group.test_leases_end_with_failure, ()),
     ForgetsThePromptsSlot: ("Group", test_group.test_a_prompt_in_a_slot_is_released_too, ("admit",)),

@@ -239,7 +239,7 @@ async def test_a_prompt_in_a_slot_is_released_too(end: str) -> None:
     async with rigged() as rig:
         leader = await rig.leader()
         request_id = rig.group.next_request_id()
-        slot = rig.plane.store(b"long prompt", rig.group.reader(), request_id)
+        slot = rig.shelf.store(b"long prompt", rig.group.reader(), request_id)
         generation = rig.group.submit(Submit(request_id, b"", slot, 4, (), (), GREEDY))
         submit = await leader.hear()
         assert submit.prompt_slot == slot

@@ -14,6 +14,7 @@ from mmplane.core.control import Replace
 from mmplane.core.errors import RequestError
 from mmplane.core.jobs import Materialised, Measure, Measured, WorkerReady
 from mmplane.frontend.pool import Pool, Worker
+from mmplane.frontend.turns import SLOW_BYTES
 
 
 def first(idle: list[Worker]) -> Worker:
@@ -62,7 +63,12 @@ async def test_a_worker_that_comes_wakes_who_waits() -> None:
 async def test_its_death_is_told_to_the_arena_whether_it_is_known_or_not() -> None:
     gone: list[Process] = []
     pool = Pool(
-        fingerprint=FINGERPRINT, item_seconds=1, waiting_max=1, tell_supervisor=lambda _: None, gone=gone.append
+        fingerprint=FINGERPRINT,
+        workers=1,
+        item_seconds=1,
+        waiting_max=1,
+        tell_supervisor=lambda _: None,
+        gone=gone.append,
     )
     pool.remove(7, 9)
     assert gone == [Process("worker", 7, 9)]
@@ -189,6 +195,86 @@ async def test_who_waits_in_vain_leaves_the_queue() -> None:
 
 
 @in_loop
+async def test_slow_items_leave_a_worker_to_quick_ones() -> None:
+    """Hazard R17: a clip that takes ten seconds beside pictures."""
+    async with rigged() as rig:
+        workers = [await rig.worker(1), await rig.worker(2)]
+        slow = [rig.asking(name, decoded_bytes=SLOW_BYTES + 1) for name in ("clip", "another clip")]
+        await settle()
+        assert (states(rig), rig.pool.statistics().waiting_slow) == ({"busy": 1, "idle": 1}, 1)
+        begun = {worker: jobs[0] for worker in workers if (jobs := await worker.hear_all())}
+        ((busy, job),) = begun.items()
+        (other,) = [worker for worker in workers if worker is not busy]
+        for name in ("picture", "another picture"):
+            picture = rig.asking(name)
+            await other.serve_one()
+            await rig.release(picture)
+        busy.done(job)
+        await settle()
+        assert (states(rig), rig.pool.statistics().waiting_slow) == ({"busy": 1, "idle": 1}, 0)
+        (second,) = [(worker, jobs[0]) for worker in workers if (jobs := await worker.hear_all())]
+        second[0].done(second[1])
+        await rig.release(*slow)
+
+
+@in_loop
+async def test_a_slow_item_waits_for_the_last_workers_sibling() -> None:
+    """While one of two is being replaced, the other is the last."""
+    async with rigged() as rig:
+        worker = await rig.worker(1)
+        slow = rig.asking("clip", decoded_bytes=SLOW_BYTES + 1)
+        assert await worker.hear_all() == []
+        picture = rig.asking("picture")
+        await worker.serve_one()
+        await rig.release(picture)
+        sibling = await rig.worker(2)
+        for each in (worker, sibling):
+            for job in await each.hear_all():
+                each.done(job)
+        await rig.release(slow)
+
+
+@in_loop
+async def test_one_worker_alone_takes_what_comes() -> None:
+    async with rigged(workers=1) as rig:
+        worker = await rig.worker()
+        slow = rig.asking("clip", decoded_bytes=SLOW_BYTES + 1)
+        await worker.serve_one()
+        await rig.release(slow)
+
+
+@in_loop
+async def test_tenants_take_turns_at_a_worker() -> None:
+    async with rigged(workers=1) as rig:
+        many = [rig.asking(f"many {number}", tenant="many") for number in range(3)]
+        one = rig.asking("one", tenant="one")
+        await settle()
+        worker = await rig.worker()
+        order = [worker.media_of(await worker.serve_one()).decode() for _ in range(4)]
+        assert order == ["many 0", "one", "many 1", "many 2"]
+        await rig.release(one, *many)
+
+
+@in_loop
+async def test_clips_that_wait_take_no_pictures_place_in_the_queue() -> None:
+    async with rigged(waiting_max=1) as rig:
+        worker = await rig.worker(1)
+        slow = rig.asking("clip", decoded_bytes=SLOW_BYTES + 1)
+        await settle()
+        picture = rig.asking("picture")
+        await worker.serve_one()
+        await rig.release(picture)
+        with pytest.raises(RequestError) as refused:
+            await rig.asking("another clip", decoded_bytes=SLOW_BYTES + 1)
+        assert refused.value.status == 503
+        sibling = await rig.worker(2)
+        for each in (worker, sibling):
+            for job in await each.hear_all():
+                each.done(job)
+        await rig.release(slow)
+
+
+@in_loop
 async def test_idle_workers_are_chosen_by_the_asker() -> None:
     async with rigged() as rig:
         for index in (1, 2):
@@ -220,7 +306,7 @@ async def test_answers_that_nobody_asked_for_are_ignored() -> None:
         assert not task.done()
         worker.done(job)
         worker.done(job)
-        assert (await task).stages_ms["decode"] == 1.0
+        assert [span.seconds for span in (await task).spans if span.stage == "decode"] == [0.001]
         await rig.release(task)
         assert states(rig) == {"idle": 1}
 

@@ -29,6 +29,7 @@ from mmplane.core.parsing import FromParser, ToParser
 from mmplane.frontend.parser import take_apart
 from mmplane.frontend.schema import parse
 from mmplane.frontend.source import decode_data_uri, inline_media
+from mmplane.media.header import jpeg_scans
 from mmplane.media.image import probe
 
 SEEDS = [encoded(picture(), name) for name in ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP")]
@@ -103,6 +104,7 @@ def test_data_uri(uri: bytes) -> None:
 @example(REGRESSIONS["header"][1])
 def test_header(media: bytes) -> None:
     accepts_or_refuses(probe, media)
+    assert 0 <= jpeg_scans(media, 5) <= 5
 
 
 @given(mutated(BODIES))

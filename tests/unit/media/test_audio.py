@@ -18,8 +18,9 @@ from mmplane.core.errors import RequestError
 from mmplane.core.records import Layout, Recipe
 from mmplane.features.audio import AudioProcessor, Samples
 from mmplane.features.processor import Arrays
+from mmplane.media import audio
 from mmplane.media.audio import decode, examine, resampled_length
-from sounds import speech_like, write, write_in_container
+from sounds import REAL, real, speech_like, write, write_in_container
 
 RATE_HZ = 16_000
 FORMATS: dict[str, tuple[str, str | None]] = {
@@ -111,6 +112,19 @@ def test_any_rate_and_length(rate_hz: int, count: int) -> None:
     assert len(heard(media, 60.0)) == resampled_length(count, rate_hz, RATE_HZ)
 
 
+@pytest.mark.parametrize("kind", [None, *FORMATS])
+@pytest.mark.parametrize("name", REAL)
+def test_real_speech(name: str, kind: str | None) -> None:
+    """As it comes, and as soundfile writes it. MP3 that is decoded block by block differs in the last bit."""
+    media = real(name)
+    sound, rate_hz = soundfile.read(io.BytesIO(media), dtype="float32")
+    assert rate_hz == 48_000
+    assert np.abs(sound).max() > 0.1
+    if kind is not None:
+        media = write(sound, rate_hz, *FORMATS[kind])
+    np.testing.assert_allclose(heard(media), expected(media), rtol=0, atol=1e-6 if kind == "MP3" else 0, strict=True)
+
+
 @pytest.mark.parametrize("rate_hz", [16_000, 44_100])
 def test_no_more_is_decoded_than_is_heard(rate_hz: int) -> None:
     media = write(speech_like(3.0, rate_hz), rate_hz, "WAV", "PCM_16")
@@ -156,6 +170,36 @@ def test_a_forged_rate(rate_hz: int) -> None:
     media = bytearray(write(speech_like(0.1), RATE_HZ, "WAV", "PCM_16"))
     media[24:28] = rate_hz.to_bytes(4, "little")
     assert refusal(bytes(media)) == "the sound's sampling rate is not supported"
+
+
+def flac_of(samples: int) -> bytes:
+    """A FLAC whose header says that it has so many: 36 bits behind those of rate, channels and depth."""
+    media = bytearray(write(speech_like(0.5), RATE_HZ, "FLAC"))
+    media[21] = media[21] & 0xF0 | samples >> 32
+    media[22:26] = (samples & 0xFFFFFFFF).to_bytes(4, "big")
+    return bytes(media)
+
+
+def test_a_sound_that_says_it_is_too_long() -> None:
+    for samples in (2**36 - 1, 7_200 * RATE_HZ + 1, 0):
+        assert refusal(flac_of(samples)).startswith("the sound is too long")
+    assert refusal(flac_of(7_200 * RATE_HZ)) == "the sound cannot be decoded"
+    assert len(heard(flac_of(RATE_HZ // 2))) == RATE_HZ // 2
+
+
+def test_no_more_is_read_than_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted in blocks of a second, once for looking and once for decoding."""
+    mixed, seconds = audio._mixed, 0
+
+    def counted(blocks: Any) -> Any:
+        nonlocal seconds
+        for block in mixed(blocks):
+            seconds += 1
+            yield block
+
+    monkeypatch.setattr(audio, "_mixed", counted)
+    heard(write(speech_like(20.0), RATE_HZ, "WAV"), 2.5)
+    assert seconds == 2 * 3
 
 
 def test_too_many_channels() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -83,8 +84,14 @@ LONG: dict[str, bytes] = {
 
 @pytest.mark.parametrize("name", LONG)
 def test_nothing_loops_longer_than_its_limit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counted, not timed: each step reads the file."""
-    reads = 0
+    """Counted, not timed: turns of loops, and numbers that are read."""
+    reads = turns = 0
+
+    def counted(most: int) -> Iterator[int]:
+        nonlocal turns
+        for turn in range(most):
+            turns += 1
+            yield turn
 
     def count(*arguments: object) -> tuple[object, ...]:
         nonlocal reads
@@ -92,9 +99,11 @@ def test_nothing_loops_longer_than_its_limit(name: str, monkeypatch: pytest.Monk
         return struct.unpack_from(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(header_module, "struct", SimpleNamespace(unpack_from=count, error=struct.error))
+    monkeypatch.setattr(header_module, "range", counted, raising=False)
     with pytest.raises(RequestError):
         read_header(LONG[name])
     assert reads <= 2 * header_module.STEPS_MAX + 10
+    assert 0 < turns <= header_module.STEPS_MAX
 
 
 FORGED = {

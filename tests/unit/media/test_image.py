@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_images
 
 from mmplane.core.errors import RequestError
-from mmplane.media.header import FORMATS
+from mmplane.media.header import FORMATS, jpeg_scans
 from mmplane.media.image import ImageLimits, decode, probe
 
 PHOTO = Image.fromarray(load_sample_images().images[0]).resize((97, 61))
@@ -85,6 +85,43 @@ def test_exif_behind_a_pngs_pixels_is_not_looked_for() -> None:
 def test_opaque_grey_and_palette(mode: str, image_format: str) -> None:
     image = PHOTO.convert(mode)
     assert_decodes_to(encode(image, image_format), image.convert("RGB"))
+
+
+PNG_TYPES = [
+    *((0, depth) for depth in (1, 2, 4, 8, 16)),  # grey
+    *((2, depth) for depth in (8, 16)),  # RGB
+    *((3, depth) for depth in (1, 2, 4, 8)),  # palette
+    *((4, depth) for depth in (8, 16)),  # grey and alpha
+    *((6, depth) for depth in (8, 16)),  # RGB and alpha
+]
+CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+
+
+@pytest.mark.parametrize(("colour", "depth"), PNG_TYPES)
+def test_every_type_of_png(colour: int, depth: int) -> None:
+    """Against the samples themselves: what Pillow makes of 16 bits may be one off, what it makes of 8 may not."""
+    width, height, top = 32, 16, 2**depth - 1
+    samples = np.random.default_rng(depth).integers(0, top + 1, (height, width, CHANNELS[colour]))
+    palette = np.random.default_rng(9).integers(0, 256, (top + 1, 3) if colour == 3 else (1, 3), np.uint8)
+    if depth < 8:
+        bits = ((samples[..., 0, None] >> np.arange(depth)[::-1]) & 1).reshape(height, -1).astype(np.uint8)
+        rows = np.packbits(bits, axis=1)
+    else:
+        rows = samples.astype(f">u{depth // 8}").reshape(height, -1).view(np.uint8)
+    body = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    head = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([depth, colour, 0, 0, 0])
+    media = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head)
+    media += (chunk(b"PLTE", palette.tobytes()) if colour == 3 else b"") + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    if colour == 3:
+        seen = palette[samples[..., 0]].astype(np.float64)
+    else:
+        values = samples * (255 / top)
+        seen = np.repeat(values[..., :1], 3, axis=2) if colour in (0, 4) else values[..., :3]
+        if colour in (4, 6):
+            alpha = values[..., -1:] / 255
+            seen = seen * alpha + 255 * (1 - alpha)
+    exact = depth <= 8 and colour not in (4, 6)
+    np.testing.assert_allclose(decode(media), seen, atol=0.5 if exact else 2.0)
 
 
 def test_cmyk_jpeg() -> None:
@@ -185,3 +222,43 @@ def test_a_bomb_is_refused_before_it_is_decoded() -> None:
     header = b"IHDR" + (60_000).to_bytes(4, "big") * 2 + b"\x08\x02\x00\x00\x00"
     media = b"\x89PNG\r\n\x1a\n" + (13).to_bytes(4, "big") + header + zlib.crc32(header).to_bytes(4, "big")
     assert_refused(media + encode(PHOTO, "PNG")[33:])
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
+
+
+def png_header(width: int, height: int) -> bytes:
+    return chunk(b"IHDR", width.to_bytes(4, "big") + height.to_bytes(4, "big") + b"\x08\x02\x00\x00\x00")
+
+
+def test_an_image_without_pixels_is_refused() -> None:
+    assert assert_refused(b"\x89PNG\r\n\x1a\n" + png_header(0, 40) + chunk(b"IEND", b"")) == "the image has no pixels"
+
+
+def test_a_size_that_pillow_sees_otherwise_is_refused() -> None:
+    """The layout was promised by the first header; Pillow believes the last."""
+    plain = encode(PHOTO, "PNG")
+    media = plain[:8] + png_header(40, 20) + plain[8:]
+    with Image.open(io.BytesIO(media)) as image:
+        assert (image.size, probe(media).width) == (PHOTO.size, 40)
+        image.load()
+    assert assert_refused(media) == "the image's header contradicts itself"
+
+
+def with_scans(more: int) -> bytes:
+    """A progressive JPEG whose last scan, with its tables, comes so many times more, and what cameras put behind it."""
+    media = encode(PHOTO, "JPEG", progressive=True, exif=encode(PHOTO.resize((8, 8)), "JPEG"))
+    tables = media.rindex(b"\xff\xc4")
+    return media[:-2] + media[tables:-2] * more + media[-2:] + b"\xff\xda" * 1000
+
+
+def test_a_jpeg_of_many_scans_is_refused() -> None:
+    """Each is a few bytes long, and a pass over all pixels."""
+    usual = jpeg_scans(with_scans(0), 1000)
+    assert 5 < usual < 15
+    assert jpeg_scans(with_scans(7), 1000) == usual + 7
+    assert jpeg_scans(with_scans(300), 100) == 100
+    most = ImageLimits().scans_max
+    assert decode(with_scans(most - usual)).shape == (PHOTO.height, PHOTO.width, 3)
+    assert assert_refused(with_scans(most - usual + 1)) == "the image has too many scans"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies
 
-from clips import REAL, decoded, encode, moving, real, with_hidden_frame
+from clips import REAL, decoded, encode, moving, real, with_hidden_frames
 from mmplane.core.errors import RequestError
 from mmplane.core.records import Ask, Clip, Layout
 from mmplane.features.processor import Arrays, Pixels
@@ -99,7 +99,7 @@ def check_against_pyav(media: bytes) -> None:
 
 def test_hidden_frames_are_not_counted() -> None:
     """VP8's alternate reference frames are packets of their own that show nothing, and do not say so."""
-    media = with_hidden_frame(encode(moving(24), "libvpx", "webm"), 5)
+    media = with_hidden_frames(encode(moving(24), "libvpx", "webm"), [5])
     with av.open(io.BytesIO(media)) as container:
         assert sum(1 for packet in container.demux(video=0) if packet.size) == 24
     assert len(survey(media).seconds) == 23
@@ -172,8 +172,26 @@ def test_a_codec_outside_the_list_is_refused() -> None:
     assert refusal(file.getvalue()) == "the clip's codec is not supported"
 
 
+def test_a_clip_that_does_not_begin_is_refused() -> None:
+    """Packet after packet is decoded, and none gives a frame."""
+    media = with_hidden_frames(encode(moving(120, 32, 32), "libvpx", "webm"), range(120))
+    assert refusal(media) == "the clip cannot be decoded"
+    assert refusal(with_hidden_frames(encode(moving(12), "libvpx", "webm"), range(12))) == "the clip has no frames"
+
+
+def test_frames_that_are_too_large_are_refused_before_one_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    media = encode(moving(4))
+    monkeypatch.setattr(video, "PIXELS_MAX", 96 * 64)
+    survey(media)
+    monkeypatch.setattr(video, "PIXELS_MAX", 96 * 64 - 1)
+    assert refusal(media) == "the clip's frames have too many pixels"
+
+
 def test_limits() -> None:
     media = encode(moving(24))
+    with pytest.raises(RequestError, match=r"too long$"):
+        survey(media, VideoLimits(seconds_max=2.2))
+    survey(media, VideoLimits(seconds_max=2.3))
     with pytest.raises(RequestError, match="too many frames"):
         survey(media, VideoLimits(frames_max=23))
     survey(media, VideoLimits(frames_max=24))

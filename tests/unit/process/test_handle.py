@@ -13,6 +13,7 @@ from process_programs import HANG_S, program
 
 from mmplane.core.control import Beat, FromChild
 from mmplane.process.handle import Child, Handle
+from mmplane.process.stacks import Stacks
 from mmplane.wire.link import Link, PeerGone, pair
 
 
@@ -126,9 +127,11 @@ def test_a_child_and_its_link() -> None:
 
     handle = forked(work)
     theirs.close()
-    child = Child("rank", 1, handle, Link(ours, FromChild))
+    stacks = Stacks()
+    stacks.handed_over()
+    child = Child("rank", 1, handle, Link(ours, FromChild), stacks)
     assert str(child) == f"rank 1 (pid {handle.pid})"
-    assert str(Child("frontend", 0, handle, child.link)) == f"frontend (pid {handle.pid})"
+    assert str(Child("frontend", 0, handle, child.link, stacks)) == f"frontend (pid {handle.pid})"
     assert child.link.receive(limit_s=HANG_S) == (Beat(), [])
     assert handle.wait(HANG_S)
     with pytest.raises(PeerGone):

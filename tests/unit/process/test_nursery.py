@@ -57,11 +57,13 @@ class Nursery:
         """A child's handle, and where it writes to: an end of file means that nobody holds the other end."""
         read, write = os.pipe()
         self._spawns += 1
-        named = {"out": write, **descriptors}
+        stacks = os.open(os.devnull, os.O_WRONLY)
+        named = {"out": write, "stacks": stacks, **descriptors}
         config = msgspec.msgpack.encode(Config(model=wish, model_folder="", served_name=""))
         spawn = Spawn(self._spawns, "child", index, 9, self._spawns, 1, config, tuple(named))
         self.link.send(spawn, list(named.values()), limit_s=HANG_S)
         os.close(write)
+        os.close(stacks)
         received = self.link.receive(limit_s=HANG_S)
         assert received is not None
         spawned, (pidfd,) = received

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,57 @@ def test_an_inherited_socket_still_works() -> None:
         text = CONFINED + "socket.socket(fileno=int(sys.argv[2])).send(b'here')"
         with program(text, pass_fds=(theirs.fileno(),), arguments=(str(theirs.fileno()),)):
             assert ours.recv(10) == b"here"
+
+
+WITHOUT_NAMESPACES = CONFINED.replace("network =", "sandbox._leave_the_network = lambda: False\nnetwork =")
+
+
+def test_no_new_sockets_where_there_is_no_namespace() -> None:
+    """What is inherited goes on working; the decision is for good, for children too."""
+    ours, theirs = socket.socketpair()
+    text = (
+        WITHOUT_NAMESPACES
+        + """
+report(network.name)
+for family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+    report(attempt(lambda: socket.socket(family)))
+socket.socket(fileno=int(sys.argv[2])).send(b"here")
+if os.fork() == 0:
+    report(attempt(lambda: socket.socket(socket.AF_INET)))
+    os._exit(0)
+os.wait()
+"""
+    )
+    with ours, theirs, program(text, pass_fds=(theirs.fileno(),), arguments=(str(theirs.fileno()),)) as confined:
+        assert [confined.line() for _ in range(5)] == ["FILTER", *["EPERM"] * 4]
+        assert ours.recv(10) == b"here"
+
+
+def test_without_namespaces_and_libseccomp_it_says_so() -> None:
+    missing = "\nfrom mmplane.process import syscalls\nsyscalls.LIBRARY = 'no'\nnetwork ="
+    text = WITHOUT_NAMESPACES.replace("\nnetwork =", missing)
+    with program(text + "report(network.name)\nreport(attempt(lambda: socket.socket()))") as confined:
+        assert [confined.line() for _ in range(2)] == ["NONE", "done"]
+
+
+BROKEN = {
+    "memory": ("sandbox._lower", "RLIMIT_DATA", "test_memory_beyond_the_limit_is_an_error_and_not_the_end"),
+    "files that grow": ("sandbox._lower", "RLIMIT_FSIZE", "test_no_file_grows_and_few_are_open"),
+    "descriptors": ("sandbox._lower", "RLIMIT_NOFILE", "test_no_file_grows_and_few_are_open"),
+    "cores": ("sandbox._lower", "RLIMIT_CORE", "test_no_file_grows_and_few_are_open"),
+    "processor time": ("resource.setrlimit", "RLIMIT_CPU", "test_processor_time_is_bounded_and_given_anew"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_limit_that_is_not_set_is_noticed(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutants, in the program that each test runs."""
+    function, kind, killer = BROKEN[what]
+    broken = f"right = {function}\n{function} = lambda kind, wanted: kind == resource.{kind} or right(kind, wanted)\n"
+    monkeypatch.setitem(globals(), "CONFINED", CONFINED + broken)
+    monkeypatch.setattr("process_programs.HANG_S", 5.0)
+    with pytest.raises((AssertionError, subprocess.TimeoutExpired)):
+        globals()[killer]()
 
 
 def test_no_new_privileges_and_it_still_dies_with_its_parent() -> None:
@@ -116,7 +168,7 @@ while True: pass
     )
     with program(text) as confined:
         assert [confined.line() for _ in range(2)] == ["True", "spinning"]
-        assert confined.process.wait(60) == -24  # SIGXCPU
+        assert confined.ended_by() == -24  # SIGXCPU
 
 
 def test_finding_out_leaves_this_process_alone() -> None:

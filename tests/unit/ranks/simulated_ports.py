@@ -25,6 +25,7 @@ from mmplane.delivery.faults import strike
 from mmplane.delivery.lane import Job, Lane
 from mmplane.delivery.parcels import Parcels
 from mmplane.delivery.ports import Broadcast
+from mmplane.media.materialise import Made
 from mmplane.ranks.wake import Wake
 
 
@@ -64,8 +65,9 @@ def view(item: Item) -> dict[str, torch.Tensor]:
     return {"x": torch.frombuffer(bytearray(features_of(item.content_key)), dtype=torch.uint8)}
 
 
-def materialise(media: memoryview | bytes, recipe: Recipe, out: memoryview) -> None:
+def materialise(media: memoryview | bytes, recipe: Recipe, out: memoryview, *, fault: Fault | None = None) -> Made:
     out[:] = features_of(bytes(media))
+    return Made(0.0, 0.0, len(out))
 
 
 # Collectives, the lane, the pool, parcels.

@@ -1,0 +1,1 @@
+"""Observe: what requests did, how long it took, and the ways to see it."""

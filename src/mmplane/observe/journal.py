@@ -1,0 +1,128 @@
+"""The journal: the journeys that are under way, what those that ended add up to, and the last of them one by one."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+from mmplane.core.buckets import Buckets, Reading
+from mmplane.core.plan import Work
+from mmplane.core.stages import PHASES, STAGES
+from mmplane.observe.journey import Journey
+
+KEPT_MAX = 100
+"""Journeys that are remembered one by one."""
+CLIENT_GONE = 499
+GONE = "client_gone"
+
+Labels = tuple[str, ...]
+
+
+def outcome_of(status: int) -> str:
+    """How a request with this status ended: answered, aborted (by its client), refused (its own fault) or failed."""
+    if status == 200:
+        return "answered"
+    if status == CLIENT_GONE:
+        return "aborted"
+    return "refused" if status < 500 else "failed"
+
+
+class Tracer(Protocol):
+    """What makes traces of journeys, when traces are on: `mmplane.observe.trace.Tracer`."""
+
+    dropped: int
+
+    def begin(self, journey: Journey, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """A request has come."""
+
+    def end(self, journey: Journey) -> None:
+        """It has ended."""
+
+    def flush(self) -> None:
+        """Send what there is."""
+
+
+class Journal:
+    """Every label is one of a fixed set of ours, so what it holds is bounded."""
+
+    def __init__(self, tracer: Tracer | None = None) -> None:
+        self._tracer = tracer
+        self._live: set[Journey] = set()
+        self._recent: deque[Journey] = deque(maxlen=KEPT_MAX)
+        self._requests: dict[Labels, Buckets] = {}
+        self._stages: dict[Labels, Buckets] = {}
+        self._ranks: dict[str, dict[Labels, Buckets]] = {"materialise": {}, "deliver": {}, "encode": {}}
+        self._failures: Counter[Labels] = Counter()
+        self._aborts: Counter[Labels] = Counter()
+
+    def begin(self, headers: Iterable[tuple[bytes, bytes]] = ()) -> Journey:
+        """A request has come, with these headers."""
+        journey = Journey()
+        self._live.add(journey)
+        if self._tracer is not None:
+            self._tracer.begin(journey, headers)
+        return journey
+
+    def end(self, journey: Journey, status: int, code: str = "") -> None:
+        """A request has ended, with this status and the code of its error."""
+        phase = journey.phase
+        journey.end(status, code)
+        self._live.discard(journey)
+        self._recent.append(journey)
+        outcome = outcome_of(status)
+        labels = (journey.modality, journey.delivery, outcome)
+        _add(self._requests, labels, journey.ended_s - journey.began_s)
+        for stage, seconds in journey.seconds.items():
+            if stage in _MEASURED:
+                _add(self._stages, (stage, *labels), seconds)
+        self._worked(journey.works)
+        if self._tracer is not None:
+            self._tracer.end(journey)
+        if outcome == "aborted":
+            self._aborts[phase,] += 1
+        elif outcome != "answered":
+            self._failures[code, phase] += 1
+
+    def _worked(self, works: Sequence[Work]) -> None:
+        for rank, work in enumerate(works):
+            labels = (str(rank),)
+            if work.materialised:
+                _add(self._ranks["materialise"], labels, work.materialise_ms / 1000)
+            _add(self._ranks["deliver"], labels, work.deliver_ms / 1000)
+            _add(self._ranks["encode"], labels, work.encode_ms / 1000)
+
+    def recent(self) -> Iterator[Journey]:
+        """The last journeys that ended, newest first."""
+        return reversed(self._recent)
+
+    def statistics(self) -> dict[str, Any]:
+        """For the JSON report: how many requests are in each phase, why others failed, and where clients went away."""
+        return {
+            "phases": self.phases(),
+            "failures": {f"{code} in {phase}": count for (code, phase), count in sorted(self._failures.items())},
+            "aborts": {phase: count for (phase,), count in sorted(self._aborts.items())},
+        }
+
+    def phases(self) -> dict[str, int]:
+        """Requests now, by phase."""
+        return dict.fromkeys(PHASES, 0) | Counter(journey.phase for journey in self._live)
+
+    def counts(self) -> dict[str, dict[Labels, float]]:
+        """Failures by code and phase, aborts by phase."""
+        return {"failures": dict(self._failures), "aborts": dict(self._aborts)}
+
+    def readings(self) -> dict[str, dict[Labels, Reading]]:
+        """Every histogram: requests, stages, and what ranks did, by labels."""
+        held = {"requests": self._requests, "stages": self._stages, **self._ranks}
+        return {name: {labels: each.reading() for labels, each in group.items()} for name, group in held.items()}
+
+
+_MEASURED = frozenset(STAGES)
+
+
+def _add(group: dict[Labels, Buckets], labels: Labels, seconds: float) -> None:
+    buckets = group.get(labels)
+    if buckets is None:
+        buckets = group[labels] = Buckets()
+    buckets.add(seconds)

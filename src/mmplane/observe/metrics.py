@@ -1,0 +1,344 @@
+"""Metrics: what `/metrics` says, as a table of names, and Prometheus' text from a snapshot of figures. Pure.
+
+The front end alone is scraped: workers and ranks report to it, so each figure is in one place, whichever process it is
+about. Nothing is counted twice and an idle server does no metric work: counters are read when somebody scrapes. A front
+end that was replaced counts from 0 again, a rank from its own start, as Prometheus expects of counters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from prometheus_client import CONTENT_TYPE_LATEST as CONTENT_TYPE
+from prometheus_client import generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
+
+from mmplane.core.buckets import Reading
+
+__all__ = ["CONTENT_TYPE", "METRICS", "Figures", "Metric", "exposition"]
+
+Labels = tuple[str, ...]
+Value = float | Reading
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A snapshot: what every part says of itself, as `GET /admin/statistics` has it, and what that leaves out."""
+
+    now: Mapping[str, Any]
+    counts: Mapping[str, Mapping[Labels, float]] = field(default_factory=dict)
+    """By name, then by labels."""
+    readings: Mapping[str, Mapping[Labels, Reading]] = field(default_factory=dict)
+
+
+Read = Callable[[Figures], Iterable[tuple[Labels, Value]]]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric: its name as queries have it (a histogram's without suffix), its labels, and where it comes from."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    text: str
+    labels: Labels
+    read: Read
+
+    def family(self, figures: Figures) -> Family:
+        """Its samples."""
+        values = self.read(figures)
+        if self.kind == "histogram":
+            histogram = HistogramMetricFamily(self.name, self.text, labels=self.labels)
+            for labels, reading in values:
+                assert isinstance(reading, Reading)
+                histogram.add_metric(labels, _cumulative(reading), reading.total_s)
+            return histogram
+        kind = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
+        family = kind(self.name.removesuffix("_total"), self.text, labels=self.labels)
+        for labels, value in values:
+            assert not isinstance(value, Reading)
+            family.add_metric(labels, value)
+        return family
+
+
+def exposition(figures: Figures) -> bytes:
+    """Prometheus' text format. Takes milliseconds: not for an event loop."""
+    return generate_latest(_Families([metric.family(figures) for metric in METRICS]))
+
+
+class _Families(Collector):
+    def __init__(self, families: list[Family]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Family]:
+        return self._families
+
+
+def _cumulative(reading: Reading) -> list[tuple[str, float]]:
+    return list(zip((*map(str, reading.bounds_s), "+Inf"), reading.below, strict=True))
+
+
+# Where values come from.
+
+
+def _one(*path: str) -> Read:
+    """A single value without labels; none when the path ends early."""
+
+    def read(figures: Figures) -> Iterable[tuple[Labels, Value]]:
+        value: Any = figures.now
+        for name in path:
+            value = value and value.get(name)
+        return [] if value is None else [((), float(value))]
+
+    return read
+
+
+def _by_name(*path: str) -> Read:
+    """A value for each key."""
+
+    def read(figures: Figures) -> Iterable[tuple[Labels, Value]]:
+        values: Any = figures.now
+        for name in path:
+            values = values[name]
+        return [((name,), value) for name, value in values.items()]
+
+    return read
+
+
+def _counts(name: str) -> Read:
+    return lambda figures: figures.counts.get(name, {}).items()
+
+
+def _readings(name: str) -> Read:
+    return lambda figures: figures.readings.get(name, {}).items()
+
+
+def _regions(figures: Figures) -> Iterable[tuple[Labels, Value]]:
+    for region, bytes_ in enumerate(figures.now["arena"]["regions"]):
+        for state in ("free", "writing", "unclaimed", "leased", "evictable", "quarantined"):
+            yield (str(region), state), bytes_[f"{state}_bytes"]
+
+
+def _largest_free(figures: Figures) -> Iterable[tuple[Labels, Value]]:
+    for region, bytes_ in enumerate(figures.now["arena"]["regions"]):
+        yield (str(region),), bytes_["largest_free_bytes"]
+
+
+def _progress(name: str) -> Read:
+    """One figure of each rank."""
+
+    def read(figures: Figures) -> Iterable[tuple[Labels, Value]]:
+        progress = figures.now["ranks"]["progress"] or {"ranks": []}
+        return [((str(rank["rank"]),), rank[name]) for rank in progress["ranks"]]
+
+    return read
+
+
+def _rank_requests(figures: Figures) -> Iterable[tuple[Labels, Value]]:
+    progress = figures.now["ranks"]["progress"] or {}
+    return [((state,), progress[state]) for state in ("running", "waiting") if state in progress]
+
+
+def _share(figures: Figures) -> Iterable[tuple[Labels, Value]]:
+    delivery = figures.now["delivery"]
+    yield (delivery["name"],), delivery["share"]
+    if delivery["otherwise"] is not None:
+        yield (delivery["otherwise"],), 1.0 - delivery["share"]
+
+
+def _outcomes(figures: Figures) -> Iterable[tuple[Labels, Value]]:
+    for name, tally in figures.now["delivery"]["by_name"].items():
+        for outcome, count in tally["outcomes"].items():
+            yield (name, outcome), count
+
+
+def _tallies(name: str) -> Read:
+    return lambda figures: [
+        ((delivery,), tally[name]) for delivery, tally in figures.now["delivery"]["by_name"].items()
+    ]
+
+
+REQUEST = ("modality", "delivery", "outcome")
+
+METRICS = (
+    Metric(
+        "mmplane_requests_total",
+        "counter",
+        "Requests that have ended, by HTTP status (499: the client went away)",
+        ("status",),
+        _by_name("requests", "by_status"),
+    ),
+    Metric("mmplane_requests_in_flight", "gauge", "Requests now", (), _one("requests", "in_flight")),
+    Metric(
+        "mmplane_requests_in_phase",
+        "gauge",
+        "Requests now, by what they wait for",
+        ("phase",),
+        _by_name("journal", "phases"),
+    ),
+    Metric(
+        "mmplane_request_seconds",
+        "histogram",
+        "From a request's first byte to its last",
+        REQUEST,
+        _readings("requests"),
+    ),
+    Metric(
+        "mmplane_stage_seconds",
+        "histogram",
+        "What requests that have ended spent in each stage, all items of a request together",
+        ("stage", *REQUEST),
+        _readings("stages"),
+    ),
+    Metric(
+        "mmplane_request_failures_total",
+        "counter",
+        "Requests that were refused or failed, by the code of their error and the phase that it ended",
+        ("code", "phase"),
+        _counts("failures"),
+    ),
+    Metric(
+        "mmplane_request_aborts_total",
+        "counter",
+        "Requests whose client went away, by phase",
+        ("phase",),
+        _counts("aborts"),
+    ),
+    Metric("mmplane_prompt_tokens_total", "counter", "Tokens of prompts", (), _one("requests", "prompt_tokens")),
+    Metric(
+        "mmplane_completion_tokens_total", "counter", "Tokens of answers", (), _one("requests", "completion_tokens")
+    ),
+    Metric(
+        "mmplane_materialisations_total", "counter", "Items made in the arena", (), _one("plane", "materialisations")
+    ),
+    Metric(
+        "mmplane_features_written_bytes_total",
+        "counter",
+        "Bytes of features written",
+        (),
+        _one("plane", "bytes_written"),
+    ),
+    Metric("mmplane_arena_bytes", "gauge", "Arena bytes by state", ("region", "state"), _regions),
+    Metric("mmplane_arena_largest_free_bytes", "gauge", "Longest free run", ("region",), _largest_free),
+    Metric("mmplane_arena_items", "gauge", "Items that a later request could hit", (), _one("arena", "items")),
+    Metric("mmplane_arena_leases", "gauge", "Leases now", (), _one("arena", "leases")),
+    Metric("mmplane_arena_hits_total", "counter", "Items that were there", (), _one("arena", "hits")),
+    Metric("mmplane_arena_misses_total", "counter", "Items that were not", (), _one("arena", "misses")),
+    Metric("mmplane_arena_evictions_total", "counter", "Items evicted for others", (), _one("arena", "evictions")),
+    Metric("mmplane_budget_limit_bytes", "gauge", "The byte budget", (), _one("budget", "limit_bytes")),
+    Metric("mmplane_budget_reserved_bytes", "gauge", "What is reserved of it", (), _one("budget", "reserved_bytes")),
+    Metric("mmplane_budget_waiting", "gauge", "Requests and items that wait for a part", (), _one("budget", "waiting")),
+    Metric("mmplane_budget_refused_total", "counter", "How often there was no room", (), _one("budget", "refused")),
+    Metric(
+        "mmplane_loop_lag_seconds", "histogram", "How late the front end's event loop was", (), _readings("loop_lag")
+    ),
+    Metric("mmplane_workers", "gauge", "Workers by state", ("state",), _by_name("workers", "states")),
+    Metric("mmplane_workers_waiting", "gauge", "Items that wait for a worker", (), _one("workers", "waiting")),
+    Metric("mmplane_worker_jobs_total", "counter", "What workers were asked", (), _one("workers", "jobs")),
+    Metric("mmplane_worker_deadlines_total", "counter", "Items that took too long", (), _one("workers", "condemned")),
+    Metric(
+        "mmplane_restarts_total",
+        "counter",
+        "Processes that ended and were replaced; ranks count once for their group",
+        ("role",),
+        _by_name("restarts"),
+    ),
+    Metric("mmplane_frontend_epoch", "gauge", "How many front ends there have been", (), _one("epoch")),
+    Metric("mmplane_ranks_attached", "gauge", "Whether the ranks take requests", (), _one("ranks", "attached")),
+    Metric("mmplane_rank_requests", "gauge", "Requests with the leader, by state", ("state",), _rank_requests),
+    Metric("mmplane_rank_kv_tokens", "gauge", "Cache positions reserved", (), _one("ranks", "progress", "kv_tokens")),
+    Metric("mmplane_plan_number", "gauge", "Where each rank's admission log stands", ("rank",), _progress("number")),
+    Metric(
+        "mmplane_rank_parcels", "gauge", "Inline requests' bytes that lie at a rank", ("rank",), _progress("parcels")
+    ),
+    Metric("mmplane_rank_cached_items", "gauge", "Items in a rank's own cache", ("rank",), _progress("cached")),
+    Metric(
+        "mmplane_rank_loop_stall_seconds",
+        "histogram",
+        "For how long a turn of a rank's loop was held up by anything but the model",
+        ("rank",),
+        _readings("stalls"),
+    ),
+    Metric("mmplane_rank_broadcast_seconds", "histogram", "Object collectives", ("rank",), _readings("broadcasts")),
+    Metric(
+        "mmplane_rank_materialise_seconds",
+        "histogram",
+        "What a rank spent on making a request's features itself",
+        ("rank",),
+        _readings("materialise"),
+    ),
+    Metric(
+        "mmplane_rank_deliver_seconds",
+        "histogram",
+        "From the step that names a request until this rank had its features",
+        ("rank",),
+        _readings("deliver"),
+    ),
+    Metric(
+        "mmplane_rank_encode_seconds",
+        "histogram",
+        "From then until it held the request",
+        ("rank",),
+        _readings("encode"),
+    ),
+    Metric("mmplane_delivery_share", "gauge", "Share of new requests", ("delivery",), _share),
+    Metric(
+        "mmplane_delivery_rollbacks_total",
+        "counter",
+        "Trials ended by --rollback-on",
+        (),
+        _one("delivery", "rollbacks"),
+    ),
+    Metric(
+        "mmplane_delivery_auto_total",
+        "counter",
+        "Requests of auto, by why it picked",
+        ("reason",),
+        _by_name("delivery", "auto"),
+    ),
+    Metric(
+        "mmplane_delivery_requests_total",
+        "counter",
+        "Requests that took a delivery and have ended",
+        ("delivery", "outcome"),
+        _outcomes,
+    ),
+    Metric(
+        "mmplane_delivery_latency_seconds",
+        "histogram",
+        "Answered requests, from the choice of the delivery on",
+        ("delivery",),
+        _readings("latency"),
+    ),
+    Metric(
+        "mmplane_delivery_materialisations_total",
+        "counter",
+        "Items materialised, summed over processes",
+        ("delivery",),
+        _tallies("materialisations"),
+    ),
+    Metric(
+        "mmplane_delivery_materialise_seconds_total",
+        "counter",
+        "Time spent on that, summed over processes",
+        ("delivery",),
+        _tallies("materialise_s"),
+    ),
+    Metric(
+        "mmplane_delivery_deliver_seconds_total",
+        "counter",
+        "From the step that names a request until its slowest rank has the features",
+        ("delivery",),
+        _tallies("deliver_s"),
+    ),
+    Metric("mmplane_fetched_total", "counter", "Files fetched from other hosts", (), _one("fetch", "fetched")),
+    Metric("mmplane_fetched_bytes_total", "counter", "Their bytes", (), _one("fetch", "fetched_bytes")),
+    Metric("mmplane_fetch_failures_total", "counter", "Fetches that failed", (), _one("fetch", "failed")),
+    Metric(
+        "mmplane_traces_dropped_total", "counter", "Traces dropped because too many waited", (), _one("traces_dropped")
+    ),
+)

@@ -1,0 +1,80 @@
+"""`mmplane top`: what a server does now, in a terminal: requests by stage, the arena, the ranks, each delivery's rates.
+
+Everything it shows comes from the server's `/metrics`, so it needs no more rights than a scrape.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import urllib.request
+from collections.abc import Sequence
+from http.client import HTTPException
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from mmplane.observe.screen import screen
+from mmplane.observe.snapshot import Between, Snapshot
+
+KEY_VARIABLE = "MMPLANE_API_KEY"
+LIMIT_SECONDS = 10.0
+Unreachable = (OSError, HTTPException, ValueError)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until Ctrl-C, or once. 1 when the server cannot be reached with --once."""
+    options = options_parser().parse_args(arguments)
+    console = Console()
+    try:
+        if options.once:
+            console.print(screen(_wait(options, _scrape(options))))
+        else:
+            _watch(options, console)
+    except Unreachable as error:
+        print(f"mmplane top: {options.url} cannot be read: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def options_parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    parser = argparse.ArgumentParser(prog="mmplane top", description=__doc__)
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="the server (default: %(default)s)")
+    parser.add_argument("--interval", type=float, default=1.0, help="seconds between two looks (default: %(default)s)")
+    parser.add_argument("--once", action="store_true", help="two looks, one view, and end: for scripts")
+    return parser
+
+
+def _watch(options: argparse.Namespace, console: Console) -> None:
+    """A server that goes away is waited for."""
+    before = _scrape(options)
+    with Live(Text("reading..."), console=console, screen=console.is_terminal, auto_refresh=False) as live:
+        while True:
+            shown: RenderableType
+            try:
+                between = _wait(options, before)
+                before, shown = between.after, screen(between)
+            except Unreachable as error:
+                shown = Text(f"{options.url} cannot be read: {error}", "red")
+            live.update(shown, refresh=True)
+
+
+def _wait(options: argparse.Namespace, before: Snapshot) -> Between:
+    time.sleep(options.interval)
+    return Between(before, _scrape(options))
+
+
+def _scrape(options: argparse.Namespace) -> Snapshot:
+    """The server's figures now. Raises one of `Unreachable`."""
+    headers = {}
+    if key := os.environ.get(KEY_VARIABLE):
+        headers["authorization"] = f"Bearer {key}"
+    request = urllib.request.Request(options.url.rstrip("/") + "/metrics", headers=headers)  # noqa: S310
+    with urllib.request.urlopen(request, timeout=LIMIT_SECONDS) as reply:  # noqa: S310 - the operator's own server
+        return Snapshot.of(reply.read().decode(), time.monotonic())

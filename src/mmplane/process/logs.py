@@ -1,0 +1,122 @@
+"""The log: a line for each event on standard error, for people or as a JSON object, and never more than so long.
+
+    {"at": "2026-11-21T10:00:00.123Z", "level": "error", "process": "frontend", "pid": 12, "request_id": "3f0b...",
+     "message": "...", "error": "Traceback ...", "stacks": "..."}
+
+It is the standard library's logging and a formatter: torch, transformers, asyncio and uvicorn log through it anyway,
+and structlog would have to lead them back. What one request can make us write is bounded twice: a line is cut, and
+beyond `LINES_MAX` lines it is silent (hazard R13).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+import msgspec
+
+MESSAGE_CHARACTERS_MAX = 1000
+DETAIL_CHARACTERS_MAX = 8000
+"""Of a traceback or of stacks: the end of it, where it says what happened."""
+LINES_MAX = 20
+DETAILS = ("error", "stacks")
+NOISY = ("uvicorn", "httpx", "httpcore", "numba")
+_CLIENTS_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+@dataclass
+class Asked:
+    """The request on whose behalf something is logged."""
+
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
+    lines: int = 0
+
+    @classmethod
+    def as_named(cls, name: str) -> Asked:
+        """By the name that a client gave, if it is a plain one."""
+        return cls(name) if _CLIENTS_ID.fullmatch(name) else cls()
+
+
+_asked: ContextVar[Asked | None] = ContextVar("asked", default=None)
+
+
+@contextmanager
+def on_behalf(asked: Asked) -> Iterator[None]:
+    """What is logged inside the block, in this task and those that it starts, is of this request."""
+    token = _asked.set(asked)
+    try:
+        yield
+    finally:
+        _asked.reset(token)
+
+
+def begin(form: str, level: str, process: str) -> None:
+    """Log from now on as `text` or `json`; `process` is the name in each line. A second call replaces the first."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Json(process) if form == "json" else _Text())
+    handler.addFilter(_within_bounds)
+    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    for library in NOISY:
+        logging.getLogger(library).setLevel(logging.WARNING)
+
+
+def _within_bounds(record: logging.LogRecord) -> bool:
+    """Note whose it is, and whether that request has said enough."""
+    asked = _asked.get()
+    if asked is not None:
+        record.request_id = asked.id
+        asked.lines += 1
+        if asked.lines == LINES_MAX:
+            record.msg, record.args = f"{record.getMessage()} (the last line of this request)", ()
+        return asked.lines <= LINES_MAX
+    return True
+
+
+class _Text(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """`TIME mmplane LEVEL message [request]`, and what else there is below."""
+        request_id = getattr(record, "request_id", None)
+        at = self.formatTime(record)
+        line = f"{at} mmplane {record.levelname} {_message(record)}" + (f" [{request_id}]" if request_id else "")
+        return "\n".join((line, *_details(self, record).values()))
+
+
+class _Json(logging.Formatter):
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = process
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One JSON object."""
+        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line = {
+            "at": f"{seconds}.{int(record.msecs):03}Z",
+            "level": record.levelname.lower(),
+            "process": self._process,
+            "pid": record.process,
+            "logger": record.name,
+            "message": _message(record),
+        }
+        if request_id := getattr(record, "request_id", None):
+            line["request_id"] = request_id
+        return msgspec.json.encode(line | _details(self, record)).decode()
+
+
+def _message(record: logging.LogRecord) -> str:
+    """Of one line, whatever was put into it."""
+    message = record.getMessage()
+    cut = message[:MESSAGE_CHARACTERS_MAX] + ("..." if len(message) > MESSAGE_CHARACTERS_MAX else "")
+    return cut.replace("\n", "\\n").replace("\r", "\\r")
+
+
+def _details(formatter: logging.Formatter, record: logging.LogRecord) -> dict[str, str]:
+    error = formatter.formatException(record.exc_info) if record.exc_info else ""
+    found = {"error": error, "stacks": getattr(record, "stacks", "")}
+    return {name: found[name][-DETAIL_CHARACTERS_MAX:] for name in DETAILS if found[name]}

@@ -1,0 +1,81 @@
+"""The watchdog of the supervisor: who stands still is out of service, then says where it stands, then is killed.
+
+stopped for `NOTICE_S`                     out of service: `/ready` is false until it, or its successor, works
+silent or stopped for too long, or an      condemned: its stacks, and what the kernel says, go to the log
+item missed its deadline
+`ANSWER_S` later                           killed, whatever it said
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+from mmplane.process.handle import Child
+from mmplane.process.stacks import SIGNAL, STOPPED, kernel_side, state_of
+
+log = logging.getLogger("mmplane")
+
+LOOK_SECONDS = 0.2
+ANSWER_S = 0.3
+"""How long a condemned process may take to write its stacks."""
+
+
+class Watchdog:
+    """Looks at children. Limits in seconds: of silence, of an item in a worker, of getting ready."""
+
+    def __init__(
+        self, *, stall_s: float, item_s: float, load_s: float, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._now = now
+        self._stall_s = stall_s
+        self._item_s = item_s
+        self._load_s = load_s
+        self._looked_s = float("-inf")
+        self._still: set[str] = set()
+
+    @property
+    def out_of_service(self) -> tuple[str, ...]:
+        """Names of those that stand still, or did and have no successor that works."""
+        return tuple(sorted(self._still))
+
+    def look(self, children: Iterable[Child]) -> None:
+        """Judge them; call it often."""
+        now_s = self._now()
+        if now_s - self._looked_s < LOOK_SECONDS:
+            return
+        self._looked_s = now_s
+        for child in children:
+            child.stillness.seen(now_s, stopped=state_of(child.handle.pid) in STOPPED)
+            self._note(child, now_s)
+            self._judge(child, now_s)
+            if stacks := child.stacks.written():
+                log.warning("stacks of %s", child, extra={"stacks": stacks})
+
+    def condemn(self, child: Child, why: str) -> None:
+        """Have it say where it stands, and kill it soon."""
+        if child.condemned_s is None:
+            child.condemned_s = self._now()
+            log.warning("%s %s; killing it", child, why, extra={"stacks": kernel_side(child.handle.pid)})
+            child.handle.signal(SIGNAL)
+
+    def _note(self, child: Child, now_s: float) -> None:
+        if child.stillness.noticed(now_s, self._stall_s):
+            self._still.add(child.name)
+        elif child.ready and child.condemned_s is None:
+            self._still.discard(child.name)
+
+    def _judge(self, child: Child, now_s: float) -> None:
+        if child.condemned_s is not None:
+            if now_s - child.condemned_s > ANSWER_S:
+                child.handle.kill()
+            return
+        still_s = child.stillness.over(now_s, silent_s=self._silent_s(child), stall_s=self._stall_s)
+        if still_s is not None:
+            self.condemn(child, f"has stood still for {still_s:.1f} s")
+
+    def _silent_s(self, child: Child) -> float:
+        if not child.ready:
+            return self._load_s
+        return self._stall_s + (self._item_s if child.role == "worker" else 0.0)

@@ -1,0 +1,121 @@
+"""Health: `/ready` turns false while a process stands still and true once it is replaced; its stacks are in the log."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
+
+import pytest
+from live import Live, serving, until
+from pictures import noise, part, text
+
+STALL_S = 3.0
+RECOVERY_S = 60.0
+"""Only tells progress from a hang; a group loads a model."""
+
+
+STUCK = """
+import sys
+if "mmplane.process.nursery" in sys.orig_argv:
+    import threading
+    from pathlib import Path
+
+    import setproctitle
+
+    from mmplane.process.child import Control
+
+    beats = Control.beat
+
+    def stands_here_for_good():
+        threading.Event().wait()
+
+    def beat(self):
+        whom = Path({whom!r})
+        if whom.exists() and whom.read_text() == setproctitle.getproctitle():
+            stands_here_for_good()
+        beats(self)
+
+    Control.beat = beat
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A process whose title stands in the file `whom` in here gets stuck."""
+    path = tmp_path_factory.mktemp("stuck")
+    (path / "sitecustomize.py").write_text(STUCK.format(whom=str(path / "whom")))
+    return path
+
+
+@pytest.fixture(scope="module")
+def live(tiny_folder: Path, folder: Path) -> Iterator[Live]:
+    flags = ("--stall-seconds", str(STALL_S), "--item-seconds", "1", "--log-format", "json")
+    with serving(tiny_folder, *flags, env={"PYTHONPATH": str(folder)}) as one:
+        yield one
+
+
+def is_ready(live: Live) -> bool:
+    return live.http.get("/ready").status_code == 200
+
+
+def logged(live: Live, *words: str) -> dict[str, str] | None:
+    """The newest line with all of these words."""
+    lines = [
+        json.loads(line) for line in list(live.log) if line.startswith("{") and all(each in line for each in words)
+    ]
+    return lines[-1] if lines else None
+
+
+@pytest.mark.parametrize("title", ["worker 1", "worker 2", "rank 0/2", "rank 1/2", "parser"])
+def test_one_that_is_stopped(title: str, live: Live) -> None:
+    until(lambda: is_ready(live), RECOVERY_S, "it is ready")
+    before = live.pids()
+    live.processes()[title].send_signal(signal.SIGSTOP)
+    stopped_s = monotonic()
+    until(lambda: not is_ready(live), STALL_S + 2, "not ready within --stall-seconds + 2")
+    took_s = monotonic() - stopped_s
+    assert live.http.get("/health").status_code == 200
+    until(lambda: live.pids().get(title, before[title]) != before[title], RECOVERY_S, "it is replaced")
+    until(lambda: is_ready(live), RECOVERY_S, "it is ready again")
+    print(f"{title}: not ready after {took_s:.1f} s, ready again after {monotonic() - stopped_s:.1f} s")
+    assert live.chat([part(noise(before[title])), text("?")]).status_code == 200
+    said = logged(live, f"(pid {before[title]})", "has stood still")
+    assert said is not None
+    assert "State: T (stopped)" in said["stacks"]
+
+
+def test_it_says_who(live: Live) -> None:
+    until(lambda: is_ready(live), RECOVERY_S, "it is ready")
+    live.processes()["worker 1"].send_signal(signal.SIGSTOP)
+    answer = until(lambda: (said := live.http.get("/ready")).status_code == 503 and said, STALL_S + 2, "not ready")
+    assert "worker 1" in answer.json()["error"]["message"]
+    assert answer.headers["retry-after"]
+    until(lambda: is_ready(live), RECOVERY_S, "it is ready again")
+
+
+def test_one_that_goes_on_is_not_replaced(live: Live) -> None:
+    until(lambda: is_ready(live), RECOVERY_S, "it is ready")
+    before = live.pids()
+    worker = live.processes()["worker 2"]
+    worker.send_signal(signal.SIGSTOP)
+    until(lambda: not is_ready(live), STALL_S, "it is noticed")
+    worker.send_signal(signal.SIGCONT)
+    until(lambda: is_ready(live), RECOVERY_S, "it is ready again")
+    assert live.pids() == before
+
+
+@pytest.mark.parametrize("title", ["rank 1/2", "worker 1", "parser"])
+def test_one_that_is_stuck_says_where(title: str, folder: Path, live: Live) -> None:
+    """Not stopped: it runs, and its loop does not turn."""
+    until(lambda: is_ready(live), RECOVERY_S, "it is ready")
+    before = live.pids()
+    (folder / "whom").write_text(f"mmplane: {title}")
+    said = until(lambda: logged(live, f"(pid {before[title]})", "stacks of"), RECOVERY_S, "its stacks")
+    (folder / "whom").unlink()
+    assert "stands_here_for_good" in said["stacks"]
+    assert "process/nursery.py" in said["stacks"], "down to where it began"
+    until(lambda: live.pids().get(title, before[title]) != before[title], RECOVERY_S, "it is replaced")
+    until(lambda: is_ready(live), RECOVERY_S, "it is ready again")

@@ -1,0 +1,214 @@
+"""Too little of something: memory, disk, descriptors, ports, a steady clock, arena. A clear error, nothing lost."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from live import Live, serving, until
+from pictures import jpeg, noise, part, text
+
+MIB = 2**20
+RECOVERY_S = 60.0
+"""Only tells progress from a hang."""
+
+
+def serve(*flags: str, limits: Callable[[], None] = lambda: None) -> tuple[int, str]:
+    """(exit code, last line that was said) of a server that cannot start."""
+    command = [sys.executable, "-m", "mmplane", "serve", "--port", "0", *flags]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, preexec_fn=limits)
+    return ended.returncode, ended.stderr.strip().splitlines()[-1]
+
+
+def limited(kind: int, most: int) -> Callable[[], None]:
+    return lambda: resource.setrlimit(kind, (most, most))
+
+
+def items_in(live: Live) -> tuple[int, int]:
+    statistics = live.statistics()
+    return statistics["arena"]["leases"], statistics["budget"]["reserved_bytes"]
+
+
+def is_right_and_clean(live: Live) -> None:
+    """It answers, and nothing of what failed is left."""
+    until(lambda: live.http.get("/ready").status_code == 200, RECOVERY_S, "it is ready")
+    answer = live.chat([part(noise(1)), text("?")], mmplane={"trace": True})
+    assert answer.status_code == 200, answer.text
+    until(lambda: items_in(live) == (0, 0), RECOVERY_S, "nothing is left")
+
+
+# What a start says.
+
+
+def test_too_few_descriptors_to_start(tiny_folder: Path) -> None:
+    code, said = serve("--model", str(tiny_folder), limits=limited(resource.RLIMIT_NOFILE, 200))
+    assert code == 2
+    assert said.startswith("mmplane: ")
+    assert "200 files" in said
+    assert "ulimit -n" in said
+
+
+def test_files_that_may_not_grow(tiny_folder: Path) -> None:
+    code, said = serve("--model", str(tiny_folder), limits=limited(resource.RLIMIT_FSIZE, MIB))
+    assert code == 2
+    assert "ulimit -f" in said
+    assert "--arena-bytes" in said
+
+
+def test_a_full_disk_and_the_built_in_model(tmp_path: Path) -> None:
+    """A tmpfs of 64 KiB in a mount namespace: the model does not fit, and nothing is left of the attempt."""
+    (tmp_path / "small").mkdir()
+    script = 'mount -t tmpfs -o size=64k none "$0" && "$@"; code=$?; ls -A "$0/mmplane" >&2; exit $code'
+    wrap = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, str(tmp_path / "small"))
+    command = [*wrap, sys.executable, "-m", "mmplane", "serve", "--port", "0", "--model", "tiny"]
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "small")}
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    assert ended.returncode == 2
+    said = ended.stderr.strip().splitlines()[-1]
+    assert said.startswith("mmplane: --model tiny")
+    assert "No space left on device" in said
+
+
+def test_a_port_that_is_taken(tiny_folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        code, said = serve("--model", str(tiny_folder), "--port", str(taken.getsockname()[1]))
+    assert code == 2
+    assert "--port" in said
+
+
+def test_an_arena_that_is_more_than_there_is(tiny_folder: Path) -> None:
+    code, said = serve("--model", str(tiny_folder), "--arena-bytes", str(2**50))
+    assert code == 2
+    assert "--arena-bytes" in said
+
+
+# What a running server says.
+
+
+def test_an_arena_smaller_than_one_item(tiny_folder: Path) -> None:
+    with serving(tiny_folder, "--arena-bytes", str(6 * MIB), tp=1) as live:
+        answer = live.chat([part(jpeg(1, 1600, 1200)), text("?")])
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
+        assert "arena" in answer.json()["error"]["message"]
+        is_right_and_clean(live)
+
+
+def test_no_descriptors_left_for_connections(tiny_folder: Path) -> None:
+    """Connections beyond the limit get 503 at once; those that are there are served, and places come back."""
+
+    def few() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (544, 544))
+
+    with serving(tiny_folder, tp=1, limits=few) as live:
+        statuses: list[int] = []
+        streaming = threading.Thread(
+            target=lambda: statuses.append(live.chat("Hi", max_tokens=300, mmplane={"ignore_eos": True}).status_code)
+        )
+        streaming.start()
+        address = httpx.URL(live.url)
+        held = []
+        refused = b""
+        while not refused and len(held) < 2000:
+            held.append(socket.create_connection((address.host, address.port or 80)))
+            held[-1].settimeout(0.005)
+            with suppress(TimeoutError):
+                refused = held[-1].recv(4096)
+        assert refused.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 1" in refused
+        assert b'"code":"overloaded"' in refused
+        assert len(held) > 100
+        pids = live.pids()
+        worker = live.processes()["worker 1"]
+        worker.kill()
+        until(
+            lambda: live.pids().get("worker 1", worker.pid) != worker.pid,
+            RECOVERY_S,
+            "a worker is replaced all the same",
+        )
+        for connection in held:
+            connection.close()
+        is_right_and_clean(live)
+        assert live.pids()["frontend"] == pids["frontend"]
+        streaming.join()
+        assert statuses == [200]
+
+
+def test_a_log_on_a_full_disk(tiny_folder: Path) -> None:
+    """What is said is lost; what is served is not, nor does a process that ends forget to."""
+    with serving(tiny_folder, "--log-level", "debug", tp=1, log_path="/dev/full") as live:
+        is_right_and_clean(live)
+        for title in ("worker 1", "rank 0/1"):
+            before = live.processes()[title]
+            before.kill()
+            until(lambda t=title, p=before.pid: live.pids().get(t, p) != p, RECOVERY_S, "it is replaced")  # type: ignore[misc]
+            is_right_and_clean(live)
+
+
+@pytest.mark.parametrize("title", ["frontend", "worker 1", "parser"])
+def test_no_memory(title: str, tiny_folder: Path) -> None:
+    """Under pressure requests fail with an error of ours or are served; once it has passed all is as before."""
+    with serving(tiny_folder, "--workers", "1", tp=1) as live:
+        is_right_and_clean(live)
+        process = live.processes()[title]
+        before = process.rlimit(psutil.RLIMIT_DATA)
+        process.rlimit(psutil.RLIMIT_DATA, (data_bytes(process) + MIB, before[1]))
+        large = [part(jpeg(seed, 3000, 2000)) for seed in range(4)]
+        answers = [live.chat([*large[: 1 + index % 4], text("?")]) for index in range(4)]
+        statuses = {answer.status_code for answer in answers}
+        assert statuses <= {200, 413, 500, 503}, statuses
+        print(f"{title}: {[answer.status_code for answer in answers]}")
+        for answer in answers:
+            if not answer.is_success:
+                assert answer.json()["error"]["message"]
+        if title in live.processes() and live.pids()[title] == process.pid:
+            process.rlimit(psutil.RLIMIT_DATA, before)
+        is_right_and_clean(live)
+
+
+def data_bytes(process: psutil.Process) -> int:
+    """Private memory as RLIMIT_DATA counts it."""
+    return int(Path(f"/proc/{process.pid}/statm").read_text().split()[5]) * resource.getpagesize()
+
+
+JUMPS = """
+import time
+from pathlib import Path
+
+real = time.time
+
+def jumping():
+    try:
+        return real() + float(Path({path!r}).read_text() or 0)
+    except OSError:
+        return real()
+
+time.time = jumping
+"""
+
+
+def test_the_clock_jumps(tiny_folder: Path, tmp_path: Path) -> None:
+    """A day ahead and a day back, seen by every process, while requests run: nobody is late, early, or replaced."""
+    offset = tmp_path / "offset"
+    (tmp_path / "sitecustomize.py").write_text(JUMPS.format(path=str(offset)))
+    with serving(tiny_folder, "--stall-seconds", "3", env={"PYTHONPATH": str(tmp_path)}) as live:
+        pids = live.pids()
+        created = []
+        for seed, jump_s in enumerate((0, 86_400, -86_400, 0)):
+            offset.write_text(str(jump_s))
+            answer = live.chat([part(noise(seed)), text("?")], max_tokens=64)
+            assert answer.status_code == 200
+            created.append(answer.json()["created"])
+            assert live.http.get("/ready").status_code == 200
+        assert created[1] - created[0] > 80_000, "the jump was seen"
+        assert created[2] - created[0] < -80_000
+        assert live.pids() == pids

@@ -1,0 +1,180 @@
+"""Access: without a key nothing but `/health`, with a tenant's its own routes, with the operator's everything."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from frontend_loop import in_loop
+
+import mmplane.frontend.app as app_module
+from mmplane.core.errors import RequestError
+from mmplane.core.keyring import SALT_BYTES, Caller, parse_keyring
+from mmplane.frontend import access
+from mmplane.frontend.access import Access, presented, tenant_of
+from mmplane.frontend.shares import Shares, share_of
+
+OPERATOR, ALICE = b"operators-long-key", b"alices-long-key"
+KEYRING = parse_keyring(f"{OPERATOR.decode()}\nalice:{ALICE.decode()}", salt=bytes(SALT_BYTES))
+ROUTES = re.findall(r'Route\("([^"]+)"', Path(app_module.__file__).read_text())
+ELSEWHERE = ["/", "/nowhere", "/v1", "/v1/", "/health/", "//health", "/HEALTH", "/health/../metrics", "/v1/models/x"]
+
+
+async def ask(path: str, authorization: bytes | None = None, kind: type[Access] = Access) -> tuple[int, Any, list[Any]]:
+    """(status, tenant or error object, headers)"""
+    sent: list[Any] = []
+    seen: list[str] = []
+
+    async def app(scope: Any, _: Any, send: Any) -> None:
+        seen.append(tenant_of(scope))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def receive() -> Any:
+        raise AssertionError("nothing is read")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [] if authorization is None else [(b"authorization", authorization)]
+    await kind(app, KEYRING)({"type": "http", "path": path, "headers": headers}, receive, send)
+    said = seen[0] if seen else msgspec.json.decode(sent[1]["body"])["error"]
+    return sent[0]["status"], said, sent[0]["headers"]
+
+
+async def check_strangers(kind: type[Access] = Access) -> None:
+    for path in [*ROUTES, *ELSEWHERE]:
+        for authorization in (
+            None,
+            b"",
+            b"Bearer",
+            b"Bearer ",
+            b"Bearer wrong",
+            b"Basic !",
+            OPERATOR,
+            b"bearer x" * 99,
+        ):
+            status, said, headers = await ask(path, authorization, kind)
+            if path == "/health":
+                assert status == 200
+            else:
+                assert status == 401, path
+                assert said["type"] == "invalid_request_error"
+                assert said["code"] in ("missing_api_key", "invalid_api_key")
+                assert (b"www-authenticate", b'Bearer realm="mmplane"') in headers
+
+
+async def check_tenants(kind: type[Access] = Access) -> None:
+    for path in [*ROUTES, *ELSEWHERE]:
+        status, said, _ = await ask(path, b"Bearer " + ALICE, kind)
+        if path == "/health":
+            assert (status, said) == (200, "")
+        elif path in ("/v1/chat/completions", "/v1/models", "/ready"):
+            assert (status, said) == (200, "alice"), path
+        else:
+            assert (status, said["code"]) == (403, "operator_only"), path
+
+
+@in_loop
+async def test_without_a_key_only_health() -> None:
+    assert len(ROUTES) > 5
+    await check_strangers()
+
+
+@in_loop
+async def test_a_tenants_key_opens_what_is_the_tenants() -> None:
+    await check_tenants()
+
+
+@in_loop
+async def test_the_operators_key_opens_everything() -> None:
+    for path in [*ROUTES, *ELSEWHERE]:
+        assert (await ask(path, b"Bearer " + OPERATOR))[:2] == (200, "")
+        assert (await ask(path, b"basic " + b64encode(b"x:" + OPERATOR)))[:2] == (200, "")
+
+
+@pytest.mark.parametrize(
+    ("header", "key"),
+    [
+        (b"Bearer k", b"k"),
+        (b"BEARER   k ", b"k"),
+        (b"Basic " + b64encode(b"user:k:k"), b"k:k"),
+        (b"Basic " + b64encode(b"user"), None),
+        (b"Digest k", None),
+        (b"k", None),
+        (b"Basic \xff", None),
+    ],
+)
+def test_where_a_key_may_stand(header: bytes, key: bytes | None) -> None:
+    assert presented(header) == key
+
+
+class OpenByPrefix(Access):
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"].startswith("/health"):
+            await self._app(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+class OnlyGuardsV1(Access):
+    """CVE-2025-59425's neighbour: a list of what is shut."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"].startswith("/v1"):
+            await super().__call__(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+class TakesAnyKey(Access):
+    def _admit(self, scope: Any) -> Caller:
+        if presented(dict(scope["headers"]).get(b"authorization", b"")) is None:
+            raise RequestError(401, "missing_api_key", "no key")
+        return Caller()
+
+
+class EverybodyIsTheOperator(Access):
+    def _admit(self, scope: Any) -> Caller:
+        super()._admit(scope | {"path": "/ready"})
+        return Caller()
+
+
+@pytest.mark.parametrize(
+    ("mutant", "check"),
+    [
+        (OpenByPrefix, check_strangers),
+        (OnlyGuardsV1, check_strangers),
+        (TakesAnyKey, check_strangers),
+        (EverybodyIsTheOperator, check_tenants),
+    ],
+)
+@in_loop
+async def test_mutants(mutant: type[Access], check: Callable[[type[Access]], Awaitable[None]]) -> None:
+    with pytest.raises((AssertionError, KeyError, TypeError)):
+        await check(mutant)
+
+
+def test_what_is_open_is_named_here_too() -> None:
+    assert {"/health"} == access.OPEN
+    assert set(ROUTES) >= access.TENANTS
+
+
+def test_a_tenant_has_its_share_and_no_more() -> None:
+    shares = Shares(share_of(5, tenants=2))
+    with shares.hold("alice"), shares.hold("alice"):
+        with pytest.raises(RequestError) as refused, shares.hold("alice"):
+            pass
+        assert (refused.value.status, refused.value.retry_after_s) == (429, 1)
+        with shares.hold("bob"):
+            assert shares.statistics() == {"tenants": 2, "most": 2, "each_max": 2}
+    assert shares.statistics()["tenants"] == 0
+
+
+def test_who_is_alone_has_everything() -> None:
+    assert [share_of(288, tenants) for tenants in (0, 1, 2, 9)] == [288, 288, 144, 144]
+    assert share_of(1, 2) == 1

@@ -1,0 +1,63 @@
+"""What `mmplane top` shows is a function of two snapshots."""
+
+from __future__ import annotations
+
+import io
+import re
+
+from figures import figures
+from rich.console import Console
+
+from mmplane.core.stages import PHASES, STAGES
+from mmplane.observe.metrics import Figures, exposition
+from mmplane.observe.screen import BAR_CELLS, screen
+from mmplane.observe.snapshot import Between, Snapshot
+
+
+def shown(before: Figures, after: Figures, *, seconds: float = 2.0) -> str:
+    console = Console(file=io.StringIO(), width=160, force_terminal=False)
+    snapshots = (Snapshot.of(exposition(each).decode(), at_s) for each, at_s in ((before, 0.0), (after, seconds)))
+    console.print(screen(Between(*snapshots)))
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text
+
+
+def test_everything_is_there() -> None:
+    text = shown(figures(10), figures(30))
+    assert "serving" in text
+    assert "10.0 requests/s" in text
+    assert "80 tokens/s" in text
+    assert "5 in flight" in text
+    assert "budget 25%" in text
+    assert "3 restarts" in text
+    for stage in (*PHASES, *STAGES):
+        assert re.search(rf"\b{stage}\b", text), stage
+
+
+def test_a_stages_rate_mean_and_bound() -> None:
+    (row,) = re.findall(r"slot_wait +(\S+) +(\S+) +(\S+)", shown(figures(10), figures(30)))
+    assert row == ("10.0", "10.0", "<10.0")
+
+
+def test_ranks_stand_where_they_are() -> None:
+    rows = re.findall(r"│ +([01]) +(\d{3}) +(\d+) ", shown(figures(10), figures(30)))
+    assert rows == [("0", "130", "0"), ("1", "123", "7")]
+
+
+def test_deliveries_have_shares_and_rates() -> None:
+    text = shown(figures(10), figures(30))
+    assert re.search(r"leader +25% +10\.0 +0\.0", text)
+    assert re.search(r"arena +75% +10\.0 +0\.0 +200\.0", text)
+
+
+def test_the_map_has_a_cell_for_whatever_is_there() -> None:
+    maps = re.findall(r"[w#u=Q.]{20,}", shown(figures(), figures()))
+    assert [len(each) for each in maps] == [BAR_CELLS, BAR_CELLS]
+    assert maps[0].count("#") == round(0.1 * BAR_CELLS)
+    assert maps[1].count("Q") == 1, "one hundredth would be no cell"
+
+
+def test_a_server_without_ranks_says_so() -> None:
+    text = shown(figures(attached=False), figures(attached=False))
+    assert "no ranks" in text
+    assert "serving" not in text

@@ -1,0 +1,62 @@
+"""What traces cost when they are off (no import), and what happens when their receiver does not answer."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from mmplane.core.stages import PHASES
+from mmplane.observe.journal import Journal
+from mmplane.observe.trace import Tracer
+
+
+def test_the_front_end_does_not_import_it() -> None:
+    code = "import sys, mmplane.frontend.main; sys.exit('mmplane.observe.trace' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=50).returncode == 0
+
+
+@pytest.fixture
+def tracer() -> Tracer:
+    return Tracer("file:/dev/null")
+
+
+def ended(journal: Journal) -> None:
+    journey = journal.begin([(b"traceparent", b"00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-01")])
+    for phase in PHASES[1:]:
+        journey.enter(phase)
+    journal.end(journey, 200)
+
+
+def test_traces_that_wait_are_bounded(tracer: Tracer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that does not get on loses traces, counted; nobody waits for it."""
+    monkeypatch.setattr("mmplane.observe.trace.WAITING_MAX", 3)
+    tracer = Tracer("file:/dev/null")
+    free = threading.Event()
+    monkeypatch.setattr(tracer, "_make", lambda _journey: free.wait(20))
+    journal = Journal(tracer)
+    for _ in range(5):
+        ended(journal)
+    assert tracer.dropped == 2
+    free.set()
+    tracer.flush()
+
+
+def test_a_journey_that_is_not_sampled_is_not_kept(tracer: Tracer) -> None:
+    journal = Journal(tracer)
+    journey = journal.begin([(b"traceparent", b"00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-00")])
+    assert not journey.span.is_recording()
+    journal.end(journey, 200)
+    ((name, value),) = journey.headers
+    assert name == b"traceparent"
+    assert value.startswith(b"00-" + b"1" * 32)
+    assert value.endswith(b"-00")
+
+
+def test_headers_that_are_no_text_of_ours_do_no_harm(tracer: Tracer) -> None:
+    journal = Journal(tracer)
+    journey = journal.begin([(b"traceparent", b"\xff\x00" * 100), (b"tracestate", b"=,=,=")])
+    assert journey.span.is_recording(), "a trace of our own"
+    journal.end(journey, 400, "invalid_json")
