@@ -56,10 +56,10 @@ def busy(statistics: dict[str, Any]) -> dict[str, Any]:
         "in_flight": statistics["requests"]["in_flight"],
         "leases": arena["leases"],
         "reserved_bytes": statistics["budget"]["reserved_bytes"],
-        "waiting": statistics["budget"]["waiting"],
+        "waiting_for_budget": statistics["budget"]["waiting"],
         "waiting_for_workers": statistics["workers"]["waiting"],
         "at_ranks": ranks["in_flight"],
-        **{name: progress.get(name) for name in ("running", "waiting", "kv_tokens")},
+        **{f"at_ranks_{name}": progress.get(name) for name in ("running", "waiting", "kv_tokens")},
         **{f"workers_{state}": count for state, count in statistics["workers"]["states"].items() if state != "idle"},
         **{f"region_{index}": _held(region) for index, region in enumerate(arena["regions"])},
     }
