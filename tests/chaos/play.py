@@ -116,7 +116,7 @@ class Ground:
         if self._live is None:
             return why
         now = rest.look(self.live, self._limit_s(SETTLE_LIMIT_S))
-        seen["memory_mb"] = now.total_bytes >> 20
+        seen["memory_mb"] = {title: length_bytes >> 20 for title, length_bytes in now.memory_bytes.items()}
         seen["descriptors"] = sum(now.descriptors.values())
         why += rest.grown(self._first, now) + rest.misplaced(self._last, now, replaced)
         self._last = now

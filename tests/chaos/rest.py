@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
 from live import Live, until
-
-from mmplane.bench.meters import private_bytes
 
 MEMORY_SHARE, MEMORY_SLACK_BYTES = 0.1, 24 * 2**20
 """What allocators may keep more than at the beginning."""
@@ -36,8 +35,14 @@ def look(live: Live, limit_s: float) -> Rest:
         {title: process.pid for title, process in processes.items()},
         {title: process.num_fds() for title, process in processes.items()},
         {title: process.num_threads() for title, process in processes.items()},
-        {title: private_bytes(process.pid) for title, process in processes.items()},
+        {title: anonymous_bytes(process.pid) for title, process in processes.items()},
     )
+
+
+def anonymous_bytes(pid: int) -> int:
+    """A process's proportional share of anonymous memory: of libraries' pages others on this machine share too."""
+    figures = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
+    return int(figures["Pss_Anon"].split()[0]) * 1024
 
 
 def quiet(live: Live) -> bool:
