@@ -28,6 +28,8 @@ FRONT_SHARE = 4
 HALVES = 2
 """Of the budget: one for requests, one for what is decoded."""
 REGION_BYTES_MIN = 2**20
+BUDGET_BYTES_MIN = 2**27
+"""Half of it is also what a worker may allocate: libraries need some, however small the pictures."""
 ROUNDING_BYTES = 2 * 4096
 """Regions are multiples of a page."""
 
@@ -44,7 +46,8 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     item_bytes: int
     """Features of one item: `bytes` in a trace."""
     decoded_bytes: int
-    """Pixels of one item: 3 x width x height; of a clip all frames that are taken, of a sound 16 a sample."""
+    """Memory to decode one item: 6 bytes a pixel of a JPEG, 18 of another picture; 3 of a clip's frames, all together,
+    and 16 a sample of a sound."""
     item_s: float
     """CPU of a worker for one item: `decode` and `transform` in a trace."""
     held_s: float = 0.1
@@ -93,7 +96,7 @@ def plan(traffic: Traffic) -> Plan:
     return Plan(
         workers=workers,
         arena_bytes=max(arena_bytes, FRONT_SHARE * (REGION_BYTES_MIN + ROUNDING_BYTES)),
-        budget_bytes=HALVES * max(request_bytes, workers * traffic.decoded_bytes),
+        budget_bytes=max(BUDGET_BYTES_MIN, HALVES * request_bytes, HALVES * workers * traffic.decoded_bytes),
         utilisation=busy / workers,
         waiting_s=waiting_s,
         requests_at_once=ceil(requests),

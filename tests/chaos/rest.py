@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
 from live import Live, until
-
-from mmplane.bench.meters import private_bytes
 
 MEMORY_SHARE, MEMORY_SLACK_BYTES = 0.1, 24 * 2**20
 """What allocators may keep more than at the beginning."""
@@ -36,8 +35,14 @@ def look(live: Live, limit_s: float) -> Rest:
         {title: process.pid for title, process in processes.items()},
         {title: process.num_fds() for title, process in processes.items()},
         {title: process.num_threads() for title, process in processes.items()},
-        {title: private_bytes(process.pid) for title, process in processes.items()},
+        {title: anonymous_bytes(process.pid) for title, process in processes.items()},
     )
+
+
+def anonymous_bytes(pid: int) -> int:
+    """A process's proportional share of anonymous memory: of libraries' pages others on this machine share too."""
+    figures = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
+    return int(figures["Pss_Anon"].split()[0]) * 1024
 
 
 def quiet(live: Live) -> bool:
@@ -56,10 +61,10 @@ def busy(statistics: dict[str, Any]) -> dict[str, Any]:
         "in_flight": statistics["requests"]["in_flight"],
         "leases": arena["leases"],
         "reserved_bytes": statistics["budget"]["reserved_bytes"],
-        "waiting": statistics["budget"]["waiting"],
+        "waiting_for_budget": statistics["budget"]["waiting"],
         "waiting_for_workers": statistics["workers"]["waiting"],
         "at_ranks": ranks["in_flight"],
-        **{name: progress.get(name) for name in ("running", "waiting", "kv_tokens")},
+        **{f"at_ranks_{name}": progress.get(name) for name in ("running", "waiting", "kv_tokens")},
         **{f"workers_{state}": count for state, count in statistics["workers"]["states"].items() if state != "idle"},
         **{f"region_{index}": _held(region) for index, region in enumerate(arena["regions"])},
     }

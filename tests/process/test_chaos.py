@@ -23,7 +23,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     ground.close()
 
 
-@pytest.mark.parametrize("round_", short(0), ids=str)
+@pytest.mark.parametrize("round_", list(short(0)), ids=str)
 def test_a_round(round_: Round, ground: Ground) -> None:
     seen = ground.play(round_)
-    assert seen["ok"], "\n".join([*seen["why"], *seen["log"]])
+    assert seen["ok"], "\n".join([*seen["why"], *seen.get("log", [])])

@@ -137,4 +137,4 @@ def test_drain_has_a_limit(tiny_folder: Path) -> None:
         live.signal(signal.SIGTERM)
         assert live.wait() == 0
         running.join()
-        assert running.lines[-1] != "data: [DONE]"
+        assert json.loads(running.lines[-1].removeprefix("data: "))["error"]["code"] == "unavailable"

@@ -34,7 +34,9 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture(scope="module")
 def traced(tiny_folder: Path, receiver: Receiver) -> Iterator[Live]:
-    with serving(tiny_folder, "--trace-to", receiver.url, "--fault-injection", "on", tp=TP) as live:
+    """Its model takes no time, so that on a busy machine no stage is slow by itself."""
+    flags = ("--trace-to", receiver.url, "--fault-injection", "on", "--runner", "null")
+    with serving(tiny_folder, *flags, tp=TP) as live:
         yield live
 
 
@@ -119,7 +121,8 @@ def test_a_caller_that_does_not_sample_is_obeyed(traced: Live, receiver: Receive
 def test_without_a_caller_a_trace_begins_here(traceparent: str | None, traced: Live, receiver: Receiver) -> None:
     answer = ask(traced, "Hi", {"traceparent": traceparent} if traceparent else None)
     _, trace_id, span_id, flags = answer.headers["traceparent"].split("-")
-    assert (len(trace_id), len(span_id), flags) == (32, 16, "01")
+    assert (len(trace_id), len(span_id)) == (32, 16)
+    assert int(flags, 16) & 1, "sampled"
     root = root_of(trace_of(receiver, trace_id))
     assert root is not None
     assert root.parent_id == ""

@@ -27,7 +27,15 @@ PROBE_BYTES = 64
 ROUNDS = 9
 
 
-def peers(features_bytes: int, readers: Sequence[int], *, rounds: int = ROUNDS, tick: Callable[[], None]) -> list[Row]:
+def peers(
+    features_bytes: int,
+    readers: Sequence[int],
+    *,
+    rounds: int = ROUNDS,
+    warm_up: int = 1,
+    carriers: Sequence[type[Carrier]] = CARRIERS,
+    tick: Callable[[], None],
+) -> list[Row]:
     """Every carrier with each number of readers: one row each. Raises MemoryError when there is too little."""
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     shape = (max(PROBE_BYTES, features_bytes // 4),)
@@ -35,7 +43,7 @@ def peers(features_bytes: int, readers: Sequence[int], *, rounds: int = ROUNDS, 
     for count in readers:
         # Three regions, the producer's own arrays, a pickle in flight, and what the readers unpickle twice over.
         check_memory(shape[0] * 4 * (12 + 3 * count))
-        rows += in_group(lambda count=count: hand_over(shape, count, rounds))  # type: ignore[misc]
+        rows += in_group(lambda count=count: hand_over(shape, count, (warm_up, rounds), carriers))  # type: ignore[misc]
         tick()
     return rows
 
@@ -88,20 +96,22 @@ def take_turn(carrier: Carrier, number: int, team: Team, base: Features, addend:
     return (written - started) * 1e3, (done - ready) * 1e3
 
 
-def hand_over(shape: tuple[int, ...], readers: int, rounds: int) -> list[Row]:
-    """All carriers with one number of readers; runs in the producer."""
-    carriers = [carrier(shape, readers) for carrier in CARRIERS]
+def hand_over(
+    shape: tuple[int, ...], readers: int, rounds: tuple[int, int], kinds: Sequence[type[Carrier]] = CARRIERS
+) -> list[Row]:
+    """All carriers with one number of readers, `rounds` to warm up and to measure; runs in the producer."""
+    carriers = [carrier(shape, readers) for carrier in kinds]
     team = Team(readers, lambda rank, control: read_turns(carriers, rank, control))
     base: Features = np.random.default_rng(1).random(shape, np.float32)
     times: dict[str, list[tuple[float, float]]] = {carrier.name: [] for carrier in carriers}
     gc.disable()
     with opened(carriers, 0):
         team.gather()
-        for turn in range(rounds + 1):
+        for turn in range(sum(rounds)):
             for index in range(len(carriers)):
                 number = (index + turn) % len(carriers)
                 taken = take_turn(carriers[number], number, team, base, turn * len(carriers) + number)
-                if turn:  # the first round warms up
+                if turn >= rounds[0]:
                     times[carriers[number].name].append(taken)
                 gc.collect()
         team.ask(b"end")

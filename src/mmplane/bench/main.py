@@ -22,12 +22,13 @@ from mmplane.arena.memory import memory_available_bytes
 from mmplane.bench import campaign, markdown, report, terminal
 from mmplane.bench.campaign import Options, Outcome
 from mmplane.bench.environment import environment
-from mmplane.bench.handover import peers
+from mmplane.bench.handover import ROUNDS, peers
 from mmplane.bench.joined import joined
 from mmplane.bench.predictions import judged
 from mmplane.bench.server import Refused
 from mmplane.bench.soak import soak
 from mmplane.bench.targets import targets
+from mmplane.bench.vllm_carriers import vllm_peers
 from mmplane.bench.workloads import SIZES_MB, WORKLOADS, Workload, from_file, sized
 from mmplane.config import DELIVERY_NAMES
 from mmplane.models.tiny import ensure_tiny
@@ -111,6 +112,7 @@ def options_parser() -> argparse.ArgumentParser:
     add("--arena-bytes", type=int, help="the server's (default: a quarter of what is free, at most 4 GiB)")
     add("--workers", type=int, help="the server's (default: one for each core)")
     add("--peer", action="store_true", help="hand features over by other systems' ways too, in the same run")
+    add("--vllm-python", type=Path, help="the Python of an environment with vLLM, for --peer: its ways as well")
     add("--duration", type=float, help="a soak: send the workload to the first delivery for so many seconds")
     add("--json", type=Path, help="write everything here")
     add("--html", type=Path, help="write the report here: one file, works without a network")
@@ -167,6 +169,8 @@ def _measure(options: argparse.Namespace, arguments: list[str], console: Console
         if options.peer:
             progress.stage("peers: handing features over", len(tps))
             more["peers"] = peers(PEER_BYTES, tps, tick=progress.tick)
+            if options.vllm_python is not None:
+                more["peers"] += vllm_peers(options.vllm_python, PEER_BYTES, tps, ROUNDS)
     return {"environment": stamp, **msgspec.structs.asdict(outcome), **more}
 
 

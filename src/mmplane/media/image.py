@@ -145,7 +145,7 @@ def _as_bad_media() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except RequestError:
+    except (RequestError, MemoryError):  # its pixels were reserved by its header: if they do not fit, that is our fault
         raise
     except Exception:  # noqa: BLE001 - decoders raise almost anything
         raise bad_media("the image cannot be decoded") from None

@@ -2,14 +2,15 @@
 
 `examine` reads the container whole, without decoding more than its first frame: every packet says when its frame is
 shown, so the times of all frames are known, and their number is not the header's word. `decode` walks the frames from
-the first to the last that is wanted. Both run where a native decoder may die without harm.
+the first to the last that is wanted, and leaves out what those do not need. Both run where a native decoder may die
+without harm.
 
 Frames are turned as the file says, as players do. Colours are those of PyAV's own conversion to RGB.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,9 @@ KINDS = ("mov", "matroska", "gif")
 VP8_SHOWN = 0x10
 """In a VP8 frame's first byte (RFC 6386, 9.1). No container says which of its packets show nothing."""
 
+
+UNREFERENCED_CODECS = frozenset({"h264"})
+"""Codecs that say of a frame that no other refers to it (nal_ref_idc 0), so that it need not be decoded for others."""
 
 DELAY_MAX = 100
 """Packets that a decoder may take before it gives its first frame: those that it knows of take 16 or 25."""
@@ -86,19 +90,39 @@ def survey(media: bytes | memoryview, limits: VideoLimits = DEFAULT_LIMITS) -> F
 
 def decode(media: bytes | memoryview, clip: Clip) -> Generator[Pixels, None, None]:
     """The sampled frames, (height, width, 3) uint8 RGB, each as soon as it is decoded. Raises RequestError (400)."""
-    wanted = iter(clip.indices)
-    next_index = next(wanted, None)
+    left = len(clip.indices)
     with opened(media, _kind(media), "clip") as container:
-        for index, frame in enumerate(frames(container, _stream(container), "clip")):
-            if index == next_index:
-                pixels = _pixels(frame)
-                if pixels.shape != (clip.height, clip.width, 3):
-                    raise bad_media("the clip's frames are not all of one size")
-                yield pixels
-                next_index = next(wanted, None)
-            if next_index is None:
+        stream = _stream(container)
+        for frame in _sampled(container, stream, clip):
+            pixels = _pixels(frame)
+            if pixels.shape != (clip.height, clip.width, 3):
+                raise bad_media("the clip's frames are not all of one size")
+            yield pixels
+            left -= 1
+            if not left:
                 return
     raise bad_media("the clip has fewer frames than its file says")
+
+
+def _sampled(container: Any, stream: Any, clip: Clip) -> Iterator[Any]:
+    """The frames that the clip's record names, in order."""
+    if stream.codec_context.name in UNREFERENCED_CODECS and clip.seconds:
+        yield from _referenced(container, stream, frozenset(clip.seconds))
+        return
+    wanted = frozenset(clip.indices)
+    for index, frame in enumerate(frames(container, stream, "clip")):
+        if index in wanted:
+            yield frame
+
+
+def _referenced(container: Any, stream: Any, wanted_s: frozenset[float]) -> Iterator[Any]:
+    """The frames shown at these times. Of the others only those are decoded that some frame may refer to."""
+    for packet in packets(container, stream, "clip"):
+        needed = packet.pts is None or float(packet.pts * packet.time_base) in wanted_s
+        stream.codec_context.skip_frame = "DEFAULT" if needed else "NONREF"
+        for frame in packet.decode():
+            if frame.pts is not None and float(frame.pts * frame.time_base) in wanted_s:
+                yield frame
 
 
 def _kind(media: bytes | memoryview) -> str:

@@ -15,7 +15,7 @@ import msgspec
 from mmplane.arena.segment import Mapping
 from mmplane.config import Config
 from mmplane.core.control import Ready, Spawn, ToRank
-from mmplane.core.errors import RequestError, internal
+from mmplane.core.errors import RequestError, internal, overloaded
 from mmplane.core.jobs import (
     Examine,
     Examined,
@@ -97,7 +97,10 @@ class Worker:
             return self._materialise(job)
         except RequestError as error:
             return JobFailed(job.job_id, error.failure())
-        except (OSError, ValueError, RuntimeError, MemoryError) as error:
+        except MemoryError:
+            log.error("no memory for job %d", job.job_id)
+            return JobFailed(job.job_id, overloaded("the server has no memory for this item now").failure())
+        except (OSError, ValueError, RuntimeError) as error:
             log.exception("job %d failed", job.job_id)
             return JobFailed(
                 job.job_id, internal(f"the item could not be processed ({type(error).__name__})").failure()

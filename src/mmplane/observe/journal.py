@@ -31,7 +31,9 @@ def outcome_of(status: int) -> str:
 class Tracer(Protocol):
     """What makes traces of journeys, when traces are on: `mmplane.observe.trace.Tracer`."""
 
-    dropped: int
+    @property
+    def dropped(self) -> int:
+        """Traces that were lost."""
 
     def begin(self, journey: Journey, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """A request has come."""

@@ -8,21 +8,22 @@ each request. This module is imported only with `--trace-to`, and nothing else k
 from __future__ import annotations
 
 import logging
+import queue
 import threading
+import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter, SpanExportResult
 from opentelemetry.trace import Span as OpenSpan
 from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from mmplane import __version__
 from mmplane.core.stages import PHASES, SUMS, Span
 from mmplane.observe.context import OUTGOING
 from mmplane.observe.journey import FRONT_END, Journey
@@ -31,9 +32,10 @@ log = logging.getLogger("mmplane")
 
 WAITING_MAX = 1024
 """Requests whose spans are still to be made; more are dropped and counted."""
-SPANS_MAX = 16384
-EVERY_MS = 1000
-FLUSH_MS = 2000
+TOGETHER_MAX = 32
+"""Requests whose spans are sent together."""
+EVERY_SECONDS = 1.0
+FLUSH_SECONDS = 2.0
 PARENT = {stage: phase for phase, stages in SUMS.items() for stage in stages}
 
 
@@ -41,16 +43,20 @@ class Tracer:
     """Makes spans of journeys. `to` is an OTLP receiver's URL, or `file:PATH` for a JSON line each."""
 
     def __init__(self, to: str) -> None:
-        resource = Resource.create({SERVICE_NAME: "mmplane", SERVICE_VERSION: __version__})
-        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(
-            BatchSpanProcessor(_exporter(to), max_queue_size=SPANS_MAX, schedule_delay_millis=EVERY_MS)
-        )
-        self._tracer = self._provider.get_tracer("mmplane", __version__)
+        resource = Resource.create({SERVICE_NAME: "mmplane"})
+        provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        self._ended = _Ended()
+        provider.add_span_processor(self._ended)
+        self._tracer = provider.get_tracer("mmplane")
         self._propagator = TraceContextTextMapPropagator()
-        self._thread = ThreadPoolExecutor(1, "traces")
-        self._waiting = threading.Semaphore(WAITING_MAX)
-        self.dropped = 0
+        self._exporter = _exporter(to)
+        self._unsent = 0
+        """Journeys whose spans are made and not sent."""
+        self._entries: queue.Queue[Journey | threading.Event] = queue.Queue(WAITING_MAX)
+        self._refused = 0
+        self._lost = 0
+        """Two counts, since two threads count."""
+        threading.Thread(target=self._run, name="traces", daemon=True).start()
 
     def begin(self, journey: Journey, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Start the request's own span, below the caller's when it names one, and say so in the answer's headers."""
@@ -75,23 +81,55 @@ class Tracer:
         """The request has ended: its spans are made soon. Never waits."""
         if not journey.span.is_recording():
             return
-        if not self._waiting.acquire(blocking=False):
-            self.dropped += 1
-            return
-        self._thread.submit(self._emit, journey)
+        try:
+            self._entries.put_nowait(journey)
+        except queue.Full:
+            self._refused += 1
+
+    @property
+    def dropped(self) -> int:
+        """Traces that could not be made or sent."""
+        return self._refused + self._lost
 
     def flush(self) -> None:
-        """Send what there is; takes up to `FLUSH_MS`. Not for an event loop."""
-        self._thread.submit(lambda: None).result(FLUSH_MS / 1000)
-        self._provider.force_flush(FLUSH_MS)
+        """Send what there is; waits up to `FLUSH_SECONDS`. Not for an event loop."""
+        sent = threading.Event()
+        with suppress(queue.Full):
+            self._entries.put(sent, timeout=FLUSH_SECONDS)
+            sent.wait(FLUSH_SECONDS)
 
-    def _emit(self, journey: Journey) -> None:
+    def _run(self) -> None:
+        """The thread: spans of journeys, sent together when they are many or the oldest is a second old."""
+        due_s = 0.0
+        while True:
+            try:
+                entry = self._entries.get(timeout=EVERY_SECONDS)
+            except queue.Empty:
+                entry = None
+            if isinstance(entry, Journey):
+                due_s = due_s if self._unsent else time.monotonic() + EVERY_SECONDS
+                self._unsent += 1
+                try:
+                    self._make(entry)
+                except Exception:
+                    log.exception("a request's trace could not be made")
+            if isinstance(entry, threading.Event) or self._unsent >= TOGETHER_MAX or time.monotonic() >= due_s:
+                self._send()
+            if isinstance(entry, threading.Event):
+                entry.set()
+
+    def _send(self) -> None:
+        spans, self._ended.spans = self._ended.spans, []
+        journeys, self._unsent = self._unsent, 0
+        if spans and not self._sent(spans):
+            self._lost += journeys
+
+    def _sent(self, spans: list[ReadableSpan]) -> bool:
         try:
-            self._make(journey)
+            return self._exporter.export(spans) is SpanExportResult.SUCCESS
         except Exception:
-            log.exception("a request's trace could not be made")
-        finally:
-            self._waiting.release()
+            log.exception("traces could not be sent")
+            return False
 
     def _make(self, journey: Journey) -> None:
         """All spans, parents first: phases below the request, what they consist of below them."""
@@ -113,6 +151,16 @@ class Tracer:
         )
         made.end(_ns(journey, span.began_s + span.seconds))
         return made
+
+
+class _Ended(SpanProcessor):
+    """Collects what has ended. Every span ends in the one thread that also takes them."""
+
+    def __init__(self) -> None:
+        self.spans: list[ReadableSpan] = []
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.spans.append(span)
 
 
 def _generation(span: Span) -> int:

@@ -47,11 +47,11 @@ class Watchdog:
             return
         self._looked_s = now_s
         for child in children:
+            if stacks := child.stacks.written():
+                log.warning("stacks of %s", child, extra={"stacks": stacks})
             child.stillness.seen(now_s, stopped=state_of(child.handle.pid) in STOPPED)
             self._note(child, now_s)
             self._judge(child, now_s)
-            if stacks := child.stacks.written():
-                log.warning("stacks of %s", child, extra={"stacks": stacks})
 
     def condemn(self, child: Child, why: str) -> None:
         """Have it say where it stands, and kill it soon."""

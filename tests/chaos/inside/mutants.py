@@ -35,8 +35,11 @@ def install() -> None:
     def keep(*_: Any) -> None:
         pass
 
+    kept = []
+
     @mutant(Child, "close", "links of the dead stay open")
-    def leave_open(original: Any, child: Any) -> None:
+    def leave_open(_: Any, child: Any) -> None:
+        kept.append(child.link)  # else it is closed when nobody refers to it
         child.handle.reap()
 
     misses = count()

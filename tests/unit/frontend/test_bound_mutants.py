@@ -13,7 +13,7 @@ import test_plane
 import test_poison
 import test_pool
 import test_source
-import test_turns
+import test_worker_turns
 from test_files import root  # noqa: F401 - a fixture of one of the tests
 
 from mmplane.frontend import fetch, plane, turns
@@ -246,22 +246,22 @@ TURNS = [
         turns.pace_of,
         "recipe.clip.indices[-1] + 1",
         "len(recipe.clip.indices)",
-        test_turns.test_pace_is_what_has_to_be_decoded_and_not_what_is_kept,
+        test_worker_turns.test_pace_is_what_has_to_be_decoded_and_not_what_is_kept,
     ),
     Mutant(
         "no worker for slow ones",
         Turns.take,
         "(slow or pace is Pace.QUICK)",
         "True",
-        test_turns.test_what_is_slow_waits_for_its_worker_and_holds_nobody_up,
+        test_worker_turns.test_what_is_slow_waits_for_its_worker_and_holds_nobody_up,
     ),
-    Mutant("the paces alternate", Turns.take, "self._last = pace", "pass", test_turns.test_the_paces_alternate),
+    Mutant("the paces alternate", Turns.take, "self._last = pace", "pass", test_worker_turns.test_the_paces_alternate),
     Mutant(
         "tenants take turns",
         Turns.take,
         "self._waiting[pace].pop(tenant)",
         "self._waiting[pace][tenant]",
-        test_turns.test_tenants_take_turns,
+        test_worker_turns.test_tenants_take_turns,
     ),
 ]
 MUTANTS = FETCHING + BUDGET + LOOP + BODIES + TABLES + TURNS

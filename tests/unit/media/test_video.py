@@ -18,6 +18,7 @@ from mmplane.features.processor import Arrays, Pixels
 from mmplane.features.video import VideoProcessor
 from mmplane.media import video
 from mmplane.media.video import VideoLimits, decode, examine, survey
+from mutation import mutated
 
 KINDS = {
     "H.264 in MP4": ("libx264", "mp4"),
@@ -95,6 +96,21 @@ def check_against_pyav(media: bytes) -> None:
     assert recipe.clip.frames_total == len(seconds)
     assert recipe.clip.indices == tuple(range(0, len(seconds), 3))
     assert recipe.clip.seconds == pytest.approx(seconds[::3], abs=1e-9)
+
+
+def test_frames_that_no_other_needs_are_left_out() -> None:
+    """The clip has such frames, and others between two that are wanted; without those it would be another."""
+    media = encode(moving(48), "libx264", "mp4")
+    recipe = examine(EveryThird(), media, Ask("video"))
+    assert recipe.clip is not None
+    with av.open(io.BytesIO(media)) as container:
+        container.streams.video[0].codec_context.skip_frame = "NONREF"
+        assert sum(1 for _ in container.decode(video=0)) < recipe.clip.frames_total
+    sequential, _ = decoded(media)
+    right = [sequential[index] for index in recipe.clip.indices]
+    assert all(map(np.array_equal, decode(media, recipe.clip), right))
+    with mutated(video._referenced, '"NONREF"', '"NONKEY"'):
+        assert not all(map(np.array_equal, decode(media, recipe.clip), right))
 
 
 def test_hidden_frames_are_not_counted() -> None:

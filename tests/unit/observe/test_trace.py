@@ -5,8 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from mmplane.core.stages import PHASES
 from mmplane.observe.journal import Journal
@@ -30,18 +33,33 @@ def ended(journal: Journal) -> None:
     journal.end(journey, 200)
 
 
-def test_traces_that_wait_are_bounded(tracer: Tracer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread that does not get on loses traces, counted; nobody waits for it."""
+class Stuck(SpanExporter):
+    """A receiver that does not answer until it is told, and then refuses."""
+
+    def __init__(self) -> None:
+        self.entered, self.free = threading.Event(), threading.Event()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.entered.set()
+        self.free.wait(20)
+        return SpanExportResult.FAILURE
+
+
+def test_a_receiver_that_does_not_answer_loses_traces_and_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck = Stuck()
     monkeypatch.setattr("mmplane.observe.trace.WAITING_MAX", 3)
-    tracer = Tracer("file:/dev/null")
-    free = threading.Event()
-    monkeypatch.setattr(tracer, "_make", lambda _journey: free.wait(20))
+    monkeypatch.setattr("mmplane.observe.trace.TOGETHER_MAX", 1)
+    monkeypatch.setattr("mmplane.observe.trace._exporter", lambda _to: stuck)
+    tracer = Tracer("http://nowhere")
     journal = Journal(tracer)
+    ended(journal)
+    assert stuck.entered.wait(20)
     for _ in range(5):
         ended(journal)
-    assert tracer.dropped == 2
-    free.set()
+    assert tracer.dropped == 2, "three wait"
+    stuck.free.set()
     tracer.flush()
+    assert tracer.dropped == 6, "and what it refused is counted too"
 
 
 def test_a_journey_that_is_not_sampled_is_not_kept(tracer: Tracer) -> None:
