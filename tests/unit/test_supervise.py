@@ -10,6 +10,7 @@ import pytest
 
 from mmplane.config import Config
 from mmplane.core.control import RanksReady
+from mmplane.core.keyring import Keyring
 from mmplane.core.records import Record
 from mmplane.process.handle import Child
 from mmplane.supervise import Supervisor
@@ -45,7 +46,7 @@ def supervisor() -> Iterator[Supervisor]:
         model="tiny", model_folder="", served_name="tiny", device="cpu", tp=2, workers=0, arena_bytes=1 << 20
     )
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        made = Supervisor(config, listener, on_serving=lambda: None)
+        made = Supervisor(config, listener, Keyring(), on_serving=lambda: None)
         yield made
         made._end_everything()
 
