@@ -17,7 +17,7 @@ from mmplane.supervise import Supervisor
 
 
 class Ended:
-    """A handle of a process that is ending, and the link to it."""
+    """A handle of a process that is ending, the link to it, and its stacks."""
 
     pid = incarnation = pidfd = 1
 
@@ -37,7 +37,7 @@ class Ended:
 
 def child(role: str, index: int) -> Child:
     end: Any = Ended()
-    return Child(role, index, end, end, ready=True)
+    return Child(role, index, end, end, end, ready=True)
 
 
 @pytest.fixture
