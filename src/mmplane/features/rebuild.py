@@ -1,26 +1,59 @@
-"""uint8 features to the model's dtype, in torch and on any device: the rank's half of `encodings.ByteForm`."""
+"""uint8 features to the model's dtype, in torch and on any device: the rank's half of `encodings.ByteForm`.
+
+On a GPU the look-up, the cast and the doubling of still frames become one kernel, by torch's compiler, once at start.
+"""
 
 from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from mmplane.features.encodings import ByteForm
 
+log = logging.getLogger("mmplane")
+
+Run = Callable[[torch.Tensor], torch.Tensor]
+TRIAL_PATCHES = 8
+
 
 class Rebuild:
-    """A `ByteForm` on one device, for one dtype of the model. Casting the table is casting every value once."""
+    """A `ByteForm` on one device, for one dtype of the model. Casting the table is casting every value once.
 
-    def __init__(self, form: ByteForm, dtype: torch.dtype, device: torch.device | str = "cpu") -> None:
+    `backend` is what torch compiles with: by itself on a GPU, and never on a CPU, where eager calls cost the same.
+    """
+
+    def __init__(
+        self, form: ByteForm, dtype: torch.dtype, device: torch.device | str = "cpu", *, backend: Any = None
+    ) -> None:
         self._table = torch.from_numpy(form.table).to(dtype).to(device).reshape(-1)
         self._offsets = torch.arange(0, 768, 256, dtype=torch.int32, device=device).reshape(1, 3, 1, 1)
         self._form = form
+        if backend is None and torch.device(device).type == "cuda":
+            backend = "inductor"
+        self._run: Run = self._look_up if backend is None else self._compiled(backend)
 
     def __call__(self, stored: torch.Tensor) -> torch.Tensor:
         """Features, bit for bit the processor's float32 cast to the dtype, from bytes on the same device.
 
         The shape is that of the bytes, with the last side `copies` times as long.
         """
+        return self._run(stored)
+
+    def _look_up(self, stored: torch.Tensor) -> torch.Tensor:
         *sides, last = stored.shape
         pixels = stored.reshape(-1, 3, 1, self._form.run)
         values = self._table[pixels.to(torch.int32) + self._offsets]
         return values.expand(-1, 3, self._form.copies, self._form.run).reshape(*sides, last * self._form.copies)
+
+    def _compiled(self, backend: Any) -> Run:  # GPU: run on a CPU with other backends only (tests/unit/features)
+        """One graph without a break, for any number of patches; not on a request's path, so it is called once here."""
+        run: Run = torch.compile(self._look_up, backend=backend, fullgraph=True, dynamic=True)
+        try:
+            run(torch.zeros((TRIAL_PATCHES, 3 * self._form.run), dtype=torch.uint8, device=self._table.device))
+        except Exception:  # a compiler or a driver that is missing may raise anything
+            log.warning("features are rebuilt by several kernels: torch cannot compile them into one", exc_info=True)
+            return self._look_up
+        return run
