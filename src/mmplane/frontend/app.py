@@ -102,8 +102,9 @@ class ChatEndpoint:
             log.debug("a client went away")
         except MemoryError:
             log.error("no memory for a request")
-            status = 503
-            await reply.error(overloaded("the server has no memory for this request now"))
+            failure = overloaded("the server has no memory for this request now")
+            status, code = failure.status, failure.code
+            await reply.error(failure)
         except Exception:
             log.exception("a request failed by an error of ours")
             failure = internal("the server failed to handle this request")
