@@ -26,7 +26,7 @@ COLUMNS = (
     "materialised",
     "peak MB",
 )
-TARGET_COLUMNS = ("what", "asked", "measured", "met")
+TARGET_COLUMNS = ("what", "asked", "measured", "met", "what stands in the way")
 
 
 def page(found: dict[str, Any]) -> str:
@@ -65,7 +65,8 @@ def page(found: dict[str, Any]) -> str:
 
 def target_cells(target: Judged) -> tuple[str, ...]:
     """One row of the table of targets."""
-    return target.what, target.wanted, target.measured, {True: "yes", False: "NO", None: ""}[target.met]
+    met = {True: "yes", False: "NO", None: ""}[target.met]
+    return target.what, target.wanted, target.measured, met, target.why
 
 
 def _stamp(environment: dict[str, Any]) -> tuple[str, ...]:

@@ -29,6 +29,8 @@ class Judged(msgspec.Struct, frozen=True):
     wanted: str
     measured: str
     met: bool | None
+    why: str = ""
+    """Of what is not met: where the rest goes."""
 
 
 def targets(found: Found) -> list[Judged]:
@@ -56,7 +58,8 @@ def _against(rows: Sequence[Row]) -> Iterator[Judged]:
             mine, other_figure = figure_of(ours), figure_of(theirs)
             ratio = mine / other_figure if other_figure else float("inf")
             met = ratio >= limit if least else ratio <= limit
-            yield Judged(text, asked, f"{ratio:.2g} x ({_digits(mine)} : {_digits(other_figure)})", met)
+            shown = f"{ratio:.2g} x ({_digits(mine)} : {_digits(other_figure)})"
+            yield Judged(text, asked, shown, met, "" if met else _spent(ours))
 
 
 def _decoding(rows: Sequence[Row], found: Found) -> Judged:
@@ -69,7 +72,8 @@ def _decoding(rows: Sequence[Row], found: Found) -> Judged:
     most = found["environment"]["cores"] / (decoding["decode_cpu_ms"] / 1000)
     share = ours["qps"] / most
     text = f"{share * 100:.0f} %: {_digits(ours['qps'])} of {_digits(most)} clips a second"
-    return Judged(what, asked, f"{text} ({_digits(decoding['decode_cpu_ms'])} ms to decode one)", share >= 0.9)
+    text += f" ({_digits(decoding['decode_cpu_ms'])} ms to decode one)"
+    return Judged(what, asked, text, share >= 0.9, "" if share >= 0.9 else _spent(ours))
 
 
 def _mixed(rows: Sequence[Row]) -> Judged:
@@ -82,7 +86,7 @@ def _mixed(rows: Sequence[Row]) -> Judged:
             with_ms, without_ms = row["inter_token_ms"]["p99"], control["inter_token_ms"]["p99"]
             ratio = with_ms / without_ms
             text = f"{(ratio - 1) * 100:+.1f} % ({_digits(with_ms)} : {_digits(without_ms)} ms, {row['runner']})"
-            return Judged(what, asked, text, ratio <= 1.1)
+            return Judged(what, asked, text, ratio <= 1.1, "" if ratio <= 1.1 else _spent(row))
     return _unknown(what, asked)
 
 
@@ -129,6 +133,16 @@ def _pair(rows: Sequence[Row], workload: str, other: str) -> tuple[Row | None, R
     at = [row for row in rows if place(row) == (workload, TP, "null", concurrency, None)]
     ours = next((row for row in at if row["delivery"] == "arena" and row["cache"]), None)
     return ours, next((row for row in at if row["delivery"] == other and not row["cache"]), None)
+
+
+def _spent(row: Row) -> str:
+    """Where a request's time on the cores goes, all of which share them."""
+    cpu_ms = {role: _digits(seconds * 1000) for role, seconds in row["cpu_s_per_request"].items()}
+    return (
+        f"a request takes {cpu_ms['worker']} ms of workers (its header, decoding, the transform), {cpu_ms['frontend']} "
+        f"of the front end, {cpu_ms['rank']} of {row['tp']} ranks that each read all its features, and "
+        f"{_digits(row['verify_cpu_s_per_request'] * 1000)} to check digests, on cores that all of them share"
+    )
 
 
 def _unknown(what: str, wanted: str) -> Judged:
