@@ -110,7 +110,7 @@ def options_parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="of the arrivals, and of what tells one run's media from another's")
     add("--model", default="tiny", help="tiny, or a checkpoint folder")
     add("--arena-bytes", type=int, help="the server's (default: a quarter of what is free, at most 4 GiB)")
-    add("--workers", type=int, help="the server's (default: one for each core)")
+    add("--workers", type=int, help="the server's (default: one for each core, and one that clips leave to pictures)")
     add("--peer", action="store_true", help="hand features over by other systems' ways too, in the same run")
     add("--vllm-python", type=Path, help="the Python of an environment with vLLM, for --peer: its ways as well")
     add("--duration", type=float, help="a soak: send the workload to the first delivery for so many seconds")
@@ -184,7 +184,7 @@ def counts(text: str) -> tuple[int, ...]:
 
 def _server_flags(options: argparse.Namespace) -> tuple[str, ...]:
     arena_bytes = options.arena_bytes or min(ARENA_BYTES_MAX, memory_available_bytes() // ARENA_SHARE)
-    workers = options.workers or len(os.sched_getaffinity(0))
+    workers = options.workers or len(os.sched_getaffinity(0)) + 1
     return ("--arena-bytes", str(arena_bytes), "--workers", str(workers))
 
 
