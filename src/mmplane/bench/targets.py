@@ -98,10 +98,10 @@ def _flat(rows: Sequence[Row]) -> Iterator[Judged]:
         [(row["workload"].partition(":")[2], row["loop_stall_ms"]["p50"]) for row in sizes],
         "ms",
     )
-    for runner in sorted({row["runner"] for row in of_arena if row["workload"] == "photo"} | {"null"}):
-        ranks = sorted(
-            {row["tp"]: row for row in of_arena if (row["workload"], row["runner"]) == ("photo", runner)}.items()
-        )
+    photo, concurrency = MEASURED[0]
+    photos = [row for row in of_arena if (row["workload"], row["concurrency"]) == (photo, concurrency)]
+    for runner in sorted({row["runner"] for row in photos} | {"null"}):
+        ranks = sorted({row["tp"]: row for row in photos if row["runner"] == runner}.items())
         figures = [(f"TP={tp}", row["cpu_s_per_request"]["rank"] / tp * 1000) for tp, row in ranks]
         yield _growth(f"CPU of one rank for a request, photo, runner {runner}, TP from 1 to 8", figures, "ms")
 
