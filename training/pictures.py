@@ -68,11 +68,18 @@ def is_held_out(number: str) -> bool:
     return crc32(number.encode()) % _HELD_OUT_EVERY == 0
 
 
-def draw_digits(rng: Generator, *, held_out: bool, lengths: tuple[int, int] = (4, 6)) -> str:
-    """A random number as text, leading zeros allowed, from the held-out numbers or from the others."""
+def draw_digits(rng: Generator, *, held_out: bool, lengths: tuple[int, int] = (4, 6), repeated: float = 0.0) -> str:
+    """A random number as text, leading zeros allowed, from the held-out numbers or from the others.
+
+    In a share of them, `repeated`, one or two digits are made like their neighbours on the left.
+    """
     while True:
         length = int(rng.integers(lengths[0], lengths[1] + 1))
-        number = "".join(str(digit) for digit in rng.integers(0, 10, length))
+        digits = [str(digit) for digit in rng.integers(0, 10, length)]
+        if repeated and rng.random() < repeated:
+            for at in rng.integers(1, length, int(rng.integers(1, 3))):
+                digits[at] = digits[at - 1]
+        number = "".join(digits)
         if is_held_out(number) == held_out:
             return number
 

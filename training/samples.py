@@ -79,6 +79,8 @@ class Mix:
     """Sizes in pixels (width, height), multiples of 28."""
     variety: Variety = field(default_factory=Variety)
     lengths: tuple[int, int] = (4, 6)
+    repeated: float = 0.0
+    """Share of numbers in which digits are made to repeat, which is what is counted wrong most."""
     several: float = 0.4
     """Share of batches whose requests hold two or three pictures."""
     shapes: float = 0.15
@@ -175,7 +177,8 @@ def _request(
         if shape:
             picture = shape_picture(rng, size, mix.variety)
         else:
-            picture = number_picture(rng, draw_digits(rng, held_out=False, lengths=mix.lengths), size, mix.variety)
+            digits = draw_digits(rng, held_out=False, lengths=mix.lengths, repeated=mix.repeated)
+            picture = number_picture(rng, digits, size, mix.variety)
         places.append((at, len(shown[at])))
         shown[at].append(_frames(rng, picture, clip_frames))
         answers.append(picture.answer)

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from mmplane.models.tiny import SHIPPED_WEIGHTS, tiny_tokenizer
+from training.average import Average
 from training.network import Reader, exact, losses
 from training.pictures import Variety
 from training.samples import Batch, Mix, make_batch
@@ -37,6 +38,8 @@ class Stage:
     steps: int
     mix: Mix
     rate: tuple[float, float]
+    average: float = 0.0
+    """How much a running average of the weights keeps of itself at each step; it ends the stage. 0: there is none."""
 
     def rate_at(self, step: int, *, warm_up: bool) -> float:
         """The learning rate of a step: half a cosine from first to last, after a linear warm-up where asked."""
@@ -61,6 +64,7 @@ STAGES = (
     Stage("settle", 2750, Mix(), (1e-3, 1e-4)),
     Stage("order", 720, Mix(several=0.7), (2e-4, 1e-5)),
     Stage("order-again", 827, Mix(several=0.8), (2e-4, 2e-6)),
+    Stage("repeats", 2500, Mix(several=0.85, repeated=0.5), (1e-4, 2e-6), average=0.998),
 )
 SMOKE = (Stage("smoke", 100, SIMPLE, (1e-3, 1e-3)),)
 _SMOKE_FALL = 0.75
@@ -113,13 +117,18 @@ class Training:
         """Train through a stage. Returns what `step` returned, averaged over each 50 steps."""
         history: list[Tensor] = []
         recent: list[Tensor] = []
+        average = Average(self.reader, stage.average) if stage.average else None
         bar = tqdm(batches(self.seed * 100 + index, stage), total=stage.steps, desc=stage.name, disable=quiet)
         for step, batch in enumerate(bar):
             recent.append(self.step(batch, stage.rate_at(step, warm_up=index == 0)))
+            if average:
+                average.follow()
             if len(recent) == _LOG_EVERY or step + 1 == stage.steps:
                 history.append(torch.stack(recent).mean(0))
                 recent.clear()
                 bar.set_postfix_str("answer {:.3f} symbols {:.3f} exact {:.3f}".format(*history[-1].tolist()))
+        if average:
+            average.settle()
         return history
 
     def save(self, path: Path) -> None:

@@ -60,3 +60,16 @@ def test_jpeg_keeps_size_and_changes_pixels() -> None:
     again = jpeg(image, 60)
     assert again.size == image.size
     assert again.tobytes() != image.tobytes()
+
+
+def test_digits_repeat_where_it_is_asked() -> None:
+    rng = default_rng(0)
+    shares = {
+        repeated: sum(
+            any(map(str.__eq__, number, number[1:]))
+            for number in (draw_digits(rng, held_out=False, repeated=repeated) for _ in range(200))
+        )
+        for repeated in (0.0, 1.0)
+    }
+    assert shares[1.0] > 195
+    assert shares[0.0] < 120
