@@ -46,7 +46,7 @@ from mmplane.frontend.app import build
 from mmplane.frontend.bodies import Bodies
 from mmplane.frontend.chat import Chat
 from mmplane.frontend.connections import bounded
-from mmplane.frontend.dispatch import Dispatch
+from mmplane.frontend.dispatch import AUTO, Dispatch
 from mmplane.frontend.freight import Encoded, Freight, Materialised, Slots
 from mmplane.frontend.group import Group
 from mmplane.frontend.intake import Intake
@@ -317,6 +317,7 @@ def _dispatch(config: Config, plane: Plane, processors: Processors, budget: Budg
         Sends.MEDIA: encoded,
         Sends.FEATURES: eager,
         "eager-compact": eager_compact,
+        AUTO: Slots(plane, patient=False),  # it has another way
     }
     return Dispatch(
         Rollout(config.delivery, rollback_on=config.rollback_on),
