@@ -52,6 +52,7 @@ def opened(media: bytes | memoryview, kind: str, items: str) -> Iterator[Any]:
     """The container, for reading. `items` names in errors what it should hold. Raises RequestError (400).
 
     Whatever goes wrong inside the block becomes `bad_media` with a fixed text: FFmpeg's own hold pieces of the payload.
+    But that there is no memory is not the file's fault (MemoryError, as FFmpeg's ENOMEM is too).
     """
     assert kind in DEMUXERS
     try:
@@ -61,6 +62,8 @@ def opened(media: bytes | memoryview, kind: str, items: str) -> Iterator[Any]:
             yield container
     except RequestError:
         raise
+    except MemoryError:
+        raise MemoryError from None  # without FFmpeg's text
     except Exception:  # noqa: BLE001 - decoders raise almost anything
         raise bad_media(f"the {items} cannot be decoded") from None
 
