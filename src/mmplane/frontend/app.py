@@ -80,6 +80,7 @@ class ChatEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; ends early when the client does."""
         journey = self._journal.begin(scope["headers"])
+        tenant = journey.tenant = tenant_of(scope)
         reply = Reply(send, journey.headers)
         status, code = CLIENT_GONE, ""
         try:
@@ -87,7 +88,6 @@ class ChatEndpoint:
                 raise unavailable("the server is shutting down", retry_after_s=5)
             if self._counters.now >= self._config.running_max + self._config.queue_max:
                 raise overloaded("too many requests are in flight")  # before its body is read: a refusal is cheap
-            tenant = tenant_of(scope)
             length_bytes = self._length(scope)
             with self._shares.hold(tenant):
                 reserved = await self._budget.admit(length_bytes * BODY_FACTOR, tenant)
