@@ -9,8 +9,6 @@ import pytest
 from tests.chaos.play import Ground
 from tests.chaos.table import Round
 
-from mmplane.models.tiny import SHIPPED_WEIGHTS, build_tiny
-
 PATIENCE = 2.0
 KILL = Round(number=0, victim="worker", signal="SIGKILL", stage="decode", holder="worker", seed=7)
 
@@ -24,10 +22,8 @@ def switch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ground(switch: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    build_tiny(folder, weights=SHIPPED_WEIGHTS)
-    ground = Ground(folder, patience=PATIENCE, env={"MMPLANE_TEST_MUTANT": str(switch)})
+def ground(switch: Path, trained_folder: Path) -> Iterator[Ground]:
+    ground = Ground(trained_folder, patience=PATIENCE, env={"MMPLANE_TEST_MUTANT": str(switch)})
     yield ground
     ground.close()
 
