@@ -43,7 +43,7 @@ install-dev: $(VENV)/dev.stamp ## the same with the tools for working on mmplane
 serve: install ## serve the built-in model on 127.0.0.1:8000 with two ranks
 	exec $(BIN)/mmplane serve --model tiny --tp 2 --host 127.0.0.1 --port 8000 $(SERVE_OPTIONS)
 
-test: check test-unit test-process train-smoke ## everything that CI runs
+test: check test-unit test-process train-smoke test-sglang ## everything that CI runs
 
 test-unit: install-dev ## fast tests, no processes of ours
 	$(BIN)/python -m pytest tests/unit -q --timeout 60

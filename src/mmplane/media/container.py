@@ -15,6 +15,7 @@ import av
 import av.logging
 
 from mmplane.core.errors import RequestError, bad_media
+from mmplane.process.priority import give_way
 
 DEMUXERS = ("mov", "matroska", "gif", "ogg", "aac")
 """FFmpeg's names of what may be opened."""
@@ -83,6 +84,7 @@ def packets(container: Any, stream: Any, items: str) -> Iterator[Any]:
         if count >= most:
             raise bad_media(f"the {items}'s file has too many parts")
         if packet.stream.index == stream.index:
+            give_way()
             yield packet
 
 
