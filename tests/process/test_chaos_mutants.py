@@ -31,16 +31,17 @@ def ground(switch: Path, trained_folder: Path) -> Iterator[Ground]:
 @pytest.mark.parametrize(
     ("mutant", "seen_as"),
     [
-        ("the dead keep what they held", "leased, written or reserved"),
-        ("links of the dead stay open", "supervisor: descriptors"),
-        ("others' pictures", "a wrong answer"),
+        ("the dead keep what they held", ("leased, written or reserved",)),
+        ("links of the dead stay open", ("supervisor: descriptors",)),
+        # A picture of another size has another number of tokens: the front end itself refuses it then.
+        ("others' pictures", ("a wrong answer", "another number of tokens")),
     ],
 )
-def test_it_is_found(mutant: str, seen_as: str, ground: Ground, switch: Path) -> None:
+def test_it_is_found(mutant: str, seen_as: tuple[str, ...], ground: Ground, switch: Path) -> None:
     assert ground.play(KILL)["why"] == []
     switch.write_text(mutant)
     try:
         why = ground.play(KILL)["why"]
     finally:
         switch.write_text("")
-    assert any(seen_as in each for each in why), why
+    assert any(sign in each for each in why for sign in seen_as), why
