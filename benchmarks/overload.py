@@ -157,12 +157,13 @@ def main() -> int:
             found = measure(Pitch(server, load, items, options.seconds), options.rounds, options.times)
     found |= {"environment": environment(sys.argv[1:]), "workload": workload.name, "runner": options.runner}
     share = found["share_of_peak"]
+    refused_ms = [over["refused_ms"]["p99"] for over in found["overloads"] if over["refused_ms"]]
     print(
         f"{workload.name}, runner {options.runner}: at {options.times:g} times the peak, goodput is "
         f"{share['median']:.0%} of the peak ({share['min']:.0%} to {share['max']:.0%}); "
         f"accepted p99 {max(over['accepted_s']['p99'] for over in found['overloads']):.1f} s "
         f"(bound {found['accepted_bound_s']:.1f} s); "
-        f"refused p99 {max(over['refused_ms']['p99'] for over in found['overloads'] if over['refused_ms']):.0f} ms"
+        f"refused p99 {max([0.0, *refused_ms]):.0f} ms"
     )
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))

@@ -25,6 +25,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--rounds", type=int, default=500, help="fewer than 336 leave cells of the matrix out")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--first", type=int, default=0, help="the number of the round to begin with: goes on from there"
+    )
     parser.add_argument("--only", default="", help="rounds whose name contains this, as in 'worker SIGSTOP'")
     options = parser.parse_args()
     began_s = monotonic()
@@ -34,7 +37,7 @@ def main() -> int:
         ground = Ground(Path(folder) / "tiny")
         try:
             for round_ in rounds(options.rounds, options.seed):
-                if options.only in str(round_):
+                if round_.number >= options.first and options.only in str(round_):
                     seen.append(ground.play(round_))
                     print(json.dumps(seen[-1]), flush=True)
         finally:

@@ -12,7 +12,7 @@ from live import Live, serving
 from reference import Reference
 from safetensors.torch import save_file
 
-from mmplane.models.tiny import build_tiny, random_weights
+from mmplane.models.tiny import SHIPPED_WEIGHTS, build_tiny, random_weights
 
 SHARED_FLAGS = (
     *("--fault-injection", "on", "--cache-bytes", str(2**20), "--running-max", "16"),
@@ -29,6 +29,14 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_file(random_weights(), folder / "random.safetensors", metadata={"format": "pt"})
     build_tiny(folder / "tiny", weights=folder / "random.safetensors")
     return folder / "tiny"
+
+
+@pytest.fixture(scope="session")
+def trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny` as it ships: it reads numbers."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    build_tiny(folder, weights=SHIPPED_WEIGHTS)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     CLIPImageProcessorPil,
     CLIPVisionConfig,
@@ -15,6 +14,9 @@ from transformers import (
     LlavaProcessor,
     PreTrainedTokenizerFast,
 )
+
+from mmplane.models.tiny import byte_tokenizer
+from weights import enlarge
 
 SPECIAL = ["<s>", "</s>", "<pad>", "<image>"]
 TEMPLATE = (
@@ -26,13 +28,8 @@ TEMPLATE = (
 
 def build_llava(folder: Path) -> None:
     """Write the checkpoint: model, tokenizer, image processor and processor."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={byte: index for index, byte in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(SPECIAL)
     wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=byte_tokenizer(SPECIAL),
         bos_token="<s>",
         eos_token="</s>",
         pad_token="<pad>",
@@ -56,10 +53,7 @@ def build_llava(folder: Path) -> None:
     config = LlavaConfig(vision_config=vision, text_config=text, image_token_id=259, image_seq_length=36)
     torch.manual_seed(3)
     model = LlavaForConditionalGeneration(config)
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            if value.ndim > 1:
-                value.mul_(12.0 if "lm_head" in name else 4.0)
+    enlarge(model, head=12.0)
     model.save_pretrained(folder)
     size = {"height": 84, "width": 84}
     images = CLIPImageProcessorPil(size={"shortest_edge": 84}, crop_size=size)

@@ -9,6 +9,7 @@ import torch
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from mmplane.models.tiny import IMAGE_PROCESSOR, SPECIAL_TOKENS, tiny_tokenizer
+from weights import enlarge
 
 
 def build_qwen3_vl(folder: Path) -> None:
@@ -52,10 +53,7 @@ def build_qwen3_vl(folder: Path) -> None:
     )
     torch.manual_seed(7)
     model = Qwen3VLForConditionalGeneration(config)
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            if value.ndim > 1:
-                value.mul_(32.0 if "lm_head" in name else 4.0)
+    enlarge(model, head=32.0)
     model.generation_config.eos_token_id = ids["<|im_end|>"]
     model.save_pretrained(folder)
     limits = {"patch_size": 16, "processor_class": "Qwen3VLProcessor"}

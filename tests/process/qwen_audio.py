@@ -6,13 +6,15 @@ import json
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     PreTrainedTokenizerFast,
     Qwen2AudioConfig,
     Qwen2AudioForConditionalGeneration,
     WhisperFeatureExtractor,
 )
+
+from mmplane.models.tiny import byte_tokenizer
+from weights import enlarge
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>"]
 TEMPLATE = (
@@ -26,13 +28,8 @@ SECONDS = 4
 
 def build_qwen_audio(folder: Path) -> None:
     """Write the checkpoint: model, tokenizer and feature extractor."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={byte: index for index, byte in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(SPECIAL)
     wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=byte_tokenizer(SPECIAL),
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         additional_special_tokens=SPECIAL,
@@ -68,10 +65,7 @@ def build_qwen_audio(folder: Path) -> None:
     )
     torch.manual_seed(5)
     model = Qwen2AudioForConditionalGeneration(config)
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            if value.ndim > 1:
-                value.mul_(48.0 if "lm_head" in name else 4.0)
+    enlarge(model, head=48.0)
     model.generation_config.eos_token_id = ids["<|im_end|>"]
     model.generation_config.pad_token_id = ids["<|endoftext|>"]
     model.save_pretrained(folder)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.chaos.play import Ground
 from tests.chaos.table import Round, short
-
-from mmplane.models.tiny import SHIPPED_WEIGHTS, build_tiny
 
 PATIENCE = 6.0
 """Times the limits of `make chaos`: here they tell progress from a hang."""
 
 
 @pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    build_tiny(folder, weights=SHIPPED_WEIGHTS)
-    ground = Ground(folder, patience=PATIENCE)
+def ground(trained_folder: Path) -> Iterator[Ground]:
+    ground = Ground(trained_folder, patience=PATIENCE)
     yield ground
     ground.close()
 

@@ -9,8 +9,6 @@ import pytest
 from tests.chaos.play import Ground
 from tests.chaos.table import Round
 
-from mmplane.models.tiny import SHIPPED_WEIGHTS, build_tiny
-
 PATIENCE = 2.0
 KILL = Round(number=0, victim="worker", signal="SIGKILL", stage="decode", holder="worker", seed=7)
 
@@ -24,10 +22,8 @@ def switch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ground(switch: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    build_tiny(folder, weights=SHIPPED_WEIGHTS)
-    ground = Ground(folder, patience=PATIENCE, env={"MMPLANE_TEST_MUTANT": str(switch)})
+def ground(switch: Path, trained_folder: Path) -> Iterator[Ground]:
+    ground = Ground(trained_folder, patience=PATIENCE, env={"MMPLANE_TEST_MUTANT": str(switch)})
     yield ground
     ground.close()
 
@@ -35,16 +31,17 @@ def ground(switch: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[G
 @pytest.mark.parametrize(
     ("mutant", "seen_as"),
     [
-        ("the dead keep what they held", "leased, written or reserved"),
-        ("links of the dead stay open", "supervisor: descriptors"),
-        ("others' pictures", "a wrong answer"),
+        ("the dead keep what they held", ("leased, written or reserved",)),
+        ("links of the dead stay open", ("supervisor: descriptors",)),
+        # A picture of another size has another number of tokens: the front end itself refuses it then.
+        ("others' pictures", ("a wrong answer", "another number of tokens")),
     ],
 )
-def test_it_is_found(mutant: str, seen_as: str, ground: Ground, switch: Path) -> None:
+def test_it_is_found(mutant: str, seen_as: tuple[str, ...], ground: Ground, switch: Path) -> None:
     assert ground.play(KILL)["why"] == []
     switch.write_text(mutant)
     try:
         why = ground.play(KILL)["why"]
     finally:
         switch.write_text("")
-    assert any(seen_as in each for each in why), why
+    assert any(sign in each for each in why for sign in seen_as), why

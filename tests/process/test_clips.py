@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 import torch
 from blake3 import blake3
-from live import Live, serving
-from llava import build_llava
+from conformance import switch
+from live import Live
 from pictures import noise, part, photograph, text
-from PIL import Image
 from reference import Expected, Reference
 
 from clips import CONTAINERS, clip_part, decoded, encode, moving, real
 from mmplane.config import DELIVERY_NAMES
-from mmplane.demo import LOOKS, QUESTION, draw
-from mmplane.models.tiny import SHIPPED_WEIGHTS, build_tiny
 from video_reference import INSTALL, TORCHVISION, reference_process
 from video_reference import Reference as ProcessorReference
 
@@ -160,19 +153,21 @@ def test_few_frames_by_count_or_rate_and_never_more(server: Live) -> None:
     assert len(taken(frames=1)) == 2  # a moment of this model is two frames
 
 
-def test_every_delivery(tiny_folder: Path) -> None:
+def test_every_delivery(server: Live) -> None:
     """Whoever materialises a clip: the same features on every rank, the same tokens."""
     content = [clip_part(real("carphone_pristine")), part(noise(64)), text("What is this?")]
-    with serving(tiny_folder) as live:
-        want = ask(live, content, video={"frames": 4})
+    want = ask(server, content, video={"frames": 4})
+    try:
         for name in DELIVERY_NAMES:
-            live.http.put("/admin/delivery", json={"name": name}).raise_for_status()
-            trace = ask(live, content, video={"frames": 4})
+            switch(server, name)
+            trace = ask(server, content, video={"frames": 4})
             assert trace["delivery"] == name or name == "auto"
             assert trace["token_ids"] == want["token_ids"], name
             for item, wanted in zip(trace["items"], want["items"], strict=True):
                 assert item["digests"] == wanted["digests"], name
                 assert (item["modality"], item["shape"]) == (wanted["modality"], wanted["shape"])
+    finally:
+        switch(server, "arena")
 
 
 def test_written_once_and_made_once(server: Live) -> None:
@@ -204,49 +199,3 @@ def test_bad_clips(name: str, server: Live) -> None:
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_media"), answer.text
     after = server.statistics()["arena"]
     assert (after["leases"], after["slots"]) == (before["leases"], before["slots"])
-
-
-@pytest.fixture(scope="module")
-def reading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    build_tiny(folder, weights=SHIPPED_WEIGHTS)
-    with serving(folder) as live:
-        yield live
-
-
-def frame(number: str) -> np.ndarray:
-    with Image.open(io.BytesIO(draw(number, *LOOKS[0]))) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def test_the_right_frames_arrive(reading: Live) -> None:
-    """The frames that are sampled show one number, all others another. Only who sees the right ones can answer."""
-    for right, wrong, count, sampled in (("4821", "1379", 24, 4), ("7306", "2548", 30, 6)):
-        taken = {int(index) for index in torch.arange(0, count, count / sampled)}
-        frames = [frame(right if index in taken else wrong) for index in range(count)]
-        media = encode(frames, crf="12", preset="veryfast")
-        for _ in range(2):
-            answer = reading.chat(
-                [clip_part(media), text(QUESTION)],
-                max_tokens=16,
-                mmplane={"trace": True, "video": {"frames": sampled}},
-            ).json()
-            assert answer["choices"][0]["message"]["content"] == right
-            (item,) = answer["mmplane"]["trace"]["items"]
-            assert set(item["sampling"]["frames"]) == taken
-
-
-def test_a_model_without_clips_says_so(tmp_path: Path) -> None:
-    build_llava(tmp_path / "llava")
-    with serving(tmp_path / "llava", tp=1) as live:
-        for content, what in (
-            ([clip_part(encode(moving(4)))], "clips"),
-            (
-                [{"type": "input_audio", "input_audio": {"data": base64.b64encode(b"RIFF").decode(), "format": "wav"}}],
-                "sounds",
-            ),
-        ):
-            answer: httpx.Response = live.chat([*content, text("?")])
-            assert answer.status_code == 422
-            assert answer.json()["error"]["message"] == f"this model takes no {what}"
-            assert answer.json()["error"]["code"] == "unsupported_by_model"

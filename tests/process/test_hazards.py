@@ -92,10 +92,15 @@ STRANGE = {
 }
 
 
+@pytest.fixture(scope="module")
+def good(live: Live) -> list[str]:
+    """The answers as they are when nobody disturbs."""
+    return [tokens(live, 700 + seed) for seed in range(8)] * (GOOD // 8)
+
+
 @pytest.mark.parametrize("name", STRANGE)
-def test_a_strange_picture_beside_24_good_ones(name: str, live: Live) -> None:
+def test_a_strange_picture_beside_24_good_ones(name: str, live: Live, good: list[str]) -> None:
     *content, status = STRANGE[name]
-    good = [tokens(live, 700 + seed % 8) for seed in range(GOOD)]
     pids = live.pids()
     with ThreadPoolExecutor(GOOD + 1) as threads:
         answers = [threads.submit(tokens, live, 700 + seed % 8) for seed in range(GOOD)]
@@ -166,18 +171,24 @@ def test_clients_leave_while_their_pictures_are_decoded_or_wait_for_a_worker(liv
 # R16: readiness is progress.
 
 
-@pytest.mark.parametrize("role", ["worker", "rank"])
-def test_not_ready_while_nothing_passes(role: str, tiny_folder: Path) -> None:
-    def ready(live: Live) -> int:
-        return live.http.get("/ready").status_code
+@pytest.fixture(scope="module")
+def impatient(tiny_folder: Path) -> Iterator[Live]:
+    with serving(tiny_folder, "--stall-seconds", "2", tp=1) as server:
+        yield server
 
-    with serving(tiny_folder, "--stall-seconds", "2", tp=1) as live:
-        stuck = [process for title, process in live.processes().items() if title.startswith(role)]
-        with stopped(live.supervisor):  # or it would replace them
-            with stopped(*stuck):
-                until(lambda: ready(live) == 503, LIMIT_S, "not ready")
-                assert live.http.get("/health").status_code == 200
-            until(lambda: ready(live) == 200, LIMIT_S, "ready again")
+
+@pytest.mark.parametrize("role", ["worker", "rank"])
+def test_not_ready_while_nothing_passes(role: str, impatient: Live) -> None:
+    def ready() -> int:
+        return impatient.http.get("/ready").status_code
+
+    until(lambda: ready() == 200, LIMIT_S, "ready")
+    stuck = [process for title, process in impatient.processes().items() if title.startswith(role)]
+    with stopped(impatient.supervisor):  # or it would replace them
+        with stopped(*stuck):
+            until(lambda: ready() == 503, LIMIT_S, "not ready")
+            assert impatient.http.get("/health").status_code == 200
+        until(lambda: ready() == 200, LIMIT_S, "ready again")
 
 
 # R17: a clip does not hold up pictures.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from live import Live, serving
 from llava import TEMPLATE, build_llava
 from pictures import noise, part, photograph, text
 from reference import Reference
+
+from clips import clip_part, encode, moving
 
 TOKENS_MAX = 8
 
@@ -45,3 +48,17 @@ def test_tokens_and_features(llava: Live, folder: Path) -> None:
             assert item["digests"] == {"0": digest, "1": digest}
             assert item["shape"] == [1, 3, 84, 84]
     assert len(seen) == 4, "the answers must depend on the pictures"
+
+
+def test_what_it_does_not_take_it_says(llava: Live) -> None:
+    for content, what in (
+        ([clip_part(encode(moving(4)))], "clips"),
+        (
+            [{"type": "input_audio", "input_audio": {"data": base64.b64encode(b"RIFF").decode(), "format": "wav"}}],
+            "sounds",
+        ),
+    ):
+        answer = llava.chat([*content, text("?")])
+        assert answer.status_code == 422
+        assert answer.json()["error"]["message"] == f"this model takes no {what}"
+        assert answer.json()["error"]["code"] == "unsupported_by_model"

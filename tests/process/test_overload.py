@@ -6,27 +6,18 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
 from live import Live, serving, until
 from pictures import part, text
 from test_leaving import quiet
 from test_reading import TOKENS_MAX, drawings
 
 from mmplane.demo import QUESTION
-from mmplane.models.tiny import SHIPPED_WEIGHTS, build_tiny
 
 AT_ONCE = 48
 RUNNING_MAX, QUEUE_MAX = 2, 4
 PICTURES = 120
 RIGHT_SHARE = 0.9
 """The model reads nearly all of them, and a crossed picture never."""
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("models") / "tiny"
-    build_tiny(path, weights=SHIPPED_WEIGHTS)
-    return path
 
 
 def alone(live: Live, picture: bytes) -> str:
@@ -36,9 +27,9 @@ def alone(live: Live, picture: bytes) -> str:
     return said
 
 
-def test_a_surplus(folder: Path) -> None:
+def test_a_surplus(trained_folder: Path) -> None:
     flags = ("--running-max", f"{RUNNING_MAX}", "--queue-max", f"{QUEUE_MAX}")
-    with serving(folder, *flags) as live:
+    with serving(trained_folder, *flags) as live:
         shown = drawings(PICTURES)
 
         def ask(picture: bytes) -> tuple[int, str]:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from conformance import switch
 from live import Live, serving
 from pictures import part, text
+from PIL import Image
 from reference import Reference
 
+from clips import clip_part, encode
 from mmplane.config import DELIVERY_NAMES
 from mmplane.demo import LOOKS, QUESTION, draw
-from mmplane.models.tiny import SHIPPED_WEIGHTS, build_tiny
 
 ALL = 1000
 COUNT = int(os.environ.get("MMPLANE_READINGS", "150"))
@@ -24,15 +29,8 @@ TOKENS_MAX = 16
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("models") / "tiny"
-    build_tiny(path, weights=SHIPPED_WEIGHTS)
-    return path
-
-
-@pytest.fixture(scope="module")
-def reading(folder: Path) -> Iterator[Live]:
-    with serving(folder) as live:
+def reading(trained_folder: Path) -> Iterator[Live]:
+    with serving(trained_folder) as live:
         yield live
 
 
@@ -44,9 +42,9 @@ def drawings(count: int) -> list[tuple[str, bytes]]:
 
 
 @pytest.fixture(scope="module")
-def expected(folder: Path) -> list[tuple[str, bytes, str]]:
+def expected(trained_folder: Path) -> list[tuple[str, bytes, str]]:
     """Numbers, their pictures, and what the model answers to each of them alone."""
-    reference = Reference(folder)
+    reference = Reference(trained_folder)
 
     def alone(picture: bytes) -> str:
         tokens = reference.expected([part(picture), text(QUESTION)], [picture], TOKENS_MAX).tokens
@@ -87,3 +85,26 @@ def test_three_pictures_in_order(reading: Live) -> None:
         answers.add(answer)
         assert answer == ", ".join(numbers)
     assert len(answers) == 3
+
+
+def frame(number: str) -> np.ndarray:
+    with Image.open(io.BytesIO(draw(number, *LOOKS[0]))) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def test_the_right_frames_arrive(reading: Live) -> None:
+    """A clip's frames that are sampled show one number, all others another: only who sees the right ones can answer."""
+    switch(reading, "arena")
+    for right, wrong, count, sampled in (("4821", "1379", 24, 4), ("7306", "2548", 30, 6)):
+        taken = {int(index) for index in torch.arange(0, count, count / sampled)}
+        frames = [frame(right if index in taken else wrong) for index in range(count)]
+        media = encode(frames, crf="12", preset="veryfast")
+        for _ in range(2):
+            answer = reading.chat(
+                [clip_part(media), text(QUESTION)],
+                max_tokens=16,
+                mmplane={"trace": True, "video": {"frames": sampled}},
+            ).json()
+            assert answer["choices"][0]["message"]["content"] == right
+            (item,) = answer["mmplane"]["trace"]["items"]
+            assert set(item["sampling"]["frames"]) == taken

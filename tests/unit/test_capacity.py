@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mmplane import capacity
 from mmplane.capacity import Plan, Traffic, plan
 from mmplane.config import Config
-from mmplane.frontend import app, bodies
+from mmplane.frontend import bodies, completions
 
 MB = 10**6
 PHOTOGRAPHS = Traffic(
@@ -79,7 +79,7 @@ def test_traffic_that_is_none_is_refused() -> None:
 
 
 def test_the_servers_own_constants() -> None:
-    assert capacity.BODY_FACTOR == app.BODY_FACTOR
+    assert capacity.BODY_FACTOR == completions.BODY_FACTOR
     assert capacity.INLINE_BYTES_MAX == bodies.INLINE_BYTES_MAX
 
 

@@ -8,7 +8,7 @@ has the bytes now. The life of a slot is the table in `leases`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -43,6 +43,11 @@ class Arena:
         self._next_generation = first_generation
         self._reaped: dict[tuple[str, int], int] = {}  # (role, index) -> last incarnation known to be dead
         self._evictions = 0
+        self._notice: Callable[[], object] = lambda: None
+
+    def watch(self, notice: Callable[[], object]) -> None:
+        """Have `notice` called whenever a claim has ended, so that there may be more room. It must not call back."""
+        self._notice = notice
 
     def reserve(self, region: int, length_bytes: int, writer: Process) -> Slot:
         """A slot of `length_bytes` for `writer` to fill.
@@ -69,6 +74,7 @@ class Arena:
         occupant = self._end_writing(slot, writer)
         if occupant.state is State.QUARANTINED:
             self._drain(occupant)
+            self._notice()
             return False
         occupant.apply(Event.COMMIT)
         return True
@@ -79,6 +85,7 @@ class Arena:
         Raises StaleSlot and NotHeld.
         """
         self._drain(self._end_writing(slot, writer))
+        self._notice()
 
     def publish(self, key: bytes, item: Item) -> Publication:
         """Index a finished item. A key that is present keeps its item: then the caller discards or leases its own slot.
@@ -93,6 +100,7 @@ class Arena:
         assert occupant.key is None, "one slot has one key"
         self._index.add(key, item)
         occupant.key = key
+        self._notice()  # nobody may hold it
         return Publication(item, accepted=True)
 
     def lookup(self, key: bytes) -> Item | None:
@@ -122,7 +130,9 @@ class Arena:
         """
         occupant = self._occupant(slot)
         occupant.leases.drop(process, tag)
-        return self._drain(occupant)
+        freed = self._drain(occupant)
+        self._notice()
+        return freed
 
     def discard(self, slot: Slot) -> bool:
         """The owner no longer wants it: unindexed now; True when it was freed at once, False when quarantined.
@@ -133,7 +143,9 @@ class Arena:
         occupant = self._occupant(slot)
         self._unindex(occupant)
         occupant.apply(Event.DISCARD)
-        return self._drain(occupant)
+        freed = self._drain(occupant)
+        self._notice()
+        return freed
 
     def reaped(self, process: Process) -> tuple[Slot, ...]:
         """This process is dead, known by its handle: its claims end. The slots that this freed.
@@ -150,7 +162,12 @@ class Arena:
                 claims += 1
             if claims and self._drain(occupant):
                 freed.append(occupant.slot)
+        self._notice()
         return tuple(freed)
+
+    def region_bytes(self, region: int) -> int:
+        """How long this region is."""
+        return self._allocators[region].length_bytes
 
     def free_bytes(self, region: int) -> int:
         """Bytes of this region that nobody uses; cheap enough for every request."""

@@ -22,10 +22,11 @@ from types import TracebackType
 import msgspec
 
 from mmplane.core.errors import RequestError, overloaded, too_large
+from mmplane.frontend.tempo import TURNS_KEPT, Tempo
 
 WAIT_SECONDS = 5.0
 """How long a request, or an item that has a worker, may wait for its bytes."""
-WAITING_MAX = 256
+WAITING_MAX = TURNS_KEPT
 WAITING_MIN = 8
 """So many may always wait: nobody knows yet how fast a server is that has just begun."""
 DEFAULT_TENANT = ""
@@ -93,8 +94,8 @@ class Budget:
         self._refused = 0
         self._requests: dict[str, deque[_Waiter]] = {}  # by tenant, in order of asking; no tenant without any
         self._items: deque[_Waiter] = deque()
-        self._turns_s: deque[float] = deque(maxlen=WAITING_MAX)
-        """When the last requests had their turn."""
+        self._tempo = Tempo()
+        """Of requests."""
 
     async def admit(self, length_bytes: int, tenant: str = DEFAULT_TENANT) -> Reservation:
         """Hold `length_bytes` for a request, in its turn.
@@ -155,10 +156,7 @@ class Budget:
 
     def _waiting_max(self) -> int:
         """How many requests may wait: as many as had their turn within the last `WAIT_SECONDS`."""
-        since_s = time.monotonic() - WAIT_SECONDS
-        while self._turns_s and self._turns_s[0] < since_s:
-            self._turns_s.popleft()
-        return min(WAITING_MAX, max(WAITING_MIN, len(self._turns_s)))
+        return min(WAITING_MAX, max(WAITING_MIN, self._tempo.since(time.monotonic() - WAIT_SECONDS)))
 
     def _leave(self, queue: deque[_Waiter], waiter: _Waiter) -> None:
         queue.remove(waiter)
@@ -184,7 +182,7 @@ class Budget:
     def _grant(self, waiter: _Waiter) -> None:
         self._take(waiter.tenant, waiter.length_bytes)
         if waiter.tenant is not None:
-            self._turns_s.append(time.monotonic())
+            self._tempo.turn(time.monotonic())
         waiter.turn.set_result(None)
 
     def _within_share(self, tenant: str, waiter: _Waiter) -> bool:

@@ -132,7 +132,8 @@ class Dispatch:
             return chosen, await self._freight(chosen).load(media, tag, probe=probe)
         name, reason = self._pick(media)
         try:
-            load = await self._freight(name).load(media, tag, probe=probe)
+            freight = self._freights[AUTO] if name == "arena" else self._freight(name)
+            load = await freight.load(media, tag, probe=probe)
         except ArenaHasNoRoom:  # it filled up between the look and the reservation
             name, reason = "eager-compact", "arena_full"
             load = await self._freight(name).load(media, tag, probe=probe)

@@ -69,18 +69,27 @@ class Freight(ABC):
 
 
 class Slots(Freight):
-    """Items in the arena."""
+    """Items in the arena; `patient` ones wait for room in it."""
 
-    def __init__(self, plane: Plane) -> None:
+    def __init__(self, plane: Plane, *, patient: bool = True) -> None:
         self._plane = plane
+        self._patient = patient
 
     async def load(self, media: Sequence[Media], tag: int, *, probe: bool) -> Load:
         """All items at once. When one fails the others stop waiting and the first error is raised."""
+        self._plane.check_together((item.key, item.recipe) for item in media)  # each would wait for the others' room
         assets: dict[int, Asset] = {}
 
         async def one(index: int, item: Media) -> None:
             assets[index] = await self._plane.acquire(
-                item.key, item.content, item.recipe, tag, tenant=item.tenant, probe=probe, fault=item.fault
+                item.key,
+                item.content,
+                item.recipe,
+                tag,
+                tenant=item.tenant,
+                probe=probe,
+                patient=self._patient,
+                fault=item.fault,
             )
 
         def release() -> None:

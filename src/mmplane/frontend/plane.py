@@ -2,7 +2,8 @@
 
     key ──indexed──> lease                                                        a hit
      │  ──in flight─> wait for that one, lease                                    a hit
-     └──else──> reserve a slot of an idle worker's region ──> worker writes ──> commit, index, lease for all who wait
+     └──else──> an idle worker and a slot of its region, both or none ──> worker writes ──> commit, index, lease for
+                                                                                            all who wait
 
 The materialisation belongs to the plane, not to the request that asked first: a client that goes away takes nobody's
 item with it. Leases are given in the same turn of the loop as the commit, so nothing can be evicted in between.
@@ -13,13 +14,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import suppress
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
 from mmplane.arena.arena import Arena
-from mmplane.arena.errors import ArenaFull, StaleSlot
 from mmplane.arena.leases import Process
 from mmplane.core.errors import ArenaHasNoRoom, RequestError, bad_media, internal, unavailable
 from mmplane.core.faults import Fault
@@ -31,6 +31,7 @@ from mmplane.features.choice import Processors
 from mmplane.frontend.admission import DEFAULT_TENANT, Budget
 from mmplane.frontend.names import not_held
 from mmplane.frontend.parked import Content, view_of
+from mmplane.frontend.place import Place
 from mmplane.frontend.poison import Poison
 from mmplane.frontend.pool import Answer, Pool, State, Worker, WorkerLost
 from mmplane.frontend.shelf import Shelf
@@ -62,6 +63,8 @@ class Flight:
     """One materialisation under way for a tenant, and the tags of those who wait for it, in order."""
 
     tenant: str
+    patient: bool = True
+    """Whether it waits for room in the arena."""
     tags: list[int] = field(default_factory=list)
     done: asyncio.Future[tuple[Item, tuple[Span, ...]]] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
@@ -103,6 +106,7 @@ class Plane:
         self._poison = Poison()
         self.materialisations = 0
         self.bytes_written = 0
+        arena.watch(pool.room_came)
 
     async def layout(self, width: int, height: int) -> Layout:
         """What an image of this size becomes, before any pixel is decoded. Raises RequestError."""
@@ -159,13 +163,14 @@ class Plane:
         *,
         tenant: str = DEFAULT_TENANT,
         probe: bool = False,
+        patient: bool = True,
         fault: Fault | None = None,
     ) -> Asset:
         """The item of this key, leased to this process under `tag`: give it back with `release`.
 
         Without `media` only an item that is here, or on its way, will do. Raises RequestError: 400 when the media
-        cannot be decoded or has ended workers before, 404 when there is none, 413 or 503 when the arena has no room,
-        503 when the worker failed.
+        cannot be decoded or has ended workers before, 404 when there is none, 413 or 503 when the arena has no room
+        (who is not `patient` waits for a worker alone), 503 when the worker failed.
         """
         item = self._arena.lookup(key) if self.cache and not probe else None
         if item is not None:
@@ -178,7 +183,7 @@ class Plane:
             assert media is not None
             if refusal := self._poison.refusal(key, time.monotonic()):
                 raise refusal
-            flight = self._flights[key] = Flight(tenant, fault=fault)
+            flight = self._flights[key] = Flight(tenant, patient, fault=fault)
             self.shelf.keep(media)
             task = asyncio.create_task(self._fly(key, media, recipe, flight, probe=probe))
             self._tasks.add(task)
@@ -197,6 +202,12 @@ class Plane:
             flight.tags[0] = -1  # the same request may wait twice for one image: only one of them is the miss
             return Asset(made, False, spans)
         return Asset(made, True, (Span("flight", FRONT_END, asked_s, time.perf_counter() - asked_s),))
+
+    def check_together(self, items: Iterable[tuple[bytes, Recipe]]) -> None:
+        """Raises ArenaHasNoRoom (413) when these, by key, are more than the workers' regions hold all at once."""
+        wanted = {key: recipe.layout.length_bytes for key, recipe in items}
+        if sum(wanted.values()) > sum(self._arena.region_bytes(region) for region in range(1, self._arena.regions)):
+            raise ArenaHasNoRoom(ever=True)
 
     def holds(self, key: bytes) -> bool:
         """Whether the item of this key is in the arena or on its way there."""
@@ -246,49 +257,45 @@ class Plane:
     ) -> tuple[Item, tuple[Span, ...], int]:
         self._budget.check_item(recipe.decoded_bytes)
         asked_s = time.perf_counter()
-        length_bytes = recipe.layout.length_bytes
-        worker = await self._pool.idle(
-            lambda idle: self._roomiest(idle, length_bytes), pace=pace_of(recipe), tenant=flight.tenant
-        )
+        place = Place(self._arena, recipe.layout.length_bytes, patient=flight.patient)
+        worker = await self._pool.idle(place.take, pace=pace_of(recipe), tenant=flight.tenant)
         try:
             with await self._budget.reserve_item(recipe.decoded_bytes):
                 async with self.shelf.laid_down(media) as laid:
                     await pause(flight.fault, "slot_wait")
                     begun_s = time.perf_counter()
                     await pause(flight.fault, "handoff")
-                    out, answer = await self._write(worker, laid, recipe, flight.fault)
+                    answer = await self._write(worker, laid, recipe, place.slot, flight.fault)
             ended_s = time.perf_counter()
+        except WorkerLost:
+            place.leave_to(worker)
+            raise
+        except RequestError:
+            place.give_back()
+            raise
         finally:
             self._pool.free(worker)
-        item = Item(key, recipe.modality, out, recipe.layout.tensors)
+        item = Item(key, recipe.modality, place.slot, recipe.layout.tensors)
         return item, _spans(answer, worker, (asked_s, begun_s, ended_s)), answer.bytes_written
 
     async def _write(
-        self, worker: Worker, media: Content, recipe: Recipe, fault: Fault | None
-    ) -> tuple[Slot, Materialised]:
-        """Have the worker fill a slot of its region. Whatever goes wrong, the slot ends free or in quarantine."""
+        self, worker: Worker, media: Content, recipe: Recipe, out: Slot, fault: Fault | None
+    ) -> Materialised:
+        """Have the worker fill a slot of its region. When that goes wrong, the slot is still to be given up."""
         check_alive(worker)
-        out = self._reserve(worker, recipe.layout.length_bytes)
         tag = out.generation
-        try:
-            source, part = self.shelf.lend(media, worker.process, tag)
-        except RequestError:
-            self._arena.abandon(out, worker.process)
-            raise
+        source, part = self.shelf.lend(media, worker.process, tag)
         try:
             answer = await self._pool.ask(worker, lambda job_id: Materialise(job_id, recipe, part, out, fault))
         except WorkerLost:
-            with suppress(StaleSlot):  # it is free already when the worker has been reaped
-                self._arena.discard(out)
             raise
         except RequestError:
             self._arena.release(source, worker.process, tag)
-            self._arena.abandon(out, worker.process)
             raise
         assert isinstance(answer, Materialised)
         self._arena.release(source, worker.process, tag)
         self._arena.commit(out, worker.process)
-        return out, answer
+        return answer
 
     async def _measure(self, width: int, height: int) -> Layout:
         worker = await self._pool.idle(lambda idle: idle[0])
@@ -337,19 +344,6 @@ class Plane:
         del self._examinations[key]
         if not examination.cancelled():
             examination.exception()  # all who waited for it may have gone
-
-    def _roomiest(self, idle: list[Worker], length_bytes: int) -> Worker:
-        """Of the idle workers, the one whose region has most free bytes; when none has enough, most to be had."""
-        roomiest = max(idle, key=lambda worker: self._arena.free_bytes(worker.process.index))
-        if self._arena.free_bytes(roomiest.process.index) >= length_bytes or len(idle) == 1:
-            return roomiest
-        return max(idle, key=lambda worker: self._arena.room(worker.process.index))
-
-    def _reserve(self, worker: Worker, length_bytes: int) -> Slot:
-        try:
-            return self._arena.reserve(worker.process.index, length_bytes, worker.process)
-        except ArenaFull as full:
-            raise ArenaHasNoRoom(ever=full.ever) from None
 
 
 def check_alive(worker: Worker) -> None:

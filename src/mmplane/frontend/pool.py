@@ -5,29 +5,40 @@
 
 A condemned worker keeps its slots: they are quarantined until the supervisor says that the process is dead. Where there
 are several workers, slow items never take the last of them (`mmplane.frontend.turns`).
+
+An asker that finds no room with the idle workers waits on, so that no work is done for what would have no place. Who
+would wait behind such askers is told at once, if more are there than had their turn within `FORESEEN_SECONDS`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 import msgspec
 
 from mmplane.arena.leases import Process
 from mmplane.core.control import Replace
-from mmplane.core.errors import RequestError, overloaded
+from mmplane.core.errors import ArenaHasNoRoom, RequestError, overloaded
 from mmplane.core.jobs import Examined, FromWorker, JobFailed, Materialised, Measured, ToWorker, WorkerReady
 from mmplane.core.records import Record
 from mmplane.frontend.admission import DEFAULT_TENANT
 from mmplane.frontend.mailbox import Mailbox
+from mmplane.frontend.tempo import Tempo
 from mmplane.frontend.turns import Pace, Turns
 from mmplane.wire.link import Link
 
 Answer = Materialised | Measured | Examined
+
+FORESEEN_SECONDS = 1.0
+"""No more wait for room than had their turn within this time: about as long do they wait."""
+WAITING_MIN = 8
+"""So many may always wait for room."""
 
 
 class WorkerLost(RequestError):
@@ -59,13 +70,16 @@ class Worker:
     answer: asyncio.Future[Answer] | None = None
 
 
-Choose = Callable[[list[Worker]], Worker]
+Choose = Callable[[list[Worker]], Worker | None]
+"""Which of some idle workers an asker takes, at that moment; None when there is no room with any. May raise
+RequestError."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Asker:
     turn: asyncio.Future[Worker]
     choose: Choose
+    pace: Pace
 
 
 class PoolStatistics(msgspec.Struct, frozen=True):
@@ -101,6 +115,9 @@ class Pool:
         self._gone = gone
         self._workers: dict[int, Worker] = {}
         self._turns: Turns[_Asker] = Turns()
+        self._tempo = {pace: Tempo() for pace in Pace}
+        self._again: asyncio.Handle | None = None
+        """While a queue is blocked: when to look at it again, if no room comes before."""
         self._job_ids = itertools.count(1)
         self._jobs = 0
         self._condemned = 0
@@ -126,25 +143,29 @@ class Pool:
     async def idle(self, choose: Choose, *, pace: Pace = Pace.QUICK, tenant: str = DEFAULT_TENANT) -> Worker:
         """Wait for an idle worker and take it; `choose` picks when there are several. Give it back with `free`.
 
-        Nobody overtakes another of its own tenant and pace. Raises RequestError (503) when too many wait already.
+        Nobody overtakes another of its own tenant and pace. Raises RequestError (503) when too many wait already, and
+        ArenaHasNoRoom when none came within `mmplane.frontend.turns.BLOCKED_SECONDS` or too many wait for it.
         """
         if self._turns.count(pace) >= self._waiting_max:
             raise overloaded("too many items are waiting for a worker")
+        if self._turns.is_blocked(pace, tenant) and self._turns.ahead(pace, tenant) >= self._blocked_max(pace):
+            raise ArenaHasNoRoom(ever=False)
         while (worker := await self._turn(choose, pace, tenant)).state is not State.BUSY:
             pass  # it died between being given and now
         return worker
 
     async def _turn(self, choose: Choose, pace: Pace, tenant: str) -> Worker:
-        asker = _Asker(asyncio.get_running_loop().create_future(), choose)
+        asker = _Asker(asyncio.get_running_loop().create_future(), choose, pace)
         self._turns.add(asker, pace, tenant)
         self._offer()
         try:
             return await asker.turn
         except asyncio.CancelledError:
-            if not asker.turn.cancelled():
-                self.free(asker.turn.result())
-            else:
+            if asker.turn.cancelled():
                 self._turns.remove(asker, pace, tenant)
+                self.room_came()  # for who was behind it
+            elif asker.turn.exception() is None:
+                self.free(asker.turn.result())
             raise
 
     def free(self, worker: Worker) -> None:
@@ -152,6 +173,12 @@ class Pool:
         if worker.state is State.BUSY:
             worker.state = State.IDLE
         self._offer()
+
+    def room_came(self) -> None:
+        """There may be more room than before: who waits for it is looked at soon."""
+        if self._again is not None:
+            self._again.cancel()
+            self._again = asyncio.get_running_loop().call_soon(self._offer)
 
     async def ask(self, worker: Worker, build: Callable[[int], ToWorker]) -> Answer:
         """One job on a worker that was taken by `idle`.
@@ -197,13 +224,44 @@ class Pool:
         return PoolStatistics(states, waiting, self._jobs, self._condemned, slow, self._ended)
 
     def _offer(self) -> None:
-        """Hand idle workers to those whose turn it is."""
-        while (idle := self._idle()) and (next_one := self._turns.take(slow=self._spares_one())):
-            asker, pace = next_one
-            if not asker.turn.cancelled():  # it went away in this turn of the loop and has not run since
-                worker = asker.choose(idle)
-                worker.state, worker.pace = State.BUSY, pace
-                asker.turn.set_result(worker)
+        """Hand idle workers to those whose turn it is, and tell those who have waited for room in vain."""
+        now_s = time.monotonic()
+        while (idle := self._idle()) and (
+            turn := self._turns.take(now_s, slow=self._spares_one(), ready=partial(self._settle, idle))
+        ):
+            if turn.in_vain:
+                turn.asker.turn.set_exception(ArenaHasNoRoom(ever=False))
+            else:
+                self._tempo[turn.pace].turn(now_s)
+        self._look_again(now_s)
+
+    def _settle(self, idle: list[Worker], asker: _Asker) -> bool:
+        """Give the asker a worker, or the reason why it gets none; False when it has to wait for room."""
+        if asker.turn.cancelled():  # it went away in this turn of the loop and has not run since
+            return True
+        try:
+            worker = asker.choose(idle)
+        except RequestError as error:
+            asker.turn.set_exception(error)
+            return True
+        if worker is None:
+            return False
+        worker.state, worker.pace = State.BUSY, asker.pace
+        asker.turn.set_result(worker)
+        return True
+
+    def _look_again(self, now_s: float) -> None:
+        """Once the first of a blocked queue has waited for too long; without an idle worker, once there is one."""
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+        in_vain_s = self._turns.in_vain_s(slow=self._spares_one())
+        if in_vain_s is not None and self._idle():
+            self._again = asyncio.get_running_loop().call_later(in_vain_s - now_s, self._offer)
+
+    def _blocked_max(self, pace: Pace) -> int:
+        """How many may wait for room, at this pace: as many as had their turn within `FORESEEN_SECONDS`."""
+        return max(WAITING_MIN, self._tempo[pace].since(time.monotonic() - FORESEEN_SECONDS))
 
     def _spares_one(self) -> bool:
         """Whether a slow item may begin: another worker is left for quick ones, now or once it has started."""

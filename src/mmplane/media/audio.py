@@ -98,7 +98,7 @@ def _resampled(blocks: Iterator[Block], source_hz: int, target_hz: int) -> Itera
 
 @contextmanager
 def _blocks(media: bytes | memoryview) -> Iterator[tuple[int, Iterator[Block]]]:
-    """Samples a second, and the sound block by block. Raises RequestError (400), also inside the block."""
+    """Samples a second, and the sound block by block. Raises RequestError (400) and MemoryError, in the block too."""
     kind = kind_of(media)
     if kind in ("mov", "matroska", "aac"):
         with opened(media, kind, "sound") as container:
@@ -114,7 +114,7 @@ def _blocks(media: bytes | memoryview) -> Iterator[tuple[int, Iterator[Block]]]:
             _check_length(file.frames / rate_hz)  # 2^63 - 1 of a FLAC that does not say; libsndfile could not read it
             block = round(rate_hz * BLOCK_SECONDS)
             yield rate_hz, _mixed(file.read(block, dtype="float32", always_2d=True) for _ in repeat(None))
-    except RequestError:
+    except (RequestError, MemoryError):
         raise
     except Exception:  # noqa: BLE001 - decoders raise almost anything
         raise bad_media("the sound cannot be decoded") from None

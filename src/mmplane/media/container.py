@@ -15,6 +15,7 @@ import av
 import av.logging
 
 from mmplane.core.errors import RequestError, bad_media
+from mmplane.process.priority import give_way
 
 DEMUXERS = ("mov", "matroska", "gif", "ogg", "aac")
 """FFmpeg's names of what may be opened."""
@@ -52,6 +53,7 @@ def opened(media: bytes | memoryview, kind: str, items: str) -> Iterator[Any]:
     """The container, for reading. `items` names in errors what it should hold. Raises RequestError (400).
 
     Whatever goes wrong inside the block becomes `bad_media` with a fixed text: FFmpeg's own hold pieces of the payload.
+    But that there is no memory is not the file's fault (MemoryError, as FFmpeg's ENOMEM is too).
     """
     assert kind in DEMUXERS
     try:
@@ -61,6 +63,8 @@ def opened(media: bytes | memoryview, kind: str, items: str) -> Iterator[Any]:
             yield container
     except RequestError:
         raise
+    except MemoryError:
+        raise MemoryError from None  # without FFmpeg's text
     except Exception:  # noqa: BLE001 - decoders raise almost anything
         raise bad_media(f"the {items} cannot be decoded") from None
 
@@ -83,6 +87,7 @@ def packets(container: Any, stream: Any, items: str) -> Iterator[Any]:
         if count >= most:
             raise bad_media(f"the {items}'s file has too many parts")
         if packet.stream.index == stream.index:
+            give_way()
             yield packet
 
 

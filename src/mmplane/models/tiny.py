@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -117,15 +118,20 @@ def tiny_config() -> Qwen2_5_VLConfig:
     return config
 
 
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer: one token per byte, and the special tokens of Qwen2.5-VL."""
+def byte_tokenizer(special_tokens: Sequence[str]) -> Tokenizer:
+    """One token per byte, and the special ones from 256 on."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={byte: index for index, byte in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    tokenizer.add_special_tokens(list(special_tokens))
+    return tokenizer
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """The tokenizer: bytes, and the special tokens of Qwen2.5-VL."""
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=byte_tokenizer(SPECIAL_TOKENS),
         eos_token=SPECIAL_TOKENS[2],
         pad_token=SPECIAL_TOKENS[0],
         additional_special_tokens=list(SPECIAL_TOKENS),

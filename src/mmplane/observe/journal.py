@@ -46,7 +46,7 @@ class Tracer(Protocol):
 
 
 class Journal:
-    """Every label is one of a fixed set of ours, so what it holds is bounded."""
+    """Every label is one of a fixed set of ours, or a tenant of the keyring, so what it holds is bounded."""
 
     def __init__(self, tracer: Tracer | None = None) -> None:
         self._tracer = tracer
@@ -57,6 +57,8 @@ class Journal:
         self._ranks: dict[str, dict[Labels, Buckets]] = {"materialise": {}, "deliver": {}, "encode": {}}
         self._failures: Counter[Labels] = Counter()
         self._aborts: Counter[Labels] = Counter()
+        self._tenants: Counter[Labels] = Counter()
+        self._tokens: Counter[Labels] = Counter()
 
     def begin(self, headers: Iterable[tuple[bytes, bytes]] = ()) -> Journey:
         """A request has come, with these headers."""
@@ -79,6 +81,9 @@ class Journal:
             if stage in _MEASURED:
                 _add(self._stages, (stage, *labels), seconds)
         self._worked(journey.works)
+        self._tenants[journey.tenant, outcome] += 1
+        self._tokens[journey.tenant, "prompt"] += journey.prompt_tokens
+        self._tokens[journey.tenant, "completion"] += journey.completion_tokens
         if self._tracer is not None:
             self._tracer.end(journey)
         if outcome == "aborted":
@@ -111,8 +116,13 @@ class Journal:
         return dict.fromkeys(PHASES, 0) | Counter(journey.phase for journey in self._live)
 
     def counts(self) -> dict[str, dict[Labels, float]]:
-        """Failures by code and phase, aborts by phase."""
-        return {"failures": dict(self._failures), "aborts": dict(self._aborts)}
+        """Failures by code and phase, aborts by phase; requests by tenant and outcome, their tokens by tenant."""
+        return {
+            "failures": dict(self._failures),
+            "aborts": dict(self._aborts),
+            "tenants": dict(self._tenants),
+            "tenant_tokens": dict(self._tokens),
+        }
 
     def readings(self) -> dict[str, dict[Labels, Reading]]:
         """Every histogram: requests, stages, and what ranks did, by labels."""

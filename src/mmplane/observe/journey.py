@@ -37,6 +37,7 @@ class Journey:
         "span",
         "spans",
         "status",
+        "tenant",
         "wall_s",
         "works",
     )
@@ -52,6 +53,8 @@ class Journey:
         """What happened when, and in which process."""
         self.works: tuple[Work, ...] = ()
         """What each rank did."""
+        self.tenant = ""
+        """Who asks, by the keyring; everybody is the one without a name where there are no keys."""
         self.request_id = 0
         self.modality = "unknown"
         self.delivery = "none"

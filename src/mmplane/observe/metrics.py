@@ -208,6 +208,20 @@ METRICS = (
         ("phase",),
         _counts("aborts"),
     ),
+    Metric(
+        "mmplane_tenant_requests_total",
+        "counter",
+        "Requests that have ended, by whose key they came with (empty: the operator, or there are no keys)",
+        ("tenant", "outcome"),
+        _counts("tenants"),
+    ),
+    Metric(
+        "mmplane_tenant_tokens_total",
+        "counter",
+        "Tokens of a tenant's answered requests, of prompts and of answers",
+        ("tenant", "kind"),
+        _counts("tenant_tokens"),
+    ),
     Metric("mmplane_prompt_tokens_total", "counter", "Tokens of prompts", (), _one("requests", "prompt_tokens")),
     Metric(
         "mmplane_completion_tokens_total", "counter", "Tokens of answers", (), _one("requests", "completion_tokens")

@@ -74,7 +74,7 @@ class SGLang:
 
     def ranks(self) -> list[psutil.Process]:
         """The scheduler processes."""
-        return [process for process in self.processes if "sglang::scheduler" in " ".join(process.cmdline())]
+        return [process for process in self.processes if is_titled(process, "sglang::scheduler")]
 
     def chat(self, content: Any, **fields: Any) -> httpx.Response:
         """POST a chat request with one user message."""
@@ -142,6 +142,14 @@ def is_alive(process: psutil.Process) -> bool:
     """Whether it is still a process; a zombie is not."""
     try:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def is_titled(process: psutil.Process, title: str) -> bool:
+    """Whether it is a process that calls itself so."""
+    try:
+        return title in " ".join(process.cmdline())
     except psutil.NoSuchProcess:
         return False
 

@@ -20,8 +20,9 @@ from mmplane.core.plan import Submit
 from mmplane.delivery.delivery import Sends
 from mmplane.frontend.addresses import Allowed
 from mmplane.frontend.admission import Budget
-from mmplane.frontend.app import ChatEndpoint
 from mmplane.frontend.chat import Chat
+from mmplane.frontend.completions import ChatEndpoint
+from mmplane.frontend.counters import Counters
 from mmplane.frontend.dispatch import Dispatch
 from mmplane.frontend.freight import Slots
 from mmplane.frontend.intake import Intake
@@ -30,7 +31,6 @@ from mmplane.frontend.readiness import Readiness
 from mmplane.frontend.rollout import Rollout
 from mmplane.frontend.shares import Shares
 from mmplane.frontend.source import Source
-from mmplane.frontend.statistics import Counters
 from mmplane.models.tiny import CHAT_TEMPLATE
 from mmplane.observe.journal import Journal
 

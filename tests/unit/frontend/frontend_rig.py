@@ -273,13 +273,14 @@ class Rig:
         probe: bool = False,
         decoded_bytes: int = 0,
         tenant: str = "",
+        patient: bool = True,
     ) -> asyncio.Task[Asset]:
         """Somebody asks for the item whose media is `name`."""
         media = name.encode()
         key = self.plane.key(IMAGE, media_digest(media), tenant=tenant)
         tag = next(self._tags) if tag is None else tag
         recipe = Recipe("image", layout_of(length_bytes), decoded_bytes=decoded_bytes)
-        asset = self.plane.acquire(key, media, recipe, tag, tenant=tenant, probe=probe)
+        asset = self.plane.acquire(key, media, recipe, tag, tenant=tenant, probe=probe, patient=patient)
         return asyncio.create_task(asset, name=str(tag))
 
     async def release(self, *tasks: asyncio.Task[Asset]) -> None:

@@ -12,6 +12,7 @@ import test_names
 import test_plane
 import test_poison
 import test_pool
+import test_room
 import test_source
 import test_worker_turns
 from test_files import root  # noqa: F401 - a fixture of one of the tests
@@ -23,6 +24,7 @@ from mmplane.frontend.fetch import Fetcher
 from mmplane.frontend.fetched import FetchedFiles
 from mmplane.frontend.files import Files
 from mmplane.frontend.names import Names
+from mmplane.frontend.place import Place
 from mmplane.frontend.poison import Poison
 from mmplane.frontend.pool import Pool
 from mmplane.frontend.shelf import Shelf
@@ -251,20 +253,71 @@ TURNS = [
     Mutant(
         "no worker for slow ones",
         Turns.take,
-        "(slow or pace is Pace.QUICK)",
-        "True",
+        "if slow or pace is Pace.QUICK",
+        "",
         test_worker_turns.test_what_is_slow_waits_for_its_worker_and_holds_nobody_up,
     ),
     Mutant("the paces alternate", Turns.take, "self._last = pace", "pass", test_worker_turns.test_the_paces_alternate),
     Mutant(
         "tenants take turns",
-        Turns.take,
+        Turns._pop,
         "self._waiting[pace].pop(tenant)",
         "self._waiting[pace][tenant]",
         test_worker_turns.test_tenants_take_turns,
     ),
 ]
-MUTANTS = FETCHING + BUDGET + LOOP + BODIES + TABLES + TURNS
+ROOM = [
+    Mutant(
+        "an item has a worker and room, or neither",
+        Place.take,
+        "if self._patient",
+        "if False",
+        test_room.test_an_item_waits_for_room_before_it_has_a_worker,
+    ),
+    Mutant(
+        "what never fits the arena",
+        Place.__init__,
+        "< length_bytes for region",
+        "< 0 for region",
+        test_room.test_what_never_fits_is_told_so_while_others_wait,
+    ),
+    Mutant(
+        "items that wait for room",
+        Pool.idle,
+        ">= self._blocked_max(pace)",
+        "< 0",
+        test_room.test_a_wait_for_room_that_is_foreseen_is_refused_at_once,
+    ),
+    Mutant(
+        "seconds of waiting for room",
+        Turns.take,
+        "now_s - since_s >= BLOCKED_SECONDS",
+        "False",
+        test_worker_turns.test_who_lacks_room_for_too_long_has_waited_in_vain_and_so_have_those_behind,
+    ),
+    Mutant(
+        "who lacks room holds up nobody else's",
+        Turns.take,
+        "for tenant in tuple(self._waiting[pace])",
+        "for tenant in tuple(self._waiting[pace])[:1]",
+        test_worker_turns.test_who_lacks_room_holds_up_its_own_tenants_items_of_its_pace_alone,
+    ),
+    Mutant(
+        "a turn ends the block",
+        Turns.take,
+        "self._blocked_s.pop((pace, tenant), None)",
+        "pass",
+        test_worker_turns.test_room_that_comes_in_time_ends_the_wait,
+    ),
+    Mutant(
+        "items of one request",
+        plane.Plane.check_together,
+        "if sum(wanted.values()) >",
+        "if 0 >",
+        test_room.test_items_that_never_fit_together,
+    ),
+]
+MUTANTS = FETCHING + BUDGET + LOOP + BODIES + TABLES + TURNS + ROOM
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)

@@ -12,6 +12,7 @@ import pytest
 import test_group
 import test_plane
 import test_pool
+import test_room
 
 from mmplane.arena.arena import Arena
 from mmplane.arena.leases import Process
@@ -172,6 +173,11 @@ class KnowsNoTenants(Pool):
         return await super().idle(choose, pace=pace)
 
 
+class NeverHearsThatRoomCame(Pool):
+    def room_came(self) -> None:
+        pass
+
+
 class CountsAllWhoWaitTogether(Pool):
     async def idle(self, choose: Choose, *, pace: Pace = Pace.QUICK, tenant: str = "") -> Worker:
         if self.statistics().waiting >= self._waiting_max:
@@ -252,6 +258,7 @@ MUTANTS: dict[type, tuple[str, Killer, tuple[Any, ...]]] = {
         (),
     ),
     KeepsTheMedia: ("Arena", test_plane.test_the_worker_finds_the_media_and_it_goes_with_the_job, ()),
+    NeverHearsThatRoomCame: ("Pool", test_room.test_an_item_waits_for_room_before_it_has_a_worker, ()),
     EvictsTheLeased: ("Arena", test_plane.test_items_in_use_outlive_any_pressure, ()),
     GivesWorkToTheCondemned: ("Pool", test_pool.test_a_missed_deadline_condemns_once, ()),
     TakesAnyAnswer: ("Pool", test_pool.test_answers_that_nobody_asked_for_are_ignored, ()),

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from frontend_rig import layout_of
 from hypothesis import given, strategies
 
 from mmplane.core.records import Clip, Recipe
-from mmplane.frontend.turns import SLOW_BYTES, Pace, Turns, pace_of
+from mmplane.frontend.turns import BLOCKED_SECONDS, SLOW_BYTES, Pace, Turns, pace_of
 
 QUICK, SLOW = Pace.QUICK, Pace.SLOW
 
 
 def taken(turns: Turns[str], count: int, *, slow: bool = True) -> list[str]:
     """Whose turns come next."""
-    return [asker for asker, _ in filter(None, (turns.take(slow=slow) for _ in range(count)))]
+    return [turn.asker for turn in filter(None, (turns.take(0.0, slow=slow) for _ in range(count)))]
 
 
 def clip(frames: int, last: int, width: int = 640, height: int = 480) -> Recipe:
@@ -77,6 +78,73 @@ def test_who_goes_away_leaves_nothing(tenant: str) -> None:
     assert taken(turns, 2) == ["yours" if tenant == "a" else "mine"]
 
 
+def lacking(*names: str) -> Callable[[str], bool]:
+    """There is room for all but these."""
+    return lambda name: name not in names
+
+
+def test_who_lacks_room_holds_up_its_own_tenants_items_of_its_pace_alone() -> None:
+    turns: Turns[str] = Turns()
+    for name, pace, tenant in (
+        ("large", QUICK, "a"),
+        ("small", QUICK, "a"),
+        ("other's", QUICK, "b"),
+        ("clip", SLOW, "a"),
+    ):
+        turns.add(name, pace, tenant)
+    found = [turns.take(0.0, slow=True, ready=lacking("large")) for _ in range(3)]
+    assert [turn and turn.asker for turn in found] == ["other's", "clip", None]
+    assert [turns.is_blocked(QUICK, tenant) for tenant in "ab"] == [True, False]
+    assert not turns.is_blocked(SLOW, "a")
+    assert taken(turns, 3) == ["large", "small"]
+
+
+def test_who_lacks_room_for_too_long_has_waited_in_vain_and_so_have_those_behind() -> None:
+    turns: Turns[str] = Turns()
+    for name in ("first", "second", "small", "last"):
+        turns.add(name, QUICK, "")
+    lacks = lacking("first", "second", "last")
+    assert turns.take(1.0, slow=True, ready=lacks) is None
+    assert turns.in_vain_s(slow=False) == 1.0 + BLOCKED_SECONDS
+    assert turns.take(BLOCKED_SECONDS, slow=True, ready=lacks) is None
+    found = [turns.take(1.0 + BLOCKED_SECONDS, slow=True, ready=lacks) for _ in range(4)]
+    assert [turn and (turn.asker, turn.in_vain) for turn in found] == [
+        ("first", True),
+        ("second", True),
+        ("small", False),
+        None,  # the last one's wait has just begun
+    ]
+    assert turns.in_vain_s(slow=False) == 1.0 + 2 * BLOCKED_SECONDS
+
+
+def test_room_that_comes_in_time_ends_the_wait() -> None:
+    turns: Turns[str] = Turns()
+    for name in ("first", "second"):
+        turns.add(name, QUICK, "")
+    assert turns.take(0.0, slow=True, ready=lacking("first")) is None
+    assert taken(turns, 1) == ["first"]
+    assert not turns.is_blocked(QUICK, "")
+    assert turns.take(BLOCKED_SECONDS, slow=True, ready=lacking("second")) is None
+
+
+def test_who_lacked_room_and_went_away_leaves_nothing() -> None:
+    turns: Turns[str] = Turns()
+    turns.add("clip", SLOW, "")
+    assert turns.take(0.0, slow=True, ready=lacking("clip")) is None
+    assert turns.in_vain_s(slow=False) is None, "it is not looked at while no slow item may begin"
+    turns.remove("clip", SLOW, "")
+    assert not turns.is_blocked(SLOW, "")
+    assert turns.in_vain_s(slow=True) is None
+
+
+def test_turns_that_come_before_ones_own() -> None:
+    turns: Turns[str] = Turns()
+    for number in range(3):
+        turns.add(f"many {number}", QUICK, "many")
+    turns.add("one", QUICK, "one")
+    assert [turns.ahead(QUICK, tenant) for tenant in ("many", "one", "new")] == [6, 2, 0]
+
+
 asks = strategies.lists(
     strategies.tuples(strategies.sampled_from(Pace), strategies.sampled_from("abc"), strategies.booleans()), max_size=60
 )
@@ -91,10 +159,10 @@ def test_everybody_has_one_turn_and_no_tenant_waits_for_more_than_one_of_each_ot
     passed: dict[tuple[Pace, str], Counter[str]] = {}
 
     def take(*, slow: bool) -> None:
-        if (found := turns.take(slow=slow)) is None:
+        if (found := turns.take(0.0, slow=slow)) is None:
             assert all(not slow and pace is SLOW for pace, _ in waiting.values())
             return
-        number, pace = found
+        number, pace = found.asker, found.pace
         tenant = waiting.pop(number)[1]
         assert number < min((each for each, where in waiting.items() if where == (pace, tenant)), default=number + 1)
         for other in {where[1] for where in waiting.values() if where[0] is pace} - {tenant}:
@@ -110,4 +178,4 @@ def test_everybody_has_one_turn_and_no_tenant_waits_for_more_than_one_of_each_ot
             take(slow=number % 2 == 0)
     while waiting:
         take(slow=True)
-    assert turns.take(slow=True) is None
+    assert turns.take(0.0, slow=True) is None

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import io
+from typing import Any, NoReturn
 
 import av
 import pytest
+import soundfile
 
 from clips import real
 from mmplane.core.errors import RequestError
-from mmplane.media import container
+from mmplane.core.records import Clip
+from mmplane.media import container, video
 from mmplane.media.video import survey
+from sounds import speech_like, write
 
 from .test_audio import heard
+
+SIZE = 640, 272
 
 
 def test_a_file_of_too_many_parts_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,3 +42,25 @@ def test_a_sound_of_too_many_parts_is_refused(monkeypatch: pytest.MonkeyPatch) -
     assert heard(media, 1.0).shape == (16_000,)
     with pytest.raises(RequestError, match="too many parts"):
         heard(media, 5.0)
+
+
+def no_memory(*_: Any, **__: Any) -> NoReturn:
+    raise av.error.MemoryError(12, "Cannot allocate memory", "a piece of the payload")
+
+
+def test_no_memory_is_not_the_files_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker answers 503 then, and not that the file is bad; nor does it repeat what FFmpeg says."""
+    media = real("bikes")
+    clip = Clip(*SIZE, 2, 25.0, (0, 1))
+    for module, name, use in (
+        (video, "_pixels", lambda: survey(media)),
+        (video, "_pixels", lambda: list(video.decode(media, clip))),
+        (av, "open", lambda: survey(media)),
+        (av, "AudioResampler", lambda: heard(real("bigbuckbunny"), 1.0)),
+        (soundfile, "SoundFile", lambda: heard(write(speech_like(1.0), 16_000, "FLAC"), 1.0)),
+    ):
+        with monkeypatch.context() as broken:
+            broken.setattr(module, name, no_memory)
+            with pytest.raises(MemoryError) as error:
+                use()
+        assert name == "SoundFile" or not error.value.args

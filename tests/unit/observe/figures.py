@@ -74,4 +74,10 @@ def figures(requests: int = 10, *, attached: bool = True) -> Figures:
         "latency": {("arena",): reading(*[0.2] * requests)},
         **dict.fromkeys(("materialise", "deliver", "encode", "stalls", "broadcasts"), ranks),
     }
-    return Figures(now, {"failures": {("overloaded", "queue"): 2}, "aborts": {("generate",): 1}}, readings)
+    counts = {
+        "failures": {("overloaded", "queue"): 2},
+        "aborts": {("generate",): 1},
+        "tenants": {("alice", "answered"): requests},
+        "tenant_tokens": {("alice", "prompt"): 20 * requests, ("alice", "completion"): 8 * requests},
+    }
+    return Figures(now, counts, readings)

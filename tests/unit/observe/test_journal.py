@@ -44,6 +44,28 @@ def test_stages_are_counted_by_modality_delivery_and_outcome() -> None:
     assert journal.statistics()["failures"] == {"overloaded in body": 1}
 
 
+def test_tenants_are_told_apart() -> None:
+    journal = Journal()
+    for tenant, status, tokens in (("alice", 200, 7), ("alice", 503, 0), ("bob", 200, 5), ("", 429, 0)):
+        journey = journal.begin()
+        journey.tenant = tenant
+        journey.prompt_tokens, journey.completion_tokens = tokens, tokens // 2
+        journal.end(journey, status)
+    counts = journal.counts()
+    assert counts["tenants"] == {
+        ("alice", "answered"): 1,
+        ("alice", "failed"): 1,
+        ("bob", "answered"): 1,
+        ("", "refused"): 1,
+    }
+    assert {labels: count for labels, count in counts["tenant_tokens"].items() if count} == {
+        ("alice", "prompt"): 7,
+        ("alice", "completion"): 3,
+        ("bob", "prompt"): 5,
+        ("bob", "completion"): 2,
+    }
+
+
 def test_sums_have_no_histogram_of_their_own() -> None:
     journal = Journal()
     journey = journal.begin()
@@ -58,7 +80,8 @@ def test_a_client_that_went_away_is_no_failure() -> None:
     journey = journal.begin()
     journey.enter("body")
     journal.end(journey, 499)
-    assert journal.counts() == {"failures": {}, "aborts": {("body",): 1}}
+    counts = journal.counts()
+    assert (counts["failures"], counts["aborts"]) == ({}, {("body",): 1})
 
 
 def test_what_ranks_did_is_counted_by_rank() -> None:

@@ -1,4 +1,4 @@
-"""What this front end counts of its requests. Every stateful class reports itself."""
+"""What this front end counts of its requests: by status, in flight, and their tokens."""
 
 from __future__ import annotations
 

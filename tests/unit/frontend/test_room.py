@@ -1,0 +1,162 @@
+"""A full arena: who waits for room waits before it has a worker, not for long, and not behind too many."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from frontend_loop import in_loop, settle
+from frontend_rig import PAGE_BYTES, PlayedWorker, Rig, layout_of, rigged
+
+from mmplane.core.errors import ArenaHasNoRoom, RequestError
+from mmplane.core.records import Recipe
+from mmplane.frontend import pool, turns
+from mmplane.frontend.freight import Slots
+from mmplane.frontend.intake import Media
+from mmplane.frontend.plane import Asset
+
+
+async def filled(rig: Rig) -> tuple[PlayedWorker, asyncio.Task[Asset]]:
+    """A worker whose region of one page is taken by an item that somebody holds."""
+    worker = await rig.worker()
+    task = rig.asking("cat", PAGE_BYTES)
+    await worker.serve_one()
+    await task
+    return worker, task
+
+
+async def error_of(task: asyncio.Task[Asset]) -> RequestError:
+    with pytest.raises(RequestError) as error:
+        await task
+    return error.value
+
+
+@in_loop
+async def test_an_item_waits_for_room_before_it_has_a_worker() -> None:
+    async with rigged(worker_bytes=PAGE_BYTES) as rig:
+        worker, cat = await filled(rig)
+        dog = rig.asking("dog", PAGE_BYTES)
+        assert await worker.hear_all() == []
+        assert (rig.pool.statistics().states["idle"], rig.pool.statistics().waiting) == (1, 1)
+        await rig.release(cat)
+        await worker.serve_one()
+        await rig.release(dog)
+
+
+@in_loop
+async def test_room_in_another_region_will_do() -> None:
+    async with rigged(worker_bytes=PAGE_BYTES) as rig:
+        _, cat = await filled(rig)
+        dog = rig.asking("dog", PAGE_BYTES)
+        await settle()
+        other = await rig.worker(2)
+        await other.serve_one()
+        await rig.release(cat, dog)
+
+
+@in_loop
+async def test_a_hit_waits_for_nothing() -> None:
+    async with rigged(worker_bytes=PAGE_BYTES) as rig:
+        worker, cat = await filled(rig)
+        dog = rig.asking("dog", PAGE_BYTES)
+        await settle()
+        again = rig.asking("cat", PAGE_BYTES)
+        assert (await again).hit
+        await rig.release(cat, again)
+        await worker.serve_one()
+        await rig.release(dog)
+
+
+@in_loop
+async def test_a_wait_for_room_that_is_foreseen_is_refused_at_once() -> None:
+    async with rigged(worker_bytes=PAGE_BYTES) as rig:
+        worker, cat = await filled(rig)
+        with pytest.MonkeyPatch.context() as limits:
+            limits.setattr(pool, "WAITING_MIN", 2)
+            limits.setattr(pool, "FORESEEN_SECONDS", 0.0)  # nobody had a turn so lately
+            waiting = [rig.asking(name, PAGE_BYTES) for name in ("dog", "bird")]
+            await settle()
+            refused = rig.asking("fish", PAGE_BYTES)
+            await settle()
+            assert refused.done(), "it waits behind more than have turns"
+            assert (await error_of(refused)).status == 503
+            other = rig.asking("another's", PAGE_BYTES, tenant="other")
+            await settle()
+            assert not other.done(), "another tenant's turn comes sooner"
+        await rig.release(cat)
+        for task in (waiting[0], other, waiting[1]):
+            await worker.serve_one()
+            await rig.release(task)
+
+
+@in_loop
+async def test_who_waits_in_vain_leaves_nothing() -> None:
+    async with rigged(worker_bytes=PAGE_BYTES) as rig:
+        _, cat = await filled(rig)
+        with pytest.MonkeyPatch.context() as limits:
+            limits.setattr(turns, "BLOCKED_SECONDS", 0.0)
+            refused = await error_of(rig.asking("dog", PAGE_BYTES))
+        assert isinstance(refused, ArenaHasNoRoom)
+        assert (refused.status, refused.retry_after_s) == (503, 1)
+        assert rig.pool.statistics().waiting == 0
+        await rig.release(cat)
+
+
+@in_loop
+async def test_who_waits_is_told_though_nothing_happens() -> None:
+    async with rigged(worker_bytes=PAGE_BYTES) as rig:
+        _, cat = await filled(rig)
+        with pytest.MonkeyPatch.context() as limits:
+            limits.setattr(turns, "BLOCKED_SECONDS", 0.02)
+            tasks = [rig.asking(name, PAGE_BYTES) for name in ("dog", "bird")]
+            assert [(await error_of(task)).status for task in tasks] == [503, 503]
+        await rig.release(cat)
+
+
+@in_loop
+async def test_who_has_another_way_does_not_wait() -> None:
+    async with rigged(worker_bytes=PAGE_BYTES) as rig:
+        _, cat = await filled(rig)
+        assert isinstance(await error_of(rig.asking("dog", PAGE_BYTES, patient=False)), ArenaHasNoRoom)
+        await rig.release(cat)
+
+
+@in_loop
+async def test_what_never_fits_is_told_so_while_others_wait() -> None:
+    async with rigged(worker_bytes=PAGE_BYTES) as rig:
+        worker, cat = await filled(rig)
+        dog = rig.asking("dog", PAGE_BYTES)
+        await settle()
+        whale = rig.asking("whale", PAGE_BYTES + 1)
+        await settle()
+        assert whale.done(), "it waits for what never comes"
+        assert (await error_of(whale)).status == 413
+        await rig.release(cat)
+        await worker.serve_one()
+        await rig.release(dog)
+
+
+@in_loop
+async def test_items_that_never_fit_together() -> None:
+    """Each would wait for the others to end, which are its own request's."""
+    async with rigged(worker_bytes=PAGE_BYTES, workers=2) as rig:
+        await rig.worker()
+        recipe = Recipe("image", layout_of(PAGE_BYTES))
+        media = [Media(name, name, recipe) for name in (b"cat", b"dog", b"bird")]
+        with pytest.raises(ArenaHasNoRoom) as refused:
+            await asyncio.wait_for(Slots(rig.plane).load(media, 1, probe=False), 1.0)
+        assert refused.value.status == 413
+
+
+@in_loop
+async def test_a_group_that_ends_makes_room() -> None:
+    async with rigged(worker_bytes=PAGE_BYTES) as rig:
+        worker, cat = await filled(rig)
+        leader = await rig.leader()
+        rig.group.submit(rig.submit(await cat))
+        await rig.release(cat)
+        dog = rig.asking("dog", PAGE_BYTES)
+        assert await worker.hear_all() == []
+        leader.die()
+        await worker.serve_one()
+        await rig.release(dog)
