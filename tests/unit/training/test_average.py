@@ -30,4 +30,4 @@ def test_it_lies_between_what_swings() -> None:
         nn.init.constant_(layer.weight, 1.0 if step % 2 else -1.0)
         average.follow()
     average.settle()
-    assert abs(float(layer.weight)) < 0.02
+    assert abs(layer.weight.item()) < 0.02
