@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import random
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -108,3 +110,12 @@ def test_the_right_frames_arrive(reading: Live) -> None:
             assert answer["choices"][0]["message"]["content"] == right
             (item,) = answer["mmplane"]["trace"]["items"]
             assert set(item["sampling"]["frames"]) == taken
+
+
+def test_the_picture_in_the_readme(reading: Live) -> None:
+    """A new user pastes the curl, and gets the answer that stands above it."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (body,) = re.findall(r"^curl \S+/v1/chat/completions .*? -d '(\{.*?\})'$", readme, re.MULTILINE | re.DOTALL)
+    (right,) = re.findall(r"the answer is `(\d+)`", readme)
+    answer = reading.http.post("/v1/chat/completions", json=json.loads(body)).json()
+    assert answer["choices"][0]["message"]["content"] == right
