@@ -1,4 +1,4 @@
-"""A running average of a model's weights: it answers better than any of the steps that it was made of.
+"""A running average of a model's weights, which swings less than they do from step to step.
 
 Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992; exponential, as usual since.
 """

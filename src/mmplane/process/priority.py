@@ -12,20 +12,20 @@ STEP_SECONDS = 0.001
 """Work between two offers: who gives its core away more often may get nothing done beside a busy one."""
 
 
-class Place(threading.local):
-    """Where this thread stands."""
+class _Standing(threading.local):
+    """Of this thread: whether it has stepped back, and when it last offered its core."""
 
     behind = False
     offered_s = 0.0
 
 
-_place = Place()
+_standing = _Standing()
 
 
 def step_back() -> None:
     """Put this thread behind others; those that it starts have its priority, but never give way."""
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND)
-    _place.behind = True
+    _standing.behind = True
 
 
 def give_way() -> None:
@@ -35,6 +35,6 @@ def give_way() -> None:
     loop that wakes up for a request would wait as long. Does nothing in a thread that has not stepped back: that may
     hold the interpreter's lock, for which others would wait with it.
     """
-    if _place.behind and time.perf_counter() - _place.offered_s > STEP_SECONDS:
+    if _standing.behind and time.perf_counter() - _standing.offered_s > STEP_SECONDS:
         os.sched_yield()
-        _place.offered_s = time.perf_counter()
+        _standing.offered_s = time.perf_counter()

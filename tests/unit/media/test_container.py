@@ -64,3 +64,10 @@ def test_no_memory_is_not_the_files_fault(monkeypatch: pytest.MonkeyPatch) -> No
             with pytest.raises(MemoryError) as error:
                 use()
         assert name == "SoundFile" or not error.value.args
+
+
+def test_who_decodes_offers_its_core_between_packets(monkeypatch: pytest.MonkeyPatch) -> None:
+    offers: list[None] = []
+    monkeypatch.setattr("mmplane.media.container.give_way", lambda: offers.append(None))
+    footage = survey(real("bikes"))
+    assert len(offers) >= len(footage.seconds) > 0
