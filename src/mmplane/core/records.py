@@ -61,7 +61,7 @@ class Clip(Record, frozen=True):
 
     `width` and `height` in pixels, after rotation. `indices` are the numbers of the sampled frames in the file, in the
     order in which they are shown, of `frames_total`, at `fps` frames a second (None: unknown; transformers then takes
-    24). `seconds` tells when each of them is shown.
+    24). `seconds` tells when each of them is shown. To get them, `frames_decoded` have to be decoded.
     """
 
     width: int
@@ -70,6 +70,7 @@ class Clip(Record, frozen=True):
     fps: float | None
     indices: tuple[int, ...]
     seconds: tuple[float, ...] = ()
+    frames_decoded: int = 0
 
 
 class Ask(Record, frozen=True):

@@ -38,10 +38,10 @@ class Pace(Enum):
 
 
 def pace_of(recipe: Recipe) -> Pace:
-    """By what its header says: all frames of a clip up to the last one taken are decoded, whatever is kept of them."""
+    """By what its header says; of a clip more is decoded than is kept."""
     length_bytes = recipe.decoded_bytes
     if recipe.clip is not None:
-        length_bytes = recipe.clip.width * recipe.clip.height * PIXEL_BYTES * (recipe.clip.indices[-1] + 1)
+        length_bytes = recipe.clip.width * recipe.clip.height * PIXEL_BYTES * recipe.clip.frames_decoded
     return Pace.SLOW if length_bytes > SLOW_BYTES else Pace.QUICK
 
 

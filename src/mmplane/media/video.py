@@ -2,8 +2,8 @@
 
 `examine` reads the container whole, without decoding more than its first frame: every packet says when its frame is
 shown, so the times of all frames are known, and their number is not the header's word. `decode` walks the frames from
-the first to the last that is wanted, and leaves out what those do not need. Both run where a native decoder may die
-without harm.
+the first to the last that is wanted, and leaves out what those do not need (`mmplane.media.gops`). Both run where a
+native decoder may die without harm.
 
 Frames are turned as the file says, as players do. Colours are those of PyAV's own conversion to RGB.
 """
@@ -21,6 +21,8 @@ from mmplane.core.records import Ask, Clip, Recipe
 from mmplane.features.processor import Pixels
 from mmplane.features.video import VideoProcessor
 from mmplane.media.container import PIXELS_MAX, frames, kind_of, opened, packets, prepared
+from mmplane.media.gops import SYNTAXES, Needs, Unit, count_decoded, groups, length_bytes, unit_of
+from mmplane.process.priority import give_way
 
 FORMATS = "MP4, WebM, MKV or GIF"
 KINDS = ("mov", "matroska", "gif")
@@ -49,12 +51,16 @@ class VideoLimits:
 
 @dataclass(frozen=True)
 class Footage:
-    """What a clip's file holds: the size of its frames in pixels, when each is shown, and how many come in a second."""
+    """What a clip's file holds: the size of its frames in pixels, when each is shown, and how many come in a second.
+
+    `units`, where a codec says what its frames refer to: what is known of each packet.
+    """
 
     width: int
     height: int
     seconds: tuple[float, ...]
     fps: float | None
+    units: tuple[Unit, ...] = ()
 
 
 DEFAULT_LIMITS = VideoLimits()
@@ -65,10 +71,11 @@ def examine(processor: VideoProcessor, media: bytes | memoryview, ask: Ask) -> R
     footage = survey(media)
     total = len(footage.seconds)
     indices = processor.sample(total, footage.fps, frames_max=ask.frames_max, fps_max=ask.fps_max)
-    if (indices[-1] + 1) * footage.width * footage.height > DEFAULT_LIMITS.decoded_pixels_max:
-        raise bad_media("the clip has too many pixels in all")
     seconds = tuple(footage.seconds[index] for index in indices)
-    clip = Clip(footage.width, footage.height, total, footage.fps, indices, seconds)
+    decoded = count_decoded(footage.units, frozenset(seconds)) if footage.units else indices[-1] + 1
+    if decoded * footage.width * footage.height > DEFAULT_LIMITS.decoded_pixels_max:
+        raise bad_media("the clip has too many pixels in all")
+    clip = Clip(footage.width, footage.height, total, footage.fps, indices, seconds, decoded)
     return Recipe("video", processor.layout(clip), clip=clip)
 
 
@@ -77,7 +84,7 @@ def survey(media: bytes | memoryview, limits: VideoLimits = DEFAULT_LIMITS) -> F
     with opened(media, _kind(media), "clip") as container:
         stream = _stream(container)
         rate = stream.average_rate
-        first, shown = _shown(container, stream, limits)
+        first, shown, units = _shown(container, stream, limits)
     if first is None or not shown:
         raise bad_media("the clip has no frames")
     if shown[-1] - shown[0] > limits.seconds_max:
@@ -85,7 +92,7 @@ def survey(media: bytes | memoryview, limits: VideoLimits = DEFAULT_LIMITS) -> F
     height, width = first.shape[:2]
     if max(width, height) > limits.aspect_max * min(width, height):
         raise bad_media("the clip is too long for its width")
-    return Footage(width, height, tuple(shown), float(rate) if rate else None)
+    return Footage(width, height, tuple(shown), float(rate) if rate else None, units)
 
 
 def decode(media: bytes | memoryview, clip: Clip) -> Generator[Pixels, None, None]:
@@ -106,8 +113,8 @@ def decode(media: bytes | memoryview, clip: Clip) -> Generator[Pixels, None, Non
 
 def _sampled(container: Any, stream: Any, clip: Clip) -> Iterator[Any]:
     """The frames that the clip's record names, in order."""
-    if stream.codec_context.name in UNREFERENCED_CODECS and clip.seconds:
-        yield from _referenced(container, stream, frozenset(clip.seconds))
+    if stream.codec_context.name in SYNTAXES and clip.seconds:
+        yield from _needed(container, stream, frozenset(clip.seconds))
         return
     wanted = frozenset(clip.indices)
     for index, frame in enumerate(frames(container, stream, "clip")):
@@ -115,14 +122,38 @@ def _sampled(container: Any, stream: Any, clip: Clip) -> Iterator[Any]:
             yield frame
 
 
-def _referenced(container: Any, stream: Any, wanted_s: frozenset[float]) -> Iterator[Any]:
-    """The frames shown at these times. Of the others only those are decoded that some frame may refer to."""
-    for packet in packets(container, stream, "clip"):
-        needed = packet.pts is None or float(packet.pts * packet.time_base) in wanted_s
-        stream.codec_context.skip_frame = "DEFAULT" if needed else "NONREF"
-        for frame in packet.decode():
-            if frame.pts is not None and float(frame.pts * frame.time_base) in wanted_s:
-                yield frame
+def _needed(container: Any, stream: Any, wanted_s: frozenset[float]) -> Iterator[Any]:
+    """The frames shown at these times. Of the others only those are decoded that they may refer to."""
+    decoder, needs, fed = stream.codec_context, Needs(wanted_s), False
+    may_refer = "NONREF" if decoder.name in UNREFERENCED_CODECS else "DEFAULT"
+
+    def wanted(decoded: list[Any]) -> Iterator[Any]:
+        return (each for each in decoded if each.pts is not None and float(each.pts * stream.time_base) in wanted_s)
+
+    read = ((packet, _said(stream, packet)) for packet in packets(container, stream, "clip") if packet.size)
+    for group in groups(read, lambda each: each[1].begins):
+        needed = needs.of([unit for _, unit in group])
+        for packet, unit in group[:needed]:
+            give_way()
+            decoder.skip_frame = "DEFAULT" if unit.shown_s is None or unit.shown_s in wanted_s else may_refer
+            yield from wanted(packet.decode())
+            fed = True
+        if fed and needed < len(group):
+            yield from wanted(decoder.decode(None))
+            decoder.flush_buffers()
+            fed = False
+    if fed:
+        yield from wanted(decoder.decode(None))
+
+
+def _said(stream: Any, packet: Any) -> Unit:
+    """What the packet says of itself, in a codec of `SYNTAXES`."""
+    decoder = stream.codec_context
+    shown_s = None if packet.pts is None else float(packet.pts * packet.time_base)
+    lengths_bytes = length_bytes(SYNTAXES[decoder.name], decoder.extradata)
+    if lengths_bytes is None:
+        return Unit(shown_s, begins=False)
+    return unit_of(SYNTAXES[decoder.name], lengths_bytes, memoryview(packet), shown_s)
 
 
 def _kind(media: bytes | memoryview) -> str:
@@ -142,21 +173,23 @@ def _stream(container: Any) -> Any:
     return stream
 
 
-def _shown(container: Any, stream: Any, limits: VideoLimits) -> tuple[Pixels | None, list[float]]:
-    """The first frame, and when every frame is shown, in the order of showing."""
-    first, shown = None, []
-    hides = stream.codec_context.name == "vp8"
+def _shown(container: Any, stream: Any, limits: VideoLimits) -> tuple[Pixels | None, list[float], tuple[Unit, ...]]:
+    """The first frame; when every frame is shown, in the order of showing; and what its packets say, if they do."""
+    first, shown, units = None, [], []
+    hides, says = stream.codec_context.name == "vp8", stream.codec_context.name in SYNTAXES
     for count, packet in enumerate(packets(container, stream, "clip")):
         if packet.size and packet.pts is not None and not packet.is_discard:
             if not hides or memoryview(packet)[0] & VP8_SHOWN:
                 shown.append(float(packet.pts * packet.time_base))
             if len(shown) > limits.frames_max:
                 raise bad_media("the clip has too many frames")
+        if says and packet.size:
+            units.append(_said(stream, packet))
         if first is None and count == DELAY_MAX:
             raise bad_media("the clip cannot be decoded")
         if first is None and (decoded := packet.decode()):
             first = _pixels(decoded[0])
-    return first, sorted(shown)
+    return first, sorted(shown), tuple(units)
 
 
 def _pixels(frame: Any) -> Pixels:

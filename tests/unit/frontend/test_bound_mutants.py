@@ -246,7 +246,7 @@ TURNS = [
     Mutant(
         "what is slow",
         turns.pace_of,
-        "recipe.clip.indices[-1] + 1",
+        "recipe.clip.frames_decoded",
         "len(recipe.clip.indices)",
         test_worker_turns.test_pace_is_what_has_to_be_decoded_and_not_what_is_kept,
     ),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import random
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,7 +19,8 @@ from mmplane.core.records import Ask, Clip, Layout
 from mmplane.features.processor import Arrays, Pixels
 from mmplane.features.video import VideoProcessor
 from mmplane.media import video
-from mmplane.media.video import VideoLimits, decode, examine, survey
+from mmplane.media.gops import count_decoded
+from mmplane.media.video import Footage, VideoLimits, decode, examine, survey
 from mutation import mutated
 
 KINDS = {
@@ -109,8 +112,48 @@ def test_frames_that_no_other_needs_are_left_out() -> None:
     sequential, _ = decoded(media)
     right = [sequential[index] for index in recipe.clip.indices]
     assert all(map(np.array_equal, decode(media, recipe.clip), right))
-    with mutated(video._referenced, '"NONREF"', '"NONKEY"'):
+    with mutated(video._needed, '"NONREF"', '"NONKEY"'):
         assert not all(map(np.array_equal, decode(media, recipe.clip), right))
+
+
+GROUPED = {
+    "closed groups": ("libx264", "keyint=8:min-keyint=8:scenecut=0"),
+    "open groups": ("libx264", "keyint=8:min-keyint=8:scenecut=0:open-gop=1"),
+    "sets in each group": ("libx264", "keyint=6:min-keyint=6:scenecut=0:repeat-headers=1:bframes=2"),
+    "no B-frames": ("libx264", "keyint=5:bframes=0"),
+    "pictures in slices": ("libx264", "keyint=8:slices=4"),
+    "interlaced": ("libx264", "keyint=8:tff=1"),
+    "H.265": ("libx265", "keyint=8:min-keyint=8:scenecut=0:open-gop=0:log-level=none"),
+    "H.265, open groups": ("libx265", "keyint=8:min-keyint=8:scenecut=0:open-gop=1:log-level=none"),
+}
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska"])
+@pytest.mark.parametrize("kind", GROUPED)
+def test_groups_of_pictures_that_nobody_wants_are_left_out(kind: str, container: str) -> None:
+    codec, options = GROUPED[kind]
+    media = encode(moving(48), codec, container, **{"x264-params" if codec == "libx264" else "x265-params": options})
+    footage, (sequential, _) = survey(media), decoded(media)
+    assert len(footage.seconds) == len(sequential) == 48
+    drawn = random.Random(kind)
+    for wanted in [
+        (0,),
+        (47,),
+        (3, 44),
+        (7, 8),
+        *(sorted(drawn.sample(range(48), drawn.randint(1, 6))) for _ in range(20)),
+    ]:
+        clip = clip_of(footage, wanted)
+        for pixels, index in zip(decode(media, clip), wanted, strict=True):
+            np.testing.assert_array_equal(pixels, sequential[index])
+    if "open" not in kind:
+        assert count_decoded(footage.units, {footage.seconds[3], footage.seconds[44]}) < 20
+
+
+def clip_of(footage: Footage, indices: Sequence[int]) -> Clip:
+    """These frames of it."""
+    seconds = tuple(footage.seconds[index] for index in indices)
+    return Clip(footage.width, footage.height, len(footage.seconds), footage.fps, tuple(indices), seconds)
 
 
 def test_hidden_frames_are_not_counted() -> None:
@@ -216,7 +259,8 @@ def test_limits() -> None:
 
 
 def test_a_clip_with_too_much_to_decode(monkeypatch: pytest.MonkeyPatch) -> None:
-    media = encode(moving(24))
+    """GIF: all frames up to the last one that is wanted."""
+    media = encode(moving(24), "gif", "gif")
     monkeypatch.setattr(video, "DEFAULT_LIMITS", VideoLimits(decoded_pixels_max=22 * 96 * 64))
     assert taken(media)[0].indices[-1] == 21
     monkeypatch.setattr(video, "DEFAULT_LIMITS", VideoLimits(decoded_pixels_max=22 * 96 * 64 - 1))
