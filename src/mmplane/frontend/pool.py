@@ -227,15 +227,13 @@ class Pool:
         """Hand idle workers to those whose turn it is, and tell those who have waited for room in vain."""
         now_s = time.monotonic()
         while (idle := self._idle()) and (
-            turn := self._turns.take(now_s, slow=self._spares_one(), ready=partial(self._settle, idle))
+            turn := self._turns.take(now_s, slow=self._spares_one(), ready=partial(self._settle, idle, now_s))
         ):
             if turn.in_vain:
                 turn.asker.turn.set_exception(ArenaHasNoRoom(ever=False))
-            else:
-                self._tempo[turn.pace].turn(now_s)
         self._look_again(now_s)
 
-    def _settle(self, idle: list[Worker], asker: _Asker) -> bool:
+    def _settle(self, idle: list[Worker], now_s: float, asker: _Asker) -> bool:
         """Give the asker a worker, or the reason why it gets none; False when it has to wait for room."""
         if asker.turn.cancelled():  # it went away in this turn of the loop and has not run since
             return True
@@ -247,6 +245,7 @@ class Pool:
         if worker is None:
             return False
         worker.state, worker.pace = State.BUSY, asker.pace
+        self._tempo[asker.pace].turn(now_s)
         asker.turn.set_result(worker)
         return True
 

@@ -50,7 +50,6 @@ class Turn(Generic[AskerT]):
     """Somebody's turn, or, `in_vain`, the end of its waiting."""
 
     asker: AskerT
-    pace: Pace
     in_vain: bool = False
 
 
@@ -108,10 +107,10 @@ class Turns(Generic[AskerT]):
                 if ready(self._waiting[pace][tenant][0]):
                     self._last = pace
                     self._blocked_s.pop((pace, tenant), None)
-                    return Turn(self._pop(pace, tenant), pace)
+                    return Turn(self._pop(pace, tenant))
                 since_s = self._blocked_s.setdefault((pace, tenant), now_s)
                 if now_s - since_s >= BLOCKED_SECONDS:
-                    return Turn(self._pop(pace, tenant), pace, in_vain=True)  # still blocked, for those behind
+                    return Turn(self._pop(pace, tenant), in_vain=True)  # still blocked, for those behind
         return None
 
     def _pop(self, pace: Pace, tenant: str) -> AskerT:

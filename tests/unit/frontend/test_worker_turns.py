@@ -163,8 +163,8 @@ def test_everybody_has_one_turn_and_no_tenant_waits_for_more_than_one_of_each_ot
         if (found := turns.take(0.0, slow=slow)) is None:
             assert all(not slow and pace is SLOW for pace, _ in waiting.values())
             return
-        number, pace = found.asker, found.pace
-        tenant = waiting.pop(number)[1]
+        number = found.asker
+        pace, tenant = waiting.pop(number)
         assert number < min((each for each, where in waiting.items() if where == (pace, tenant)), default=number + 1)
         for other in {where[1] for where in waiting.values() if where[0] is pace} - {tenant}:
             counts = passed.setdefault((pace, other), Counter())
