@@ -149,6 +149,8 @@ def _needed(container: Any, stream: Any, wanted_s: frozenset[float]) -> Iterator
 def _said(stream: Any, packet: Any) -> Unit:
     """What the packet says of itself, in a codec of `SYNTAXES`."""
     decoder = stream.codec_context
+    if packet.has_sidedata("new_extradata"):  # other parameter sets, out of the container
+        return Unit(None, begins=False)
     shown_s = None if packet.pts is None else float(packet.pts * packet.time_base)
     lengths_bytes = length_bytes(SYNTAXES[decoder.name], decoder.extradata)
     if lengths_bytes is None:
