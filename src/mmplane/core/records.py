@@ -61,7 +61,8 @@ class Clip(Record, frozen=True):
 
     `width` and `height` in pixels, after rotation. `indices` are the numbers of the sampled frames in the file, in the
     order in which they are shown, of `frames_total`, at `fps` frames a second (None: unknown; transformers then takes
-    24). `seconds` tells when each of them is shown. To get them, `frames_decoded` have to be decoded.
+    24). `seconds` tells when each of them is shown. `runs` are the numbers of the packets to decode for them, from the
+    first to before the second; without any, all frames up to the last that is taken are decoded.
     """
 
     width: int
@@ -70,7 +71,12 @@ class Clip(Record, frozen=True):
     fps: float | None
     indices: tuple[int, ...]
     seconds: tuple[float, ...] = ()
-    frames_decoded: int = 0
+    runs: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def frames_decoded(self) -> int:
+        """How many frames have to be decoded for those that are taken."""
+        return sum(beyond - first for first, beyond in self.runs) or self.indices[-1] + 1
 
 
 class Ask(Record, frozen=True):

@@ -5,26 +5,30 @@
     decoded:  I P B B P . . .   . . . . .   I P B B P . .   . . .
 
 A *group of pictures* begins with one from which decoding can begin anew: an IDR picture (H.264, 7.4.1.2.4; H.265,
-7.4.2.2), to which all earlier ones mean nothing. Of a group, the packets up to the last one that is wanted are decoded,
-and none of the others. Parameter sets outlast their group, so a packet whose sets are not those that the decoder had
-last is decoded too.
+7.4.2.2), to which all earlier ones mean nothing. Of a group, the packets up to the one behind the last that is wanted
+are decoded (that may be its picture's other field), and none of the others. Parameter sets outlast their group, so a
+packet whose sets are not those that the decoder had last is decoded too; so is the first of all, which may say what
+holds for the whole clip.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
-ThingT = TypeVar("ThingT")
+from blake3 import blake3
 
-NAL_UNITS_MAX = 1000
-"""In a packet that is looked into: a picture has one for each slice."""
+NAL_UNITS_MAX = 200_000
+"""That are looked at in one clip; a picture has one for each slice. Half a microsecond each."""
+SETS_BYTES_MAX = 4096
+"""Of one packet's parameter sets: usual are a hundred."""
+RUNS_MAX = 1000
+"""Runs of packets with gaps between them, in one clip."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A packet: when its picture is shown, whether it begins a group, its parameter sets.
+    """A packet: when its picture is shown, whether it begins a group, the digest of its parameter sets if it has any.
 
     `shown_s` None: it does not say, or cannot be read, so that it may hold anything.
     """
@@ -57,65 +61,90 @@ SYNTAXES: Mapping[str, Syntax] = {
 }
 
 
-def unit_of(syntax: Syntax, length_bytes: int, packet: memoryview, shown_s: float | None) -> Unit:
-    """What is to be known of a packet whose NAL units have their lengths, of `length_bytes`, before them.
-
-    One that cannot be read says nothing, so that it is decoded.
-    """
-    at, sets, first_slice = 0, [], None
-    for _ in range(NAL_UNITS_MAX):
-        start = at + length_bytes
-        at = start + int.from_bytes(packet[at:start], "big")
-        if not start + syntax.header_bytes <= at <= len(packet):
-            break
-        kind = packet[start] >> syntax.shift & syntax.mask
-        if kind in syntax.sets:
-            sets.append(bytes(packet[start:at]))
-        elif first_slice is None and kind in syntax.slices:
-            first_slice = kind
-        if at == len(packet):
-            return Unit(shown_s, first_slice in syntax.anew, b"".join(sets))
-    return Unit(None, begins=False)
+UNREADABLE = Unit(None, begins=False)
 
 
-def length_bytes(syntax: Syntax, record: bytes | None) -> int | None:
-    """How long the lengths before NAL units are, says the container's record; None when there are none."""
-    if record is None or len(record) <= syntax.length_at or record[0] != 1:
+class Reader:
+    """Reads one clip's packets, whose NAL units have their lengths before them."""
+
+    def __init__(self, syntax: Syntax, length_bytes: int) -> None:
+        self._syntax = syntax
+        self._length_bytes = length_bytes
+        self._left = NAL_UNITS_MAX
+
+    def give_up(self) -> None:
+        """Whatever comes is unreadable."""
+        self._left = 0
+
+    def read(self, packet: memoryview, shown_s: float | None) -> Unit:
+        """What is to be known of the next packet."""
+        at, sets, sets_bytes, first_slice = 0, blake3(), 0, None
+        while self._left:
+            self._left -= 1
+            start = at + self._length_bytes
+            at = start + int.from_bytes(packet[at:start], "big")
+            if not start + self._syntax.header_bytes <= at <= len(packet) or sets_bytes > SETS_BYTES_MAX:
+                break
+            kind = packet[start] >> self._syntax.shift & self._syntax.mask
+            if kind in self._syntax.sets:
+                sets.update(packet[start:at][: SETS_BYTES_MAX + 1])
+                sets_bytes += at - start
+            elif first_slice is None and kind in self._syntax.slices:
+                first_slice = kind
+            if at == len(packet) and sets_bytes <= SETS_BYTES_MAX:
+                return Unit(shown_s, first_slice in self._syntax.anew, sets.digest() if sets_bytes else b"")
+        return UNREADABLE
+
+
+def reader_of(codec: str, record: bytes | None) -> Reader | None:
+    """For packets of a codec, by the container's record of it; None when they cannot be read."""
+    syntax = SYNTAXES.get(codec)
+    if syntax is None or record is None or len(record) <= syntax.length_at or record[0] != 1:
         return None
-    return (record[syntax.length_at] & 3) + 1
+    return Reader(syntax, (record[syntax.length_at] & 3) + 1)
 
 
-def groups(things: Iterable[ThingT], begins: Callable[[ThingT], bool]) -> Iterator[list[ThingT]]:
-    """Cut before each that begins a group."""
-    group: list[ThingT] = []
-    for thing in things:
-        if group and begins(thing):
+def runs(units: Iterable[Unit], wanted_s: Container[float]) -> tuple[tuple[int, int], ...]:
+    """Which packets to decode for the pictures shown at `wanted_s`: from the first to before the second number.
+
+    Between two runs the decoder has to be told of the gap.
+    """
+    found: list[tuple[int, int]] = []
+    needs, at = _Needs(wanted_s), 0
+    for group in _groups(units):
+        if needed := needs.of(group):
+            first = found.pop()[0] if found and found[-1][1] == at else at
+            found.append((first, at + needed))
+        at += len(group)
+    return tuple(found) if len(found) <= RUNS_MAX else ((found[0][0], found[-1][1]),)
+
+
+def _groups(units: Iterable[Unit]) -> Iterator[list[Unit]]:
+    group: list[Unit] = []
+    for unit in units:
+        if group and unit.begins:
             yield group
             group = []
-        group.append(thing)
+        group.append(unit)
     if group:
         yield group
 
 
-class Needs:
-    """How much of each group a decoder has to be given for the pictures shown at `wanted_s`."""
+class _Needs:
+    """How much of each group a decoder has to be given, asked about one after the other."""
 
     def __init__(self, wanted_s: Container[float]) -> None:
         self._wanted_s = wanted_s
         self._sets = b""
+        self._least = 1
 
     def of(self, group: Sequence[Unit]) -> int:
-        """So many, from the first on. To be asked about every group, in order."""
-        new_sets = any(each.shown_s is None or each.sets not in (b"", self._sets) for each in group)
-        needed = 0
-        for count, each in enumerate(group, 1):
-            if each.shown_s is None or each.shown_s in self._wanted_s or (new_sets and each.sets):
-                needed = count
-                self._sets = b"" if each.shown_s is None else each.sets or self._sets
+        """So many packets, from the first on."""
+        new_sets = any(unit.shown_s is None or unit.sets not in (b"", self._sets) for unit in group)
+        needed, self._least = self._least, 0
+        for count, unit in enumerate(group, 1):
+            if unit.shown_s is None or unit.shown_s in self._wanted_s or (new_sets and unit.sets):
+                needed = min(count + 1, len(group))
+        for unit in group[:needed]:
+            self._sets = b"" if unit.shown_s is None else unit.sets or self._sets
         return needed
-
-
-def count_decoded(units: Iterable[Unit], wanted_s: Container[float]) -> int:
-    """How many packets are decoded for the pictures shown at `wanted_s`."""
-    needs = Needs(wanted_s)
-    return sum(map(needs.of, groups(units, lambda each: each.begins)))

@@ -118,7 +118,7 @@ def examine(processors: Processors, media: Media, ask: Ask) -> Recipe:
     """
     if ask.modality == "video":
         recipe = video.examine(processors.for_clips, media, ask)
-        return replace(recipe, decoded_bytes=_frames_bytes(recipe) + len(media))  # packets wait for their group's end
+        return replace(recipe, decoded_bytes=_frames_bytes(recipe))
     if ask.modality == "audio":
         recipe = audio.examine(processors.for_sounds, media)
         return replace(recipe, decoded_bytes=recipe.samples * SAMPLE_BYTES)

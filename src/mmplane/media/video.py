@@ -21,8 +21,7 @@ from mmplane.core.records import Ask, Clip, Recipe
 from mmplane.features.processor import Pixels
 from mmplane.features.video import VideoProcessor
 from mmplane.media.container import PIXELS_MAX, frames, kind_of, opened, packets, prepared
-from mmplane.media.gops import SYNTAXES, Needs, Unit, count_decoded, groups, length_bytes, unit_of
-from mmplane.process.priority import give_way
+from mmplane.media.gops import Unit, reader_of, runs
 
 FORMATS = "MP4, WebM, MKV or GIF"
 KINDS = ("mov", "matroska", "gif")
@@ -53,7 +52,7 @@ class VideoLimits:
 class Footage:
     """What a clip's file holds: the size of its frames in pixels, when each is shown, and how many come in a second.
 
-    `units`, where a codec says what its frames refer to: what is known of each packet.
+    `units`: what is known of each packet, where packets say it and their frames can be told apart by their times.
     """
 
     width: int
@@ -72,10 +71,10 @@ def examine(processor: VideoProcessor, media: bytes | memoryview, ask: Ask) -> R
     total = len(footage.seconds)
     indices = processor.sample(total, footage.fps, frames_max=ask.frames_max, fps_max=ask.fps_max)
     seconds = tuple(footage.seconds[index] for index in indices)
-    decoded = count_decoded(footage.units, frozenset(seconds)) if footage.units else indices[-1] + 1
-    if decoded * footage.width * footage.height > DEFAULT_LIMITS.decoded_pixels_max:
+    needed = runs(footage.units, frozenset(seconds))
+    clip = Clip(footage.width, footage.height, total, footage.fps, indices, seconds, needed)
+    if clip.frames_decoded * clip.width * clip.height > DEFAULT_LIMITS.decoded_pixels_max:
         raise bad_media("the clip has too many pixels in all")
-    clip = Clip(footage.width, footage.height, total, footage.fps, indices, seconds, decoded)
     return Recipe("video", processor.layout(clip), clip=clip)
 
 
@@ -113,8 +112,8 @@ def decode(media: bytes | memoryview, clip: Clip) -> Generator[Pixels, None, Non
 
 def _sampled(container: Any, stream: Any, clip: Clip) -> Iterator[Any]:
     """The frames that the clip's record names, in order."""
-    if stream.codec_context.name in SYNTAXES and clip.seconds:
-        yield from _needed(container, stream, frozenset(clip.seconds))
+    if clip.runs:
+        yield from _needed(container, stream, clip)
         return
     wanted = frozenset(clip.indices)
     for index, frame in enumerate(frames(container, stream, "clip")):
@@ -122,40 +121,27 @@ def _sampled(container: Any, stream: Any, clip: Clip) -> Iterator[Any]:
             yield frame
 
 
-def _needed(container: Any, stream: Any, wanted_s: frozenset[float]) -> Iterator[Any]:
-    """The frames shown at these times. Of the others only those are decoded that they may refer to."""
-    decoder, needs, fed = stream.codec_context, Needs(wanted_s), False
+def _needed(container: Any, stream: Any, clip: Clip) -> Iterator[Any]:
+    """The frames shown at the clip's times, of its runs of packets; others only where these may refer to them."""
+    decoder, wanted_s, runs_left = stream.codec_context, frozenset(clip.seconds), iter(clip.runs)
     may_refer = "NONREF" if decoder.name in UNREFERENCED_CODECS else "DEFAULT"
 
     def wanted(decoded: list[Any]) -> Iterator[Any]:
         return (each for each in decoded if each.pts is not None and float(each.pts * stream.time_base) in wanted_s)
 
-    read = ((packet, _said(stream, packet)) for packet in packets(container, stream, "clip") if packet.size)
-    for group in groups(read, lambda each: each[1].begins):
-        needed = needs.of([unit for _, unit in group])
-        for packet, unit in group[:needed]:
-            give_way()
-            decoder.skip_frame = "DEFAULT" if unit.shown_s is None or unit.shown_s in wanted_s else may_refer
-            yield from wanted(packet.decode())
-            fed = True
-        if fed and needed < len(group):
+    first, beyond = next(runs_left)
+    for at, packet in enumerate(packet for packet in packets(container, stream, "clip") if packet.size):
+        if at < first:
+            continue
+        needed = packet.pts is None or float(packet.pts * packet.time_base) in wanted_s
+        decoder.skip_frame = "DEFAULT" if needed else may_refer
+        yield from wanted(packet.decode())
+        if at + 1 == beyond:
             yield from wanted(decoder.decode(None))
             decoder.flush_buffers()
-            fed = False
-    if fed:
-        yield from wanted(decoder.decode(None))
-
-
-def _said(stream: Any, packet: Any) -> Unit:
-    """What the packet says of itself, in a codec of `SYNTAXES`."""
-    decoder = stream.codec_context
-    if packet.has_sidedata("new_extradata"):  # other parameter sets, out of the container
-        return Unit(None, begins=False)
-    shown_s = None if packet.pts is None else float(packet.pts * packet.time_base)
-    lengths_bytes = length_bytes(SYNTAXES[decoder.name], decoder.extradata)
-    if lengths_bytes is None:
-        return Unit(shown_s, begins=False)
-    return unit_of(SYNTAXES[decoder.name], lengths_bytes, memoryview(packet), shown_s)
+            if (run := next(runs_left, None)) is None:
+                return
+            first, beyond = run
 
 
 def _kind(media: bytes | memoryview) -> str:
@@ -178,20 +164,25 @@ def _stream(container: Any) -> Any:
 def _shown(container: Any, stream: Any, limits: VideoLimits) -> tuple[Pixels | None, list[float], tuple[Unit, ...]]:
     """The first frame; when every frame is shown, in the order of showing; and what its packets say, if they do."""
     first, shown, units = None, [], []
-    hides, says = stream.codec_context.name == "vp8", stream.codec_context.name in SYNTAXES
+    hides = stream.codec_context.name == "vp8"
+    reader = reader_of(stream.codec_context.name, stream.codec_context.extradata)
     for count, packet in enumerate(packets(container, stream, "clip")):
-        if packet.size and packet.pts is not None and not packet.is_discard:
+        shown_s = None if packet.pts is None else float(packet.pts * packet.time_base)
+        if packet.size and shown_s is not None and not packet.is_discard:
             if not hides or memoryview(packet)[0] & VP8_SHOWN:
-                shown.append(float(packet.pts * packet.time_base))
+                shown.append(shown_s)
             if len(shown) > limits.frames_max:
                 raise bad_media("the clip has too many frames")
-        if says and packet.size:
-            units.append(_said(stream, packet))
+        if reader is not None and packet.size:
+            if packet.has_sidedata("new_extradata"):  # other parameter sets, out of the container
+                reader.give_up()
+            units.append(reader.read(memoryview(packet), shown_s))
         if first is None and count == DELAY_MAX:
             raise bad_media("the clip cannot be decoded")
         if first is None and (decoded := packet.decode()):
             first = _pixels(decoded[0])
-    return first, sorted(shown), tuple(units)
+    told_apart = bool(units) and units[0].begins and len(set(shown)) == len(shown)
+    return first, sorted(shown), tuple(units) if told_apart else ()
 
 
 def _pixels(frame: Any) -> Pixels:

@@ -22,7 +22,7 @@ def taken(turns: Turns[str], count: int, *, slow: bool = True) -> list[str]:
 
 def clip(decoded: int, width: int = 640, height: int = 480) -> Recipe:
     """Eight frames are taken, of so many that are decoded."""
-    taken = Clip(width, height, 3000, 25.0, (*range(7), 2999), frames_decoded=decoded)
+    taken = Clip(width, height, 3000, 25.0, (*range(7), 2999), runs=((0, decoded),))
     return Recipe("video", layout_of(1), clip=taken)
 
 

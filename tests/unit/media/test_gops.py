@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
+from typing import Any
 
 import pytest
 
 from mmplane.media import gops
-from mmplane.media.gops import SYNTAXES, Needs, Syntax, Unit, count_decoded, groups, length_bytes, unit_of
+from mmplane.media.gops import SYNTAXES, UNREADABLE, Reader, Syntax, Unit, reader_of, runs
 from mutation import mutated
 
 H264, HEVC = SYNTAXES["h264"], SYNTAXES["hevc"]
@@ -51,15 +52,13 @@ def sequential(units: Sequence[Unit], wanted_s: frozenset[float]) -> list[object
 
 
 def with_gaps(units: Sequence[Unit], wanted_s: frozenset[float]) -> list[object]:
-    decoder, needs, pictures = Decoder(), Needs(wanted_s), []
-    for group in groups(units, lambda each: each.begins):
-        needed = needs.of(group)
-        for unit in group[:needed]:
+    decoder, pictures = Decoder(), []
+    for first, beyond in runs(units, wanted_s):
+        for unit in units[first:beyond]:
             picture = decoder.decode(unit)
             if unit.shown_s in wanted_s:
                 pictures.append(picture)
-        if needed < len(group):
-            decoder.flush()
+        decoder.flush()
     return pictures
 
 
@@ -70,25 +69,40 @@ def test_pictures_are_those_of_decoding_everything() -> None:
 
 
 @pytest.mark.parametrize(
-    ("there", "not_so"),
+    ("function", "there", "not_so"),
     [
-        ("(new_sets and each.sets)", "False"),
-        ('each.shown_s is None or each.sets not in (b"", self._sets)', "False"),
-        ("each.shown_s is None or each.sets not", "each.sets not"),
-        ("each.shown_s is None or each.shown_s in", "each.shown_s in"),
-        ("needed = count", "needed = count - 1"),
-        ('b"" if each.shown_s is None else each.sets', "each.sets"),
+        (gops._Needs.of, "(new_sets and unit.sets)", "False"),
+        (gops._Needs.of, 'unit.shown_s is None or unit.sets not in (b"", self._sets)', "False"),
+        (gops._Needs.of, "unit.shown_s is None or unit.sets not", "unit.sets not"),
+        (gops._Needs.of, "unit.shown_s is None or unit.shown_s in", "unit.shown_s in"),
+        (gops._Needs.of, "needed = min(count + 1, len(group))", "needed = count - 1"),
+        (gops._Needs.of, 'b"" if unit.shown_s is None else unit.sets', "unit.sets"),
+        (gops._groups, "if group and unit.begins", "if len(group) == 3"),
+        (gops.runs, "at += len(group)", "at += needed"),
     ],
 )
-def test_the_property_can_fail(there: str, not_so: str) -> None:
-    with mutated(Needs.of, there, not_so), pytest.raises(AssertionError):
+def test_the_property_can_fail(function: Any, there: str, not_so: str) -> None:
+    with mutated(function, there, not_so), pytest.raises(AssertionError):
         test_pictures_are_those_of_decoding_everything()
 
 
-def test_only_what_comes_before_is_decoded() -> None:
-    units = [Unit(float(at), begins=at % 10 == 0, sets=b"A" if at % 10 == 0 else b"") for at in range(50)]
-    assert count_decoded(units, {3.0, 34.0}) == 4 + 5
-    assert count_decoded(units, {49.0}) == 1 + 10  # the first has sets that the decoder does not
+def numbered(count: int, group: int, sets: bytes = b"") -> list[Unit]:
+    """So many packets, in groups."""
+    return [Unit(float(at), at % group == 0, sets if at % group == 0 else b"") for at in range(count)]
+
+
+def test_what_is_left_out() -> None:
+    assert runs(numbered(50, 10), {3.0, 34.0}) == ((0, 5), (30, 36))
+    assert runs(numbered(50, 10), {9.0, 10.0}) == ((0, 12),), "no gap"
+    assert runs(numbered(50, 10), {45.0}) == ((0, 1), (40, 47)), "the first of all may hold for all"
+    assert runs(numbered(50, 10, b"A"), {29.0}) == ((0, 2), (20, 30)), "the decoder knows no sets yet"
+    assert runs(numbered(50, 50), {49.0}) == ((0, 50),)
+    assert runs([], {1.0}) == ()
+
+
+def test_gaps_are_bounded() -> None:
+    units = numbered(4 * gops.RUNS_MAX, 3)
+    assert runs(units, {unit.shown_s for unit in units if unit.begins}) == ((0, 4 * gops.RUNS_MAX),)
 
 
 def nal(syntax: Syntax, kind: int, content: bytes = b"") -> bytes:
@@ -96,16 +110,18 @@ def nal(syntax: Syntax, kind: int, content: bytes = b"") -> bytes:
     return (len(header) + len(content)).to_bytes(4, "big") + header + content
 
 
+def read(packet: bytes, syntax: Syntax = H264) -> Unit:
+    return Reader(syntax, 4).read(memoryview(packet), 1.5)
+
+
 @pytest.mark.parametrize(("syntax", "anew", "other", "sets"), [(H264, 5, 1, 7), (HEVC, 19, 1, 33), (HEVC, 20, 21, 34)])
 def test_packets_are_read(syntax: Syntax, anew: int, other: int, sets: int) -> None:
-    def read(packet: bytes) -> Unit:
-        return unit_of(syntax, 4, memoryview(packet), 1.5)
-
-    before = nal(syntax, 6 if syntax is H264 else 39, b"message")
-    assert read(before + nal(syntax, anew, b"slice") + nal(syntax, anew)) == Unit(1.5, begins=True)
-    assert read(before + nal(syntax, other, b"slice")) == Unit(1.5, begins=False)
-    with_sets = read(nal(syntax, sets, b"sets") + nal(syntax, anew))
-    assert with_sets == Unit(1.5, begins=True, sets=nal(syntax, sets, b"sets")[4:])
+    message = nal(syntax, 6 if syntax is H264 else 39, b"message")
+    assert read(message + nal(syntax, anew, b"slice") + nal(syntax, anew), syntax) == Unit(1.5, begins=True)
+    assert read(message + nal(syntax, other, b"slice"), syntax) == Unit(1.5, begins=False)
+    with_sets = [read(nal(syntax, sets, content) + nal(syntax, anew), syntax) for content in (b"A", b"B", b"A")]
+    assert all(unit.begins and unit.sets for unit in with_sets)
+    assert with_sets[0] == with_sets[2] != with_sets[1]
 
 
 @pytest.mark.parametrize(
@@ -118,13 +134,26 @@ def test_packets_are_read(syntax: Syntax, anew: int, other: int, sets: int) -> N
         nal(H264, 5)[:-1],
         nal(H264, 5) + b"\0",
         nal(H264, 1) * (gops.NAL_UNITS_MAX + 1),
+        nal(H264, 7, bytes(gops.SETS_BYTES_MAX)),
+        nal(H264, 7, bytes(gops.SETS_BYTES_MAX)) + nal(H264, 5),
     ],
 )
-def test_what_cannot_be_read_is_decoded(packet: bytes) -> None:
-    assert unit_of(H264, 4, memoryview(packet), 1.5) == Unit(None, begins=False)
+def test_what_cannot_be_read_may_be_anything(packet: bytes) -> None:
+    assert read(packet) == UNREADABLE
+
+
+def test_a_clip_is_not_read_for_ever() -> None:
+    reader = Reader(H264, 4)
+    packet = memoryview(nal(H264, 1) * 1000)
+    seen = [reader.read(packet, 1.5) for _ in range(gops.NAL_UNITS_MAX // 1000 + 2)]
+    assert seen[-3] == Unit(1.5, begins=False)
+    assert seen[-2:] == [UNREADABLE, UNREADABLE]
 
 
 @pytest.mark.parametrize("record", [None, b"", b"\x01\x64\x00\x1f", b"\0\0\0\x01\x67\x64"])
-def test_without_the_containers_record_no_packet_is_read(record: bytes | None) -> None:
-    assert length_bytes(H264, record) is None
-    assert length_bytes(H264, b"\x01\x64\x00\x1f\xff") == 4
+def test_without_the_containers_record_nothing_is_read(record: bytes | None) -> None:
+    assert reader_of("h264", record) is None
+    assert reader_of("vp9", b"\x01\x64\x00\x1f\xff") is None
+    reader = reader_of("h264", b"\x01\x64\x00\x1f\xff")
+    assert reader is not None
+    assert reader.read(memoryview(nal(H264, 5)), 0.0).begins

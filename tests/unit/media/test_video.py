@@ -6,7 +6,6 @@ import io
 import random
 from collections.abc import Sequence
 from contextlib import suppress
-from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -20,7 +19,7 @@ from mmplane.core.records import Ask, Clip, Layout
 from mmplane.features.processor import Arrays, Pixels
 from mmplane.features.video import VideoProcessor
 from mmplane.media import video
-from mmplane.media.gops import Unit, count_decoded
+from mmplane.media.gops import runs
 from mmplane.media.video import Footage, VideoLimits, decode, examine, survey
 from mutation import mutated
 
@@ -148,25 +147,14 @@ def test_groups_of_pictures_that_nobody_wants_are_left_out(kind: str, container:
         for pixels, index in zip(decode(media, clip), wanted, strict=True):
             np.testing.assert_array_equal(pixels, sequential[index])
     if "open" not in kind:
-        assert count_decoded(footage.units, {footage.seconds[3], footage.seconds[44]}) < 20
-
-
-def test_a_packet_with_other_parameter_sets_beside_it_is_decoded() -> None:
-    """As MP4 has them that holds several sample descriptions."""
-    with av.open(io.BytesIO(encode(moving(2)))) as container:
-        stream = container.streams.video[0]
-        packet = next(container.demux(stream))
-        assert video._said(stream, packet).begins
-        described = SimpleNamespace(
-            pts=packet.pts, time_base=packet.time_base, has_sidedata=lambda kind: kind == "new_extradata"
-        )
-        assert video._said(stream, described) == Unit(None, begins=False)
+        assert clip_of(footage, (3, 44)).frames_decoded < 20
 
 
 def clip_of(footage: Footage, indices: Sequence[int]) -> Clip:
     """These frames of it."""
     seconds = tuple(footage.seconds[index] for index in indices)
-    return Clip(footage.width, footage.height, len(footage.seconds), footage.fps, tuple(indices), seconds)
+    needed = runs(footage.units, frozenset(seconds))
+    return Clip(footage.width, footage.height, len(footage.seconds), footage.fps, tuple(indices), seconds, needed)
 
 
 def test_hidden_frames_are_not_counted() -> None:
