@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -148,6 +148,43 @@ def test_groups_of_pictures_that_nobody_wants_are_left_out(kind: str, container:
             np.testing.assert_array_equal(pixels, sequential[index])
     if "open" not in kind:
         assert clip_of(footage, (3, 44)).frames_decoded < 20
+
+
+def changed(media: bytes, change: Callable[[int, Any], bool]) -> bytes:
+    """The clip's packets in Matroska, after `change` has had each; without those of which it says no."""
+    file = io.BytesIO()
+    with av.open(io.BytesIO(media)) as source, av.open(file, "w", format="matroska") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for at, packet in enumerate(packet for packet in source.demux(video=0) if packet.size):
+            if change(at, packet):
+                packet.stream = stream
+                out.mux(packet)
+    return file.getvalue()
+
+
+def test_a_clip_that_begins_in_mid_group_is_decoded_whole() -> None:
+    """Its first pictures may refer to what is not there, so that fewer are shown than it has packets."""
+    media = encode(moving(48), **{"x264-params": GROUPED["open groups"][1]})
+    keys = [at for at, is_key in enumerate(_keys(media)) if is_key]
+    assert survey(changed(media, lambda at, _: True)).units
+    cut = changed(media, lambda at, _: at >= keys[1])
+    assert not survey(cut).units
+    assert not clip_of(survey(cut), (0, 9)).runs
+
+
+def test_frames_that_are_shown_at_one_time_are_told_apart_by_their_number() -> None:
+    def together(at: int, packet: Any) -> bool:
+        packet.pts = packet.dts = 0 if at < 2 else packet.dts
+        return True
+
+    footage = survey(changed(encode(moving(6), **{"x264-params": "bframes=0"}), together))
+    assert len(footage.seconds) > len(set(footage.seconds))
+    assert not footage.units
+
+
+def _keys(media: bytes) -> list[bool]:
+    with av.open(io.BytesIO(media)) as container:
+        return [packet.is_keyframe for packet in container.demux(video=0) if packet.size]
 
 
 def clip_of(footage: Footage, indices: Sequence[int]) -> Clip:
