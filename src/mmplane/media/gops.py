@@ -4,16 +4,16 @@
     packets:  I P B B P B B P | I P B B P | I P B B P B B | I P P
     decoded:  I P B B P . . .   . . . . .   I P B B P . .   . . .
 
-A *group of pictures* begins with one from which decoding can begin anew: an IDR picture (H.264, 7.4.1.2.4; H.265,
-7.4.2.2), to which all earlier ones mean nothing. Of a group, the packets up to the one behind the last that is wanted
-are decoded (that may be its picture's other field), and none of the others. Parameter sets outlast their group, so a
-packet whose sets are not those that the decoder had last is decoded too; so is the first of all, which may say what
-holds for the whole clip.
+A *group of pictures* begins with one from which decoding can begin anew, to which all earlier ones mean nothing: an IDR
+picture (H.264, 7.4.1.2.4; H.265, 7.4.2.2) or a key frame (VP8: RFC 6386, 9.1; VP9: 7.2). Of a group, the packets up to
+the one behind the last that is wanted are decoded (that may be its picture's other field), and none of the others.
+Parameter sets outlast their group, so a packet whose sets are not those that the decoder had last is decoded too; so is
+the first of all, which may say what holds for the whole clip.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from blake3 import blake3
@@ -63,8 +63,11 @@ SYNTAXES: Mapping[str, Syntax] = {
 
 UNREADABLE = Unit(None, begins=False)
 
+Read = Callable[[memoryview, float | None], Unit]
+"""What is to be known of a clip's next packet, by its bytes and when its picture is shown."""
 
-class Reader:
+
+class NalUnits:
     """Reads one clip's packets, whose NAL units have their lengths before them."""
 
     def __init__(self, syntax: Syntax, length_bytes: int) -> None:
@@ -72,12 +75,8 @@ class Reader:
         self._length_bytes = length_bytes
         self._left = NAL_UNITS_MAX
 
-    def give_up(self) -> None:
-        """Whatever comes is unreadable."""
-        self._left = 0
-
     def read(self, packet: memoryview, shown_s: float | None) -> Unit:
-        """What is to be known of the next packet."""
+        """As `Read`."""
         at, sets, sets_bytes, first_slice = 0, blake3(), 0, None
         while self._left:
             self._left -= 1
@@ -96,12 +95,34 @@ class Reader:
         return UNREADABLE
 
 
-def reader_of(codec: str, record: bytes | None) -> Reader | None:
+def vp8_frame(packet: memoryview, shown_s: float | None) -> Unit:
+    """As `Read`."""
+    return Unit(shown_s, begins=not packet[0] & 0x01)
+
+
+def vp9_frame(packet: memoryview, shown_s: float | None) -> Unit:
+    """As `Read`; of several frames in a packet by the first (uncompressed_header, 6.2)."""
+    reserved = packet[0] & 0x30 == 0x30  # profile 3 has a bit more
+    shows_existing, is_not_key = (0x04, 0x02) if reserved else (0x08, 0x04)
+    return Unit(shown_s, begins=not packet[0] & (shows_existing | is_not_key))
+
+
+def unreadable(_packet: memoryview, _shown_s: float | None) -> Unit:
+    """As `Read`, for what may be anything."""
+    return UNREADABLE
+
+
+def read_of(codec: str, record: bytes | None) -> Read | None:
     """For packets of a codec, by the container's record of it; None when they cannot be read."""
+    if codec in FRAMES:
+        return FRAMES[codec]
     syntax = SYNTAXES.get(codec)
     if syntax is None or record is None or len(record) <= syntax.length_at or record[0] != 1:
         return None
-    return Reader(syntax, (record[syntax.length_at] & 3) + 1)
+    return NalUnits(syntax, (record[syntax.length_at] & 3) + 1).read
+
+
+FRAMES: Mapping[str, Read] = {"vp8": vp8_frame, "vp9": vp9_frame}
 
 
 def runs(units: Iterable[Unit], wanted_s: Container[float]) -> tuple[tuple[int, int], ...]:

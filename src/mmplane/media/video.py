@@ -21,7 +21,7 @@ from mmplane.core.records import Ask, Clip, Recipe
 from mmplane.features.processor import Pixels
 from mmplane.features.video import VideoProcessor
 from mmplane.media.container import PIXELS_MAX, frames, kind_of, opened, packets, prepared
-from mmplane.media.gops import Unit, reader_of, runs
+from mmplane.media.gops import Unit, read_of, runs, unreadable
 
 FORMATS = "MP4, WebM, MKV or GIF"
 KINDS = ("mov", "matroska", "gif")
@@ -165,7 +165,7 @@ def _shown(container: Any, stream: Any, limits: VideoLimits) -> tuple[Pixels | N
     """The first frame; when every frame is shown, in the order of showing; and what its packets say, if they do."""
     first, shown, units = None, [], []
     hides = stream.codec_context.name == "vp8"
-    reader = reader_of(stream.codec_context.name, stream.codec_context.extradata)
+    read = read_of(stream.codec_context.name, stream.codec_context.extradata)
     for count, packet in enumerate(packets(container, stream, "clip")):
         shown_s = None if packet.pts is None else float(packet.pts * packet.time_base)
         if packet.size and shown_s is not None and not packet.is_discard:
@@ -173,10 +173,10 @@ def _shown(container: Any, stream: Any, limits: VideoLimits) -> tuple[Pixels | N
                 shown.append(shown_s)
             if len(shown) > limits.frames_max:
                 raise bad_media("the clip has too many frames")
-        if reader is not None and packet.size:
+        if read is not None and packet.size:
             if packet.has_sidedata("new_extradata"):  # other parameter sets, out of the container
-                reader.give_up()
-            units.append(reader.read(memoryview(packet), shown_s))
+                read = unreadable
+            units.append(read(memoryview(packet), shown_s))
         if first is None and count == DELAY_MAX:
             raise bad_media("the clip cannot be decoded")
         if first is None and (decoded := packet.decode()):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mmplane.media import gops
-from mmplane.media.gops import SYNTAXES, UNREADABLE, Reader, Syntax, Unit, reader_of, runs
+from mmplane.media.gops import SYNTAXES, UNREADABLE, NalUnits, Read, Syntax, Unit, read_of, runs, vp8_frame, vp9_frame
 from mutation import mutated
 
 H264, HEVC = SYNTAXES["h264"], SYNTAXES["hevc"]
@@ -111,7 +111,7 @@ def nal(syntax: Syntax, kind: int, content: bytes = b"") -> bytes:
 
 
 def read(packet: bytes, syntax: Syntax = H264) -> Unit:
-    return Reader(syntax, 4).read(memoryview(packet), 1.5)
+    return NalUnits(syntax, 4).read(memoryview(packet), 1.5)
 
 
 @pytest.mark.parametrize(("syntax", "anew", "other", "sets"), [(H264, 5, 1, 7), (HEVC, 19, 1, 33), (HEVC, 20, 21, 34)])
@@ -143,7 +143,7 @@ def test_what_cannot_be_read_may_be_anything(packet: bytes) -> None:
 
 
 def test_a_clip_is_not_read_for_ever() -> None:
-    reader = Reader(H264, 4)
+    reader = NalUnits(H264, 4)
     packet = memoryview(nal(H264, 1) * 1000)
     seen = [reader.read(packet, 1.5) for _ in range(gops.NAL_UNITS_MAX // 1000 + 2)]
     assert seen[-3] == Unit(1.5, begins=False)
@@ -152,8 +152,23 @@ def test_a_clip_is_not_read_for_ever() -> None:
 
 @pytest.mark.parametrize("record", [None, b"", b"\x01\x64\x00\x1f", b"\0\0\0\x01\x67\x64"])
 def test_without_the_containers_record_nothing_is_read(record: bytes | None) -> None:
-    assert reader_of("h264", record) is None
-    assert reader_of("vp9", b"\x01\x64\x00\x1f\xff") is None
-    reader = reader_of("h264", b"\x01\x64\x00\x1f\xff")
-    assert reader is not None
-    assert reader.read(memoryview(nal(H264, 5)), 0.0).begins
+    assert read_of("h264", record) is None
+    assert read_of("av1", b"\x01\x64\x00\x1f\xff") is None
+    with_record = read_of("h264", b"\x01\x64\x00\x1f\xff")
+    assert with_record is not None
+    assert with_record(memoryview(nal(H264, 5)), 0.0).begins
+
+
+@pytest.mark.parametrize(
+    ("read_frame", "key", "other"),
+    [
+        (vp8_frame, b"\x10", b"\x11"),
+        (vp9_frame, b"\x82", b"\x86"),
+        (vp9_frame, b"\xa2", b"\x88"),
+        (vp9_frame, b"\xb1", b"\xb2"),
+        (vp9_frame, b"\xb1", b"\xb4"),
+    ],
+)
+def test_key_frames(read_frame: Read, key: bytes, other: bytes) -> None:
+    assert read_frame(memoryview(key), 1.5) == Unit(1.5, begins=True)
+    assert read_frame(memoryview(other), 1.5) == Unit(1.5, begins=False)

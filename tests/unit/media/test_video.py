@@ -125,14 +125,19 @@ GROUPED = {
     "interlaced": ("libx264", "keyint=8:tff=1"),
     "H.265": ("libx265", "keyint=8:min-keyint=8:scenecut=0:open-gop=0:log-level=none"),
     "H.265, open groups": ("libx265", "keyint=8:min-keyint=8:scenecut=0:open-gop=1:log-level=none"),
+    "VP8": ("libvpx", "8"),
+    "VP9": ("libvpx-vp9", "8"),
 }
+PARAMETERS = {"libx264": "x264-params", "libx265": "x265-params", "libvpx": "g", "libvpx-vp9": "g"}
 
 
-@pytest.mark.parametrize("container", ["mp4", "matroska"])
-@pytest.mark.parametrize("kind", GROUPED)
+@pytest.mark.parametrize(
+    ("kind", "container"),
+    [(kind, container) for kind in GROUPED for container in ("mp4", "matroska") if (kind, container) != ("VP8", "mp4")],
+)
 def test_groups_of_pictures_that_nobody_wants_are_left_out(kind: str, container: str) -> None:
     codec, options = GROUPED[kind]
-    media = encode(moving(48), codec, container, **{"x264-params" if codec == "libx264" else "x265-params": options})
+    media = encode(moving(48), codec, container, **{PARAMETERS[codec]: options})
     footage, (sequential, _) = survey(media), decoded(media)
     assert len(footage.seconds) == len(sequential) == 48
     drawn = random.Random(kind)
