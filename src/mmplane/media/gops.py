@@ -1,6 +1,6 @@
 """Which packets of a clip need not be decoded, because what is wanted refers to none of them. Pure.
 
-    sampled:             v                       v
+    sampled:        v                             v
     packets:  I P B B P B B P | I P B B P | I P B B P B B | I P P
     decoded:  I P B B P . . .   . . . . .   I P B B P . .   . . .
 
