@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from blake3 import blake3
 
@@ -22,8 +23,10 @@ NAL_UNITS_MAX = 200_000
 """That are looked at in one clip; a picture has one for each slice. Half a microsecond each."""
 SETS_BYTES_MAX = 4096
 """Of one packet's parameter sets: usual are a hundred."""
-RUNS_MAX = 1000
-"""Runs of packets with gaps between them, in one clip."""
+RUNS_MAX = 128
+"""Runs of packets with gaps between them, in one clip: they are a part of its record."""
+PICTURE_TIMING = 1
+"""An SEI message's type (H.264, D.1). With it, whether FFmpeg calls a picture interlaced depends on the one before."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +52,24 @@ class Syntax:
     """Slices of a picture from which decoding can begin anew."""
     slices: frozenset[int]
     sets: frozenset[int]
+    messages: frozenset[int]
+    """SEI messages, where one of them makes a picture depend on those that are decoded before it."""
     length_at: int
     """Where the container's record of the codec holds the length of a NAL unit's length, less one, in two bits."""
 
 
 SYNTAXES: Mapping[str, Syntax] = {
     # types: table 7-1; the record: ISO/IEC 14496-15, 5.3.3.1
-    "h264": Syntax(0, 0x1F, 1, frozenset({5}), frozenset({1, 2, 3, 4, 5}), frozenset({7, 8, 13, 15}), 4),
+    "h264": Syntax(
+        0, 0x1F, 1, frozenset({5}), frozenset({1, 2, 3, 4, 5}), frozenset({7, 8, 13, 15}), frozenset({6}), 4
+    ),
     # types: table 7-1; the record: ISO/IEC 14496-15, 8.3.3.1
-    "hevc": Syntax(1, 0x3F, 2, frozenset({19, 20}), frozenset(range(32)), frozenset({32, 33, 34}), 21),
+    "hevc": Syntax(1, 0x3F, 2, frozenset({19, 20}), frozenset(range(32)), frozenset({32, 33, 34}), frozenset(), 21),
 }
 
 
 UNREADABLE = Unit(None, begins=False)
+_TIMING = bytes([PICTURE_TIMING])
 
 Read = Callable[[memoryview, float | None], Unit]
 """What is to be known of a clip's next packet, by its bytes and when its picture is shown."""
@@ -85,6 +93,8 @@ class NalUnits:
             if not start + self._syntax.header_bytes <= at <= len(packet) or sets_bytes > SETS_BYTES_MAX:
                 break
             kind = packet[start] >> self._syntax.shift & self._syntax.mask
+            if kind in self._syntax.messages and packet[start + self._syntax.header_bytes : at][:1] == _TIMING:
+                break
             if kind in self._syntax.sets:
                 sets.update(packet[start:at][: SETS_BYTES_MAX + 1])
                 sets_bytes += at - start
@@ -128,7 +138,7 @@ FRAMES: Mapping[str, Read] = {"vp8": vp8_frame, "vp9": vp9_frame}
 def runs(units: Iterable[Unit], wanted_s: Container[float]) -> tuple[tuple[int, int], ...]:
     """Which packets to decode for the pictures shown at `wanted_s`: from the first to before the second number.
 
-    Between two runs the decoder has to be told of the gap.
+    Between two runs the decoder has to be told of the gap. Of too many gaps the widest are left.
     """
     found: list[tuple[int, int]] = []
     needs, at = _Needs(wanted_s), 0
@@ -137,7 +147,9 @@ def runs(units: Iterable[Unit], wanted_s: Container[float]) -> tuple[tuple[int, 
             first = found.pop()[0] if found and found[-1][1] == at else at
             found.append((first, at + needed))
         at += len(group)
-    return tuple(found) if len(found) <= RUNS_MAX else ((found[0][0], found[-1][1]),)
+    by_gap = sorted(range(1, len(found)), key=lambda number: found[number - 1][1] - found[number][0])
+    begin = sorted([0, *by_gap[: RUNS_MAX - 1]]) if found else []
+    return tuple((found[here][0], found[after - 1][1]) for here, after in pairwise([*begin, len(found)]))
 
 
 def _groups(units: Iterable[Unit]) -> Iterator[list[Unit]]:

@@ -52,7 +52,7 @@ class VideoLimits:
 class Footage:
     """What a clip's file holds: the size of its frames in pixels, when each is shown, and how many come in a second.
 
-    `units`: what is known of each packet, where packets say it and their frames can be told apart by their times.
+    `units`: what is known of each packet, where packets say something.
     """
 
     width: int
@@ -124,10 +124,15 @@ def _sampled(container: Any, stream: Any, clip: Clip) -> Iterator[Any]:
 def _needed(container: Any, stream: Any, clip: Clip) -> Iterator[Any]:
     """The frames shown at the clip's times, of its runs of packets; others only where these may refer to them."""
     decoder, wanted_s, runs_left = stream.codec_context, frozenset(clip.seconds), iter(clip.runs)
+    left_s: set[float | None] = set(wanted_s)
     may_refer = "NONREF" if decoder.name in UNREFERENCED_CODECS else "DEFAULT"
 
     def wanted(decoded: list[Any]) -> Iterator[Any]:
-        return (each for each in decoded if each.pts is not None and float(each.pts * stream.time_base) in wanted_s)
+        for frame in decoded:
+            shown_s = None if frame.pts is None else float(frame.pts * stream.time_base)
+            if shown_s in left_s:
+                left_s.remove(shown_s)
+                yield frame
 
     first, beyond = next(runs_left)
     for at, packet in enumerate(packet for packet in packets(container, stream, "clip") if packet.size):
@@ -162,12 +167,16 @@ def _stream(container: Any) -> Any:
 
 
 def _shown(container: Any, stream: Any, limits: VideoLimits) -> tuple[Pixels | None, list[float], tuple[Unit, ...]]:
-    """The first frame; when every frame is shown, in the order of showing; and what its packets say, if they do."""
-    first, shown, units = None, [], []
+    """The first frame; when every frame is shown, in the order of showing; and what its packets say, if they do.
+
+    Where a clip begins in mid-group, what is shown before its first packet refers to what is not there.
+    """
+    first, first_s, shown, units = None, None, [], []
     hides = stream.codec_context.name == "vp8"
     read = read_of(stream.codec_context.name, stream.codec_context.extradata)
     for count, packet in enumerate(packets(container, stream, "clip")):
         shown_s = None if packet.pts is None else float(packet.pts * packet.time_base)
+        first_s = shown_s if first_s is None else first_s
         if packet.size and shown_s is not None and not packet.is_discard:
             if not hides or memoryview(packet)[0] & VP8_SHOWN:
                 shown.append(shown_s)
@@ -181,8 +190,9 @@ def _shown(container: Any, stream: Any, limits: VideoLimits) -> tuple[Pixels | N
             raise bad_media("the clip cannot be decoded")
         if first is None and (decoded := packet.decode()):
             first = _pixels(decoded[0])
-    told_apart = bool(units) and units[0].begins and len(set(shown)) == len(shown)
-    return first, sorted(shown), tuple(units) if told_apart else ()
+    if units:  # frames are told apart by their times; of two packets with one, the second holds the other field
+        shown = list({at_s for at_s in shown if units[0].begins or first_s is None or at_s >= first_s})
+    return first, sorted(shown), tuple(units)
 
 
 def _pixels(frame: Any) -> Pixels:

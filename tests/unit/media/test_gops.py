@@ -100,9 +100,13 @@ def test_what_is_left_out() -> None:
     assert runs([], {1.0}) == ()
 
 
-def test_gaps_are_bounded() -> None:
-    units = numbered(4 * gops.RUNS_MAX, 3)
-    assert runs(units, {unit.shown_s for unit in units if unit.begins}) == ((0, 4 * gops.RUNS_MAX),)
+def test_of_too_many_gaps_the_widest_are_left() -> None:
+    units = numbered(3 * 300, 3) + [Unit(float(at), at % 10 == 0) for at in range(900, 1900)]
+    wanted_s = {float(at) for at in (*range(0, 900, 3), *range(900, 1900, 50))}
+    found = runs(units, wanted_s)
+    assert len(found) == gops.RUNS_MAX
+    assert all(any(first <= at < beyond for first, beyond in found) for at in wanted_s)
+    assert found[-19:] == tuple((at, at + 2) for at in range(950, 1900, 50))
 
 
 def nal(syntax: Syntax, kind: int, content: bytes = b"") -> bytes:
@@ -136,6 +140,7 @@ def test_packets_are_read(syntax: Syntax, anew: int, other: int, sets: int) -> N
         nal(H264, 1) * (gops.NAL_UNITS_MAX + 1),
         nal(H264, 7, bytes(gops.SETS_BYTES_MAX)),
         nal(H264, 7, bytes(gops.SETS_BYTES_MAX)) + nal(H264, 5),
+        nal(H264, 6, bytes([gops.PICTURE_TIMING, 1, 0])) + nal(H264, 5),
     ],
 )
 def test_what_cannot_be_read_may_be_anything(packet: bytes) -> None:
