@@ -186,7 +186,7 @@ class Ground:
         except httpx.TransportError as error:
             return Answer(question.kind, BROKEN, False, monotonic() - began_s, type(error).__name__)
         said = answer.json()["choices"][0]["message"]["content"] if answer.is_success else answer.text
-        assert not answer.is_success or said == question.right, f"{said} is not {question.right}"
+        assert not answer.is_success or said == question.right, f"a wrong answer: {said} is not {question.right}"
         assert answer.status_code in (200, judge.REFUSED), answer.text
         return Answer(question.kind, answer.status_code, answer.is_success, monotonic() - began_s, said)
 
