@@ -37,7 +37,7 @@ from mmplane.frontend.parked import SCHEME
 from mmplane.frontend.schema import parse
 from mmplane.process import sandbox
 from mmplane.process.child import BEAT_SECONDS, Control
-from mmplane.process.priority import give_way, step_back
+from mmplane.process.priority import step_back
 from mmplane.wire.link import Link, PeerGone
 
 log = logging.getLogger("mmplane")
@@ -95,7 +95,6 @@ def take_apart(body: memoryview) -> tuple[bytes, tuple[Place, ...]]:
     places: list[Place] = []
     end_bytes = 0
     for part in parts:
-        give_way()
         content = inline(part)
         if content is None:
             if part.source is not None:
