@@ -28,7 +28,6 @@ from mmplane.bench.environment import environment
 from mmplane.bench.sources import CLIP, folder_of
 from mmplane.core.records import Clip
 from mmplane.features.processor import Pixels
-from mmplane.media.gops import runs
 from mmplane.media.video import decode, survey
 
 FPS = 25
@@ -64,9 +63,7 @@ def measure(media: bytes, frames: int, rounds: int) -> dict[str, Any]:
     footage = survey(media)
     total = len(footage.seconds)
     indices = tuple(map(int, np.linspace(0, total - 1, frames)))
-    seconds = tuple(footage.seconds[at] for at in indices)
-    needed = runs(footage.units, frozenset(seconds))
-    clip = Clip(footage.width, footage.height, total, footage.fps, indices, seconds, needed)
+    clip = footage.clip(indices)
     ways = {"needed": decode, "all": all_in_turn}
     took_ms: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(rounds):

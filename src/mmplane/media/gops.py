@@ -25,7 +25,7 @@ SETS_BYTES_MAX = 4096
 """Of one packet's parameter sets: usual are a hundred."""
 RUNS_MAX = 128
 """Runs of packets with gaps between them, in one clip: they are a part of its record."""
-PICTURE_TIMING = 1
+PICTURE_TIMING = b"\x01"
 """An SEI message's type (H.264, D.1). With it, whether FFmpeg calls a picture interlaced depends on the one before."""
 
 
@@ -69,7 +69,6 @@ SYNTAXES: Mapping[str, Syntax] = {
 
 
 UNREADABLE = Unit(None, begins=False)
-_TIMING = bytes([PICTURE_TIMING])
 
 Read = Callable[[memoryview, float | None], Unit]
 """What is to be known of a clip's next packet, by its bytes and when its picture is shown."""
@@ -90,17 +89,19 @@ class NalUnits:
             self._left -= 1
             start = at + self._length_bytes
             at = start + int.from_bytes(packet[at:start], "big")
-            if not start + self._syntax.header_bytes <= at <= len(packet) or sets_bytes > SETS_BYTES_MAX:
+            if not start + self._syntax.header_bytes <= at <= len(packet):
                 break
             kind = packet[start] >> self._syntax.shift & self._syntax.mask
-            if kind in self._syntax.messages and packet[start + self._syntax.header_bytes : at][:1] == _TIMING:
+            if kind in self._syntax.messages and packet[start + self._syntax.header_bytes : at][:1] == PICTURE_TIMING:
                 break
             if kind in self._syntax.sets:
-                sets.update(packet[start:at][: SETS_BYTES_MAX + 1])
                 sets_bytes += at - start
+                if sets_bytes > SETS_BYTES_MAX:
+                    break
+                sets.update(packet[start:at])
             elif first_slice is None and kind in self._syntax.slices:
                 first_slice = kind
-            if at == len(packet) and sets_bytes <= SETS_BYTES_MAX:
+            if at == len(packet):
                 return Unit(shown_s, first_slice in self._syntax.anew, sets.digest() if sets_bytes else b"")
         return UNREADABLE
 

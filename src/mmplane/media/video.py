@@ -61,6 +61,12 @@ class Footage:
     fps: float | None
     units: tuple[Unit, ...] = ()
 
+    def clip(self, indices: tuple[int, ...]) -> Clip:
+        """The record of these frames of it."""
+        seconds = tuple(self.seconds[index] for index in indices)
+        needed = runs(self.units, frozenset(seconds))
+        return Clip(self.width, self.height, len(self.seconds), self.fps, indices, seconds, needed)
+
 
 DEFAULT_LIMITS = VideoLimits()
 
@@ -68,11 +74,9 @@ DEFAULT_LIMITS = VideoLimits()
 def examine(processor: VideoProcessor, media: bytes | memoryview, ask: Ask) -> Recipe:
     """How to materialise a clip: its size, which frames are taken, and its layout. Raises RequestError (400)."""
     footage = survey(media)
-    total = len(footage.seconds)
-    indices = processor.sample(total, footage.fps, frames_max=ask.frames_max, fps_max=ask.fps_max)
-    seconds = tuple(footage.seconds[index] for index in indices)
-    needed = runs(footage.units, frozenset(seconds))
-    clip = Clip(footage.width, footage.height, total, footage.fps, indices, seconds, needed)
+    clip = footage.clip(
+        processor.sample(len(footage.seconds), footage.fps, frames_max=ask.frames_max, fps_max=ask.fps_max)
+    )
     if clip.frames_decoded * clip.width * clip.height > DEFAULT_LIMITS.decoded_pixels_max:
         raise bad_media("the clip has too many pixels in all")
     return Recipe("video", processor.layout(clip), clip=clip)

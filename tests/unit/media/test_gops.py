@@ -140,7 +140,7 @@ def test_packets_are_read(syntax: Syntax, anew: int, other: int, sets: int) -> N
         nal(H264, 1) * (gops.NAL_UNITS_MAX + 1),
         nal(H264, 7, bytes(gops.SETS_BYTES_MAX)),
         nal(H264, 7, bytes(gops.SETS_BYTES_MAX)) + nal(H264, 5),
-        nal(H264, 6, bytes([gops.PICTURE_TIMING, 1, 0])) + nal(H264, 5),
+        nal(H264, 6, gops.PICTURE_TIMING + b"\x01\0") + nal(H264, 5),
     ],
 )
 def test_what_cannot_be_read_may_be_anything(packet: bytes) -> None:

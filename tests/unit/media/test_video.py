@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -19,8 +19,7 @@ from mmplane.core.records import Ask, Clip, Layout
 from mmplane.features.processor import Arrays, Pixels
 from mmplane.features.video import VideoProcessor
 from mmplane.media import video
-from mmplane.media.gops import runs
-from mmplane.media.video import Footage, VideoLimits, decode, examine, survey
+from mmplane.media.video import VideoLimits, decode, examine, survey
 from mutation import mutated
 
 KINDS = {
@@ -146,13 +145,13 @@ def test_groups_of_pictures_that_nobody_wants_are_left_out(kind: str, container:
         (47,),
         (3, 44),
         (7, 8),
-        *(sorted(drawn.sample(range(48), drawn.randint(1, 6))) for _ in range(20)),
+        *(tuple(sorted(drawn.sample(range(48), drawn.randint(1, 6)))) for _ in range(20)),
     ]:
-        clip = clip_of(footage, wanted)
+        clip = footage.clip(wanted)
         for pixels, index in zip(decode(media, clip), wanted, strict=True):
             np.testing.assert_array_equal(pixels, sequential[index])
     if "open" not in kind and kind != "interlaced":  # this has picture timings
-        assert clip_of(footage, (3, 44)).frames_decoded < 20
+        assert footage.clip((3, 44)).frames_decoded < 20
 
 
 def changed(media: bytes, change: Callable[[int, Any], bool]) -> bytes:
@@ -177,7 +176,7 @@ def test_a_clip_that_begins_in_mid_group() -> None:
     assert len(sequential) < len(_keys(cut))
     assert footage.seconds == pytest.approx(seconds, abs=1e-9)
     for wanted in [(0, 9), (3, len(sequential) - 1)]:
-        for pixels, index in zip(decode(cut, clip_of(footage, wanted)), wanted, strict=True):
+        for pixels, index in zip(decode(cut, footage.clip(wanted)), wanted, strict=True):
             np.testing.assert_array_equal(pixels, sequential[index])
 
 
@@ -190,20 +189,13 @@ def test_of_two_frames_at_one_time_the_first_is_taken() -> None:
     sequential, _ = decoded(media)
     footage = survey(media)
     assert (len(footage.seconds), len(sequential)) == (5, 6)
-    for pixels, index in zip(decode(media, clip_of(footage, (0, 4))), (0, 5), strict=True):
+    for pixels, index in zip(decode(media, footage.clip((0, 4))), (0, 5), strict=True):
         np.testing.assert_array_equal(pixels, sequential[index])
 
 
 def _keys(media: bytes) -> list[bool]:
     with av.open(io.BytesIO(media)) as container:
         return [packet.is_keyframe for packet in container.demux(video=0) if packet.size]
-
-
-def clip_of(footage: Footage, indices: Sequence[int]) -> Clip:
-    """These frames of it."""
-    seconds = tuple(footage.seconds[index] for index in indices)
-    needed = runs(footage.units, frozenset(seconds))
-    return Clip(footage.width, footage.height, len(footage.seconds), footage.fps, tuple(indices), seconds, needed)
 
 
 def test_hidden_frames_are_not_counted() -> None:
