@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import struct
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -92,6 +93,31 @@ def decoded(media: bytes) -> tuple[Frames, list[float]]:
     with av.open(io.BytesIO(media)) as container:
         shown = [(frame.to_ndarray(format="rgb24"), float(frame.time or 0)) for frame in container.decode(video=0)]
     return np.stack([pixels for pixels, _ in shown]), [time for _, time in shown]
+
+
+def described_twice(media: bytes, first: int) -> bytes:
+    """An MP4 of one chunk with its sample description in it twice: all frames but the `first` ones name the second."""
+    file = bytearray(media)
+
+    def word(at: int) -> int:
+        return int.from_bytes(file[at : at + 4], "big")
+
+    at = file.index(b"stsd") - 4
+    entry = bytes(file[at + 16 : at + word(at)])
+    sizes, chunk, count = file.index(b"stsz") + 16, word(file.index(b"stco") + 12), word(file.index(b"stsz") + 12)
+    beyond = chunk + sum(word(sizes + 4 * number) for number in range(first))
+    for kind, content in {
+        b"stsd": struct.pack(">II", 0, 2) + entry * 2,
+        b"stsc": struct.pack(">8I", 0, 2, 1, first, 1, 2, count - first, 2),
+        b"stco": struct.pack(">4I", 0, 2, chunk, beyond),
+    }.items():
+        at = file.index(kind) - 4
+        grown = 8 + len(content) - word(at)
+        file[at : at + word(at)] = struct.pack(">I", 8 + len(content)) + kind + content
+        for outer in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):
+            box = file.index(outer) - 4
+            file[box : box + 4] = struct.pack(">I", word(box) + grown)
+    return bytes(file)
 
 
 def clip_part(media: bytes, kind: str = "video/mp4", **fields: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies
 
-from clips import REAL, decoded, encode, moving, real, with_hidden_frames
+from clips import REAL, decoded, described_twice, encode, moving, real, with_hidden_frames
 from mmplane.core.errors import RequestError
 from mmplane.core.records import Ask, Clip, Layout
 from mmplane.features.processor import Arrays, Pixels
@@ -191,6 +191,17 @@ def test_of_two_frames_at_one_time_the_first_is_taken() -> None:
     assert (len(footage.seconds), len(sequential)) == (5, 6)
     for pixels, index in zip(decode(media, footage.clip((0, 4))), (0, 5), strict=True):
         np.testing.assert_array_equal(pixels, sequential[index])
+
+
+def test_what_the_container_describes_anew_is_all_decoded() -> None:
+    media = described_twice(encode(moving(24), **{"x264-params": "keyint=4:min-keyint=4:bframes=0"}), 8)
+    sequential, _ = decoded(media)
+    footage = survey(media)
+    assert [unit.shown_s is None for unit in footage.units] == [at >= 8 for at in range(24)]
+    for pixels, index in zip(decode(media, footage.clip((0, 9, 23))), (0, 9, 23), strict=True):
+        np.testing.assert_array_equal(pixels, sequential[index])
+    with mutated(video._shown, 'packet.has_sidedata("new_extradata")', "False"):
+        assert survey(media).units[8].begins
 
 
 def _keys(media: bytes) -> list[bool]:
