@@ -33,7 +33,7 @@ if "mmplane.process.nursery" in sys.orig_argv:
     from mmplane.delivery.attempt import attempt
     from mmplane.delivery.faults import strike
     from mmplane.delivery.make import contents, make
-    from mmplane.frontend import parked
+    from mmplane.items import parked
     from mmplane.media.image import decode
     from mmplane.ranks import leader as ranks_leader, member
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from live import Live, serving, until
 from pictures import noise, part, text
 
-from mmplane.frontend.bodies import INLINE_BYTES_MAX
+from mmplane.frontend.request.bodies import INLINE_BYTES_MAX
 
 LARGE = noise(77, 800, 700)
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from mmplane import capacity
 from mmplane.capacity import Plan, Traffic, plan
 from mmplane.config import Config
-from mmplane.frontend import bodies, completions
+from mmplane.frontend.http import completions
+from mmplane.frontend.request import bodies
 
 MB = 10**6
 PHOTOGRAPHS = Traffic(

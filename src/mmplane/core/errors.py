@@ -86,3 +86,8 @@ def unavailable(message: str, retry_after_s: int = 1) -> RequestError:
 def internal(message: str) -> RequestError:
     """500: our fault."""
     return RequestError(500, "internal_error", message)
+
+
+def not_held() -> RequestError:
+    """404: there are no bytes, and what they became is not here. (409 would make OpenAI's client send it again.)"""
+    return RequestError(404, "media_not_held", "this server does not hold media of that uuid: send it with its bytes")

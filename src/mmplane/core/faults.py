@@ -34,13 +34,13 @@ Stage = Literal[
 ]
 """Stages of `mmplane.core.stages` that can be delayed, each once; nothing else can go wrong with them. `deliver` and
 `encode` are the points `view` and `encode`."""
-Place = Literal[Point, Stage]
+FaultPoint = Literal[Point, Stage]
 
 
 class Fault(Record, frozen=True):
     """What goes wrong: `delay_ms` passes, then it fails if `error` is set and it is at a point."""
 
-    point: Place
+    point: FaultPoint
     rank: Count = 0
     error: bool = True
     delay_ms: Annotated[int, msgspec.Meta(ge=0, le=DELAY_MS_MAX)] = 0

@@ -19,7 +19,7 @@ class Parse(Record, frozen=True, tag="parse"):
     body_bytes: Count
 
 
-class Place(Record, frozen=True):
+class Extent(Record, frozen=True):
     """Where one item's encoded bytes lie in the body's slot, and their digest."""
 
     offset_bytes: Count
@@ -35,7 +35,7 @@ class Parsed(Record, frozen=True, tag="parsed"):
 
     job_id: Count
     rest_bytes: Count
-    media: tuple[Place, ...]
+    media: tuple[Extent, ...]
 
 
 class ParseFailed(Record, frozen=True, tag="parse_failed"):

@@ -12,17 +12,17 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from mmplane.core.errors import RequestError
-from mmplane.frontend.access import Access
-from mmplane.frontend.completions import ChatEndpoint
-from mmplane.frontend.console import Console
-from mmplane.frontend.guard import Guard
-from mmplane.frontend.named import Named
-from mmplane.frontend.parts import Parts
-from mmplane.frontend.reply import error_object
+from mmplane.frontend.assembly import Assembly
+from mmplane.frontend.http.access import Access
+from mmplane.frontend.http.completions import ChatEndpoint
+from mmplane.frontend.http.guard import Guard
+from mmplane.frontend.http.reply import error_object
+from mmplane.frontend.http.request_id import RequestIds
+from mmplane.frontend.http.routes import Routes
 from mmplane.frontend.report import Report
 
 
-def build(parts: Parts, closing: asyncio.Future[None]) -> ASGIApp:
+def build(parts: Assembly, closing: asyncio.Future[None]) -> ASGIApp:
     """The application: every route of the server. When `closing` is done, what still runs ends."""
     chat = _chat(parts, closing)
     console = _console(parts)
@@ -41,11 +41,11 @@ def build(parts: Parts, closing: asyncio.Future[None]) -> ASGIApp:
         exception_handlers={HTTPException: _refuse},
     )
     if parts.keyring:
-        return Named(Guard(Access(app, parts.keyring), None))
-    return Named(Guard(app, (parts.config.host, *parts.config.allow_hosts)))
+        return RequestIds(Guard(Access(app, parts.keyring), None))
+    return RequestIds(Guard(app, (parts.config.host, *parts.config.allow_hosts)))
 
 
-def _chat(parts: Parts, closing: asyncio.Future[None]) -> ChatEndpoint:
+def _chat(parts: Assembly, closing: asyncio.Future[None]) -> ChatEndpoint:
     return ChatEndpoint(
         chat=parts.chat,
         bodies=parts.bodies,
@@ -54,18 +54,20 @@ def _chat(parts: Parts, closing: asyncio.Future[None]) -> ChatEndpoint:
         journal=parts.journal,
         readiness=parts.readiness,
         closing=closing,
-        shares=parts.shares,
+        seats=parts.seats,
         config=parts.config,
     )
 
 
-def _console(parts: Parts) -> Console:
-    return Console(
+def _console(parts: Assembly) -> Routes:
+    report = Report(parts)
+    return Routes(
         served_name=parts.config.served_name,
         readiness=parts.readiness,
         dispatch=parts.dispatch,
         journal=parts.journal,
-        report=Report(parts),
+        statistics=report.statistics,
+        figures=report.figures,
     )
 
 

@@ -29,13 +29,13 @@ from mmplane.core.control import (
 )
 from mmplane.core.records import Record
 from mmplane.frontend.app import build
-from mmplane.frontend.connections import bounded
-from mmplane.frontend.mailbox import Mailbox
-from mmplane.frontend.model import Model, load
-from mmplane.frontend.parts import assemble
+from mmplane.frontend.assembly import assemble
+from mmplane.frontend.chat.model import Model, load
+from mmplane.frontend.http.connections import bounded
 from mmplane.process.child import BEAT_SECONDS
 from mmplane.process.descriptors import connections_max
 from mmplane.wire.link import Link
+from mmplane.wire.mailbox import Mailbox
 
 log = logging.getLogger("mmplane")
 

@@ -8,15 +8,15 @@ import msgspec
 
 from mmplane.core.histogram import Distribution
 from mmplane.core.plan import LoopReport, Progress
-from mmplane.frontend.group import Group
-from mmplane.frontend.parts import Parts
+from mmplane.frontend.assembly import Assembly
+from mmplane.frontend.send.group import Group
 from mmplane.observe.metrics import Figures
 
 
 class Report:
     """Asks the parts each time; keeps nothing."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Assembly) -> None:
         self._parts = parts
 
     def statistics(self) -> dict[str, Any]:
@@ -29,17 +29,17 @@ class Report:
             "journal": parts.journal.statistics(),
             "restarts": self._restarts(),
             "plane": {
-                "materialisations": parts.plane.materialisations,
-                "bytes_written": parts.plane.bytes_written,
+                "materialisations": parts.store.materialisations,
+                "bytes_written": parts.store.bytes_written,
             },
             "delivery": parts.dispatch.statistics(),
             "loop_lag": parts.lag.statistics(),
             "bodies": {"parsed": parts.bodies.parsed},
             "fetch": _plain(parts.source.statistics()),
-            "media": parts.intake.names.statistics(),
+            "media": parts.intake.uuids.statistics(),
             "arena": _plain(parts.arena.statistics()),
             "budget": _plain(parts.budget.statistics()),
-            "shares": parts.shares.statistics(),
+            "shares": parts.seats.statistics(),
             "workers": _plain(parts.pool.statistics()),
             "ranks": _ranks(parts.group),
             "traces_dropped": parts.tracer.dropped if parts.tracer is not None else 0,

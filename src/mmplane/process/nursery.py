@@ -31,7 +31,7 @@ from mmplane.wire.link import Link, LinkError, PeerGone
 PRELOADED = (
     "mmplane.frontend.main",
     "mmplane.media.worker",
-    "mmplane.frontend.parser",
+    "mmplane.frontend.request.parser",
     "mmplane.ranks.main",
     "mmplane.features.choice",
 )
@@ -39,7 +39,7 @@ PRELOADED = (
 
 MAINS: Mapping[str, tuple[str, str]] = {
     "frontend": ("mmplane.frontend.main", "mmplane: frontend"),
-    "parser": ("mmplane.frontend.parser", "mmplane: parser"),
+    "parser": ("mmplane.frontend.request.parser", "mmplane: parser"),
     "worker": ("mmplane.media.worker", "mmplane: worker {index}"),
     "rank": ("mmplane.ranks.main", "mmplane: rank {index}/{of}"),
 }

@@ -101,13 +101,13 @@ def of_step(_: Any, step: Any) -> set[str]:
 
 def install() -> None:
     """Wrap what stages consist of. A name that is gone is an error at once."""
-    from mmplane.frontend import parser
-    from mmplane.frontend.admission import Budget
-    from mmplane.frontend.intake import Intake
-    from mmplane.frontend.pool import Pool
+    from mmplane.frontend.request import parser
+    from mmplane.frontend.request.intake import Intake
+    from mmplane.items.pool import Pool
     from mmplane.media import image, worker
     from mmplane.ranks.member import Member
     from mmplane.ranks.runner import Runner
+    from mmplane.waiting.admission import Budget
 
     before_task(Budget, "admit", "queue")
     before(parser, "answer", "parse")

@@ -46,7 +46,7 @@ def test_content_is_the_bytes_in_c_order(values: Any) -> None:
     assert content(values).shape == (6 * values.itemsize,)
 
 
-def test_names() -> None:
+def test_uuids() -> None:
     assert dtype_name(torch.zeros(1, dtype=torch.bfloat16)) == "bfloat16"
     assert dtype_name(np.zeros(1, np.int64)) == "int64"
     assert (library_of(torch.zeros(1)), library_of(np.zeros(1))) == (torch, np)

@@ -11,7 +11,7 @@ import pytest
 
 from mmplane.bench.sources import Source, encoded
 from mmplane.bench.workloads import SIZES_MB, WORKLOADS, from_file, render, sized
-from mmplane.frontend.schema import parse
+from mmplane.frontend.request.schema import parse
 
 JPEG = encoded(Source("image", 0, 32, 32))
 

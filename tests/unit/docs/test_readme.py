@@ -15,8 +15,8 @@ from blake3 import blake3
 
 from mmplane.features.huggingface import HuggingFaceImageProcessor
 from mmplane.features.parity import materialise
-from mmplane.frontend.schema import ChatRequest, parse
-from mmplane.frontend.source import decode_data_uri
+from mmplane.frontend.request.schema import ChatRequest, parse
+from mmplane.frontend.sources.source import decode_data_uri
 from mmplane.media.image import decode
 from mmplane.models.tiny import build_tiny
 

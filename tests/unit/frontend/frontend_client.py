@@ -18,21 +18,21 @@ from transformers import PreTrainedTokenizerFast
 from mmplane.config import Config
 from mmplane.core.plan import Submit
 from mmplane.delivery.delivery import Sends
-from mmplane.frontend.addresses import Allowed
-from mmplane.frontend.admission import Budget
-from mmplane.frontend.chat import Chat
-from mmplane.frontend.completions import ChatEndpoint
-from mmplane.frontend.counters import Counters
-from mmplane.frontend.dispatch import Dispatch
-from mmplane.frontend.freight import Slots
-from mmplane.frontend.intake import Intake
-from mmplane.frontend.prompt import Marks
-from mmplane.frontend.readiness import Readiness
-from mmplane.frontend.rollout import Rollout
-from mmplane.frontend.shares import Shares
-from mmplane.frontend.source import Source
+from mmplane.frontend.chat.chat import Chat
+from mmplane.frontend.chat.prompt import Marks
+from mmplane.frontend.chat.readiness import Readiness
+from mmplane.frontend.http.completions import ChatEndpoint
+from mmplane.frontend.request.intake import Intake
+from mmplane.frontend.send.dispatch import Dispatch
+from mmplane.frontend.send.freight import SlotFreight
+from mmplane.frontend.send.rollout import Rollout
+from mmplane.frontend.sources.addresses import Allowed
+from mmplane.frontend.sources.source import Source
 from mmplane.models.tiny import CHAT_TEMPLATE
+from mmplane.observe.counters import Counters
 from mmplane.observe.journal import Journal
+from mmplane.waiting.admission import Budget
+from mmplane.waiting.seats import Seats
 
 IMAGE_TOKEN = 268
 BUDGET_BYTES = 1_000_000
@@ -136,12 +136,12 @@ class Service:
         )
         self.chat = Chat(
             config=config,
-            plane=rig.plane,
+            store=rig.store,
             dispatch=Dispatch(
-                Rollout("arena"), {Sends.SLOTS: Slots(rig.plane)}, rig.plane, largest_item_bytes=1, cache="auto"
+                Rollout("arena"), {Sends.SLOTS: SlotFreight(rig.store)}, rig.store, largest_item_bytes=1, cache="auto"
             ),
             group=rig.group,
-            intake=Intake(rig.plane, self.source, frames_max=8),
+            intake=Intake(rig.store, self.source, frames_max=8),
             tokenizer=tokenizer,
             chat_template=CHAT_TEMPLATE,
             marks={"image": Marks(IMAGE_TOKEN, IMAGE_TOKEN)},
@@ -157,7 +157,7 @@ class Service:
             journal=self.journal,
             readiness=self.readiness,
             closing=asyncio.get_running_loop().create_future(),
-            shares=Shares(100),
+            seats=Seats(100),
             config=config,
         )
         self._tokenizer = tokenizer

@@ -22,12 +22,12 @@ from mmplane.core.records import Ask, Clip, Layout, Recipe, Record, Tensor
 from mmplane.features.choice import Processors
 from mmplane.features.processor import Arrays, ImageProcessor, Pixels
 from mmplane.features.video import VideoProcessor
-from mmplane.frontend.admission import Budget
-from mmplane.frontend.bodies import Bodies
-from mmplane.frontend.group import Group
-from mmplane.frontend.plane import Asset, Plane
-from mmplane.frontend.pool import Pool
-from mmplane.frontend.shelf import Shelf
+from mmplane.frontend.request.bodies import Bodies
+from mmplane.frontend.send.group import Group
+from mmplane.items.pool import Pool
+from mmplane.items.shelf import Shelf
+from mmplane.items.store import Asset, ItemStore
+from mmplane.waiting.admission import Budget
 from mmplane.wire.link import Link, PeerGone, pair
 from mmplane.wire.stream import HEADER, stream_pair
 
@@ -213,7 +213,7 @@ class PlayedLeader(Peer):
 
 
 class Rig:
-    """Arena, pool, plane and group, wired as the front end's main does it."""
+    """Arena, pool, store and group, wired as the front end's main does it."""
 
     def __init__(
         self,
@@ -244,7 +244,7 @@ class Rig:
         processors = Processors("uint8", OneBytePerPixel(cheap=cheap), OneTokenPerFrame())
         self.budget = Budget(2**30, kept_bytes=2**29)
         self.shelf = Shelf(self.arena, self.media, FRONTEND)
-        self.plane = Plane(self.arena, self.pool, processors, self.shelf, FRONTEND, self.budget, cache=cache)
+        self.store = ItemStore(self.arena, self.pool, processors, self.shelf, FRONTEND, self.budget, cache=cache)
         self.bodies = Bodies(self.arena, self.media, FRONTEND, bytes_max=front_bytes)
         self.group = Group(self.arena, FRONTEND, EPOCH, in_flight_max=in_flight_max)
         self.peers: list[PlayedWorker | PlayedLeader] = []
@@ -277,16 +277,16 @@ class Rig:
     ) -> asyncio.Task[Asset]:
         """Somebody asks for the item whose media is `name`."""
         media = name.encode()
-        key = self.plane.key(IMAGE, media_digest(media), tenant=tenant)
+        key = self.store.key(IMAGE, media_digest(media), tenant=tenant)
         tag = next(self._tags) if tag is None else tag
         recipe = Recipe("image", layout_of(length_bytes), decoded_bytes=decoded_bytes)
-        asset = self.plane.acquire(key, media, recipe, tag, tenant=tenant, probe=probe, patient=patient)
+        asset = self.store.acquire(key, media, recipe, tag, tenant=tenant, probe=probe, patient=patient)
         return asyncio.create_task(asset, name=str(tag))
 
     async def release(self, *tasks: asyncio.Task[Asset]) -> None:
         """Those who asked need it no more."""
         for task in tasks:
-            self.plane.release((await task).item, int(task.get_name()))
+            self.store.release((await task).item, int(task.get_name()))
 
     def submit(self, *assets: Asset, sampling: Sampling = GREEDY) -> Submit:
         """A request with these items."""

@@ -15,9 +15,9 @@ from frontend_loop import in_loop
 import mmplane.frontend.app as app_module
 from mmplane.core.errors import RequestError
 from mmplane.core.keyring import SALT_BYTES, Caller, parse_keyring
-from mmplane.frontend import access
-from mmplane.frontend.access import Access, presented, tenant_of
-from mmplane.frontend.shares import Shares, share_of
+from mmplane.frontend.http import access
+from mmplane.frontend.http.access import Access, presented, tenant_of
+from mmplane.waiting.seats import Seats, share_of
 
 OPERATOR, ALICE = b"operators-long-key", b"alices-long-key"
 KEYRING = parse_keyring(f"{OPERATOR.decode()}\nalice:{ALICE.decode()}", salt=bytes(SALT_BYTES))
@@ -165,7 +165,7 @@ def test_what_is_open_is_named_here_too() -> None:
 
 
 def test_a_tenant_has_its_share_and_no_more() -> None:
-    shares = Shares(share_of(5, tenants=2))
+    shares = Seats(share_of(5, tenants=2))
     with shares.hold("alice"), shares.hold("alice"):
         with pytest.raises(RequestError) as refused, shares.hold("alice"):
             pass

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import pytest
 from hypothesis import given, strategies
 
-from mmplane.frontend.addresses import Allowed, is_public
+from mmplane.frontend.sources.addresses import Allowed, is_public
 
 INSIDE = [
     "0.0.0.0",
@@ -107,7 +107,7 @@ def test_an_address_given_as_host_is_allowed_and_no_other() -> None:
     assert not allowed.dials(ip_address("127.0.0.2"))
 
 
-def test_names() -> None:
+def test_uuids() -> None:
     assert Allowed(["Cat.test"]).names("cAT.test")
     assert not Allowed(["cat.test"]).names("cat.test.")
     assert not Allowed([]).names("cat.test")

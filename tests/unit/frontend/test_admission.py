@@ -10,8 +10,8 @@ from frontend_loop import in_loop, settle
 from hypothesis import given, strategies
 
 from mmplane.core.errors import RequestError
-from mmplane.frontend import admission
-from mmplane.frontend.admission import Budget, BudgetStatistics, Reservation
+from mmplane.waiting import admission
+from mmplane.waiting.admission import Budget, BudgetStatistics, Reservation
 
 
 async def refused(budget: Budget, length_bytes: int, tenant: str = "a") -> RequestError:

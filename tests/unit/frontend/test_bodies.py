@@ -19,10 +19,10 @@ from transformers import PreTrainedTokenizerFast
 
 from mmplane.core.errors import RequestError
 from mmplane.core.parsing import Parse, ParserReady, ToParser
-from mmplane.frontend import bodies as bodies_module
-from mmplane.frontend import parser as parser_module
-from mmplane.frontend.parser import answer, take_apart
-from mmplane.frontend.schema import parse
+from mmplane.frontend.request import bodies as bodies_module
+from mmplane.frontend.request import parser as parser_module
+from mmplane.frontend.request.parser import answer, take_apart
+from mmplane.frontend.request.schema import parse
 from mmplane.wire.link import pair
 
 # Taking a body apart.

@@ -8,27 +8,29 @@ import test_bodies
 import test_fetch
 import test_fetched
 import test_files
-import test_names
-import test_plane
 import test_poison
 import test_pool
 import test_room
 import test_source
+import test_store
+import test_uuids
 import test_worker_turns
 from test_files import root  # noqa: F401 - a fixture of one of the tests
 
-from mmplane.frontend import fetch, plane, turns
-from mmplane.frontend.admission import Budget
-from mmplane.frontend.bodies import Bodies
-from mmplane.frontend.fetch import Fetcher
-from mmplane.frontend.fetched import FetchedFiles
-from mmplane.frontend.files import Files
-from mmplane.frontend.names import Names
-from mmplane.frontend.place import Place
-from mmplane.frontend.poison import Poison
-from mmplane.frontend.pool import Pool
-from mmplane.frontend.shelf import Shelf
-from mmplane.frontend.turns import Turns
+from mmplane.frontend.request.bodies import Bodies
+from mmplane.frontend.request.uuids import Uuids
+from mmplane.frontend.sources import fetch
+from mmplane.frontend.sources.fetch import Fetcher
+from mmplane.frontend.sources.fetched import FetchedFiles
+from mmplane.frontend.sources.files import Files
+from mmplane.items import store as store
+from mmplane.items.placement import Placement
+from mmplane.items.poison import Poison
+from mmplane.items.pool import Pool
+from mmplane.items.shelf import Shelf
+from mmplane.waiting import turns
+from mmplane.waiting.admission import Budget
+from mmplane.waiting.turns import Turns
 from mutation import Mutant, check_it_is_killed
 
 A_500 = (test_fetch.response("500 Oops"), 502, fetch.ATTEMPTS_MAX)
@@ -166,26 +168,26 @@ BUDGET = [
     ),
     Mutant(
         "pixels are reserved",
-        plane.Plane._materialise,
+        store.ItemStore._materialise,
         "self._budget.reserve_item(recipe.decoded_bytes)",
         "self._budget.reserve_item(0)",
-        test_plane.test_pixels_are_reserved_while_they_are_decoded,
+        test_store.test_pixels_are_reserved_while_they_are_decoded,
     ),
 ]
 LOOP = [
     Mutant(
         "a worker that was taken lives still",
-        plane.check_alive,
-        "if worker.state is not State.BUSY",
+        store.check_alive,
+        "if worker.state is not WorkerState.BUSY",
         "if False",
-        test_plane.test_a_worker_that_dies_while_its_media_is_copied,
+        test_store.test_a_worker_that_dies_while_its_media_is_copied,
     ),
     Mutant(
         "long media is not copied on the loop",
         Shelf.laid_down,
         "or len(media) <= LONG_BYTES",
         "or True",
-        test_plane.test_long_media_is_copied_while_the_loop_goes_on,
+        test_store.test_long_media_is_copied_while_the_loop_goes_on,
     ),
 ]
 BODIES = [
@@ -208,10 +210,10 @@ BODIES = [
 TABLES = [
     Mutant(
         "names",
-        Names.remember,
+        Uuids.remember,
         "while len(self._digests) > self._names_max",
         "while False",
-        test_names.test_the_name_that_was_used_longest_ago_goes_first,
+        test_uuids.test_the_name_that_was_used_longest_ago_goes_first,
     ),
     Mutant(
         "strikes",
@@ -229,10 +231,10 @@ TABLES = [
     ),
     Mutant(
         "sizes that are known",
-        plane._remember,
+        store._remember,
         "while len(known) >= count_max",
         "while False",
-        test_plane.test_sizes_are_forgotten_at_the_limit,
+        test_store.test_sizes_are_forgotten_at_the_limit,
     ),
     Mutant(
         "seconds of an item",
@@ -269,14 +271,14 @@ TURNS = [
 ROOM = [
     Mutant(
         "an item has a worker and room, or neither",
-        Place.take,
+        Placement.take,
         "if self._patient",
         "if False",
         test_room.test_an_item_waits_for_room_before_it_has_a_worker,
     ),
     Mutant(
         "what never fits the arena",
-        Place.__init__,
+        Placement.__init__,
         "< length_bytes for region",
         "< 0 for region",
         test_room.test_what_never_fits_is_told_so_while_others_wait,
@@ -311,7 +313,7 @@ ROOM = [
     ),
     Mutant(
         "items of one request",
-        plane.Plane.check_together,
+        store.ItemStore.check_together,
         "if sum(wanted.values()) >",
         "if 0 >",
         test_room.test_items_that_never_fit_together,

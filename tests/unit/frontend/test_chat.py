@@ -17,8 +17,8 @@ from mmplane.core.errors import bad_media, internal, unavailable
 from mmplane.core.jobs import Measure, Measured
 from mmplane.core.plan import Abort
 from mmplane.core.records import PROMPT_INLINE_BYTES_MAX
-from mmplane.frontend import admission
-from mmplane.frontend.readiness import Readiness
+from mmplane.frontend.chat.readiness import Readiness
+from mmplane.waiting import admission
 
 
 async def answered(service: Service, call: Call, text: str = "A cat.") -> Call:
@@ -336,7 +336,7 @@ async def test_those_who_share_its_item_go_on(tokenizer: PreTrainedTokenizerFast
         service.worker.done(job)
         service.say(await service.admitted(), "A cat.")
         assert (await staying.done()).status == 200
-        assert service.rig.plane.materialisations == 1
+        assert service.rig.store.materialisations == 1
         assert service.counters.statuses == {499: 1, 200: 1}
 
 
@@ -353,7 +353,7 @@ async def test_ready_is_a_picture_that_passed(tokenizer: PreTrainedTokenizerFast
         assert await service.readiness.check() is None
         assert (await service.worker.hear_all(), await service.leader.hear_all()) == ([], [])
         statistics = service.rig.arena.statistics()
-        assert (statistics.items, statistics.hits, statistics.misses, service.rig.plane.materialisations) == (
+        assert (statistics.items, statistics.hits, statistics.misses, service.rig.store.materialisations) == (
             0,
             0,
             0,

@@ -11,9 +11,9 @@ import pytest
 from frontend_loop import in_loop
 
 from mmplane.core.errors import RequestError, overloaded
-from mmplane.frontend import fetch as fetch_module
-from mmplane.frontend.addresses import Address, Allowed
-from mmplane.frontend.fetch import Fetcher
+from mmplane.frontend.sources import fetch as fetch_module
+from mmplane.frontend.sources.addresses import Address, Allowed
+from mmplane.frontend.sources.fetch import Fetcher
 
 Answer = Callable[[str, dict[str, str]], bytes]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmplane.frontend.fetched import Fetched, FetchedFiles
+from mmplane.frontend.sources.fetched import Fetched, FetchedFiles
 
 
 def test_the_oldest_go_first() -> None:

@@ -9,10 +9,10 @@ import pytest
 from frontend_loop import in_loop
 
 from mmplane.core.errors import RequestError
-from mmplane.frontend import files as files_module
-from mmplane.frontend.addresses import Allowed
-from mmplane.frontend.files import Files
-from mmplane.frontend.source import Source
+from mmplane.frontend.sources import files as files_module
+from mmplane.frontend.sources.addresses import Allowed
+from mmplane.frontend.sources.files import Files
+from mmplane.frontend.sources.source import Source
 
 
 @pytest.fixture

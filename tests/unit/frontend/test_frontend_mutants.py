@@ -10,24 +10,24 @@ import frontend_rig
 import msgspec
 import pytest
 import test_group
-import test_plane
 import test_pool
 import test_room
+import test_store
 
 from mmplane.arena.arena import Arena
 from mmplane.arena.leases import Process
 from mmplane.core.errors import RequestError, overloaded
 from mmplane.core.plan import Attached, Failed, FromLeader, Submit
 from mmplane.core.records import Ask, Recipe, Slot
-from mmplane.frontend.group import Generation, Group
-from mmplane.frontend.plane import Asset, Flight, Plane
-from mmplane.frontend.pool import Choose, Pool, State, Worker
-from mmplane.frontend.turns import Pace
+from mmplane.frontend.send.group import Generation, Group
+from mmplane.items.pool import Choose, Pool, Worker, WorkerState
+from mmplane.items.store import Asset, Flight, ItemStore
+from mmplane.waiting.turns import Pace
 
-# The plane.
+# The store.
 
 
-class LeasesATurnAfterItPublishes(Plane):
+class LeasesATurnAfterItPublishes(ItemStore):
     async def _fly(self, key: bytes, media: bytes, recipe: Recipe, flight: Flight, *, probe: bool) -> None:
         item, spans, _ = await self._materialise(key, media, recipe, flight)
         self._arena.publish(key, item)
@@ -38,18 +38,18 @@ class LeasesATurnAfterItPublishes(Plane):
         del self._flights[key]
 
 
-class KeyWithoutTenant(Plane):
+class KeyWithoutTenant(ItemStore):
     def key(self, ask: Ask, digest: bytes, *, tenant: str = "") -> bytes:
         return super().key(ask, digest)
 
 
-class EveryoneFliesAlone(Plane):
+class EveryoneFliesAlone(ItemStore):
     async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, **options: Any) -> Asset:
         self._flights = {}
         return await super().acquire(key, media, recipe, tag, **options)
 
 
-class TheFirstAskerOwnsTheFlight(Plane):
+class TheFirstAskerOwnsTheFlight(ItemStore):
     async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, **options: Any) -> Asset:
         try:
             return await super().acquire(key, media, recipe, tag, **options)
@@ -59,7 +59,7 @@ class TheFirstAskerOwnsTheFlight(Plane):
             raise
 
 
-class WhoGoesKeepsItsLease(Plane):
+class WhoGoesKeepsItsLease(ItemStore):
     async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, **options: Any) -> Asset:
         try:
             return await super().acquire(key, media, recipe, tag, **options)
@@ -69,24 +69,24 @@ class WhoGoesKeepsItsLease(Plane):
             raise
 
 
-class EveryoneHasTheMiss(Plane):
+class EveryoneHasTheMiss(ItemStore):
     async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, **options: Any) -> Asset:
         asset = await super().acquire(key, media, recipe, tag, **options)
         return Asset(asset.item, False, asset.spans)
 
 
-class ProbesAreItems(Plane):
+class ProbesAreItems(ItemStore):
     async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, **options: Any) -> Asset:
         return await super().acquire(key, media, recipe, tag, **options | {"probe": False})
 
 
-class CachesAnyway(Plane):
+class CachesAnyway(ItemStore):
     async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, **options: Any) -> Asset:
         self.cache = True
         return await super().acquire(key, media, recipe, tag, **options)
 
 
-class SwallowsFailures(Plane):
+class SwallowsFailures(ItemStore):
     async def _materialise(self, key: bytes, media: bytes, recipe: Recipe, flight: Flight) -> Any:
         try:
             return await super()._materialise(key, media, recipe, flight)
@@ -94,7 +94,7 @@ class SwallowsFailures(Plane):
             raise RequestError(500, "internal_error", "failed") from error
 
 
-# What the plane asks of the arena.
+# What the store asks of the arena.
 
 
 class FreesUnderAStoppedWriter(Arena):
@@ -128,7 +128,9 @@ class EvictsTheLeased(Arena):
 
 class GivesWorkToTheCondemned(Pool):
     def _idle(self) -> list[Worker]:
-        return [worker for worker in self._workers.values() if worker.state in (State.IDLE, State.CONDEMNED)]
+        return [
+            worker for worker in self._workers.values() if worker.state in (WorkerState.IDLE, WorkerState.CONDEMNED)
+        ]
 
 
 class TakesAnyAnswer(Pool):
@@ -238,33 +240,33 @@ class TakesTheSuccessorForTheDead(Group):
 
 Killer = Callable[..., None]
 MUTANTS: dict[type, tuple[str, Killer, tuple[Any, ...]]] = {
-    LeasesATurnAfterItPublishes: ("Plane", test_plane.test_an_item_is_leased_before_anyone_can_evict_it, ()),
-    KeyWithoutTenant: ("Plane", test_plane.test_another_tenant_has_another_key, ()),
-    EveryoneFliesAlone: ("Plane", test_plane.test_sixteen_ask_at_once_and_one_job_serves_them, ()),
-    TheFirstAskerOwnsTheFlight: ("Plane", test_plane.test_all_askers_go_and_the_item_is_there_for_the_next, ()),
-    WhoGoesKeepsItsLease: ("Plane", test_plane.test_an_asker_may_go_at_any_turn, (True,)),
-    EveryoneHasTheMiss: ("Plane", test_plane.test_sixteen_ask_at_once_and_one_job_serves_them, ()),
-    ProbesAreItems: ("Plane", test_plane.test_a_probe_that_nobody_waits_for_leaves_nothing, ()),
-    CachesAnyway: ("Plane", test_plane.test_all_askers_go_and_without_a_cache_its_bytes_are_free, ()),
+    LeasesATurnAfterItPublishes: ("ItemStore", test_store.test_an_item_is_leased_before_anyone_can_evict_it, ()),
+    KeyWithoutTenant: ("ItemStore", test_store.test_another_tenant_has_another_key, ()),
+    EveryoneFliesAlone: ("ItemStore", test_store.test_sixteen_ask_at_once_and_one_job_serves_them, ()),
+    TheFirstAskerOwnsTheFlight: ("ItemStore", test_store.test_all_askers_go_and_the_item_is_there_for_the_next, ()),
+    WhoGoesKeepsItsLease: ("ItemStore", test_store.test_an_asker_may_go_at_any_turn, (True,)),
+    EveryoneHasTheMiss: ("ItemStore", test_store.test_sixteen_ask_at_once_and_one_job_serves_them, ()),
+    ProbesAreItems: ("ItemStore", test_store.test_a_probe_that_nobody_waits_for_leaves_nothing, ()),
+    CachesAnyway: ("ItemStore", test_store.test_all_askers_go_and_without_a_cache_its_bytes_are_free, ()),
     SwallowsFailures: (
-        "Plane",
-        test_plane.test_media_that_cannot_be_decoded_fail_for_all_who_ask_and_leave_nothing,
+        "ItemStore",
+        test_store.test_media_that_cannot_be_decoded_fail_for_all_who_ask_and_leave_nothing,
         (),
     ),
-    FreesUnderAStoppedWriter: ("Arena", test_plane.test_no_later_item_lies_where_a_stopped_worker_may_write, ()),
+    FreesUnderAStoppedWriter: ("Arena", test_store.test_no_later_item_lies_where_a_stopped_worker_may_write, ()),
     ForgetsToQuarantine: (
         "Arena",
-        test_plane.test_a_worker_that_misses_its_deadline_keeps_its_bytes_until_it_is_reaped,
+        test_store.test_a_worker_that_misses_its_deadline_keeps_its_bytes_until_it_is_reaped,
         (),
     ),
-    KeepsTheMedia: ("Arena", test_plane.test_the_worker_finds_the_media_and_it_goes_with_the_job, ()),
+    KeepsTheMedia: ("Arena", test_store.test_the_worker_finds_the_media_and_it_goes_with_the_job, ()),
     NeverHearsThatRoomCame: ("Pool", test_room.test_an_item_waits_for_room_before_it_has_a_worker, ()),
-    EvictsTheLeased: ("Arena", test_plane.test_items_in_use_outlive_any_pressure, ()),
+    EvictsTheLeased: ("Arena", test_store.test_items_in_use_outlive_any_pressure, ()),
     GivesWorkToTheCondemned: ("Pool", test_pool.test_a_missed_deadline_condemns_once, ()),
     TakesAnyAnswer: ("Pool", test_pool.test_answers_that_nobody_asked_for_are_ignored, ()),
-    TellsTheArenaNothing: ("Pool", test_plane.test_a_worker_that_dies_in_mid_write_takes_its_item_along, ()),
+    TellsTheArenaNothing: ("Pool", test_store.test_a_worker_that_dies_in_mid_write_takes_its_item_along, ()),
     TellsTheSupervisorNothing: ("Pool", test_pool.test_a_missed_deadline_condemns_once, ()),
-    WaitsWithoutLimit: ("Pool", test_plane.test_too_many_waiting_is_a_503, ()),
+    WaitsWithoutLimit: ("Pool", test_store.test_too_many_waiting_is_a_503, ()),
     SlowOnesTakeTheLastWorker: ("Pool", test_pool.test_a_slow_item_waits_for_the_last_workers_sibling, ()),
     SlowOnesNeverBeginAlone: ("Pool", test_pool.test_one_worker_alone_takes_what_comes, ()),
     TakesEveryItemForQuick: ("Pool", test_pool.test_slow_items_leave_a_worker_to_quick_ones, ()),
@@ -297,5 +299,5 @@ def test_its_test_kills(mutant: type, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_mutant_is_hunted() -> None:
-    found = {kind for part in (Plane, Pool, Group) for kind in part.__subclasses__() if kind.__module__ == __name__}
+    found = {kind for part in (ItemStore, Pool, Group) for kind in part.__subclasses__() if kind.__module__ == __name__}
     assert found <= set(MUTANTS)

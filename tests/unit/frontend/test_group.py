@@ -12,8 +12,8 @@ from frontend_rig import EPOCH, FRONTEND, GREEDY, PlayedLeader, Rig, rigged
 from mmplane.arena.arena import Arena
 from mmplane.core.errors import RequestError, internal, unavailable
 from mmplane.core.plan import Abort, Admitted, Attached, Progress, Submit, Token, Tokens
-from mmplane.frontend.group import Generation, Group
-from mmplane.frontend.plane import Asset
+from mmplane.frontend.send.group import Generation, Group
+from mmplane.items.store import Asset
 
 
 async def asset_of(rig: Rig, name: str = "cat") -> tuple[Asset, int]:
@@ -29,7 +29,7 @@ async def handed_over(rig: Rig, samples: int = 1) -> tuple[Submit, Generation]:
     asset, tag = await asset_of(rig)
     submit = rig.submit(asset, sampling=msgspec.structs.replace(GREEDY, samples=samples))
     generation = rig.group.submit(submit)
-    rig.plane.release(asset.item, tag)
+    rig.store.release(asset.item, tag)
     return submit, generation
 
 
@@ -80,7 +80,7 @@ async def test_too_many_requests_are_refused_before_any_work() -> None:
         asset, tag = await asset_of(rig)
         submits = [rig.submit(asset) for _ in range(2)]
         generations = [rig.group.submit(submit) for submit in submits]
-        rig.plane.release(asset.item, tag)
+        rig.store.release(asset.item, tag)
         with pytest.raises(RequestError) as refused:
             rig.group.check_room()
         assert (refused.value.code, refused.value.retry_after_s) == ("overloaded", 1)
@@ -145,7 +145,7 @@ async def handed_over_again(rig: Rig) -> tuple[Submit, Generation]:
     asset = await task
     submit = rig.submit(asset)
     generation = rig.group.submit(submit)
-    rig.plane.release(asset.item, int(task.get_name()))
+    rig.store.release(asset.item, int(task.get_name()))
     return submit, generation
 
 
@@ -223,7 +223,7 @@ async def test_one_image_twice_in_a_request_is_leased_twice_and_released_twice()
         asset, tag = await asset_of(rig)
         submit = rig.submit(asset, asset)
         generation = rig.group.submit(submit)
-        rig.plane.release(asset.item, tag)
+        rig.store.release(asset.item, tag)
         assert leases(rig) == 2
         leader.admit(submit)
         await settle()
@@ -265,7 +265,7 @@ async def test_a_second_conclusion_changes_nothing() -> None:
         leader.say(Admitted(424242, ()))
         await settle()
         assert leases(rig) == 1, "the front end's own is not touched"
-        rig.plane.release(held.item, tag)
+        rig.store.release(held.item, tag)
         rig.group.abort(generation)
 
 
@@ -284,7 +284,7 @@ async def test_a_request_that_cannot_be_handed_over_waits_for_the_reaper() -> No
         with pytest.raises(RequestError) as refused:
             rig.group.submit(rig.submit(asset))
         assert refused.value.status == 503
-        rig.plane.release(asset.item, tag)
+        rig.store.release(asset.item, tag)
         rig.group.gone(1)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from frontend_loop import in_loop
 
-from mmplane.frontend.guard import Guard
+from mmplane.frontend.http.guard import Guard
 
 
 async def status(**headers: str) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mmplane.frontend import poison as poison_module
-from mmplane.frontend.poison import POISON_SECONDS, Poison
+from mmplane.items import poison as poison_module
+from mmplane.items.poison import POISON_SECONDS, Poison
 
 
 def test_the_first_death_may_be_anybodys_doing_and_the_second_is_not() -> None:

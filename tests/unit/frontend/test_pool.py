@@ -13,8 +13,8 @@ from mmplane.arena.leases import Process
 from mmplane.core.control import Replace
 from mmplane.core.errors import RequestError
 from mmplane.core.jobs import Materialised, Measure, Measured, WorkerReady
-from mmplane.frontend.pool import Pool, Worker
-from mmplane.frontend.turns import SLOW_BYTES
+from mmplane.items.pool import Pool, Worker
+from mmplane.waiting.turns import SLOW_BYTES
 
 
 def first(idle: list[Worker]) -> Worker:
@@ -27,7 +27,7 @@ def states(rig: Rig) -> dict[str, int]:
 
 async def measured(rig: Rig, width: int) -> int:
     """A job without slots: have a worker measure an image of this width."""
-    await rig.plane.layout(width, 1)
+    await rig.store.layout(width, 1)
     return width
 
 
@@ -324,7 +324,7 @@ async def test_an_asker_who_goes_away_in_mid_job_leaves_the_worker_to_others() -
         job = await worker.hear()
         worker.say(Measured(job.job_id, layout_of(2)))
         assert await other == 2
-        assert await rig.plane.layout(2, 1) == layout_of(2)
+        assert await rig.store.layout(2, 1) == layout_of(2)
 
 
 @in_loop

@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from mmplane.core.errors import RequestError
 from mmplane.core.records import Layout, Modality, Recipe
-from mmplane.frontend.prompt import Marks, Prompt, chat_template_of, expand, render
-from mmplane.frontend.schema import (
+from mmplane.frontend.chat.prompt import Marks, Prompt, chat_template_of, expand, render
+from mmplane.frontend.request.schema import (
     AssistantMessage,
     ChatRequest,
     DeveloperMessage,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmplane.frontend.rollout import ERRORS_MARGIN, P99_FACTOR, RESULTS_MIN, Cause, Rollout
+from mmplane.frontend.send.rollout import ERRORS_MARGIN, P99_FACTOR, RESULTS_MIN, Cause, Rollout
 
 
 def trying(*, share: float = 0.5, rollback_on: tuple[Cause, ...] = ("errors", "p99")) -> Rollout:

@@ -10,10 +10,11 @@ from frontend_rig import PAGE_BYTES, PlayedWorker, Rig, layout_of, rigged
 
 from mmplane.core.errors import ArenaHasNoRoom, RequestError
 from mmplane.core.records import Recipe
-from mmplane.frontend import pool, turns
-from mmplane.frontend.freight import Slots
-from mmplane.frontend.intake import Media
-from mmplane.frontend.plane import Asset
+from mmplane.frontend.request.intake import Media
+from mmplane.frontend.send.freight import SlotFreight
+from mmplane.items import pool
+from mmplane.items.store import Asset
+from mmplane.waiting import turns
 
 
 async def filled(rig: Rig) -> tuple[PlayedWorker, asyncio.Task[Asset]]:
@@ -144,7 +145,7 @@ async def test_items_that_never_fit_together() -> None:
         recipe = Recipe("image", layout_of(PAGE_BYTES))
         media = [Media(name, name, recipe) for name in (b"cat", b"dog", b"bird")]
         with pytest.raises(ArenaHasNoRoom) as refused:
-            await asyncio.wait_for(Slots(rig.plane).load(media, 1, probe=False), 1.0)
+            await asyncio.wait_for(SlotFreight(rig.store).load(media, 1, probe=False), 1.0)
         assert refused.value.status == 413
 
 

@@ -11,7 +11,7 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsBas
 
 from mmplane.core.errors import RequestError
 from mmplane.core.records import Ask
-from mmplane.frontend.schema import ChatRequest, parse
+from mmplane.frontend.request.schema import ChatRequest, parse
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 BUILT: dict[str, Any] = {

@@ -13,10 +13,10 @@ from hypothesis import given, strategies
 from msgspec import Raw
 
 from mmplane.core.errors import RequestError
-from mmplane.frontend import fetch as fetch_module
-from mmplane.frontend.addresses import Allowed
-from mmplane.frontend.schema import parse
-from mmplane.frontend.source import Source, decode_data_uri
+from mmplane.frontend.request.schema import parse
+from mmplane.frontend.sources import fetch as fetch_module
+from mmplane.frontend.sources.addresses import Allowed
+from mmplane.frontend.sources.source import Source, decode_data_uri
 
 
 def refusal(url: str) -> RequestError:

@@ -12,7 +12,7 @@ from tokenizers import decoders
 from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from mmplane.frontend.text import REPLACEMENT, Decode, TextStream
+from mmplane.frontend.chat.text import REPLACEMENT, Decode, TextStream
 
 LETTER_OF_BYTE = bytes_to_unicode()
 """How byte-level tokenizers write each byte in their vocabulary."""

@@ -10,7 +10,7 @@ from frontend_rig import layout_of
 from hypothesis import given, strategies
 
 from mmplane.core.records import Clip, Recipe
-from mmplane.frontend.turns import BLOCKED_SECONDS, SLOW_BYTES, Pace, Turns, pace_of
+from mmplane.waiting.turns import BLOCKED_SECONDS, SLOW_BYTES, Pace, Turns, pace_of
 
 QUICK, SLOW = Pace.QUICK, Pace.SLOW
 

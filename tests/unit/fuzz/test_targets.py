@@ -26,9 +26,9 @@ from mmplane.core.control import FromChild, ToFrontend, ToNursery
 from mmplane.core.errors import RequestError
 from mmplane.core.jobs import FromWorker, ToWorker
 from mmplane.core.parsing import FromParser, ToParser
-from mmplane.frontend.parser import take_apart
-from mmplane.frontend.schema import parse
-from mmplane.frontend.source import decode_data_uri, inline_media
+from mmplane.frontend.request.parser import take_apart
+from mmplane.frontend.request.schema import parse
+from mmplane.frontend.sources.source import decode_data_uri, inline_media
 from mmplane.media.header import jpeg_scans
 from mmplane.media.image import probe
 

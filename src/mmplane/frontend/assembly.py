@@ -1,0 +1,221 @@
+"""The parts of one epoch, and who knows whom among them: built once, before anything is heard or served."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from mmplane.arena.arena import Arena
+from mmplane.arena.leases import Process
+from mmplane.arena.segment import Mapping as Region
+from mmplane.config import Config
+from mmplane.core.keyring import Keyring
+from mmplane.core.records import Record
+from mmplane.delivery.compact import Compactor
+from mmplane.delivery.delivery import Sends
+from mmplane.features.choice import Processors
+from mmplane.frontend.chat.chat import Chat
+from mmplane.frontend.chat.model import Model
+from mmplane.frontend.chat.readiness import Readiness
+from mmplane.frontend.request.bodies import Bodies
+from mmplane.frontend.request.intake import Intake
+from mmplane.frontend.send.dispatch import AUTO, Dispatch
+from mmplane.frontend.send.freight import FeatureFreight, Freight, MediaFreight, SlotFreight
+from mmplane.frontend.send.group import Group
+from mmplane.frontend.send.rollout import Rollout
+from mmplane.frontend.sources.addresses import Allowed
+from mmplane.frontend.sources.source import Source
+from mmplane.items.pool import Pool
+from mmplane.items.shelf import Shelf
+from mmplane.items.store import ItemStore
+from mmplane.observe.counters import Counters
+from mmplane.observe.journal import Journal, Tracer
+from mmplane.observe.lag import LoopLag
+from mmplane.process.handed import handed
+from mmplane.waiting.admission import Budget
+from mmplane.waiting.seats import Seats, share_of
+
+log = logging.getLogger("mmplane")
+
+GENERATION_BITS = 40
+"""An epoch's slots are numbered from `epoch << 40`: no record of an earlier front end can name one of ours."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The arena's books, in whose name we hold leases, and region 0, which we write."""
+
+    arena: Arena
+    owner: Process
+    region: Region
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assembly:
+    """Everything of one epoch."""
+
+    config: Config
+    epoch: int
+    keyring: Keyring
+    encoding: str
+    """How features travel."""
+
+    arena: Arena
+    pool: Pool
+    store: ItemStore
+    bodies: Bodies
+    source: Source
+    intake: Intake
+    dispatch: Dispatch
+    group: Group
+    chat: Chat
+
+    budget: Budget
+    seats: Seats
+    readiness: Readiness
+
+    counters: Counters
+    lag: LoopLag
+    journal: Journal
+    tracer: Tracer | None
+
+
+def assemble(
+    config: Config,
+    model: Model,
+    *,
+    epoch: int,
+    incarnation: int,
+    descriptors: Mapping[str, int],
+    tell_supervisor: Callable[[Record], object],
+) -> Assembly:
+    """The parts, on a running event loop. `descriptors` has `region0` and `keyring`."""
+    keyring = msgspec.msgpack.decode(handed(descriptors["keyring"]), type=Keyring)
+    in_flight_max = config.running_max + config.queue_max
+    memory = _memory(config, epoch, incarnation, descriptors["region0"])
+    budget = _budget(config, keyring)
+    pool = _pool(config, model.processors, memory, tell_supervisor)
+    store = _store(config, model.processors, memory, pool, budget)
+    group = Group(memory.arena, memory.owner, epoch, in_flight_max=in_flight_max)
+    dispatch = _dispatch(config, store, model.processors, budget)
+    source = Source(Allowed(config.fetch_hosts, config.fetch_networks), media_root=config.media_root)
+    intake = Intake(store, source, frames_max=config.video_frames_max)
+    chat = _chat(config, model, store, dispatch, group, intake)
+    tracer = _tracer(config.trace_to)
+    log.info("features travel as %s", model.processors.encoding)
+    return Assembly(
+        config=config,
+        epoch=epoch,
+        keyring=keyring,
+        encoding=model.processors.encoding,
+        arena=memory.arena,
+        pool=pool,
+        store=store,
+        bodies=Bodies(memory.arena, memory.region, memory.owner, bytes_max=config.body_bytes_max),
+        source=source,
+        intake=intake,
+        dispatch=dispatch,
+        group=group,
+        chat=chat,
+        budget=budget,
+        seats=Seats(share_of(in_flight_max, keyring.tenants)),
+        readiness=Readiness(
+            chat, model=config.served_name, modality=model.processors.probed, limit_s=config.stall_seconds
+        ),
+        counters=Counters(),
+        lag=LoopLag(),
+        journal=Journal(tracer),
+        tracer=tracer,
+    )
+
+
+def _memory(config: Config, epoch: int, incarnation: int, region0: int) -> Memory:
+    lengths_bytes = config.region_bytes()
+    return Memory(
+        Arena(lengths_bytes, first_generation=epoch << GENERATION_BITS),
+        Process("frontend", 0, incarnation),
+        Region(region0, lengths_bytes[0], writable=True),
+    )
+
+
+def _budget(config: Config, keyring: Keyring) -> Budget:
+    kept_bytes = config.decode_bytes()
+    tenant_bytes_max = share_of(config.budget_bytes - kept_bytes, keyring.tenants)
+    return Budget(config.budget_bytes, kept_bytes=kept_bytes, tenant_bytes_max=tenant_bytes_max)
+
+
+def _pool(config: Config, processors: Processors, memory: Memory, tell_supervisor: Callable[[Record], object]) -> Pool:
+    return Pool(
+        fingerprint=processors.fingerprint,
+        workers=config.workers,
+        item_seconds=config.item_seconds,
+        waiting_max=config.queue_max,
+        tell_supervisor=tell_supervisor,
+        gone=memory.arena.reaped,
+    )
+
+
+def _store(config: Config, processors: Processors, memory: Memory, pool: Pool, budget: Budget) -> ItemStore:
+    return ItemStore(
+        memory.arena,
+        pool,
+        processors,
+        Shelf(memory.arena, memory.region, memory.owner),
+        memory.owner,
+        budget,
+        cache=config.cache != "off",
+        workers=config.workers > 0,
+    )
+
+
+def _dispatch(config: Config, store: ItemStore, processors: Processors, budget: Budget) -> Dispatch:
+    """Every delivery's front end half. An inline item's bytes lie here once, and on each rank that gets them."""
+    everywhere = 1 + config.tp
+    encoded = MediaFreight(budget, copies=everywhere, ranks=config.tp)
+    eager: Freight = encoded
+    eager_compact: Freight = encoded
+    if config.materialise == "eager":
+        eager = FeatureFreight(processors, budget, copies=everywhere, threads=config.workers)
+        packing = (processors.compact(), Compactor(config.tp))
+        eager_compact = FeatureFreight(processors, budget, copies=everywhere, threads=config.workers, compact=packing)
+    freights: dict[Sends | str, Freight] = {
+        Sends.SLOTS: SlotFreight(store),
+        Sends.MEDIA: encoded,
+        Sends.FEATURES: eager,
+        "eager-compact": eager_compact,
+        AUTO: SlotFreight(store, patient=False),  # it has another way
+    }
+    return Dispatch(
+        Rollout(config.delivery, rollback_on=config.rollback_on),
+        freights,
+        store,
+        largest_item_bytes=max(config.region_bytes()[1:], default=0),
+        cache=config.cache,
+    )
+
+
+def _chat(config: Config, model: Model, store: ItemStore, dispatch: Dispatch, group: Group, intake: Intake) -> Chat:
+    return Chat(
+        config=config,
+        store=store,
+        dispatch=dispatch,
+        group=group,
+        intake=intake,
+        tokenizer=model.tokenizer,
+        chat_template=model.chat_template,
+        marks=model.marks,
+        copies={modality: form.copies for modality, form in model.processors.byte_forms.items()},
+        context_tokens=model.context_tokens,
+    )
+
+
+def _tracer(to: str) -> Tracer | None:
+    if not to:
+        return None
+    # Not imported above: OpenTelemetry is an extra, and who wants no traces shall not pay for it.
+    tracer: Tracer = importlib.import_module("mmplane.observe.trace").Tracer(to)
+    return tracer

@@ -1,0 +1,332 @@
+"""One chat request, from parsed body to tokens: the order in which everything above and below is called.
+
+    load media -> probe header -> layout -> prompt ids, length check -> items in the arena -> ranks -> text
+
+Everything that can be refused is refused before the next, dearer stage begins.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from mmplane.config import Config
+from mmplane.core.errors import RequestError, bad_request, too_large
+from mmplane.core.plan import EVERY_RANK, Sampling, Submit
+from mmplane.core.records import PROMPT_INLINE_BYTES_MAX, Enclosed, Item, Modality, Recipe, Tensor
+from mmplane.delivery.faults import strike
+from mmplane.delivery.names import DELIVERIES
+from mmplane.frontend.chat.prompt import Marks, Prompt, expand, render
+from mmplane.frontend.chat.text import TextStream
+from mmplane.frontend.request.intake import Intake
+from mmplane.frontend.request.schema import ChatRequest
+from mmplane.frontend.send.dispatch import Dispatch
+from mmplane.frontend.send.freight import Load
+from mmplane.frontend.send.group import Generation, Group
+from mmplane.frontend.sources.fetch import Grow
+from mmplane.items.parked import Parked
+from mmplane.items.store import ItemStore
+from mmplane.observe.journey import Journey
+from mmplane.process.delays import pause
+from mmplane.waiting.admission import DEFAULT_TENANT
+from mmplane.wire.link import encode
+
+DEFAULT_TOKENS_MAX = 512
+"""Longest answer when the client does not say: cache memory is reserved for all of it."""
+SUBMIT_BYTES_MAX = 36 * 1024
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some text of one sample; `reason` on its last."""
+
+    sample: int
+    text: str
+    reason: str | None
+
+
+Restored = Callable[[Modality, Tensor], tuple[tuple[int, ...], str]]
+
+
+class Answer:
+    """A request at the ranks: iterate over its pieces of text; the figures are complete when that ends."""
+
+    def __init__(
+        self,
+        request: ChatRequest,
+        prompt: Prompt,
+        recipes: list[Recipe],
+        delivery: str,
+        load: Load,
+        generation: Generation,
+        journey: Journey,
+        restored: Restored,
+    ) -> None:
+        self._restored = restored
+        self._recipes = recipes
+        self.request = request
+        self.prompt = prompt
+        self.delivery = delivery
+        self.load = load
+        self.generation = generation
+        self.journey = journey
+        self.token_ids: list[list[int]] = [[] for _ in range(request.n or 1)]
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens of all samples, end tokens included."""
+        return sum(len(tokens) for tokens in self.token_ids)
+
+    def usage(self) -> dict[str, Any]:
+        """OpenAI's usage object; the tokens of images, clips and sounds are told apart in the details."""
+        prompt_tokens = len(self.prompt.ids)
+        return {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": prompt_tokens + self.completion_tokens,
+            "prompt_tokens_details": {
+                "cached_tokens": 0,
+                "image_tokens": self.prompt.tokens_of("image"),
+                "video_tokens": self.prompt.tokens_of("video"),
+                "audio_tokens": self.prompt.tokens_of("audio"),
+            },
+        }
+
+    def trace(self) -> dict[str, Any]:
+        """The trace object of the contract."""
+        return {
+            "delivery": self.delivery,
+            "request_id": str(self.generation.request_id),
+            "items": [self._traced(index, item) for index, item in enumerate(self.load.items)],
+            "token_ids": self.token_ids,
+            "stages_ms": self.journey.stages_ms(),
+            "ranks": [
+                {
+                    "materialised": work.materialised,
+                    "materialise_ms": round(work.materialise_ms, 3),
+                    "deliver_ms": round(work.deliver_ms, 3),
+                }
+                for work in self.generation.work
+            ],
+        }
+
+    def _traced(self, index: int, item: Item | Enclosed) -> dict[str, Any]:
+        stored = item.tensors[0]
+        shape, dtype = self._restored(item.modality, stored)
+        # What the ranks had, but was materialised here all the same before anybody could know, is no hit.
+        spared = index in self.generation.reused and isinstance(item, Enclosed) and item.media
+        return {
+            "content_key": item.content_key.hex(),
+            "cache_hit": self.load.hits[index] or spared,
+            "modality": item.modality,
+            "shape": list(shape),
+            "dtype": dtype,
+            "encoding": stored.dtype,
+            "bytes": item.slot.length_bytes if isinstance(item, Item) else item.length_bytes,
+            "digests": {
+                str(rank): digests[index].hex() for rank, digests in enumerate(self.generation.digests) if digests
+            },
+            **_sampling(self._recipes[index]),
+        }
+
+
+def _sampling(recipe: Recipe) -> dict[str, Any]:
+    """What of a clip or a sound was looked at, or listened to."""
+    if recipe.clip is not None:
+        clip = recipe.clip
+        shown = {"frames": list(clip.indices), "seconds": list(clip.seconds)}
+        return {"sampling": {**shown, "frames_total": clip.frames_total, "fps": clip.fps}}
+    return {"sampling": {"samples": recipe.samples}} if recipe.modality == "audio" else {}
+
+
+class Chat:
+    """Answers chat requests."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        store: ItemStore,
+        dispatch: Dispatch,
+        group: Group,
+        intake: Intake,
+        tokenizer: Any,
+        chat_template: str,
+        marks: Mapping[Modality, Marks],
+        context_tokens: int,
+        copies: Mapping[Modality, int],
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._dispatch = dispatch
+        self._group = group
+        self._intake = intake
+        self._tokenizer = tokenizer
+        self._chat_template = chat_template
+        self._marks = marks
+        self._context_tokens = context_tokens
+        self._copies = copies
+
+    @asynccontextmanager
+    async def answer(
+        self,
+        request: ChatRequest,
+        grow: Grow,
+        parked: Sequence[Parked] = (),
+        *,
+        tenant: str = DEFAULT_TENANT,
+        journey: Journey | None = None,
+        probe: bool = False,
+    ) -> AsyncIterator[Answer]:
+        """Bring a request to the ranks; leaving the block early aborts it. Raises RequestError.
+
+        `grow` reserves memory for what is fetched, `parked` is media that lies in the request's body; the caller gives
+        both back once the block is entered: by then the items are where they are sent from. The `journey` goes through
+        its phases with the request. The items of a `probe` are materialised without a look at the index, and counted
+        nowhere.
+        """
+        journey = journey or Journey()
+        fault = request.fault
+        self._group.check_room()
+        self._check(request)
+        media = await self._intake.take(request, grow, parked, journey, tenant=tenant)
+        recipes = [item.recipe for item in media]
+        journey.enter("prompt")
+        await pause(fault, "prompt")
+        prompt = self._prompt(request, recipes)
+        sampling = self._sampling(request, len(prompt.ids))
+        journey.enter("materialise")
+        request.messages.clear()  # they hold the media's base64
+        request_id = self._group.next_request_id()
+        async with self._dispatch.trip(probe=probe) as trip:
+            journey.delivery, journey.request_id = trip.delivery, request_id
+            load = await trip.load(media, request_id)
+            del media
+            journey.add(load.spans)
+            journey.delivery, journey.hits = trip.delivery, sum(load.hits)
+            journey.enter("hold")
+            try:
+                generation = self._submit(request, request_id, prompt, trip.delivery, load, sampling)
+            except BaseException:
+                load.free()
+                raise
+            finally:
+                load.release()  # from here on the ranks' own leases count
+            generation.heard = journey.heard
+            answer = Answer(request, prompt, recipes, trip.delivery, load, generation, journey, self._restore)
+            try:
+                yield answer
+            except BaseException:
+                self._group.abort(generation)
+                raise
+            finally:
+                trip.work = generation.work
+            self._group.finished(generation)
+
+    async def pieces(self, answer: Answer) -> AsyncIterator[Piece]:
+        """The answer's text, sample by sample as it comes. Raises RequestError."""
+        stops = answer.request.stops
+        texts = [TextStream(self._decode, stops) for _ in range(answer.request.n or 1)]
+        first = True
+        async for token in answer.generation:
+            if first:
+                answer.journey.enter("generate")
+                first = False
+            answer.token_ids[token.sample].append(token.token)
+            stream = texts[token.sample]
+            text = stream.push(token.token) if token.reason != "stop" else ""
+            reason = token.reason
+            if reason is not None:
+                text += stream.finish()
+            if stream.stopped:
+                if reason is None:
+                    self._group.stop(answer.generation, token.sample)
+                reason = "stop"
+            if text or reason:
+                yield Piece(token.sample, text, reason)
+        answer.journey.enter("reply")
+        await pause(answer.request.fault, "reply")
+
+    def _check(self, request: ChatRequest) -> None:
+        if request.mmplane and request.mmplane.fault and not self._config.fault_injection:
+            raise bad_request("unsupported_parameter", "this server injects no faults", "mmplane.fault")
+        if request.model != self._config.served_name:
+            raise RequestError(404, "model_not_found", "this server does not serve that model", param="model")
+        if (request.n or 1) > self._config.running_max:
+            raise bad_request("invalid_value", f"this server decodes at most {self._config.running_max} samples", "n")
+        if len(request.media) > self._config.images_max:
+            raise bad_request(
+                "too_many_images",
+                f"a request may hold at most {self._config.images_max} images, clips and sounds",
+                "messages",
+            )
+
+    def _prompt(self, request: ChatRequest, recipes: list[Recipe]) -> Prompt:
+        return expand(render(request, self._tokenizer, self._chat_template), recipes, self._marks)
+
+    def _sampling(self, request: ChatRequest, prompt_tokens: int) -> Sampling:
+        room = self._context_tokens - prompt_tokens
+        wanted = request.max_completion_tokens or request.max_tokens
+        if room < (wanted or 1):
+            raise bad_request(
+                "context_length_exceeded",
+                f"the prompt has {prompt_tokens} tokens and the answer may have {wanted or 1}, "
+                f"but the model's context is {self._context_tokens} tokens",
+                "messages",
+            )
+        seed = request.seed if request.seed is not None else secrets.randbits(62)
+        return Sampling(
+            tokens_max=wanted or min(room, DEFAULT_TOKENS_MAX),
+            temperature=1.0 if request.temperature is None else request.temperature,
+            top_p=1.0 if request.top_p is None else request.top_p,
+            seed=seed,
+            samples=request.n or 1,
+            ignore_end=bool(request.mmplane and request.mmplane.ignore_eos),
+        )
+
+    def _submit(
+        self, request: ChatRequest, request_id: int, prompt: Prompt, delivery: str, load: Load, sampling: Sampling
+    ) -> Generation:
+        raw = prompt.ids.tobytes()
+        slot = None
+        reader = self._group.reader()
+        self._group.check_room()
+        fault = request.fault
+        strike(fault, "construct", 0)
+        if len(raw) > PROMPT_INLINE_BYTES_MAX:
+            slot = self._store.shelf.store(raw, reader, request_id)
+        submit = Submit(
+            request_id=request_id,
+            prompt=b"" if slot else raw,
+            prompt_slot=slot,
+            prompt_tokens=len(prompt.ids),
+            items=load.items,
+            placeholders=prompt.placeholders,
+            sampling=sampling,
+            digests=bool(request.mmplane and request.mmplane.trace),
+            digest_rank=request.mmplane.digest_rank if request.mmplane else EVERY_RANK,
+            delivery=delivery,
+            parcel_bytes=sum(map(len, load.parcel)),
+            relayed=DELIVERIES[delivery].relayed,
+            cache=self._dispatch.caches(delivery),
+            fault=fault,
+        )
+        if len(encode(submit)) > SUBMIT_BYTES_MAX:
+            if slot is not None:
+                self._store.shelf.unstore(slot, reader, request_id)
+            raise too_large("the request has too many items", "messages")
+        return self._group.submit(submit, load.parcel, free=load.free)
+
+    def _restore(self, modality: Modality, stored: Tensor) -> tuple[tuple[int, ...], str]:
+        """Shape and dtype of features once a rank has undone their encoding."""
+        if stored.dtype != "uint8":
+            return stored.shape, stored.dtype
+        *sides, last = stored.shape
+        return (*sides, last * self._copies[modality]), self._group.dtype
+
+    def _decode(self, tokens: list[int]) -> str:
+        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        return text

@@ -1,0 +1,119 @@
+"""Readiness is progress: a picture has passed all ranks lately, or passes them now (hazard R16)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import logging
+import time
+import wave
+
+import numpy as np
+from PIL import Image
+
+from mmplane.core.errors import RequestError
+from mmplane.core.records import Modality
+from mmplane.frontend.chat.chat import Chat
+from mmplane.frontend.request.schema import (
+    AnyPart,
+    AudioUrlPart,
+    ChatRequest,
+    ImagePart,
+    ImageUrl,
+    MediaUrl,
+    UserMessage,
+)
+
+log = logging.getLogger("mmplane")
+
+FRESH_SECONDS = 2.0
+"""A picture that passed this recently is proof enough."""
+SIDE_PIXELS = 56
+RATE_HZ = 16_000
+
+
+class Readiness:
+    """Answers `/ready`. Its probe pictures are never indexed and counted nowhere else."""
+
+    def __init__(self, chat: Chat, *, model: str, limit_s: float, modality: Modality = "image") -> None:
+        self._chat = chat
+        self._model = model
+        self._modality = modality
+        self._limit_s = limit_s
+        self._served_s = float("-inf")
+        self._probe: asyncio.Task[str | None] | None = None
+        self._count = 0
+        self.draining = False
+        self.out_of_service: tuple[str, ...] = ()
+        """Processes that stand still, as the supervisor says."""
+
+    def media_served(self) -> None:
+        """A request with media was answered just now."""
+        self._served_s = time.monotonic()
+
+    def reset(self) -> None:
+        """What served the last picture is gone."""
+        self._served_s = float("-inf")
+
+    async def check(self) -> str | None:
+        """None when ready, else why not. Concurrent checks share one probe."""
+        if self.draining:
+            return "the server is shutting down"
+        if self.out_of_service:
+            return f"out of service: {', '.join(self.out_of_service)}"
+        if time.monotonic() - self._served_s < FRESH_SECONDS:
+            return None
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.create_task(self._run())
+        return await asyncio.shield(self._probe)
+
+    async def _run(self) -> str | None:
+        try:
+            async with asyncio.timeout(self._limit_s):
+                await self._pass_picture()
+        except TimeoutError:
+            return "a probe picture did not pass in time"
+        except RequestError as error:
+            return error.message
+        self.media_served()
+        return None
+
+    async def _pass_picture(self) -> None:
+        self._count += 1
+        content: list[AnyPart] = [ImagePart(image_url=ImageUrl.of(_picture(self._count)))]
+        if self._modality == "audio":
+            content = [AudioUrlPart(audio_url=MediaUrl.of(_sound(self._count)))]
+        request = ChatRequest(
+            model=self._model,
+            messages=[UserMessage(content=content)],
+            max_tokens=1,
+            temperature=0.0,
+        )
+        async with self._chat.answer(request, _fetches_nothing, probe=True) as answer:
+            async for _ in self._chat.pieces(answer):
+                pass
+
+
+def _fetches_nothing(_: int) -> None:
+    raise AssertionError("a probe brings its picture along")
+
+
+def _picture(count: int) -> str:
+    """A small PNG that no earlier probe had, as a data URI."""
+    noise = np.random.default_rng(count).integers(0, 256, (SIDE_PIXELS, SIDE_PIXELS, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "PNG", compress_level=0)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _sound(count: int) -> str:
+    """Half a second of noise that no earlier probe had, as a data URI."""
+    noise = np.random.default_rng(count).integers(-(2**12), 2**12, RATE_HZ // 2, np.int16)
+    file = io.BytesIO()
+    with wave.open(file, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(RATE_HZ)
+        sound.writeframes(noise.tobytes())
+    return "data:audio/wav;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,71 @@
+"""Who may use which route, once there are API keys: nobody any but `/health`, without one.
+
+    Authorization: Bearer KEY             OpenAI's clients
+    Authorization: Basic base64(x:KEY)    what only knows passwords: browsers, for the page at `/`, and Prometheus
+
+It stands before the routes and knows none of them but what is open, so a route that somebody adds is shut. A tenant may
+chat; figures and switches show or change what others do, and are the operator's.
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from mmplane.core.errors import RequestError
+from mmplane.core.keyring import Caller, Keyring
+from mmplane.frontend.http.reply import Reply
+
+OPEN = frozenset({"/health"})
+TENANTS = frozenset({"/v1/chat/completions", "/v1/models", "/ready"})
+_CALLER = "mmplane.caller"
+
+
+class Access:
+    """Refuses with 401 or 403 before anything of a request is read, and notes who asks."""
+
+    def __init__(self, app: ASGIApp, keyring: Keyring) -> None:
+        self._app = app
+        self._keyring = keyring
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass it on, or answer."""
+        if scope["path"] not in OPEN:
+            try:
+                scope[_CALLER] = self._admit(scope)
+            except RequestError as refusal:
+                await Reply(send).error(refusal)
+                return
+        await self._app(scope, receive, send)
+
+    def _admit(self, scope: Scope) -> Caller:
+        key = presented(dict(scope["headers"]).get(b"authorization", b""))
+        if key is None:
+            raise RequestError(401, "missing_api_key", "this server needs an API key: Authorization: Bearer KEY")
+        caller = self._keyring.caller(key)
+        if caller is None:
+            raise RequestError(401, "invalid_api_key", "this server does not know that API key")
+        if not caller.operator and scope["path"] not in TENANTS:
+            raise RequestError(403, "operator_only", "this route needs a key of the operator")
+        return caller
+
+
+def tenant_of(scope: Scope) -> str:
+    """The tenant who asks; without keys everybody is the one without a name."""
+    caller: Caller = scope.get(_CALLER) or Caller()
+    return caller.tenant
+
+
+def presented(authorization: bytes) -> bytes | None:
+    """The key in this header, whatever it is worth; None when there is none."""
+    scheme, _, rest = authorization.strip().partition(b" ")
+    if scheme.lower() == b"bearer":
+        return rest.strip() or None
+    if scheme.lower() == b"basic":
+        try:
+            return b64decode(rest.strip(), validate=True).partition(b":")[2] or None
+        except (binascii.Error, ValueError):
+            return None
+    return None

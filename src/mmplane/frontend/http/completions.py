@@ -1,0 +1,150 @@
+"""POST /v1/chat/completions.
+
+Written against ASGI itself rather than a framework's request object, for one reason: a client that goes away must end
+its request at once, in every stage, and only a watch on `receive` beside the work sees that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable
+
+from starlette.types import Message, Receive, Scope, Send
+
+from mmplane.config import Config
+from mmplane.core.errors import RequestError, internal, overloaded, too_large, unavailable
+from mmplane.frontend.chat.chat import Chat
+from mmplane.frontend.chat.readiness import Readiness
+from mmplane.frontend.http.access import tenant_of
+from mmplane.frontend.http.objects import Head, events, whole
+from mmplane.frontend.http.reply import JSON, Reply
+from mmplane.frontend.request.bodies import Bodies, Body, ClientGone
+from mmplane.observe.counters import Counters
+from mmplane.observe.journal import CLIENT_GONE, Journal
+from mmplane.observe.journey import Journey
+from mmplane.process.delays import pause
+from mmplane.waiting.admission import Budget, Reservation
+from mmplane.waiting.seats import Seats
+
+log = logging.getLogger("mmplane")
+
+EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+BODY_FACTOR = 2
+"""A body in memory and the media decoded from its base64: what a request may take before it reaches the arena."""
+
+
+class ChatEndpoint:
+    """Takes requests in, answers them, and keeps the books of both."""
+
+    def __init__(
+        self,
+        *,
+        chat: Chat,
+        bodies: Bodies,
+        budget: Budget,
+        counters: Counters,
+        journal: Journal,
+        readiness: Readiness,
+        closing: asyncio.Future[None],
+        seats: Seats,
+        config: Config,
+    ) -> None:
+        self._chat = chat
+        self._bodies = bodies
+        self._budget = budget
+        self._counters = counters
+        self._journal = journal
+        self._readiness = readiness
+        self._closing = closing
+        self._seats = seats
+        self._config = config
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; ends early when the client does."""
+        journey = self._journal.begin(scope["headers"])
+        tenant = journey.tenant = tenant_of(scope)
+        reply = Reply(send, journey.headers)
+        status, code = CLIENT_GONE, ""
+        try:
+            if self._readiness.draining:
+                raise unavailable("the server is shutting down", retry_after_s=5)
+            if self._counters.now >= self._config.running_max + self._config.queue_max:
+                raise overloaded("too many requests are in flight")  # before its body is read: a refusal is cheap
+            length_bytes = self._length(scope)
+            with self._seats.hold(tenant):
+                reserved = await self._budget.admit(length_bytes * BODY_FACTOR, tenant)
+                journey.enter("body")
+                with reserved, self._counters.in_flight(), await self._bodies.read(receive, length_bytes) as body:
+                    serving = self._serve(body, reply, reserved, tenant, journey)
+                    status = await _unless_gone(receive, serving, self._closing)
+        except RequestError as error:
+            status, code = error.status, error.code
+            await reply.error(error)
+        except ClientGone:
+            log.debug("a client went away")
+        except MemoryError:
+            log.error("no memory for a request")
+            failure = overloaded("the server has no memory for this request now")
+            status, code = failure.status, failure.code
+            await reply.error(failure)
+        except Exception:
+            log.exception("a request failed by an error of ours")
+            failure = internal("the server failed to handle this request")
+            status, code = failure.status, failure.code
+            await reply.error(failure)
+        finally:
+            self._counters.count(status)
+            self._journal.end(journey, status, code)
+
+    def _length(self, scope: Scope) -> int:
+        """Bytes to reserve before the body is read: what the client declares, or the most that will be read."""
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        declared = headers.get(b"content-length", b"")
+        length = int(declared) if declared.isdigit() else self._config.body_bytes_max
+        if length > self._config.body_bytes_max:
+            raise too_large("the body is larger than this server takes")
+        return length
+
+    async def _serve(self, body: Body, reply: Reply, reserved: Reservation, tenant: str, journey: Journey) -> int:
+        request, parked = await self._bodies.parse(body)
+        journey.asked([part.modality for part in request.media])
+        await pause(request.fault if self._config.fault_injection else None, "body")
+        async with self._chat.answer(request, reserved.grow, parked, tenant=tenant, journey=journey) as answer:
+            body.release()
+            reserved.release()  # what goes inline has a reservation of its own
+            head = Head(request, answer, int(time.time()))
+            if request.stream:
+                await reply.start(200, EVENTS)
+                async for event in events(self._chat, answer, head):
+                    await reply.chunk(b"data: " + event + b"\n\n")
+                await reply.end()
+            else:
+                await reply.whole(200, JSON, await whole(self._chat, answer, head))
+        if answer.load.items:
+            self._readiness.media_served()
+        journey.prompt_tokens, journey.completion_tokens = len(answer.prompt.ids), answer.completion_tokens
+        self._counters.tokens(len(answer.prompt.ids), answer.completion_tokens)
+        return 200
+
+
+async def _unless_gone(receive: Receive, work: Awaitable[int], closing: asyncio.Future[None]) -> int:
+    """The work's result; when the client goes away first, or we do, the work is cancelled, in whatever stage it is."""
+
+    async def gone() -> None:
+        message: Message = {}
+        while message.get("type") != "http.disconnect":
+            message = await receive()
+
+    working = asyncio.ensure_future(work)
+    watching = asyncio.ensure_future(gone())
+    try:
+        await asyncio.wait((working, watching, closing), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientGone if watching.done() else unavailable("the server is shutting down", retry_after_s=5)
+    finally:
+        for task in (working, watching):
+            task.cancel()
+        await asyncio.gather(working, watching, return_exceptions=True)

@@ -1,0 +1,64 @@
+"""Who may ask by HTTP: requests to a name of ours, and no web page of another site (hazard S2's other half).
+
+A browser on this machine reaches loopback for any page that it shows. A page cannot choose `Host`, `Origin` or
+`Sec-Fetch-Site`: a name that was rebound to 127.0.0.1 stands in `Host`, and a post from another site carries that site
+as `Origin`. Programs send the name that they dialled, and no `Origin`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from mmplane.core.errors import RequestError
+from mmplane.frontend.http.reply import Reply
+
+
+class Guard:
+    """Refuses with 403 before anything of a request is read. `hosts` are names of ours beside loopback's.
+
+    None of them: any name will do. Where there are API keys, a page behind a rebound name has none to show.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Iterable[str] | None) -> None:
+        self._app = app
+        self._hosts = None if hosts is None else frozenset(host.lower() for host in hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass it on, or answer 403."""
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        host = headers.get(b"host", b"").decode("latin-1")
+        origin = headers.get(b"origin")
+        if host and not self._is_ours(host):
+            refusal = RequestError(403, "host_forbidden", "this server does not go by that name")
+        elif (origin is not None and not _same(origin.decode("latin-1"), host)) or (
+            headers.get(b"sec-fetch-site") in (b"cross-site", b"same-site")
+        ):
+            refusal = RequestError(403, "origin_forbidden", "this server takes no requests from pages of other sites")
+        else:
+            await self._app(scope, receive, send)
+            return
+        await Reply(send).error(refusal)
+
+    def _is_ours(self, host: str) -> bool:
+        name = _name(f"//{host}")
+        if self._hosts is None or name == "localhost" or name in self._hosts:
+            return True
+        try:
+            return ip_address(name).is_loopback
+        except ValueError:
+            return False
+
+
+def _same(origin: str, host: str) -> bool:
+    return bool(host) and origin.lower() in (f"http://{host.lower()}", f"https://{host.lower()}")
+
+
+def _name(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""

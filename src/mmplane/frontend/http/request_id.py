@@ -1,0 +1,40 @@
+"""Each request has a name, in the log and in the answer: `x-request-id`, the client's own if it sent a plain one."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mmplane.process.logs import Asked, on_behalf
+
+log = logging.getLogger("mmplane")
+HEADER = b"x-request-id"
+
+
+class RequestIds:
+    """Passes everything on, under a name."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        asked = Asked.as_named(dict(scope["headers"]).get(HEADER, b"").decode("latin-1"))
+        status = 0
+
+        async def send_named(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (HEADER, asked.id.encode())]
+            await send(message)
+
+        began_s = time.perf_counter()
+        with on_behalf(asked):
+            try:
+                await self._app(scope, receive, send_named)
+            finally:
+                took_ms = (time.perf_counter() - began_s) * 1000
+                log.debug("%s %s %d in %.1f ms", scope["method"], scope["path"], status, took_ms)

@@ -1,0 +1,102 @@
+"""Everything that is asked of the server but chat: the models, probes, figures, and the delivery switch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mmplane.core.errors import RequestError, overloaded, too_large
+from mmplane.frontend.chat.readiness import Readiness
+from mmplane.frontend.http.reply import error_object
+from mmplane.frontend.request.schema import parse_switch
+from mmplane.frontend.send.dispatch import Dispatch
+from mmplane.observe.journal import Journal
+from mmplane.observe.metrics import CONTENT_TYPE, Figures, exposition
+from mmplane.observe.page import HEADERS, PAGE
+from mmplane.observe.timeline import timeline
+
+SMALL_BODY_BYTES = 4096
+"""The longest body that any of this takes."""
+
+
+class Routes:
+    """One method for each route."""
+
+    def __init__(
+        self,
+        *,
+        served_name: str,
+        readiness: Readiness,
+        dispatch: Dispatch,
+        journal: Journal,
+        statistics: Callable[[], dict[str, Any]],
+        figures: Callable[[], Figures],
+    ) -> None:
+        self._served_name = served_name
+        self._readiness = readiness
+        self._dispatch = dispatch
+        self._journal = journal
+        self._statistics = statistics
+        self._figures = figures
+
+    async def models(self, _: Request) -> Response:
+        """The one model, as OpenAI lists models."""
+        model = {"id": self._served_name, "object": "model", "created": 0, "owned_by": "mmplane"}
+        return _json(200, {"object": "list", "data": [model]})
+
+    async def health(self, _: Request) -> Response:
+        """This process answers."""
+        return _json(200, {"status": "alive"})
+
+    async def ready(self, _: Request) -> Response:
+        """An item has passed all ranks lately, or passes them now."""
+        why = await self._readiness.check()
+        if why is None:
+            return _json(200, {"status": "ready"})
+        return Response(error_object(overloaded(why)), 503, {"retry-after": "1"}, "application/json")
+
+    async def delivery(self, request: Request) -> Response:
+        """Show the switch, or set it: new requests take it, what is in flight ends as it began."""
+        if request.method == "PUT":
+            try:
+                switch = parse_switch(await _small_body(request))
+                self._dispatch.put(switch.name, switch.share, switch.cache)
+            except RequestError as error:
+                return Response(error_object(error), error.status, media_type="application/json")
+        return _json(200, self._dispatch.now())
+
+    async def statistics(self, _: Request) -> Response:
+        """Everything now."""
+        return _json(200, self._statistics())
+
+    async def requests(self, _: Request) -> Response:
+        """What the status page shows: everything now, and the last requests."""
+        recent = [timeline(each) for each in self._journal.recent()]
+        return _json(200, {"state": self._statistics(), "requests": recent})
+
+    async def page(self, _: Request) -> Response:
+        """The status page."""
+        return Response(PAGE, headers=HEADERS, media_type="text/html")
+
+    async def metrics(self, _: Request) -> Response:
+        """For Prometheus."""
+        text = await asyncio.to_thread(exposition, self._figures())
+        return Response(text, media_type=CONTENT_TYPE)
+
+
+def _json(status: int, content: Any) -> Response:
+    return Response(msgspec.json.encode(content), status, media_type="application/json")
+
+
+async def _small_body(request: Request) -> bytes:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > SMALL_BODY_BYTES:
+            raise too_large("the body is larger than this route takes")
+    return body

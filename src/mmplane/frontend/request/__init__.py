@@ -1,0 +1,1 @@
+"""What came in: bodies, their schema, media parts to bytes and keys."""

@@ -1,0 +1,113 @@
+"""Intake: a request's media parts to bytes, content keys and recipes: all that is known before they are decoded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mmplane.core.errors import not_held
+from mmplane.core.faults import Fault
+from mmplane.core.records import Ask, Recipe
+from mmplane.frontend.request.inline import decode_base64
+from mmplane.frontend.request.schema import AudioPart, ChatRequest, MediaPart
+from mmplane.frontend.request.uuids import Uuids
+from mmplane.frontend.sources.fetch import Grow
+from mmplane.frontend.sources.source import Source
+from mmplane.items.parked import MediaBytes, Parked, at, digest_of
+from mmplane.items.store import ItemStore
+from mmplane.observe.journey import Journey
+from mmplane.process.delays import pause
+from mmplane.waiting.admission import DEFAULT_TENANT
+
+
+@dataclass(frozen=True)
+class Media:
+    """One item of a request before it is materialised. `content` is None when only a name was sent."""
+
+    content: MediaBytes | None
+    key: bytes
+    recipe: Recipe
+    tenant: str = DEFAULT_TENANT
+    fault: Fault | None = None
+    """A test's."""
+
+
+class Intake:
+    """Takes a request's media in. `frames_max` is the server's ceiling for a clip's frames."""
+
+    def __init__(self, store: ItemStore, source: Source, *, frames_max: int) -> None:
+        self._store = store
+        self._source = source
+        self._frames_max = frames_max
+        self.uuids = Uuids()
+
+    async def take(
+        self,
+        request: ChatRequest,
+        grow: Grow,
+        parked: Sequence[Parked],
+        journey: Journey,
+        *,
+        tenant: str = DEFAULT_TENANT,
+    ) -> list[Media]:
+        """The request's media, in order. Raises RequestError."""
+        parts = request.media
+        fault = request.fault
+        for part in parts:
+            self._store.check_taken(part.modality)
+        journey.enter("fetch")
+        await pause(fault, "fetch")
+        contents = [await self._load(part, grow, parked) for part in parts]
+        journey.enter("key")
+        await pause(fault, "key")
+        asks = [self._ask(part, request) for part in parts]
+        keys = [await self._key(*each, tenant) for each in zip(parts, asks, contents, strict=True)]
+        journey.enter("probe")
+        await pause(fault, "probe")
+        recipes = await self._recipes(asks, keys, contents, tenant)
+        return [Media(*item, tenant, fault) for item in zip(contents, keys, recipes, strict=True)]
+
+    async def _load(self, part: MediaPart, grow: Grow, parked: Sequence[Parked]) -> MediaBytes | None:
+        source = part.source
+        if source is None:
+            return None
+        here = at(source, parked)
+        if here is not None:
+            return here
+        return decode_base64(source) if isinstance(part, AudioPart) else await self._source.load_json(source, grow)
+
+    def _ask(self, part: MediaPart, request: ChatRequest) -> Ask:
+        if part.modality != "video":
+            return part.ask
+        options = request.mmplane.video if request.mmplane else None
+        frames_max = min(self._frames_max, (options and options.frames) or self._frames_max)
+        return Ask("video", frames_max=frames_max, fps_max=(options and options.fps) or 0.0)
+
+    async def _key(self, part: MediaPart, ask: Ask, content: MediaBytes | None, tenant: str) -> bytes:
+        if content is None:
+            assert part.uuid is not None
+            return self._store.key(ask, self.uuids.digest(part.uuid, part.modality, tenant=tenant), tenant=tenant)
+        digest = await digest_of(content)
+        if part.uuid is not None:
+            self.uuids.remember(part.uuid, part.modality, digest, tenant=tenant)
+        return self._store.key(ask, digest, tenant=tenant)
+
+    async def _recipes(
+        self, asks: list[Ask], keys: list[bytes], contents: list[MediaBytes | None], tenant: str
+    ) -> list[Recipe]:
+        """One after the other, but that clips and sounds are looked at together, by as many workers as there are."""
+        tasks = [asyncio.ensure_future(self._recipe(*item, tenant)) for item in zip(asks, keys, contents, strict=True)]
+        try:
+            return [await task for task in tasks]
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _recipe(self, ask: Ask, key: bytes, content: MediaBytes | None, tenant: str) -> Recipe:
+        if content is not None:
+            return await self._store.recipe(ask, key, content, tenant=tenant)
+        if (known := self._store.known_recipe(key)) is None:
+            raise not_held()
+        return known

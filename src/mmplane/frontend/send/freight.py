@@ -1,0 +1,250 @@
+"""Freight: how the items of one request leave the front end, one class for each thing that a delivery sends.
+
+SlotFreight      the arena: workers write, the record says where
+Media      the encoded media, inline: ranks do the rest
+Features   materialised in this process's threads, then inline
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from mmplane.core.errors import RequestError, not_held
+from mmplane.core.plan import NOTHING, Work
+from mmplane.core.records import Enclosed, Item, Recipe
+from mmplane.core.stages import Span
+from mmplane.delivery.compact import Compactor
+from mmplane.features.choice import Processors
+from mmplane.features.processor import ALIGN_BYTES
+from mmplane.frontend.request.intake import Media
+from mmplane.frontend.send.parcels import Buffer
+from mmplane.items.parked import bytes_of
+from mmplane.items.store import Asset, ItemStore
+from mmplane.media.materialise import Made, materialise, recode
+from mmplane.observe.journey import FRONT_END
+from mmplane.waiting.admission import DEFAULT_TENANT, Budget, Reservation
+
+
+@dataclass
+class Load:
+    """The items of one request, ready to be sent. `parcel` goes inline, its parts one after the other."""
+
+    items: tuple[Item | Enclosed, ...]
+    hits: tuple[bool, ...]
+    """By item: it had been materialised already."""
+    parcel: list[Buffer] = field(default_factory=list)
+    spans: Sequence[Span] = ()
+    """Who did what when to make them."""
+    work: Work = NOTHING
+    """What it took to materialise them in this process or its workers."""
+    bytes_written: int = 0
+    release: Callable[[], None] = lambda: None
+    """Call once the request has been handed over: from then on the ranks' own claims count."""
+    reservation: Reservation | None = None
+    """Bytes that it takes here and on the ranks, until they hold the request or have dropped it."""
+
+    def free(self) -> None:
+        """Give them back. Idempotent."""
+        if self.reservation is not None:
+            self.reservation.release()
+
+
+class Freight(ABC):
+    """Makes a `Load` of a request's media."""
+
+    @abstractmethod
+    async def load(self, media: Sequence[Media], tag: int, *, probe: bool) -> Load:
+        """The items, ready to be sent. Raises RequestError, and then holds nothing.
+
+        `tag` names the request; the items of a `probe` are not looked up and counted nowhere.
+        """
+
+
+class SlotFreight(Freight):
+    """Items in the arena; `patient` ones wait for room in it."""
+
+    def __init__(self, store: ItemStore, *, patient: bool = True) -> None:
+        self._store = store
+        self._patient = patient
+
+    async def load(self, media: Sequence[Media], tag: int, *, probe: bool) -> Load:
+        """All items at once. When one fails the others stop waiting and the first error is raised."""
+        self._store.check_together((item.key, item.recipe) for item in media)  # each would wait for the others' room
+        assets: dict[int, Asset] = {}
+
+        async def one(index: int, item: Media) -> None:
+            assets[index] = await self._store.acquire(
+                item.key,
+                item.content,
+                item.recipe,
+                tag,
+                tenant=item.tenant,
+                probe=probe,
+                patient=self._patient,
+                fault=item.fault,
+            )
+
+        def release() -> None:
+            while assets:
+                self._store.release(assets.popitem()[1].item, tag)
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for index, item in enumerate(media):
+                    tasks.create_task(one(index, item))
+        except BaseExceptionGroup as errors:
+            release()
+            raise _first(errors) from None
+        except BaseException:
+            release()
+            raise
+        held = [assets[index] for index in range(len(media))]
+        spans = [span for asset in held for span in asset.spans]
+        made_s = sum(span.seconds for span in spans if span.stage in ("decode", "transform"))
+        return Load(
+            tuple(asset.item for asset in held),
+            tuple(asset.hit for asset in held),
+            spans=spans,
+            work=Work(sum(not asset.hit for asset in held), made_s * 1000),
+            release=release,
+        )
+
+
+class MediaFreight(Freight):
+    """Encoded media, inline. What ranks will hold of it is reserved here: its copies and the features made of it."""
+
+    def __init__(self, budget: Budget, *, copies: int, ranks: int) -> None:
+        self._budget = budget
+        self._copies = copies
+        self._ranks = ranks
+
+    async def load(self, media: Sequence[Media], tag: int, *, probe: bool) -> Load:  # noqa: ARG002
+        """Nothing is done but to say where each item lies in the parcel."""
+        features_bytes = sum(item.recipe.layout.length_bytes for item in media)
+        contents = [held(item) for item in media]
+        media_bytes = sum(map(len, contents))
+        length_bytes = media_bytes * self._copies + features_bytes * self._ranks
+        reservation = self._budget.reserve(length_bytes, _tenant(media))
+        inside = [Inside(item.recipe, media=True) for item in media]
+        items, parcel = enclose(media, contents, inside)
+        return Load(items, (False,) * len(media), parcel, reservation=reservation)
+
+
+class FeatureFreight(Freight):
+    """Features that are made here, by `threads` threads (0: on the loop itself, which then stands still), inline.
+
+    `compact` are processors whose encoding is smaller than that of the layouts, and what packs beyond that.
+    """
+
+    def __init__(
+        self,
+        processors: Processors,
+        budget: Budget,
+        *,
+        copies: int,
+        threads: int,
+        compact: tuple[Processors, Compactor] | None = None,
+    ) -> None:
+        self._processors = processors
+        self._budget = budget
+        self._copies = copies
+        self._pool = ThreadPoolExecutor(threads, "materialise") if threads else None
+        self._compact = compact
+
+    async def load(self, media: Sequence[Media], tag: int, *, probe: bool) -> Load:  # noqa: ARG002
+        """All items at once, each in a thread."""
+        length_bytes = sum(item.recipe.layout.length_bytes for item in media) * self._copies
+        reservation = self._budget.reserve(length_bytes, _tenant(media))
+        try:
+            made = await self._make_all(media)
+        except BaseException:
+            reservation.release()
+            raise
+        items, parcel = enclose(media, [each.content for each in made], inside=[each.inside for each in made])
+        took = [each.took for each in made]
+        return Load(
+            items,
+            (False,) * len(media),
+            parcel,
+            [span for each in took for span in each.spans(FRONT_END)],
+            work=Work(len(took), sum(each.decode_ms + each.transform_ms for each in took)),
+            bytes_written=sum(each.bytes_written for each in took),
+            reservation=reservation,
+        )
+
+    async def _make_all(self, media: Sequence[Media]) -> list[_Done]:
+        if self._pool is None:
+            return [self._make(item) for item in media]
+        loop = asyncio.get_running_loop()
+        return await asyncio.gather(*(loop.run_in_executor(self._pool, self._make, item) for item in media))
+
+    def _make(self, item: Media) -> _Done:
+        processors, recipe, packed = self._processors, item.recipe, None
+        content = held(item)
+        if self._compact is not None:
+            processors = self._compact[0]
+            recipe = recode(processors, item.recipe, content)
+        out = bytearray(recipe.layout.length_bytes)
+        took = materialise(processors, content, recipe, memoryview(out), fault=item.fault)
+        if self._compact is not None:
+            packed = self._compact[1].pack(memoryview(out))
+        return _Done(took, out if packed is None else packed, Inside(recipe, packed=packed is not None))
+
+
+def held(item: Media) -> bytes:
+    """The item's encoded bytes, to keep. Raises RequestError (404) when only a name was sent: they are needed here."""
+    if item.content is None:
+        raise not_held()
+    return bytes_of(item.content)
+
+
+@dataclass(frozen=True)
+class Inside:
+    """What an item's bytes in a parcel are."""
+
+    recipe: Recipe
+    media: bool = False
+    packed: bool = False
+
+
+@dataclass(frozen=True)
+class _Done:
+    took: Made
+    content: Buffer
+    inside: Inside
+
+
+def enclose(
+    media: Sequence[Media], contents: Sequence[Buffer], inside: Sequence[Inside]
+) -> tuple[tuple[Enclosed, ...], list[Buffer]]:
+    """The items and the parcel that holds their bytes, each on an `ALIGN_BYTES` boundary."""
+    items: list[Enclosed] = []
+    parcel: list[Buffer] = []
+    end_bytes = 0
+    for item, content, what in zip(media, contents, inside, strict=True):
+        padding_bytes = -end_bytes % ALIGN_BYTES
+        start_bytes = end_bytes + padding_bytes
+        # The prompt is expanded already: ranks need no more of the layout than its tensors.
+        recipe = replace(what.recipe, layout=replace(what.recipe.layout, expansion=()))
+        items.append(Enclosed(item.key, recipe, start_bytes, len(content), media=what.media, packed=what.packed))
+        parcel += [bytes(padding_bytes), content] if padding_bytes else [content]
+        end_bytes = start_bytes + len(content)
+    return tuple(items), parcel
+
+
+def _tenant(media: Sequence[Media]) -> str:
+    return media[0].tenant if media else DEFAULT_TENANT
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """A RequestError of the group if it has one, else the first of the others."""
+    found: BaseException = errors.subgroup(RequestError) or errors
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found

@@ -1,0 +1,281 @@
+"""The rank group as the front end sees it: requests go to the leader, tokens come back.
+
+A request that is handed over gives the ranks leases on its slots. They end when the leader says that every rank has
+answered (`Admitted` or `Failed`), or when the supervisor says that the group is dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from mmplane.arena.arena import Arena
+from mmplane.arena.leases import Process
+from mmplane.core.errors import RequestError, overloaded, unavailable
+from mmplane.core.plan import (
+    Abort,
+    Admitted,
+    Attached,
+    Failed,
+    FromLeader,
+    LoopReport,
+    Progress,
+    Submit,
+    Token,
+    Tokens,
+    Work,
+)
+from mmplane.core.records import Item, Slot
+from mmplane.frontend.send.parcels import Buffer, ParcelSender
+from mmplane.wire.link import Link
+from mmplane.wire.mailbox import Mailbox
+
+
+@dataclass
+class Generation:
+    """One request at the ranks: an async iterator over its tokens, which raises what the request failed of."""
+
+    request_id: int
+    tokens_max: int
+    slots: list[Slot]
+    open: set[int]
+    """Samples that still produce tokens."""
+    free: Callable[[], None] = lambda: None
+    """Gives back the bytes that what goes inline takes, on the ranks too."""
+    digests: tuple[tuple[bytes, ...], ...] = ()
+    reused: tuple[int, ...] = ()
+    """Items that came from the ranks' caches."""
+    work: tuple[Work, ...] = ()
+    """What each rank did for the features, once they hold them or have failed."""
+    admitted: bool = False
+    aborted: bool = False
+    heard: Callable[[tuple[Work, ...], float | None], None] = lambda _works, _admitted_s: None
+    """Called when all ranks have answered, with what each did, and when they admitted it if they did."""
+    _events: asyncio.Queue[Token | RequestError] = field(default_factory=asyncio.Queue)
+
+    def push(self, event: Token | RequestError) -> None:
+        """A token, or the end by an error. The ranks bound how many come: `tokens_max` for each sample."""
+        if not self.aborted:
+            self._events.put_nowait(event)
+
+    async def __aiter__(self) -> AsyncIterator[Token]:
+        while self.open:
+            event = await self._events.get()
+            if isinstance(event, RequestError):
+                raise event
+            if event.sample not in self.open:
+                continue
+            if event.reason is not None:
+                self.open.discard(event.sample)
+            yield event
+
+
+class Paid:
+    """Bytes that are paid for until both the stream and the ranks are done with them; each may say so twice."""
+
+    def __init__(self, free: Callable[[], None], *, streams: bool) -> None:
+        self._free = free
+        self._claims = {"ranks", "stream"} if streams else {"ranks"}
+
+    def by_ranks(self) -> None:
+        """The ranks hold the request, or have dropped it."""
+        self._end("ranks")
+
+    def by_stream(self) -> None:
+        """The parcel has left."""
+        self._end("stream")
+
+    def _end(self, claim: str) -> None:
+        self._claims.discard(claim)
+        if not self._claims:
+            self._free()
+
+
+class GroupStatistics(msgspec.Struct, frozen=True):
+    """The ranks as last heard of."""
+
+    incarnation: int
+    attached: bool
+    in_flight: int
+    requests: int
+    progress: Progress | None
+    loops: tuple[LoopReport, ...] = ()
+    ended: int = 0
+
+
+class Group:
+    """Hands requests to the leader and its answers to their requests."""
+
+    def __init__(self, arena: Arena, owner: Process, epoch: int, *, in_flight_max: int) -> None:
+        self._arena = arena
+        self._owner = owner
+        self._epoch = epoch
+        self._in_flight_max = in_flight_max
+        self._mailbox: Mailbox | None = None
+        self._parcels: ParcelSender | None = None
+        self._process = Process("ranks", 0, 0)
+        self._attached = asyncio.Event()
+        self._generations: dict[int, Generation] = {}
+        self._request_ids = itertools.count((epoch << 32) + 1)
+        self._requests = 0
+        self._progress: Progress | None = None
+        self._loops: dict[int, LoopReport] = {}
+        self._ended = 0
+        self.dtype = "float32"
+        """What the ranks' model computes in."""
+
+    def next_request_id(self) -> int:
+        """A number that no request of this server has had."""
+        return next(self._request_ids)
+
+    def connect(self, incarnation: int, dtype: str, descriptor: int, stream: int) -> None:
+        """A group is up; it takes requests once its leader has acknowledged this front end's epoch."""
+        link: Link[FromLeader] = Link(descriptor, FromLeader)
+        self._parcels = ParcelSender(stream)
+        self._process = Process("ranks", 0, incarnation)
+        self.dtype = dtype
+        self._mailbox = Mailbox(link, receive=lambda record, _: self._receive(record), lost=self._attached.clear)
+
+    def gone(self, incarnation: int) -> None:
+        """The whole group is dead, by its handles: what was in flight fails, its leases end."""
+        self._ended += 1
+        if self._process.incarnation == incarnation and self._mailbox is not None:
+            self._mailbox.close()
+            self._mailbox = None
+            if self._parcels is not None:
+                self._parcels.close()
+            self._attached.clear()
+            self._progress = None
+            self._loops.clear()
+            for generation in self._generations.values():
+                generation.free()
+                generation.push(unavailable("the ranks that were serving this request ended"))
+            self._generations.clear()
+        self._arena.reaped(Process("ranks", 0, incarnation))
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests can be handed over now."""
+        return self._attached.is_set()
+
+    async def wait_ready(self) -> None:
+        """Until requests can be handed over."""
+        await self._attached.wait()
+
+    def check_room(self) -> None:
+        """Raise RequestError (503) when a request would be refused now: before work is done for it."""
+        if not self._attached.is_set():
+            raise unavailable("the ranks are not ready")
+        if len(self._generations) >= self._in_flight_max:
+            raise overloaded("too many requests are in flight")
+
+    def reader(self) -> Process:
+        """The holder of the ranks' leases."""
+        return self._process
+
+    @property
+    def plan_number(self) -> int:
+        """The newest plan that the leader has told of."""
+        return self._progress.number if self._progress is not None else 0
+
+    def submit(
+        self, submit: Submit, parcel: Sequence[Buffer] = (), *, free: Callable[[], None] = lambda: None
+    ) -> Generation:
+        """Hand a request over, with what goes inline, and lease its slots to the ranks. Raises RequestError (503).
+
+        `free` is called once the parcel has left this process and the ranks do not need it any more: who waits for the
+        answer may go before that.
+        """
+        self.check_room()
+        assert self._mailbox is not None
+        slots = [item.slot for item in submit.items if isinstance(item, Item)]
+        for slot in slots:
+            self._arena.lease(slot, self._process, submit.request_id)
+        if submit.prompt_slot is not None:
+            slots.append(submit.prompt_slot)  # leased by who stored it
+        sampling = submit.sampling
+        paid = Paid(free, streams=bool(parcel))
+        generation = Generation(
+            submit.request_id, sampling.tokens_max, slots, set(range(sampling.samples)), paid.by_ranks
+        )
+        self._generations[submit.request_id] = generation
+        self._requests += 1
+        if not self._mailbox.post(submit):
+            # The leader is dead or stuck: its slots stay leased until it has been reaped.
+            del self._generations[submit.request_id]
+            raise unavailable("the ranks do not take requests")
+        if parcel:
+            # Once the leader knows of the request its parcel must come, whatever becomes of the client.
+            assert self._parcels is not None
+            self._parcels.send(submit.request_id, parcel, relayed=submit.relayed, sent=paid.by_stream)
+        return generation
+
+    def stop(self, generation: Generation, sample: int) -> None:
+        """This sample has said enough (a stop text)."""
+        generation.open.discard(sample)
+        if self._mailbox is not None:
+            self._mailbox.post(Abort(generation.request_id, sample))
+
+    def abort(self, generation: Generation) -> None:
+        """Nobody waits for this request any more. Idempotent."""
+        if generation.aborted or self._generations.get(generation.request_id) is not generation:
+            return
+        generation.aborted = True
+        if self._mailbox is not None:
+            self._mailbox.post(Abort(generation.request_id))
+        if generation.admitted:
+            self._generations.pop(generation.request_id)  # else its leases end with the leader's answer
+
+    def finished(self, generation: Generation) -> None:
+        """The request's last token was delivered."""
+        self._generations.pop(generation.request_id, None)
+
+    def statistics(self) -> GroupStatistics:
+        """The group now."""
+        return GroupStatistics(
+            self._process.incarnation,
+            self.ready,
+            len(self._generations),
+            self._requests,
+            self._progress,
+            tuple(report for _, report in sorted(self._loops.items())),
+            self._ended,
+        )
+
+    def _receive(self, record: FromLeader) -> None:
+        match record:
+            case Tokens():
+                for token in record.tokens:
+                    if (generation := self._generations.get(token.request_id)) is not None:
+                        generation.push(token)
+            case Admitted():
+                if (generation := self._generations.get(record.request_id)) is not None:
+                    generation.digests, generation.admitted = record.digests, True
+                    generation.reused, generation.work = record.reused, record.work
+                    generation.heard(record.work, record.at_s)
+                    self._release(generation)
+                    if generation.aborted:
+                        del self._generations[record.request_id]
+            case Failed():
+                if (generation := self._generations.pop(record.request_id, None)) is not None:
+                    self._release(generation)
+                    generation.work = record.work
+                    generation.heard(record.work, None)
+                    generation.push(record.failure.error())
+            case Attached():
+                if record.epoch == self._epoch:
+                    self._attached.set()
+            case Progress():
+                self._progress = record
+            case LoopReport():
+                self._loops[record.rank] = record
+
+    def _release(self, generation: Generation) -> None:
+        generation.free()
+        for slot in generation.slots:
+            self._arena.release(slot, self._process, generation.request_id)
+        generation.slots = []

@@ -1,0 +1,1 @@
+"""Where media bytes come from: data URIs, other hosts, files."""

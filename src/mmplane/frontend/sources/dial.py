@@ -1,0 +1,79 @@
+"""How the server connects for a client: resolve once, check every address, dial one that was checked.
+
+httpcore asks this for each new connection, so the address that was checked is the one that is dialled, whatever the
+name resolves to a moment later; TLS and `Host` still use the name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+from ipaddress import ip_address
+
+import httpcore
+
+from mmplane.core.errors import bad_request
+from mmplane.frontend.sources.addresses import Address, Allowed
+
+ADDRESSES_MAX = 3
+"""Of one name are tried."""
+
+Resolve = Callable[[str, int], Awaitable[list[Address]]]
+
+
+async def resolve(host: str, port: int) -> list[Address]:
+    """What the system's resolver says, each address once. Raises OSError."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(ip_address(sockaddr[0]) for *_, sockaddr in found))
+
+
+class CheckedBackend(httpcore.AsyncNetworkBackend):
+    """TCP, but only to addresses that `allowed` allows. Raises RequestError (400) otherwise."""
+
+    def __init__(self, allowed: Allowed, resolve: Resolve) -> None:
+        self._allowed = allowed
+        self._resolve = resolve
+        self._tcp = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """A connection to the first checked address of `host` that answers."""
+        failed: Exception = httpcore.ConnectError("no address")
+        for address in (await self._addresses(host, port, timeout))[:ADDRESSES_MAX]:
+            try:
+                return await self._tcp.connect_tcp(str(address), port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failed = error
+        raise failed
+
+    async def connect_unix_socket(
+        self,
+        path: str,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Never: no URL leads to one."""
+        raise NotImplementedError
+
+    async def sleep(self, seconds: float) -> None:
+        """As httpcore wants it."""
+        await asyncio.sleep(seconds)
+
+    async def _addresses(self, host: str, port: int, limit_s: float | None) -> list[Address]:
+        try:
+            async with asyncio.timeout(limit_s):
+                addresses = await self._resolve(host, port)
+        except TimeoutError:
+            raise httpcore.ConnectTimeout from None
+        except (OSError, ValueError):
+            raise httpcore.ConnectError from None
+        if not all(self._allowed.dials(address) for address in addresses):
+            raise bad_request("host_not_allowed", "this server does not fetch media from that host")
+        return addresses

@@ -1,0 +1,244 @@
+"""Media from other hosts, for a client that may be hostile, from a host that may be (hazards S3, S8).
+
+    check the URL ─> connect to a checked address ─> 200: read to the end        within FETCH_SECONDS altogether
+         ^                                           3xx: the next hop, checked like the first
+         └──────── 5xx or too slow: once more, later
+
+Only httpcore is used: a client above it would read proxies from the environment, follow redirects and decompress.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from urllib.parse import quote, urljoin, urlsplit
+
+import httpcore
+import msgspec
+
+from mmplane.core.errors import RequestError, bad_media, bad_request, too_large
+from mmplane.frontend.sources.addresses import Allowed
+from mmplane.frontend.sources.dial import CheckedBackend, Resolve, resolve
+from mmplane.frontend.sources.fetched import Fetched, FetchedFiles
+from mmplane.items.parked import LONG_BYTES
+from mmplane.observe.context import OUTGOING
+
+FETCH_SECONDS = 20.0
+"""For one file, with all its hops and attempts."""
+SILENCE_SECONDS = 5.0
+"""For one connect, and between two pieces of an answer."""
+RATE_BYTES_MIN = 16 * 1024
+"""A second, on average, once a body has taken longer than `GRACE_SECONDS`."""
+GRACE_SECONDS = 2.0
+ATTEMPTS_MAX = 3
+BACKOFF_SECONDS = 0.1
+REDIRECTS_MAX = 3
+MEDIA_BYTES_MAX = 64 * 1024 * 1024
+CONNECTIONS_MAX = 64
+HOST_FETCHES_MAX = 8
+"""From one host at a time; more wait their turn."""
+URL_LENGTH_MAX = 8192
+
+Grow = Callable[[int], None]
+"""Reserves so many bytes more, or raises RequestError."""
+
+
+class FetchStatistics(msgspec.Struct):
+    """Counts since the start."""
+
+    fetched: int = 0
+    fetched_bytes: int = 0
+    not_modified: int = 0
+    retries: int = 0
+    failed: int = 0
+
+
+class _TryAgain(Exception):
+    """The host failed in a way that may pass; what to say when it does not."""
+
+    def __init__(self, error: RequestError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class Fetcher:
+    """Fetches over HTTP from the hosts that the operator allows."""
+
+    def __init__(self, allowed: Allowed, *, resolve: Resolve = resolve) -> None:
+        self._allowed = allowed
+        self._files = FetchedFiles()
+        self._turns: dict[str, tuple[asyncio.Semaphore, list[None]]] = {}
+        self._statistics = FetchStatistics()
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=ssl.create_default_context(),
+            max_connections=CONNECTIONS_MAX,
+            max_keepalive_connections=CONNECTIONS_MAX // 4,
+            keepalive_expiry=15.0,
+            http2=True,
+            network_backend=CheckedBackend(allowed, resolve),
+        )
+
+    async def fetch(self, url: str, grow: Grow) -> bytes | memoryview:
+        """The file at `url`; `grow` hears of each piece before it is kept.
+
+        Raises RequestError: 400 for an address that is not allowed or a file that is not there, 413 for a file that is
+        too large, 502 when the host fails, 504 when it is too slow.
+        """
+        try:
+            async with asyncio.timeout(FETCH_SECONDS):
+                content = await self._insist(url, grow)
+        except TimeoutError:
+            self._statistics.failed += 1
+            raise _too_slow() from None
+        except RequestError:
+            self._statistics.failed += 1
+            raise
+        self._statistics.fetched += 1
+        self._statistics.fetched_bytes += len(content)
+        return content
+
+    def statistics(self) -> FetchStatistics:
+        """How often, how much, and what went wrong."""
+        return self._statistics
+
+    async def close(self) -> None:
+        """Close pooled connections."""
+        await self._pool.aclose()
+
+    async def _insist(self, url: str, grow: Grow) -> bytes | memoryview:
+        for attempt in range(ATTEMPTS_MAX):
+            try:
+                return await self._follow(url, grow)
+            except _TryAgain as failed:
+                if attempt + 1 == ATTEMPTS_MAX:
+                    raise failed.error from None
+            self._statistics.retries += 1
+            await asyncio.sleep(random.uniform(0.5, 1.0) * BACKOFF_SECONDS * 2**attempt)  # noqa: S311 - jitter
+        raise AssertionError
+
+    async def _follow(self, url: str, grow: Grow) -> bytes | memoryview:
+        for _ in range(REDIRECTS_MAX + 1):
+            content, location = await self._hop(url, grow)
+            if location is None:
+                return content
+            try:
+                url = urljoin(url, location)
+            except ValueError:
+                raise bad_request("invalid_url", "the media's host redirects to no URL") from None
+        raise bad_media("the media's host redirects too often")
+
+    async def _hop(self, url: str, grow: Grow) -> tuple[bytes | memoryview, str | None]:
+        """One request: the content, or where it is instead."""
+        target = self._target(url)
+        kept = self._files.get(url)
+        headers = [("host", _host(target)), ("accept", "*/*"), ("accept-encoding", "identity")]
+        if traceparent := OUTGOING.get():
+            headers.append(("traceparent", traceparent))
+        if kept is not None:
+            headers.append(("if-none-match", kept.etag))
+        limits = {"connect": SILENCE_SECONDS, "read": SILENCE_SECONDS, "write": SILENCE_SECONDS, "pool": FETCH_SECONDS}
+        try:
+            async with (
+                self._turn(_host(target)),
+                self._pool.stream("GET", target, headers=headers, extensions={"timeout": limits}) as response,
+            ):
+                if 300 <= response.status < 400 and (location := _header(response, b"location")):
+                    return b"", location
+                if response.status == 304 and kept is not None:
+                    grow(len(kept.content))
+                    self._statistics.not_modified += 1
+                    return kept.content, None
+                _check_status(response)
+                content = await _read(response, grow)
+        except httpcore.TimeoutException:
+            raise _TryAgain(_too_slow()) from None
+        except (httpcore.NetworkError, httpcore.ProtocolError):
+            raise RequestError(502, "fetch_failed", "the media could not be fetched") from None
+        self._remember(url, response, content)
+        return content, None
+
+    def _target(self, url: str) -> httpcore.URL:
+        """`url` in parts that were checked, not parsed again by anybody. Raises RequestError (400)."""
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname or "", parts.port
+        except ValueError:
+            raise bad_request("invalid_url", "the media's URL cannot be parsed") from None
+        if parts.scheme not in ("http", "https"):
+            raise bad_request("invalid_url", "a media URL must be a data URI or http(s)")
+        if len(url) > URL_LENGTH_MAX or "\\" in url or any(character <= " " for character in url):
+            raise bad_request("invalid_url", "the media's URL is not a plain one")
+        if "@" in parts.netloc or "%" in host or not host.isascii() or not self._allowed.names(host):
+            raise bad_request("host_not_allowed", "this server does not fetch media from that host")
+        target = _quoted(parts.path or "/") + ("?" + _quoted(parts.query) if parts.query else "")
+        return httpcore.URL(scheme=parts.scheme, host=host, port=port, target=target)
+
+    @asynccontextmanager
+    async def _turn(self, host: str) -> AsyncIterator[None]:
+        """At most `HOST_FETCHES_MAX` of one host inside the block."""
+        gate, users = self._turns.setdefault(host, (asyncio.Semaphore(HOST_FETCHES_MAX), []))
+        users.append(None)
+        try:
+            async with gate:
+                yield
+        finally:
+            users.pop()
+            if not users:
+                del self._turns[host]
+
+    def _remember(self, url: str, response: httpcore.Response, content: bytes | memoryview) -> None:
+        etag = _header(response, b"etag")
+        if etag and "no-store" not in (_header(response, b"cache-control") or "").lower():
+            self._files.keep(url, Fetched(etag, content))
+        else:
+            self._files.forget(url)
+
+
+def _quoted(text: str) -> str:
+    """Text as a URL may hold it; what the client has quoted already stays."""
+    return quote(text, safe="%/?:@!$&'()*+,;=~", errors="replace")
+
+
+def _too_slow() -> RequestError:
+    return RequestError(504, "fetch_timeout", "the media's host did not answer in time")
+
+
+def _header(response: httpcore.Response, name: bytes) -> str | None:
+    values = [value for header, value in response.headers if header.lower() == name]
+    return values[0].decode("latin-1") if values else None
+
+
+def _host(target: httpcore.URL) -> str:
+    host = target.host.decode()
+    name = f"[{host}]" if ":" in host else host
+    return name if target.port is None else f"{name}:{target.port}"
+
+
+def _check_status(response: httpcore.Response) -> None:
+    if response.status >= 500:
+        raise _TryAgain(RequestError(502, "fetch_failed", "the media's host failed"))
+    if response.status != 200:
+        raise bad_media(f"the media's host answered {response.status}")
+    if (_header(response, b"content-encoding") or "identity").lower() != "identity":
+        raise bad_media("the media's host sent compressed bytes that were not asked for")
+
+
+async def _read(response: httpcore.Response, grow: Grow) -> bytes | memoryview:
+    started_s = time.monotonic()
+    content = bytearray()
+    declared = _header(response, b"content-length") or ""
+    if declared.isdigit() and int(declared[:20]) > MEDIA_BYTES_MAX:
+        raise too_large("the media is too large")
+    async for chunk in response.aiter_stream():
+        if len(content) + len(chunk) > MEDIA_BYTES_MAX:
+            raise too_large("the media is too large")
+        grow(len(chunk))
+        content += chunk
+        taken_s = time.monotonic() - started_s
+        if taken_s > GRACE_SECONDS and len(content) < RATE_BYTES_MIN * taken_s:
+            raise _TryAgain(_too_slow())
+    return bytes(content) if len(content) <= LONG_BYTES else memoryview(content).toreadonly()

@@ -1,0 +1,92 @@
+"""The shelf: what the front end lays down in its own region for others to read, and who reads it.
+
+Bytes lie in a slot that is leased to their reader, and go when it has given them back or died. Encoded media may be
+there already: a long body was laid down as it came, and its items are parts of its slot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import numpy as np
+
+from mmplane.arena.arena import Arena
+from mmplane.arena.errors import ArenaFull
+from mmplane.arena.leases import Process
+from mmplane.arena.segment import Mapping
+from mmplane.core.errors import ArenaHasNoRoom
+from mmplane.core.records import Slot
+from mmplane.items.parked import LONG_BYTES, MediaBytes, Parked
+
+FRONT_REGION = 0
+
+
+class Shelf:
+    """The front end's region, as a place for bytes."""
+
+    def __init__(self, arena: Arena, region: Mapping, owner: Process) -> None:
+        self._arena = arena
+        self._region = region
+        self._owner = owner
+
+    def store(self, content: bytes | memoryview, reader: Process, tag: int) -> Slot:
+        """Bytes into the region, leased to `reader`: freed when it releases them or dies. Raises RequestError."""
+        slot = self._reserve(len(content))
+        self._region.view(slot.offset_bytes, slot.length_bytes)[:] = content
+        self._arena.commit(slot, self._owner)
+        self._arena.lease(slot, reader, tag)
+        return slot
+
+    def unstore(self, slot: Slot, reader: Process, tag: int) -> None:
+        """Take back what `store` stored, when its reader never got to hear of it."""
+        self._arena.release(slot, reader, tag)
+
+    def lend(self, media: MediaBytes, reader: Process, tag: int) -> tuple[Slot, Slot]:
+        """The slot that is leased to `reader` and where in it the media lies; what is not in the region is stored."""
+        if isinstance(media, Parked):
+            self._arena.lease(media.whole, reader, tag)
+            return media.whole, media.part
+        slot = self.store(media, reader, tag)
+        return slot, slot
+
+    @asynccontextmanager
+    async def laid_down(self, media: MediaBytes) -> AsyncIterator[MediaBytes]:
+        """Long media in the region for the block, copied by a thread meanwhile; other media as it is.
+
+        Raises RequestError when there is no room.
+        """
+        if isinstance(media, Parked) or len(media) <= LONG_BYTES:
+            yield media
+            return
+        slot = self._reserve(len(media))
+        view = self._region.view(slot.offset_bytes, slot.length_bytes)
+        await asyncio.to_thread(copy, view, media)
+        self._arena.commit(slot, self._owner)
+        self._arena.lease(slot, self._owner, slot.generation)
+        try:
+            yield Parked(slot, slot, b"", view.toreadonly())
+        finally:
+            self._arena.release(slot, self._owner, slot.generation)
+
+    def keep(self, media: MediaBytes) -> None:
+        """Parked media stays where it is for what was begun with it, even if its request goes away."""
+        if isinstance(media, Parked):
+            self._arena.lease(media.whole, self._owner, media.whole.generation)
+
+    def let_go(self, media: MediaBytes) -> None:
+        """What was begun with it has ended."""
+        if isinstance(media, Parked):
+            self._arena.release(media.whole, self._owner, media.whole.generation)
+
+    def _reserve(self, length_bytes: int) -> Slot:
+        try:
+            return self._arena.reserve(FRONT_REGION, length_bytes, self._owner)
+        except ArenaFull as full:
+            raise ArenaHasNoRoom(ever=full.ever) from None
+
+
+def copy(out: memoryview, media: bytes | memoryview) -> None:
+    """By NumPy, which lets go of the interpreter's lock."""
+    np.copyto(np.frombuffer(out, np.uint8), np.frombuffer(media, np.uint8))

@@ -1,0 +1,373 @@
+"""The store: media in, an item in the arena out, materialised once however many ask (invariant 1).
+
+    key ──indexed──> lease                                                        a hit
+     │  ──in flight─> wait for that one, lease                                    a hit
+     └──else──> an idle worker and a slot of its region, both or none ──> worker writes ──> commit, index, lease for
+                                                                                            all who wait
+
+The materialisation belongs to the store, not to the request that asked first: a client that goes away takes nobody's
+item with it. Leases are given in the same turn of the loop as the commit, so nothing can be evicted in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+from mmplane.arena.arena import Arena
+from mmplane.arena.leases import Process
+from mmplane.core.errors import ArenaHasNoRoom, RequestError, bad_media, internal, not_held, unavailable
+from mmplane.core.faults import Fault
+from mmplane.core.jobs import Examine, Examined, Materialise, Materialised, Measure, Measured
+from mmplane.core.keys import content_key
+from mmplane.core.records import Ask, Item, Layout, Modality, Recipe, Slot
+from mmplane.core.stages import Span
+from mmplane.features.choice import Processors
+from mmplane.items.parked import MediaBytes, view_of
+from mmplane.items.placement import Placement
+from mmplane.items.poison import Poison
+from mmplane.items.pool import JobAnswer, Pool, Worker, WorkerLost, WorkerState
+from mmplane.items.shelf import Shelf
+from mmplane.media import image
+from mmplane.media.materialise import Made, examine
+from mmplane.observe.journey import FRONT_END
+from mmplane.process.delays import pause
+from mmplane.waiting.admission import DEFAULT_TENANT, Budget
+from mmplane.waiting.turns import pace_of
+
+log = logging.getLogger("mmplane")
+
+KeyT = TypeVar("KeyT", bytes, tuple[int, int])
+ValueT = TypeVar("ValueT", Layout, Recipe)
+LAYOUTS_MAX = 4096
+KNOWN_MAX = 16384
+
+
+@dataclass(frozen=True)
+class Asset:
+    """An item that the asker holds a lease on, and what it took to get it."""
+
+    item: Item
+    hit: bool
+    spans: tuple[Span, ...]
+
+
+@dataclass
+class Flight:
+    """One materialisation under way for a tenant, and the tags of those who wait for it, in order."""
+
+    tenant: str
+    patient: bool = True
+    """Whether it waits for room in the arena."""
+    tags: list[int] = field(default_factory=list)
+    done: asyncio.Future[tuple[Item, tuple[Span, ...]]] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+    fault: Fault | None = None
+    """A test's."""
+
+
+class ItemStore:
+    """The producer's side of the arena."""
+
+    def __init__(
+        self,
+        arena: Arena,
+        pool: Pool,
+        processors: Processors,
+        shelf: Shelf,
+        owner: Process,
+        budget: Budget,
+        *,
+        cache: bool,
+        workers: bool = True,
+    ) -> None:
+        self._arena = arena
+        self._pool = pool
+        self._processors = processors
+        self.shelf = shelf
+        """Where encoded media and long prompts lie for others to read."""
+        self._owner = owner
+        self._budget = budget
+        self._workers = workers
+        self.cache = cache
+        """Whether items stay for later requests."""
+        self._flights: dict[bytes, Flight] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._layouts: dict[tuple[int, int], Layout] = {}
+        self._known: dict[bytes, Recipe] = {}
+        self._examinations: dict[bytes, asyncio.Task[Recipe]] = {}
+        self._poison = Poison()
+        self.materialisations = 0
+        self.bytes_written = 0
+        arena.watch(pool.room_came)
+
+    async def layout(self, width: int, height: int) -> Layout:
+        """What an image of this size becomes, before any pixel is decoded. Raises RequestError."""
+        processor = self._processors.for_images
+        if processor.layout_is_cheap or not self._workers:
+            return processor.layout(width, height)
+        size = (width, height)
+        if size not in self._layouts:
+            _remember(self._layouts, size, await self._measure(*size), LAYOUTS_MAX)
+        return self._layouts[size]
+
+    def check_taken(self, modality: Modality) -> None:
+        """Raises RequestError (422) when the model takes no items of this modality."""
+        self._processors.of(modality)
+
+    def known_recipe(self, key: bytes) -> Recipe | None:
+        """How to materialise an item that was looked at before, in the arena still or not."""
+        return self._known.get(key)
+
+    async def recipe(self, ask: Ask, key: bytes, media: MediaBytes, *, tenant: str = DEFAULT_TENANT) -> Recipe:
+        """How to materialise this item. Media that has been here before is not looked at again. Raises RequestError.
+
+        An image's header is read here; into clips and sounds a worker looks, once however many ask.
+        """
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        if len(media) == 0:
+            raise bad_media("the file is empty")
+        if ask.modality == "image":
+            header = image.probe(view_of(media))
+            layout = await self.layout(*image.shrunk(header.width, header.height, ask.side_max))
+            return Recipe("image", layout, side_max=ask.side_max, decoded_bytes=image.decoded_bytes(header))
+        if refusal := self._poison.refusal(key, time.monotonic()):
+            raise refusal
+        examination = self._examinations.get(key)
+        if examination is None:
+            self.shelf.keep(media)
+            examination = self._examinations[key] = asyncio.create_task(self._examine(ask, key, media, tenant))
+            examination.add_done_callback(partial(self._examined, key))
+        return await asyncio.shield(examination)
+
+    def key(self, ask: Ask, digest: bytes, *, tenant: str = "") -> bytes:
+        """The content key of an item, by the digest of its media. Raises RequestError (422) as `check_taken`."""
+        fingerprint = self._processors.of(ask.modality).fingerprint
+        return content_key(ask, fingerprint=fingerprint, tenant=tenant, media_digest=digest)
+
+    async def acquire(
+        self,
+        key: bytes,
+        media: MediaBytes | None,
+        recipe: Recipe,
+        tag: int,
+        *,
+        tenant: str = DEFAULT_TENANT,
+        probe: bool = False,
+        patient: bool = True,
+        fault: Fault | None = None,
+    ) -> Asset:
+        """The item of this key, leased to this process under `tag`: give it back with `release`.
+
+        Without `media` only an item that is here, or on its way, will do. Raises RequestError: 400 when the media
+        cannot be decoded or has ended workers before, 404 when there is none, 413 or 503 when the arena has no room
+        (who is not `patient` waits for a worker alone), 503 when the worker failed.
+        """
+        item = self._arena.lookup(key) if self.cache and not probe else None
+        if item is not None:
+            self._arena.lease(item.slot, self._owner, tag)
+            return Asset(item, True, ())
+        flight = self._flights.get(key)
+        if flight is None and media is None:
+            raise not_held()
+        if flight is None:
+            assert media is not None
+            if refusal := self._poison.refusal(key, time.monotonic()):
+                raise refusal
+            flight = self._flights[key] = Flight(tenant, patient, fault=fault)
+            self.shelf.keep(media)
+            task = asyncio.create_task(self._fly(key, media, recipe, flight, probe=probe))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        flight.tags.append(tag)
+        asked_s = time.perf_counter()
+        try:
+            made, spans = await asyncio.shield(flight.done)
+        except asyncio.CancelledError:
+            flight.tags.remove(tag)
+            if flight.done.done() and flight.done.exception() is None:
+                self._arena.release(flight.done.result()[0].slot, self._owner, tag)
+            raise
+        hit = flight.tags[0] != tag
+        if not hit:
+            flight.tags[0] = -1  # the same request may wait twice for one image: only one of them is the miss
+            return Asset(made, False, spans)
+        return Asset(made, True, (Span("flight", FRONT_END, asked_s, time.perf_counter() - asked_s),))
+
+    def check_together(self, items: Iterable[tuple[bytes, Recipe]]) -> None:
+        """Raises ArenaHasNoRoom (413) when these, by key, are more than the workers' regions hold all at once."""
+        wanted = {key: recipe.layout.length_bytes for key, recipe in items}
+        if sum(wanted.values()) > sum(self._arena.region_bytes(region) for region in range(1, self._arena.regions)):
+            raise ArenaHasNoRoom(ever=True)
+
+    def holds(self, key: bytes) -> bool:
+        """Whether the item of this key is in the arena or on its way there."""
+        return key in self._flights or self._arena.holds(key)
+
+    def room(self, wanted_bytes: int) -> int:
+        """The largest slot, in bytes, that a worker's region could give now; exact only if below `wanted_bytes`."""
+        regions = range(1, self._arena.regions)  # the first is the front end's
+        longest_bytes = max((self._arena.free_bytes(region) for region in regions), default=0)
+        if longest_bytes >= wanted_bytes:
+            return longest_bytes
+        return max((self._arena.room(region) for region in regions), default=0)
+
+    def release(self, item: Item, tag: int) -> None:
+        """Give a lease back."""
+        self._arena.release(item.slot, self._owner, tag)
+
+    async def _fly(self, key: bytes, media: MediaBytes, recipe: Recipe, flight: Flight, *, probe: bool) -> None:
+        try:
+            item, spans, written_bytes = await self._materialise(key, media, recipe, flight)
+        except RequestError as error:
+            if isinstance(error, WorkerLost):
+                error = self._poison.strike(key, time.monotonic()) or error
+            if flight.tags:
+                flight.done.set_exception(error)
+        except Exception:
+            log.exception("an item could not be materialised, by an error of ours")
+            if flight.tags:
+                flight.done.set_exception(internal("the server failed to handle this item"))
+        else:
+            for tag in flight.tags:
+                self._arena.lease(item.slot, self._owner, tag)
+            if not probe:
+                _remember(self._known, key, recipe, KNOWN_MAX)
+                self.materialisations += 1
+                self.bytes_written += written_bytes
+            published = self.cache and not probe and self._arena.publish(key, item).accepted
+            if not published and not flight.tags:
+                self._arena.discard(item.slot)
+            flight.done.set_result((item, spans))
+        finally:
+            del self._flights[key]
+            self.shelf.let_go(media)
+
+    async def _materialise(
+        self, key: bytes, media: MediaBytes, recipe: Recipe, flight: Flight
+    ) -> tuple[Item, tuple[Span, ...], int]:
+        self._budget.check_item(recipe.decoded_bytes)
+        asked_s = time.perf_counter()
+        place = Placement(self._arena, recipe.layout.length_bytes, patient=flight.patient)
+        worker = await self._pool.idle(place.take, pace=pace_of(recipe), tenant=flight.tenant)
+        try:
+            with await self._budget.reserve_item(recipe.decoded_bytes):
+                async with self.shelf.laid_down(media) as laid:
+                    await pause(flight.fault, "slot_wait")
+                    begun_s = time.perf_counter()
+                    await pause(flight.fault, "handoff")
+                    answer = await self._write(worker, laid, recipe, place.slot, flight.fault)
+            ended_s = time.perf_counter()
+        except WorkerLost:
+            place.leave_to(worker)
+            raise
+        except RequestError:
+            place.give_back()
+            raise
+        finally:
+            self._pool.free(worker)
+        item = Item(key, recipe.modality, place.slot, recipe.layout.tensors)
+        return item, _spans(answer, worker, (asked_s, begun_s, ended_s)), answer.bytes_written
+
+    async def _write(
+        self, worker: Worker, media: MediaBytes, recipe: Recipe, out: Slot, fault: Fault | None
+    ) -> Materialised:
+        """Have the worker fill a slot of its region. When that goes wrong, the slot is still to be given up."""
+        check_alive(worker)
+        tag = out.generation
+        source, part = self.shelf.lend(media, worker.process, tag)
+        try:
+            answer = await self._pool.ask(worker, lambda job_id: Materialise(job_id, recipe, part, out, fault))
+        except WorkerLost:
+            raise
+        except RequestError:
+            self._arena.release(source, worker.process, tag)
+            raise
+        assert isinstance(answer, Materialised)
+        self._arena.release(source, worker.process, tag)
+        self._arena.commit(out, worker.process)
+        return answer
+
+    async def _measure(self, width: int, height: int) -> Layout:
+        worker = await self._pool.idle(lambda idle: idle[0])
+        try:
+            answer = await self._pool.ask(worker, lambda job_id: Measure(job_id, width, height))
+        finally:
+            self._pool.free(worker)
+        assert isinstance(answer, Measured)
+        return answer.layout
+
+    async def _examine(self, ask: Ask, key: bytes, media: MediaBytes, tenant: str) -> Recipe:
+        try:
+            if self._workers:
+                recipe = await self._ask_about(ask, key, media, tenant)
+            else:  # the operator wants all of it in this process
+                recipe = await asyncio.to_thread(examine, self._processors, view_of(media), ask)
+        finally:
+            self.shelf.let_go(media)
+        _remember(self._known, key, recipe, KNOWN_MAX)
+        return recipe
+
+    async def _ask_about(self, ask: Ask, key: bytes, media: MediaBytes, tenant: str) -> Recipe:
+        worker = await self._pool.idle(lambda idle: idle[0], tenant=tenant)
+        try:
+            async with self.shelf.laid_down(media) as laid:
+                answer = await self._look(worker, ask, key, laid)
+        finally:
+            self._pool.free(worker)
+        assert isinstance(answer, Examined)
+        return answer.recipe
+
+    async def _look(self, worker: Worker, ask: Ask, key: bytes, media: MediaBytes) -> JobAnswer:
+        check_alive(worker)
+        source, part = self.shelf.lend(media, worker.process, 0)
+        try:
+            answer = await self._pool.ask(worker, lambda job_id: Examine(job_id, ask, part))
+        except WorkerLost as lost:  # its lease ends when it has been reaped
+            raise self._poison.strike(key, time.monotonic()) or lost from None
+        except RequestError:
+            self._arena.release(source, worker.process, 0)
+            raise
+        self._arena.release(source, worker.process, 0)
+        return answer
+
+    def _examined(self, key: bytes, examination: asyncio.Task[Recipe]) -> None:
+        del self._examinations[key]
+        if not examination.cancelled():
+            examination.exception()  # all who waited for it may have gone
+
+
+def check_alive(worker: Worker) -> None:
+    """Raises RequestError (503) when a worker that was taken has died since, which is not the item's doing."""
+    if worker.state is not WorkerState.BUSY:
+        raise unavailable("the process that was to decode this item ended")
+
+
+def _spans(answer: Materialised, worker: Worker, times_s: tuple[float, float, float]) -> tuple[Span, ...]:
+    """Where a materialisation's time went: until it was `asked`, had `begun` and had `ended`, in seconds."""
+    asked_s, begun_s, ended_s = times_s
+    made = Made(answer.decode_ms, answer.transform_ms, answer.bytes_written, answer.began_s)
+    decode, transform = made.spans(f"worker {worker.process.index}")
+    made_s = transform.began_s + transform.seconds
+    return (
+        Span("slot_wait", FRONT_END, asked_s, begun_s - asked_s),
+        Span("handoff", FRONT_END, begun_s, decode.began_s - begun_s),
+        decode,
+        transform,
+        Span("handoff", FRONT_END, made_s, ended_s - made_s),
+    )
+
+
+def _remember(known: dict[KeyT, ValueT], key: KeyT, value: ValueT, count_max: int) -> None:
+    """Add an entry; the oldest go when there are too many."""
+    while len(known) >= count_max:
+        del known[next(iter(known))]
+    known[key] = value

@@ -1,0 +1,1 @@
+"""Who waits, for what, for how long: budget, seats and turns."""
