@@ -8,6 +8,7 @@ from mmplane.core.records import Count, Name, Record
 class Spawn(Record, frozen=True, tag="spawn"):
     """Supervisor -> nursery: fork a child. `descriptors` names the descriptors that ride along, in order."""
 
+    carries = True
     spawn_id: Count
     role: Name
     index: Count
@@ -21,6 +22,7 @@ class Spawn(Record, frozen=True, tag="spawn"):
 class Spawned(Record, frozen=True, tag="spawned"):
     """Nursery -> supervisor: the child runs; its pidfd rides along."""
 
+    carries = True
     spawn_id: Count
     pid: Count
 
@@ -57,6 +59,7 @@ class Replace(Record, frozen=True, tag="replace"):
 class WorkerUp(Record, frozen=True, tag="worker_up"):
     """Supervisor -> front end: a worker (0: the parser) runs; the link to it rides along."""
 
+    carries = True
     index: Count
     incarnation: Count
 
@@ -71,6 +74,7 @@ class WorkerGone(Record, frozen=True, tag="worker_gone"):
 class RanksUp(Record, frozen=True, tag="ranks_up"):
     """Supervisor -> front end: a rank group is ready; the link to its leader and its stream ride along."""
 
+    carries = True
     incarnation: Count
     kv_bytes_per_token: Count
     dtype: Name
@@ -91,6 +95,7 @@ class OutOfService(Record, frozen=True, tag="out_of_service"):
 class Attach(Record, frozen=True, tag="attach"):
     """Supervisor -> leader: a new front end; drop everything of the old one. The new link and stream ride along."""
 
+    carries = True
     epoch: Count
 
 

@@ -6,7 +6,7 @@ arena's owner. Evolution: append fields with defaults, never retype one.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
@@ -24,6 +24,9 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 
 class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Base of all records: immutable, encoded as a MessagePack array."""
+
+    carries: ClassVar[bool] = False
+    """Whether descriptors may ride along; those beside any other record are closed on arrival."""
 
 
 class Slot(Record, frozen=True):

@@ -2,6 +2,8 @@
 
 Rules
 - A message is a msgpack record of at most `MESSAGE_BYTES_MAX`, asserted on both sides; a truncated one is fatal.
+- Descriptors are handed on only beside a record that carries some. Beside any other they are closed on arrival, so
+  that a peer cannot fill the receiver's table.
 - Nothing is unpickled. A message that is not of the expected union raises `ProtocolError` and ends the link.
 - `send_nowait` and `receive_nowait` never block. `send` waits for room up to a limit, then the peer counts as dead.
 - Links are made in pairs by the supervisor and inherited or passed: there is no address to connect to, so the peer is
@@ -15,7 +17,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 import msgspec
@@ -24,6 +26,7 @@ from mmplane.core.records import MESSAGE_BYTES_MAX, Record
 
 DESCRIPTORS_MAX = 96
 SEND_BUFFER_BYTES = 1024 * 1024
+SLICE_SECONDS = 0.5
 RecordT = TypeVar("RecordT", bound=Record)
 
 _encoder = msgspec.msgpack.Encoder()
@@ -89,12 +92,12 @@ class Link(Generic[RecordT]):
 
     def send_bytes(self, message: bytes, descriptors: Sequence[int] = (), *, limit_s: float) -> None:
         """`send` for a record that is encoded already."""
-        deadline_s = time.monotonic() + limit_s
-        while not self.send_bytes_nowait(message, descriptors):
-            left_s = deadline_s - time.monotonic()
-            if left_s <= 0:
-                raise PeerStalled
-            _wait(self._socket, select.POLLOUT, left_s)
+        for slice_s in _slices(limit_s):
+            if self.send_bytes_nowait(message, descriptors):
+                return
+            _wait(self._socket, select.POLLOUT, slice_s)
+        if not self.send_bytes_nowait(message, descriptors):
+            raise PeerStalled
 
     def receive_nowait(self) -> tuple[RecordT, list[int]] | None:
         """The next record and its descriptors, or None when there is none yet. Raises PeerGone, ProtocolError."""
@@ -114,19 +117,22 @@ class Link(Generic[RecordT]):
         try:
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(message) > MESSAGE_BYTES_MAX:
                 raise ProtocolError("truncated message")
-            return self._decoder.decode(message), list(descriptors)
+            record = self._decoder.decode(message)
         except (ProtocolError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            for descriptor in descriptors:
-                os.close(descriptor)
+            _close(descriptors)
             raise ProtocolError("not a record of this link") from error
+        if descriptors and not record.carries:
+            _close(descriptors)
+            return record, []
+        return record, list(descriptors)
 
     def receive(self, *, limit_s: float) -> tuple[RecordT, list[int]] | None:
         """The next record, waiting at most `limit_s` seconds; None when none came."""
-        received = self.receive_nowait()
-        if received is None:
-            _wait(self._socket, select.POLLIN, limit_s)
-            received = self.receive_nowait()
-        return received
+        for slice_s in _slices(limit_s):
+            if (received := self.receive_nowait()) is not None:
+                return received
+            _wait(self._socket, select.POLLIN, slice_s)
+        return self.receive_nowait()
 
     def close(self) -> None:
         """Close this end; the peer sees PeerGone."""
@@ -136,6 +142,23 @@ class Link(Generic[RecordT]):
 def encode(record: Record) -> bytes:
     """The record's bytes, as any link of this version reads them."""
     return _encoder.encode(record)
+
+
+def _close(descriptors: Iterable[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def _slices(limit_s: float) -> Iterator[float]:
+    """A wait in short pieces: when all processes are frozen together, at most one piece has passed on waking."""
+    started_s = time.monotonic()
+    passed_s = 0.0
+    while passed_s < limit_s:
+        slice_s = min(SLICE_SECONDS, limit_s - passed_s)
+        yield slice_s
+        now_s = time.monotonic()
+        passed_s += min(slice_s, now_s - started_s)
+        started_s = now_s
 
 
 def _wait(end: socket.socket, event: int, limit_s: float) -> None:

@@ -10,15 +10,16 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import pytest
 from hypothesis import given, strategies
 
-from mmplane.core import control, jobs, plan
+from mmplane.core import control, jobs, parsing, plan
 from mmplane.core.control import Beat, Replace, ToFrontend, Unloadable, WorkerGone, WorkerUp
 from mmplane.core.errors import Failure
 from mmplane.core.records import MESSAGE_BYTES_MAX, Slot
+from mmplane.wire import link as link_module
 from mmplane.wire.link import DESCRIPTORS_MAX, Link, LinkError, PeerGone, PeerStalled, ProtocolError, encode, pair
 
 HANG_S = 30.0
@@ -150,6 +151,42 @@ def test_descriptors_beside_junk_leak_nothing(ends: Ends, junk: bytes) -> None:
     assert open_files() == before
 
 
+RECEIVERS = {
+    "supervisor, of a child": (control.FromChild, Beat()),
+    "supervisor, of the nursery": (control.FromNursery, control.Preloaded(1.0)),
+    "front end, of the supervisor": (control.ToFrontend, WorkerGone(1, 1)),
+    "front end, of a worker": (jobs.FromWorker, jobs.WorkerReady(b"")),
+    "front end, of the parser": (parsing.FromParser, parsing.ParserReady()),
+    "front end, of the leader": (plan.FromLeader, plan.Attached(1)),
+    "leader, of the front end": (plan.ToLeader, plan.Abort(1)),
+    "leader, of a follower": (plan.FromFollower, plan.Position(1, 1, b"")),
+    "worker, of the front end": (jobs.ToWorker, jobs.Measure(1, 2, 3)),
+}
+
+
+@pytest.mark.parametrize("receiver", RECEIVERS)
+def test_descriptors_that_nobody_asked_for_are_closed(receiver: str) -> None:
+    union, record = RECEIVERS[receiver]
+    ours, theirs = pair()
+    link: Link[Any] = Link(ours, union)
+    before = open_files()
+    for _ in range(50):
+        send_with_descriptors(theirs, encode(record), [0] * DESCRIPTORS_MAX)
+        assert link.receive_nowait() == (record, [])
+    assert open_files() == before
+    link.close()
+    theirs.close()
+
+
+def test_few_records_carry_descriptors_and_none_of_a_process_that_reads_what_strangers_send() -> None:
+    modules = (control, jobs, parsing, plan)
+    records = [each for module in modules for each in vars(module).values() if isinstance(each, type)]
+    carrying = {each.__name__ for each in records if getattr(each, "carries", False)}
+    assert carrying == {"Spawn", "Spawned", "WorkerUp", "RanksUp", "Attach"}
+    of_children = (*get_args(control.FromChild), *get_args(jobs.FromWorker), *get_args(parsing.FromParser))
+    assert not any(each.carries for each in of_children)
+
+
 def test_descriptors_of_messages_that_nobody_read_are_closed_with_the_link() -> None:
     ours, theirs = pair()
     read, write = os.pipe()
@@ -159,6 +196,34 @@ def test_descriptors_of_messages_that_nobody_read_are_closed_with_the_link() -> 
     theirs.close()
     assert os.read(read, 1) == b"", "the last copy of the write end is gone"
     os.close(read)
+
+
+# Waits.
+
+
+@pytest.mark.parametrize("what", ["send", "receive"])
+def test_time_in_which_all_are_frozen_is_not_waited(what: str, ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process goes on first: the other one has had no time yet."""
+    now_s, waits = 0.0, 0
+
+    def wait(*_: object) -> None:
+        nonlocal now_s, waits
+        waits += 1
+        now_s += 3600.0 if waits == 1 else 0.1
+        if waits == 3 and what == "receive":
+            ends.peer.send(encode(WorkerGone(1, 1)))
+        elif waits == 3:
+            ends.peer.recv(MESSAGE_BYTES_MAX)
+
+    monkeypatch.setattr(link_module, "_wait", wait)
+    monkeypatch.setattr("time.monotonic", lambda: now_s)
+    if what == "receive":
+        assert ends.link.receive(limit_s=5.0) == (WorkerGone(1, 1), [])
+    else:
+        while ends.link.send_nowait(Unloadable("x" * 10_000)):
+            pass
+        ends.link.send(Unloadable("x" * 10_000), limit_s=5.0)
+    assert waits == 3
 
 
 # Bounds.
