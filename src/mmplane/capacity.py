@@ -12,10 +12,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from math import ceil, sqrt
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
+from mmplane.config import BYTES_MAX, COUNT_MAX, SECONDS_MAX
 from mmplane.core.parsing import PARSED_BYTES_MAX
+from mmplane.ranges import ranges_of
 
 UTILISATION = 0.7
 """Of workers, at the traffic that is planned for: beyond it waiting grows out of proportion."""
@@ -37,22 +41,22 @@ ROUNDING_BYTES = 2 * 4096
 class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     """Requests as they come at the busiest time; sizes are those of the larger ones, times those of the usual ones."""
 
-    requests_per_s: float
-    items_per_request: float = 1.0
-    new_share: float = 1.0
+    requests_per_s: Annotated[float, Meta(ge=1e-6, le=SECONDS_MAX)]
+    items_per_request: Annotated[float, Meta(ge=1e-6, le=SECONDS_MAX)] = 1.0
+    new_share: Annotated[float, Meta(ge=0.0, le=1.0)] = 1.0
     """Of items: not in the arena already."""
-    body_bytes: int
+    body_bytes: Annotated[int, Meta(ge=0, le=BYTES_MAX)]
     """Of a request, base64 and all."""
-    item_bytes: int
+    item_bytes: Annotated[int, Meta(ge=0, le=BYTES_MAX)]
     """Features of one item: `bytes` in a trace."""
-    decoded_bytes: int
+    decoded_bytes: Annotated[int, Meta(ge=0, le=BYTES_MAX)]
     """Memory to decode one item: 6 bytes a pixel of a JPEG, 18 of another picture; 3 of a clip's frames, all together,
     and 16 a sample of a sound."""
-    item_s: float
+    item_s: Annotated[float, Meta(ge=1e-6, le=SECONDS_MAX)]
     """CPU of a worker for one item: `decode` and `transform` in a trace."""
-    held_s: float = 0.1
+    held_s: Annotated[float, Meta(ge=0.0, le=SECONDS_MAX)] = 0.1
     """From when an item's features are written until the ranks have made embeddings of them."""
-    kept_items: int = 0
+    kept_items: Annotated[int, Meta(ge=0, le=COUNT_MAX)] = 0
     """Items that are to stay for requests to come."""
 
 
@@ -118,11 +122,12 @@ def _peak(mean: float) -> float:
 def main(arguments: Sequence[str]) -> int:
     """`mmplane plan`: flags for traffic."""
     parser = argparse.ArgumentParser(prog="mmplane plan", description="Flags of mmplane serve for traffic.")
+    ranges = ranges_of(Traffic)
     for field in msgspec.structs.fields(Traffic):
         flag = "--" + field.name.replace("_", "-")
         required = field.default is msgspec.NODEFAULT
         default = None if required else field.default
-        parser.add_argument(flag, type=field.type, required=required, default=default)
+        parser.add_argument(flag, type=ranges[field.name], required=required, default=default)
     found = plan(Traffic(**vars(parser.parse_args(arguments))))
     print("mmplane serve " + " ".join(found.flags()))
     print(

@@ -16,28 +16,27 @@ import time
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import setproctitle
 
 from mmplane import __version__
 from mmplane.arena.errors import OutOfMemory
-from mmplane.config import DELIVERY_NAMES, MIB, Config
+from mmplane.config import COUNT_MAX, DELIVERY_NAMES, MIB, Config
 from mmplane.core.keyring import SALT_BYTES, WEAK_CHARACTERS, Keyring, parse_keyring
+from mmplane.machine import cores_usable
 from mmplane.process import logs
 from mmplane.process.descriptors import provide
 from mmplane.process.environment import take
+from mmplane.ranges import Range, ranges_of
 from mmplane.settings import Declared, declared, near_flags, printed, settle
 from mmplane.supervise import Supervisor
 
 log = logging.getLogger("mmplane")
 
 BACKLOG = 1024
-RUNNING_MAX = 512
-IMAGES_MAX = 128
-FRAMES_MAX = 2048
-WORKERS_MAX = 48
+RANGES = ranges_of(Config)
 WORKER_REGION_BYTES = 384 * MIB
 """What each worker's region should have at least: the features of the longest clips that checkpoints allow."""
 APART = {
@@ -49,16 +48,19 @@ APART = {
 }
 """Commands with flags of their own, and where their `main` is."""
 
-KEYS_VARIABLES = ("MMPLANE_API_KEYS", "MMPLANE_API_KEY")
-"""The second holds one: clients of ours read it too."""
+KEYS_VARIABLE = "MMPLANE_API_KEYS"
+"""Several, with commas between them."""
+KEY_VARIABLE = "MMPLANE_API_KEY"
+"""One, whatever is in it: clients of ours read it too."""
 CONFIG_VARIABLE = "MMPLANE_CONFIG"
 PRECEDENCE = "Each flag is also a variable, MMPLANE_TP=4, and a line of --config, tp = 4. Flags win, then variables."
+_HOST = re.compile(r"\*|[A-Za-z0-9._-]+")
 SGLANG_DOCTOR = "mmplane.engines.sglang.doctor"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The `mmplane` command."""
-    parser = argparse.ArgumentParser(prog="mmplane", description=__doc__)
+    parser = _Parser(prog="mmplane", description=__doc__)
     parser.add_argument("--version", action="version", version=f"mmplane {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="serve a vision-language model over HTTP", epilog=PRECEDENCE)
@@ -78,6 +80,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(_serve(table, vars(options)))
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """End with one sentence, without the usage of forty flags."""
+        self.exit(2, f"mmplane: {message.removeprefix('argument ')} (see {self.prog} --help)\n")
+
+
 def _serve_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     defaults = {field.name: field.default for field in msgspec.structs.fields(Config)}
 
@@ -86,8 +94,7 @@ def _serve_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     def add(flag: str, text: str, **more: object) -> None:
         name = flag.removeprefix("--").replace("-", "_")
         default = defaults.get(name)
-        kind = type(default) if isinstance(default, int | float) else str
-        options: Any = {"default": default, "type": kind, **more}
+        options: Any = {"default": default, "type": RANGES.get(name, str), **more}
         actions.append(parser.add_argument(flag, help=text, **options))
 
     add("--model", "tiny (built in), a local checkpoint folder, or a hub id", default="tiny")
@@ -104,10 +111,9 @@ def _serve_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         "--rollback-on",
         "what ends a trial of a delivery by itself: errors, p99, or both with a comma",
         default="",
-        type=str,
     )
-    add("--nodes", "machines; more than one is not served", default=1, type=int)
-    add("--fault-injection", "let requests carry faults (for tests)", choices=["on", "off"], default="off", type=str)
+    add("--nodes", "machines; more than one is not served", default=1, type=Range(int, 1, COUNT_MAX))
+    add("--fault-injection", "let requests carry faults (for tests)", choices=["on", "off"], default="off")
     add("--encoding", "how features lie in the arena", choices=["auto", "float32", "model", "uint8"])
     add("--arena-bytes", "shared memory for media and features, reserved at start")
     add("--budget-bytes", "bytes that requests in flight may take before they reach the arena")
@@ -115,7 +121,6 @@ def _serve_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         "--workers",
         "processes that decode and transform media (default: by cores and --arena-bytes, at least 2)",
         default=None,
-        type=int,
     )
     add("--kv-bytes", "cache memory for keys and values, per rank")
     add("--running-max", "samples that decode together")
@@ -155,7 +160,7 @@ def resolve(given: dict[str, Any], *, keyed: bool = False) -> Config:
     if given.pop("nodes") != 1:
         raise ValueError("--nodes: features are handed over in one machine's memory; start one server on each node")
     if given["workers"] is None:
-        given["workers"] = workers_for(len(os.sched_getaffinity(0)), given["arena_bytes"])
+        given["workers"] = workers_for(cores_usable(), given["arena_bytes"])
     if given["device"] == "auto":
         gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
         given["device"] = "cuda" if gpus >= given["tp"] else "cpu"
@@ -181,43 +186,55 @@ def workers_for(cores: int, arena_bytes: int) -> int:
 
     The second is there so that a clip does not hold up pictures.
     """
-    return max(2, min(cores // 2, arena_bytes * 3 // 4 // WORKER_REGION_BYTES, WORKERS_MAX))
+    return max(2, min(cores // 2, arena_bytes * 3 // 4 // WORKER_REGION_BYTES, int(RANGES["workers"].most)))
 
 
 def _check(config: Config, *, keyed: bool) -> None:
-    for name in ("tp", "running_max", "prefill_tokens", "images_max", "video_frames_max", "delivery_threads"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
-    if config.running_max > RUNNING_MAX:
-        raise ValueError(f"--running-max: at most {RUNNING_MAX}, so that a plan of all of them fits in one message")
-    if config.workers < 0 or (config.workers == 0 and config.delivery in ("arena", "auto")):
+    for name, allowed in RANGES.items():
+        try:
+            allowed.checked(getattr(config, name))
+        except ValueError as error:
+            raise ValueError(f"--{name.replace('_', '-')}: {error}") from None
+    if config.workers == 0 and config.delivery in ("arena", "auto"):
         raise ValueError(f"--workers must be at least 1 for --delivery {config.delivery}")
     if wrong := set(config.rollback_on) - {"errors", "p99"}:
         raise ValueError(f"--rollback-on knows errors and p99, not {min(wrong)}")
-    if config.workers > WORKERS_MAX:
-        raise ValueError(
-            f"--workers: at most {WORKERS_MAX}, since every rank is handed each one's region in one message"
-        )
-    if config.images_max > IMAGES_MAX:
-        raise ValueError(f"--images-max: at most {IMAGES_MAX}, so that a request's record fits in one message")
-    if config.video_frames_max > FRAMES_MAX:
-        raise ValueError(f"--video-frames-max: at most {FRAMES_MAX}, so that a clip's record fits in one message")
-    if not re.fullmatch(r"hf|null|sim:\d+(\.\d+)?", config.runner):
+    if not re.fullmatch(r"hf|null|sim:\d{1,6}(\.\d{1,6})?", config.runner):
         raise ValueError("--runner must be hf, null or sim:MILLISECONDS")
     if min(config.region_bytes()) < 1024 * 1024:
         raise ValueError("--arena-bytes is too small: each region needs at least 1 MiB")
-    for network in config.fetch_networks:
-        ipaddress.ip_network(network)  # its ValueError says what is wrong
+    _check_hosts(config, keyed=keyed)
     if config.media_root and not Path(config.media_root).is_dir():
         raise ValueError("--media-root: no such folder")
     if config.trace_to:
         _check_traces(config.trace_to)
+
+
+def _check_hosts(config: Config, *, keyed: bool) -> None:
+    for flag, hosts in (("--allow-host", config.allow_hosts), ("--fetch-host", config.fetch_hosts)):
+        for host in hosts:
+            if not (_HOST.fullmatch(host) or _is_address(host)):
+                raise ValueError(f"{flag}: {host!r} is not a host: give each alone, without scheme and port")
+    for network in config.fetch_networks:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            raise ValueError(f"--fetch-network: {error}") from None
+    if not _is_address(config.host) and config.host != "localhost" and not (keyed and _HOST.fullmatch(config.host)):
+        raise ValueError(f"--host: {config.host!r} is not an address")
     if not keyed and config.host != "localhost" and not ipaddress.ip_address(config.host).is_loopback:
         raise ValueError("--host: other addresses than loopback need API keys: see --api-key-file")
 
 
+def _is_address(host: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(host))
+    except ValueError:
+        return False
+
+
 def _check_traces(to: str) -> None:
-    if not to.startswith(("http://", "https://", "file:")):
+    if not re.match(r"https?://([\w.-]|\[[\da-fA-F:.]+\])+|file:.", to):
         raise ValueError("--trace-to: an http:// or https:// URL, or file:PATH")
     try:
         found = find_spec("opentelemetry.sdk") and find_spec("opentelemetry.exporter.otlp.proto.http")
@@ -251,23 +268,30 @@ def _tiny_folder() -> str:
 
 def _keyring(path: str) -> Keyring:
     """The API keys of the file and of the environment. They leave the environment: no child inherits them."""
-    variables = [text for name in KEYS_VARIABLES if (text := take(name)) is not None]
+    several, one = take(KEYS_VARIABLE), take(KEY_VARIABLE)
+    if one is not None and len(one.split()) != 1:
+        raise ValueError(f"{KEY_VARIABLE} does not hold exactly one key: put several into a file for --api-key-file")
     try:
         lines = Path(path).read_text() if path else ""
-    except (OSError, UnicodeDecodeError):
+    except (OSError, ValueError):
         raise ValueError(f"--api-key-file: {path} cannot be read") from None
-    lines = "\n".join((lines, *(text.replace(",", "\n") for text in variables)))
+    lines = "\n".join((lines, (several or "").replace(",", "\n"), (one or "").strip()))
     keyring = parse_keyring(lines, salt=secrets.token_bytes(SALT_BYTES))
-    if (path or variables) and not keyring:
-        raise ValueError(f"--api-key-file or {KEYS_VARIABLES[0]} is given, but holds no key")
+    if not keyring and (path or several is not None or one is not None):
+        raise ValueError(f"--api-key-file, {KEYS_VARIABLE} or {KEY_VARIABLE} is given, but holds no key")
     return keyring
 
 
 def _serve(table: dict[str, Declared], flags: dict[str, Any]) -> int:
+    ignored: list[str] = []
     try:
-        settings = settle(table, flags, os.environ, flags["config"] or os.environ.get(CONFIG_VARIABLE))
+        path = flags["config"] or os.environ.get(CONFIG_VARIABLE)
+        settings = settle(table, flags, os.environ, path, ignored.append)
     except ValueError as error:
         return _refuse(error)
+    logs.begin(settings["log_format"].value, settings["log_level"].value, "supervisor")
+    for each in ignored:
+        log.warning("%s", each)
     if flags["print_config"]:
         print(printed(settings), end="")
         return 0
@@ -275,7 +299,6 @@ def _serve(table: dict[str, Declared], flags: dict[str, Any]) -> int:
 
 
 def _run(given: dict[str, Any]) -> int:
-    logs.begin(given["log_format"], given["log_level"], "supervisor")
     started_s = time.monotonic()
     try:
         log.info("preparing the model %s", given["model"])
@@ -288,15 +311,11 @@ def _run(given: dict[str, Any]) -> int:
     except (ValueError, OSError) as error:
         return _refuse(error)
     setproctitle.setproctitle("mmplane: supervisor")
-    host, port = listener.getsockname()[:2]
-    log.info("listening on %s:%d; loading %s for %d ranks", host, port, config.served_name, config.tp)
+    url = "http://" + _address(*listener.getsockname()[:2])
+    log.info("listening on %s; loading %s for %d ranks", url, config.served_name, config.tp)
 
     def announce() -> None:
-        print(
-            _READY.format(
-                url=f"http://{host}:{port}", model=config.served_name, picture=_PICTURE, s=time.monotonic() - started_s
-            )
-        )
+        print(_READY.format(url=url, model=config.served_name, picture=_PICTURE, s=time.monotonic() - started_s))
         sys.stdout.flush()
 
     try:
@@ -319,11 +338,15 @@ def _listen(config: Config) -> socket.socket:
         listener.bind((config.host, config.port))
     except OSError as error:
         listener.close()
-        raise ValueError(
-            f"cannot listen on {config.host}:{config.port} ({error.strerror}): choose another --port"
-        ) from None
+        where = _address(config.host, config.port)
+        raise ValueError(f"cannot listen on {where} ({error.strerror}): choose another --port or --host") from None
     listener.listen(BACKLOG)
     return listener
+
+
+def _address(host: str, port: int) -> str:
+    """Host and port as a URL has them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 _READY = """

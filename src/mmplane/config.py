@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 DELIVERY_NAMES = (
     "original",
@@ -21,51 +22,65 @@ DELIVERY_NAMES = (
 """Here rather than in `mmplane.delivery`, because the command line imports no torch."""
 GIB = 1024**3
 MIB = 1024**2
+COUNT_MAX = 2**20
+BYTES_MAX = 2**53
+SECONDS_MAX = 1e6
+"""The largest that a setting may be where nothing sets a smaller bound: it fits messages, timers and exact floats."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that the processes of one server agree on. Units are last in the names."""
+    """Everything that the processes of one server agree on. Units are last in the names.
+
+    Each number declares its range, which holds for flags, variables and files alike (`mmplane.ranges`).
+    """
 
     model: str
     """`tiny`, a local folder, or a hub id."""
     model_folder: str
     """Where the model's files lie, resolved from `model`."""
     served_name: str
-    tp: int = 2
+    tp: Annotated[int, Meta(ge=1, le=64)] = 2
     host: str = "127.0.0.1"
-    port: int = 8000
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8000
     delivery: str = "arena"
     cache: str = "auto"
     """`on`, `off`, or `auto`: on for the arena, off for the other deliveries (analysis A2)."""
-    cache_bytes: int = 256 * MIB
+    cache_bytes: Annotated[int, Meta(ge=0, le=BYTES_MAX)] = 256 * MIB
     """Features that each rank may keep for the deliveries that do not use the arena."""
     materialise: str = "eager"
     """Whether the front end of an eager delivery decodes (`eager`), or sends an object that ranks decode (`lazy`)."""
-    delivery_threads: int = 2
+    delivery_threads: Annotated[int, Meta(ge=1, le=256)] = 2
     """Threads that materialise in the background of a rank, or in the front end of an eager delivery."""
     rollback_on: tuple[Literal["errors", "p99"], ...] = ()
     """What takes a share of the traffic back to 0 by itself: `errors`, `p99`."""
     fault_injection: bool = False
     """Whether requests may carry faults: for tests."""
     encoding: str = "auto"
-    arena_bytes: int = 1 * GIB
-    budget_bytes: int = 1 * GIB
-    workers: int = 2
-    """Processes that write features into the arena, and threads of the front end in an eager delivery (0: its loop)."""
-    kv_bytes: int = 1 * GIB
-    running_max: int = 32
-    queue_max: int = 256
+    arena_bytes: Annotated[int, Meta(ge=4 * MIB, le=BYTES_MAX)] = 1 * GIB
+    budget_bytes: Annotated[int, Meta(ge=MIB, le=BYTES_MAX)] = 1 * GIB
+    workers: Annotated[int, Meta(ge=0, le=48)] = 2
+    """Processes that write features into the arena, and threads of the front end in an eager delivery (0: its loop).
+
+    At most so many that one message hands every rank the regions of all of them.
+    """
+    kv_bytes: Annotated[int, Meta(ge=MIB, le=BYTES_MAX)] = 1 * GIB
+    running_max: Annotated[int, Meta(ge=1, le=512)] = 32
+    """At most so many that a plan of all of them fits in one message."""
+    queue_max: Annotated[int, Meta(ge=0, le=COUNT_MAX)] = 256
     """Requests that may wait for admission to the ranks; beyond it 503."""
-    prefill_tokens: int = 512
-    stall_seconds: float = 5.0
-    item_seconds: float = 30.0
+    prefill_tokens: Annotated[int, Meta(ge=1, le=COUNT_MAX)] = 512
+    stall_seconds: Annotated[float, Meta(ge=1.0, le=SECONDS_MAX)] = 5.0
+    item_seconds: Annotated[float, Meta(ge=0.1, le=SECONDS_MAX)] = 30.0
     """How long one item may take in a worker before the worker is replaced."""
-    drain_seconds: float = 10.0
-    images_max: int = 16
-    """Images, clips and sounds in one request."""
-    video_frames_max: int = 32
-    """Frames that are taken of one clip at most, whatever the model's configuration or a request says."""
-    body_bytes_max: int = 64 * MIB
+    drain_seconds: Annotated[float, Meta(ge=0.0, le=SECONDS_MAX)] = 10.0
+    images_max: Annotated[int, Meta(ge=1, le=128)] = 16
+    """Images, clips and sounds in one request: at most so many that its record fits in one message."""
+    video_frames_max: Annotated[int, Meta(ge=1, le=2048)] = 32
+    """Frames that are taken of one clip at most, whatever the model's configuration or a request says.
+
+    At most so many that a clip's record fits in one message.
+    """
+    body_bytes_max: Annotated[int, Meta(ge=1024, le=BYTES_MAX)] = 64 * MIB
     allow_hosts: tuple[str, ...] = ()
     """Names of this server in `Host`, beside loopback's: what a proxy in front of it passes on."""
     fetch_hosts: tuple[str, ...] = ()
@@ -74,7 +89,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Networks beside the public internet that those hosts may lie in, as CIDR."""
     media_root: str = ""
     """The folder whose files `file:` URLs may name; empty: none."""
-    context_tokens_max: int = 0
+    context_tokens_max: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
     """Longest prompt plus answer; 0: what the model's configuration says."""
     device: str = "auto"
     """`cpu` or `cuda`; the command line resolves `auto`: cuda when there is one device per rank."""

@@ -21,7 +21,9 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from mmplane.config import Config
 from mmplane.core.stages import SUMS
+from mmplane.ranges import ranges_of
 
 QUESTION = "Which number is this?"
 LOOKS = (
@@ -37,7 +39,7 @@ STOP_LIMIT_S = 30.0
 def main(arguments: Sequence[str]) -> int:
     """Run the demonstration; 0 only if every answer was right."""
     parser = argparse.ArgumentParser(prog="mmplane demo", description=__doc__)
-    parser.add_argument("--tp", type=int, default=2, help="tensor-parallel ranks")
+    parser.add_argument("--tp", type=ranges_of(Config)["tp"], default=2, help="tensor-parallel ranks")
     options = parser.parse_args(arguments)
     numbers = [f"{secrets.randbelow(9000) + 1000}" for _ in LOOKS]
     print(f"starting a server with the built-in model over {options.tp} ranks ...", flush=True)

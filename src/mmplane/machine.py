@@ -21,7 +21,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from mmplane.arena.memory import memory_available_bytes
+from mmplane.arena.memory import group_folders, memory_available_bytes
 from mmplane.arena.segment import create_region
 from mmplane.config import GIB, MIB, Config
 from mmplane.process.descriptors import kept
@@ -60,7 +60,7 @@ class Facts:
     descriptors: int = field(default_factory=lambda: resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     file_bytes: int = field(default_factory=lambda: resource.getrlimit(resource.RLIMIT_FSIZE)[0])
     cores: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
-    quota_cores: float | None = field(default_factory=lambda: quota_cores(Path("/sys/fs/cgroup")))
+    quota_cores: float | None = field(default_factory=lambda: cores_granted())
     libc: str = field(default_factory=lambda: _libc_version())
     preloaded: str = field(default_factory=lambda: os.environ.get("LD_PRELOAD", ""))
     seccomp: str = field(default_factory=lambda: _status("Seccomp"))
@@ -228,12 +228,27 @@ def outdated_packages(requires: Callable[[str], list[str] | None], version: Call
 
 
 def quota_cores(group: Path) -> float | None:
-    """The processor time that this process's own control group grants, in cores; None when it sets no limit."""
+    """The processor time that one control group grants, in cores; None when it sets no limit."""
     try:
-        quota, period = (group / "cpu.max").read_text().split()
-    except (OSError, ValueError):
+        if (group / "cpu.max").exists():
+            quota, period = (group / "cpu.max").read_text().split()
+        else:
+            quota, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return int(quota) / int(period) if int(quota) > 0 else None
+    except (OSError, ValueError):  # no such file, or "max"
         return None
-    return None if quota == "max" else int(quota) / int(period)
+
+
+def cores_granted(root: Path = Path("/")) -> float | None:
+    """The least that any enclosing control group grants; None when none sets a limit. `root` is for tests."""
+    quotas = (quota_cores(group) for group in group_folders(root, "cpu"))
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def cores_usable() -> int:
+    """How many cores this process may keep busy, by affinity and by its control groups: one at least."""
+    cores = len(os.sched_getaffinity(0))
+    return max(1, min(cores, int(cores_granted() or cores)))
 
 
 def _kernel_lacks() -> Iterator[str]:

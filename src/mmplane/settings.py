@@ -1,20 +1,23 @@
-"""Where each value of the configuration comes from. The first that says something wins:
+"""Where each value of the configuration comes from. The first that is given wins:
 
     1. a flag                          --stall-seconds 10
-    2. the environment                 MMPLANE_STALL_SECONDS=10        several values: with commas
-    3. a file, TOML                    stall-seconds = 10              --config FILE or MMPLANE_CONFIG; several: a list
+    2. an environment variable         MMPLANE_STALL_SECONDS=10        several values: with commas
+    3. a TOML file                     stall-seconds = 10              --config FILE or MMPLANE_CONFIG; several: a list
     4. the default
 
-The flags that the command line declares with argparse are the only table: names, types and choices of the other two
-follow from it. (ConfigArgParse would do the layering; it knows no near names, no subcommands and no source of a value
-in a form that can be read back.) What is misspelt is an error, which names what was probably meant. A variable that
-resembles no flag is somebody else's, as Kubernetes' MMPLANE_SERVICE_HOST is, and ignored.
+The argparse flags are the only table: names, types, ranges and choices of the other two follow from it. (ConfigArgParse
+would do the layering; it knows no near names, no subcommands and no source of a value in a form that can be read back.)
+
+A wrong value is an error, wherever it was given, unless a flag overrides the variable that holds it. A variable with
+our prefix that is not a setting is ignored with a warning: orchestrators inject such variables. For a Service named
+`mmplane` Kubernetes even sets `MMPLANE_PORT=tcp://10.0.0.1:8000`, which is ignored as well (hazard R24).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,12 +25,18 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from mmplane.ranges import Range
+
 PREFIX = "MMPLANE_"
 APART = ("config", "api_keys", "api_key")
 """Variables of ours that are no settings: where the file is, and what must not be shown."""
 FOREIGN = ("SGLANG_", "FUZZ_")
 """What follows the prefix in variables of our other programs."""
 LIKENESS = 0.8
+_INJECTED = re.compile(r"(tcp|udp|sctp)://")
+"""How the value of a variable begins that Kubernetes or a Docker link sets for another service."""
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,7 @@ class Declared:
 
     default: Any
     kind: Callable[[str], Any]
+    """`str`, or the range that a number lies in."""
     choices: tuple[str, ...]
 
     @property
@@ -67,12 +77,19 @@ def settle(
     flags: Mapping[str, Any],
     environment: Mapping[str, str],
     path: str | None,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Setting]:
-    """Every setting, by its name in Python. `flags` are those given. Raises ValueError for the operator."""
+    """Every setting, by its name in Python. `flags` are those given; `warn` hears of each variable that is ignored.
+
+    Raises ValueError for the operator.
+    """
     settings = {name: Setting(each.default, "default") for name, each in table.items()}
     settings |= _of_file(table, path) if path else {}
-    settings |= _of_environment(table, environment)
-    return settings | {name: Setting(flags[name], _flag(name)) for name in table if name in flags}
+    settings |= _of_environment(table, environment, flags, warn)
+    settings |= {name: Setting(flags[name], _flag(name)) for name in table if name in flags}
+    for setting in settings.values():
+        _check_text(setting)
+    return settings
 
 
 def near_flags(word: str, table: Mapping[str, Declared]) -> str:
@@ -92,6 +109,8 @@ def _of_file(known: Mapping[str, Declared], path: str) -> dict[str, Setting]:
         raise ValueError(f"--config: {path} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise ValueError(f"--config: {path} is no TOML: {error}") from None
+    except RecursionError:
+        raise ValueError(f"--config: {path} is no TOML of settings: it is nested too deeply") from None
     settings = {}
     for key, value in content.items():
         name = key.replace("-", "_")
@@ -101,19 +120,29 @@ def _of_file(known: Mapping[str, Declared], path: str) -> dict[str, Setting]:
     return settings
 
 
-def _of_environment(known: Mapping[str, Declared], environment: Mapping[str, str]) -> dict[str, Setting]:
-    settings = {}
+def _of_environment(
+    known: Mapping[str, Declared], environment: Mapping[str, str], flags: Mapping[str, Any], warn: Callable[[str], None]
+) -> dict[str, Setting]:
+    settings, foreign = {}, []
     for variable, text in sorted(environment.items()):
         rest = variable.removeprefix(PREFIX)
-        if rest == variable or rest.startswith(FOREIGN):
-            continue
         name = rest.lower()
-        if name in APART:
+        if rest == variable or rest.startswith(FOREIGN) or name in APART:
             continue
-        if name in known:
+        if name not in known and (near := _near(rest, [*known, *APART], _variable, LIKENESS)):
+            warn(f"{variable} is ignored, since there is no such setting{near}")
+            continue
+        if name not in known or _INJECTED.match(text):
+            foreign.append(variable)
+            continue
+        try:
             settings[name] = Setting(_parsed(known[name], text, variable), variable)
-        elif near := _near(rest, [*known, *APART], _variable, LIKENESS):
-            raise ValueError(f"{variable}: there is no such setting{near}")
+        except ValueError as error:
+            if name not in flags:
+                raise
+            warn(f"{error}; it is ignored, since {_flag(name)} is given")
+    if foreign:
+        warn(f"variables that are not settings are ignored: {', '.join(foreign)}")
     return settings
 
 
@@ -122,10 +151,9 @@ def _parsed(each: Declared, text: str, where: str) -> Any:
     if each.repeats:
         return [part.strip() for part in text.split(",") if part.strip()]
     try:
-        value = each.kind(text)
-    except ValueError:
-        raise ValueError(f"{where}: {text!r} is no {_KINDS[each.kind]}") from None
-    return _chosen(each, value, where)
+        return _chosen(each, each.kind(text), where)
+    except argparse.ArgumentTypeError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _typed(each: Declared, value: Any, where: str) -> Any:
@@ -133,11 +161,13 @@ def _typed(each: Declared, value: Any, where: str) -> Any:
     if each.repeats:
         if isinstance(value, list) and all(isinstance(part, str) for part in value):
             return value
-        raise ValueError(f"{where} is a list of texts")
-    if each.kind is float and type(value) is int:
-        value = float(value)
-    if type(value) is not each.kind:
-        raise ValueError(f"{where}: {value!r} is no {_KINDS[each.kind]}")
+        raise ValueError(f"{where} is not a list of texts")
+    try:
+        value = each.kind.checked(value) if isinstance(each.kind, Range) else value
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    if each.kind is str and not isinstance(value, str):
+        raise ValueError(f"{where}: {value!r} is not a text")
     return _chosen(each, value, where)
 
 
@@ -147,12 +177,17 @@ def _chosen(each: Declared, value: Any, where: str) -> Any:
     return value
 
 
-_KINDS: Mapping[Any, str] = {int: "whole number", float: "number", str: "text"}
+def _check_text(setting: Setting) -> None:
+    for text in setting.value if isinstance(setting.value, list) else [setting.value]:
+        if isinstance(text, str) and _UNPRINTABLE.search(text):
+            raise ValueError(f"{setting.source}: {text!r} holds control characters, or is not UTF-8")
 
 
 def _near(key: str, known: Iterable[str], spell: Callable[[str], str], likeness: float = 0.6) -> str:
     name = key.lower().replace("-", "_")
-    found = [each for each in known if each.startswith(name)] or get_close_matches(name, list(known), 3, likeness)
+    found = [each for each in known if name and each.startswith(name)] or get_close_matches(
+        name, list(known), 3, likeness
+    )
     return f"; did you mean {' or '.join(map(spell, found))}?" if found else ""
 
 

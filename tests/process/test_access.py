@@ -26,7 +26,10 @@ def guarded(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     keys.write_text(f"# ours\n{OPERATOR}\nalice:{ALICE}\n")
     flags = ("--api-key-file", str(keys), "--log-level", "debug", "--log-format", "json", "--running-max", "2")
     flags += ("--queue-max", "2", "--host", "0.0.0.0")
-    with serving(tiny_folder, *flags, env={"MMPLANE_API_KEYS": f"bob:{BOB}"}) as live:
+    injected = {"MMPLANE_PORT": "tcp://10.0.0.11:8000", "MMPLANE_SERVICE_HOST": "10.0.0.11"}  # hazard R24
+    with serving(tiny_folder, *flags, env={"MMPLANE_API_KEYS": f"bob:{BOB}", **injected}) as live:
+        warnings = [line for line in live.log if '"level":"warning"' in line and "MMPLANE_PORT" in line]
+        assert len(warnings) == 1, live.log
         live.http.headers["authorization"] = f"Bearer {OPERATOR}"
         yield live
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mmplane import cli, machine
 from mmplane.cli import workers_for
 from mmplane.config import GIB, Config
 
@@ -18,3 +19,41 @@ def test_workers_by_cores_and_room(cores: int, arena_bytes: int, workers: int) -
 
 def test_a_configuration_without_flags_has_what_the_smallest_machine_gets() -> None:
     assert Config(model="", model_folder="", served_name="").workers == workers_for(1, GIB)
+
+
+def test_a_control_group_bounds_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)))
+    monkeypatch.setattr(machine, "cores_granted", lambda: 8.0)
+    table = cli.declared(cli._serve_options(cli._Parser()))
+    given = {name: each.value for name, each in cli.settle(table, {}, {}, None).items()}
+    config = cli.resolve(given | {"model": "a/b", "arena_bytes": 64 * GIB})
+    assert config.workers == 4
+
+
+TRAFFIC = "--body-bytes=1 --item-bytes=1 --decoded-bytes=1"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "top --interval=nan",
+        "top --interval=inf",
+        "top --interval=-1",
+        "demo --tp=0",
+        f"plan --requests-per-s=nan --item-s=1 {TRAFFIC}",
+        f"plan --requests-per-s=1 --item-s=0 {TRAFFIC}",
+        f"plan --requests-per-s=1 --item-s=1 --new-share=2 {TRAFFIC}",
+        "bench --rate=nan",
+        "bench --concurrency=0",
+        "bench --duration=inf",
+        "bench --tp=0",
+        "bench --tp=9999999",
+        "bench --from /nowhere",
+    ],
+)
+def test_a_mistake_ends_a_command_with_a_sentence(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(line.split())
+    assert ended.value.code == 2
+    flag = line.split()[1].partition("=")[0]
+    assert (flag if flag != "--from" else "/nowhere") in capsys.readouterr().err

@@ -13,7 +13,7 @@ import pytest
 
 from mmplane import doctor, machine
 from mmplane.config import GIB, MIB
-from mmplane.machine import Facts, Verdict, findings, outdated_packages, quota_cores
+from mmplane.machine import Facts, Verdict, cores_granted, cores_usable, findings, outdated_packages, quota_cores
 from mmplane.process.sandbox import Network
 
 GOOD = Facts(
@@ -107,6 +107,35 @@ def test_the_processor_time_of_a_group(tmp_path: Path) -> None:
     assert quota_cores(tmp_path) == 1.5
     (tmp_path / "cpu.max").write_text("max 100000\n")
     assert quota_cores(tmp_path) is None
+
+
+def test_the_processor_time_of_a_group_of_version_1(tmp_path: Path) -> None:
+    (tmp_path / "cpu.cfs_period_us").write_text("100000\n")
+    for quota, cores in (("250000", 2.5), ("-1", None), ("x", None)):
+        (tmp_path / "cpu.cfs_quota_us").write_text(quota)
+        assert quota_cores(tmp_path) == cores
+
+
+def test_the_least_of_the_enclosing_groups_counts(tmp_path: Path) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("0::/system.slice/mmplane.service\n")
+    assert cores_granted(tmp_path) is None
+    group = tmp_path / "sys/fs/cgroup/system.slice/mmplane.service"
+    group.mkdir(parents=True)
+    (group / "cpu.max").write_text("400000 100000")
+    (group.parent / "cpu.max").write_text("300000 100000")
+    assert cores_granted(tmp_path) == 3
+
+
+@pytest.mark.parametrize(
+    ("affinity", "granted", "cores"), [(16, None, 16), (16, 2.0, 2), (16, 0.5, 1), (2, 8.0, 2), (8, 3.9, 3)]
+)
+def test_the_cores_that_can_be_used(
+    affinity: int, granted: float | None, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(affinity)))
+    monkeypatch.setattr(machine, "cores_granted", lambda: granted)
+    assert cores_usable() == cores
 
 
 def test_a_port_that_is_taken() -> None:

@@ -29,14 +29,19 @@ def _system_bytes(root: Path) -> int:
 def _groups_bytes(root: Path) -> Iterator[int]:
     """What is left in each control group that has a limit; 1 << 60 when none has."""
     yield _V1_UNLIMITED
+    for folder in group_folders(root, "memory"):
+        yield from _left(folder, "memory.max", "memory.current", "inactive_file")
+        yield from _left(folder, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+
+
+def group_folders(root: Path, controller: str) -> Iterator[Path]:
+    """Where each enclosing control group of this process has its files, of version 2 and of version 1."""
     for line in (root / "proc/self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "":
-            for folder in _folders(root / "sys/fs/cgroup", path):
-                yield from _left(folder, "memory.max", "memory.current", "inactive_file")
-        elif "memory" in controllers.split(","):
-            for folder in _folders(root / "sys/fs/cgroup/memory", path):
-                yield from _left(folder, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            yield from _folders(root / "sys/fs/cgroup", path)
+        elif controller in controllers.split(","):
+            yield from _folders(root / "sys/fs/cgroup" / controller, path)
 
 
 def _folders(mount: Path, path: str) -> Iterator[Path]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from itertools import product
@@ -30,8 +31,9 @@ from mmplane.bench.soak import soak
 from mmplane.bench.targets import targets
 from mmplane.bench.vllm_carriers import vllm_peers
 from mmplane.bench.workloads import SIZES_MB, WORKLOADS, Workload, from_file, sized
-from mmplane.config import DELIVERY_NAMES
+from mmplane.config import COUNT_MAX, DELIVERY_NAMES, SECONDS_MAX, Config
 from mmplane.models.tiny import ensure_tiny
+from mmplane.ranges import Range, ranges_of
 
 PEER_BYTES = 31_500_000
 """Features that the peers hand over: what the others' figures in the documents are about."""
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
             found: dict[str, Any] = joined([json.loads(source.read_text()) for source in options.source])
         else:
             found = _measure(options, list(arguments), console)
-    except (ValueError, Refused) as error:
+    except (OSError, ValueError, Refused) as error:
         print(f"mmplane bench: {error}", file=sys.stderr)
         return 2
     out = Console(width=None if sys.stdout.isatty() else TABLE_COLUMNS)
@@ -95,25 +97,49 @@ def options_parser() -> argparse.ArgumentParser:
         prog="mmplane bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
+    count, sizes = Range(int, 1, COUNT_MAX), ranges_of(Config)
     names = ", ".join([*WORKLOADS, "bytes"])
     add("--workload", default="photo", help=f"names with commas ({names}), or a file of JSON lines")
     add("--delivery", default="all", help="names with commas, or all")
     add("--tp", default="2", help="tensor-parallel ranks; several with commas")
-    add("--requests", type=int, help="requests for each delivery, split over the repetitions (default: the workload's)")
+    add(
+        "--requests",
+        type=count,
+        help="requests for each delivery, split over the repetitions (default: the workload's)",
+    )
     pace = parser.add_mutually_exclusive_group()
-    pace.add_argument("--concurrency", type=int, help="closed loop: requests under way (default: the workload's)")
-    pace.add_argument("--rate", type=float, help="open loop: requests in each second, Poisson")
+    pace.add_argument("--concurrency", type=count, help="closed loop: requests under way (default: the workload's)")
+    pace.add_argument(
+        "--rate", type=Range(float, 0.001, SECONDS_MAX), help="open loop: requests in each second, Poisson"
+    )
     add("--runner", default="null", help="null, sim:MILLISECONDS or hf")
     add("--cache", choices=["default", "on", "off", "both"], default="default", help="default: on for arena and auto")
-    add("--repetitions", type=int, default=campaign.REPETITIONS, help="interleaved: A B C A B C")
-    add("--tokens", type=int, help="tokens of each answer (default: the workload's)")
-    add("--seed", type=int, default=0, help="of the arrivals, and of what tells one run's media from another's")
+    add("--repetitions", type=count, default=campaign.REPETITIONS, help="interleaved: A B C A B C")
+    add("--tokens", type=count, help="tokens of each answer (default: the workload's)")
+    add(
+        "--seed",
+        type=Range(int, 0, COUNT_MAX),
+        default=0,
+        help="of the arrivals, and of what tells one run's media from another's",
+    )
     add("--model", default="tiny", help="tiny, or a checkpoint folder")
-    add("--arena-bytes", type=int, help="the server's (default: a quarter of what is free, at most 4 GiB)")
-    add("--workers", type=int, help="the server's (default: one for each core, and one that clips leave to pictures)")
+    add(
+        "--arena-bytes",
+        type=sizes["arena_bytes"],
+        help="the server's (default: a quarter of what is free, at most 4 GiB)",
+    )
+    add(
+        "--workers",
+        type=sizes["workers"],
+        help="the server's (default: one for each core, and one that clips leave to pictures)",
+    )
     add("--peer", action="store_true", help="hand features over by other systems' ways too, in the same run")
     add("--vllm-python", type=Path, help="the Python of an environment with vLLM, for --peer: its ways as well")
-    add("--duration", type=float, help="a soak: send the workload to the first delivery for so many seconds")
+    add(
+        "--duration",
+        type=Range(float, 1, SECONDS_MAX),
+        help="a soak: send the workload to the first delivery for so many seconds",
+    )
     add("--json", type=Path, help="write everything here")
     add("--html", type=Path, help="write the report here: one file, works without a network")
     add("--markdown", type=Path, help="write the tables here")
@@ -177,7 +203,7 @@ def _measure(options: argparse.Namespace, arguments: list[str], console: Console
 def counts(text: str) -> tuple[int, ...]:
     """Numbers of ranks. Raises ValueError."""
     found = text.split(",")
-    if not all(count.isdecimal() and int(count) for count in found):
+    if not all(re.fullmatch("[1-9][0-9]?", count) for count in found):
         raise ValueError(f"--tp: numbers with commas, not {text}")
     return tuple(map(int, found))
 

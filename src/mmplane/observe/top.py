@@ -19,6 +19,7 @@ from rich.text import Text
 
 from mmplane.observe.screen import screen
 from mmplane.observe.snapshot import Between, Snapshot
+from mmplane.ranges import Range
 
 KEY_VARIABLE = "MMPLANE_API_KEY"
 LIMIT_SECONDS = 10.0
@@ -46,7 +47,9 @@ def options_parser() -> argparse.ArgumentParser:
     """The command's flags."""
     parser = argparse.ArgumentParser(prog="mmplane top", description=__doc__)
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="the server (default: %(default)s)")
-    parser.add_argument("--interval", type=float, default=1.0, help="seconds between two looks (default: %(default)s)")
+    parser.add_argument(
+        "--interval", type=Range(float, 0.1, 3600), default=1.0, help="seconds between two looks (default: %(default)s)"
+    )
     parser.add_argument("--once", action="store_true", help="two looks, one view, and end: for scripts")
     return parser
 
