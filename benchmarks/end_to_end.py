@@ -17,7 +17,6 @@ import json
 import os
 import platform
 import re
-import signal
 import statistics
 import subprocess
 import sys
@@ -51,7 +50,7 @@ def server(*flags: str) -> Iterator[tuple[str, dict[str, list[psutil.Process]]]]
                 roles[title].append(child)
         yield url, roles
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait(30)
 
 

@@ -11,7 +11,6 @@ import io
 import json
 import re
 import secrets
-import signal
 import subprocess
 import sys
 import urllib.request
@@ -80,7 +79,7 @@ def _server(tp: int) -> Iterator[str]:
         else:
             raise SystemExit("mmplane demo: the server ended before it was ready")
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait(STOP_LIMIT_S)
 
 

@@ -22,6 +22,8 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 
 import msgspec
 
@@ -51,8 +53,12 @@ from mmplane.core.records import Record
 from mmplane.process.death import adopt_orphans
 from mmplane.process.handed import hand_over
 from mmplane.process.handle import Child
+from mmplane.process.restarts import Restarts
+from mmplane.process.signals import BYTES_MAX, heed
 from mmplane.process.spawner import Spawner
+from mmplane.process.stacks import CRASHED
 from mmplane.process.watchdog import Watchdog
+from mmplane.wire.group import GroupLinks
 from mmplane.wire.link import LinkError, pair
 from mmplane.wire.stream import stream_pair
 
@@ -61,11 +67,11 @@ log = logging.getLogger("mmplane")
 SEND_LIMIT_S = 5.0
 LOAD_SECONDS = 600.0
 STARTS_MAX = 3
-"""A group that dies this often before it is ready will not get ready: give up and say so."""
-BACKOFF_MAX_S = 5.0
+"""A role that ends this often before it is ready, in a server that has never served, will not get ready: give up."""
 PARSER = 0
 """The parser stands among the workers, as the one that writes region 0, and is started and replaced like them."""
 END_LIMIT_S = 5.0
+RANKS = "the group of ranks"
 REFUSE_S = 1.0
 """How long the front end may take to answer those whose requests were not finished in time."""
 
@@ -92,13 +98,11 @@ class Supervisor:
         self._workers: dict[int, Child] = {}
         self._ranks: dict[int, Child] = {}
         self._ranks_ready: RanksReady | None = None
-        self._ranks_failed_starts = 0
         self._copy_features = False
         self._attached_epoch = 0
         self._epoch = 0
         self._incarnation = 0
-        self._not_before_s: dict[str, float] = {}
-        self._delays_s: dict[str, float] = {}
+        self._restarts = Restarts()
         self._stopping_by_s: float | None = None
         self._drained = False
         self._exit_code: int | None = None
@@ -107,14 +111,11 @@ class Supervisor:
     def run(self) -> int:
         """Start everything, keep it running, return the exit code once every process has ended."""
         adopt_orphans()
-        wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, lambda *_: None)
+        wake = heed((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
         try:
             while self._exit_code is None:
                 self._reconcile()
-                self._wait(wake_read)
+                self._wait(wake)
         finally:
             self._end_everything()
         return self._exit_code
@@ -125,9 +126,9 @@ class Supervisor:
         front = [self._frontend] if self._frontend else []
         return [*front, *self._workers.values(), *self._ranks.values()]
 
-    def _wait(self, wake_read: int) -> None:
+    def _wait(self, wake: int) -> None:
         poller = select.poll()
-        poller.register(wake_read, select.POLLIN)
+        poller.register(wake, select.POLLIN)
         by_descriptor: dict[int, Callable[[], None]] = {}
 
         def watch(descriptor: int, act: Callable[[], None]) -> None:
@@ -137,19 +138,26 @@ class Supervisor:
         if self._nursery.handle is not None:
             watch(self._nursery.handle.pidfd, self._nursery_gone)
         if self._nursery.listening is not None:
-            watch(self._nursery.listening, self._nursery.hear)
+            watch(self._nursery.listening, self._hear_nursery)
         for child in self._children():
             watch(child.handle.pidfd, lambda child=child: self._gone(child))  # type: ignore[misc]
             if not child.deaf:
                 watch(child.link.fileno(), lambda child=child: self._hear(child))  # type: ignore[misc]
         # Messages before deaths and timeouts: what a process said before it died still counts, and after a stop
         # (SIGSTOP) of this process the beats that waited are read before anybody is judged.
-        events = sorted(poller.poll(200), key=lambda event: event[0] in self._pidfds())
+        limit_s = max(0.0, self._due_s() - time.monotonic())
+        events = sorted(poller.poll(limit_s * 1000 + 1), key=lambda event: event[0] in self._pidfds())
         for descriptor, _ in events:
-            if descriptor == wake_read:
-                self._signalled(os.read(wake_read, 64))
+            if descriptor == wake:
+                self._signalled(os.read(wake, BYTES_MAX))
             else:
                 by_descriptor[descriptor]()
+
+    def _due_s(self) -> float:
+        """When there is something to do even if nothing happens."""
+        if self._stopping_by_s is not None:
+            return self._stopping_by_s
+        return min(self._watchdog.due_s(self._children()), self._restarts.due_s(time.monotonic()))
 
     def _pidfds(self) -> set[int]:
         nursery = {self._nursery.handle.pidfd} if self._nursery.handle else set()
@@ -166,6 +174,14 @@ class Supervisor:
                 if self._frontend is not None:
                     self._tell(self._frontend, Drain(self._config.drain_seconds))
 
+    def _hear_nursery(self) -> None:
+        for halted in self._nursery.hear():
+            for child in self._children():
+                if child.handle.pid == halted.pid:
+                    child.stillness.seen(time.monotonic(), stopped=halted.stopped)
+        if self._nursery.preloaded:
+            self._restarts.ready("nursery")
+
     def _hear(self, child: Child) -> None:
         try:
             while (received := child.link.receive_nowait()) is not None:
@@ -180,14 +196,13 @@ class Supervisor:
                 pass
             case Ready():
                 child.ready = True
-                self._delays_s.pop(child.role, None)
+                self._restarts.ready(child.name)
             case RanksReady():
                 self._ranks_ready = record
-                self._ranks_failed_starts = 0
                 for rank in self._ranks.values():
                     rank.ready, rank.probing = True, False
                     rank.heard()
-                self._delays_s.pop("rank", None)
+                self._restarts.ready(RANKS)
             case Probing():
                 child.probing = True
             case Serving():
@@ -201,13 +216,15 @@ class Supervisor:
             case Drained():
                 self._drained = True
             case Unloadable():
-                log.error("%s", record.reason)
-                self._exit_code = 1
+                log.error("%s: %s", child, record.reason)
+                if not self._served:  # else it worked before, and may again
+                    self._exit_code = 1
 
     def _gone(self, child: Child) -> None:
         self._hear(child)
+        stacks = child.stacks.written()  # a crash is the last thing it says
         child.close()
-        log.info("%s ended", child)
+        log.info("%s ended", child, extra={"stacks": stacks})
         if child is self._frontend:
             self._frontend = None
         elif child.role in ("worker", "parser"):
@@ -215,19 +232,24 @@ class Supervisor:
             self._tell(self._frontend, WorkerGone(child.index, child.handle.incarnation))
         else:
             del self._ranks[child.index]
-            self._copy_features |= child.probing
+            self._copy_features |= child.probing and CRASHED in stacks  # not for one that was killed meanwhile
             for peer in self._ranks.values():
                 peer.handle.kill()
             if not self._ranks:
                 self._group_gone(child.handle.incarnation)
-        self._delay(child.role)
+        # Workers and the parser end with their front end: that is no failure of theirs.
+        alone = child.role in ("worker", "parser") and self._frontend is None
+        self._ended(RANKS if child.role == "rank" else child.name, blameless=alone)
+
+    def _ended(self, role: str, *, blameless: bool = False) -> None:
+        failures = self._restarts.ended(role, time.monotonic(), blameless=blameless)
+        if failures >= STARTS_MAX and not self._served:
+            log.error("%s ended %d times before it was ready; giving up", role, failures)
+            self._exit_code = 1
+        elif failures:
+            log.warning("%s ended before it was ready, %d times in a row", role, failures)
 
     def _group_gone(self, incarnation: int) -> None:
-        if self._ranks_ready is None:
-            self._ranks_failed_starts += 1
-            if self._ranks_failed_starts >= STARTS_MAX:
-                log.error("the ranks ended %d times before they were ready; giving up", STARTS_MAX)
-                self._exit_code = 1
         self._ranks_ready = None
         self._attached_epoch = 0
         self._tell(self._frontend, RanksGone(incarnation))
@@ -235,6 +257,7 @@ class Supervisor:
     def _nursery_gone(self) -> None:
         log.warning("the nursery ended; everything starts anew")
         self._nursery.gone()
+        self._ended("nursery")
 
     # What should be: reconciliation.
 
@@ -247,7 +270,7 @@ class Supervisor:
         self._tell_who_is_out()
         if self._nursery.handle is None:
             if not self._children():  # each dies with the nursery; none of the next may meet one of the last
-                self._nursery.start()
+                self._start("nursery", self._nursery.start)
             return
         if not self._nursery.preloaded:
             return
@@ -261,16 +284,16 @@ class Supervisor:
             # No region is written before every worker of the old epoch is gone.
             for worker in self._workers.values():
                 worker.handle.kill()
-            if not self._workers and self._may_start("frontend"):
-                self._start_frontend()
+            if not self._workers:
+                self._start("frontend", self._start_frontend)
         else:
-            if PARSER not in self._workers and self._may_start("parser"):
-                self._start_parser()
+            if PARSER not in self._workers:
+                self._start("parser", self._start_parser)
             for index in range(1, self._config.workers + 1):
-                if index not in self._workers and self._may_start("worker"):
-                    self._start_worker(index)
-        if not self._ranks and self._may_start("rank"):
-            self._start_ranks()
+                if index not in self._workers:
+                    self._start(f"worker {index}", partial(self._start_worker, index))
+        if not self._ranks:
+            self._start(RANKS, self._start_ranks)
         if (
             self._frontend is not None
             and self._frontend.ready
@@ -285,6 +308,18 @@ class Supervisor:
         if self._frontend is not None and out != self._told_out:
             self._told_out = out
             self._tell(self._frontend, OutOfService(out))
+
+    def _start(self, role: str, start: Callable[[], None]) -> None:
+        if not self._restarts.may_start(role, time.monotonic()):
+            return
+        self._restarts.started(role)
+        try:
+            start()
+        except OSError as error:
+            log.warning("%s cannot be started now: %s", role, error)
+            self._restarts.refused(role, time.monotonic())
+            for rank in self._ranks.values() if role == RANKS else ():
+                rank.handle.kill()
 
     def _start_frontend(self) -> None:
         self._epoch += 1
@@ -318,24 +353,14 @@ class Supervisor:
         tp = self._config.tp
         self._incarnation += 1
         store = os.memfd_create("mmplane-store", os.MFD_CLOEXEC)
-        pairs = [pair() for _ in range(1, tp)]
-        streams = [stream_pair() for _ in range(1, tp)]
+        regions = {f"region{i}": region for i, region in enumerate(self._regions_read_only)}
         try:
-            for rank in range(tp):
-                if rank == 0:
-                    links = {f"follower{i}": ours.fileno() for i, (ours, _) in enumerate(pairs, 1)}
-                    links |= {f"parcels{i}": ours.fileno() for i, (ours, _) in enumerate(streams, 1)}
-                else:
-                    links = {"leader": pairs[rank - 1][1].fileno(), "parcels": streams[rank - 1][1].fileno()}
-                regions = {f"region{i}": region for i, region in enumerate(self._regions_read_only)}
-                self._ranks[rank] = self._spawn(
-                    "rank", rank, tp, {"store": store, **links, **regions}, self._incarnation
-                )
+            with closing(GroupLinks(tp)) as links:
+                for rank in range(tp):
+                    given = {"store": store, **links.of(rank), **regions}
+                    self._ranks[rank] = self._spawn("rank", rank, tp, given, self._incarnation)
         finally:
             os.close(store)
-            for ours, theirs in (*pairs, *streams):
-                ours.close()
-                theirs.close()
 
     def _attach(self, ready: RanksReady) -> None:
         assert self._frontend is not None
@@ -366,15 +391,6 @@ class Supervisor:
         except LinkError:
             log.warning("%s does not take messages; killing it", child)
             child.handle.kill()
-
-    def _delay(self, role: str) -> None:
-        """The first restart is at once; each further one before the role is ready again waits longer."""
-        delay_s = self._delays_s.get(role, 0.0)
-        self._not_before_s[role] = time.monotonic() + delay_s
-        self._delays_s[role] = min(BACKOFF_MAX_S, delay_s * 2 or 0.1)
-
-    def _may_start(self, role: str) -> bool:
-        return time.monotonic() >= self._not_before_s.get(role, 0.0)
 
     def _end_everything(self) -> None:
         for child in self._children():

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
 
 from mmplane.config import Config
-from mmplane.core.control import RanksReady
+from mmplane.core.control import RanksReady, Spawn, Unloadable
 from mmplane.core.keyring import Keyring
 from mmplane.core.records import Record
 from mmplane.process.handle import Child
-from mmplane.supervise import Supervisor
+from mmplane.supervise import RANKS, STARTS_MAX, Supervisor
 
 
 class Ended:
@@ -27,6 +28,9 @@ class Ended:
     def kill(self) -> None: ...
     def reap(self) -> None: ...
     def close(self) -> None: ...
+
+    def written(self) -> str:
+        return ""
 
     def receive_nowait(self) -> None:
         return None
@@ -61,8 +65,108 @@ def test_a_new_front_end_is_not_attached_to_a_group_whose_leader_has_died(superv
     supervisor._reconcile_children()
     told = cast("Ended", supervisor._frontend.link).told
     assert told == [], "nothing to attach it to"
-    supervisor._not_before_s["rank"] = float("inf")
     supervisor._gone(follower)
     assert len(told) == 1, "it is told that they are gone"
     assert supervisor._ranks_ready is None
     supervisor._frontend, supervisor._workers = None, {}
+
+
+def working(supervisor: Supervisor, *, ranks: int = 2, workers: int = 0) -> None:
+    """All are there and were ready."""
+    supervisor._served = True
+    supervisor._frontend, supervisor._epoch = child("frontend", 0), 1
+    supervisor._workers = {0: child("parser", 0)} | {index: child("worker", index) for index in range(1, workers + 1)}
+    supervisor._ranks = {rank: child("rank", rank) for rank in range(ranks)}
+    for name in {each.name for each in supervisor._children() if each.role != "rank"} | {RANKS}:
+        supervisor._restarts.started(name)
+        supervisor._restarts.ready(name)
+
+
+def waits(supervisor: Supervisor) -> bool:
+    return supervisor._restarts.due_s(time.monotonic()) != float("inf")
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 8])
+def test_the_first_restart_of_a_group_is_at_once(ranks: int, supervisor: Supervisor) -> None:
+    working(supervisor, ranks=ranks)
+    for rank in list(supervisor._ranks.values()):
+        supervisor._gone(rank)
+    assert not waits(supervisor)
+    supervisor._frontend, supervisor._workers = None, {}
+
+
+def test_the_first_restart_of_workers_is_at_once_also_beside_their_front_end(supervisor: Supervisor) -> None:
+    working(supervisor, workers=8)
+    assert supervisor._frontend is not None
+    supervisor._gone(supervisor._frontend)
+    for worker in list(supervisor._workers.values()):
+        supervisor._gone(worker)
+    assert not waits(supervisor)
+    supervisor._ranks = {}
+
+
+@pytest.mark.parametrize("role", ["frontend", "worker", "parser", "rank"])
+@pytest.mark.parametrize("served", [False, True])
+def test_what_never_gets_ready_ends_a_server_that_has_never_served(
+    role: str, served: bool, supervisor: Supervisor
+) -> None:
+    working(supervisor, workers=1)
+    supervisor._served = served
+    victim = child(role, 1 if role == "worker" else 0)
+    for _ in range(STARTS_MAX):
+        assert supervisor._exit_code is None
+        name = RANKS if role == "rank" else victim.name
+        supervisor._restarts.started(name)
+        if role == "frontend":
+            supervisor._frontend = victim
+        else:
+            (supervisor._ranks if role == "rank" else supervisor._workers)[victim.index] = victim
+        supervisor._gone(victim)
+    assert supervisor._exit_code == (None if served else 1)
+    assert waits(supervisor)
+    supervisor._frontend, supervisor._workers, supervisor._ranks = None, {}, {}
+
+
+@pytest.mark.parametrize("served", [False, True])
+def test_what_cannot_be_loaded_ends_a_server_that_has_never_served(served: bool, supervisor: Supervisor) -> None:
+    supervisor._served = served
+    supervisor._heard(child("frontend", 0), Unloadable("the folder cannot be read"))
+    assert supervisor._exit_code == (None if served else 1)
+
+
+@pytest.mark.parametrize(("stacks", "copies"), [("Fatal Python error: Segmentation fault", True), ("", False)])
+def test_only_a_rank_that_crashes_while_it_probes_is_given_copies(
+    stacks: str, copies: bool, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one that is killed, with its group or by the system."""
+    monkeypatch.setattr(Ended, "written", lambda _: stacks)
+    working(supervisor)
+    rank = supervisor._ranks[1]
+    rank.probing = True
+    supervisor._gone(rank)
+    assert supervisor._copy_features is copies
+    supervisor._frontend, supervisor._workers, supervisor._ranks = None, {}, {}
+
+
+@pytest.mark.parametrize("refused", range(6))
+def test_a_refused_start_is_tried_again(refused: int, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever of the processes it is: parser, two ranks, or the front end before them."""
+    spawns = 0
+
+    def spawn(spawn: Spawn, _: dict[str, int]) -> Child:
+        nonlocal spawns
+        spawns += 1
+        if spawns == refused:
+            raise OSError("the system refuses another process")
+        return child(spawn.role, spawn.index)
+
+    monkeypatch.setattr(supervisor._nursery, "spawn", spawn)
+    monkeypatch.setattr("mmplane.process.restarts.BACKOFF_FIRST_S", 0.0)
+    for _ in range(3):
+        supervisor._reconcile_children()
+        if len(supervisor._ranks) == 1:  # the other was refused: they were killed
+            supervisor._gone(supervisor._ranks[0])
+    assert supervisor._exit_code is None
+    assert supervisor._frontend is not None
+    assert (list(supervisor._workers), list(supervisor._ranks)) == ([0], [0, 1])
+    supervisor._frontend, supervisor._workers, supervisor._ranks = None, {}, {}

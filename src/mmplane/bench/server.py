@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -128,6 +127,6 @@ def serving(model: str, *, tp: int, flags: list[str]) -> Iterator[Server]:
                 log.seek(0)
                 sys.stderr.writelines(log.readlines()[-LOG_LINES:])  # warnings alone: mostly nothing
         finally:
-            process.send_signal(signal.SIGINT)
+            process.terminate()
             process.wait(STOP_LIMIT_S)
             process.stdout.close()

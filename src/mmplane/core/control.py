@@ -27,6 +27,20 @@ class Spawned(Record, frozen=True, tag="spawned"):
     pid: Count
 
 
+class Refused(Record, frozen=True, tag="refused"):
+    """Nursery -> supervisor: the system did not let it fork (a limit on processes, memory), and why."""
+
+    spawn_id: Count
+    reason: str
+
+
+class Halted(Record, frozen=True, tag="halted"):
+    """Nursery -> supervisor: a child was stopped (SIGSTOP), or goes on."""
+
+    pid: Count
+    stopped: bool
+
+
 class Preloaded(Record, frozen=True, tag="preloaded"):
     """Nursery -> supervisor: everything is imported."""
 
@@ -123,7 +137,7 @@ class Unloadable(Record, frozen=True, tag="unloadable"):
 
 
 ToNursery = Spawn
-FromNursery = Spawned | Preloaded
+FromNursery = Spawned | Refused | Halted | Preloaded
 FromChild = Ready | Beat | Probing | Serving | Replace | RanksReady | Drained | Unloadable
 ToFrontend = WorkerUp | WorkerGone | RanksUp | RanksGone | OutOfService | Drain
 ToRank = Attach

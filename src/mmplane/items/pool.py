@@ -27,6 +27,7 @@ from mmplane.core.control import Replace
 from mmplane.core.errors import ArenaHasNoRoom, RequestError, overloaded
 from mmplane.core.jobs import Examined, FromWorker, JobFailed, Materialised, Measured, ToWorker, WorkerReady
 from mmplane.core.records import Record
+from mmplane.process.awake import answered
 from mmplane.waiting.admission import DEFAULT_TENANT
 from mmplane.waiting.tempo import Tempo
 from mmplane.waiting.turns import Pace, Turns
@@ -192,8 +193,7 @@ class Pool:
             worker.state = WorkerState.CONDEMNED
             raise WorkerLost(_ENDED)
         try:
-            async with asyncio.timeout(self._item_seconds):
-                answer = await worker.answer
+            answer = await answered(worker.answer, limit_s=self._item_seconds)
         except TimeoutError:
             worker.state = WorkerState.CONDEMNED
             self._condemned += 1

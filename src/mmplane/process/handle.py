@@ -44,9 +44,12 @@ class Handle:
         return bool(poller.poll(max(0.0, limit_s) * 1000))
 
     def reap(self) -> None:
-        """Give the handle of a process that has ended back, and collect it if it is, or has become, our child."""
+        """Give the handle back, and collect the process if it has ended and is, or has become, our child.
+
+        It never waits: a process in a driver's uninterruptible sleep ends when it likes.
+        """
         with contextlib.suppress(ChildProcessError):  # it is the nursery's to reap, unless that is dead
-            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG)
         os.close(self.pidfd)
 
 

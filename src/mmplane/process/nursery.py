@@ -22,9 +22,10 @@ import msgspec
 import setproctitle
 
 from mmplane.config import Config
-from mmplane.core.control import Preloaded, Spawn, Spawned, ToNursery
+from mmplane.core.control import Halted, Preloaded, Refused, Spawn, Spawned, ToNursery
 from mmplane.process import logs
 from mmplane.process.death import die_with_parent
+from mmplane.process.signals import BYTES_MAX, heed, unheed
 from mmplane.process.stacks import answer_with_stacks
 from mmplane.wire.link import Link, LinkError, PeerGone
 
@@ -50,40 +51,64 @@ Main = Callable[[Spawn, dict[str, int]], None]
 
 
 def serve(control: Link[Spawn]) -> None:
-    """Fork a child for each `Spawn` until the supervisor is gone."""
+    """Fork a child for each `Spawn` until the supervisor is gone, and say when one is stopped or goes on."""
     children: dict[int, int] = {}
+    halts = heed((signal.SIGCHLD,))  # a child was stopped, goes on, or ended
     poller = select.poll()
     poller.register(control, select.POLLIN)
+    poller.register(halts, select.POLLIN)
     while True:
         for descriptor, _ in poller.poll():
-            if descriptor in children:
+            if descriptor == halts:
+                os.read(halts, BYTES_MAX)
+                _tell_of_halts(control)
+            elif descriptor in children:
                 poller.unregister(descriptor)
                 _reap(descriptor, children.pop(descriptor))
-                continue
-            received = control.receive_nowait()
-            if received is None:
-                continue
-            spawn, descriptors = received
-            pid = _fork(spawn, descriptors, control, list(children))
-            pidfd = os.pidfd_open(pid)
-            children[pidfd] = pid
-            poller.register(pidfd, select.POLLIN)
-            control.send(Spawned(spawn.spawn_id, pid), [pidfd], limit_s=SEND_LIMIT_S)
+            elif (received := control.receive_nowait()) is not None:
+                spawn, descriptors = received
+                answer, pidfds = _spawn(spawn, descriptors, [control.fileno(), halts, *children])
+                for pidfd in pidfds:
+                    children[pidfd] = answer.pid if isinstance(answer, Spawned) else 0
+                    poller.register(pidfd, select.POLLIN)
+                control.send(answer, pidfds, limit_s=SEND_LIMIT_S)
 
 
-def _fork(spawn: Spawn, descriptors: list[int], control: Link[Spawn], siblings: list[int]) -> int:
+def _tell_of_halts(control: Link[Spawn]) -> None:
+    with suppress(ChildProcessError):
+        while (found := os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WCONTINUED | os.WNOHANG)) is not None:
+            control.send_nowait(Halted(found.si_pid, found.si_code != os.CLD_CONTINUED))
+
+
+def _spawn(spawn: Spawn, descriptors: list[int], ours: list[int]) -> tuple[Spawned | Refused, list[int]]:
+    """Fork; the answer and the child's pidfd. `descriptors` are closed here, `ours` in the child."""
+    try:
+        pid = _fork(spawn, descriptors, ours)
+        try:
+            return Spawned(spawn.spawn_id, pid), [os.pidfd_open(pid)]
+        except OSError:  # no descriptor is left: nobody would hear of its end
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+    except OSError as error:
+        return Refused(spawn.spawn_id, error.strerror or str(error)), []
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _fork(spawn: Spawn, descriptors: list[int], ours: list[int]) -> int:
     nursery_pid = os.getpid()
     pid = os.fork()
     if pid:
-        for descriptor in descriptors:
-            os.close(descriptor)
         return pid
     code = 1
     try:
         die_with_parent(nursery_pid)
-        control.close()
-        for sibling in siblings:
-            os.close(sibling)
+        unheed()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for descriptor in ours:
+            os.close(descriptor)
         _become(spawn, dict(zip(spawn.descriptors, descriptors, strict=True)))
         code = 0
     except LinkError:  # a peer died first; the supervisor sees to both

@@ -6,10 +6,13 @@ import logging
 import os
 import subprocess
 import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 
 import msgspec
 
-from mmplane.core.control import FromChild, FromNursery, Preloaded, Spawn, Spawned
+from mmplane.core.control import FromChild, FromNursery, Halted, Preloaded, Refused, Spawn, Spawned
 from mmplane.process.handle import Child, Handle
 from mmplane.process.stacks import Stacks
 from mmplane.wire.link import Link, LinkError, pair
@@ -26,38 +29,48 @@ class Spawner:
         self._log_format = log_format
         self.handle: Handle | None = None
         self.preloaded = False
-        self._link: Link[Spawned | Preloaded] | None = None
+        self._link: Link[FromNursery] | None = None
+        self._halted: deque[Halted] = deque()
 
     @property
     def listening(self) -> int | None:
-        """The descriptor to watch until the nursery says that it has preloaded everything."""
-        return None if self._link is None or self.preloaded else self._link.fileno()
+        """The descriptor to watch, on which the nursery says what it was not asked."""
+        return None if self._link is None else self._link.fileno()
 
     def start(self) -> None:
-        """Start a nursery; it takes seconds until it has preloaded everything."""
+        """Start a nursery; it takes seconds until it has preloaded everything. Raises OSError when it is refused."""
         ours, theirs = pair()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mmplane.process.nursery", str(theirs.fileno()), str(os.getpid()), self._log_format],
-            stdin=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,
-            env=os.environ | _ENVIRONMENT,
-        )
-        theirs.close()
-        self.handle = Handle.of_child(process.pid)
-        process.returncode = 0  # the handle reaps it, Popen must not
-        self._link = Link(ours, FromNursery)
+        command = [sys.executable, "-m", "mmplane.process.nursery"]
+        with theirs, ExitStack() as undo:
+            undo.callback(ours.close)
+            process = subprocess.Popen(
+                [*command, str(theirs.fileno()), str(os.getpid()), self._log_format],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+                env=os.environ | _ENVIRONMENT,
+            )
+            process.returncode = 0  # the handle reaps it, Popen must not
+            self.handle = Handle.of_child(process.pid)
+            self._link = Link(ours, FromNursery)
+            undo.pop_all()
 
-    def hear(self) -> None:
-        """Read what the nursery said before it was asked anything."""
+    def hear(self) -> Iterator[Halted]:
+        """Read what the nursery said without being asked: children that were stopped, or go on."""
         assert self._link is not None
-        try:
-            received = self._link.receive_nowait()
-        except LinkError:
-            return  # its pidfd will tell
-        if received is not None and isinstance(received[0], Preloaded):
-            self.preloaded = True
-            log.info("preloaded in %.1f s", received[0].import_ms / 1000)
+        with suppress(LinkError):  # its pidfd will tell
+            while (received := self._link.receive_nowait()) is not None:
+                self._note(received[0])
+        while self._halted:
+            yield self._halted.popleft()
+
+    def _note(self, record: FromNursery) -> None:
+        match record:
+            case Preloaded():
+                self.preloaded = True
+                log.info("preloaded in %.1f s", record.import_ms / 1000)
+            case Halted():
+                self._halted.append(record)
 
     def gone(self) -> None:
         """The nursery has ended."""
@@ -68,29 +81,36 @@ class Spawner:
         self.handle, self._link, self.preloaded = None, None, False
 
     def spawn(self, spawn: Spawn, descriptors: dict[str, int]) -> Child:
-        """Have a child forked that inherits these descriptors. Raises LinkError when the nursery does not answer."""
-        ours, theirs = pair()
-        stacks = Stacks()
-        try:
-            handle = self._fork(spawn, {"control": theirs.fileno(), "stacks": stacks.write, **descriptors})
-        except BaseException:
-            ours.close()
-            stacks.close()
-            raise
-        finally:
-            theirs.close()
-            stacks.handed_over()
+        """Have a child forked that inherits these descriptors.
+
+        Raises OSError when the system refuses it, and LinkError when the nursery does not answer.
+        """
+        with ExitStack() as undo:
+            stacks = Stacks()
+            undo.callback(stacks.close)
+            try:
+                ours, theirs = pair()
+                undo.callback(ours.close)
+                with theirs:
+                    handle = self._fork(spawn, {"control": theirs.fileno(), "stacks": stacks.write, **descriptors})
+            finally:
+                stacks.handed_over()
+            undo.pop_all()
         return Child(spawn.role, spawn.index, handle, Link(ours, FromChild), stacks)
 
     def _fork(self, spawn: Spawn, descriptors: dict[str, int]) -> Handle:
         assert self._link is not None
         named = msgspec.structs.replace(spawn, descriptors=tuple(descriptors))
         self._link.send(named, list(descriptors.values()), limit_s=ANSWER_LIMIT_S)
-        received = self._link.receive(limit_s=ANSWER_LIMIT_S)
-        if received is None or not isinstance(spawned := received[0], Spawned):
-            raise LinkError("the nursery does not answer")
-        (pidfd,) = received[1]
-        return Handle(spawned.pid, pidfd, spawn.incarnation)
+        while (received := self._link.receive(limit_s=ANSWER_LIMIT_S)) is not None:
+            match received:
+                case (Spawned() as spawned, [pidfd]):
+                    return Handle(spawned.pid, pidfd, spawn.incarnation)
+                case (Refused() as refused, _):
+                    raise OSError(f"the system refuses another process ({refused.reason})")
+                case (record, _):
+                    self._note(record)
+        raise LinkError("the nursery does not answer")
 
 
 _ENVIRONMENT = {

@@ -9,19 +9,29 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import re
 import signal
 from pathlib import Path
 
 SIGNAL = signal.SIGUSR1
+CRASHED = "Fatal Python error:"
+"""How stacks begin that a process writes when the kernel ends it for what it did (SIGSEGV, SIGBUS)."""
 STACKS_BYTES_MAX = 64 * 1024
 KERNEL_CHARACTERS_MAX = 1000
+STATE_BYTES = 128
+"""Enough of /proc/PID/stat for its third field."""
 STOPPED = ("T", "t")
 """The states of a process that was stopped, by a signal or by a debugger."""
+WAITING = "D"
+"""The state of a process that waits for the disk, also in a page fault."""
+SHORT_PERCENT = 5.0
+"""Of the last ten seconds: so long has somebody waited for memory where it is short."""
 
 
 def answer_with_stacks(descriptor: int) -> None:
-    """From now on this process writes all its threads' stacks there when it gets `SIGNAL`."""
+    """From now on this process writes all its threads' stacks there when it gets `SIGNAL`, or crashes."""
     faulthandler.register(SIGNAL, file=descriptor, all_threads=True)
+    faulthandler.enable(file=descriptor, all_threads=True)
 
 
 class Stacks:
@@ -49,9 +59,19 @@ class Stacks:
 def state_of(pid: int) -> str:
     """The kernel's letter for what the process does (R, S, D, T, Z); empty when it is gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            return file.read(STATE_BYTES).rpartition(b")")[2].split()[0].decode()
     except (OSError, IndexError):
         return ""
+
+
+def memory_is_short(path: str = "/proc/pressure/memory") -> bool:
+    """Whether processes wait for memory, as the kernel's pressure stall information says; False where it says none."""
+    try:
+        found = re.match(r"some avg10=([\d.]+)", Path(path).read_text())
+    except OSError:
+        return False
+    return found is not None and float(found[1]) >= SHORT_PERCENT
 
 
 def kernel_side(pid: int) -> str:

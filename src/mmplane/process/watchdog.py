@@ -4,6 +4,9 @@ stopped for `NOTICE_S`                     out of service: `/ready` is false unt
 silent or stopped for too long, or an      condemned: its stacks, and what the kernel says, go to the log
 item missed its deadline
 `ANSWER_S` later                           killed, whatever it said
+
+It sleeps until somebody could have stood still for too long, and says when that is. If it wakes up much later than
+that, it has been stopped itself, perhaps with all the others (a frozen container): then all silences begin anew.
 """
 
 from __future__ import annotations
@@ -13,13 +16,15 @@ import time
 from collections.abc import Callable, Iterable
 
 from mmplane.process.handle import Child
-from mmplane.process.stacks import SIGNAL, STOPPED, kernel_side, state_of
+from mmplane.process.stacks import SIGNAL, STOPPED, WAITING, kernel_side, memory_is_short, state_of
 
 log = logging.getLogger("mmplane")
 
 LOOK_SECONDS = 0.2
 ANSWER_S = 0.3
 """How long a condemned process may take to write its stacks."""
+SLEEPS_PER_STALL = 5
+"""What it may sleep, and be late by, is this part of the limit of silence: less than what is left after a beat."""
 
 
 class Watchdog:
@@ -33,6 +38,7 @@ class Watchdog:
         self._item_s = item_s
         self._load_s = load_s
         self._looked_s = float("-inf")
+        self._due_s = float("inf")
         self._still: set[str] = set()
 
     @property
@@ -40,16 +46,29 @@ class Watchdog:
         """Names of those that stand still, or did and have no successor that works."""
         return tuple(sorted(self._still))
 
+    def due_s(self, children: Iterable[Child]) -> float:
+        """When to look again, at the latest. Nobody is looked at often unless something is wrong with somebody."""
+        wrong = bool(self._still) or any(
+            child.stillness.stopped or child.condemned_s is not None or not child.ready for child in children
+        )
+        self._due_s = self._looked_s + (LOOK_SECONDS if wrong else min(1.0, self._stall_s / SLEEPS_PER_STALL))
+        return self._due_s
+
     def look(self, children: Iterable[Child]) -> None:
-        """Judge them; call it often."""
+        """Judge them; call it whenever something happens, and when it is due."""
         now_s = self._now()
         if now_s - self._looked_s < LOOK_SECONDS:
             return
+        woke_late = now_s - self._due_s > self._stall_s / SLEEPS_PER_STALL
         self._looked_s = now_s
         for child in children:
             if stacks := child.stacks.written():
                 log.warning("stacks of %s", child, extra={"stacks": stacks})
-            child.stillness.seen(now_s, stopped=state_of(child.handle.pid) in STOPPED)
+            if woke_late:
+                child.stillness.resumed(now_s)
+            state = state_of(child.handle.pid)
+            starved = state == WAITING and memory_is_short()
+            child.stillness.seen(now_s, stopped=state in STOPPED, starved=starved)
             self._note(child, now_s)
             self._judge(child, now_s)
 

@@ -239,8 +239,8 @@ TABLES = [
     Mutant(
         "seconds of an item",
         Pool.ask,
-        "asyncio.timeout(self._item_seconds)",
-        "asyncio.timeout(None)",
+        "answered(worker.answer, limit_s=self._item_seconds)",
+        "answered(worker.answer, limit_s=1e9)",
         test_pool.test_a_missed_deadline_condemns_once,
     ),
 ]

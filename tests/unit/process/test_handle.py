@@ -85,6 +85,16 @@ def test_a_signal_after_the_end_reaches_nobody() -> None:
     handle.reap()
 
 
+def test_reaping_does_not_wait() -> None:
+    """A process in a driver's sleep does not end by SIGKILL either."""
+    handle = forked(signal.pause)
+    again = Handle.of_child(handle.pid)
+    again.reap()
+    handle.kill()
+    assert handle.wait(HANG_S)
+    handle.reap()
+
+
 def test_reaping_collects_what_was_adopted() -> None:
     """A nursery that dies leaves its children to the supervisor: none may stay behind as a zombie."""
     with program(

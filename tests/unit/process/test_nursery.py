@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from process_programs import HANG_S, Program, has_ended, program
 
 from mmplane.config import Config
-from mmplane.core.control import FromNursery, Spawn, Spawned
+from mmplane.core.control import FromNursery, Halted, Refused, Spawn, Spawned
 from mmplane.process.handle import Handle
 from mmplane.wire.link import Link, pair
 
@@ -36,6 +37,14 @@ from mmplane.core.control import ToNursery
 from mmplane.process import nursery
 from mmplane.wire.link import Link, PeerGone
 
+fork, open_pidfd = os.fork, os.pidfd_open
+def refuse(call):
+    def called(*arguments):
+        if os.path.exists(f"{sys.argv[3]}/refuse-{call.__name__}"):
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return call(*arguments)
+    return called
+os.fork, os.pidfd_open = refuse(fork), refuse(open_pidfd)
 nursery.MAINS = {"child": ("nursery_child", "mmplane: child {index}/{of}")}
 try:
     nursery.serve(Link(int(sys.argv[2]), ToNursery))
@@ -53,8 +62,15 @@ class Nursery:
         self.log = log
         self._spawns = 0
 
-    def spawn(self, wish: str, index: int = 0, **descriptors: int) -> tuple[Handle, int]:
+    def spawn(self, wish: str, index: int = 0, **descriptors_by_name: int) -> tuple[Handle, int]:
         """A child's handle, and where it writes to: an end of file means that nobody holds the other end."""
+        spawned, descriptors, read = self.ask(wish, index, **descriptors_by_name)
+        assert isinstance(spawned, Spawned)
+        (pidfd,) = descriptors
+        return Handle(spawned.pid, pidfd, self._spawns), read
+
+    def ask(self, wish: str, index: int = 0, **descriptors: int) -> tuple[FromNursery, list[int], int]:
+        """The nursery's answer, and where the child writes to."""
         read, write = os.pipe()
         self._spawns += 1
         stacks = os.open(os.devnull, os.O_WRONLY)
@@ -66,10 +82,10 @@ class Nursery:
         os.close(stacks)
         received = self.link.receive(limit_s=HANG_S)
         assert received is not None
-        spawned, (pidfd,) = received
-        assert isinstance(spawned, Spawned)
-        assert spawned.spawn_id == self._spawns
-        return Handle(spawned.pid, pidfd, self._spawns), read
+        answer, answered = received
+        assert isinstance(answer, Spawned | Refused)
+        assert answer.spawn_id == self._spawns
+        return answer, answered, read
 
 
 @pytest.fixture
@@ -84,7 +100,7 @@ def running(folder: Path) -> Iterator[Nursery]:
     ours, theirs = pair()
     text = f"import sys; sys.path.insert(0, {str(folder)!r})\n" + NURSERY
     log = folder / "log"
-    with program(text, pass_fds=(theirs.fileno(),), arguments=(str(theirs.fileno()),), log=log) as process:
+    with program(text, pass_fds=(theirs.fileno(),), arguments=(str(theirs.fileno()), str(folder)), log=log) as process:
         theirs.close()
         link: Link[FromNursery] = Link(ours, FromNursery)
         yield Nursery(process, link, log)
@@ -139,6 +155,44 @@ def test_a_child_that_fails_is_its_own_affair(nursery: Nursery) -> None:
     assert whole(out).endswith(str(again.pid))
     for handle in (child, again):
         os.close(handle.pidfd)
+
+
+@pytest.mark.parametrize("call", ["fork", "pidfd_open"])
+def test_a_child_that_the_system_refuses_is_an_answer_and_the_others_live(
+    call: str, nursery: Nursery, tmp_path: Path
+) -> None:
+    before, out = nursery.spawn("stay")
+    os.read(out, 1)
+    refusal = tmp_path / f"refuse-{call}"
+    refusal.touch()
+    for _ in range(20):
+        answer, descriptors, read = nursery.ask("hello")
+        assert isinstance(answer, Refused)
+        assert descriptors == []
+        assert "unavailable" in answer.reason
+        if call == "fork":
+            assert whole(read) == "", "end of file: the nursery kept nothing"
+        else:
+            os.close(read)
+    refusal.unlink()
+    after, read = nursery.spawn("hello")
+    assert whole(read).endswith(str(after.pid))
+    assert not before.wait(0)
+    before.kill()
+    for handle in (before, after):
+        os.close(handle.pidfd)
+    os.close(out)
+
+
+def test_it_says_at_once_when_a_child_is_stopped_or_goes_on(nursery: Nursery) -> None:
+    child, out = nursery.spawn("stay")
+    os.read(out, 1)
+    for number, stopped in ((signal.SIGSTOP, True), (signal.SIGCONT, False)) * 2:
+        child.signal(number)
+        assert nursery.link.receive(limit_s=HANG_S) == (Halted(child.pid, stopped), [])
+    child.kill()
+    assert whole(out)
+    os.close(child.pidfd)
 
 
 def test_many_children_come_and_go_and_nothing_piles_up(nursery: Nursery) -> None:

@@ -6,7 +6,7 @@ import logging
 import os
 import select
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
@@ -130,6 +130,50 @@ def test_it_goes_on() -> None:
         assert not is_dead(one.child)
 
 
+def check_frozen_together(kind: type[Watchdog] = Watchdog) -> None:
+    """The watchdog was stopped with the child, and goes on first, in the middle, or last."""
+    for stopped_s in (0.0, 0.1, 0.6):
+        with rig(kind) as one:
+            one.pass_by(3, beating=True)
+            one.dog.due_s([one.child])
+            one.stop()
+            one.now_s += 3600.0
+            one.pass_by(stopped_s)
+            one.child.handle.signal(signal.SIGCONT)
+            os.waitid(os.P_PIDFD, one.child.handle.pidfd, os.WCONTINUED)
+            one.pass_by(STALL_S - 1.0)
+            one.pass_by(10, beating=True)
+            assert one.dog.out_of_service == ()
+            assert one.child.condemned_s is None
+
+
+def test_frozen_together() -> None:
+    check_frozen_together()
+
+
+def check_starving(kind: type[Watchdog] = Watchdog) -> None:
+    """It waits for the disk: with memory short it lives, else its silence counts."""
+    for short in (True, False):
+        with rig(kind) as one, pytest.MonkeyPatch.context() as patched:
+            patched.setattr("mmplane.process.watchdog.state_of", lambda _: "D")
+            patched.setattr("mmplane.process.watchdog.memory_is_short", lambda short=short: short)
+            one.pass_by(3 * STALL_S)
+            assert (one.child.condemned_s is None) == short
+
+
+def test_starving() -> None:
+    check_starving()
+
+
+def test_it_sleeps_while_all_is_well() -> None:
+    with rig() as one:
+        one.pass_by(1, beating=True)
+        assert one.dog.due_s([one.child]) - one.now_s >= 1.0 - LOOK_SECONDS
+        one.stop()
+        one.pass_by(2 * LOOK_SECONDS)
+        assert one.dog.due_s([one.child]) - one.now_s <= LOOK_SECONDS
+
+
 def test_it_is_condemned_once(caplog: pytest.LogCaptureFixture) -> None:
     with rig() as one, caplog.at_level(logging.WARNING, "mmplane"):
         one.dog.condemn(one.child, "missed an item's deadline")
@@ -167,9 +211,15 @@ class NeverKills(Watchdog):
             super()._judge(child, now_s)
 
 
+class CountsItsOwnSleep(Watchdog):
+    def due_s(self, children: Iterable[Child]) -> float:
+        return float("inf")
+
+
 @pytest.mark.parametrize(
     ("mutant", "check"),
     [
+        (CountsItsOwnSleep, check_frozen_together),
         (TrustsBeats, check_stopped),
         (NoticesNobody, check_stopped),
         (ForgetsTheDead, check_stopped),
