@@ -59,12 +59,11 @@ class Tracer:
         threading.Thread(target=self._run, name="traces", daemon=True).start()
 
     def begin(self, journey: Journey, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Start the request's own span, below the caller's when it names one, and say so in the answer's headers."""
-        carrier = {
-            name.decode("latin-1"): value.decode("latin-1")
-            for name, value in headers
-            if name in (b"traceparent", b"tracestate")
-        }
+        """Start the request's own span, below the caller's when it names one, and say so in the answer's headers.
+
+        Of what the caller sends only `traceparent` is read: OpenTelemetry would copy `tracestate` into each span.
+        """
+        carrier = {name.decode(): value.decode("latin-1") for name, value in headers if name == b"traceparent"}
         span = self._tracer.start_span(
             "POST /v1/chat/completions",
             self._propagator.extract(carrier),

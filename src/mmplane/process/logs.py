@@ -5,7 +5,8 @@
 
 It is the standard library's logging and a formatter: torch, transformers, asyncio and uvicorn log through it anyway,
 and structlog would have to lead them back. What one request can make us write is bounded twice: a line is cut, and
-beyond `LINES_MAX` lines it is silent (hazard R13).
+beyond `LINES_MAX` lines it is silent (hazard R13). What cannot be printed is escaped, so that no text of a client ends
+a line, begins one that looks like ours, moves a terminal's cursor or reorders what is read.
 """
 
 from __future__ import annotations
@@ -112,11 +113,25 @@ class _Json(logging.Formatter):
 def _message(record: logging.LogRecord) -> str:
     """Of one line, whatever was put into it."""
     message = record.getMessage()
-    cut = message[:MESSAGE_CHARACTERS_MAX] + ("..." if len(message) > MESSAGE_CHARACTERS_MAX else "")
-    return cut.replace("\n", "\\n").replace("\r", "\\r")
+    text = _printable(message[:MESSAGE_CHARACTERS_MAX])
+    cut = len(message) > MESSAGE_CHARACTERS_MAX or len(text) > MESSAGE_CHARACTERS_MAX
+    return text[:MESSAGE_CHARACTERS_MAX] + "..." * cut
 
 
 def _details(formatter: logging.Formatter, record: logging.LogRecord) -> dict[str, str]:
     error = formatter.formatException(record.exc_info) if record.exc_info else ""
     found = {"error": error, "stacks": getattr(record, "stacks", "")}
-    return {name: found[name][-DETAIL_CHARACTERS_MAX:] for name in DETAILS if found[name]}
+    return {name: _lines(found[name][-DETAIL_CHARACTERS_MAX:]) for name in DETAILS if found[name]}
+
+
+def _lines(text: str) -> str:
+    """Several lines, none of which begins as a line of the log does: with a digit."""
+    printable = "\n".join(map(_printable, text.split("\n")))
+    return re.sub(r"^(?=\d)", "  ", printable[-DETAIL_CHARACTERS_MAX:], flags=re.MULTILINE)
+
+
+def _printable(text: str) -> str:
+    """With escapes for controls, line separators, bidirectional marks, lone surrogates and all else without a shape."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

@@ -109,3 +109,44 @@ def test_libraries_say_only_what_matters(written: Written) -> None:
     logging.getLogger("httpx").info("a request")
     logging.getLogger("httpx").warning("a warning")
     assert [each["logger"] for each in objects(written)] == ["httpx"]
+
+
+NASTY = [
+    *map(chr, range(0x20)),
+    *map(chr, range(0x7F, 0xA0)),
+    *map(chr, (0x2028, 0x2029, 0xD800, 0xDFFF, 0x061C, 0x200E, 0x200F, 0xFEFF, 0xE0041)),
+    *map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))),
+]
+FORGED = "2026-01-01 00:00:00,000 mmplane ERROR forged"
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+@pytest.mark.parametrize("nasty", NASTY, ids=lambda nasty: f"U+{ord(nasty):04X}")
+def test_what_cannot_be_printed_is_escaped(form: str, nasty: str, written: Written) -> None:
+    begin(form, "info", "frontend")
+    text = f"before{nasty}{FORGED}"
+    log.info("%s", text)
+    fail(text)
+    log.warning("stacks", extra={"stacks": text})
+    said = written()
+    if form == "json":
+        assert len(said.split("\n")) == 3 + 1
+        said = "".join(json.loads(line)[key] for line in said.splitlines() for key in json.loads(line) if key != "pid")
+    if nasty != "\n":
+        assert nasty not in said.replace("\n", "")
+    assert not [line for line in said.splitlines() if line == FORGED]
+    assert said.count("forged") >= 3
+    said.encode()  # no lone surrogate
+
+
+def test_text_that_can_be_printed_stays(written: Written) -> None:
+    begin("text", "info", "frontend")
+    log.info("Überraschung 数字 \\ 🙂")
+    assert written().rstrip("\n").endswith(" Überraschung 数字 \\ 🙂")
+
+
+def test_escapes_do_not_lengthen_a_line(written: Written) -> None:
+    begin("text", "info", "frontend")
+    log.info("%s", "\U000e0041" * 2 * MESSAGE_CHARACTERS_MAX)
+    fail("\U000e0041" * 2 * DETAIL_CHARACTERS_MAX)
+    assert len(written()) < DETAIL_CHARACTERS_MAX + 3 * MESSAGE_CHARACTERS_MAX
