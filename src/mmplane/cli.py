@@ -26,6 +26,7 @@ from mmplane.arena.errors import OutOfMemory
 from mmplane.config import COUNT_MAX, DELIVERY_NAMES, MIB, Config
 from mmplane.core.keyring import SALT_BYTES, WEAK_CHARACTERS, Keyring, parse_keyring
 from mmplane.machine import cores_usable
+from mmplane.models.cached import tiny_folder
 from mmplane.process import logs
 from mmplane.process.descriptors import provide
 from mmplane.process.environment import take
@@ -257,6 +258,8 @@ def _model_folder(model: str) -> str:
 def _tiny_folder() -> str:
     """Build the built-in model on first use, in a process of its own: this one never imports torch."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmplane"
+    if (built_before := tiny_folder(cache)).is_dir():
+        return str(built_before)
     command = [sys.executable, "-m", "mmplane.models.tiny", str(cache)]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     print(built.stderr, file=sys.stderr, end="")

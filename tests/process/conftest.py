@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from conformance import Right, right_answers
 from live import Live, serving
+from preloaded import PRELOADED
 from reference import Reference
 from safetensors.torch import save_file
 
@@ -20,6 +21,13 @@ SHARED_FLAGS = (
 )
 """Requests may carry faults, four pictures of 112 x 84 fill a rank's cache, and one request can take all seats. Of keys
 and values sixteen answers of 1,000 tokens fit on one rank, and sixteen of 7,000 do not fit on four."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def preloaded() -> Iterator[None]:
+    """What servers are forked from; it starts with the first."""
+    yield
+    PRELOADED.close()
 
 
 @pytest.fixture(scope="session")

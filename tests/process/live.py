@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx
 import psutil
+from preloaded import PRELOADED, Forked
 
 START_LIMIT_S = 120.0
 STOP_LIMIT_S = 30.0
@@ -25,7 +26,11 @@ POLL_S = 0.02
 
 
 class Live:
-    """One `mmplane serve` and its process tree."""
+    """One `mmplane serve` and its process tree.
+
+    It is forked from the session's preloaded process, unless it must be `executed` as users do, or is given an
+    environment, which may change its code, or limits.
+    """
 
     def __init__(
         self,
@@ -35,20 +40,26 @@ class Live:
         env: dict[str, str] | None = None,
         limits: Callable[[], None] | None = None,
         log_path: str | None = None,
+        executed: bool = False,
     ) -> None:
-        command = [sys.executable, "-m", "mmplane", "serve", "--model", str(model_folder)]
-        command += ["--served-model-name", "tiny", "--tp", str(tp), "--port", "0", "--arena-bytes", str(256 * 2**20)]
-        command += ["--kv-bytes", str(256 * 2**20), *flags]
+        arguments = ["serve", "--model", str(model_folder), "--served-model-name", "tiny", "--tp", str(tp)]
+        arguments += ["--port", "0", "--arena-bytes", str(256 * 2**20), "--kv-bytes", str(256 * 2**20), *flags]
         self.log: deque[str] = deque(maxlen=2000)
-        with open(log_path, "w") if log_path else nullcontext(subprocess.STDOUT) as stderr:
-            self._process = subprocess.Popen(
-                command,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
-                env=os.environ | (env or {}),
-                preexec_fn=limits,
-            )
+        read, write = os.pipe()
+        self._stdout = os.fdopen(read)
+        with open(log_path, "w") if log_path else nullcontext(None) as file, os.fdopen(write, "w") as stdout:
+            stderr = file or stdout
+            self._process: Forked | subprocess.Popen[bytes]
+            if executed or env or limits:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "mmplane", *arguments],
+                    stdout=stdout,
+                    stderr=stderr,
+                    env=os.environ | (env or {}),
+                    preexec_fn=limits,
+                )
+            else:
+                self._process = PRELOADED.serve(arguments, dict(os.environ), stdout.fileno(), stderr.fileno())
         self.supervisor = psutil.Process(self._process.pid)
         self.url = ""
         self._ready = threading.Event()
@@ -62,8 +73,7 @@ class Live:
         self.http = httpx.Client(base_url=self.url, timeout=60)
 
     def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
+        for line in self._stdout:
             self.log.append(line)
             if found := re.search(r"mmplane is ready after .* at (http://\S+),", line):
                 self.url = found.group(1)
@@ -116,8 +126,7 @@ class Live:
             self.wait()
         self.http.close()
         self._reader.join(STOP_LIMIT_S)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        self._stdout.close()
 
 
 def until(true: Callable[[], Any], limit_s: float, what: str) -> Any:

@@ -20,7 +20,7 @@ GONE_WITHIN_S = 5.0
 
 @pytest.fixture(scope="module")
 def live(tiny_folder: Path) -> Iterator[Live]:
-    with serving(tiny_folder, "--stall-seconds", "3") as server:
+    with serving(tiny_folder, "--stall-seconds", "3", executed=True) as server:
         yield server
 
 
@@ -138,7 +138,7 @@ def test_killing_the_nursery_starts_everything_anew(live: Live, right: dict[int,
 @pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGKILL"])
 def test_nothing_remains(how: str, tiny_folder: Path) -> None:
     memory, files = shared_memory(), temporary_files()
-    live = Live(tiny_folder)
+    live = Live(tiny_folder, executed=True)
     try:
         assert serves(live)
         processes = live.processes()

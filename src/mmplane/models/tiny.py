@@ -14,21 +14,18 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from mmplane.models.cached import SHIPPED_WEIGHTS, tiny_folder
+
 SERVED_NAME = "tiny"
 """The name under which a server offers this model."""
-
-SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "tiny.safetensors"
-"""The trained weights, bfloat16. They are package data."""
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -174,11 +171,8 @@ def build_tiny(folder: Path, *, weights: Path | None = None) -> None:
 
 
 def ensure_tiny(cache_folder: Path) -> Path:
-    """The model's folder inside `cache_folder`, built if it is not there yet. Several processes may call at once.
-
-    The folder is named by what went into it, so that a new version of the package never meets an old folder.
-    """
-    folder = cache_folder / f"tiny-{_version_digest()}"
+    """The model's folder inside `cache_folder`, built if it is not there yet. Several processes may call at once."""
+    folder = tiny_folder(cache_folder)
     if folder.is_dir():
         return folder
     cache_folder.mkdir(parents=True, exist_ok=True)
@@ -191,15 +185,6 @@ def ensure_tiny(cache_folder: Path) -> Path:
             if not folder.is_dir():
                 raise
     return folder
-
-
-def _version_digest() -> str:
-    digest = blake2b(digest_size=8)
-    digest.update(Path(__file__).read_bytes())
-    digest.update(transformers.__version__.encode())
-    if SHIPPED_WEIGHTS.exists():
-        digest.update(SHIPPED_WEIGHTS.read_bytes())
-    return digest.hexdigest()
 
 
 def _write_weights(weights: dict[str, torch.Tensor], folder: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -119,3 +122,19 @@ def test_ensure_builds_once_though_many_ask_and_leaves_nothing_else(tmp_path: Pa
     assert list(tmp_path.iterdir()) == list(folders)
     before = (folders.copy().pop() / "model.safetensors").stat().st_mtime_ns
     assert (ensure_tiny(tmp_path) / "model.safetensors").stat().st_mtime_ns == before
+
+
+SECOND_START = """
+import subprocess, sys
+from mmplane import cli
+
+subprocess.run = None  # a first start would build the model by it
+print(cli._tiny_folder(), "torch" in sys.modules)
+"""
+
+
+def test_a_second_start_builds_and_imports_nothing(tmp_path: Path) -> None:
+    folder = ensure_tiny(tmp_path / "mmplane")
+    env = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    told = subprocess.run([sys.executable, "-c", SECOND_START], env=env, capture_output=True, text=True, check=False)
+    assert told.stdout == f"{folder} False\n", told.stderr
