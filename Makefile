@@ -43,13 +43,14 @@ install-dev: $(VENV)/dev.stamp ## the same with the tools for working on mmplane
 serve: install ## serve the built-in model on 127.0.0.1:8000 with two ranks
 	exec $(BIN)/mmplane serve --model tiny --tp 2 --host 127.0.0.1 --port 8000 $(SERVE_OPTIONS)
 
-test: check test-unit test-process train-smoke test-sglang ## everything that CI runs
+test: ## everything that needs no foreign engine (15 minutes on two cores), and how long each part took
+	@+tools/timed.sh install-dev check test-unit test-process
 
 test-unit: install-dev ## fast tests, no processes of ours
-	$(BIN)/python -m pytest tests/unit -q --timeout 60
+	$(BIN)/python -m pytest tests/unit -q --timeout 60 --durations=10 -n 2
 
 test-process: install-dev ## real servers, real clients, real failures
-	$(BIN)/python -m pytest tests/process -q --timeout 240 --durations=30
+	$(BIN)/python -m pytest tests/process -q --timeout 240 --durations=10
 
 test-report: install-dev ## the bench's report and the status page in a headless Chromium (Debian's; installed if it is not there)
 	@command -v $${MMPLANE_CHROMIUM:-chromium} > /dev/null || apt-get install -y chromium

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import httpx
 import msgspec
-from live import Live, until
+from live import Live
 
 MEMORY_SHARE, MEMORY_SLACK_BYTES = 0.1, 24 * 2**20
 """What allocators may keep more than at the beginning."""
@@ -29,7 +27,7 @@ class Rest(msgspec.Struct, frozen=True):
 
 def look(live: Live, limit_s: float) -> Rest:
     """The server at rest. Raises AssertionError when it does not come to rest in time."""
-    until(lambda: quiet(live), limit_s, "nothing is in flight, leased, written or reserved")
+    live.settle(limit_s)
     processes = live.processes()
     return Rest(
         {title: process.pid for title, process in processes.items()},
@@ -43,36 +41,6 @@ def anonymous_bytes(pid: int) -> int:
     """A process's proportional share of anonymous memory: of libraries' pages others on this machine share too."""
     figures = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
     return int(figures["Pss_Anon"].split()[0]) * 1024
-
-
-def quiet(live: Live) -> bool:
-    """Whether the server's own books say that nothing is left of any request."""
-    try:
-        return not busy(live.statistics())
-    except httpx.HTTPError:
-        return False
-
-
-def busy(statistics: dict[str, Any]) -> dict[str, Any]:
-    """What is not at rest, by name: empty when everything is. What is kept for later requests is at rest."""
-    arena, ranks = statistics["arena"], statistics["ranks"]
-    progress = ranks["progress"] or {"running": "not attached"}
-    found = {
-        "in_flight": statistics["requests"]["in_flight"],
-        "leases": arena["leases"],
-        "reserved_bytes": statistics["budget"]["reserved_bytes"],
-        "waiting_for_budget": statistics["budget"]["waiting"],
-        "waiting_for_workers": statistics["workers"]["waiting"],
-        "at_ranks": ranks["in_flight"],
-        **{f"at_ranks_{name}": progress.get(name) for name in ("running", "waiting", "kv_tokens")},
-        **{f"workers_{state}": count for state, count in statistics["workers"]["states"].items() if state != "idle"},
-        **{f"region_{index}": _held(region) for index, region in enumerate(arena["regions"])},
-    }
-    return {name: value for name, value in found.items() if value}
-
-
-def _held(region: dict[str, int]) -> int:
-    return region["length_bytes"] - region["free_bytes"] - region["evictable_bytes"]
 
 
 def grown(before: Rest, after: Rest) -> list[str]:

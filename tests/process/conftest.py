@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conformance import Right, right_answers
-from live import Live, serving
+from live import RUNNING, Live, serving
 from preloaded import PRELOADED
 from reference import Reference
 from safetensors.torch import save_file
@@ -28,6 +28,14 @@ def preloaded() -> Iterator[None]:
     """What servers are forked from; it starts with the first."""
     yield
     PRELOADED.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """After each test every running server comes to rest: nothing in flight, leased, written or reserved."""
+    yield
+    for live in RUNNING:
+        live.settle()
 
 
 @pytest.fixture(scope="session")

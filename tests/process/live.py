@@ -11,18 +11,20 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
 import httpx
 import psutil
+from books import busy
 from preloaded import PRELOADED, Forked
 
 START_LIMIT_S = 120.0
 STOP_LIMIT_S = 30.0
 POLL_S = 0.02
+SETTLE_LIMIT_S = 60.0
 
 
 class Live:
@@ -71,6 +73,8 @@ class Live:
         if not self.url:
             raise AssertionError("ended before it was ready:\n" + "".join(self.log))
         self.http = httpx.Client(base_url=self.url, timeout=60)
+        self._told_to_end = False
+        RUNNING.append(self)
 
     def _read(self) -> None:
         for line in self._stdout:
@@ -101,6 +105,23 @@ class Live:
         statistics: dict[str, Any] = self.http.get("/admin/statistics").raise_for_status().json()
         return statistics
 
+    def settle(self, limit_s: float = SETTLE_LIMIT_S) -> None:
+        """Wait until nothing is in flight, leased, written or reserved. Raises AssertionError with what still is.
+
+        Nothing is asked of a server that has ended, or was told to.
+        """
+        seen: list[object] = []
+
+        def quiet() -> bool:
+            with suppress(httpx.HTTPError):
+                seen[:] = [busy(self.statistics())]
+            return self._told_to_end or self._process.poll() is not None or seen == [{}]
+
+        try:
+            until(quiet, limit_s, "nothing is in flight, leased, written or reserved")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {seen}") from None
+
     def chat(self, content: Any, **fields: Any) -> httpx.Response:
         """POST a chat request with one user message."""
         body = {"model": "tiny", "max_tokens": 8, "temperature": 0, "messages": [{"role": "user", "content": content}]}
@@ -108,6 +129,7 @@ class Live:
 
     def signal(self, number: signal.Signals) -> None:
         """Send the supervisor a signal."""
+        self._told_to_end = True
         self._process.send_signal(number)
 
     def wait(self, limit_s: float = STOP_LIMIT_S) -> int:
@@ -116,17 +138,24 @@ class Live:
 
     def kill(self) -> None:
         """End everything at once, whatever state it is in."""
+        self._told_to_end = True
         self._process.kill()
         self._process.wait(STOP_LIMIT_S)
 
     def stop(self) -> None:
         """As Ctrl-C does."""
+        if self in RUNNING:
+            RUNNING.remove(self)
         if self._process.poll() is None:
             self.signal(signal.SIGINT)
             self.wait()
         self.http.close()
         self._reader.join(STOP_LIMIT_S)
         self._stdout.close()
+
+
+RUNNING: list[Live] = []
+"""Those that have not been stopped."""
 
 
 def until(true: Callable[[], Any], limit_s: float, what: str) -> Any:
@@ -157,6 +186,7 @@ def serving(model_folder: Path | str, *flags: str, tp: int = 2, **more: Any) -> 
     live = Live(model_folder, *flags, tp=tp, **more)
     try:
         yield live
+        live.settle()
     finally:
         live.stop()
 

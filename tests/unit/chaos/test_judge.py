@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from books import busy
 from tests.chaos import judge, rest
 from tests.chaos.client import BROKEN, HUNG, Answer
 from tests.chaos.rest import Rest
@@ -108,5 +109,5 @@ IDLE: dict[str, Any] = {
     ],
 )
 def test_whatever_is_left_in_the_books_is_seen(part: str, more: dict[str, Any]) -> None:
-    assert not rest.busy(IDLE)
-    assert rest.busy(IDLE | {part: IDLE[part] | more})
+    assert not busy(IDLE)
+    assert busy(IDLE | {part: IDLE[part] | more})
