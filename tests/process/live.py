@@ -57,7 +57,7 @@ class Live:
                     [sys.executable, "-m", "mmplane", *arguments],
                     stdout=stdout,
                     stderr=stderr,
-                    env=os.environ | (env or {}),
+                    env=_environment(env or {}),
                     preexec_fn=limits,
                 )
             else:
@@ -67,11 +67,11 @@ class Live:
         self._ready = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        if not self._ready.wait(START_LIMIT_S):
+        if not (self._ready.wait(START_LIMIT_S) and self.url):
+            ended = self._process.poll() is not None
             self.kill()
-            raise AssertionError("not ready:\n" + "".join(self.log))
-        if not self.url:
-            raise AssertionError("ended before it was ready:\n" + "".join(self.log))
+            self._close()
+            raise AssertionError(f"{'ended before it was' if ended else 'not'} ready:\n" + "".join(self.log))
         self.http = httpx.Client(base_url=self.url, timeout=60)
         self._told_to_end = False
         RUNNING.append(self)
@@ -150,8 +150,17 @@ class Live:
             self.signal(signal.SIGINT)
             self.wait()
         self.http.close()
+        self._close()
+
+    def _close(self) -> None:
         self._reader.join(STOP_LIMIT_S)
         self._stdout.close()
+
+
+def _environment(more: dict[str, str]) -> dict[str, str]:
+    """This process's with `more`; a folder of modules comes before those that are there."""
+    path = os.pathsep.join(filter(None, (more.get("PYTHONPATH"), os.environ.get("PYTHONPATH"))))
+    return os.environ | more | ({"PYTHONPATH": path} if path else {})
 
 
 RUNNING: list[Live] = []
