@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from frontend_loop import HANG_S, settle
 from frontend_rig import PlayedLeader, PlayedWorker, Rig, rigged
 from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
+from frontend_loop import HANG_S, settle
 from mmplane.config import Config
 from mmplane.core.plan import Submit
 from mmplane.delivery.delivery import Sends

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from frontend_loop import settle
-
 from mmplane.arena.arena import Arena
 from mmplane.arena.leases import Process
 from mmplane.arena.segment import Mapping, create_region

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from frontend_loop import in_loop
 
 import mmplane.frontend.app as app_module
+from frontend_loop import in_loop
 from mmplane.core.errors import RequestError
 from mmplane.core.keyring import SALT_BYTES, Caller, parse_keyring
 from mmplane.frontend.http import access

@@ -6,9 +6,9 @@ import asyncio
 from contextlib import suppress
 
 import pytest
-from frontend_loop import in_loop, settle
 from hypothesis import given, strategies
 
+from frontend_loop import in_loop, settle
 from mmplane.core.errors import RequestError
 from mmplane.waiting import admission
 from mmplane.waiting.admission import Budget, BudgetStatistics, Reservation

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from blake3 import blake3
 from frontend_client import Service, picture, question, serving
-from frontend_loop import in_loop, settle
 from frontend_rig import Peer, rigged
 from hypothesis import given, strategies
 from transformers import PreTrainedTokenizerFast
 
+from frontend_loop import in_loop, settle
 from mmplane.core.errors import RequestError
 from mmplane.core.parsing import Parse, ParserReady, ToParser
 from mmplane.frontend.request import bodies as bodies_module

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from frontend_client import BUDGET_BYTES, Call, Service, picture, question, serving
-from frontend_loop import in_loop, settle
 from frontend_rig import layout_of
 from transformers import PreTrainedTokenizerFast
 
+from frontend_loop import in_loop, settle
 from mmplane.core.errors import bad_media, internal, unavailable
 from mmplane.core.jobs import Measure, Measured
 from mmplane.core.plan import Abort

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from ipaddress import ip_address
 
 import pytest
-from frontend_loop import in_loop
 
+from frontend_loop import in_loop
 from mmplane.core.errors import RequestError, overloaded
 from mmplane.frontend.sources import fetch as fetch_module
 from mmplane.frontend.sources.addresses import Address, Allowed

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from frontend_loop import in_loop
 
+from frontend_loop import in_loop
 from mmplane.core.errors import RequestError
 from mmplane.frontend.sources import files as files_module
 from mmplane.frontend.sources.addresses import Allowed

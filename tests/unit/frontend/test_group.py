@@ -6,9 +6,9 @@ import asyncio
 
 import msgspec
 import pytest
-from frontend_loop import in_loop, settle
 from frontend_rig import EPOCH, FRONTEND, GREEDY, PlayedLeader, Rig, rigged
 
+from frontend_loop import in_loop, settle
 from mmplane.arena.arena import Arena
 from mmplane.core.errors import RequestError, internal, unavailable
 from mmplane.core.plan import Abort, Admitted, Attached, Progress, Submit, Token, Tokens

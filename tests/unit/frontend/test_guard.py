@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from frontend_loop import in_loop
 
+from frontend_loop import in_loop
 from mmplane.frontend.http.guard import Guard
 
 

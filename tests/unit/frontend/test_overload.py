@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from frontend_client import question, serving
-from frontend_loop import in_loop
 from transformers import PreTrainedTokenizerFast
+
+from frontend_loop import in_loop
 
 RUNNING_MAX, QUEUE_MAX = 4, 256
 

@@ -6,9 +6,9 @@ import asyncio
 from contextlib import suppress
 
 import pytest
-from frontend_loop import TURNS, in_loop, settle
 from frontend_rig import FINGERPRINT, PlayedWorker, Rig, layout_of, rigged
 
+from frontend_loop import TURNS, in_loop, settle
 from mmplane.arena.leases import Process
 from mmplane.core.control import Replace
 from mmplane.core.errors import RequestError

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from frontend_loop import in_loop, settle
 from frontend_rig import PAGE_BYTES, PlayedWorker, Rig, layout_of, rigged
 
+from frontend_loop import in_loop, settle
 from mmplane.core.errors import ArenaHasNoRoom, RequestError
 from mmplane.core.records import Recipe
 from mmplane.frontend.request.intake import Media

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
-from frontend_loop import in_loop
 from hypothesis import given, strategies
 from msgspec import Raw
 
+from frontend_loop import in_loop
 from mmplane.core.errors import RequestError
 from mmplane.frontend.request.schema import parse
 from mmplane.frontend.sources import fetch as fetch_module

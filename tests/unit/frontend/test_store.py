@@ -7,9 +7,9 @@ import threading
 from contextlib import suppress
 
 import pytest
-from frontend_loop import HANG_S, TURNS, in_loop, settle
 from frontend_rig import FRONTEND, IMAGE, PAGE_BYTES, VIDEO, PlayedWorker, Rig, layout_of, rigged
 
+from frontend_loop import HANG_S, TURNS, in_loop, settle
 from mmplane.arena.leases import Process
 from mmplane.core.control import Replace
 from mmplane.core.errors import RequestError, bad_media

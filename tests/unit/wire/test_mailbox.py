@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from frontend_loop import in_loop, settle
 from frontend_rig import Peer
 
+from frontend_loop import in_loop, settle
 from mmplane.core.control import Beat, FromChild, RanksGone, ToFrontend, Unloadable, WorkerUp
 from mmplane.wire.link import Link, pair
 from mmplane.wire.mailbox import OUTBOX_MAX, Mailbox
