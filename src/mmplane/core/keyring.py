@@ -24,13 +24,16 @@ KEY_CHARACTERS_MAX = 256
 WEAK_CHARACTERS = 16
 """A shorter key can be guessed."""
 
+DEFAULT_TENANT = ""
+"""The operator, and everybody where there are no keys."""
+
 _LINE = re.compile(r"(?:(?P<tenant>[A-Za-z0-9._-]{1,64}):)?(?P<key>[!-9;-~]+)")
 
 
 class Caller(msgspec.Struct, frozen=True):
     """Whom a key stands for. The operator is the tenant without a name, as everybody is where there are no keys."""
 
-    tenant: str = ""
+    tenant: str = DEFAULT_TENANT
 
     @property
     def operator(self) -> bool:

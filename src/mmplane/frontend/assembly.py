@@ -36,8 +36,8 @@ from mmplane.observe.counters import Counters
 from mmplane.observe.journal import Journal, Tracer
 from mmplane.observe.lag import LoopLag
 from mmplane.process.handed import handed
-from mmplane.waiting.admission import Budget
-from mmplane.waiting.seats import Seats, share_of
+from mmplane.waiting.budget import Budget
+from mmplane.waiting.share import Share
 
 log = logging.getLogger("mmplane")
 
@@ -75,7 +75,7 @@ class Assembly:
     chat: Chat
 
     budget: Budget
-    seats: Seats
+    seats: Share
     readiness: Readiness
 
     counters: Counters
@@ -122,7 +122,7 @@ def assemble(
         group=group,
         chat=chat,
         budget=budget,
-        seats=Seats(share_of(in_flight_max, keyring.tenants)),
+        seats=Share(in_flight_max, keyring.tenants),
         readiness=Readiness(
             chat, model=config.served_name, modality=model.processors.probed, limit_s=config.stall_seconds
         ),
@@ -144,8 +144,7 @@ def _memory(config: Config, epoch: int, incarnation: int, region0: int) -> Memor
 
 def _budget(config: Config, keyring: Keyring) -> Budget:
     kept_bytes = config.decode_bytes()
-    tenant_bytes_max = share_of(config.budget_bytes - kept_bytes, keyring.tenants)
-    return Budget(config.budget_bytes, kept_bytes=kept_bytes, tenant_bytes_max=tenant_bytes_max)
+    return Budget(config.budget_bytes, kept_bytes=kept_bytes, tenants=keyring.tenants)
 
 
 def _pool(config: Config, processors: Processors, memory: Memory, tell_supervisor: Callable[[Record], object]) -> Pool:
@@ -153,7 +152,7 @@ def _pool(config: Config, processors: Processors, memory: Memory, tell_superviso
         fingerprint=processors.fingerprint,
         workers=config.workers,
         item_seconds=config.item_seconds,
-        waiting_max=config.queue_max,
+        waiting_max=config.queue_max + config.images_max,
         tell_supervisor=tell_supervisor,
         gone=memory.arena.reaped,
     )

@@ -12,6 +12,7 @@ from mmplane.arena.errors import ArenaFull, StaleSlot
 from mmplane.core.errors import ArenaHasNoRoom
 from mmplane.core.records import Slot
 from mmplane.items.pool import Worker
+from mmplane.waiting.lines import Fit
 
 
 class Placement:
@@ -32,14 +33,14 @@ class Placement:
         assert self._slot is not None
         return self._slot
 
-    def take(self, idle: list[Worker]) -> Worker | None:
-        """One of the idle workers, with a slot; None when there is no room with any. Raises ArenaHasNoRoom (503)."""
+    def take(self, idle: list[Worker]) -> Worker | Fit:
+        """One of the idle workers, with a slot, if there is room with any. Raises ArenaHasNoRoom (503)."""
         worker = self._roomiest(idle)
         try:
             self._slot = self._arena.reserve(worker.process.index, self._length_bytes, worker.process)
         except ArenaFull as full:
             if self._patient:
-                return None
+                return Fit.NO_ROOM
             raise ArenaHasNoRoom(ever=full.ever) from None
         self._worker = worker
         return worker

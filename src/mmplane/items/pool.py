@@ -4,18 +4,17 @@
         └────────────┴────────────┴─deadline─> CONDEMNED      any ──WorkerGone──> gone
 
 A condemned worker keeps its slots: they are quarantined until the supervisor says that the process is dead. Where there
-are several workers, slow items never take the last of them (`mmplane.waiting.turns`).
+are several workers, slow items never take the last of them (`mmplane.items.pace`).
 
-An asker that finds no room with the idle workers waits on, so that no work is done for what would have no place. Who
-would wait behind such askers is told at once, if more are there than had their turn within `FORESEEN_SECONDS`.
+Who asks waits in `mmplane.waiting.room`, in a line for each tenant and pace, until there is an idle worker and room
+for the item: no work is done for what would have no place.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -26,20 +25,16 @@ from mmplane.arena.leases import Process
 from mmplane.core.control import Replace
 from mmplane.core.errors import ArenaHasNoRoom, RequestError, overloaded
 from mmplane.core.jobs import Examined, FromWorker, JobFailed, Materialised, Measured, ToWorker, WorkerReady
+from mmplane.core.keyring import DEFAULT_TENANT
 from mmplane.core.records import Record
+from mmplane.items.pace import Pace
 from mmplane.process.awake import answered
-from mmplane.waiting.admission import DEFAULT_TENANT
-from mmplane.waiting.tempo import Tempo
-from mmplane.waiting.turns import Pace, Turns
+from mmplane.waiting.lines import Fit
+from mmplane.waiting.room import WaitingRoom
 from mmplane.wire.link import Link
 from mmplane.wire.mailbox import Mailbox
 
 JobAnswer = Materialised | Measured | Examined
-
-FORESEEN_SECONDS = 1.0
-"""No more wait for room than had their turn within this time: about as long do they wait."""
-WAITING_MIN = 8
-"""So many may always wait for room."""
 
 
 class WorkerLost(RequestError):
@@ -65,38 +60,28 @@ class Worker:
     process: Process
     mailbox: Mailbox
     state: WorkerState = WorkerState.STARTING
-    pace: Pace = Pace.QUICK
-    """Of the item that it is busy with, or was last."""
+    line: tuple[Pace, str] = (Pace.QUICK, DEFAULT_TENANT)
+    """Pace and tenant of the item that it is busy with, or was last."""
     job_id: int = 0
     answer: asyncio.Future[JobAnswer] | None = None
 
 
-Choose = Callable[[list[Worker]], Worker | None]
-"""Which of some idle workers an asker takes, at that moment; None when there is no room with any. May raise
-RequestError."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Asker:
-    turn: asyncio.Future[Worker]
-    choose: Choose
-    pace: Pace
+Choose = Callable[[list[Worker]], Worker | Fit]
+"""Which of some idle workers an asker takes, at that moment, or why none. May raise RequestError."""
 
 
 class PoolStatistics(msgspec.Struct, frozen=True):
-    """Workers by state, who waits for one (with slow items how many of them), how many missed a deadline, and how many
-    have died of anything."""
+    """Workers by state, who waits for one, how many missed a deadline, and how many have died of anything."""
 
     states: dict[str, int]
     waiting: int
     jobs: int
     condemned: int
-    waiting_slow: int = 0
     ended: int = 0
 
 
 class Pool:
-    """Gives out idle workers in turns; at most `waiting_max` askers wait at each pace. `workers` are to be there."""
+    """Gives out idle workers in turns; at most `waiting_max` askers wait in each line. `workers` are to be there."""
 
     def __init__(
         self,
@@ -111,14 +96,12 @@ class Pool:
         self._fingerprint = fingerprint
         self._alone = workers <= 1
         self._item_seconds = item_seconds
-        self._waiting_max = waiting_max
         self._tell_supervisor = tell_supervisor
         self._gone = gone
         self._workers: dict[int, Worker] = {}
-        self._turns: Turns[_Asker] = Turns()
-        self._tempo = {pace: Tempo() for pace in Pace}
-        self._again: asyncio.Handle | None = None
-        """While a queue is blocked: when to look at it again, if no room comes before."""
+        self._room: WaitingRoom[Worker] = WaitingRoom(
+            give_back=self.free, refusal=_refusal, held=self._busy, waiting_max=waiting_max
+        )
         self._job_ids = itertools.count(1)
         self._jobs = 0
         self._condemned = 0
@@ -144,42 +127,22 @@ class Pool:
     async def idle(self, choose: Choose, *, pace: Pace = Pace.QUICK, tenant: str = DEFAULT_TENANT) -> Worker:
         """Wait for an idle worker and take it; `choose` picks when there are several. Give it back with `free`.
 
-        Nobody overtakes another of its own tenant and pace. Raises RequestError (503) when too many wait already, and
-        ArenaHasNoRoom when none came within `mmplane.waiting.turns.BLOCKED_SECONDS` or too many wait for it.
+        Raises RequestError (503) when too many wait already, and ArenaHasNoRoom when no room came in time.
         """
-        if self._turns.count(pace) >= self._waiting_max:
-            raise overloaded("too many items are waiting for a worker")
-        if self._turns.is_blocked(pace, tenant) and self._turns.ahead(pace, tenant) >= self._blocked_max(pace):
-            raise ArenaHasNoRoom(ever=False)
-        while (worker := await self._turn(choose, pace, tenant)).state is not WorkerState.BUSY:
+        line = (pace, tenant)
+        while (worker := await self._room.wait(line, partial(self._take, choose, line))).state is not WorkerState.BUSY:
             pass  # it died between being given and now
         return worker
-
-    async def _turn(self, choose: Choose, pace: Pace, tenant: str) -> Worker:
-        asker = _Asker(asyncio.get_running_loop().create_future(), choose, pace)
-        self._turns.add(asker, pace, tenant)
-        self._offer()
-        try:
-            return await asker.turn
-        except asyncio.CancelledError:
-            if asker.turn.cancelled():
-                self._turns.remove(asker, pace, tenant)
-                self.room_came()  # for who was behind it
-            elif asker.turn.exception() is None:
-                self.free(asker.turn.result())
-            raise
 
     def free(self, worker: Worker) -> None:
         """The caller has no more jobs for this worker."""
         if worker.state is WorkerState.BUSY:
             worker.state = WorkerState.IDLE
-        self._offer()
+        self._room.offer()
 
     def room_came(self) -> None:
-        """There may be more room than before: who waits for it is looked at soon."""
-        if self._again is not None:
-            self._again.cancel()
-            self._again = asyncio.get_running_loop().call_soon(self._offer)
+        """There may be more room in the arena than before."""
+        self._room.offer_soon()
 
     async def ask(self, worker: Worker, build: Callable[[int], ToWorker]) -> JobAnswer:
         """One job on a worker that was taken by `idle`.
@@ -219,48 +182,22 @@ class Pool:
         states = dict.fromkeys((state.value for state in WorkerState), 0)
         for worker in self._workers.values():
             states[worker.state.value] += 1
-        slow = self._turns.count(Pace.SLOW)
-        waiting = self._turns.count(Pace.QUICK) + slow
-        return PoolStatistics(states, waiting, self._jobs, self._condemned, slow, self._ended)
+        return PoolStatistics(states, self._room.waiting, self._jobs, self._condemned, self._ended)
 
-    def _offer(self) -> None:
-        """Hand idle workers to those whose turn it is, and tell those who have waited for room in vain."""
-        now_s = time.monotonic()
-        while (idle := self._idle()) and (
-            turn := self._turns.take(now_s, slow=self._spares_one(), ready=partial(self._settle, idle, now_s))
-        ):
-            if turn.in_vain:
-                turn.asker.turn.set_exception(ArenaHasNoRoom(ever=False))
-        self._look_again(now_s)
+    def _take(self, choose: Choose, line: tuple[Pace, str]) -> Worker | Fit:
+        """One of the idle workers, which is busy from now on, or why none."""
+        idle = self._idle()
+        if not idle or (line[0] is Pace.SLOW and not self._spares_one()):
+            return Fit.NOT_YET
+        worker = choose(idle)
+        if isinstance(worker, Worker):
+            worker.state, worker.line = WorkerState.BUSY, line
+        return worker
 
-    def _settle(self, idle: list[Worker], now_s: float, asker: _Asker) -> bool:
-        """Give the asker a worker, or the reason why it gets none; False when it has to wait for room."""
-        if asker.turn.cancelled():  # it went away in this turn of the loop and has not run since
-            return True
-        try:
-            worker = asker.choose(idle)
-        except RequestError as error:
-            asker.turn.set_exception(error)
-            return True
-        if worker is None:
-            return False
-        worker.state, worker.pace = WorkerState.BUSY, asker.pace
-        self._tempo[asker.pace].turn(now_s)
-        asker.turn.set_result(worker)
-        return True
-
-    def _look_again(self, now_s: float) -> None:
-        """Once the first of a blocked queue has waited for too long; without an idle worker, once there is one."""
-        if self._again is not None:
-            self._again.cancel()
-            self._again = None
-        in_vain_s = self._turns.in_vain_s(slow=self._spares_one())
-        if in_vain_s is not None and self._idle():
-            self._again = asyncio.get_running_loop().call_later(in_vain_s - now_s, self._offer)
-
-    def _blocked_max(self, pace: Pace) -> int:
-        """How many may wait for room, at this pace: as many as had their turn within `FORESEEN_SECONDS`."""
-        return max(WAITING_MIN, self._tempo[pace].since(time.monotonic() - FORESEEN_SECONDS))
+    def _busy(self, line: Hashable) -> int:
+        """How many workers this line keeps busy."""
+        busy = (worker for worker in self._workers.values() if worker.state is WorkerState.BUSY)
+        return sum(worker.line == line for worker in busy)
 
     def _spares_one(self) -> bool:
         """Whether a slow item may begin: another worker is left for quick ones, now or once it has started."""
@@ -268,7 +205,7 @@ class Pool:
             worker
             for worker in self._workers.values()
             if worker.state in (WorkerState.STARTING, WorkerState.IDLE)
-            or (worker.state is WorkerState.BUSY and worker.pace is Pace.QUICK)
+            or (worker.state is WorkerState.BUSY and worker.line[0] is Pace.QUICK)
         ]
         return self._alone or len(left) > 1
 
@@ -279,7 +216,7 @@ class Pool:
         if isinstance(record, WorkerReady):
             assert record.fingerprint == self._fingerprint, "a worker with another processor than the front end's"
             worker.state = WorkerState.IDLE
-            self._offer()
+            self._room.offer()
             return
         if worker.answer is None or worker.answer.done() or record.job_id != worker.job_id:
             return  # its asker has given up
@@ -295,3 +232,7 @@ class Pool:
 
 
 _ENDED = "the process that was decoding this item ended"
+
+
+def _refusal(stalled: bool) -> RequestError:
+    return ArenaHasNoRoom(ever=False) if stalled else overloaded("too many items are waiting for a worker")

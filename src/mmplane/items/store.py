@@ -24,10 +24,12 @@ from mmplane.arena.leases import Process
 from mmplane.core.errors import ArenaHasNoRoom, RequestError, bad_media, internal, not_held, unavailable
 from mmplane.core.faults import Fault
 from mmplane.core.jobs import Examine, Examined, Materialise, Materialised, Measure, Measured
+from mmplane.core.keyring import DEFAULT_TENANT
 from mmplane.core.keys import content_key
 from mmplane.core.records import Ask, Item, Layout, Modality, Recipe, Slot
 from mmplane.core.stages import Span
 from mmplane.features.choice import Processors
+from mmplane.items.pace import pace_of
 from mmplane.items.parked import MediaBytes, view_of
 from mmplane.items.placement import Placement
 from mmplane.items.poison import Poison
@@ -37,8 +39,7 @@ from mmplane.media import image
 from mmplane.media.materialise import Made, examine
 from mmplane.observe.journey import FRONT_END
 from mmplane.process.delays import pause
-from mmplane.waiting.admission import DEFAULT_TENANT, Budget
-from mmplane.waiting.turns import pace_of
+from mmplane.waiting.budget import Budget
 
 log = logging.getLogger("mmplane")
 

@@ -107,7 +107,7 @@ def install() -> None:
     from mmplane.media import image, worker
     from mmplane.ranks.member import Member
     from mmplane.ranks.runner import Runner
-    from mmplane.waiting.admission import Budget
+    from mmplane.waiting.budget import Budget
 
     before_task(Budget, "admit", "queue")
     before(parser, "answer", "parse")

@@ -31,8 +31,8 @@ from mmplane.frontend.sources.source import Source
 from mmplane.models.tiny import CHAT_TEMPLATE
 from mmplane.observe.counters import Counters
 from mmplane.observe.journal import Journal
-from mmplane.waiting.admission import Budget
-from mmplane.waiting.seats import Seats
+from mmplane.waiting.budget import Budget
+from mmplane.waiting.share import Share
 
 IMAGE_TOKEN = 268
 BUDGET_BYTES = 1_000_000
@@ -157,7 +157,7 @@ class Service:
             journal=self.journal,
             readiness=self.readiness,
             closing=asyncio.get_running_loop().create_future(),
-            seats=Seats(100),
+            seats=Share(100),
             config=config,
         )
         self._tokenizer = tokenizer

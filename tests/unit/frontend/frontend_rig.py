@@ -26,7 +26,7 @@ from mmplane.frontend.send.group import Group
 from mmplane.items.pool import Pool
 from mmplane.items.shelf import Shelf
 from mmplane.items.store import Asset, ItemStore
-from mmplane.waiting.admission import Budget
+from mmplane.waiting.budget import Budget
 from mmplane.wire.link import Link, PeerGone, pair
 from mmplane.wire.stream import HEADER, stream_pair
 

@@ -17,7 +17,6 @@ from mmplane.core.errors import RequestError
 from mmplane.core.keyring import SALT_BYTES, Caller, parse_keyring
 from mmplane.frontend.http import access
 from mmplane.frontend.http.access import Access, presented, tenant_of
-from mmplane.waiting.seats import Seats, share_of
 
 OPERATOR, ALICE = b"operators-long-key", b"alices-long-key"
 KEYRING = parse_keyring(f"{OPERATOR.decode()}\nalice:{ALICE.decode()}", salt=bytes(SALT_BYTES))
@@ -162,19 +161,3 @@ async def test_mutants(mutant: type[Access], check: Callable[[type[Access]], Awa
 def test_what_is_open_is_named_here_too() -> None:
     assert {"/health"} == access.OPEN
     assert set(ROUTES) >= access.TENANTS
-
-
-def test_a_tenant_has_its_share_and_no_more() -> None:
-    shares = Seats(share_of(5, tenants=2))
-    with shares.hold("alice"), shares.hold("alice"):
-        with pytest.raises(RequestError) as refused, shares.hold("alice"):
-            pass
-        assert (refused.value.status, refused.value.retry_after_s) == (429, 1)
-        with shares.hold("bob"):
-            assert shares.statistics() == {"tenants": 2, "most": 2, "each_max": 2}
-    assert shares.statistics()["tenants"] == 0
-
-
-def test_who_is_alone_has_everything() -> None:
-    assert [share_of(288, tenants) for tenants in (0, 1, 2, 9)] == [288, 288, 144, 144]
-    assert share_of(1, 2) == 1

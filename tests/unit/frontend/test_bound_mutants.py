@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import test_admission
 import test_bodies
 import test_fetch
 import test_fetched
@@ -14,7 +13,6 @@ import test_room
 import test_source
 import test_store
 import test_uuids
-import test_worker_turns
 from test_files import root  # noqa: F401 - a fixture of one of the tests
 
 from mmplane.frontend.request.bodies import Bodies
@@ -23,14 +21,11 @@ from mmplane.frontend.sources import fetch
 from mmplane.frontend.sources.fetch import Fetcher
 from mmplane.frontend.sources.fetched import FetchedFiles
 from mmplane.frontend.sources.files import Files
-from mmplane.items import store as store
+from mmplane.items import pace, store
 from mmplane.items.placement import Placement
 from mmplane.items.poison import Poison
 from mmplane.items.pool import Pool
 from mmplane.items.shelf import Shelf
-from mmplane.waiting import turns
-from mmplane.waiting.admission import Budget
-from mmplane.waiting.turns import Turns
 from mutation import Mutant, check_it_is_killed
 
 A_500 = (test_fetch.response("500 Oops"), 502, fetch.ATTEMPTS_MAX)
@@ -124,49 +119,6 @@ FETCHING = [
 ]
 BUDGET = [
     Mutant(
-        "the budget",
-        Budget._fits,
-        "if self._reserved_bytes + length_bytes > self._limit_bytes",
-        "if False",
-        test_admission.test_a_small_item_does_not_wait_for_a_large_ones_room,
-    ),
-    Mutant(
-        "what is kept for items",
-        Budget._fits,
-        "return self._requests_bytes + length_bytes <= self._requests_bytes_max",
-        "return True",
-        test_admission.test_items_have_what_is_kept_for_them,
-    ),
-    Mutant(
-        "a tenant's share",
-        Budget._fits,
-        "if self._held[tenant] + length_bytes > self._tenant_bytes_max",
-        "if False",
-        test_admission.test_what_grows_stays_within_the_tenants_share,
-    ),
-    Mutant(
-        "a tenant's share while others wait",
-        Budget._within_share,
-        "self._held[tenant] + waiter.length_bytes <= self._tenant_bytes_max",
-        "True",
-        test_admission.test_a_tenant_at_its_share_holds_up_nobody_who_holds_more,
-    ),
-    Mutant(
-        "what never fits",
-        Budget._check_ever,
-        "if length_bytes > most_bytes",
-        "if False",
-        test_admission.test_what_never_fits_is_told_so_at_once_even_when_the_budget_is_empty,
-    ),
-    Mutant("requests that wait", Budget.admit, ">= self._waiting_max()", "< 0", test_admission.test_a_queue_has_an_end),
-    Mutant(
-        "seconds of waiting",
-        Budget._wait,
-        "asyncio.timeout(WAIT_SECONDS)",
-        "asyncio.timeout(None)",
-        test_admission.test_a_burst_is_told_to_come_again,
-    ),
-    Mutant(
         "pixels are reserved",
         store.ItemStore._materialise,
         "self._budget.reserve_item(recipe.decoded_bytes)",
@@ -244,28 +196,20 @@ TABLES = [
         test_pool.test_a_missed_deadline_condemns_once,
     ),
 ]
-TURNS = [
+PACE = [
     Mutant(
         "what is slow",
-        turns.pace_of,
+        pace.pace_of,
         "recipe.clip.frames_decoded",
         "len(recipe.clip.indices)",
-        test_worker_turns.test_pace_is_what_has_to_be_decoded_and_not_what_is_kept,
+        test_pool.test_pace_is_what_has_to_be_decoded_and_not_what_is_kept,
     ),
     Mutant(
         "no worker for slow ones",
-        Turns.take,
-        "if slow or pace is Pace.QUICK",
-        "",
-        test_worker_turns.test_what_is_slow_waits_for_its_worker_and_holds_nobody_up,
-    ),
-    Mutant("the paces alternate", Turns.take, "self._last = pace", "pass", test_worker_turns.test_the_paces_alternate),
-    Mutant(
-        "tenants take turns",
-        Turns._pop,
-        "self._waiting[pace].pop(tenant)",
-        "self._waiting[pace][tenant]",
-        test_worker_turns.test_tenants_take_turns,
+        Pool._take,
+        "line[0] is Pace.SLOW and not self._spares_one()",
+        "False",
+        test_pool.test_a_slow_item_waits_for_the_last_workers_sibling,
     ),
 ]
 ROOM = [
@@ -284,34 +228,6 @@ ROOM = [
         test_room.test_what_never_fits_is_told_so_while_others_wait,
     ),
     Mutant(
-        "items that wait for room",
-        Pool.idle,
-        ">= self._blocked_max(pace)",
-        "< 0",
-        test_room.test_a_wait_for_room_that_is_foreseen_is_refused_at_once,
-    ),
-    Mutant(
-        "seconds of waiting for room",
-        Turns.take,
-        "now_s - since_s >= BLOCKED_SECONDS",
-        "False",
-        test_worker_turns.test_who_lacks_room_for_too_long_has_waited_in_vain_and_so_have_those_behind,
-    ),
-    Mutant(
-        "who lacks room holds up nobody else's",
-        Turns.take,
-        "for tenant in tuple(self._waiting[pace])",
-        "for tenant in tuple(self._waiting[pace])[:1]",
-        test_worker_turns.test_who_lacks_room_holds_up_its_own_tenants_items_of_its_pace_alone,
-    ),
-    Mutant(
-        "a turn ends the block",
-        Turns.take,
-        "self._blocked_s.pop((pace, tenant), None)",
-        "pass",
-        test_worker_turns.test_room_that_comes_in_time_ends_the_wait,
-    ),
-    Mutant(
         "items of one request",
         store.ItemStore.check_together,
         "if sum(wanted.values()) >",
@@ -319,7 +235,7 @@ ROOM = [
         test_room.test_items_that_never_fit_together,
     ),
 ]
-MUTANTS = FETCHING + BUDGET + LOOP + BODIES + TABLES + TURNS + ROOM
+MUTANTS = FETCHING + BUDGET + LOOP + BODIES + TABLES + PACE + ROOM
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)

@@ -18,7 +18,7 @@ from mmplane.core.jobs import Measure, Measured
 from mmplane.core.plan import Abort
 from mmplane.core.records import PROMPT_INLINE_BYTES_MAX
 from mmplane.frontend.chat.readiness import Readiness
-from mmplane.waiting import admission
+from mmplane.waiting import lines
 
 
 async def answered(service: Service, call: Call, text: str = "A cat.") -> Call:
@@ -220,7 +220,7 @@ async def test_bodies_are_admitted_by_bytes(tokenizer: PreTrainedTokenizerFast) 
     async with serving(tokenizer) as service:
         body = json.dumps(question()).encode().ljust(BUDGET_BYTES // 5)
         with pytest.MonkeyPatch.context() as limits:
-            limits.setattr(admission, "WAIT_SECONDS", 0.0)
+            limits.setattr(lines, "STALLED_SECONDS", 0.0)
             calls = [service.call(body) for _ in range(3)]
             await settle()
             assert [call.status for call in calls] == [None, None, 503], "twice its length each: two fit"

@@ -20,9 +20,9 @@ from mmplane.core.errors import RequestError, overloaded
 from mmplane.core.plan import Attached, Failed, FromLeader, Submit
 from mmplane.core.records import Ask, Recipe, Slot
 from mmplane.frontend.send.group import Generation, Group
+from mmplane.items.pace import Pace
 from mmplane.items.pool import Choose, Pool, Worker, WorkerState
 from mmplane.items.store import Asset, Flight, ItemStore
-from mmplane.waiting.turns import Pace
 
 # The store.
 
@@ -182,7 +182,7 @@ class NeverHearsThatRoomCame(Pool):
 
 class CountsAllWhoWaitTogether(Pool):
     async def idle(self, choose: Choose, *, pace: Pace = Pace.QUICK, tenant: str = "") -> Worker:
-        if self.statistics().waiting >= self._waiting_max:
+        if self.statistics().waiting >= 1:
             raise overloaded("too many items are waiting for a worker")
         return await super().idle(choose, pace=pace, tenant=tenant)
 

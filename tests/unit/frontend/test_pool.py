@@ -13,8 +13,9 @@ from mmplane.arena.leases import Process
 from mmplane.core.control import Replace
 from mmplane.core.errors import RequestError
 from mmplane.core.jobs import Materialised, Measure, Measured, WorkerReady
+from mmplane.core.records import Clip, Recipe
+from mmplane.items.pace import SLOW_BYTES, Pace, pace_of
 from mmplane.items.pool import Pool, Worker
-from mmplane.waiting.turns import SLOW_BYTES
 
 
 def first(idle: list[Worker]) -> Worker:
@@ -29,6 +30,21 @@ async def measured(rig: Rig, width: int) -> int:
     """A job without slots: have a worker measure an image of this width."""
     await rig.store.layout(width, 1)
     return width
+
+
+def clip(decoded: int, width: int = 640, height: int = 480) -> Recipe:
+    """Eight frames are taken, of so many that are decoded."""
+    taken = Clip(width, height, 3000, 25.0, (*range(7), 2999), runs=((0, decoded),))
+    return Recipe("video", layout_of(1), clip=taken)
+
+
+def test_pace_is_what_has_to_be_decoded_and_not_what_is_kept() -> None:
+    assert pace_of(clip(20)) is Pace.QUICK
+    assert pace_of(clip(2000)) is Pace.SLOW
+    assert pace_of(clip(2000, 64, 48)) is Pace.QUICK
+    assert pace_of(Recipe("image", layout_of(1), decoded_bytes=SLOW_BYTES)) is Pace.QUICK
+    assert pace_of(Recipe("image", layout_of(1), decoded_bytes=SLOW_BYTES + 1)) is Pace.SLOW
+    assert pace_of(Recipe("audio", layout_of(1), samples=480_000, decoded_bytes=480_000 * 16)) is Pace.QUICK
 
 
 # Who is there.
@@ -201,7 +217,7 @@ async def test_slow_items_leave_a_worker_to_quick_ones() -> None:
         workers = [await rig.worker(1), await rig.worker(2)]
         slow = [rig.asking(name, decoded_bytes=SLOW_BYTES + 1) for name in ("clip", "another clip")]
         await settle()
-        assert (states(rig), rig.pool.statistics().waiting_slow) == ({"busy": 1, "idle": 1}, 1)
+        assert (states(rig), rig.pool.statistics().waiting) == ({"busy": 1, "idle": 1}, 1)
         begun = {worker: jobs[0] for worker in workers if (jobs := await worker.hear_all())}
         ((busy, job),) = begun.items()
         (other,) = [worker for worker in workers if worker is not busy]
@@ -211,7 +227,7 @@ async def test_slow_items_leave_a_worker_to_quick_ones() -> None:
             await rig.release(picture)
         busy.done(job)
         await settle()
-        assert (states(rig), rig.pool.statistics().waiting_slow) == ({"busy": 1, "idle": 1}, 0)
+        assert (states(rig), rig.pool.statistics().waiting) == ({"busy": 1, "idle": 1}, 0)
         (second,) = [(worker, jobs[0]) for worker in workers if (jobs := await worker.hear_all())]
         second[0].done(second[1])
         await rig.release(*slow)

@@ -12,9 +12,9 @@ from mmplane.core.errors import ArenaHasNoRoom, RequestError
 from mmplane.core.records import Recipe
 from mmplane.frontend.request.intake import Media
 from mmplane.frontend.send.freight import SlotFreight
-from mmplane.items import pool
 from mmplane.items.store import Asset
-from mmplane.waiting import turns
+from mmplane.waiting import lines
+from mmplane.waiting import room as waiting_room
 
 
 async def filled(rig: Rig) -> tuple[PlayedWorker, asyncio.Task[Asset]]:
@@ -73,8 +73,7 @@ async def test_a_wait_for_room_that_is_foreseen_is_refused_at_once() -> None:
     async with rigged(worker_bytes=PAGE_BYTES) as rig:
         worker, cat = await filled(rig)
         with pytest.MonkeyPatch.context() as limits:
-            limits.setattr(pool, "WAITING_MIN", 2)
-            limits.setattr(pool, "FORESEEN_SECONDS", 0.0)  # nobody had a turn so lately
+            limits.setattr(waiting_room, "WAITING_MIN", 2)
             waiting = [rig.asking(name, PAGE_BYTES) for name in ("dog", "bird")]
             await settle()
             refused = rig.asking("fish", PAGE_BYTES)
@@ -95,7 +94,7 @@ async def test_who_waits_in_vain_leaves_nothing() -> None:
     async with rigged(worker_bytes=PAGE_BYTES) as rig:
         _, cat = await filled(rig)
         with pytest.MonkeyPatch.context() as limits:
-            limits.setattr(turns, "BLOCKED_SECONDS", 0.0)
+            limits.setattr(lines, "STALLED_SECONDS", 0.0)
             refused = await error_of(rig.asking("dog", PAGE_BYTES))
         assert isinstance(refused, ArenaHasNoRoom)
         assert (refused.status, refused.retry_after_s) == (503, 1)
@@ -108,7 +107,7 @@ async def test_who_waits_is_told_though_nothing_happens() -> None:
     async with rigged(worker_bytes=PAGE_BYTES) as rig:
         _, cat = await filled(rig)
         with pytest.MonkeyPatch.context() as limits:
-            limits.setattr(turns, "BLOCKED_SECONDS", 0.02)
+            limits.setattr(lines, "STALLED_SECONDS", 0.02)
             tasks = [rig.asking(name, PAGE_BYTES) for name in ("dog", "bird")]
             assert [(await error_of(task)).status for task in tasks] == [503, 503]
         await rig.release(cat)

@@ -15,6 +15,7 @@ from typing import Any
 
 from mmplane.config import Config
 from mmplane.core.errors import RequestError, bad_request, too_large
+from mmplane.core.keyring import DEFAULT_TENANT
 from mmplane.core.plan import EVERY_RANK, Sampling, Submit
 from mmplane.core.records import PROMPT_INLINE_BYTES_MAX, Enclosed, Item, Modality, Recipe, Tensor
 from mmplane.delivery.faults import strike
@@ -31,7 +32,6 @@ from mmplane.items.parked import Parked
 from mmplane.items.store import ItemStore
 from mmplane.observe.journey import Journey
 from mmplane.process.delays import pause
-from mmplane.waiting.admission import DEFAULT_TENANT
 from mmplane.wire.link import encode
 
 DEFAULT_TOKENS_MAX = 512

@@ -25,8 +25,8 @@ from mmplane.observe.counters import Counters
 from mmplane.observe.journal import CLIENT_GONE, Journal
 from mmplane.observe.journey import Journey
 from mmplane.process.delays import pause
-from mmplane.waiting.admission import Budget, Reservation
-from mmplane.waiting.seats import Seats
+from mmplane.waiting.budget import Budget, Reservation
+from mmplane.waiting.share import Share
 
 log = logging.getLogger("mmplane")
 
@@ -48,7 +48,7 @@ class ChatEndpoint:
         journal: Journal,
         readiness: Readiness,
         closing: asyncio.Future[None],
-        seats: Seats,
+        seats: Share,
         config: Config,
     ) -> None:
         self._chat = chat
@@ -73,7 +73,7 @@ class ChatEndpoint:
             if self._counters.now >= self._config.running_max + self._config.queue_max:
                 raise overloaded("too many requests are in flight")  # before its body is read: a refusal is cheap
             length_bytes = self._length(scope)
-            with self._seats.hold(tenant):
+            with self._seats.seat(tenant):
                 reserved = await self._budget.admit(length_bytes * BODY_FACTOR, tenant)
                 journey.enter("body")
                 with reserved, self._counters.in_flight(), await self._bodies.read(receive, length_bytes) as body:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mmplane.core.errors import not_held
 from mmplane.core.faults import Fault
+from mmplane.core.keyring import DEFAULT_TENANT
 from mmplane.core.records import Ask, Recipe
 from mmplane.frontend.request.inline import decode_base64
 from mmplane.frontend.request.schema import AudioPart, ChatRequest, MediaPart
@@ -18,7 +19,6 @@ from mmplane.items.parked import MediaBytes, Parked, at, digest_of
 from mmplane.items.store import ItemStore
 from mmplane.observe.journey import Journey
 from mmplane.process.delays import pause
-from mmplane.waiting.admission import DEFAULT_TENANT
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from mmplane.core.errors import RequestError, not_held
+from mmplane.core.keyring import DEFAULT_TENANT
 from mmplane.core.plan import NOTHING, Work
 from mmplane.core.records import Enclosed, Item, Recipe
 from mmplane.core.stages import Span
@@ -28,7 +29,7 @@ from mmplane.items.parked import bytes_of
 from mmplane.items.store import Asset, ItemStore
 from mmplane.media.materialise import Made, materialise, recode
 from mmplane.observe.journey import FRONT_END
-from mmplane.waiting.admission import DEFAULT_TENANT, Budget, Reservation
+from mmplane.waiting.budget import Budget, Reservation
 
 
 @dataclass

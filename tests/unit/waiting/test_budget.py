@@ -1,4 +1,4 @@
-"""The byte budget: what is reserved comes back whatever happens, turns are fair, and waits end (R8, R14)."""
+"""The byte budget: what is reserved comes back whatever happens, turns are fair, and waits end (R8, R14, R19)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from hypothesis import given, strategies
 
 from frontend_loop import in_loop, settle
 from mmplane.core.errors import RequestError
-from mmplane.waiting import admission
-from mmplane.waiting.admission import Budget, BudgetStatistics, Reservation
+from mmplane.waiting import lines
+from mmplane.waiting.budget import Budget, BudgetStatistics, Reservation
 
 
 async def refused(budget: Budget, length_bytes: int, tenant: str = "a") -> RequestError:
     """Of a request that may not wait."""
     with pytest.MonkeyPatch.context() as limits:
-        limits.setattr(admission, "WAIT_SECONDS", 0.0)
+        limits.setattr(lines, "STALLED_SECONDS", 0.0)
         with pytest.raises(RequestError) as error:
             await budget.admit(length_bytes, tenant)
     return error.value
@@ -85,7 +85,7 @@ async def test_a_burst_is_told_to_come_again() -> None:
 
 @in_loop
 async def test_what_never_fits_is_told_so_at_once_even_when_the_budget_is_empty() -> None:
-    budget = Budget(100, kept_bytes=30, tenant_bytes_max=50)
+    budget = Budget(130, kept_bytes=30, tenants=2)
     for ask, length_bytes in ((budget.admit, 51), (budget.reserve_item, 31)):
         with pytest.raises(RequestError) as error:
             await ask(length_bytes)
@@ -133,7 +133,7 @@ async def test_the_tenant_that_holds_least_is_next() -> None:
 
 @in_loop
 async def test_a_tenant_at_its_share_waits_for_itself_alone() -> None:
-    budget = Budget(100, tenant_bytes_max=50)
+    budget = Budget(100, tenants=2)
     held = await budget.admit(50, "clips")
     clip = asking(budget, 20, "clips")
     assert await done(clip) == [False]
@@ -146,7 +146,7 @@ async def test_a_tenant_at_its_share_waits_for_itself_alone() -> None:
 
 @in_loop
 async def test_a_tenant_at_its_share_holds_up_nobody_who_holds_more() -> None:
-    budget = Budget(100, tenant_bytes_max=50)
+    budget = Budget(100, tenants=2)
     held = [await budget.admit(20, "less"), await budget.admit(30, "more"), await budget.admit(50, "others")]
     beyond, within = asking(budget, 40, "less"), asking(budget, 10, "more")
     await settle()
@@ -159,8 +159,23 @@ async def test_a_tenant_at_its_share_holds_up_nobody_who_holds_more() -> None:
 
 
 @in_loop
+async def test_nothing_is_kept_for_a_tenant_at_its_share() -> None:
+    with pytest.MonkeyPatch.context() as limits:
+        limits.setattr(lines, "PASSED_OVER_SECONDS", 1e-9)
+        budget = Budget(100, tenants=2)
+        held, others = await budget.admit(50, "clips"), await budget.admit(45, "pictures")
+        clip = asking(budget, 20, "clips")
+        await settle()
+        picture = asking(budget, 5, "pictures")
+        assert await done(clip, picture) == [False, True]
+        held.release()
+        for each in (others, await picture, await clip):
+            each.release()
+
+
+@in_loop
 async def test_what_grows_stays_within_the_tenants_share() -> None:
-    budget = Budget(100, tenant_bytes_max=50)
+    budget = Budget(100, tenants=2)
     with await budget.admit(30, "a") as reserved:
         with pytest.raises(RequestError) as error:
             reserved.grow(21)
@@ -199,52 +214,6 @@ async def test_a_small_item_does_not_wait_for_a_large_ones_room() -> None:
 
 
 @in_loop
-async def test_a_queue_has_an_end() -> None:
-    with pytest.MonkeyPatch.context() as limits:
-        limits.setattr(admission, "WAITING_MAX", 2)
-        budget = Budget(10)
-        held = await budget.admit(10)
-        waiting = [asking(budget, 1, tenant) for tenant in "ab"]
-        await settle()
-        with pytest.raises(RequestError) as error:
-            await budget.admit(1, "c")
-        assert error.value.status == 503
-        held.release()
-        for each in waiting:
-            (await each).release()
-
-
-@in_loop
-async def test_no_more_wait_than_had_their_turn_lately() -> None:
-    """Whoever would only be told later is told at once; a server that answers lets more wait."""
-    with pytest.MonkeyPatch.context() as limits:
-        limits.setattr(admission, "WAITING_MIN", 1)
-        limits.setattr(admission, "WAITING_MAX", 3)
-        budget = Budget(10)
-        held = await budget.admit(10)
-        first = asking(budget, 10)
-        await settle()
-        with pytest.raises(RequestError) as error:
-            await budget.admit(10)
-        assert error.value.status == 503
-        held.release()
-        waiting = [asking(budget, 10) for _ in range(2)]  # two have had their turn now
-        assert await done(first, *waiting) == [True, False, False]
-        with pytest.raises(RequestError):
-            await budget.admit(10)
-        (await first).release()
-        (await waiting[0]).release()
-        limits.setattr(admission, "WAIT_SECONDS", 0.0)  # nothing happened so lately
-        more = asking(budget, 10)
-        await settle()
-        assert budget.statistics().waiting == 0, "it waited for no time at all"
-        with pytest.raises(RequestError):
-            await more
-        (await waiting[1]).release()
-        assert budget.statistics().reserved_bytes == 0
-
-
-@in_loop
 async def test_who_gives_up_holds_nobody_up() -> None:
     budget = Budget(100)
     held = await budget.admit(80)
@@ -272,10 +241,11 @@ turns = strategies.lists(
 )
 
 
-@given(turns=turns, kept_bytes=strategies.integers(0, 50), share_bytes=strategies.integers(10, 100))
+@given(turns=turns, kept_bytes=strategies.integers(0, 50), tenants=strategies.integers(1, 4))
 @in_loop
-async def test_it_never_holds_more_than_its_limits(turns: list[Turn], kept_bytes: int, share_bytes: int) -> None:
-    budget = Budget(100, kept_bytes=kept_bytes, tenant_bytes_max=share_bytes)
+async def test_it_never_holds_more_than_its_limits(turns: list[Turn], kept_bytes: int, tenants: int) -> None:
+    budget = Budget(100, kept_bytes=kept_bytes, tenants=tenants)
+    share_bytes = 100 - kept_bytes if tenants == 1 else (100 - kept_bytes) // 2
     asked: list[asyncio.Task[Reservation]] = []
     for kind, tenant, number in turns:
         if kind == "admit":
@@ -291,8 +261,8 @@ async def test_it_never_holds_more_than_its_limits(turns: list[Turn], kept_bytes
                 with suppress(asyncio.CancelledError, RequestError):
                     (await task).release()
         await asyncio.sleep(0)
-        assert budget._requests_bytes <= 100 - kept_bytes
-        assert all(held <= share_bytes for held in budget._held.values())
+        assert budget._share.total_held <= 100 - kept_bytes
+        assert all(budget._share.held(tenant) <= share_bytes for tenant in "abc")
         assert budget.statistics().reserved_bytes <= 100
     for _ in range(len(asked) + 1):
         for task in [task for task in asked if task.done()]:

@@ -1,0 +1,30 @@
+"""How long an item is expected to keep a worker busy (R17). Pure.
+
+QUICK   pictures, sounds, short clips, a look into a file    any worker
+SLOW    what keeps a worker busy for long                    never the last worker, where there are several
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from mmplane.core.records import Recipe
+
+SLOW_BYTES = 128 * 1024 * 1024
+"""Pixels that are decoded for an item, in bytes: some 0.2 s of one core, as H.264, PNG or JPEG."""
+PIXEL_BYTES = 3
+
+
+class Pace(Enum):
+    """How long an item is expected to keep a worker busy."""
+
+    QUICK = "quick"
+    SLOW = "slow"
+
+
+def pace_of(recipe: Recipe) -> Pace:
+    """By what its header says; of a clip more is decoded than is kept."""
+    length_bytes = recipe.decoded_bytes
+    if recipe.clip is not None:
+        length_bytes = recipe.clip.width * recipe.clip.height * PIXEL_BYTES * recipe.clip.frames_decoded
+    return Pace.SLOW if length_bytes > SLOW_BYTES else Pace.QUICK

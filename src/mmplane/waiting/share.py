@@ -1,0 +1,74 @@
+"""A tenant's share of what all tenants use: seats, bytes, room in the arena. Pure.
+
+Nothing that was given is taken back, so what one tenant may hold is limited before another one asks. Where there are
+several tenants, each may hold half of the total. Who holds something already leaves a little (`ABSENT_PARTS`) for each
+tenant that holds nothing, so that two greedy tenants cannot shut out a third.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mmplane.core.errors import RequestError
+
+ABSENT_PARTS = 16
+"""This part of the total is left for a tenant that holds nothing, for up to a quarter of these tenants."""
+
+
+class Share:
+    """What each of `tenants` holds of `total`, and whether it may hold more."""
+
+    def __init__(self, total: int, tenants: int = 1) -> None:
+        self._total = total
+        self._tenants = tenants
+        self.each_max = total if tenants < 2 else max(min(total, 1), total // 2)
+        """What a tenant may hold at most."""
+        self._held: Counter[str] = Counter()
+        self.total_held = 0
+
+    def held(self, tenant: str) -> int:
+        """How much this tenant holds."""
+        return self._held[tenant]
+
+    def allows(self, tenant: str, amount: int = 1) -> bool:
+        """Whether this tenant may hold so much more, as far as its share goes; there need not be room."""
+        own = self._held[tenant]
+        if own + amount > self.each_max:
+            return False
+        return not own or self._total - self.total_held - amount >= self._left_for_absent(tenant)
+
+    def take(self, tenant: str, amount: int = 1) -> None:
+        """Hold so much more."""
+        self._held[tenant] += amount
+        self.total_held += amount
+
+    def give_back(self, tenant: str, amount: int = 1) -> None:
+        """Hold so much less."""
+        self._held[tenant] -= amount
+        self.total_held -= amount
+        assert self._held[tenant] >= 0, (tenant, self._held[tenant])
+        if not self._held[tenant]:
+            del self._held[tenant]
+
+    @contextmanager
+    def seat(self, tenant: str) -> Iterator[None]:
+        """One more inside the block. Raises RequestError (429): this tenant asks too much, not all together."""
+        if not self.allows(tenant):
+            raise RequestError(
+                429, "too_many_requests", "this key's tenant has too many requests in flight", retry_after_s=1
+            )
+        self.take(tenant)
+        try:
+            yield
+        finally:
+            self.give_back(tenant)
+
+    def statistics(self) -> dict[str, int]:
+        """How many tenants hold something, and the most that one holds. No names: they are not everybody's."""
+        return {"tenants": len(self._held), "most": max(self._held.values(), default=0), "each_max": self.each_max}
+
+    def _left_for_absent(self, tenant: str) -> int:
+        absent = self._tenants - len(self._held) - (tenant not in self._held)
+        return min(max(0, absent), ABSENT_PARTS // 4) * (self._total // ABSENT_PARTS)
