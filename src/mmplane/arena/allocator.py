@@ -3,18 +3,19 @@
 Rules: runs tile the region exactly, every run starts and ends on `align_bytes`, and no two free runs touch. Best fit
 keeps long runs long, which matters because one clip needs a hundred times the bytes of a thumbnail.
 
-What is not to like: `insort` and `pop` on a list move memory, so a call is O(n) in the number of free runs with a tiny
-constant. Coalescing keeps that number at or below that of the slots, and below 100,000 it costs microseconds.
+No call but `used` and `check_integrity` looks at more runs than it changes.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
-
 import msgspec
+
+from mmplane.arena.ordered import Ordered
 
 ALIGN_BYTES = 64
 """A cache line: two slots never share one."""
+_OFFSET_BITS = 48
+_OFFSET = (1 << _OFFSET_BITS) - 1
 
 
 class AllocatorStatistics(msgspec.Struct, frozen=True):
@@ -45,8 +46,9 @@ class Allocator:
         self._used: dict[int, int] = {}  # offset -> length
         self._used_bytes = 0
         self._free: dict[int, int] = {0: length_bytes}  # offset -> length
-        self._by_offset = [0]
-        self._by_length = [(length_bytes, 0)]
+        self._starts = {length_bytes: 0}  # end -> offset, of all runs
+        self._by_offset = Ordered(0)
+        self._by_length = Ordered(_packed(length_bytes, 0))
 
     def rounded(self, length_bytes: int) -> int:
         """The bytes that a reservation of `length_bytes` really takes."""
@@ -55,36 +57,59 @@ class Allocator:
     def reserve_nowait(self, length_bytes: int) -> int | None:
         """Take the shortest free run that fits (of equals the lowest); its offset in bytes, None if there is none."""
         assert length_bytes > 0, length_bytes
-        wanted_bytes = self.rounded(length_bytes)
-        index = bisect_left(self._by_length, (wanted_bytes, 0))
-        if index == len(self._by_length):
-            return None
-        run_bytes, offset_bytes = self._by_length[index]
-        self._drop_free_run(offset_bytes)
-        if run_bytes > wanted_bytes:
-            self._add_free_run(offset_bytes + wanted_bytes, run_bytes - wanted_bytes)
-        self._take(offset_bytes, wanted_bytes)
+        offset_bytes = self.best_fit(length_bytes)
+        if offset_bytes is not None:
+            self._carve(offset_bytes, offset_bytes, self.rounded(length_bytes))
         return offset_bytes
 
-    def free(self, offset_bytes: int) -> None:
-        """Give back the run that `reserve_nowait` returned. Anything else is a bug (AssertionError)."""
-        assert offset_bytes in self._used, f"no run starts at {offset_bytes}"
-        length_bytes = self._used.pop(offset_bytes)
-        self._used_bytes -= length_bytes
-        self._add_free_run(*self._coalesced(offset_bytes, length_bytes))
+    def reserve_at(self, offset_bytes: int, length_bytes: int) -> None:
+        """Take exactly these bytes. A bug (AssertionError) unless all of them are free."""
+        wanted_bytes = self.rounded(length_bytes)
+        start_bytes, end_bytes = self.free_run(offset_bytes)
+        assert start_bytes <= offset_bytes < offset_bytes + wanted_bytes <= end_bytes, f"{offset_bytes} is not free"
+        self._carve(start_bytes, offset_bytes, wanted_bytes)
 
-    def take_back(self, offset_bytes: int, length_bytes: int) -> None:
-        """Undo a `free`: the same run is reserved again. A bug (AssertionError) unless all of it is free."""
-        end_bytes = offset_bytes + self.rounded(length_bytes)
-        run_bytes = self._by_offset[bisect_right(self._by_offset, offset_bytes) - 1] if self._by_offset else end_bytes
-        run_end_bytes = run_bytes + self._free.get(run_bytes, 0)
-        assert run_bytes <= offset_bytes < end_bytes <= run_end_bytes, f"{offset_bytes} is not free"
-        self._drop_free_run(run_bytes)
-        if run_bytes < offset_bytes:
-            self._add_free_run(run_bytes, offset_bytes - run_bytes)
-        if end_bytes < run_end_bytes:
-            self._add_free_run(end_bytes, run_end_bytes - end_bytes)
-        self._take(offset_bytes, end_bytes - offset_bytes)
+    def reserve_over(self, start_bytes: int, end_bytes: int, offset_bytes: int, length_bytes: int) -> list[int]:
+        """Free the reserved runs from `start_bytes` to `end_bytes` and take these bytes there; the offsets freed."""
+        freed, at_bytes = [], start_bytes
+        while at_bytes < end_bytes:
+            if at_bytes in self._free:
+                at_bytes += self._drop_free_run(at_bytes)
+            else:
+                freed.append(at_bytes)
+                at_bytes += self._drop(at_bytes)
+        assert at_bytes == end_bytes, f"no run ends at {end_bytes}"
+        self._add_free_run(*self._coalesced(start_bytes, end_bytes - start_bytes))
+        self.reserve_at(offset_bytes, length_bytes)
+        return freed
+
+    def free(self, offset_bytes: int) -> None:
+        """Give back the run that was reserved at this offset. Anything else is a bug (AssertionError)."""
+        assert offset_bytes in self._used, f"no run starts at {offset_bytes}"
+        self._add_free_run(*self._coalesced(offset_bytes, self._drop(offset_bytes)))
+
+    def best_fit(self, length_bytes: int) -> int | None:
+        """Where the shortest free run that fits begins; of equals the lowest."""
+        found = self._by_length.at_least(_packed(self.rounded(length_bytes), 0))
+        return None if found is None else found & _OFFSET
+
+    def free_run(self, offset_bytes: int) -> tuple[int, int]:
+        """Start and end of the free run around this offset; both are the offset's own when it is reserved."""
+        start_bytes = self._by_offset.at_most(offset_bytes)
+        end_bytes = 0 if start_bytes is None else start_bytes + self._free[start_bytes]
+        return (
+            (offset_bytes, offset_bytes)
+            if start_bytes is None or end_bytes <= offset_bytes
+            else (start_bytes, end_bytes)
+        )
+
+    def end_of(self, offset_bytes: int) -> int:
+        """Where the run that begins here ends, free or not."""
+        return offset_bytes + (self._free.get(offset_bytes) or self._used[offset_bytes])
+
+    def start_of(self, end_bytes: int) -> int:
+        """Where the run that ends here begins, free or not."""
+        return self._starts[end_bytes]
 
     def used(self) -> dict[int, int]:
         """The reserved runs: offset to length, in bytes. A copy."""
@@ -95,21 +120,28 @@ class Allocator:
         """Bytes that are not reserved, in however many runs."""
         return self.length_bytes - self._used_bytes
 
+    @property
+    def longest_free(self) -> tuple[int, int]:
+        """Length and offset of the longest free run; zeros when there is none."""
+        last = self._by_length.last or 0
+        return last >> _OFFSET_BITS, last & _OFFSET
+
     def statistics(self) -> AllocatorStatistics:
         """The figures of this moment."""
         return AllocatorStatistics(
             length_bytes=self.length_bytes,
             used_bytes=self._used_bytes,
             free_bytes=self.free_bytes,
-            largest_free_bytes=self._by_length[-1][0] if self._by_length else 0,
+            largest_free_bytes=self.longest_free[0],
             free_runs=len(self._free),
         )
 
     def check_integrity(self) -> None:
         """Assert the rules at the top of this file, and that the three views of the free runs agree."""
-        assert self._by_offset == sorted(self._free)
-        assert self._by_length == sorted((length, offset) for offset, length in self._free.items())
+        assert list(self._by_offset) == sorted(self._free)
+        assert list(self._by_length) == sorted(_packed(length, offset) for offset, length in self._free.items())
         assert self._used_bytes == sum(self._used.values())
+        assert self._starts == {offset + length: offset for offset, length, _ in self._tiles()}
         end_bytes, last_was_free = 0, False
         for offset, length, is_free in self._tiles():
             assert offset == end_bytes, f"runs overlap or leave a gap at {offset}"
@@ -125,28 +157,47 @@ class Allocator:
 
     def _coalesced(self, offset_bytes: int, length_bytes: int) -> tuple[int, int]:
         """The run grown by the free neighbours on both sides, which stop being runs of their own."""
-        index = bisect_left(self._by_offset, offset_bytes)
         after_bytes = offset_bytes + length_bytes
         if after_bytes in self._free:
             length_bytes += self._drop_free_run(after_bytes)
-        if index > 0:
-            before_bytes = self._by_offset[index - 1]
-            if before_bytes + self._free[before_bytes] == offset_bytes:
-                length_bytes += self._drop_free_run(before_bytes)
-                offset_bytes = before_bytes
+        before_bytes = self._starts.get(offset_bytes)
+        if before_bytes in self._free:
+            length_bytes += self._drop_free_run(before_bytes)
+            offset_bytes = before_bytes
         return offset_bytes, length_bytes
 
-    def _take(self, offset_bytes: int, length_bytes: int) -> None:
+    def _carve(self, run_bytes: int, offset_bytes: int, length_bytes: int) -> None:
+        """Reserve a part of the free run at `run_bytes`; what is left on either side stays free."""
+        end_bytes = offset_bytes + length_bytes
+        run_end_bytes = run_bytes + self._drop_free_run(run_bytes)
+        if run_bytes < offset_bytes:
+            self._add_free_run(run_bytes, offset_bytes - run_bytes)
+        if end_bytes < run_end_bytes:
+            self._add_free_run(end_bytes, run_end_bytes - end_bytes)
         self._used[offset_bytes] = length_bytes
         self._used_bytes += length_bytes
+        self._starts[end_bytes] = offset_bytes
+
+    def _drop(self, offset_bytes: int) -> int:
+        length_bytes = self._used.pop(offset_bytes)
+        self._used_bytes -= length_bytes
+        del self._starts[offset_bytes + length_bytes]
+        return length_bytes
 
     def _add_free_run(self, offset_bytes: int, length_bytes: int) -> None:
         self._free[offset_bytes] = length_bytes
-        insort(self._by_offset, offset_bytes)
-        insort(self._by_length, (length_bytes, offset_bytes))
+        self._starts[offset_bytes + length_bytes] = offset_bytes
+        self._by_offset.add(offset_bytes)
+        self._by_length.add(_packed(length_bytes, offset_bytes))
 
     def _drop_free_run(self, offset_bytes: int) -> int:
         length_bytes = self._free.pop(offset_bytes)
-        self._by_offset.pop(bisect_left(self._by_offset, offset_bytes))
-        self._by_length.pop(bisect_left(self._by_length, (length_bytes, offset_bytes)))
+        del self._starts[offset_bytes + length_bytes]
+        self._by_offset.remove(offset_bytes)
+        self._by_length.remove(_packed(length_bytes, offset_bytes))
         return length_bytes
+
+
+def _packed(length_bytes: int, offset_bytes: int) -> int:
+    """Both as one number, by which runs are in order of length and then of offset: one object instead of three."""
+    return length_bytes << _OFFSET_BITS | offset_bytes

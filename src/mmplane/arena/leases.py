@@ -22,7 +22,7 @@ from mmplane.arena.errors import NotHeld
 from mmplane.core.records import Count, Name, Record, Slot
 
 
-class State(Enum):
+class SlotState(Enum):
     """Where a use of some bytes stands."""
 
     FREE = "free"
@@ -41,18 +41,22 @@ class Event(Enum):
     DRAIN = "drain"
 
 
-TRANSITIONS: Mapping[State, Mapping[Event, State]] = MappingProxyType(
+TRANSITIONS: Mapping[SlotState, Mapping[Event, SlotState]] = MappingProxyType(
     {
-        State.FREE: {Event.RESERVE: State.WRITING},
-        State.WRITING: {
-            Event.COMMIT: State.READY,
-            Event.DISCARD: State.QUARANTINED,
-            Event.DRAIN: State.FREE,  # its writer gave up or died: nobody will ever finish these bytes
+        SlotState.FREE: {Event.RESERVE: SlotState.WRITING},
+        SlotState.WRITING: {
+            Event.COMMIT: SlotState.READY,
+            Event.DISCARD: SlotState.QUARANTINED,
+            Event.DRAIN: SlotState.FREE,  # its writer gave up or died: nobody will ever finish these bytes
         },
-        State.READY: {Event.DISCARD: State.QUARANTINED, Event.EVICT: State.FREE, Event.DRAIN: State.FREE},
-        State.QUARANTINED: {
-            Event.DISCARD: State.QUARANTINED,  # two requests that shared an item may both give it up
-            Event.DRAIN: State.FREE,
+        SlotState.READY: {
+            Event.DISCARD: SlotState.QUARANTINED,
+            Event.EVICT: SlotState.FREE,
+            Event.DRAIN: SlotState.FREE,
+        },
+        SlotState.QUARANTINED: {
+            Event.DISCARD: SlotState.QUARANTINED,  # two requests that shared an item may both give it up
+            Event.DRAIN: SlotState.FREE,
         },
     }
 )
@@ -95,6 +99,10 @@ class Leases:
         if not tags:
             del self._counts[process]
 
+    def holds(self, process: Process) -> bool:
+        """Whether this process has a claim."""
+        return process in self._counts
+
     def drop_process(self, process: Process) -> int:
         """End every claim of a dead process; how many there were."""
         dropped = sum(self._counts.pop(process, {}).values())
@@ -118,8 +126,12 @@ class Occupant:
         self.writer: Process | None = writer
         self.leases = Leases()
         self.key: bytes | None = None
-        self.state = State.FREE
+        self.state = SlotState.FREE
         self.apply(Event.RESERVE)
+        self.counted_as = self.kind
+        """What its region last knew of it."""
+        self.used_at = 0
+        """Counts uses: of two items the one with the higher number was used later."""
 
     @property
     def is_held(self) -> bool:
@@ -127,22 +139,26 @@ class Occupant:
         return self.writer is not None or self.leases.total > 0
 
     @property
-    def is_evictable(self) -> bool:
-        """Whether the bytes are kept only because someone may ask for them again."""
-        return self.key is not None and not self.is_held
+    def kind(self) -> str:
+        """Under which figure its bytes are counted. `evictable`: kept only because someone may ask for them again."""
+        if self.state is not SlotState.READY:
+            return str(self.state.value)
+        if self.leases.total:
+            return "leased"
+        return "unclaimed" if self.key is None else "evictable"
 
     def apply(self, event: Event) -> None:
         """Take the table's step. AssertionError when there is none, or when it would free bytes that are held."""
         following = TRANSITIONS[self.state].get(event)
         assert following is not None, f"{event} is not legal in {self.state}"
-        assert following is not State.FREE or not self.is_held, f"{event} would free {self.slot}, which is held"
+        assert following is not SlotState.FREE or not self.is_held, f"{event} would free {self.slot}, which is held"
         self.state = following
 
     def check_integrity(self) -> None:
         """Assert what each state promises."""
         self.leases.check_integrity()
-        assert self.state is not State.FREE, "a freed occupant is forgotten"
-        assert (self.state is State.WRITING) <= (self.writer is not None and not self.leases.total)
-        assert (self.state is State.READY) <= (self.writer is None)
-        assert (self.state is State.QUARANTINED) <= self.is_held
-        assert self.key is None or self.state is State.READY, "only finished bytes are indexed"
+        assert self.state is not SlotState.FREE, "a freed occupant is forgotten"
+        assert (self.state is SlotState.WRITING) <= (self.writer is not None and not self.leases.total)
+        assert (self.state is SlotState.READY) <= (self.writer is None)
+        assert (self.state is SlotState.QUARANTINED) <= self.is_held
+        assert self.key is None or self.state is SlotState.READY, "only finished bytes are indexed"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
-from mmplane.arena.allocator import AllocatorStatistics
-from mmplane.arena.leases import Occupant, State
+KINDS = ("writing", "unclaimed", "leased", "evictable", "quarantined")
+"""What bytes that are not free can be."""
 
 
 class RegionStatistics(msgspec.Struct, frozen=True):
@@ -29,13 +29,7 @@ class RegionStatistics(msgspec.Struct, frozen=True):
     @property
     def used_bytes(self) -> int:
         """Everything that is not free."""
-        return (
-            self.writing_bytes
-            + self.unclaimed_bytes
-            + self.leased_bytes
-            + self.evictable_bytes
-            + self.quarantined_bytes
-        )
+        return sum(getattr(self, f"{kind}_bytes") for kind in KINDS)
 
 
 class ArenaStatistics(msgspec.Struct, frozen=True):
@@ -51,31 +45,9 @@ class ArenaStatistics(msgspec.Struct, frozen=True):
     evictions: int
 
 
-def region_statistics(figures: AllocatorStatistics, occupants: Iterable[Occupant]) -> RegionStatistics:
-    """One region's figures from its allocator's and its occupants."""
-    used = dict.fromkeys(("writing", "unclaimed", "leased", "evictable", "quarantined"), 0)
-    for occupant in occupants:
-        used[_kind(occupant)] += occupant.reserved_bytes
-    return RegionStatistics(
-        length_bytes=figures.length_bytes,
-        free_bytes=figures.free_bytes,
-        largest_free_bytes=figures.largest_free_bytes,
-        free_runs=figures.free_runs,
-        **{f"{kind}_bytes": length_bytes for kind, length_bytes in used.items()},
-    )
-
-
 def sum_regions(regions: Sequence[RegionStatistics]) -> RegionStatistics:
     """All regions as one; `largest_free_bytes` is the largest of any, since no slot spans two."""
     names = RegionStatistics.__struct_fields__
     sums = {name: sum(getattr(region, name) for region in regions) for name in names}
     sums["largest_free_bytes"] = max((region.largest_free_bytes for region in regions), default=0)
     return RegionStatistics(**sums)
-
-
-def _kind(occupant: Occupant) -> str:
-    if occupant.state is not State.READY:
-        return str(occupant.state.value)
-    if occupant.leases.total:
-        return "leased"
-    return "unclaimed" if occupant.key is None else "evictable"

@@ -72,6 +72,21 @@ def rounded(length_bytes: int) -> int:
     return (length_bytes + ALIGN_BYTES - 1) // ALIGN_BYTES * ALIGN_BYTES
 
 
+def grow(tiles: list[tuple[int, int, int | None]], low: int, high: int, wanted: int, at: int) -> set[int]:
+    """Take the older neighbour, either if they are as old, until it is long enough: where the slot begins then."""
+    start, end = tiles[low][0], tiles[high][1]
+    if end - start >= wanted:
+        return {at}
+    ages = {side: tiles[side][2] for side in (low - 1, high + 1) if 0 <= side < len(tiles)}
+    sides = {side: age for side, age in ages.items() if age is not None}
+    taken = [side for side, age in sides.items() if age == min(sides.values())]
+    grown = [
+        grow(tiles, side, high, wanted, end - wanted) if side < low else grow(tiles, low, side, wanted, start)
+        for side in taken
+    ]
+    return set().union(*grown)
+
+
 def item_of(key: bytes, slot: Slot) -> Item:
     return Item(content_key=key, modality="image", slot=slot, tensors=())
 
@@ -108,10 +123,27 @@ class ArenaMachine(RuleBasedStateMachine):
     def indexed(self, key: bytes) -> Use | None:
         return next((use for use in self.uses if use.key == key), None)
 
-    def oldest_first(self, region: int) -> list[Use]:
-        return sorted(
-            (use for use in self.uses if use.slot.region == region and use.evictable), key=lambda use: use.used_at
-        )
+    def evictable(self, region: int) -> list[Use]:
+        return [use for use in self.uses if use.slot.region == region and use.evictable]
+
+    def tiles(self, region: int) -> list[tuple[int, int, int | None]]:
+        """First byte, end and age of every run: of free ones 0, of what must stay None."""
+        uses = sorted((use for use in self.uses if use.slot.region == region), key=lambda use: use.first)
+        made, end = [], 0
+        for first, after, age in [(u.first, u.end, u.used_at if u.evictable else None) for u in uses] + [
+            (REGION_BYTES[region], REGION_BYTES[region], None)
+        ]:
+            made += [(end, first, 0)] if end < first else []
+            made += [(first, after, age)] if first < after else []
+            end = after
+        return made
+
+    def places(self, region: int, wanted: int) -> set[int]:
+        """Where a slot that must evict may go: around an item, but none that is younger than one that is enough."""
+        tiles = self.tiles(region)
+        enough = min((age for first, end, age in tiles if age and end - first >= wanted), default=self.clock)
+        items = [(index, first) for index, (first, _, age) in enumerate(tiles) if age and age <= enough]
+        return set().union(*(grow(tiles, index, index, wanted, first) for index, first in items))
 
     def longest_run(self, region: int, without: list[Use]) -> int:
         kept = [use for use in self.uses if use.slot.region == region and use not in without]
@@ -123,7 +155,9 @@ class ArenaMachine(RuleBasedStateMachine):
         return longest
 
     def forget_if_done(self, use: Use) -> bool:
+        """It has lost a claim, or its key."""
         done = not use.held and use.key is None
+        use.used_at = self.clock if use.evictable else 0
         if done:
             self.uses.remove(use)
         return done
@@ -132,13 +166,13 @@ class ArenaMachine(RuleBasedStateMachine):
 
     @rule(target=slots, region=regions, length_bytes=lengths, life=lives)
     def reserve(self, region: int, length_bytes: int, life: tuple[str, int]) -> Slot | None:
-        oldest = self.oldest_first(region)
-        room = self.longest_run(region, oldest)
-        if room < length_bytes:
+        if self.longest_run(region, self.evictable(region)) < length_bytes:
             with pytest.raises(ArenaFull) as full:
                 self.arena.reserve(region, length_bytes, self.process(life))
             assert full.value.ever == (length_bytes > REGION_BYTES[region])
             return None
+        wanted = rounded(length_bytes)
+        places = self.places(region, wanted) if self.longest_run(region, []) < wanted else None
         slot = self.arena.reserve(region, length_bytes, self.process(life))
         assert (slot.region, slot.length_bytes) == (region, length_bytes)
         assert slot.generation > self.generation, "a generation is used once"
@@ -146,21 +180,21 @@ class ArenaMachine(RuleBasedStateMachine):
         new = Use(slot, self.process(life))
         assert new.first % ALIGN_BYTES == 0
         assert 0 <= new.first < new.end <= REGION_BYTES[region]
-        self.evict_under(new, oldest)
+        assert places is None or new.first in places
+        self.evict_under(new, needed=places is not None)
         self.uses.append(new)
         return slot
 
-    def evict_under(self, new: Use, oldest: list[Use]) -> None:
-        """Who has been evicted lies in the new slot, was unleased, and was as old as could be."""
-        region = new.slot.region
+    def evict_under(self, new: Use, *, needed: bool) -> None:
+        """Who has been evicted lies in the new slot and was unleased, and no free run was long enough."""
         victims = [
-            use for use in self.uses if use.slot.region == region and use.first < new.end and new.first < use.end
+            use
+            for use in self.uses
+            if use.slot.region == new.slot.region and use.first < new.end and new.first < use.end
         ]
+        assert bool(victims) == needed
         for victim in victims:
-            assert victim in oldest, f"{victim} was held"
-        if victims:
-            youngest = max(oldest.index(victim) for victim in victims)
-            assert self.longest_run(region, oldest[:youngest]) < new.end - new.first, "older ones would have done"
+            assert victim.evictable, f"{victim} was held"
         self.uses = [use for use in self.uses if use not in victims]
         self.evictions += len(victims)
 
@@ -236,7 +270,7 @@ class ArenaMachine(RuleBasedStateMachine):
             self.misses += 1
         else:
             assert found == item_of(key, use.slot)
-            use.used_at = self.tick()
+            use.used_at = self.tick() if use.evictable else 0
             self.hits += 1
 
     @rule(slot=slots, life=lives, tag=tags, times=strategies.integers(1, 3))
@@ -272,6 +306,7 @@ class ArenaMachine(RuleBasedStateMachine):
 
     def give_back(self, use: Use, claim: tuple[Process, int]) -> None:
         use.leases[claim] -= 1
+        self.tick()
         assert self.arena.release(use.slot, *claim) == self.forget_if_done(use)
 
     @rule(slot=slots)
@@ -291,6 +326,7 @@ class ArenaMachine(RuleBasedStateMachine):
         dead = self.process(life)
         self.incarnations[life] += 1
         freed = set()
+        self.tick()
         for use in list(self.uses):
             claims = [claim for claim, count in use.leases.items() if claim[0] == dead and count]
             for claim in claims:
@@ -343,7 +379,7 @@ class ArenaMachine(RuleBasedStateMachine):
         statistics = self.arena.statistics()
         for region, figures in enumerate(statistics.regions):
             assert figures == self.region_figures(region, figures.free_runs)
-            assert self.arena.room(region) == self.longest_run(region, self.oldest_first(region))
+            assert self.arena.room(region) == self.longest_run(region, self.evictable(region))
         assert statistics.slots == len(self.uses)
         assert statistics.leases == sum(use.leases.total() for use in self.uses)
         assert statistics.items == sum(use.key is not None for use in self.uses)

@@ -69,7 +69,7 @@ def test_freeing_what_is_not_reserved_is_a_bug(offset_bytes: int) -> None:
 
 
 @pytest.mark.parametrize("index", [0, 1, 2])
-def test_what_was_freed_can_be_taken_back(index: int) -> None:
+def test_what_was_freed_can_be_reserved_again_where_it_was(index: int) -> None:
     allocator = Allocator(64 * 6)
     offsets = [reserved(allocator, 128) for _ in range(3)]
     before = allocator.used()
@@ -77,21 +77,21 @@ def test_what_was_freed_can_be_taken_back(index: int) -> None:
         allocator.free(offset_bytes)
     order = offsets[index:] + offsets[:index]
     for offset_bytes in order:
-        allocator.take_back(offset_bytes, 65)
+        allocator.reserve_at(offset_bytes, 65)
         allocator.check_integrity()
     assert allocator.used() == before
 
 
 @pytest.mark.parametrize(("offset_bytes", "length_bytes"), [(0, 64), (64, 256), (192, 256), (320, 128), (384, 64)])
-def test_what_is_not_free_cannot_be_taken_back(offset_bytes: int, length_bytes: int) -> None:
+def test_what_is_not_free_cannot_be_reserved(offset_bytes: int, length_bytes: int) -> None:
     allocator = Allocator(64 * 6)
     offsets = [reserved(allocator, 64) for _ in range(6)]
     with pytest.raises(AssertionError):
-        allocator.take_back(offset_bytes, length_bytes)
+        allocator.reserve_at(offset_bytes, length_bytes)
     for index in (1, 3, 4, 5):
         allocator.free(offsets[index])
     with pytest.raises(AssertionError):
-        allocator.take_back(offset_bytes, length_bytes)
+        allocator.reserve_at(offset_bytes, length_bytes)
     allocator.check_integrity()
 
 

@@ -235,10 +235,10 @@ def test_only_what_lies_in_the_way_is_evicted() -> None:
     arena = one_region(4)
     for key in (b"a", b"b", b"c", b"d"):
         published(arena, key)
-    for key in (b"a", b"c", b"d", b"b"):
+    for key in (b"b", b"a", b"d", b"c"):
         arena.lookup(key)
-    arena.reserve(0, 2 * LINE, WORKER)  # `a` is the oldest, but `c` and `d` make the first run that is long enough
-    assert [arena.lookup(key) is not None for key in (b"a", b"b", b"c", b"d")] == [True, True, False, False]
+    arena.reserve(0, 2 * LINE, WORKER)  # `b` is the oldest, and of its neighbours `a` is older than `c`
+    assert [arena.lookup(key) is not None for key in (b"a", b"b", b"c", b"d")] == [False, False, True, True]
     assert arena.statistics().evictions == 2
 
 

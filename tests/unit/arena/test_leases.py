@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from mmplane.arena.errors import NotHeld
-from mmplane.arena.leases import TRANSITIONS, Event, Leases, Occupant, Process, State
+from mmplane.arena.leases import TRANSITIONS, Event, Leases, Occupant, Process, SlotState
 from mmplane.core.records import Slot
 
 WORKER = Process("worker", 0, 1)
@@ -19,20 +19,20 @@ def occupant() -> Occupant:
 
 
 LEGAL = {
-    (State.FREE, Event.RESERVE): State.WRITING,
-    (State.WRITING, Event.COMMIT): State.READY,
-    (State.WRITING, Event.DISCARD): State.QUARANTINED,
-    (State.WRITING, Event.DRAIN): State.FREE,
-    (State.READY, Event.DISCARD): State.QUARANTINED,
-    (State.READY, Event.EVICT): State.FREE,
-    (State.READY, Event.DRAIN): State.FREE,
-    (State.QUARANTINED, Event.DISCARD): State.QUARANTINED,
-    (State.QUARANTINED, Event.DRAIN): State.FREE,
+    (SlotState.FREE, Event.RESERVE): SlotState.WRITING,
+    (SlotState.WRITING, Event.COMMIT): SlotState.READY,
+    (SlotState.WRITING, Event.DISCARD): SlotState.QUARANTINED,
+    (SlotState.WRITING, Event.DRAIN): SlotState.FREE,
+    (SlotState.READY, Event.DISCARD): SlotState.QUARANTINED,
+    (SlotState.READY, Event.EVICT): SlotState.FREE,
+    (SlotState.READY, Event.DRAIN): SlotState.FREE,
+    (SlotState.QUARANTINED, Event.DISCARD): SlotState.QUARANTINED,
+    (SlotState.QUARANTINED, Event.DRAIN): SlotState.FREE,
 }
 
 
-@pytest.mark.parametrize(("state", "event"), list(product(State, Event)))
-def test_the_table_and_nothing_else(state: State, event: Event) -> None:
+@pytest.mark.parametrize(("state", "event"), list(product(SlotState, Event)))
+def test_the_table_and_nothing_else(state: SlotState, event: Event) -> None:
     assert TRANSITIONS[state].get(event) == LEGAL.get((state, event))
     use = occupant()
     use.writer, use.state = None, state
@@ -45,8 +45,8 @@ def test_the_table_and_nothing_else(state: State, event: Event) -> None:
         assert use.state is state
 
 
-@pytest.mark.parametrize(("state", "event"), [pair for pair, after in LEGAL.items() if after is State.FREE])
-def test_no_step_frees_what_is_held(state: State, event: Event) -> None:
+@pytest.mark.parametrize(("state", "event"), [pair for pair, after in LEGAL.items() if after is SlotState.FREE])
+def test_no_step_frees_what_is_held(state: SlotState, event: Event) -> None:
     for hold in ("writer", "lease"):
         use = occupant()
         use.state = state

@@ -5,7 +5,8 @@ A mutant that survives means that the machine, not the arena, is broken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -17,7 +18,8 @@ from profile_ci import CI
 from mmplane.arena.allocator import Allocator
 from mmplane.arena.arena import Arena, Publication
 from mmplane.arena.errors import ArenaFull
-from mmplane.arena.leases import Event, Occupant, Process, State
+from mmplane.arena.leases import Event, Occupant, Process, SlotState
+from mmplane.arena.region import Region, Run
 from mmplane.core.records import Item, Slot
 
 # A found failure is all that is asked: no shrinking, no report.
@@ -33,7 +35,7 @@ class DiscardFreesUnderTheWriter(Arena):
 
 class DiscardKeepsTheKey(Arena):
     def _unindex(self, occupant: Occupant) -> None:
-        if occupant.state is not State.READY or not occupant.leases.total:
+        if occupant.state is not SlotState.READY or not occupant.leases.total:
             super()._unindex(occupant)
 
 
@@ -52,8 +54,9 @@ class ReleaseEndsAllOfATag(Arena):
 
 
 class EvictsTheLeased(Arena):
-    def _evictable(self, region: int) -> Iterator[Occupant]:
-        return (self._occupant(item.slot) for _, item in self._index.oldest_first(region))
+    def _settle(self, occupant: Occupant) -> None:
+        if occupant.kind != "leased":
+            super()._settle(occupant)
 
     def _evict(self, occupant: Occupant) -> None:
         for process in list(occupant.leases._counts):
@@ -61,36 +64,36 @@ class EvictsTheLeased(Arena):
         super()._evict(occupant)
 
 
-class EvictsTheNewest(Arena):
-    def _evictable(self, region: int) -> Iterator[Occupant]:
-        return reversed(list(super()._evictable(region)))
-
-
 class EvictsBeforeItKnows(Arena):
-    def _reserve_by_evicting(self, region: int, length_bytes: int) -> int:
+    def reserve(self, region: int, length_bytes: int, writer: Process) -> Slot:
         try:
-            return super()._reserve_by_evicting(region, length_bytes)
+            return super().reserve(region, length_bytes, writer)
         except ArenaFull:
-            for occupant in list(self._evictable(region)):
+            for occupant in list(self._regions[region]._evictable.values()):
                 self.discard(occupant.slot)
             raise
 
 
 class EvictsWhatIsNotInTheWay(Arena):
-    def _reserve_by_evicting(self, region: int, length_bytes: int) -> int:
-        before = list(self._evictable(region))
-        offset_bytes = super()._reserve_by_evicting(region, length_bytes)
-        after = list(self._evictable(region))
-        youngest = max(index for index, occupant in enumerate(before) if occupant not in after)
-        for occupant in before[:youngest]:
-            if occupant in after:
-                self.discard(occupant.slot)
-        return offset_bytes
+    def reserve(self, region: int, length_bytes: int, writer: Process) -> Slot:
+        before = self._evictions
+        slot = super().reserve(region, length_bytes, writer)
+        for occupant in list(self._regions[region]._evictable.values())[: self._evictions - before]:
+            self.discard(occupant.slot)
+        return slot
+
+
+class LookupIsNoUse(Arena):
+    def lookup(self, key: bytes) -> Item | None:
+        item = super().lookup(key)
+        if item is not None:
+            self._regions[item.slot.region]._evictable.pop(item.slot.offset_bytes, None)
+        return item
 
 
 class PublishOverwrites(Arena):
     def publish(self, key: bytes, item: Item) -> Publication:
-        present = self._index.get(key)
+        present = self._items.get(key)
         if present is not None and self._live(item.slot).key is None:
             self._unindex(self._occupant(present.slot))
         return super().publish(key, item)
@@ -99,7 +102,7 @@ class PublishOverwrites(Arena):
 class CommitRevivesTheDiscarded(Arena):
     def commit(self, slot: Slot, writer: Process) -> bool:
         occupant = self._end_writing(slot, writer)
-        occupant.state = State.READY
+        occupant.state = SlotState.READY
         return True
 
 
@@ -148,6 +151,35 @@ class AlwaysTooLargeEver(Arena):
             raise ArenaFull(region=region, length_bytes=length_bytes, ever=True) from None
 
 
+class EvictsTheNewest(Region):
+    def _cheapest_run(self, wanted_bytes: int) -> Run:
+        self._evictable = OrderedDict(reversed(self._evictable.items()))
+        return super()._cheapest_run(wanted_bytes)
+
+    def check_integrity(self) -> None:
+        """Blind: the machine must notice by who is gone."""
+
+
+class EvictsThoughARunIsFree(Region):
+    def reserve(self, length_bytes: int) -> tuple[int, list[Occupant]] | None:
+        free = self._bytes.reserve_nowait
+        self._bytes.reserve_nowait = lambda _: None if self._evictable else free(length_bytes)  # type: ignore[method-assign]
+        try:
+            return super().reserve(length_bytes)
+        finally:
+            self._bytes.reserve_nowait = free  # type: ignore[method-assign]
+
+
+class ForgetsToCountDown(Region):
+    def _forget(self, occupant: Occupant) -> None:
+        occupant.counted_as, before = "quarantined", occupant.counted_as
+        self._kind_bytes["quarantined"] += occupant.reserved_bytes * (before != "quarantined")
+        super()._forget(occupant)
+
+    def check_integrity(self) -> None:
+        """Blind: the machine must notice by the figures."""
+
+
 class NoCoalescing(Allocator):
     def _coalesced(self, offset_bytes: int, length_bytes: int) -> tuple[int, int]:
         return offset_bytes, length_bytes
@@ -169,15 +201,24 @@ class RoundsDown(Allocator):
         return max(self.align_bytes, length_bytes // self.align_bytes * self.align_bytes)
 
 
-def with_allocator(allocator: type[Allocator]) -> Arena:
+def with_region(region: type[Region]) -> Arena:
     arena = Arena(REGION_BYTES, align_bytes=ALIGN_BYTES)
-    arena._allocators = [allocator(length_bytes, ALIGN_BYTES) for length_bytes in REGION_BYTES]
+    arena._regions = [region(length_bytes, ALIGN_BYTES) for length_bytes in REGION_BYTES]
     return arena
 
 
-MUTANTS: dict[str, Callable[[], Arena]] = {
-    mutant.__name__: partial(mutant, REGION_BYTES, align_bytes=ALIGN_BYTES) for mutant in Arena.__subclasses__()
-} | {mutant.__name__: partial(with_allocator, mutant) for mutant in Allocator.__subclasses__()}
+def with_allocator(allocator: type[Allocator]) -> Arena:
+    arena = Arena(REGION_BYTES, align_bytes=ALIGN_BYTES)
+    for region in arena._regions:
+        region._bytes, region._clearings = (allocator(region.length_bytes, ALIGN_BYTES) for _ in range(2))
+    return arena
+
+
+MUTANTS: dict[str, Callable[[], Arena]] = (
+    {mutant.__name__: partial(mutant, REGION_BYTES, align_bytes=ALIGN_BYTES) for mutant in Arena.__subclasses__()}
+    | {mutant.__name__: partial(with_region, mutant) for mutant in Region.__subclasses__()}
+    | {mutant.__name__: partial(with_allocator, mutant) for mutant in Allocator.__subclasses__()}
+)
 
 
 def hunt(new_arena: Callable[[], Arena]) -> None:
@@ -197,8 +238,8 @@ def test_the_hunt_spares_the_arena_itself() -> None:
     hunt(lambda: Arena(REGION_BYTES, align_bytes=ALIGN_BYTES))
 
 
-@pytest.mark.parametrize("state", [State.WRITING, State.QUARANTINED])
-def test_the_table_alone_stops_a_free_under_a_writer(state: State) -> None:
+@pytest.mark.parametrize("state", [SlotState.WRITING, SlotState.QUARANTINED])
+def test_the_table_alone_stops_a_free_under_a_writer(state: SlotState) -> None:
     """Even an owner that forgets to ask who holds a slot is stopped by the step itself."""
     occupant = Occupant(Slot(0, 0, 1, 1), ALIGN_BYTES, Process("worker", 0, 1))
     occupant.state = state
