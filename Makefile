@@ -94,9 +94,9 @@ bench: install-dev ## what handing features over costs, five ways
 simulate: install-dev ## ten thousand runs of a simulated rank group (a minute)
 	MMPLANE_FUZZ_EXAMPLES=3334 $(BIN)/python -m pytest tests/unit/ranks/test_simulation.py -q
 
-fuzz: install-dev ## what strangers send, a minute for each target, and longer property tests of the arena
+fuzz: install-dev ## what strangers send, a minute for each target, and longer searches for what the arena and the ranks get wrong
 	$(BIN)/python tests/unit/fuzz/run.py 60
-	MMPLANE_FUZZ_EXAMPLES=3000 $(BIN)/python -m pytest tests/unit/arena -q
+	MMPLANE_FUZZ_EXAMPLES=3000 $(BIN)/python -m pytest tests/unit/arena tests/unit/ranks -q
 
 CHAOS_OPTIONS ?= --rounds 500
 

@@ -430,4 +430,4 @@ MUTANTS: dict[str, Callable[..., Simulation]] = (
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_the_simulation_kills(name: str) -> None:
-    assert killed_by(MUTANTS[name]) is not None, "it survived"
+    assert killed_by(MUTANTS[name], name) is not None, "it survived"
