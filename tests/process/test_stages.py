@@ -77,7 +77,7 @@ def check(live: Live, stage: str, place: str, rank: int, *, delivery: str = "are
         answer = post(live, [part(noise(next(seeds))), text("What is this?")], fault=fault, max_tokens=2)
         assert answer.status_code == 200, answer.text
 
-    moved = stages_moved_by(live, request, modality="image", delivery=delivery, outcome="answered")
+    moved = stages_moved_by(live, request, outcome="answered")
     assert {name for name, seconds in moved.items() if seconds >= SLOW_S} == {stage}, moved
 
 
@@ -97,7 +97,7 @@ def test_a_follower_that_is_slow_in_a_step_makes_it_slow(stage: str, server: Liv
     """Ranks of a real model meet in every step."""
     fault = {"point": stage, "rank": 1, "error": False, "delay_ms": DELAY_MS}
     request = partial(post, server, [part(noise(next(seeds)))], fault=fault, max_tokens=2)
-    assert stages_moved_by(server, request, modality="image", outcome="answered")[stage] >= SLOW_S
+    assert stages_moved_by(server, request, outcome="answered")[stage] >= SLOW_S
 
 
 @pytest.mark.parametrize(("delivery", "stage", "place", "rank"), ELSEWHERE)
@@ -143,7 +143,7 @@ def test_a_full_budget_moves_the_queue_and_no_other(plain: Live) -> None:
         def ask() -> None:
             assert post(plain, [part(noise(next(seeds)))], max_tokens=2).status_code == 200
 
-        moved = stages_moved_by(plain, request, modality="image", outcome="answered")
+        moved = stages_moved_by(plain, request, outcome="answered")
     assert {name for name, seconds in moved.items() if seconds >= SLOW_S} == {"queue"}, moved
     settle(plain, 2)
 

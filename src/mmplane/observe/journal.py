@@ -75,11 +75,10 @@ class Journal:
         self._live.discard(journey)
         self._recent.append(journey)
         outcome = outcome_of(status)
-        labels = (journey.modality, journey.delivery, outcome)
-        _add(self._requests, labels, journey.ended_s - journey.began_s)
+        _add(self._requests, (journey.modality, outcome), journey.ended_s - journey.began_s)
         for stage, seconds in journey.seconds.items():
             if stage in _MEASURED:
-                _add(self._stages, (stage, *labels), seconds)
+                _add(self._stages, (stage, outcome), seconds)
         self._worked(journey.works)
         self._tenants[journey.tenant, outcome] += 1
         self._tokens[journey.tenant, "prompt"] += journey.prompt_tokens

@@ -10,6 +10,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from mmplane.core.plan import Work
 from mmplane.core.stages import PHASES, Span
 
@@ -38,6 +40,7 @@ class Journey:
         "spans",
         "status",
         "tenant",
+        "timeline",
         "wall_s",
         "works",
     )
@@ -65,6 +68,8 @@ class Journey:
         self.status = 0
         self.code = ""
         """What it failed of, if it did."""
+        self.timeline: msgspec.Raw | None = None
+        """What the status page shows of it, once it was asked for."""
         self.span: Any = None
         """Its own span, when traces are on, and what its answer's headers say of that."""
         self.headers: list[tuple[bytes, bytes]] = []

@@ -65,11 +65,10 @@ def figures(requests: int = 10, *, attached: bool = True) -> Figures:
         "fetch": {"fetched": 3, "fetched_bytes": 300, "failed": 1},
         "traces_dropped": 1,
     }
-    labels = ("image", "arena", "answered")
     ranks = {(str(rank),): reading(0.001) for rank in range(2)}
     readings = {
-        "requests": {labels: reading(*[0.2] * requests)},
-        "stages": {(stage, *labels): reading(*[0.01] * requests) for stage in STAGES},
+        "requests": {("image", "answered"): reading(*[0.2] * requests)},
+        "stages": {(stage, "answered"): reading(*[0.01] * requests) for stage in STAGES},
         "loop_lag": {(): reading(0.001)},
         "latency": {("arena",): reading(*[0.2] * requests)},
         **dict.fromkeys(("materialise", "deliver", "encode", "stalls", "broadcasts"), ranks),

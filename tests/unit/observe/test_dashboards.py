@@ -68,7 +68,7 @@ def test_a_query_asks_for_what_there_is(query: str) -> None:
     [
         "mmplane_nothing_total",
         "mmplane_request_seconds",
-        'mmplane_stage_seconds_sum{delivery="arena",colour="red"}',
+        'mmplane_stage_seconds_sum{outcome="answered",colour="red"}',
         'mmplane_stage_seconds_sum{stage="siesta"}',
         "sum by (colour) (mmplane_workers)",
         "sum(mmplane_workers",

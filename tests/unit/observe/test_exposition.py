@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 from figures import figures
+from prometheus_client.parser import text_string_to_metric_families
 
+from mmplane.core.buckets import Buckets
+from mmplane.core.plan import Work
+from mmplane.core.records import Modality
+from mmplane.core.stages import PHASES, SUMS, Span
+from mmplane.delivery.names import DELIVERIES
+from mmplane.observe.journal import Journal
 from mmplane.observe.metrics import METRICS, Metric, exposition
 from mmplane.observe.snapshot import Snapshot
 
@@ -48,7 +56,7 @@ def test_histograms_are_cumulative() -> None:
     assert (buckets["0.1"], buckets["0.25"], buckets["+Inf"]) == (0, 10, 10)
     assert snapshot.sum("mmplane_request_seconds_count", outcome="answered") == 10
     assert snapshot.sum("mmplane_request_seconds_sum") == pytest.approx(2.0)
-    assert snapshot.sum("mmplane_stage_seconds_count", stage="decode", modality="image", delivery="arena") == 10
+    assert snapshot.sum("mmplane_stage_seconds_count", stage="decode", outcome="answered") == 10
 
 
 def test_values_are_those_that_were_counted() -> None:
@@ -59,3 +67,45 @@ def test_values_are_those_that_were_counted() -> None:
     assert snapshot.by("delivery", "mmplane_delivery_share") == {"leader": 0.25, "arena": 0.75}
     assert snapshot.sum("mmplane_request_failures_total", code="overloaded", phase="queue") == 2
     assert snapshot.by("role", "mmplane_restarts_total")["worker"] == 2
+
+
+SERIES_MAX = 3500
+"""With eight ranks and no tenants. There were 22,034 of `mmplane_stage_seconds` alone."""
+
+
+def test_no_traffic_makes_more_series_than_a_scrape_can_bear() -> None:
+    """Every modality, delivery and stage with every way to end, at every phase, with many codes."""
+    journal = Journal()
+    mixtures = [[], *([each] for each in get_args(Modality)), list(get_args(Modality))]
+    for kinds in mixtures:
+        for delivery in (*DELIVERIES, "none"):
+            for status in (200, 400, 499, 503):
+                for number, phase in enumerate(PHASES):
+                    journey = journal.begin()
+                    journey.asked(kinds)
+                    journey.delivery = delivery
+                    journey.add([Span(stage, "worker 1", 1.0, 0.001) for stage in SUMS["materialise"]])
+                    journey.enter("hold")
+                    journey.heard(tuple(Work(1, 5.0, 9.0) for _ in range(8)), None)
+                    journey.enter(phase)
+                    journal.end(journey, status, f"code_{number}")
+    buckets = Buckets()
+    counted = figures()
+    readings = counted.readings | journal.readings() | {"latency": {(name,): buckets.reading() for name in DELIVERIES}}
+    readings |= {name: {(str(rank),): buckets.reading() for rank in range(8)} for name in ("stalls", "broadcasts")}
+    text = exposition(replace(counted, counts=journal.counts(), readings=readings)).decode()
+    samples = [line for line in text.splitlines() if not line.startswith("#")]
+    assert {labels[0] for labels in journal.readings()["stages"]} >= set(SUMS["materialise"])
+    assert len(samples) == len(set(samples)) < SERIES_MAX
+
+
+def test_prometheus_reads_it() -> None:
+    """By its own parser: names, labels with quotes in them, and values."""
+    odd = replace(figures(), counts={"failures": {('a "code"\\\nof two lines', "queue"): 2}})
+    families = {family.name: family for family in text_string_to_metric_families(exposition(odd).decode())}
+    assert {metric.name.removesuffix("_total") for metric in METRICS} == set(families)
+    (failure,) = families["mmplane_request_failures"].samples
+    assert failure.labels == {"code": 'a "code"\\\nof two lines', "phase": "queue"}
+    for metric in METRICS:
+        family = families[metric.name.removesuffix("_total")]
+        assert (family.type, family.documentation) == (metric.kind, metric.text)

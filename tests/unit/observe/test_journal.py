@@ -26,7 +26,7 @@ def test_a_request_is_where_it_is() -> None:
     assert journal.phases() == dict.fromkeys(PHASES, 0)
 
 
-def test_stages_are_counted_by_modality_delivery_and_outcome() -> None:
+def test_requests_are_counted_by_modality_and_outcome_their_stages_by_outcome() -> None:
     journal = Journal()
     for kinds, status in ((["image"], 200), (["image", "image"], 200), (["image", "audio"], 503), ([], 200)):
         journey = journal.begin()
@@ -34,11 +34,14 @@ def test_stages_are_counted_by_modality_delivery_and_outcome() -> None:
         journey.delivery = "arena"
         journey.enter("body")
         journal.end(journey, status, "overloaded" if status == 503 else "")
-    stages = journal.readings()["stages"]
-    assert {labels: reading.below[-1] for labels, reading in stages.items() if labels[0] == "body"} == {
-        ("body", "image", "arena", "answered"): 2,
-        ("body", "mixed", "arena", "failed"): 1,
-        ("body", "text", "arena", "answered"): 1,
+    counted = {
+        name: {labels: reading.below[-1] for labels, reading in journal.readings()[name].items()}
+        for name in ("requests", "stages")
+    }
+    assert counted["requests"] == {("image", "answered"): 2, ("mixed", "failed"): 1, ("text", "answered"): 1}
+    assert {labels: count for labels, count in counted["stages"].items() if labels[0] == "body"} == {
+        ("body", "answered"): 3,
+        ("body", "failed"): 1,
     }
     assert journal.counts()["failures"] == {("overloaded", "body"): 1}
     assert journal.statistics()["failures"] == {"overloaded in body": 1}

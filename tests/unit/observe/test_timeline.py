@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from mmplane.core.plan import Work
-from mmplane.core.stages import PHASES, STAGES
+from mmplane.core.stages import PHASES, STAGES, SUMS, Span
 from mmplane.observe.journal import Journal
-from mmplane.observe.timeline import timeline
+from mmplane.observe.timeline import SPANS_MAX, _encoded, timeline
+from mutation import Mutant, check_it_is_killed
 
 TEXTS = {"id", "code", "modality", "delivery"}
 
@@ -20,7 +23,7 @@ def test_a_timeline_is_numbers_and_names_of_ours() -> None:
         journey.enter(phase)
     journey.heard((Work(1, 5.0, 9.0, journey.began_s, 3.0, 2.0),), journey.began_s)
     journal.end(journey, 503, "unavailable")
-    found = timeline(journey)
+    found = json.loads(bytes(timeline(journey)))
     assert "hunter2" not in json.dumps(found)
     assert {name for name, value in found.items() if isinstance(value, str)} == TEXTS
     assert found["status"] == 503
@@ -30,3 +33,25 @@ def test_a_timeline_is_numbers_and_names_of_ours() -> None:
         assert start_ms >= 0
         assert long_ms >= 0
     assert {span[0] for span in found["spans"] if span[1] == "rank 0"} == {"deliver", "decode", "transform", "encode"}
+
+
+def test_a_timeline_shows_its_phases_and_a_bounded_number_of_parts() -> None:
+    journal = Journal()
+    journey = journal.begin()
+    journey.asked(["image"] * 128)
+    for phase in PHASES[1:]:
+        journey.enter(phase)
+    for number in range(128):
+        journey.add([Span(stage, f"worker {number % 4}", 1.0, number / 1000) for stage in SUMS["materialise"]])
+    journal.end(journey, 200)
+    found = json.loads(bytes(timeline(journey)))
+    assert len(found["spans"]) == SPANS_MAX
+    assert found["spans_left_out"] == len(PHASES) + 128 * len(SUMS["materialise"]) - SPANS_MAX
+    assert [span[0] for span in found["spans"][: len(PHASES)]] == list(PHASES)
+    assert min(span[3] for span in found["spans"][len(PHASES) :]) >= 117, "the longest"
+    assert timeline(journey) is timeline(journey), "it is made once"
+
+
+def test_the_mutant_that_shows_every_span_is_killed(request: pytest.FixtureRequest) -> None:
+    killer = test_a_timeline_shows_its_phases_and_a_bounded_number_of_parts
+    check_it_is_killed(Mutant("every span", _encoded, "SPANS_MAX - len(phases)", "len(parts)", killer), request)

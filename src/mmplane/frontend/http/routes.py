@@ -76,8 +76,8 @@ class Routes:
 
     async def requests(self, _: Request) -> Response:
         """What the status page shows: everything now, and the last requests."""
-        recent = [timeline(each) for each in self._journal.recent()]
-        return _json(200, {"state": self._statistics(), "requests": recent})
+        state, recent = self._statistics(), list(self._journal.recent())
+        return await asyncio.to_thread(lambda: _json(200, {"state": state, "requests": [timeline(r) for r in recent]}))
 
     async def page(self, _: Request) -> Response:
         """The status page."""
