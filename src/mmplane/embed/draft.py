@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from mmplane.arena.arrays import array, content, library_of
 from mmplane.core.records import Item, Modality, Slot, Tensor
 from mmplane.embed.hold import Hold
 
-if TYPE_CHECKING:
-    from mmplane.embed.plane import Plane
-
 
 class Draft:
-    """A slot that is being written. Freed with this object, unless it is published."""
+    """A slot that is being written. Freed with this object, unless it is published.
 
-    def __init__(self, plane: Plane, slot: Slot, tensors: tuple[Tensor, ...]) -> None:
-        self._plane = plane
+    `view` is its bytes. `abandon` may be called from a finalizer.
+    """
+
+    def __init__(
+        self,
+        slot: Slot,
+        tensors: tuple[Tensor, ...],
+        view: memoryview,
+        *,
+        publish: Callable[[Item], Hold],
+        abandon: Callable[[], object],
+    ) -> None:
         self._slot = slot
         self._tensors = {tensor.name: tensor for tensor in tensors}
-        self._view = plane.content(slot)
-        self._unpublished = weakref.finalize(self, plane.abandon, slot)
+        self._view = view
+        self._publish = publish
+        self._unpublished = weakref.finalize(self, abandon)
         self._unpublished.atexit = False
 
     def arrays(self, library: Any) -> dict[str, Any]:
@@ -39,4 +48,4 @@ class Draft:
         unpublished = self._unpublished.detach()
         assert unpublished is not None, "a draft is published once"
         item = Item(key, modality, self._slot, tuple(self._tensors.values()))
-        return self._plane.publish(item)
+        return self._publish(item)

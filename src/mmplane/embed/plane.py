@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Mapping as MappingOf
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from threading import Lock
 from typing import Any
@@ -73,7 +74,9 @@ class Plane:
         # A rank gives pages back to the kernel when it drops what it wrote, so no two slots share one.
         self._arena = Arena([address.length_bytes], align_bytes=mmap.PAGESIZE)
         self._lock = Lock()
-        self._dropped: deque[tuple[Slot, int]] = deque()  # holds that ended, by finalizers of any thread
+        self._dropped: deque[tuple[Slot, int]] = (
+            deque()
+        )  # holds (by tag) and drafts (0) that are gone, by finalizers of any thread
         self._revoked: deque[int] = deque()
         self._leases: dict[int, _Lease] = {}
         self._pidfds: dict[int, int] = {}
@@ -114,7 +117,8 @@ class Plane:
         with self._lock:
             self._hear()
             slot = self._arena.reserve(_REGION, length_bytes, _PRODUCER)
-        return Draft(self, slot, tensors)
+        abandon = partial(self._dropped.append, (slot, 0))
+        return Draft(slot, tensors, self._content(slot), publish=self._publish, abandon=abandon)
 
     def is_ready(self, group: int | None = None) -> bool:
         """Whether every rank of this group, or of all, has joined and lives."""
@@ -144,7 +148,7 @@ class Plane:
         """This record was never sent and never will be. May be called from a finalizer."""
         self._revoked.append(leased.lease)
 
-    def lease(self, item: Item, group: int | None = None) -> Leased:
+    def _lease(self, item: Item, group: int | None = None) -> Leased:
         """`Hold.lease`: the item is held, so that it is there."""
         with self._lock:
             self._hear()
@@ -175,9 +179,10 @@ class Plane:
         tag = -self._next
         self._next += 1
         self._arena.lease(item.slot, _PRODUCER, tag)
-        return Hold(self, item, tag)
+        end = partial(self._dropped.append, (item.slot, tag))
+        return Hold(item, content=self._content, lease=self._lease, end=end)
 
-    def publish(self, item: Item) -> Hold:
+    def _publish(self, item: Item) -> Hold:
         """`Draft.publish`: its slot is written."""
         with self._lock:
             self._hear()
@@ -189,15 +194,7 @@ class Plane:
                 self._arena.discard(item.slot)
             return hold
 
-    def abandon(self, slot: Slot) -> None:
-        """A draft is gone that was not published. May be called from a finalizer."""
-        self._dropped.append((slot, 0))
-
-    def end_hold(self, slot: Slot, tag: int) -> None:
-        """A hold is gone. May be called from a finalizer."""
-        self._dropped.append((slot, tag))
-
-    def content(self, slot: Slot) -> memoryview:
+    def _content(self, slot: Slot) -> memoryview:
         """A slot's bytes, in place."""
         return self._memory.view(slot.offset_bytes, slot.length_bytes)
 
