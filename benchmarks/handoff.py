@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 
 from mmplane.arena.arena import Arena
-from mmplane.arena.segment import Mapping, check_memory, create_region, reopen_read_only
+from mmplane.arena.segment import RegionMapping, check_memory, create_region, reopen_read_only
 from mmplane.bench.carriers import PRODUCER, ObjectCollective, features_in, item_decoder, item_of, touch_pages
 from mmplane.bench.environment import environment
 from mmplane.bench.handover import PROBE_BYTES, peers, spread
@@ -50,7 +50,7 @@ def read_records(fd: int, region_bytes: int, control: socket.socket) -> None:
     Each turn begins with a dry run on the first bytes of the region, so that all find the code in the processor's
     caches: else whoever comes after 256 MB looks slow.
     """
-    populated = Mapping(fd, region_bytes, writable=False)
+    populated = RegionMapping(fd, region_bytes, writable=False)
     dry_run = msgspec.msgpack.encode(item_of(Slot(0, 0, PROBE_BYTES, 0), (PROBE_BYTES // 4,)))
     while (kind := control.recv(16)) != b"end":
         mapping: Any = populated if kind == b"populated" else Unpopulated(fd, region_bytes)

@@ -42,7 +42,7 @@ from sklearn.datasets import load_sample_images
 
 from mmplane.arena.arena import Arena
 from mmplane.arena.leases import Process
-from mmplane.arena.segment import Mapping, create_region, reopen_read_only
+from mmplane.arena.segment import RegionMapping, create_region, reopen_read_only
 from mmplane.core.jobs import Materialise, Materialised
 from mmplane.core.records import Recipe
 from mmplane.features.choice import Processors
@@ -96,7 +96,7 @@ class Pool:
     def __init__(self, processor: ImageProcessor, workers: int) -> None:
         self._arena = Arena([MEDIA_BYTES] + [FEATURES_BYTES] * workers)
         self._fds = [create_region(f"benchmark-{index}", size) for index, size in enumerate(self._sizes(workers))]
-        self._media = Mapping(self._fds[0], MEDIA_BYTES, writable=True)
+        self._media = RegionMapping(self._fds[0], MEDIA_BYTES, writable=True)
         self._sockets: list[socket.socket] = []
         layout = processor.layout(*SIZE)
         frontend = Process("frontend", 0, 1)
@@ -153,8 +153,8 @@ class Pool:
 def _work(orders: socket.socket, media_fd: int, features_fd: int, processor: ImageProcessor, jobs: Any) -> None:
     worker = Worker(
         Processors("float32", processor),
-        media=Mapping(reopen_read_only(media_fd), MEDIA_BYTES, writable=False),
-        features=Mapping(features_fd, FEATURES_BYTES, writable=True),
+        media=RegionMapping(reopen_read_only(media_fd), MEDIA_BYTES, writable=False),
+        features=RegionMapping(features_fd, FEATURES_BYTES, writable=True),
     )
     position = 0
 

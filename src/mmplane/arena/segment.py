@@ -74,7 +74,7 @@ def reopen_read_only(fd: int) -> int:
     return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
 
 
-class Mapping:
+class RegionMapping:
     """A region, or its first `length_bytes`, in this process's memory, populated. Closing it leaves `fd` open.
 
     Raises ValueError when the region is shorter, PermissionError when `writable` and `fd` is a read-only one.

@@ -32,7 +32,7 @@ import zmq
 
 from mmplane.arena.arena import Arena
 from mmplane.arena.leases import Process
-from mmplane.arena.segment import Mapping, create_region, reopen_read_only
+from mmplane.arena.segment import RegionMapping, create_region, reopen_read_only
 from mmplane.bench.team import DEADLINE_S, PREFIX, Team
 from mmplane.core.records import MESSAGE_BYTES_MAX, Item, Slot, Tensor
 
@@ -100,7 +100,7 @@ class InPlace(Carrier):
 
     def open(self, rank: int) -> None:
         fd = self.read_only if rank else self.writable
-        self.mapping = Mapping(fd, self.region_bytes, writable=rank == 0)
+        self.mapping = RegionMapping(fd, self.region_bytes, writable=rank == 0)
 
     def reserve(self) -> Features:
         self.slot = self.arena.reserve(0, self.length_bytes, PRODUCER)
@@ -284,7 +284,7 @@ def item_of(slot: Slot, shape: tuple[int, ...]) -> Item:
     return Item(content_key=bytes(32), modality="image", slot=slot, tensors=tensors)
 
 
-def features_in(mapping: Mapping, item: Item) -> Features:
+def features_in(mapping: RegionMapping, item: Item) -> Features:
     """The features of a record, in place."""
     tensor = item.tensors[0]
     view = mapping.view(item.slot.offset_bytes + tensor.offset_bytes, int(np.prod(tensor.shape)) * 4)

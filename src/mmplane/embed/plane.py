@@ -16,8 +16,7 @@ import mmap
 import os
 import select
 from collections import deque
-from collections.abc import Mapping as MappingOf
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -28,7 +27,7 @@ from mmplane.arena.arena import Arena
 from mmplane.arena.arrays import dtype_name
 from mmplane.arena.errors import ArenaError
 from mmplane.arena.leases import Process
-from mmplane.arena.segment import Mapping
+from mmplane.arena.segment import RegionMapping
 from mmplane.core.records import Item, Modality, Slot
 from mmplane.embed.address import Address
 from mmplane.embed.draft import Draft
@@ -66,7 +65,7 @@ class Plane:
         self.address = address
         region_fd = address.open(address.region_fd, os.O_RDWR)
         try:
-            self._memory = Mapping(region_fd, address.length_bytes, writable=True)
+            self._memory = RegionMapping(region_fd, address.length_bytes, writable=True)
         finally:
             os.close(region_fd)
         self._hear_fd = address.open(address.hear_fd, os.O_RDONLY | os.O_NONBLOCK)
@@ -86,7 +85,7 @@ class Plane:
         self._strays = 0
         self._written_bytes = 0
 
-    def put(self, key: bytes, arrays: MappingOf[str, Any], *, modality: Modality = "image") -> Hold:
+    def put(self, key: bytes, arrays: Mapping[str, Any], *, modality: Modality = "image") -> Hold:
         """Features by name (NumPy arrays or CPU tensors), written once for each key while they are resident.
 
         `key` names their content completely, shapes and dtypes included. Raises ArenaFull.

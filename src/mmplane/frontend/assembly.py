@@ -11,7 +11,7 @@ import msgspec
 
 from mmplane.arena.arena import Arena
 from mmplane.arena.leases import Process
-from mmplane.arena.segment import Mapping as Region
+from mmplane.arena.segment import RegionMapping
 from mmplane.config import Config
 from mmplane.core.keyring import Keyring
 from mmplane.core.records import Record
@@ -51,7 +51,7 @@ class Memory:
 
     arena: Arena
     owner: Process
-    region: Region
+    region: RegionMapping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +138,7 @@ def _memory(config: Config, epoch: int, incarnation: int, region0: int) -> Memor
     return Memory(
         Arena(lengths_bytes, first_generation=epoch << GENERATION_BITS),
         Process("frontend", 0, incarnation),
-        Region(region0, lengths_bytes[0], writable=True),
+        RegionMapping(region0, lengths_bytes[0], writable=True),
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from mmplane.arena.arena import Arena
 from mmplane.arena.errors import ArenaFull
 from mmplane.arena.leases import Process
-from mmplane.arena.segment import Mapping
+from mmplane.arena.segment import RegionMapping
 from mmplane.core.errors import ArenaHasNoRoom
 from mmplane.core.records import Slot
 from mmplane.items.parked import LONG_BYTES, MediaBytes, Parked
@@ -26,7 +26,7 @@ FRONT_REGION = 0
 class Shelf:
     """The front end's region, as a place for bytes."""
 
-    def __init__(self, arena: Arena, region: Mapping, owner: Process) -> None:
+    def __init__(self, arena: Arena, region: RegionMapping, owner: Process) -> None:
         self._arena = arena
         self._region = region
         self._owner = owner

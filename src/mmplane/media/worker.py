@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import msgspec
 
-from mmplane.arena.segment import Mapping
+from mmplane.arena.segment import RegionMapping
 from mmplane.config import Config
 from mmplane.core.control import Ready, Spawn, ToRank
 from mmplane.core.errors import RequestError, internal, overloaded
@@ -53,8 +53,8 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
     lengths_bytes = config.region_bytes()
     worker = Worker(
         choose(config),
-        media=Mapping(descriptors["media"], lengths_bytes[0], writable=False),
-        features=Mapping(descriptors["features"], lengths_bytes[spawn.index], writable=True),
+        media=RegionMapping(descriptors["media"], lengths_bytes[0], writable=False),
+        features=RegionMapping(descriptors["features"], lengths_bytes[spawn.index], writable=True),
     )
     sandbox.limit(data_bytes=config.decode_bytes())
     frontend: Link[ToWorker] = Link(descriptors["frontend"], ToWorker)
@@ -76,7 +76,7 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
 class Worker:
     """Does one job at a time; every failure of an item is a value."""
 
-    def __init__(self, processors: Processors, *, media: Mapping, features: Mapping) -> None:
+    def __init__(self, processors: Processors, *, media: RegionMapping, features: RegionMapping) -> None:
         self._processors = processors
         self._media = media
         self._features = features

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from blake3 import blake3
 
-from mmplane.arena.segment import Mapping
+from mmplane.arena.segment import RegionMapping
 from mmplane.core.records import Item, Slot
 from mmplane.features.tensors import tensors_of
 
@@ -19,7 +19,7 @@ class Inbox:
     to somebody else. Who keeps a view longer reads another request's features.
     """
 
-    def __init__(self, regions: Sequence[Mapping], *, copy: bool = False) -> None:
+    def __init__(self, regions: Sequence[RegionMapping], *, copy: bool = False) -> None:
         self._regions = regions
         self._copy = copy
 

@@ -18,7 +18,7 @@ import msgspec
 import torch
 import torch.distributed as dist
 
-from mmplane.arena.segment import Mapping
+from mmplane.arena.segment import RegionMapping
 from mmplane.config import Config
 from mmplane.core.control import RanksReady, Spawn, ToRank, Unloadable
 from mmplane.core.plan import FromFollower, Plan
@@ -55,7 +55,7 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // tp))
     inbox = Inbox(
         [
-            Mapping(descriptors[f"region{i}"], length_bytes, writable=False)
+            RegionMapping(descriptors[f"region{i}"], length_bytes, writable=False)
             for i, length_bytes in enumerate(config.region_bytes())
         ],
         copy=config.copy_features,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from mmplane.arena.segment import Mapping, create_region, reopen_read_only
+from mmplane.arena.segment import RegionMapping, create_region, reopen_read_only
 from mmplane.core.plan import Held, Sampling, Submit
 from mmplane.core.records import Item, Layout, Modality, Slot
 from mmplane.delivery.delivery import Features
@@ -39,12 +39,12 @@ class Probe:
         modality = processors.probed
         layout, write = _trial(processors)
         self._region = create_region("mmplane-probe", layout.length_bytes)
-        with Mapping(self._region, layout.length_bytes, writable=True) as mapping:
+        with RegionMapping(self._region, layout.length_bytes, writable=True) as mapping:
             arrays = views(layout.tensors, mapping.view(0, layout.length_bytes))
             write(arrays)
             del arrays
         read_only = reopen_read_only(self._region)
-        self.mapping = Mapping(read_only, layout.length_bytes, writable=False)
+        self.mapping = RegionMapping(read_only, layout.length_bytes, writable=False)
         os.close(read_only)
         os.close(self._region)
         text = list(range(1, 9))

@@ -19,7 +19,7 @@ import pytest
 
 from mmplane.arena import segment
 from mmplane.arena.errors import OutOfMemory
-from mmplane.arena.segment import Mapping, PrivateMapping, check_memory, create_region, reopen_read_only
+from mmplane.arena.segment import PrivateMapping, RegionMapping, check_memory, create_region, reopen_read_only
 
 LENGTH_BYTES = 4 * mmap.PAGESIZE
 
@@ -116,8 +116,8 @@ def test_other_errors_stay_themselves_and_leak_nothing(monkeypatch: pytest.Monke
 
 def test_both_mappings_show_the_same_bytes(region: int, read_only: int) -> None:
     with (
-        Mapping(region, LENGTH_BYTES, writable=True) as ours,
-        Mapping(read_only, LENGTH_BYTES, writable=False) as theirs,
+        RegionMapping(region, LENGTH_BYTES, writable=True) as ours,
+        RegionMapping(read_only, LENGTH_BYTES, writable=False) as theirs,
     ):
         ours.view(100, 5)[:] = b"bytes"
         assert bytes(theirs.view(99, 7)) == b"\0bytes\0"
@@ -130,7 +130,7 @@ def test_both_mappings_show_the_same_bytes(region: int, read_only: int) -> None:
 
 
 def test_a_mapping_is_populated(region: int) -> None:
-    with Mapping(region, LENGTH_BYTES, writable=True) as mapping:
+    with RegionMapping(region, LENGTH_BYTES, writable=True) as mapping:
         address = np.frombuffer(mapping.view(0, 1), np.uint8).ctypes.data
         rows = Path("/proc/self/smaps").read_text().split(f"{address:x}-", 1)[1].splitlines()
         resident = next(row for row in rows if row.startswith("Rss:"))
@@ -139,13 +139,13 @@ def test_a_mapping_is_populated(region: int) -> None:
 
 def test_a_read_only_descriptor_is_never_mapped_writable(read_only: int) -> None:
     with pytest.raises(PermissionError):
-        Mapping(read_only, LENGTH_BYTES, writable=True)
+        RegionMapping(read_only, LENGTH_BYTES, writable=True)
     with pytest.raises(OSError, match=r"Bad file descriptor|not permitted"):
         os.pwrite(read_only, b"x", 0)
 
 
 def test_writing_through_a_read_only_view_is_a_type_error(read_only: int) -> None:
-    with Mapping(read_only, LENGTH_BYTES, writable=False) as mapping:
+    with RegionMapping(read_only, LENGTH_BYTES, writable=False) as mapping:
         with pytest.raises(TypeError):
             mapping.view(0, 1)[0] = 1
         with pytest.raises(ValueError, match="read-only"):
@@ -155,13 +155,13 @@ def test_writing_through_a_read_only_view_is_a_type_error(read_only: int) -> Non
 def test_writing_behind_pythons_back_is_a_sigsegv(region: int, read_only: int) -> None:
     import ctypes
 
-    with Mapping(read_only, LENGTH_BYTES, writable=False) as mapping:
+    with RegionMapping(read_only, LENGTH_BYTES, writable=False) as mapping:
         address = np.frombuffer(mapping.view(64, 1), np.uint8).ctypes.data
         status = in_child(lambda: ctypes.memset(address, 1, 1) and None)
         assert os.WIFSIGNALED(status)
         assert os.WTERMSIG(status) == signal.SIGSEGV
         assert mapping.view(64, 1)[0] == 0
-    with Mapping(region, LENGTH_BYTES, writable=True) as mapping:  # and the test can fail
+    with RegionMapping(region, LENGTH_BYTES, writable=True) as mapping:  # and the test can fail
         address = np.frombuffer(mapping.view(64, 1), np.uint8).ctypes.data
         assert in_child(lambda: ctypes.memset(address, 1, 1) and None) == 0
         assert mapping.view(64, 1)[0] == 1
@@ -171,7 +171,7 @@ def test_writing_behind_pythons_back_is_a_sigsegv(region: int, read_only: int) -
     ("offset_bytes", "length_bytes"), [(-1, 1), (0, -1), (0, LENGTH_BYTES + 1), (LENGTH_BYTES, 1), (1 << 62, 1 << 62)]
 )
 def test_a_view_outside_of_the_region_is_refused(region: int, offset_bytes: int, length_bytes: int) -> None:
-    with Mapping(region, LENGTH_BYTES, writable=True) as mapping:
+    with RegionMapping(region, LENGTH_BYTES, writable=True) as mapping:
         with pytest.raises(ValueError, match="outside"):
             mapping.view(offset_bytes, length_bytes)
         assert len(mapping.view(0, LENGTH_BYTES)) == LENGTH_BYTES
@@ -180,11 +180,11 @@ def test_a_view_outside_of_the_region_is_refused(region: int, offset_bytes: int,
 
 def test_a_mapping_longer_than_the_region_is_refused(region: int) -> None:
     with pytest.raises(ValueError, match="length"):
-        Mapping(region, LENGTH_BYTES + 1, writable=False)
+        RegionMapping(region, LENGTH_BYTES + 1, writable=False)
 
 
 def test_it_does_not_unmap_under_a_view(region: int) -> None:
-    mapping = Mapping(region, LENGTH_BYTES, writable=True)
+    mapping = RegionMapping(region, LENGTH_BYTES, writable=True)
     view = mapping.view(0, 1)
     with pytest.raises(BufferError):
         mapping.close()
@@ -203,8 +203,8 @@ def test_two_processes_see_each_others_bytes_through_passed_descriptors() -> Non
     def child() -> None:
         _, fds, _, _ = socket.recv_fds(theirs, 1, 2)
         with (
-            Mapping(fds[0], LENGTH_BYTES, writable=False) as asked,
-            Mapping(fds[1], LENGTH_BYTES, writable=True) as answered,
+            RegionMapping(fds[0], LENGTH_BYTES, writable=False) as asked,
+            RegionMapping(fds[1], LENGTH_BYTES, writable=True) as answered,
         ):
             answered.view(0, 8)[:] = bytes(asked.view(0, 8))[::-1]
             theirs.send(b"done")
@@ -219,8 +219,8 @@ def test_two_processes_see_each_others_bytes_through_passed_descriptors() -> Non
     fds = [create_region(name, LENGTH_BYTES) for name in ("asked", "answered")]
     fds.append(reopen_read_only(fds[0]))
     with (
-        Mapping(fds[0], LENGTH_BYTES, writable=True) as asked,
-        Mapping(fds[1], LENGTH_BYTES, writable=False) as answered,
+        RegionMapping(fds[0], LENGTH_BYTES, writable=True) as asked,
+        RegionMapping(fds[1], LENGTH_BYTES, writable=False) as answered,
     ):
         asked.view(0, 8)[:] = b"question"
         socket.send_fds(ours, [b"2"], [fds[2], fds[1]])
@@ -251,7 +251,7 @@ def bytes_of(memory: PrivateMapping) -> memoryview:
 def test_a_private_mapping_shows_what_is_written_to_the_region() -> None:
     fd = create_region("test", PAGES * mmap.PAGESIZE)
     private = PrivateMapping(fd, PAGES * mmap.PAGESIZE)
-    with Mapping(fd, PAGES * mmap.PAGESIZE, writable=True) as shared:
+    with RegionMapping(fd, PAGES * mmap.PAGESIZE, writable=True) as shared:
         shared.view(mmap.PAGESIZE, 5)[:] = b"hello"
     assert bytes(bytes_of(private)[mmap.PAGESIZE : mmap.PAGESIZE + 5]) == b"hello"
     os.close(fd)
@@ -262,7 +262,7 @@ def test_what_is_written_privately_stays_until_it_is_restored() -> None:
     private, other = (PrivateMapping(fd, PAGES * mmap.PAGESIZE) for _ in range(2))
     bytes_of(private)[5000] = 1
     assert bytes_of(other)[5000] == 0
-    with Mapping(fd, PAGES * mmap.PAGESIZE, writable=True) as shared:
+    with RegionMapping(fd, PAGES * mmap.PAGESIZE, writable=True) as shared:
         shared.view(5001, 1)[:] = b"\2"
     assert bytes(bytes_of(private)[5000:5002]) == b"\1\0", "a page that was written is this process's own"
     assert not private.restore(0, mmap.PAGESIZE), "only the pages that are named"

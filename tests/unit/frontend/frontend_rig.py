@@ -12,7 +12,7 @@ from typing import Any
 from frontend_loop import settle
 from mmplane.arena.arena import Arena
 from mmplane.arena.leases import Process
-from mmplane.arena.segment import Mapping, create_region
+from mmplane.arena.segment import RegionMapping, create_region
 from mmplane.core.errors import RequestError, bad_media
 from mmplane.core.jobs import JobFailed, Materialise, Materialised, Measured, ToWorker, WorkerReady
 from mmplane.core.keys import media_digest
@@ -228,7 +228,7 @@ class Rig:
     ) -> None:
         self.arena = Arena([front_bytes, *([worker_bytes] * workers)], first_generation=EPOCH << 40)
         descriptor = create_region("test-front", front_bytes)
-        self.media = Mapping(descriptor, front_bytes, writable=True)
+        self.media = RegionMapping(descriptor, front_bytes, writable=True)
         os.close(descriptor)
         self.told: list[Record] = []
         """What the supervisor was told."""

@@ -11,7 +11,7 @@ import pytest
 import torch
 from blake3 import blake3
 
-from mmplane.arena.segment import Mapping, create_region, reopen_read_only
+from mmplane.arena.segment import RegionMapping, create_region, reopen_read_only
 from mmplane.core.records import Item, Slot, Tensor
 from mmplane.ranks.inbox import Inbox, digest
 
@@ -26,8 +26,8 @@ class Regions:
     def __init__(self) -> None:
         descriptors = [create_region(f"test-{number}", LENGTH_BYTES) for number in range(2)]
         read_only = [reopen_read_only(descriptor) for descriptor in descriptors]
-        self.written = [Mapping(descriptor, LENGTH_BYTES, writable=True) for descriptor in descriptors]
-        self.read = [Mapping(descriptor, LENGTH_BYTES, writable=False) for descriptor in read_only]
+        self.written = [RegionMapping(descriptor, LENGTH_BYTES, writable=True) for descriptor in descriptors]
+        self.read = [RegionMapping(descriptor, LENGTH_BYTES, writable=False) for descriptor in read_only]
         for descriptor in (*descriptors, *read_only):
             os.close(descriptor)
 

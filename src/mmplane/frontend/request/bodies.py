@@ -16,7 +16,7 @@ from starlette.types import Receive
 from mmplane.arena.arena import Arena
 from mmplane.arena.errors import ArenaFull
 from mmplane.arena.leases import Process
-from mmplane.arena.segment import Mapping
+from mmplane.arena.segment import RegionMapping
 from mmplane.core.errors import RequestError, overloaded, too_large, unavailable
 from mmplane.core.parsing import PARSED_BYTES_MAX, FromParser, Parse, Parsed, ParseFailed, ParserReady
 from mmplane.core.records import Slot
@@ -64,7 +64,7 @@ class Body:
 class Bodies:
     """Reads and parses bodies. One parser process at a time; while there is none, long bodies get 503."""
 
-    def __init__(self, arena: Arena, region: Mapping, owner: Process, *, bytes_max: int) -> None:
+    def __init__(self, arena: Arena, region: RegionMapping, owner: Process, *, bytes_max: int) -> None:
         self._arena = arena
         self._region = region
         self._owner = owner

@@ -16,7 +16,7 @@ from contextlib import suppress
 
 import msgspec
 
-from mmplane.arena.segment import Mapping
+from mmplane.arena.segment import RegionMapping
 from mmplane.config import Config
 from mmplane.core.control import Ready, Spawn, ToRank
 from mmplane.core.errors import RequestError, bad_request, too_large
@@ -52,7 +52,7 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
     sandbox.isolate()
     config = msgspec.msgpack.decode(spawn.config, type=Config)
     control = Control(Link(descriptors["control"], ToRank))
-    region = Mapping(descriptors["region0"], config.region_bytes()[0], writable=True)
+    region = RegionMapping(descriptors["region0"], config.region_bytes()[0], writable=True)
     frontend: Link[ToParser] = Link(descriptors["frontend"], ToParser)
     sandbox.limit(data_bytes=DATA_FACTOR * config.body_bytes_max)
     frontend.send(ParserReady(), limit_s=config.stall_seconds)
@@ -69,7 +69,7 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
             frontend.send(answer(received[0], region), limit_s=config.stall_seconds)
 
 
-def answer(job: Parse, region: Mapping) -> FromParser:
+def answer(job: Parse, region: RegionMapping) -> FromParser:
     """Take one body apart; what is wrong with it is a value."""
     body = region.view(job.body.offset_bytes, job.body_bytes)
     room = region.view(job.body.offset_bytes + job.body_bytes, PARSED_BYTES_MAX)
