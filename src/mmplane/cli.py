@@ -128,6 +128,7 @@ def _serve_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     add("--queue-max", "requests that may wait beyond that; more get 503")
     add("--prefill-tokens", "prompt tokens that one step computes at most")
     add("--stall-seconds", "how long a rank or the front end may stand still before it is replaced")
+    add("--request-seconds", "how long a request may take until its first token; then it gets 503")
     add("--item-seconds", "how long one item may take before its worker is replaced")
     add("--drain-seconds", "how long SIGTERM waits for what runs")
     add("--images-max", "images, clips and sounds in one request")
@@ -149,8 +150,8 @@ def _serve_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     return actions
 
 
-def resolve(given: dict[str, Any], *, keyed: bool = False) -> Config:
-    """The configuration of these settings. Raises ValueError with what to change. `keyed`: there are API keys."""
+def resolve(given: dict[str, Any], *, tenants: int = 0) -> Config:
+    """The configuration of these settings; so many `tenants` have API keys. Raises ValueError with what to change."""
     given = dict(given)
     allow_hosts = tuple(given.pop("allow_host"))
     hosts = tuple(given.pop("fetch_host"))
@@ -177,8 +178,9 @@ def resolve(given: dict[str, Any], *, keyed: bool = False) -> Config:
         rollback_on=rollback_on,
         fault_injection=fault_injection,
         fetch_networks=networks,
+        tenants=tenants,
     )
-    _check(config, keyed=keyed)
+    _check(config)
     return config
 
 
@@ -190,7 +192,7 @@ def workers_for(cores: int, arena_bytes: int) -> int:
     return max(2, min(cores // 2, arena_bytes * 3 // 4 // WORKER_REGION_BYTES, int(RANGES["workers"].most)))
 
 
-def _check(config: Config, *, keyed: bool) -> None:
+def _check(config: Config) -> None:
     for name, allowed in RANGES.items():
         try:
             allowed.checked(getattr(config, name))
@@ -204,14 +206,15 @@ def _check(config: Config, *, keyed: bool) -> None:
         raise ValueError("--runner must be hf, null or sim:MILLISECONDS")
     if min(config.region_bytes()) < 1024 * 1024:
         raise ValueError("--arena-bytes is too small: each region needs at least 1 MiB")
-    _check_hosts(config, keyed=keyed)
+    _check_hosts(config)
     if config.media_root and not Path(config.media_root).is_dir():
         raise ValueError("--media-root: no such folder")
     if config.trace_to:
         _check_traces(config.trace_to)
 
 
-def _check_hosts(config: Config, *, keyed: bool) -> None:
+def _check_hosts(config: Config) -> None:
+    keyed = config.tenants > 0
     for flag, hosts in (("--allow-host", config.allow_hosts), ("--fetch-host", config.fetch_hosts)):
         for host in hosts:
             if not (_HOST.fullmatch(host) or _is_address(host)):
@@ -306,7 +309,7 @@ def _run(given: dict[str, Any]) -> int:
     try:
         log.info("preparing the model %s", given["model"])
         keyring = _keyring(given["api_key_file"])
-        config = resolve(given, keyed=bool(keyring))
+        config = resolve(given, tenants=keyring.tenants)
         if keyring.weak:
             log.warning("%d API keys have fewer than %d characters", keyring.weak, WEAK_CHARACTERS)
         provide(config.processes())

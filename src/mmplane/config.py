@@ -70,6 +70,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Requests that may wait for admission to the ranks; beyond it 503."""
     prefill_tokens: Annotated[int, Meta(ge=1, le=COUNT_MAX)] = 512
     stall_seconds: Annotated[float, Meta(ge=1.0, le=SECONDS_MAX)] = 5.0
+    request_seconds: Annotated[float, Meta(ge=0.1, le=SECONDS_MAX)] = 120.0
+    """How long a request may take until its first token: its turn, its body, its media and its prompt."""
+    tenants: Annotated[int, Meta(ge=0, le=COUNT_MAX)] = 0
+    """How many tenants have API keys, the operator included; 0: there are no keys."""
     item_seconds: Annotated[float, Meta(ge=0.1, le=SECONDS_MAX)] = 30.0
     """How long one item may take in a worker before the worker is replaced."""
     drain_seconds: Annotated[float, Meta(ge=0.0, le=SECONDS_MAX)] = 10.0

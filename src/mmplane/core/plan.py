@@ -44,7 +44,7 @@ class Submit(Record, frozen=True, tag="submit"):
     `delivery` names how the ranks get the features. When `parcel_bytes` is not 0 the items' bytes come inline, as one
     frame of that length on the leader's stream, which passes it on to every follower if `relayed`. With `cache` the
     ranks may keep the features for a later request. `digests` of the features are wanted from every rank, or from
-    `digest_rank` alone. `fault` is a test's.
+    `digest_rank` alone. `fault` is a test's. Seats and cache memory are shared out by `tenant`.
     """
 
     request_id: Count
@@ -61,6 +61,7 @@ class Submit(Record, frozen=True, tag="submit"):
     relayed: bool = False
     cache: bool = False
     fault: Fault | None = None
+    tenant: Name = ""
 
     def digested_by(self, rank: int) -> bool:
         """Whether this rank has to say which features it holds."""

@@ -97,7 +97,7 @@ def assemble(
     keyring = msgspec.msgpack.decode(handed(descriptors["keyring"]), type=Keyring)
     in_flight_max = config.running_max + config.queue_max
     memory = _memory(config, epoch, incarnation, descriptors["region0"])
-    budget = _budget(config, keyring)
+    budget = _budget(config)
     pool = _pool(config, model.processors, memory, tell_supervisor)
     store = _store(config, model.processors, memory, pool, budget)
     group = Group(memory.arena, memory.owner, epoch, in_flight_max=in_flight_max)
@@ -122,9 +122,9 @@ def assemble(
         group=group,
         chat=chat,
         budget=budget,
-        seats=Share(in_flight_max, keyring.tenants),
+        seats=Share(in_flight_max, config.tenants),
         readiness=Readiness(
-            chat, model=config.served_name, modality=model.processors.probed, limit_s=config.stall_seconds
+            chat, group, pool, model=config.served_name, modality=model.processors.probed, limit_s=config.stall_seconds
         ),
         counters=Counters(),
         lag=LoopLag(),
@@ -142,9 +142,9 @@ def _memory(config: Config, epoch: int, incarnation: int, region0: int) -> Memor
     )
 
 
-def _budget(config: Config, keyring: Keyring) -> Budget:
+def _budget(config: Config) -> Budget:
     kept_bytes = config.decode_bytes()
-    return Budget(config.budget_bytes, kept_bytes=kept_bytes, tenants=keyring.tenants)
+    return Budget(config.budget_bytes, kept_bytes=kept_bytes, tenants=config.tenants)
 
 
 def _pool(config: Config, processors: Processors, memory: Memory, tell_supervisor: Callable[[Record], object]) -> Pool:

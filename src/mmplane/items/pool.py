@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from enum import Enum
@@ -94,7 +95,7 @@ class Pool:
         gone: Callable[[Process], object],
     ) -> None:
         self._fingerprint = fingerprint
-        self._alone = workers <= 1
+        self._count = workers
         self._item_seconds = item_seconds
         self._tell_supervisor = tell_supervisor
         self._gone = gone
@@ -106,6 +107,9 @@ class Pool:
         self._jobs = 0
         self._condemned = 0
         self._ended = 0
+        self.answered_s = float("-inf")
+        """When a worker last finished a job, by the monotonic clock."""
+        self._waiting_since_s = 0.0
 
     def add(self, index: int, incarnation: int, descriptor: int) -> None:
         """A worker was started; it is idle once it says so."""
@@ -129,6 +133,8 @@ class Pool:
 
         Raises RequestError (503) when too many wait already, and ArenaHasNoRoom when no room came in time.
         """
+        if not self._room.waiting:
+            self._waiting_since_s = time.monotonic()
         line = (pace, tenant)
         while (worker := await self._room.wait(line, partial(self._take, choose, line))).state is not WorkerState.BUSY:
             pass  # it died between being given and now
@@ -174,8 +180,15 @@ class Pool:
 
     @property
     def any_ready(self) -> bool:
-        """Whether at least one worker can work."""
-        return any(worker.state in (WorkerState.IDLE, WorkerState.BUSY) for worker in self._workers.values())
+        """Whether at least one worker can work, if there are to be any."""
+        working = (WorkerState.IDLE, WorkerState.BUSY)
+        return not self._count or any(worker.state in working for worker in self._workers.values())
+
+    def is_stuck(self, limit_s: float) -> bool:
+        """Whether somebody has waited for a worker for so long, and none has finished anything meanwhile."""
+        if not self._room.waiting or self._idle():
+            return False
+        return time.monotonic() - max(self.answered_s, self._waiting_since_s) > limit_s
 
     def statistics(self) -> PoolStatistics:
         """The pool now."""
@@ -207,7 +220,7 @@ class Pool:
             if worker.state in (WorkerState.STARTING, WorkerState.IDLE)
             or (worker.state is WorkerState.BUSY and worker.line[0] is Pace.QUICK)
         ]
-        return self._alone or len(left) > 1
+        return self._count <= 1 or len(left) > 1
 
     def _idle(self) -> list[Worker]:
         return [worker for worker in self._workers.values() if worker.state is WorkerState.IDLE]
@@ -218,6 +231,7 @@ class Pool:
             worker.state = WorkerState.IDLE
             self._room.offer()
             return
+        self.answered_s = time.monotonic()
         if worker.answer is None or worker.answer.done() or record.job_id != worker.job_id:
             return  # its asker has given up
         if isinstance(record, JobFailed):

@@ -62,7 +62,11 @@ class Shelf:
             return
         slot = self._reserve(len(media))
         view = self._region.view(slot.offset_bytes, slot.length_bytes)
-        await asyncio.to_thread(copy, view, media)
+        try:
+            await asyncio.to_thread(copy, view, media)
+        except Exception:  # there is no thread for it; one that was cancelled may still write
+            self._arena.abandon(slot, self._owner)
+            raise
         self._arena.commit(slot, self._owner)
         self._arena.lease(slot, self._owner, slot.generation)
         try:

@@ -69,6 +69,9 @@ class Flight:
     done: asyncio.Future[tuple[Item, tuple[Span, ...]]] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
+    task: asyncio.Task[None] | None = None
+    begun: bool = False
+    """A worker has been taken for it."""
     fault: Fault | None = None
     """A test's."""
 
@@ -185,9 +188,9 @@ class ItemStore:
                 raise refusal
             flight = self._flights[key] = Flight(tenant, patient, fault=fault)
             self.shelf.keep(media)
-            task = asyncio.create_task(self._fly(key, media, recipe, flight, probe=probe))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            flight.task = asyncio.create_task(self._fly(key, media, recipe, flight, probe=probe))
+            self._tasks.add(flight.task)
+            flight.task.add_done_callback(self._tasks.discard)
         flight.tags.append(tag)
         asked_s = time.perf_counter()
         try:
@@ -196,6 +199,8 @@ class ItemStore:
             flight.tags.remove(tag)
             if flight.done.done() and flight.done.exception() is None:
                 self._arena.release(flight.done.result()[0].slot, self._owner, tag)
+            elif not flight.tags and not flight.begun:
+                self._call_off(key, flight)
             raise
         hit = flight.tags[0] != tag
         if not hit:
@@ -225,9 +230,21 @@ class ItemStore:
         """Give a lease back."""
         self._arena.release(item.slot, self._owner, tag)
 
+    def _call_off(self, key: bytes, flight: Flight) -> None:
+        """Nobody waits for it, and it has no worker yet: its media must not outlive the bytes reserved for it."""
+        if self._flights.get(key) is flight and flight.task is not None:
+            del self._flights[key]
+            flight.task.cancel()
+
     async def _fly(self, key: bytes, media: MediaBytes, recipe: Recipe, flight: Flight, *, probe: bool) -> None:
         try:
             item, spans, written_bytes = await self._materialise(key, media, recipe, flight)
+            if not probe:
+                _remember(self._known, key, recipe, KNOWN_MAX)
+                self.materialisations += 1
+                self.bytes_written += written_bytes
+            self._land(key, item, flight, keep=self.cache and not probe)
+            flight.done.set_result((item, spans))
         except RequestError as error:
             if isinstance(error, WorkerLost):
                 error = self._poison.strike(key, time.monotonic()) or error
@@ -237,20 +254,22 @@ class ItemStore:
             log.exception("an item could not be materialised, by an error of ours")
             if flight.tags:
                 flight.done.set_exception(internal("the server failed to handle this item"))
-        else:
-            for tag in flight.tags:
-                self._arena.lease(item.slot, self._owner, tag)
-            if not probe:
-                _remember(self._known, key, recipe, KNOWN_MAX)
-                self.materialisations += 1
-                self.bytes_written += written_bytes
-            published = self.cache and not probe and self._arena.publish(key, item).accepted
-            if not published and not flight.tags:
-                self._arena.discard(item.slot)
-            flight.done.set_result((item, spans))
         finally:
-            del self._flights[key]
+            if self._flights.get(key) is flight:
+                del self._flights[key]
             self.shelf.let_go(media)
+
+    def _land(self, key: bytes, item: Item, flight: Flight, *, keep: bool) -> None:
+        """Publish an item if it is to be kept, and lease it to all who wait, in one turn of the loop."""
+        try:
+            published = keep and self._arena.publish(key, item).accepted
+        except Exception:
+            self._arena.discard(item.slot)
+            raise
+        for tag in flight.tags:
+            self._arena.lease(item.slot, self._owner, tag)
+        if not published and not flight.tags:
+            self._arena.discard(item.slot)
 
     async def _materialise(
         self, key: bytes, media: MediaBytes, recipe: Recipe, flight: Flight
@@ -259,6 +278,7 @@ class ItemStore:
         asked_s = time.perf_counter()
         place = Placement(self._arena, recipe.layout.length_bytes, patient=flight.patient)
         worker = await self._pool.idle(place.take, pace=pace_of(recipe), tenant=flight.tenant)
+        flight.begun = True
         try:
             with await self._budget.reserve_item(recipe.decoded_bytes):
                 async with self.shelf.laid_down(media) as laid:
@@ -267,10 +287,10 @@ class ItemStore:
                     await pause(flight.fault, "handoff")
                     answer = await self._write(worker, laid, recipe, place.slot, flight.fault)
             ended_s = time.perf_counter()
-        except WorkerLost:
+        except (WorkerLost, asyncio.CancelledError):
             place.leave_to(worker)
             raise
-        except RequestError:
+        except BaseException:
             place.give_back()
             raise
         finally:

@@ -37,6 +37,7 @@ from mmplane.core.plan import (
 from mmplane.core.records import MESSAGE_BYTES_MAX
 from mmplane.ranks.cache import CacheTable
 from mmplane.ranks.schedule import SequenceId
+from mmplane.waiting.share import Share
 from mmplane.wire.link import encode
 
 PLAN_BYTES_MAX = MESSAGE_BYTES_MAX - 24 * 1024
@@ -94,17 +95,18 @@ class Leader:
         kv_tokens_max: int,
         running_max: int,
         end_tokens: frozenset[int],
+        tenants: int = 1,
         cache_bytes: int = 0,
     ) -> None:
         self._tp = tp
         self._kv_tokens_max = kv_tokens_max
         self._running_max = running_max
+        self._kv_tokens = Share(kv_tokens_max, tenants)
+        self._samples = Share(running_max, tenants)
         self._end_tokens = end_tokens
         self._requests: dict[int, Request] = {}
-        self._waiting: deque[int] = deque()
+        self._waiting: dict[str, deque[int]] = {}  # by tenant, in order of submission; no tenant without any
         self._number = 0
-        self._kv_tokens = 0
-        self._samples = 0
         self._finish: list[Finish] = []
         self._cancel: deque[Cancel] = deque()
         self._cache = CacheTable(cache_bytes)
@@ -125,12 +127,12 @@ class Leader:
         request = Request(submit)
         if submit.parcel_bytes:
             request.awaits_parcel = self._early.pop(submit.request_id, None) is None
-        if request.kv_tokens > self._kv_tokens_max or submit.sampling.samples > self._running_max:
+        if request.kv_tokens > self._kv_tokens.each_max or submit.sampling.samples > self._samples.each_max:
             self._drop_parcel(request)
             self.outbox.append(Failed(submit.request_id, _NEVER_FITS))
             return
         self._requests[submit.request_id] = request
-        self._waiting.append(submit.request_id)
+        self._waiting.setdefault(submit.tenant, deque()).append(submit.request_id)
 
     def arrived(self, request_id: int, *, relayed: bool) -> None:
         """A request's parcel lies at every rank that gets it."""
@@ -155,7 +157,7 @@ class Leader:
             self._finish.append(Finish(abort.request_id, -1, "abort"))
             self._forget(request)
         elif request.phase is Phase.WAITING:
-            self._waiting.remove(abort.request_id)
+            self._leave(request)
             del self._requests[abort.request_id]
             self._drop_parcel(request)
             self.outbox.append(Failed(abort.request_id, _ABORTED))
@@ -233,8 +235,8 @@ class Leader:
         return Progress(
             self._number,
             sum(request.phase is Phase.RUNNING for request in self._requests.values()),
-            len(self._waiting),
-            self._kv_tokens,
+            sum(map(len, self._waiting.values())),
+            self._kv_tokens.total_held,
             tuple(self._reports[rank] for rank in sorted(self._reports)),
         )
 
@@ -270,28 +272,53 @@ class Leader:
         return admit
 
     def _choose(self) -> list[Submit]:
-        """Start preparing waiting requests, first come first served, while memory, seats and the message allow."""
+        """Start preparing waiting requests while memory, seats and the message allow.
+
+        A tenant's requests go in order of submission, and the tenant that has fewest seats goes first. It may not use
+        more than its share, so a tenant with long answers cannot keep all seats from another one.
+        """
         prepare: list[Submit] = []
         bytes_left = PLAN_BYTES_MAX
-        for request_id in list(self._waiting):
-            request = self._requests[request_id]
-            if request.awaits_parcel:
-                continue
-            samples = request.submit.sampling.samples
-            bytes_left -= len(encode(request.submit))
+        while self._samples.total_held < self._running_max and (request := self._next()):
+            submit, samples = request.submit, request.submit.sampling.samples
+            bytes_left -= len(encode(submit))
             if (
                 bytes_left < 0
-                or self._samples + samples > self._running_max
-                or self._kv_tokens + request.kv_tokens > self._kv_tokens_max
+                or self._samples.total_held + samples > self._running_max
+                or self._kv_tokens.total_held + request.kv_tokens > self._kv_tokens_max
             ):
                 break
-            self._waiting.remove(request_id)
-            self._samples += samples
-            self._kv_tokens += request.kv_tokens
+            self._leave(request)
+            self._samples.take(submit.tenant, samples)
+            self._kv_tokens.take(submit.tenant, request.kv_tokens)
             request.phase = Phase.PREPARING
-            request.reused = self._cache.look(request.submit)
-            prepare.append(request.submit)
+            request.reused = self._cache.look(submit)
+            prepare.append(submit)
         return prepare
+
+    def _next(self) -> Request | None:
+        """Whose turn it is: each tenant's first request whose parcel is here, if it is within the tenant's share."""
+        first = (
+            next((request for request in map(self._requests.__getitem__, queue) if not request.awaits_parcel), None)
+            for queue in self._waiting.values()
+        )
+        within = [request for request in first if request is not None and self._is_within_share(request)]
+        return min(
+            within,
+            key=lambda request: (self._samples.held(request.submit.tenant), request.submit.request_id),
+            default=None,
+        )
+
+    def _is_within_share(self, request: Request) -> bool:
+        tenant, samples = request.submit.tenant, request.submit.sampling.samples
+        return self._samples.allows(tenant, samples) and self._kv_tokens.allows(tenant, request.kv_tokens)
+
+    def _leave(self, request: Request) -> None:
+        """It waits no more."""
+        queue = self._waiting[request.submit.tenant]
+        queue.remove(request.submit.request_id)
+        if not queue:
+            del self._waiting[request.submit.tenant]
 
     def _drop_parcel(self, request: Request) -> None:
         """A request that was in no plan has ended: its parcel is wherever it was passed on to, or still to come."""
@@ -312,9 +339,9 @@ class Leader:
 
     def _forget(self, request: Request) -> None:
         del self._requests[request.submit.request_id]
-        self._samples -= request.submit.sampling.samples
-        self._kv_tokens -= request.kv_tokens
+        self._samples.give_back(request.submit.tenant, request.submit.sampling.samples)
+        self._kv_tokens.give_back(request.submit.tenant, request.kv_tokens)
 
 
-_NEVER_FITS = too_large("prompt and answer need more cache memory than this server has").failure()
+_NEVER_FITS = too_large("prompt and answer need more cache memory or seats than one tenant may have").failure()
 _ABORTED = unavailable("the request was aborted").failure()

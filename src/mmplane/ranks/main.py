@@ -78,6 +78,7 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
             kv_tokens_max=config.kv_bytes // loaded.kv_bytes_per_token,
             running_max=config.running_max,
             end_tokens=loaded.end_tokens,
+            tenants=config.tenants,
             cache_bytes=config.cache_bytes,
         )
         followers: list[Link[Any]] = [Link(descriptors[f"follower{i}"], FromFollower) for i in range(1, tp)]

@@ -34,10 +34,10 @@ class Share:
 
     def allows(self, tenant: str, amount: int = 1) -> bool:
         """Whether this tenant may hold so much more, as far as its share goes; there need not be room."""
-        own = self._held[tenant]
+        own, free = self._held[tenant], self._total - self.total_held
         if own + amount > self.each_max:
             return False
-        return not own or self._total - self.total_held - amount >= self._left_for_absent(tenant)
+        return not own or free < amount or free - amount >= self._left_for_absent(tenant)
 
     def take(self, tenant: str, amount: int = 1) -> None:
         """Hold so much more."""

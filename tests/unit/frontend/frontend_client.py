@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 from frontend_rig import PlayedLeader, PlayedWorker, Rig, rigged
 from PIL import Image
 from transformers import PreTrainedTokenizerFast
@@ -148,7 +149,7 @@ class Service:
             context_tokens=10_000,
             copies={"image": 1},
         )
-        self.readiness = Readiness(self.chat, model="tiny", limit_s=HANG_S)
+        self.readiness = Readiness(self.chat, rig.group, rig.pool, model="tiny", limit_s=HANG_S)
         self.endpoint = ChatEndpoint(
             chat=self.chat,
             bodies=rig.bodies,
@@ -161,6 +162,10 @@ class Service:
             config=config,
         )
         self._tokenizer = tokenizer
+
+    def limit_requests(self, limit_s: float) -> None:
+        """Requests may take so long until their first token."""
+        self.endpoint._config = msgspec.structs.replace(self.endpoint._config, request_seconds=limit_s)
 
     def call(self, body: dict[str, Any] | bytes, **how: Any) -> Call:
         return Call(self.endpoint, body if isinstance(body, bytes) else json.dumps(body).encode(), **how)

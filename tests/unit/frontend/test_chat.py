@@ -372,21 +372,51 @@ async def test_a_request_with_a_picture_is_proof_enough(tokenizer: PreTrainedTok
 
 
 @in_loop
-async def test_text_alone_is_no_proof(tokenizer: PreTrainedTokenizerFast) -> None:
+async def test_ranks_that_get_on_are_ready_though_no_seat_is_free(tokenizer: PreTrainedTokenizerFast) -> None:
+    """A9, R23: text keeps all seats busy. A probe would wait behind it."""
     async with serving(tokenizer) as service:
         call = service.call(question())
-        service.say(await service.admitted(), "x")
+        submit = await service.admitted()
+        service.leader.tell(submit, (0, 5, None))
+        await settle()
+        assert await service.readiness.check() is None
+        assert (await service.worker.hear_all(), await service.leader.hear_all()) == ([], []), "no probe was sent"
+        service.say(submit, "x")
         await call.done()
-        check = asyncio.create_task(service.readiness.check())
-        await service.worker.serve_one()
+
+
+@in_loop
+async def test_media_that_waits_for_workers_that_do_nothing_is_not_ready(tokenizer: PreTrainedTokenizerFast) -> None:
+    async with serving(tokenizer) as service:
+        readiness = Readiness(service.chat, service.rig.group, service.rig.pool, model="tiny", limit_s=0.0)
+        stuck, waiting = service.call(question(picture(1))), service.call(question(picture(2)))
+        text = service.call(question())
+        service.leader.tell(await service.admitted(), (0, 5, "length"))
+        await text.done()
+        assert "no worker has finished" in (await readiness.check() or "")
+        for call in (stuck, waiting):
+            await service.worker.serve_one()
+            service.say(await service.admitted(), "x")
+            await call.done()
+        assert await readiness.check() is None
+
+
+@in_loop
+async def test_a_server_without_a_worker_is_not_ready_because_text_gets_on(tokenizer: PreTrainedTokenizerFast) -> None:
+    async with serving(tokenizer) as service:
+        readiness = Readiness(service.chat, service.rig.group, service.rig.pool, model="tiny", limit_s=0.05)
+        text = service.call(question())
         service.say(await service.admitted(), "x")
-        assert await check is None
+        await text.done()
+        service.worker.die()
+        service.rig.pool.remove(1, 1)
+        assert await readiness.check() == "a probe picture did not pass in time"
 
 
 @in_loop
 async def test_a_part_that_stands_still_is_not_ready(tokenizer: PreTrainedTokenizerFast) -> None:
     async with serving(tokenizer) as service:
-        impatient = Readiness(service.chat, model="tiny", limit_s=0.05)
+        impatient = Readiness(service.chat, service.rig.group, service.rig.pool, model="tiny", limit_s=0.05)
         assert await impatient.check() == "a probe picture did not pass in time"
         await service.worker.serve_one()  # it goes on
         check = asyncio.create_task(service.readiness.check())
@@ -396,3 +426,35 @@ async def test_a_part_that_stands_still_is_not_ready(tokenizer: PreTrainedTokeni
         service.readiness.reset()
         service.leader.die()
         assert await service.readiness.check() is not None
+
+
+# The time that a request may take until its first token.
+
+
+@pytest.mark.parametrize("stage", ["body", "budget", "worker", "ranks"])
+@in_loop
+async def test_a_request_that_cannot_begin_in_time_is_refused(tokenizer: PreTrainedTokenizerFast, stage: str) -> None:
+    async with serving(tokenizer) as service:
+        service.limit_requests(0.05)
+        others = await service.budget.admit(BUDGET_BYTES if stage == "budget" else 0)
+        call = service.call(question(picture()) if stage == "worker" else question(), whole=stage != "body")
+        if stage == "ranks":
+            await service.admitted()
+        await call.done()
+        assert (call.status, call.error["code"], int(call.headers[b"retry-after"]) > 0) == (503, "overloaded", True)
+        others.release()
+        if stage == "worker":
+            await service.worker.serve_one()  # the item is for the next who asks
+
+
+@in_loop
+async def test_an_answer_that_has_begun_may_take_its_time(tokenizer: PreTrainedTokenizerFast) -> None:
+    async with serving(tokenizer) as service:
+        service.limit_requests(0.05)
+        call = service.call(question())
+        submit = await service.admitted()
+        service.leader.tell(submit, (0, 5, None))
+        await asyncio.sleep(0.1)  # longer than the limit: nothing else shows that it has passed
+        service.say(submit, "x")
+        await call.done()
+        assert call.status == 200

@@ -807,3 +807,60 @@ async def test_pixels_that_never_fit_are_refused() -> None:
         assert (await error_of(rig.asking("a", decoded_bytes=2**29 + 1))).status == 413
         assert await worker.hear_all() == []
         await made(rig, "b")
+
+
+# What nobody waits for, and errors of ours.
+
+
+@in_loop
+async def test_an_item_that_nobody_waits_for_any_more_takes_no_worker() -> None:
+    """Its request's bytes have been given back, so its media must not stay in memory."""
+    async with rigged() as rig:
+        gone, stays = rig.asking("cat"), rig.asking("dog")
+        await settle()
+        gone.cancel()
+        await settle()
+        assert rig.pool.statistics().waiting == 1
+        again = rig.asking("cat")
+        worker = await rig.worker()
+        await worker.serve_one()
+        await worker.serve_one()
+        await rig.release(stays, again)
+        assert await worker.hear_all() == []
+
+
+@in_loop
+async def test_a_newcomer_does_not_join_what_was_called_off() -> None:
+    async with rigged() as rig:
+        gone = rig.asking("cat")
+        await settle()
+        gone.cancel()
+        await asyncio.sleep(0)
+        newcomer = rig.asking("cat")  # in the turn of the loop in which the other one leaves
+        worker = await rig.worker()
+        await worker.serve_one()
+        await rig.release(newcomer)
+
+
+@pytest.mark.parametrize("breaks", ["thread", "publish"])
+@in_loop
+async def test_an_error_of_ours_leaves_no_slot_and_no_waiter(breaks: str, caplog: pytest.LogCaptureFixture) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("an error of ours")
+
+    async with rigged() as rig:
+        worker = await rig.worker()
+        with pytest.MonkeyPatch.context() as patch:
+            if breaks == "thread":
+                patch.setattr(shelf, "LONG_BYTES", 1)
+                patch.setattr(shelf, "copy", fails)
+            else:
+                patch.setattr(rig.arena, "publish", fails)
+            task = rig.asking("cat")
+            await settle()
+            for job in await worker.hear_all():
+                worker.done(job)
+            with pytest.raises(RequestError) as failed:
+                await asyncio.wait_for(task, 5.0)
+        assert failed.value.status == 500
+        assert "an error of ours" in caplog.text

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import msgspec
 import pytest
@@ -23,7 +24,7 @@ from mmplane.core.plan import (
     Work,
 )
 from mmplane.core.records import MESSAGE_BYTES_MAX
-from mmplane.ranks.leader import PLAN_BYTES_MAX, Diverged, Leader
+from mmplane.ranks.leader import PLAN_BYTES_MAX, Diverged, Leader, Request
 from mmplane.ranks.schedule import SequenceId
 from mmplane.wire.link import encode
 
@@ -31,13 +32,23 @@ END = 0
 FAILURE = internal("out of memory").failure()
 
 
-def leader(tp: int = 1, *, kv_tokens_max: int = 100, running_max: int = 4) -> Leader:
-    return Leader(tp=tp, kv_tokens_max=kv_tokens_max, running_max=running_max, end_tokens=frozenset({END}))
+def leader(tp: int = 1, *, kv_tokens_max: int = 100, running_max: int = 4, tenants: int = 1) -> Leader:
+    return Leader(
+        tp=tp, kv_tokens_max=kv_tokens_max, running_max=running_max, end_tokens=frozenset({END}), tenants=tenants
+    )
 
 
-def request(request_id: int, *, prompt_tokens: int = 5, tokens_max: int = 5, samples: int = 1, size: int = 0) -> Submit:
+def request(
+    request_id: int,
+    *,
+    prompt_tokens: int = 5,
+    tokens_max: int = 5,
+    samples: int = 1,
+    size: int = 0,
+    tenant: str = "",
+) -> Submit:
     sampling = Sampling(tokens_max, 0.0, 1.0, 0, samples)
-    return Submit(request_id, bytes(size), None, prompt_tokens, (), (), sampling)
+    return Submit(request_id, bytes(size), None, prompt_tokens, (), (), sampling, tenant=tenant)
 
 
 def hold(leader: Leader, request_id: int, ranks: Iterable[int] = (0,), failure: Failure | None = None) -> None:
@@ -446,3 +457,82 @@ def test_another_log_is_fatal_at_whatever_plan(number: int) -> None:
         two.position(Position(0, each, b"log"))
     with pytest.raises(Diverged, match=f"rank 1 .* plan {number}"):
         two.position(Position(1, number, b"another"))
+
+
+# Tenants.
+
+
+def prepared(leader: Leader) -> list[int]:
+    """What the next plan prepares."""
+    plan = leader.propose()
+    return [] if plan is None else [submit.request_id for submit in plan.prepare]
+
+
+def test_a_tenant_with_long_answers_leaves_seats_to_another() -> None:
+    shared = leader(tenants=2)
+    for number in range(1, 6):
+        shared.submit(request(number, tenant="greedy"))
+    assert prepared(shared) == [1, 2], "half of four seats"
+    shared.submit(request(6, tenant="other"))
+    assert prepared(shared) == [6]
+
+
+def test_the_tenant_with_fewest_seats_is_next() -> None:
+    shared = leader(running_max=5, tenants=3)
+    for number, tenant in enumerate("aab", 1):
+        shared.submit(request(number, tenant=tenant))
+    assert prepared(shared) == [1, 3, 2]
+
+
+def test_a_tenant_has_its_share_of_cache_memory() -> None:
+    shared = leader(kv_tokens_max=40, tenants=2)
+    for number in range(1, 4):
+        shared.submit(request(number, prompt_tokens=5, tokens_max=10, tenant="greedy"))
+    assert prepared(shared) == [1]
+    shared.submit(request(4, prompt_tokens=15, tokens_max=5, tenant="other"))
+    assert prepared(shared) == [4]
+    shared.submit(request(5, prompt_tokens=16, tokens_max=5, tenant="other"))
+    assert [record.failure.status for record in shared.outbox if isinstance(record, Failed)] == [413]
+
+
+def test_what_a_tenant_gives_back_is_its_own_again() -> None:
+    shared = leader(running_max=2, tenants=2)
+    running(shared, request(1, tenant="a"))
+    shared.submit(request(2, tenant="a"))
+    assert prepared(shared) == []
+    shared.sampled(sequences((1, 0)), (END,))
+    assert prepared(shared) == [2]
+
+
+def test_who_leaves_the_line_leaves_nothing() -> None:
+    shared = leader(running_max=2, tenants=2)
+    for number in (1, 2):
+        shared.submit(request(number, tenant="a"))
+    assert prepared(shared) == [1]
+    shared.abort(Abort(2))
+    assert shared.progress().waiting == 0
+    assert not shared._waiting
+
+
+class KnowsNoTenants(Leader):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**(options | {"tenants": 1}))
+
+
+class ServesWhoCameFirst(Leader):
+    def _next(self) -> Request | None:
+        return self._requests[min(map(min, self._waiting.values()))] if self._waiting else None
+
+
+@pytest.mark.parametrize(
+    ("mutant", "killer"),
+    [
+        (KnowsNoTenants, test_a_tenant_with_long_answers_leaves_seats_to_another),
+        (KnowsNoTenants, test_a_tenant_has_its_share_of_cache_memory),
+        (ServesWhoCameFirst, test_the_tenant_with_fewest_seats_is_next),
+    ],
+)
+def test_mutants(mutant: type[Leader], killer: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "Leader", mutant)
+    with pytest.raises(AssertionError):
+        killer()

@@ -32,6 +32,7 @@ from mmplane.items.parked import Parked
 from mmplane.items.store import ItemStore
 from mmplane.observe.journey import Journey
 from mmplane.process.delays import pause
+from mmplane.waiting.share import Share
 from mmplane.wire.link import encode
 
 DEFAULT_TOKENS_MAX = 512
@@ -74,6 +75,8 @@ class Answer:
         self.generation = generation
         self.journey = journey
         self.token_ids: list[list[int]] = [[] for _ in range(request.n or 1)]
+        self.began: Callable[[], object] = lambda: None
+        """Called with the first token."""
 
     @property
     def completion_tokens(self) -> int:
@@ -189,6 +192,7 @@ class Chat:
         nowhere.
         """
         journey = journey or Journey()
+        journey.tenant = tenant
         fault = request.fault
         self._group.check_room()
         self._check(request)
@@ -209,7 +213,7 @@ class Chat:
             journey.delivery, journey.hits = trip.delivery, sum(load.hits)
             journey.enter("hold")
             try:
-                generation = self._submit(request, request_id, prompt, trip.delivery, load, sampling)
+                generation = self._submit(request, journey, prompt, load, sampling)
             except BaseException:
                 load.free()
                 raise
@@ -234,6 +238,7 @@ class Chat:
         async for token in answer.generation:
             if first:
                 answer.journey.enter("generate")
+                answer.began()
                 first = False
             answer.token_ids[token.sample].append(token.token)
             stream = texts[token.sample]
@@ -255,8 +260,9 @@ class Chat:
             raise bad_request("unsupported_parameter", "this server injects no faults", "mmplane.fault")
         if request.model != self._config.served_name:
             raise RequestError(404, "model_not_found", "this server does not serve that model", param="model")
-        if (request.n or 1) > self._config.running_max:
-            raise bad_request("invalid_value", f"this server decodes at most {self._config.running_max} samples", "n")
+        samples_max = Share(self._config.running_max, self._config.tenants).each_max
+        if (request.n or 1) > samples_max:
+            raise bad_request("invalid_value", f"this server decodes at most {samples_max} samples", "n")
         if len(request.media) > self._config.images_max:
             raise bad_request(
                 "too_many_images",
@@ -288,8 +294,9 @@ class Chat:
         )
 
     def _submit(
-        self, request: ChatRequest, request_id: int, prompt: Prompt, delivery: str, load: Load, sampling: Sampling
+        self, request: ChatRequest, journey: Journey, prompt: Prompt, load: Load, sampling: Sampling
     ) -> Generation:
+        request_id, delivery = journey.request_id, journey.delivery
         raw = prompt.ids.tobytes()
         slot = None
         reader = self._group.reader()
@@ -313,6 +320,7 @@ class Chat:
             relayed=DELIVERIES[delivery].relayed,
             cache=self._dispatch.caches(delivery),
             fault=fault,
+            tenant=journey.tenant,
         )
         if len(encode(submit)) > SUBMIT_BYTES_MAX:
             if slot is not None:

@@ -1,4 +1,9 @@
-"""Readiness is progress: a picture has passed all ranks lately, or passes them now (hazard R16)."""
+"""Readiness is progress (hazards R16, R23).
+
+A server that is busy is ready as long as its ranks and workers get on with what they have: a probe would have to wait
+behind it, and a balancer must not remove a replica because it is saturated. A server with nothing to do passes a
+picture through all ranks to see whether it still can.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +29,13 @@ from mmplane.frontend.request.schema import (
     MediaUrl,
     UserMessage,
 )
+from mmplane.frontend.send.group import Group
+from mmplane.items.pool import Pool
 
 log = logging.getLogger("mmplane")
 
 FRESH_SECONDS = 2.0
-"""A picture that passed this recently is proof enough."""
+"""Progress that was made this recently is proof enough."""
 SIDE_PIXELS = 56
 RATE_HZ = 16_000
 
@@ -36,8 +43,12 @@ RATE_HZ = 16_000
 class Readiness:
     """Answers `/ready`. Its probe pictures are never indexed and counted nowhere else."""
 
-    def __init__(self, chat: Chat, *, model: str, limit_s: float, modality: Modality = "image") -> None:
+    def __init__(
+        self, chat: Chat, group: Group, pool: Pool, *, model: str, limit_s: float, modality: Modality = "image"
+    ) -> None:
         self._chat = chat
+        self._group = group
+        self._pool = pool
         self._model = model
         self._modality = modality
         self._limit_s = limit_s
@@ -62,11 +73,19 @@ class Readiness:
             return "the server is shutting down"
         if self.out_of_service:
             return f"out of service: {', '.join(self.out_of_service)}"
-        if time.monotonic() - self._served_s < FRESH_SECONDS:
+        if self._pool.is_stuck(self._limit_s):
+            return f"media waits, and no worker has finished anything for {self._limit_s:g} s"
+        if _is_fresh(self._served_s) or self._gets_on():
             return None
         if self._probe is None or self._probe.done():
             self._probe = asyncio.create_task(self._run())
         return await asyncio.shield(self._probe)
+
+    def _gets_on(self) -> bool:
+        """Whether ranks and workers have made progress lately with what they have."""
+        if not self._group.ready or not self._pool.any_ready:
+            return False
+        return _is_fresh(self._group.progressed_s) or (_is_fresh(self._pool.answered_s) and not self._group.in_flight)
 
     async def _run(self) -> str | None:
         try:
@@ -93,6 +112,10 @@ class Readiness:
         async with self._chat.answer(request, _fetches_nothing, probe=True) as answer:
             async for _ in self._chat.pieces(answer):
                 pass
+
+
+def _is_fresh(at_s: float) -> bool:
+    return time.monotonic() - at_s < FRESH_SECONDS
 
 
 def _fetches_nothing(_: int) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 from starlette.types import Message, Receive, Scope, Send
 
@@ -64,7 +65,7 @@ class ChatEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; ends early when the client does."""
         journey = self._journal.begin(scope["headers"])
-        tenant = journey.tenant = tenant_of(scope)
+        journey.tenant = tenant_of(scope)
         reply = Reply(send, journey.headers)
         status, code = CLIENT_GONE, ""
         try:
@@ -73,12 +74,13 @@ class ChatEndpoint:
             if self._counters.now >= self._config.running_max + self._config.queue_max:
                 raise overloaded("too many requests are in flight")  # before its body is read: a refusal is cheap
             length_bytes = self._length(scope)
-            with self._seats.seat(tenant):
-                reserved = await self._budget.admit(length_bytes * BODY_FACTOR, tenant)
-                journey.enter("body")
-                with reserved, self._counters.in_flight(), await self._bodies.read(receive, length_bytes) as body:
-                    serving = self._serve(body, reply, reserved, tenant, journey)
-                    status = await _unless_gone(receive, serving, self._closing)
+            async with _until_it_begins(self._config.request_seconds) as began:
+                with self._seats.seat(journey.tenant):
+                    reserved = await self._budget.admit(length_bytes * BODY_FACTOR, journey.tenant)
+                    journey.enter("body")
+                    with reserved, self._counters.in_flight(), await self._bodies.read(receive, length_bytes) as body:
+                        serving = self._serve(body, reply, reserved, journey, began)
+                        status = await _unless_gone(receive, serving, self._closing)
         except RequestError as error:
             status, code = error.status, error.code
             await reply.error(error)
@@ -107,11 +109,14 @@ class ChatEndpoint:
             raise too_large("the body is larger than this server takes")
         return length
 
-    async def _serve(self, body: Body, reply: Reply, reserved: Reservation, tenant: str, journey: Journey) -> int:
+    async def _serve(
+        self, body: Body, reply: Reply, reserved: Reservation, journey: Journey, began: Callable[[], None]
+    ) -> int:
         request, parked = await self._bodies.parse(body)
         journey.asked([part.modality for part in request.media])
         await pause(request.fault if self._config.fault_injection else None, "body")
-        async with self._chat.answer(request, reserved.grow, parked, tenant=tenant, journey=journey) as answer:
+        async with self._chat.answer(request, reserved.grow, parked, tenant=journey.tenant, journey=journey) as answer:
+            answer.began = began
             body.release()
             reserved.release()  # what goes inline has a reservation of its own
             head = Head(request, answer, int(time.time()))
@@ -127,6 +132,24 @@ class ChatEndpoint:
         journey.prompt_tokens, journey.completion_tokens = len(answer.prompt.ids), answer.completion_tokens
         self._counters.tokens(len(answer.prompt.ids), answer.completion_tokens)
         return 200
+
+
+@asynccontextmanager
+async def _until_it_begins(limit_s: float) -> AsyncIterator[Callable[[], None]]:
+    """Limits the block until what it yields is called. Raises RequestError (503) after `limit_s`."""
+    deadline = asyncio.timeout(limit_s)
+
+    def began() -> None:
+        if not deadline.expired():
+            deadline.reschedule(None)
+
+    try:
+        async with deadline:
+            yield began
+    except TimeoutError:
+        if not deadline.expired():
+            raise
+        raise overloaded(f"the answer could not begin within {limit_s:g} s") from None
 
 
 async def _unless_gone(receive: Receive, work: Awaitable[int], closing: asyncio.Future[None]) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -125,6 +126,8 @@ class Group:
         self._progress: Progress | None = None
         self._loops: dict[int, LoopReport] = {}
         self._ended = 0
+        self.progressed_s = float("-inf")
+        """When the ranks last got on with a request, by the monotonic clock."""
         self.dtype = "float32"
         """What the ranks' model computes in."""
 
@@ -246,7 +249,14 @@ class Group:
             self._ended,
         )
 
+    @property
+    def in_flight(self) -> int:
+        """Requests that the ranks have."""
+        return len(self._generations)
+
     def _receive(self, record: FromLeader) -> None:
+        if isinstance(record, Tokens | Admitted):
+            self.progressed_s = time.monotonic()
         match record:
             case Tokens():
                 for token in record.tokens:
