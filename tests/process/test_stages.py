@@ -70,7 +70,7 @@ def plain(tiny_folder: Path) -> Iterator[Live]:
         yield live
 
 
-def check(live: Live, stage: str, place: str, rank: int, *, delivery: str = "arena") -> None:
+def check(live: Live, stage: str, place: str, rank: int) -> None:
     fault = {"point": place, "rank": rank, "error": False, "delay_ms": DELAY_MS}
 
     def request() -> None:
@@ -104,7 +104,7 @@ def test_a_follower_that_is_slow_in_a_step_makes_it_slow(stage: str, server: Liv
 def test_in_other_deliveries_too(delivery: str, stage: str, place: str, rank: int, plain: Live) -> None:
     switch(plain, delivery)
     try:
-        check(plain, stage, place, rank, delivery=delivery)
+        check(plain, stage, place, rank)
     finally:
         switch(plain, "arena")
 

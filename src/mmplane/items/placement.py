@@ -58,8 +58,10 @@ class Placement:
             self._arena.discard(self.slot)
 
     def _roomiest(self, idle: list[Worker]) -> Worker:
-        """The one whose region has most free bytes; when none has enough, most to be had."""
-        roomiest = max(idle, key=lambda worker: self._arena.free_bytes(worker.process.index))
-        if self._arena.free_bytes(roomiest.process.index) >= self._length_bytes or len(idle) == 1:
-            return roomiest
-        return max(idle, key=lambda worker: self._arena.room(worker.process.index))
+        """Of those whose region has room for it, the one with most free bytes."""
+
+        def merit(worker: Worker) -> tuple[bool, int]:
+            region = worker.process.index
+            return self._arena.room(region) >= self._length_bytes, self._arena.free_bytes(region)
+
+        return max(idle, key=merit)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from frontend_rig import PAGE_BYTES, PlayedWorker, Rig, layout_of, rigged
 
 from frontend_loop import in_loop, settle
+from mmplane.arena.arena import Arena
+from mmplane.arena.leases import Process
 from mmplane.core.errors import ArenaHasNoRoom, RequestError
 from mmplane.core.records import Recipe
 from mmplane.frontend.request.intake import Media
 from mmplane.frontend.send.freight import SlotFreight
+from mmplane.items.placement import Placement
 from mmplane.items.store import Asset
 from mmplane.waiting import lines
 from mmplane.waiting import room as waiting_room
@@ -160,3 +165,15 @@ async def test_a_group_that_ends_makes_room() -> None:
         leader.die()
         await worker.serve_one()
         await rig.release(dog)
+
+
+def test_free_bytes_in_pieces_are_no_room() -> None:
+    """The first worker's region has more free bytes, but no two pages beside each other that may be had."""
+    arena = Arena([PAGE_BYTES, 5 * PAGE_BYTES, 2 * PAGE_BYTES])
+    first, second = (Process("worker", index, 1) for index in (1, 2))
+    pages = [arena.reserve(1, PAGE_BYTES, first) for _ in range(5)]
+    for page in pages[::2]:
+        arena.abandon(page, first)
+    placement = Placement(arena, 2 * PAGE_BYTES, patient=True)
+    idle: list[Any] = [SimpleNamespace(process=first), SimpleNamespace(process=second)]
+    assert placement.take(idle) is idle[1]
