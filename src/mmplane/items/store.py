@@ -127,14 +127,14 @@ class ItemStore:
 
     def known_recipe(self, key: bytes) -> Recipe | None:
         """How to materialise an item that was looked at before, in the arena still or not."""
-        return self._known.get(key)
+        return _recall(self._known, key)
 
     async def recipe(self, ask: Ask, key: bytes, media: MediaBytes, *, tenant: str = DEFAULT_TENANT) -> Recipe:
         """How to materialise this item. Media that has been here before is not looked at again. Raises RequestError.
 
         An image's header is read here; into clips and sounds a worker looks, once however many ask.
         """
-        known = self._known.get(key)
+        known = _recall(self._known, key)
         if known is not None:
             return known
         if len(media) == 0:
@@ -388,7 +388,16 @@ def _spans(answer: Materialised, worker: Worker, times_s: tuple[float, float, fl
 
 
 def _remember(known: dict[KeyT, ValueT], key: KeyT, value: ValueT, count_max: int) -> None:
-    """Add an entry; the oldest go when there are too many."""
+    """Add an entry; what was used longest ago goes when there are too many."""
+    known.pop(key, None)
     while len(known) >= count_max:
         del known[next(iter(known))]
     known[key] = value
+
+
+def _recall(known: dict[KeyT, ValueT], key: KeyT) -> ValueT | None:
+    """An entry, which is now the last one used."""
+    value = known.pop(key, None)
+    if value is not None:
+        known[key] = value
+    return value

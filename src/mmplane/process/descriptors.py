@@ -10,7 +10,7 @@ from __future__ import annotations
 import resource
 
 WANTED = 65_536
-FIXED = 192
+FIXED = 256
 """Libraries, files being loaded, fetches, and what a front end has whatever its configuration is."""
 PER_CHILD = 8
 

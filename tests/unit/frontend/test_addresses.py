@@ -9,7 +9,30 @@ from hypothesis import given, strategies
 
 from mmplane.frontend.sources.addresses import Allowed, is_public
 
+METADATA = [
+    "169.254.169.254",
+    "169.254.170.2",
+    "169.254.170.23",
+    "169.254.0.23",
+    "169.254.42.42",
+    "168.63.129.16",
+    "192.0.0.192",
+    "100.100.100.200",
+    "fd00:ec2::254",
+    "fd00:ec2::23",
+    "fd20:ce::254",
+    "fd00:42::42",
+    "fd00:c1::a9fe:a9fe",
+    "fe80::a9fe:a9fe",
+    "fe80::a9fe:a9fe%eth0",
+    "::ffff:169.254.169.254",
+    "::ffff:168.63.129.16",
+    "64:ff9b::a83f:8110",
+    "2a01:db8:64::a83f:8110",
+]
+"""Where a cloud hands out credentials (S15), some of it in public ranges or behind somebody's NAT64."""
 INSIDE = [
+    *METADATA,
     "0.0.0.0",
     "0.1.2.3",
     "10.0.0.1",
@@ -20,7 +43,16 @@ INSIDE = [
     "172.16.0.1",
     "172.31.255.255",
     "192.0.0.1",
+    "192.0.0.8",
+    "192.0.0.9",
+    "192.0.0.10",
     "192.0.0.170",
+    "192.0.0.255",
+    "192.31.196.1",
+    "192.52.193.1",
+    "192.175.48.1",
+    "161.26.0.10",
+    "166.9.1.1",
     "192.0.2.1",
     "192.88.99.1",
     "192.168.1.1",
@@ -45,6 +77,8 @@ INSIDE = [
     "2001:0:a9fe:a9fe::1",
     "2001:2::1",
     "2001:10::1",
+    "2001:20::1",
+    "2620:4f:8000::1",
     "2001:db8::1",
     "2002:a9fe:a9fe::",
     "2002:7f00:1::",
@@ -67,6 +101,8 @@ OUTSIDE = [
     "93.184.216.34",
     "172.32.0.1",
     "192.169.0.1",
+    "192.0.1.1",
+    "168.63.129.17",
     "2606:4700:4700::1111",
     "2a00:1450:4001::200e",
 ]
@@ -113,3 +149,14 @@ def test_uuids() -> None:
     assert not Allowed([]).names("cat.test")
     assert not Allowed(["*"]).names("")
     assert Allowed(["*"]).names("anything")
+
+
+@pytest.mark.parametrize("address", METADATA)
+def test_only_a_network_of_that_one_address_allows_metadata(address: str) -> None:
+    dialled = ip_address(address)
+    wide = ["0.0.0.0/0", "::/0", "169.254.0.0/16", "100.64.0.0/10", "fd00::/8", "168.63.129.16/31"]
+    assert not Allowed(["*"], wide).dials(dialled)
+    alone = address.partition("%")[0]
+    if alone == address:
+        assert Allowed(["cat.test"], [alone]).dials(dialled)
+        assert Allowed([address]).dials(dialled)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import test_addresses
 import test_bodies
 import test_fetch
 import test_fetched
 import test_files
+import test_intake
 import test_poison
 import test_pool
 import test_room
@@ -16,8 +18,9 @@ import test_uuids
 from test_files import root  # noqa: F401 - a fixture of one of the tests
 
 from mmplane.frontend.request.bodies import Bodies
+from mmplane.frontend.request.intake import Intake
 from mmplane.frontend.request.uuids import Uuids
-from mmplane.frontend.sources import fetch
+from mmplane.frontend.sources import addresses, fetch
 from mmplane.frontend.sources.fetch import Fetcher
 from mmplane.frontend.sources.fetched import FetchedFiles
 from mmplane.frontend.sources.files import Files
@@ -26,6 +29,7 @@ from mmplane.items.placement import Placement
 from mmplane.items.poison import Poison
 from mmplane.items.pool import Pool
 from mmplane.items.shelf import Shelf
+from mmplane.waiting.threads import Threads
 from mutation import Mutant, check_it_is_killed
 
 A_500 = (test_fetch.response("500 Oops"), 502, fetch.ATTEMPTS_MAX)
@@ -47,7 +51,7 @@ FETCHING = [
     Mutant(
         "bytes of what is fetched are reserved",
         fetch._read,
-        "grow(len(chunk))",
+        "reserved.take(len(chunk))",
         "pass",
         test_fetch.test_what_is_fetched_is_reserved_piece_by_piece,
     ),
@@ -83,10 +87,67 @@ FETCHING = [
     ),
     Mutant(
         "fetches from one host",
-        Fetcher._turn,
-        "async with gate:",
-        "if True:",
+        Fetcher._hop,
+        "self._hosts.turn((TENANT.get(), _host(target))),",
+        "",
         test_fetch.test_one_host_is_asked_only_so_often_at_a_time,
+    ),
+    Mutant(
+        "fetches of one tenant",
+        Fetcher._hop,
+        "self._tenants.turn(TENANT.get()),",
+        "",
+        test_fetch.test_a_tenant_takes_only_so_many_connections,
+    ),
+    Mutant(
+        "one tenant's turns are not another's",
+        Fetcher._hop,
+        "(TENANT.get(), _host(target))",
+        "_host(target)",
+        test_fetch.test_a_tenants_slow_fetches_hold_up_no_other_tenant,
+    ),
+    Mutant(
+        "bytes of failed attempts",
+        Fetcher._insist,
+        "reserved.restart()",
+        "pass",
+        test_fetch.test_what_a_failed_attempt_reserved_is_used_again,
+    ),
+    Mutant(
+        "fetches of one request",
+        Intake._contents,
+        "asyncio.Semaphore(FETCHES_MAX)",
+        "asyncio.Semaphore(1000)",
+        test_intake.test_media_is_fetched_together_and_comes_in_order,
+    ),
+    Mutant(
+        "seconds of a request's fetches",
+        Intake._contents,
+        "asyncio.timeout(FETCHES_SECONDS)",
+        "asyncio.timeout(None)",
+        test_intake.test_all_of_a_requests_media_has_a_limit_together,
+    ),
+    Mutant(
+        "threads of one name",
+        Threads.__init__,
+        "Gates(SUBJECT_THREADS_MAX)",
+        "Gates(1000)",
+        test_fetch.test_slow_names_hold_up_no_others,
+    ),
+    Mutant(
+        "threads of one tenant",
+        Threads.__init__,
+        "Gates(TENANT_THREADS_MAX)",
+        "Gates(1000)",
+        test_files.test_a_folder_that_hangs_holds_up_only_its_readers,
+    ),
+    Mutant(
+        "metadata services",
+        addresses.Allowed.dials,
+        "if is_metadata(address):",
+        "if False:",
+        test_addresses.test_only_a_network_of_that_one_address_allows_metadata,
+        ("100.100.100.200",),
     ),
     Mutant(
         "characters of a URL",
@@ -163,9 +224,23 @@ TABLES = [
     Mutant(
         "names",
         Uuids.remember,
-        "while len(self._digests) > self._names_max",
-        "while False",
+        "if self._count > self._names_max",
+        "if False",
         test_uuids.test_the_name_that_was_used_longest_ago_goes_first,
+    ),
+    Mutant(
+        "a tenant's names",
+        Uuids.remember,
+        "max(self._digests.values(), key=len)",
+        "next(each for each in self._digests.values() if each)",
+        test_uuids.test_a_tenants_many_names_push_out_nobody_elses,
+    ),
+    Mutant(
+        "what is used stays known",
+        store._recall,
+        "known.pop(key, None)",
+        "known.get(key)",
+        test_store.test_a_recipe_that_is_used_is_not_forgotten,
     ),
     Mutant(
         "strikes",

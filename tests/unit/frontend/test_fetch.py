@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
@@ -13,7 +14,9 @@ from frontend_loop import in_loop
 from mmplane.core.errors import RequestError, overloaded
 from mmplane.frontend.sources import fetch as fetch_module
 from mmplane.frontend.sources.addresses import Address, Allowed
+from mmplane.frontend.sources.dial import Resolver
 from mmplane.frontend.sources.fetch import Fetcher
+from mmplane.waiting.threads import SUBJECT_THREADS_MAX
 
 Answer = Callable[[str, dict[str, str]], bytes]
 
@@ -98,7 +101,9 @@ def ignore(_: int) -> None:
 
 # Whom it dials.
 
+METADATA = ("168.63.129.16", "192.0.0.192", "192.0.0.8", "100.100.100.200", "fd00:ec2::254", "64:ff9b::a83f:8110")
 INSIDE = (
+    *METADATA,
     "127.0.0.1",
     "0.0.0.0",
     "::1",
@@ -222,6 +227,19 @@ async def test_a_redirect_to_a_name_that_leads_inside_is_not_dialled() -> None:
         assert host.connects == 1
 
 
+@pytest.mark.parametrize("address", METADATA)
+@in_loop
+async def test_a_redirect_to_metadata_is_not_dialled(address: str) -> None:
+    """Hazard S15: by its address, and by a name, where any host and wide networks are allowed."""
+    literal = f"[{address}]" if ":" in address else address
+    networks = ["127.0.0.0/8", "100.64.0.0/10", "fd00::/8", "::/0"]
+    names = {"cat.test": ["127.0.0.1"] * 2, "rebound.test": [address]}
+    for location in (f"http://{literal}/latest/meta-data/", "http://rebound.test/"):
+        async with canary(moving(location)) as host, fetcher("*", networks=networks, names=names) as fetches:
+            assert (await refused(fetches, f"http://cat.test:{host.port}/")).code == "host_not_allowed"
+            assert len(host.paths) == 1
+
+
 @in_loop
 async def test_redirects_end() -> None:
     async with canary(moving("/again")) as host, fetcher("127.0.0.1") as fetches:
@@ -330,7 +348,111 @@ async def test_one_host_is_asked_only_so_often_at_a_time() -> None:
             urls = [f"http://127.0.0.1:{host.port}/{number}" for number in range(12)]
             assert await asyncio.gather(*(fetches.fetch(url, ignore) for url in urls)) == [b"a cat"] * 12
             assert host.most == 2
-            assert not fetches._turns
+            assert not len(fetches._hosts) + len(fetches._tenants)
+
+
+@in_loop
+async def test_a_tenants_slow_fetches_hold_up_no_other_tenant() -> None:
+    """A18: eight fetches of one host that trickle delayed everybody's from it, here for good."""
+    full, stuck = asyncio.Event(), asyncio.Event()
+
+    class Stuck(Canary):
+        async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+                self.paths.append(head.split()[1].decode())
+                if len(self.paths) == fetch_module.HOST_FETCHES_MAX:
+                    full.set()
+                if head.startswith(b"GET /slow"):
+                    await stuck.wait()
+                writer.write(response("200 OK", b"a cat", "Connection: close"))
+                await writer.drain()
+            finally:
+                writer.close()
+
+    host = Stuck(lambda *_: b"")
+    server = await asyncio.start_server(host.serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, fetcher("127.0.0.1") as fetches:
+        slow = [asyncio.create_task(fetches.fetch(f"{url}/slow", ignore, tenant="a")) for _ in range(40)]
+        try:
+            await full.wait()
+            assert await fetches.fetch(f"{url}/quick", ignore, tenant="b") == b"a cat"
+            assert len(host.paths) == fetch_module.HOST_FETCHES_MAX + 1
+        finally:
+            stuck.set()
+            fetched = await asyncio.gather(*slow, return_exceptions=True)
+        assert fetched == [b"a cat"] * 40
+
+
+@in_loop
+async def test_a_tenant_takes_only_so_many_connections() -> None:
+    with pytest.MonkeyPatch.context() as limits:
+        limits.setattr(fetch_module, "TENANT_FETCHES_MAX", 2)
+        names = {f"{number}.test": ["127.0.0.1"] for number in range(12)}
+        async with canary() as host, fetcher("*", names=names) as fetches:
+            urls = [f"http://{number}.test:{host.port}/" for number in range(12)]
+            assert await asyncio.gather(*(fetches.fetch(url, ignore) for url in urls)) == [b"a cat"] * 12
+            assert host.most == 2
+
+
+@in_loop
+async def test_what_a_failed_attempt_reserved_is_used_again() -> None:
+    """A host that breaks off twice after most of a file: once the file is reserved, not three times."""
+    grown: list[int] = []
+    content = bytes(300_000)
+
+    async def breaking(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            tries.append(None)
+            writer.write(response("200 OK", content)[: None if len(tries) == 3 else 250_000])
+            await writer.drain()
+            await reader.read()  # until it is left alone
+        finally:
+            writer.close()
+
+    tries: list[None] = []
+    with pytest.MonkeyPatch.context() as limits:
+        limits.setattr(fetch_module, "SILENCE_SECONDS", 0.2)
+        limits.setattr(fetch_module, "BACKOFF_SECONDS", 0.001)
+        server = await asyncio.start_server(breaking, "127.0.0.1", 0)
+        async with server, fetcher("127.0.0.1") as fetches:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+            assert await fetches.fetch(url, grown.append) == content
+    await asyncio.gather(*(task for task in asyncio.all_tasks() if task is not asyncio.current_task()))
+    assert len(tries) == 3
+    assert sum(grown) == len(content)
+
+
+# Names that are slow to resolve.
+
+
+@in_loop
+async def test_slow_names_hold_up_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop's own getaddrinfo has four threads for all, and a name that is not answered holds one for long."""
+    free, asked = threading.Event(), []
+
+    def getaddrinfo(host: str, port: int, **_: object) -> list[object]:
+        asked.append(host)
+        if host.startswith("slow") and not free.wait(20):
+            raise OSError("nobody ended the test")
+        return [(None, None, None, "", ("1.2.3.4", port))]
+
+    monkeypatch.setattr("socket.getaddrinfo", getaddrinfo)
+    resolver = Resolver()
+    try:
+        slow = [asyncio.create_task(resolver(f"slow{number % 6}", 80)) for number in range(60)]
+        while len(asked) < 12:  # noqa: ASYNC110 - threads count
+            await asyncio.sleep(0)
+        assert await resolver("quick", 80) == [ip_address("1.2.3.4")], "the same tenant's"
+        for task in slow[30:]:
+            task.cancel()
+        assert len(asked) == 6 * SUBJECT_THREADS_MAX + 1
+    finally:
+        free.set()
+    assert await asyncio.gather(*slow[:30]) == [[ip_address("1.2.3.4")]] * 30
+    await asyncio.gather(*slow, return_exceptions=True)
 
 
 # Files that were here before.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from mmplane.frontend.sources import files as files_module
 from mmplane.frontend.sources.addresses import Allowed
 from mmplane.frontend.sources.files import Files
 from mmplane.frontend.sources.source import Source
+from mmplane.waiting.threads import SUBJECT_THREADS_MAX, TENANT_THREADS_MAX
 
 
 @pytest.fixture
@@ -117,3 +120,39 @@ async def test_files_are_off_unless_the_operator_names_a_folder(root: Path) -> N
     await source.close()
     with pytest.raises(ValueError, match="--media-root"):
         Source(Allowed([]), media_root=str(root / "missing"))
+
+
+@in_loop
+async def test_a_folder_that_hangs_holds_up_only_its_readers(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network file system that stands still: hashing goes on, and so do other tenants' files."""
+    free, opened = threading.Event(), []
+    really = files_module.open_beneath
+
+    def hanging(folder: int, path: str) -> int:
+        opened.append(path)
+        if path.startswith("stuck") and not free.wait(20):
+            raise OSError("nobody ended the test")
+        return really(folder, path.partition("/")[2] if path.startswith("stuck") else path)
+
+    files = Files(str(root))
+    monkeypatch.setattr(files_module, "open_beneath", hanging)
+    url = f"file://{root}/"
+    stuck = [
+        asyncio.create_task(files.load(f"{url}stuck{number}/sub/a cat.png", lambda _: None, tenant="a"))
+        for number in range(2 * TENANT_THREADS_MAX)
+        for _ in range(2 * SUBJECT_THREADS_MAX)
+    ]
+    try:
+        while len(opened) < TENANT_THREADS_MAX:  # noqa: ASYNC110 - threads count
+            await asyncio.sleep(0)
+        assert await files.load(f"{url}sub/a cat.png", lambda _: None, tenant="b") == b"a cat"
+        assert await asyncio.gather(*(asyncio.to_thread(len, "hash") for _ in range(8))) == [4] * 8
+        assert len(opened) == TENANT_THREADS_MAX + 2
+        for task in stuck[1:]:
+            task.cancel()
+        await asyncio.gather(*stuck[1:], return_exceptions=True)
+    finally:
+        free.set()
+    assert await stuck[0] == b"a cat"
+    assert len(opened) == TENANT_THREADS_MAX + 3, "whoever gave up while it waited opens nothing"
+    files.close()

@@ -517,6 +517,16 @@ async def test_a_size_that_the_model_cannot_take_is_its_clients_error() -> None:
         assert rig.pool.statistics().states["idle"] == 1
 
 
+def test_a_recipe_that_is_used_is_not_forgotten() -> None:
+    """An item that is asked for again and again answers to its uuid, however many others come."""
+    known: dict[bytes, int] = {}
+    for number in range(1000):
+        store._remember(known, b"%d" % number, number, 10)
+        assert store._recall(known, b"0") == 0
+    assert len(known) == 10
+    assert store._recall(known, b"1") is None
+
+
 @in_loop
 async def test_sizes_are_forgotten_at_the_limit() -> None:
     with pytest.MonkeyPatch.context() as limits:

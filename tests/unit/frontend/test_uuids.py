@@ -40,3 +40,17 @@ def test_the_name_that_was_used_longest_ago_goes_first() -> None:
     assert is_missing(names, "b")
     assert (names.digest("a", "image"), names.digest("c", "image")) == (b"a", b"c")
     assert names.statistics() == {"names": 2}
+
+
+def test_a_tenants_many_names_push_out_nobody_elses() -> None:
+    uuids = Uuids(uuids_max=10)
+    for number in range(4):
+        uuids.remember(f"mine{number}", "image", b"mine", tenant="me")
+    for number in range(1000):
+        uuids.remember(f"{number}", "image", b"yours", tenant="you")
+    assert [uuids.digest(f"mine{number}", "image", tenant="me") for number in range(4)] == [b"mine"] * 4
+    assert uuids.statistics() == {"names": 10}
+    for number in range(1000):
+        uuids.remember(f"{number}", "image", b"mine", tenant="me")
+    assert uuids.digest("999", "image", tenant="you") == b"yours", "half is left to each"
+    assert uuids.statistics() == {"names": 10}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from mmplane.core.errors import not_held
 from mmplane.core.faults import Fault
@@ -13,12 +14,18 @@ from mmplane.core.records import Ask, Recipe
 from mmplane.frontend.request.inline import decode_base64
 from mmplane.frontend.request.schema import AudioPart, ChatRequest, MediaPart
 from mmplane.frontend.request.uuids import Uuids
-from mmplane.frontend.sources.fetch import Grow
+from mmplane.frontend.sources.fetch import Grow, too_slow
 from mmplane.frontend.sources.source import Source
 from mmplane.items.parked import MediaBytes, Parked, at, digest_of
 from mmplane.items.store import ItemStore
 from mmplane.observe.journey import Journey
 from mmplane.process.delays import pause
+
+FETCHES_MAX = 8
+"""Of one request at a time."""
+FETCHES_SECONDS = 60.0
+"""For all that one request names, together."""
+ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class Intake:
             self._store.check_taken(part.modality)
         journey.enter("fetch")
         await pause(fault, "fetch")
-        contents = [await self._load(part, grow, parked) for part in parts]
+        contents = await self._contents(parts, grow, parked, tenant)
         journey.enter("key")
         await pause(fault, "key")
         asks = [self._ask(part, request) for part in parts]
@@ -68,14 +75,29 @@ class Intake:
         recipes = await self._recipes(asks, keys, contents, tenant)
         return [Media(*item, tenant, fault) for item in zip(contents, keys, recipes, strict=True)]
 
-    async def _load(self, part: MediaPart, grow: Grow, parked: Sequence[Parked]) -> MediaBytes | None:
-        source = part.source
-        if source is None:
-            return None
-        here = at(source, parked)
-        if here is not None:
-            return here
-        return decode_base64(source) if isinstance(part, AudioPart) else await self._source.load_json(source, grow)
+    async def _contents(
+        self, parts: Sequence[MediaPart], grow: Grow, parked: Sequence[Parked], tenant: str
+    ) -> list[MediaBytes | None]:
+        """The bytes of all parts, in order, fetched together."""
+        turns = asyncio.Semaphore(FETCHES_MAX)
+
+        async def load(part: MediaPart) -> MediaBytes | None:
+            source = part.source
+            if source is None:
+                return None
+            here = at(source, parked)
+            if here is not None:
+                return here
+            if isinstance(part, AudioPart):
+                return decode_base64(source)
+            async with turns:
+                return await self._source.load_json(source, grow, tenant=tenant)
+
+        try:
+            async with asyncio.timeout(FETCHES_SECONDS):
+                return await _together(map(load, parts))
+        except TimeoutError:
+            raise too_slow() from None
 
     def _ask(self, part: MediaPart, request: ChatRequest) -> Ask:
         if part.modality != "video":
@@ -96,14 +118,8 @@ class Intake:
     async def _recipes(
         self, asks: list[Ask], keys: list[bytes], contents: list[MediaBytes | None], tenant: str
     ) -> list[Recipe]:
-        """One after the other, but that clips and sounds are looked at together, by as many workers as there are."""
-        tasks = [asyncio.ensure_future(self._recipe(*item, tenant)) for item in zip(asks, keys, contents, strict=True)]
-        try:
-            return [await task for task in tasks]
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        """Clips and sounds are looked at together, by as many workers as there are."""
+        return await _together(self._recipe(*item, tenant) for item in zip(asks, keys, contents, strict=True))
 
     async def _recipe(self, ask: Ask, key: bytes, content: MediaBytes | None, tenant: str) -> Recipe:
         if content is not None:
@@ -111,3 +127,13 @@ class Intake:
         if (known := self._store.known_recipe(key)) is None:
             raise not_held()
         return known
+
+
+async def _together(calls: Iterable[Coroutine[None, None, ResultT]]) -> list[ResultT]:
+    """What all of them return, in order. The first that fails ends the others, and its error is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(call) for call in calls]
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]

@@ -15,28 +15,32 @@ UUIDS_MAX = 65_536
 
 
 class Uuids:
-    """A bounded table; the name that was used longest ago goes first."""
+    """A bounded table. Beyond its limit the tenant with the most names forgets the one that it used longest ago."""
 
     def __init__(self, uuids_max: int = UUIDS_MAX) -> None:
         self._names_max = uuids_max
-        self._digests: OrderedDict[tuple[str, Modality, str], bytes] = OrderedDict()
+        self._digests: dict[str, OrderedDict[tuple[Modality, str], bytes]] = {}  # by tenant
+        self._count = 0
 
     def remember(self, name: str, modality: Modality, digest: bytes, *, tenant: str = "") -> None:
         """These bytes were sent under this name."""
-        entry = (tenant, modality, name)
-        self._digests[entry] = digest
-        self._digests.move_to_end(entry)
-        while len(self._digests) > self._names_max:
-            self._digests.popitem(last=False)
+        mine = self._digests.setdefault(tenant, OrderedDict())
+        self._count += (modality, name) not in mine
+        mine[modality, name] = digest
+        mine.move_to_end((modality, name))
+        if self._count > self._names_max:
+            most = max(self._digests.values(), key=len)
+            most.popitem(last=False)
+            self._count -= 1
 
     def digest(self, name: str, modality: Modality, *, tenant: str = "") -> bytes:
         """The digest of what was last sent under this name. Raises RequestError (404)."""
-        digest = self._digests.get((tenant, modality, name))
-        if digest is None:
+        mine = self._digests.get(tenant)
+        if mine is None or (modality, name) not in mine:
             raise not_held()
-        self._digests.move_to_end((tenant, modality, name))
-        return digest
+        mine.move_to_end((modality, name))
+        return mine[modality, name]
 
     def statistics(self) -> dict[str, int]:
         """How many names are known."""
-        return {"names": len(self._digests)}
+        return {"names": self._count}

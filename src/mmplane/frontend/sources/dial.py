@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Iterable
+from contextvars import ContextVar
 from ipaddress import ip_address
+from typing import Any
 
 import httpcore
 
 from mmplane.core.errors import bad_request
 from mmplane.frontend.sources.addresses import Address, Allowed
+from mmplane.waiting.threads import Threads
 
 ADDRESSES_MAX = 3
 """Of one name are tried."""
@@ -22,10 +25,28 @@ ADDRESSES_MAX = 3
 Resolve = Callable[[str, int], Awaitable[list[Address]]]
 
 
-async def resolve(host: str, port: int) -> list[Address]:
-    """What the system's resolver says, each address once. Raises OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(ip_address(sockaddr[0]) for *_, sockaddr in found))
+TENANT: ContextVar[str] = ContextVar("tenant", default="")
+"""On whose behalf something is resolved: httpcore has no argument for it."""
+
+
+class Resolver:
+    """What the system's resolver says, each address once.
+
+    It is called in threads of its own: the loop's getaddrinfo has four threads for everybody, and a host whose name
+    servers do not answer holds one for many seconds.
+    """
+
+    def __init__(self) -> None:
+        self._threads = Threads("resolve")
+
+    async def __call__(self, host: str, port: int) -> list[Address]:
+        """Raises OSError."""
+        found = await self._threads.call(TENANT.get(), host, _getaddrinfo, host, port)
+        return list(dict.fromkeys(ip_address(sockaddr[0]) for *_, sockaddr in found))
+
+
+def _getaddrinfo(host: str, port: int) -> list[Any]:
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
 class CheckedBackend(httpcore.AsyncNetworkBackend):

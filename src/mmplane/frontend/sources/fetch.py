@@ -13,8 +13,7 @@ import asyncio
 import random
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from urllib.parse import quote, urljoin, urlsplit
 
 import httpcore
@@ -22,10 +21,11 @@ import msgspec
 
 from mmplane.core.errors import RequestError, bad_media, bad_request, too_large
 from mmplane.frontend.sources.addresses import Allowed
-from mmplane.frontend.sources.dial import CheckedBackend, Resolve, resolve
+from mmplane.frontend.sources.dial import TENANT, CheckedBackend, Resolve, Resolver
 from mmplane.frontend.sources.fetched import Fetched, FetchedFiles
 from mmplane.items.parked import LONG_BYTES
 from mmplane.observe.context import OUTGOING
+from mmplane.waiting.gates import Gates
 
 FETCH_SECONDS = 20.0
 """For one file, with all its hops and attempts."""
@@ -38,9 +38,11 @@ ATTEMPTS_MAX = 3
 BACKOFF_SECONDS = 0.1
 REDIRECTS_MAX = 3
 MEDIA_BYTES_MAX = 64 * 1024 * 1024
-CONNECTIONS_MAX = 64
+CONNECTIONS_MAX = 128
+TENANT_FETCHES_MAX = 32
+"""For one tenant at a time; more wait their turn."""
 HOST_FETCHES_MAX = 8
-"""From one host at a time; more wait their turn."""
+"""Of those, from one host."""
 URL_LENGTH_MAX = 8192
 
 Grow = Callable[[int], None]
@@ -65,13 +67,34 @@ class _TryAgain(Exception):
         self.error = error
 
 
+class _Reserved:
+    """What one fetch has reserved: an attempt uses again what the one before it left."""
+
+    def __init__(self, grow: Grow) -> None:
+        self._grow = grow
+        self._reserved_bytes = self._used_bytes = 0
+
+    def restart(self) -> None:
+        """The attempt failed, and what it had read is gone."""
+        self._used_bytes = 0
+
+    def take(self, length_bytes: int) -> None:
+        """Use so many bytes more. Raises RequestError when they cannot be reserved."""
+        more_bytes = self._used_bytes + length_bytes - self._reserved_bytes
+        if more_bytes > 0:
+            self._grow(more_bytes)
+            self._reserved_bytes += more_bytes
+        self._used_bytes += length_bytes
+
+
 class Fetcher:
     """Fetches over HTTP from the hosts that the operator allows."""
 
-    def __init__(self, allowed: Allowed, *, resolve: Resolve = resolve) -> None:
+    def __init__(self, allowed: Allowed, *, resolve: Resolve | None = None) -> None:
         self._allowed = allowed
         self._files = FetchedFiles()
-        self._turns: dict[str, tuple[asyncio.Semaphore, list[None]]] = {}
+        self._hosts = Gates(HOST_FETCHES_MAX)
+        self._tenants = Gates(TENANT_FETCHES_MAX)
         self._statistics = FetchStatistics()
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=ssl.create_default_context(),
@@ -79,21 +102,22 @@ class Fetcher:
             max_keepalive_connections=CONNECTIONS_MAX // 4,
             keepalive_expiry=15.0,
             http2=True,
-            network_backend=CheckedBackend(allowed, resolve),
+            network_backend=CheckedBackend(allowed, resolve or Resolver()),
         )
 
-    async def fetch(self, url: str, grow: Grow) -> bytes | memoryview:
-        """The file at `url`; `grow` hears of each piece before it is kept.
+    async def fetch(self, url: str, grow: Grow, *, tenant: str = "") -> bytes | memoryview:
+        """The file at `url`, in this tenant's turn; `grow` hears of each piece before it is kept.
 
         Raises RequestError: 400 for an address that is not allowed or a file that is not there, 413 for a file that is
         too large, 502 when the host fails, 504 when it is too slow.
         """
+        TENANT.set(tenant)
         try:
             async with asyncio.timeout(FETCH_SECONDS):
-                content = await self._insist(url, grow)
+                content = await self._insist(url, _Reserved(grow))
         except TimeoutError:
             self._statistics.failed += 1
-            raise _too_slow() from None
+            raise too_slow() from None
         except RequestError:
             self._statistics.failed += 1
             raise
@@ -109,10 +133,11 @@ class Fetcher:
         """Close pooled connections."""
         await self._pool.aclose()
 
-    async def _insist(self, url: str, grow: Grow) -> bytes | memoryview:
+    async def _insist(self, url: str, reserved: _Reserved) -> bytes | memoryview:
         for attempt in range(ATTEMPTS_MAX):
+            reserved.restart()
             try:
-                return await self._follow(url, grow)
+                return await self._follow(url, reserved)
             except _TryAgain as failed:
                 if attempt + 1 == ATTEMPTS_MAX:
                     raise failed.error from None
@@ -120,9 +145,9 @@ class Fetcher:
             await asyncio.sleep(random.uniform(0.5, 1.0) * BACKOFF_SECONDS * 2**attempt)  # noqa: S311 - jitter
         raise AssertionError
 
-    async def _follow(self, url: str, grow: Grow) -> bytes | memoryview:
+    async def _follow(self, url: str, reserved: _Reserved) -> bytes | memoryview:
         for _ in range(REDIRECTS_MAX + 1):
-            content, location = await self._hop(url, grow)
+            content, location = await self._hop(url, reserved)
             if location is None:
                 return content
             try:
@@ -131,7 +156,7 @@ class Fetcher:
                 raise bad_request("invalid_url", "the media's host redirects to no URL") from None
         raise bad_media("the media's host redirects too often")
 
-    async def _hop(self, url: str, grow: Grow) -> tuple[bytes | memoryview, str | None]:
+    async def _hop(self, url: str, reserved: _Reserved) -> tuple[bytes | memoryview, str | None]:
         """One request: the content, or where it is instead."""
         target = self._target(url)
         kept = self._files.get(url)
@@ -143,19 +168,20 @@ class Fetcher:
         limits = {"connect": SILENCE_SECONDS, "read": SILENCE_SECONDS, "write": SILENCE_SECONDS, "pool": FETCH_SECONDS}
         try:
             async with (
-                self._turn(_host(target)),
+                self._hosts.turn((TENANT.get(), _host(target))),
+                self._tenants.turn(TENANT.get()),  # whoever waits for a host takes no place here
                 self._pool.stream("GET", target, headers=headers, extensions={"timeout": limits}) as response,
             ):
                 if 300 <= response.status < 400 and (location := _header(response, b"location")):
                     return b"", location
                 if response.status == 304 and kept is not None:
-                    grow(len(kept.content))
+                    reserved.take(len(kept.content))
                     self._statistics.not_modified += 1
                     return kept.content, None
                 _check_status(response)
-                content = await _read(response, grow)
+                content = await _read(response, reserved)
         except httpcore.TimeoutException:
-            raise _TryAgain(_too_slow()) from None
+            raise _TryAgain(too_slow()) from None
         except (httpcore.NetworkError, httpcore.ProtocolError):
             raise RequestError(502, "fetch_failed", "the media could not be fetched") from None
         self._remember(url, response, content)
@@ -177,19 +203,6 @@ class Fetcher:
         target = _quoted(parts.path or "/") + ("?" + _quoted(parts.query) if parts.query else "")
         return httpcore.URL(scheme=parts.scheme, host=host, port=port, target=target)
 
-    @asynccontextmanager
-    async def _turn(self, host: str) -> AsyncIterator[None]:
-        """At most `HOST_FETCHES_MAX` of one host inside the block."""
-        gate, users = self._turns.setdefault(host, (asyncio.Semaphore(HOST_FETCHES_MAX), []))
-        users.append(None)
-        try:
-            async with gate:
-                yield
-        finally:
-            users.pop()
-            if not users:
-                del self._turns[host]
-
     def _remember(self, url: str, response: httpcore.Response, content: bytes | memoryview) -> None:
         etag = _header(response, b"etag")
         if etag and "no-store" not in (_header(response, b"cache-control") or "").lower():
@@ -203,7 +216,8 @@ def _quoted(text: str) -> str:
     return quote(text, safe="%/?:@!$&'()*+,;=~", errors="replace")
 
 
-def _too_slow() -> RequestError:
+def too_slow() -> RequestError:
+    """504: whoever should have sent the media did not."""
     return RequestError(504, "fetch_timeout", "the media's host did not answer in time")
 
 
@@ -227,7 +241,7 @@ def _check_status(response: httpcore.Response) -> None:
         raise bad_media("the media's host sent compressed bytes that were not asked for")
 
 
-async def _read(response: httpcore.Response, grow: Grow) -> bytes | memoryview:
+async def _read(response: httpcore.Response, reserved: _Reserved) -> bytes | memoryview:
     started_s = time.monotonic()
     content = bytearray()
     declared = _header(response, b"content-length") or ""
@@ -236,9 +250,9 @@ async def _read(response: httpcore.Response, grow: Grow) -> bytes | memoryview:
     async for chunk in response.aiter_stream():
         if len(content) + len(chunk) > MEDIA_BYTES_MAX:
             raise too_large("the media is too large")
-        grow(len(chunk))
+        reserved.take(len(chunk))
         content += chunk
         taken_s = time.monotonic() - started_s
         if taken_s > GRACE_SECONDS and len(content) < RATE_BYTES_MIN * taken_s:
-            raise _TryAgain(_too_slow())
+            raise _TryAgain(too_slow())
     return bytes(content) if len(content) <= LONG_BYTES else memoryview(content).toreadonly()

@@ -1,12 +1,13 @@
 """Media from files under one folder that the operator names (hazard S11). Off unless there is such a folder.
 
+A network file system may hang: files are read in threads of their own, so that only readers of files wait for it.
+
 The kernel resolves the path beneath the folder's descriptor (`openat2`, RESOLVE_BENEATH): `..`, an absolute symbolic
 link and a link that is swapped meanwhile cannot lead out of it, because there is no time between check and use.
 """
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import errno
 import os
@@ -18,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from mmplane.core.errors import RequestError, bad_media, bad_request, too_large
 from mmplane.frontend.sources.fetch import MEDIA_BYTES_MAX
+from mmplane.waiting.threads import Threads
 
 _SYS_OPENAT2 = 437
 """On every architecture: openat2 is younger than the common table of system calls."""
@@ -40,8 +42,9 @@ class Files:
             os.close(open_beneath(self._descriptor, "."))
         except OSError as error:
             raise ValueError(f"--media-root: {error.strerror}") from None
+        self._threads = Threads("files")
 
-    async def load(self, url: str, grow: Callable[[int], None]) -> bytes:
+    async def load(self, url: str, grow: Callable[[int], None], *, tenant: str = "") -> bytes:
         """The file of `file:///path`, an absolute path in the folder; `grow` hears its length first.
 
         Raises RequestError: 400, in the same words whether the file is missing, outside or no regular file, or 413.
@@ -55,14 +58,26 @@ class Files:
             raise bad_request("invalid_url", "the media's URL names no file")
         if not path.startswith(f"{self._root}/"):
             raise _unreadable()
-        file, length_bytes = await asyncio.to_thread(self._open, path.removeprefix(f"{self._root}/"))
-        with file:
-            grow(length_bytes)
-            return await asyncio.to_thread(file.read, length_bytes)
+        path = path.removeprefix(f"{self._root}/")
+        length_bytes = await self._threads.call(tenant, path, self._length_bytes, path)
+        grow(length_bytes)
+        return await self._threads.call(tenant, path, self._read, path, length_bytes)
 
     def close(self) -> None:
         """Close the folder."""
+        self._threads.close()
         os.close(self._descriptor)
+
+    def _length_bytes(self, path: str) -> int:
+        file, length_bytes = self._open(path)
+        file.close()
+        return length_bytes
+
+    def _read(self, path: str, length_bytes: int) -> bytes:
+        """The file's first bytes, opened again: a thread that is left alone closes what it has opened."""
+        file, _ = self._open(path)
+        with file:
+            return file.read(length_bytes)
 
     def _open(self, path: str) -> tuple[BinaryIO, int]:
         """The file, and how long it is. It blocks, as disks do."""

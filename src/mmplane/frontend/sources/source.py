@@ -10,7 +10,7 @@ import pybase64
 
 from mmplane.core.errors import RequestError, bad_media, bad_request
 from mmplane.frontend.sources.addresses import Allowed
-from mmplane.frontend.sources.dial import Resolve, resolve
+from mmplane.frontend.sources.dial import Resolve
 from mmplane.frontend.sources.fetch import Fetcher, FetchStatistics, Grow
 from mmplane.frontend.sources.files import Files
 
@@ -20,11 +20,11 @@ HEAD_BYTES_MAX = 256
 class Source:
     """Loads media by URL. Hosts and files are off unless the operator names them."""
 
-    def __init__(self, allowed: Allowed, *, media_root: str = "", resolve: Resolve = resolve) -> None:
+    def __init__(self, allowed: Allowed, *, media_root: str = "", resolve: Resolve | None = None) -> None:
         self._fetcher = Fetcher(allowed, resolve=resolve)
         self._files = Files(media_root) if media_root else None
 
-    async def load(self, url: str, grow: Grow = lambda _: None) -> bytes | memoryview:
+    async def load(self, url: str, grow: Grow = lambda _: None, *, tenant: str = "") -> bytes | memoryview:
         """The media's encoded bytes; `grow` reserves memory for what the request did not bring with it.
 
         Raises RequestError: 400 for what the client did, 413, 502 or 504 for a host.
@@ -32,13 +32,13 @@ class Source:
         if url.startswith("data:"):
             return decode_data_uri(url.encode(errors="replace"))
         if url.startswith("file:") and self._files is not None:
-            return await self._files.load(url, grow)
-        return await self._fetcher.fetch(url, grow)
+            return await self._files.load(url, grow, tenant=tenant)
+        return await self._fetcher.fetch(url, grow, tenant=tenant)
 
-    async def load_json(self, url: msgspec.Raw, grow: Grow = lambda _: None) -> bytes | memoryview:
+    async def load_json(self, url: msgspec.Raw, grow: Grow = lambda _: None, *, tenant: str = "") -> bytes | memoryview:
         """`load` for a URL that is still a JSON string: a data URI is decoded from there."""
         content = inline_media(url)
-        return content if content is not None else await self.load(_text(url), grow)
+        return content if content is not None else await self.load(_text(url), grow, tenant=tenant)
 
     def statistics(self) -> FetchStatistics:
         """What was fetched."""
