@@ -9,7 +9,7 @@ has the bytes now. The life of a slot is the table in `leases`.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -54,8 +54,8 @@ class Arena:
         """Have `notice` called whenever a claim has ended, so that there may be more room. It must not call back."""
         self._notice = notice
 
-    def reserve(self, region: int, length_bytes: int, writer: Process) -> Slot:
-        """A slot of `length_bytes` for `writer` to fill.
+    def reserve(self, region: int, length_bytes: int, writer: Process, *, tenant: str = "") -> Slot:
+        """A slot of `length_bytes` for `writer` to fill, on behalf of `tenant`.
 
         Evicts unleased items of that region if no free run is long enough: the least recently used and those around it
         (`mmplane.arena.region`). Raises ArenaFull (then nothing is evicted) and DeadProcess.
@@ -70,7 +70,7 @@ class Arena:
             self._evict(item)
         slot = Slot(region, offset_bytes, length_bytes, self._next_generation)
         self._next_generation += 1
-        self._occupants[slot.generation] = self._claims[writer][slot.generation] = here.add(slot, writer)
+        self._occupants[slot.generation] = self._claims[writer][slot.generation] = here.add(slot, writer, tenant)
         return slot
 
     def commit(self, slot: Slot, writer: Process) -> bool:
@@ -193,6 +193,14 @@ class Arena:
     def free_bytes(self, region: int) -> int:
         """Bytes of this region that nobody uses."""
         return self._regions[region].free_bytes
+
+    def is_held(self, slot: Slot) -> bool:
+        """Whether somebody writes or leases this slot now. Raises StaleSlot."""
+        return self._occupant(slot).is_held
+
+    def held_bytes(self, tenant: str, regions: Iterable[int]) -> int:
+        """What this tenant has in these regions that cannot be evicted now, in bytes."""
+        return sum(self._regions[region].held_bytes[tenant] for region in regions)
 
     def room(self, region: int) -> int:
         """The longest slot, in bytes, that `reserve` could give now in this region, evicting what it may."""

@@ -120,8 +120,10 @@ class Leases:
 class Occupant:
     """One use of a run of bytes, from reserve until free: its state, who holds it, and the key it is indexed under."""
 
-    def __init__(self, slot: Slot, reserved_bytes: int, writer: Process) -> None:
+    def __init__(self, slot: Slot, reserved_bytes: int, writer: Process, tenant: str = "") -> None:
         self.slot = slot
+        self.tenant = tenant
+        """On whose behalf."""
         self.reserved_bytes = reserved_bytes
         self.writer: Process | None = writer
         self.leases = Leases()

@@ -11,7 +11,7 @@ An item is in use until its last lease ends. `docs/performance.md` has the hits 
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from itertools import islice
 from math import inf
 from typing import NamedTuple
@@ -48,6 +48,8 @@ class Region:
         self._evictable: OrderedDict[int, Occupant] = OrderedDict()  # by offset, least recently used first
         self._kind_bytes = dict.fromkeys(KINDS, 0)
         self._uses = 0
+        self.held_bytes: Counter[str] = Counter()
+        """What each tenant has here that cannot be evicted."""
 
     def __len__(self) -> int:
         return len(self._occupants)
@@ -83,11 +85,11 @@ class Region:
         self._clearings.reserve_at(offset_bytes, wanted_bytes)
         return offset_bytes, evicted
 
-    def add(self, slot: Slot, writer: Process) -> Occupant:
+    def add(self, slot: Slot, writer: Process, tenant: str) -> Occupant:
         """The first use of what `reserve` gave."""
-        occupant = Occupant(slot, self._bytes.rounded(slot.length_bytes), writer)
+        occupant = Occupant(slot, self._bytes.rounded(slot.length_bytes), writer, tenant)
         self._occupants[slot.offset_bytes] = occupant
-        self._kind_bytes[occupant.counted_as] += occupant.reserved_bytes
+        self._count(occupant, occupant.reserved_bytes)
         return occupant
 
     def free(self, occupant: Occupant) -> None:
@@ -104,9 +106,9 @@ class Region:
         if before == now:
             return
         offset_bytes = occupant.slot.offset_bytes
-        self._kind_bytes[before] -= occupant.reserved_bytes
-        self._kind_bytes[now] += occupant.reserved_bytes
+        self._count(occupant, -occupant.reserved_bytes)
         occupant.counted_as = now
+        self._count(occupant, occupant.reserved_bytes)
         if before == "evictable":
             del self._evictable[offset_bytes]
             self._clearings.reserve_at(offset_bytes, occupant.reserved_bytes)
@@ -145,6 +147,10 @@ class Region:
         for kind, bytes_ in self._kind_bytes.items():
             assert bytes_ == sum(o.reserved_bytes for _, o in here if o.counted_as == o.kind == kind)
         assert self.length_bytes == self.free_bytes + sum(self._kind_bytes.values())
+        held: Counter[str] = Counter()
+        for _, occupant in here:
+            held[occupant.tenant] += occupant.reserved_bytes if occupant.kind != "evictable" else 0
+        assert +held == self.held_bytes
 
     def _stamp(self, occupant: Occupant) -> None:
         self._uses += 1
@@ -152,7 +158,14 @@ class Region:
 
     def _forget(self, occupant: Occupant) -> None:
         del self._occupants[occupant.slot.offset_bytes]
-        self._kind_bytes[occupant.counted_as] -= occupant.reserved_bytes
+        self._count(occupant, -occupant.reserved_bytes)
+
+    def _count(self, occupant: Occupant, more_bytes: int) -> None:
+        self._kind_bytes[occupant.counted_as] += more_bytes
+        if occupant.counted_as != "evictable":
+            self.held_bytes[occupant.tenant] += more_bytes
+            if not self.held_bytes[occupant.tenant]:
+                del self.held_bytes[occupant.tenant]
 
     def _cheapest_run(self, wanted_bytes: int) -> Run:
         """Around one of the oldest items. If all are asked in vain they count as used: the next slot asks others."""

@@ -168,6 +168,7 @@ def _store(config: Config, processors: Processors, memory: Memory, pool: Pool, b
         budget,
         cache=config.cache != "off",
         workers=config.workers > 0,
+        tenants=config.tenants,
     )
 
 

@@ -16,12 +16,18 @@ from mmplane.waiting.lines import Fit
 
 
 class Placement:
-    """For an item of `length_bytes`; who is not `patient` does not wait for room. Raises ArenaHasNoRoom (413)."""
+    """For an item of `length_bytes`; who is not `patient` does not wait for room.
 
-    def __init__(self, arena: Arena, length_bytes: int, *, patient: bool) -> None:
-        if all(arena.region_bytes(region) < length_bytes for region in range(1, arena.regions)):
+    A tenant's items in use take at most `share_bytes` of the workers' regions. Raises ArenaHasNoRoom (413).
+    """
+
+    def __init__(self, arena: Arena, length_bytes: int, *, tenant: str, share_bytes: int, patient: bool) -> None:
+        self._regions = range(1, arena.regions)
+        if min(share_bytes, max(map(arena.region_bytes, self._regions), default=0)) < length_bytes:
             raise ArenaHasNoRoom(ever=True)
         self._arena = arena
+        self._tenant = tenant
+        self._share_bytes = share_bytes
         self._length_bytes = length_bytes
         self._patient = patient
         self._worker: Worker | None = None
@@ -36,14 +42,24 @@ class Placement:
     def take(self, idle: list[Worker]) -> Worker | Fit:
         """One of the idle workers, with a slot, if there is room with any. Raises ArenaHasNoRoom (503)."""
         worker = self._roomiest(idle)
+        fit = Fit.OWN_SHARE
+        if self._arena.held_bytes(self._tenant, self._regions) + self._length_bytes <= self._share_bytes:
+            fit = self._reserve(worker)
+        if fit is Fit.NOW:
+            self._worker = worker
+            return worker
+        if not self._patient:
+            raise ArenaHasNoRoom(ever=False)
+        return fit
+
+    def _reserve(self, worker: Worker) -> Fit:
         try:
-            self._slot = self._arena.reserve(worker.process.index, self._length_bytes, worker.process)
-        except ArenaFull as full:
-            if self._patient:
-                return Fit.NO_ROOM
-            raise ArenaHasNoRoom(ever=full.ever) from None
-        self._worker = worker
-        return worker
+            self._slot = self._arena.reserve(
+                worker.process.index, self._length_bytes, worker.process, tenant=self._tenant
+            )
+        except ArenaFull:
+            return Fit.NO_ROOM
+        return Fit.NOW
 
     def give_back(self) -> None:
         """The worker writes no more: the slot is free, as it is already when the worker has been reaped."""

@@ -40,6 +40,7 @@ from mmplane.media.materialise import Made, examine
 from mmplane.observe.journey import FRONT_END
 from mmplane.process.delays import pause
 from mmplane.waiting.budget import Budget
+from mmplane.waiting.share import Share
 
 log = logging.getLogger("mmplane")
 
@@ -90,6 +91,7 @@ class ItemStore:
         *,
         cache: bool,
         workers: bool = True,
+        tenants: int = 0,
     ) -> None:
         self._arena = arena
         self._pool = pool
@@ -98,6 +100,8 @@ class ItemStore:
         """Where encoded media and long prompts lie for others to read."""
         self._owner = owner
         self._budget = budget
+        features_bytes = sum(arena.region_bytes(region) for region in range(1, arena.regions))
+        self._share_bytes = Share(features_bytes, tenants).each_max
         self._workers = workers
         self.cache = cache
         """Whether items stay for later requests."""
@@ -177,6 +181,7 @@ class ItemStore:
         """
         item = self._arena.lookup(key) if self.cache and not probe else None
         if item is not None:
+            self._check_share(item, tenant)
             self._arena.lease(item.slot, self._owner, tag)
             return Asset(item, True, ())
         flight = self._flights.get(key)
@@ -209,10 +214,16 @@ class ItemStore:
         return Asset(made, True, (Span("flight", FRONT_END, asked_s, time.perf_counter() - asked_s),))
 
     def check_together(self, items: Iterable[tuple[bytes, Recipe]]) -> None:
-        """Raises ArenaHasNoRoom (413) when these, by key, are more than the workers' regions hold all at once."""
+        """Raises ArenaHasNoRoom (413) when these, by key, are more than a tenant may have in use at once."""
         wanted = {key: recipe.layout.length_bytes for key, recipe in items}
-        if sum(wanted.values()) > sum(self._arena.region_bytes(region) for region in range(1, self._arena.regions)):
+        if sum(wanted.values()) > self._share_bytes:
             raise ArenaHasNoRoom(ever=True)
+
+    def _check_share(self, item: Item, tenant: str) -> None:
+        """Raises ArenaHasNoRoom (503) when this tenant's items in use would be more than its share."""
+        held_bytes = self._arena.held_bytes(tenant, range(1, self._arena.regions))
+        if held_bytes + item.slot.length_bytes > self._share_bytes and not self._arena.is_held(item.slot):
+            raise ArenaHasNoRoom(ever=False)
 
     def holds(self, key: bytes) -> bool:
         """Whether the item of this key is in the arena or on its way there."""
@@ -276,7 +287,13 @@ class ItemStore:
     ) -> tuple[Item, tuple[Span, ...], int]:
         self._budget.check_item(recipe.decoded_bytes)
         asked_s = time.perf_counter()
-        place = Placement(self._arena, recipe.layout.length_bytes, patient=flight.patient)
+        place = Placement(
+            self._arena,
+            recipe.layout.length_bytes,
+            tenant=flight.tenant,
+            share_bytes=self._share_bytes,
+            patient=flight.patient,
+        )
         worker = await self._pool.idle(place.take, pace=pace_of(recipe), tenant=flight.tenant)
         flight.begun = True
         try:

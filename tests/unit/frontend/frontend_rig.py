@@ -225,6 +225,7 @@ class Rig:
         item_seconds: float = 30.0,
         waiting_max: int = 64,
         in_flight_max: int = 8,
+        tenants: int = 0,
     ) -> None:
         self.arena = Arena([front_bytes, *([worker_bytes] * workers)], first_generation=EPOCH << 40)
         descriptor = create_region("test-front", front_bytes)
@@ -243,7 +244,9 @@ class Rig:
         processors = Processors("uint8", OneBytePerPixel(cheap=cheap), OneTokenPerFrame())
         self.budget = Budget(2**30, kept_bytes=2**29)
         self.shelf = Shelf(self.arena, self.media, FRONTEND)
-        self.store = ItemStore(self.arena, self.pool, processors, self.shelf, FRONTEND, self.budget, cache=cache)
+        self.store = ItemStore(
+            self.arena, self.pool, processors, self.shelf, FRONTEND, self.budget, cache=cache, tenants=tenants
+        )
         self.bodies = Bodies(self.arena, self.media, FRONTEND, bytes_max=front_bytes)
         self.group = Group(self.arena, FRONTEND, EPOCH, in_flight_max=in_flight_max)
         self.peers: list[PlayedWorker | PlayedLeader] = []

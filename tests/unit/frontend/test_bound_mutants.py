@@ -303,6 +303,20 @@ ROOM = [
         test_room.test_what_never_fits_is_told_so_while_others_wait,
     ),
     Mutant(
+        "a tenant's share of the arena",
+        Placement.take,
+        "<= self._share_bytes",
+        "< 1 << 60",
+        test_room.test_a_tenants_items_in_use_leave_room_to_another,
+    ),
+    Mutant(
+        "a tenant's share of the arena, by hits",
+        store.ItemStore._check_share,
+        "> self._share_bytes",
+        "> 1 << 60",
+        test_room.test_hits_count_as_well,
+    ),
+    Mutant(
         "items of one request",
         store.ItemStore.check_together,
         "if sum(wanted.values()) >",

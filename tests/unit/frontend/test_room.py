@@ -174,6 +174,57 @@ def test_free_bytes_in_pieces_are_no_room() -> None:
     pages = [arena.reserve(1, PAGE_BYTES, first) for _ in range(5)]
     for page in pages[::2]:
         arena.abandon(page, first)
-    placement = Placement(arena, 2 * PAGE_BYTES, patient=True)
+    placement = Placement(arena, 2 * PAGE_BYTES, tenant="", share_bytes=7 * PAGE_BYTES, patient=True)
     idle: list[Any] = [SimpleNamespace(process=first), SimpleNamespace(process=second)]
     assert placement.take(idle) is idle[1]
+
+
+# A tenant's share of the arena.
+
+
+@in_loop
+async def test_a_tenants_items_in_use_leave_room_to_another() -> None:
+    async with rigged(worker_bytes=PAGE_BYTES, workers=2, tenants=2) as rig:
+        workers = [await rig.worker(index) for index in (1, 2)]
+        greedy = [rig.asking(name, PAGE_BYTES, tenant="greedy") for name in ("cat", "dog")]
+        await settle()
+        assert rig.pool.statistics().states["busy"] == 1, "one of two regions is its share"
+        other = rig.asking("bird", PAGE_BYTES, tenant="other")
+        await settle()
+        assert rig.pool.statistics().states["busy"] == 2
+        await finish(rig, workers)
+        await rig.release(other, greedy[0])
+        await finish(rig, workers)
+        await rig.release(greedy[1])
+
+
+@in_loop
+async def test_hits_count_as_well() -> None:
+    async with rigged(worker_bytes=PAGE_BYTES, workers=2, tenants=2) as rig:
+        workers = [await rig.worker(index) for index in (1, 2)]
+        for name in ("cat", "dog"):
+            task = rig.asking(name, PAGE_BYTES, tenant="greedy")
+            await settle()
+            await finish(rig, workers)
+            await rig.release(task)
+        cat, again = (rig.asking("cat", PAGE_BYTES, tenant="greedy") for _ in range(2))
+        assert (await cat).hit
+        assert (await again).hit, "what is in use already takes no more room"
+        assert (await error_of(rig.asking("dog", PAGE_BYTES, tenant="greedy"))).status == 503
+        await rig.release(cat, again)
+
+
+@in_loop
+async def test_what_is_more_than_a_tenants_share_is_refused_for_good() -> None:
+    async with rigged(worker_bytes=PAGE_BYTES, workers=1, tenants=2) as rig:
+        await rig.worker()
+        assert (await error_of(rig.asking("cat", PAGE_BYTES, tenant="greedy"))).status == 413
+
+
+async def finish(rig: Rig, workers: list[PlayedWorker]) -> None:
+    """The workers do what they have been asked to do."""
+    await settle()
+    for worker in workers:
+        for job in await worker.hear_all():
+            worker.done(job)
+    await settle()
