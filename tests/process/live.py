@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -203,9 +202,3 @@ def serving(model_folder: Path | str, *flags: str, tp: int = 2, **more: Any) -> 
 def shared_memory() -> set[str]:
     """What lies in /dev/shm."""
     return {path.name for path in Path("/dev/shm").iterdir()}
-
-
-def temporary_files() -> set[str]:
-    """What lies in the temporary folder."""
-    names = {path.name for path in Path(tempfile.gettempdir()).iterdir()}
-    return {name for name in names if "mmplane" in name or "torch" in name}

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from live import Live, alive, serving, shared_memory, temporary_files, until
+from live import Live, alive, serving, shared_memory, until
 from pictures import noise, part, text
 
 BACK_WITHIN_S = 10.0
@@ -136,9 +136,9 @@ def test_killing_the_nursery_starts_everything_anew(live: Live, right: dict[int,
 
 
 @pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGKILL"])
-def test_nothing_remains(how: str, tiny_folder: Path) -> None:
-    memory, files = shared_memory(), temporary_files()
-    live = Live(tiny_folder, executed=True)
+def test_nothing_remains(how: str, tiny_folder: Path, tmp_path: Path) -> None:
+    memory = shared_memory()
+    live = Live(tiny_folder, env={"TMPDIR": str(tmp_path)})
     try:
         assert serves(live)
         processes = live.processes()
@@ -152,4 +152,4 @@ def test_nothing_remains(how: str, tiny_folder: Path) -> None:
     finally:
         live.stop()
     assert shared_memory() == memory
-    assert temporary_files() == files
+    assert not list(tmp_path.iterdir())
