@@ -141,10 +141,9 @@ class Supervisor:
             watch(self._nursery.listening, self._hear_nursery)
         for child in self._children():
             watch(child.handle.pidfd, lambda child=child: self._gone(child))  # type: ignore[misc]
-            if not child.deaf:
+            if child.speaks:
                 watch(child.link.fileno(), lambda child=child: self._hear(child))  # type: ignore[misc]
-        # Messages before deaths and timeouts: what a process said before it died still counts, and after a stop
-        # (SIGSTOP) of this process the beats that waited are read before anybody is judged.
+        # Messages before deaths: what a process said before it died still counts.
         limit_s = max(0.0, self._due_s() - time.monotonic())
         events = sorted(poller.poll(limit_s * 1000 + 1), key=lambda event: event[0] in self._pidfds())
         for descriptor, _ in events:
@@ -266,7 +265,7 @@ class Supervisor:
             if self._drained or self._frontend is None or time.monotonic() > self._stopping_by_s:
                 self._exit_code = 0
             return
-        self._watchdog.look(self._children())
+        self._look()
         self._tell_who_is_out()
         if self._nursery.handle is None:
             if not self._children():  # each dies with the nursery; none of the next may meet one of the last
@@ -278,6 +277,13 @@ class Supervisor:
             self._reconcile_children()
         except LinkError:
             self._nursery.handle.kill()
+
+    def _look(self) -> None:
+        children = self._children()
+        if time.monotonic() >= self._watchdog.due_s(children):
+            for child in children:  # what they said while this process slept, or was stopped, before they are judged
+                self._hear(child)
+        self._watchdog.look(children)
 
     def _reconcile_children(self) -> None:
         if self._frontend is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import msgspec
@@ -50,7 +51,17 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn, but signals are the supervisor's business."""
+    """uvicorn, but signals are the supervisor's business, and an idle server sleeps."""
+
+    def __init__(self, config: uvicorn.Config, beat: Callable[[], object]) -> None:
+        super().__init__(config)
+        self._beat = beat
+
+    async def main_loop(self) -> None:
+        """uvicorn's own wakes up ten times a second. `on_tick` sets the date of answers."""
+        while not await self.on_tick(0):
+            self._beat()
+            await asyncio.sleep(BEAT_SECONDS)
 
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
         """Capture none."""
@@ -83,8 +94,7 @@ class Frontend:
         self._supervisor.post(Ready())
         listener = socket.socket(fileno=self._descriptors["listener"])
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._beat())
-            tasks.create_task(self._parts.lag.run())
+            tasks.create_task(self._parts.lag.run(self._parts.counters.wait_busy))
             tasks.create_task(self._warm_up())
             await server.serve(sockets=[listener])
 
@@ -107,13 +117,9 @@ class Frontend:
                 http=bounded(connections_max(self._config.processes())),
                 timeout_keep_alive=30,
                 backlog=1024,
-            )
+            ),
+            beat=lambda: self._supervisor.post(Beat()),
         )
-
-    async def _beat(self) -> None:
-        while True:
-            self._supervisor.post(Beat())
-            await asyncio.sleep(BEAT_SECONDS)
 
     async def _warm_up(self) -> None:
         """Serve one picture to ourselves, then say so."""

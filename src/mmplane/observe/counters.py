@@ -17,6 +17,7 @@ class Counters:
         self.now = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self._busy = asyncio.Event()
         self.prompt_tokens = 0
         self.completion_tokens = 0
 
@@ -25,16 +26,22 @@ class Counters:
         """One more request inside the block."""
         self.now += 1
         self._idle.clear()
+        self._busy.set()
         try:
             yield
         finally:
             self.now -= 1
             if self.now == 0:
                 self._idle.set()
+                self._busy.clear()
 
     async def wait_idle(self) -> None:
         """Until no request is in flight."""
         await self._idle.wait()
+
+    async def wait_busy(self) -> None:
+        """Until a request is in flight."""
+        await self._busy.wait()
 
     def count(self, status: int) -> None:
         """A request has ended."""

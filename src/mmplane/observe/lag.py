@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from mmplane.core.buckets import Buckets, Reading
@@ -19,9 +20,10 @@ class LoopLag:
         self._buckets = Buckets(BUCKETS_S)
         self._most_s = 0.0
 
-    async def run(self) -> None:
-        """Never ends."""
+    async def run(self, busy: Callable[[], Awaitable[object]]) -> None:
+        """Never ends. It sleeps until `busy` comes back, which is at once while anything could be late."""
         while True:
+            await busy()
             due_s = time.monotonic() + INTERVAL_SECONDS
             await asyncio.sleep(INTERVAL_SECONDS)
             self.note(max(0.0, time.monotonic() - due_s))

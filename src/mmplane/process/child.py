@@ -8,7 +8,8 @@ from mmplane.core.control import Beat
 from mmplane.core.records import Record
 from mmplane.wire.link import Link, RecordT
 
-BEAT_SECONDS = 0.5
+BEAT_SECONDS = 1.0
+"""Half of the shortest `--stall-seconds`; every beat wakes two processes up."""
 CONTROL_LIMIT_S = 5.0
 
 

@@ -74,6 +74,11 @@ class Child:
         """What people call it."""
         return self.role if self.role in ("frontend", "parser") else f"{self.role} {self.index}"
 
+    @property
+    def speaks(self) -> bool:
+        """Whether it may say something that cannot wait. Beats can: nobody has to wake up for each."""
+        return not self.deaf and (self.role == "frontend" or not self.ready)
+
     def heard(self) -> None:
         """It said something, or is known to be well."""
         self.stillness.heard(time.monotonic())

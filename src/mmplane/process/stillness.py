@@ -22,11 +22,6 @@ class Stillness:
         """Since when silence counts."""
         self._stopped_s: float | None = None
 
-    @property
-    def stopped(self) -> bool:
-        """Whether it was stopped when it was last looked at."""
-        return self._stopped_s is not None
-
     def heard(self, now_s: float) -> None:
         """It said something."""
         self._heard_s = self._silent_s = now_s
@@ -34,7 +29,7 @@ class Stillness:
     def resumed(self, now_s: float) -> None:
         """Nobody ran until now: what was before does not count."""
         self.heard(now_s)
-        if self.stopped:
+        if self._stopped_s is not None:
             self._stopped_s = now_s
 
     def seen(self, now_s: float, *, stopped: bool, starved: bool = False) -> None:
@@ -45,6 +40,10 @@ class Stillness:
             self._stopped_s = now_s
         if starved and now_s - self._heard_s <= STARVED_MAX_S:
             self._silent_s = now_s
+
+    def doubtful(self, now_s: float, stall_s: float) -> bool:
+        """Whether it may soon have stood still for too long."""
+        return self._stopped_s is not None or now_s - self._silent_s > stall_s / 2
 
     def noticed(self, now_s: float, stall_s: float) -> bool:
         """Whether it has been stopped long enough to count as out of service."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from mmplane.process.handle import Child
 from mmplane.process.stacks import SIGNAL, STOPPED, WAITING, kernel_side, memory_is_short, state_of
@@ -21,6 +21,8 @@ from mmplane.process.stacks import SIGNAL, STOPPED, WAITING, kernel_side, memory
 log = logging.getLogger("mmplane")
 
 LOOK_SECONDS = 0.2
+CALM_SECONDS = 0.8
+"""Between two looks while nothing is wrong: the nursery tells of a child that is stopped before it is seen here."""
 ANSWER_S = 0.3
 """How long a condemned process may take to write its stacks."""
 SLEEPS_PER_STALL = 5
@@ -47,17 +49,14 @@ class Watchdog:
         return tuple(sorted(self._still))
 
     def due_s(self, children: Iterable[Child]) -> float:
-        """When to look again, at the latest. Nobody is looked at often unless something is wrong with somebody."""
-        wrong = bool(self._still) or any(
-            child.stillness.stopped or child.condemned_s is not None or not child.ready for child in children
-        )
-        self._due_s = self._looked_s + (LOOK_SECONDS if wrong else min(1.0, self._stall_s / SLEEPS_PER_STALL))
+        """When to look again, at the latest."""
+        self._due_s = self._looked_s + self._interval_s(children)
         return self._due_s
 
-    def look(self, children: Iterable[Child]) -> None:
+    def look(self, children: Collection[Child]) -> None:
         """Judge them; call it whenever something happens, and when it is due."""
         now_s = self._now()
-        if now_s - self._looked_s < LOOK_SECONDS:
+        if now_s - self._looked_s < self._interval_s(children):
             return
         woke_late = now_s - self._due_s > self._stall_s / SLEEPS_PER_STALL
         self._looked_s = now_s
@@ -71,6 +70,13 @@ class Watchdog:
             child.stillness.seen(now_s, stopped=state in STOPPED, starved=starved)
             self._note(child, now_s)
             self._judge(child, now_s)
+
+    def _interval_s(self, children: Iterable[Child]) -> float:
+        wrong = self._still or any(
+            child.condemned_s is not None or not child.ready or child.stillness.doubtful(self._looked_s, self._stall_s)
+            for child in children
+        )
+        return LOOK_SECONDS if wrong else min(CALM_SECONDS, self._stall_s / SLEEPS_PER_STALL)
 
     def condemn(self, child: Child, why: str) -> None:
         """Have it say where it stands, and kill it soon."""

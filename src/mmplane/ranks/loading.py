@@ -18,6 +18,7 @@ from mmplane.features.choice import Processors, choose
 from mmplane.features.rebuild import Rebuild
 from mmplane.features.tokens import tokens_of
 from mmplane.process.child import Control
+from mmplane.process.priority import unhurried
 from mmplane.ranks.inbox import Inbox
 from mmplane.ranks.loop import LoopClock
 from mmplane.ranks.null import NullRunner
@@ -65,9 +66,10 @@ def _model(config: Config, tp: int, device: torch.device) -> Any:
         options["distributed_config"] = DistributedConfig(tp_size=tp, tp_plan="auto")
     elif device.type == "cuda":
         options["device_map"] = device
-    model = AutoModelForMultimodalLM.from_pretrained(
-        config.model_folder, attn_implementation="sdpa", trust_remote_code=False, **options
-    )
+    with unhurried():  # it makes six groups of one rank
+        model = AutoModelForMultimodalLM.from_pretrained(
+            config.model_folder, attn_implementation="sdpa", trust_remote_code=False, **options
+        )
     return model.eval()
 
 
@@ -101,7 +103,8 @@ def _join(store_descriptor: int, rank: int, tp: int, device: torch.device, confi
     if device.type == "cuda":  # needs one GPU per rank: not run by this project's tests
         torch.cuda.set_device(device)
         backend = "nccl"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=tp, timeout=collective_limit(config))
+    with unhurried():
+        dist.init_process_group(backend, store=store, rank=rank, world_size=tp, timeout=collective_limit(config))
 
 
 def collective_limit(config: Config) -> timedelta:

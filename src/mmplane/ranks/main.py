@@ -30,6 +30,7 @@ from mmplane.delivery.ports import Ports
 from mmplane.features.choice import Processors
 from mmplane.media.materialise import materialise
 from mmplane.process.child import Control
+from mmplane.process.priority import unhurried
 from mmplane.ranks.following import follow
 from mmplane.ranks.inbox import Inbox
 from mmplane.ranks.leader import Leader
@@ -102,7 +103,8 @@ def _ports(
 ) -> Ports:
     """What this rank's deliveries work with. Every rank must call it: groups are made by all ranks together."""
     limit = collective_limit(config)  # a group does not inherit it: torch's own is half an hour
-    groups = [dist.new_group(backend="gloo", timeout=limit) if tp > 1 else None for _ in range(2)]
+    with unhurried():
+        groups = [dist.new_group(backend="cpu:gloo", timeout=limit) if tp > 1 else None for _ in range(2)]
     return Ports(
         rank=rank,
         size=tp,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from collections.abc import Callable
 
 import pytest
 
-from mmplane.process.priority import BEHIND, STEP_SECONDS, give_way, step_back
+from mmplane.process.priority import BEHIND, SLACK_SECONDS, STEP_SECONDS, give_way, step_back, unhurried
 
 
 @pytest.fixture
@@ -56,3 +57,18 @@ def test_it_offers_it_once_in_a_step(offers: list[int], monkeypatch: pytest.Monk
 
     in_a_thread(work)
     assert len(offers) == 2
+
+
+def test_threads_that_are_started_unhurried_stay_so_and_nobody_else_is() -> None:
+    found: list[int] = []
+
+    def slack_ns() -> int:
+        return int(ctypes.CDLL(None).prctl(30, 0, 0, 0, 0))
+
+    before_ns = slack_ns()
+    with unhurried():
+        thread = threading.Thread(target=lambda: found.append(slack_ns()))
+        thread.start()
+        thread.join()
+    assert found == [int(SLACK_SECONDS * 1e9)]
+    assert slack_ns() == before_ns
