@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
@@ -29,7 +30,8 @@ from mmplane.machine import cores_usable
 from mmplane.models.cached import tiny_folder
 from mmplane.process import logs
 from mmplane.process.descriptors import provide
-from mmplane.process.environment import take
+from mmplane.process.environment import take, wipe
+from mmplane.process.output import Output, release
 from mmplane.ranges import Range, ranges_of
 from mmplane.settings import Declared, declared, near_flags, printed, settle
 from mmplane.supervise import Supervisor
@@ -37,6 +39,9 @@ from mmplane.supervise import Supervisor
 log = logging.getLogger("mmplane")
 
 BACKLOG = 1024
+KEYS_BYTES_MAX = 1024 * 1024
+"""Of a file of keys, with what is said in it about them."""
+_ONE_KEY = re.compile(rb"\s*[!-~]+\s*")
 RANGES = ranges_of(Config)
 WORKER_REGION_BYTES = 384 * MIB
 """What each worker's region should have at least: the features of the longest clips that checkpoints allow."""
@@ -275,17 +280,38 @@ def _tiny_folder() -> str:
 def _keyring(path: str) -> Keyring:
     """The API keys of the file and of the environment. They leave the environment: no child inherits them."""
     several, one = take(KEYS_VARIABLE), take(KEY_VARIABLE)
-    if one is not None and len(one.split()) != 1:
-        raise ValueError(f"{KEY_VARIABLE} does not hold exactly one key: put several into a file for --api-key-file")
+    texts: list[bytearray | memoryview] = [each for each in (several, one) if each is not None]
     try:
-        lines = Path(path).read_text() if path else ""
-    except (OSError, ValueError):
-        raise ValueError(f"--api-key-file: {path} cannot be read") from None
-    lines = "\n".join((lines, (several or "").replace(",", "\n"), (one or "").strip()))
-    keyring = parse_keyring(lines, salt=secrets.token_bytes(SALT_BYTES))
+        if one is not None and not _ONE_KEY.fullmatch(one):
+            raise ValueError(
+                f"{KEY_VARIABLE} does not hold exactly one key: put several into a file for --api-key-file"
+            )
+        if path:
+            texts.insert(0, _read_keys(path))
+        while several is not None and (comma := several.find(b",")) >= 0:
+            several[comma] = ord("\n")
+        keyring = parse_keyring(*texts, salt=secrets.token_bytes(SALT_BYTES))
+    finally:
+        for text in texts:
+            wipe(text)
     if not keyring and (path or several is not None or one is not None):
         raise ValueError(f"--api-key-file, {KEYS_VARIABLE} or {KEY_VARIABLE} is given, but holds no key")
     return keyring
+
+
+def _read_keys(path: str) -> memoryview:
+    """What is in the file; the only copy of it in memory."""
+    text = memoryview(bytearray(KEYS_BYTES_MAX))
+    end = 0
+    try:
+        with open(path, "rb", buffering=0) as file:
+            while count := file.readinto(text[end:]):
+                end += count
+    except (OSError, ValueError):
+        raise ValueError(f"--api-key-file: {path} cannot be read") from None
+    if end == len(text):
+        raise ValueError(f"--api-key-file: {path} holds more than {KEYS_BYTES_MAX} bytes")
+    return text[:end]
 
 
 def _serve(table: dict[str, Declared], flags: dict[str, Any]) -> int:
@@ -305,6 +331,9 @@ def _serve(table: dict[str, Declared], flags: dict[str, Any]) -> int:
 
 
 def _run(given: dict[str, Any]) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            release(stream.fileno())
     started_s = time.monotonic()
     try:
         log.info("preparing the model %s", given["model"])
@@ -321,8 +350,8 @@ def _run(given: dict[str, Any]) -> int:
     log.info("listening on %s; loading %s for %d ranks", url, config.served_name, config.tp)
 
     def announce() -> None:
-        print(_READY.format(url=url, model=config.served_name, picture=_PICTURE, s=time.monotonic() - started_s))
-        sys.stdout.flush()
+        ready = _READY.format(url=url, model=config.served_name, picture=_PICTURE, s=time.monotonic() - started_s)
+        Output(sys.stdout.fileno()).write(ready + "\n")
 
     try:
         supervisor = Supervisor(config, listener, keyring, on_serving=announce)

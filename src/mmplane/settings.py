@@ -124,7 +124,7 @@ def _of_environment(
     known: Mapping[str, Declared], environment: Mapping[str, str], flags: Mapping[str, Any], warn: Callable[[str], None]
 ) -> dict[str, Setting]:
     settings, foreign = {}, []
-    for variable, text in sorted(environment.items()):
+    for variable in sorted(environment):
         rest = variable.removeprefix(PREFIX)
         name = rest.lower()
         if rest == variable or rest.startswith(FOREIGN) or name in APART:
@@ -132,7 +132,7 @@ def _of_environment(
         if name not in known and (near := _near(rest, [*known, *APART], _variable, LIKENESS)):
             warn(f"{variable} is ignored, since there is no such setting{near}")
             continue
-        if name not in known or _INJECTED.match(text):
+        if name not in known or _INJECTED.match(text := environment[variable]):
             foreign.append(variable)
             continue
         try:

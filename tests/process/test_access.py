@@ -15,6 +15,8 @@ import pytest
 from live import Live, serving, until
 from pictures import part, photograph, text
 
+from memory import copies
+
 OPERATOR, ALICE, BOB = (f"sk-{secrets.token_hex(16)}" for _ in range(3))
 ROUTES = ["/", "/v1/models", "/v1/chat/completions", "/ready", "/metrics", "/admin/delivery", "/admin/statistics", "/x"]
 
@@ -135,6 +137,9 @@ def test_no_key_is_to_be_found_anywhere(guarded: Live) -> None:
         environment = Path(f"/proc/{process.pid}/environ").read_bytes().decode(errors="replace")
         places[f"{title}'s environment"] = environment
     assert any('"request_id"' in line for line in guarded.log)
+    keys = [key.encode() for key in (OPERATOR, ALICE, BOB)]
+    for title in ("supervisor", "nursery", "parser", "worker 1", "rank 0/2"):  # the front end is sent them
+        assert copies(guarded.processes()[title].pid, *keys) == 0, f"the memory of {title}"
     for place, content in places.items():
         for key in (OPERATOR, ALICE, BOB):
             assert key not in content, place

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from hmac import digest as keyed_digest
 
 import msgspec
-from blake3 import blake3
 
 SALT_BYTES = 32
 KEYS_MAX = 1000
@@ -27,7 +27,9 @@ WEAK_CHARACTERS = 16
 DEFAULT_TENANT = ""
 """The operator, and everybody where there are no keys."""
 
-_LINE = re.compile(r"(?:(?P<tenant>[A-Za-z0-9._-]{1,64}):)?(?P<key>[!-9;-~]+)")
+_ANY_LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|\Z)")
+_EMPTY = re.compile(rb"\s*(#.*)?", re.DOTALL)
+_LINE = re.compile(rb"\s*(?:(?P<tenant>[A-Za-z0-9._-]{1,64}):)?(?P<key>[!-9;-~]+)\s*")
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -68,14 +70,17 @@ class Keyring(msgspec.Struct, frozen=True):
         return found
 
 
-def parse_keyring(text: str, *, salt: bytes) -> Keyring:
-    """The keys of these lines. Raises ValueError, which names a line and never what it says."""
+def parse_keyring(*texts: str | bytearray | memoryview, salt: bytes) -> Keyring:
+    """The keys of these lines. Raises ValueError, which names a line and never what it says.
+
+    Of keys in a buffer it makes no copy, so that the caller can overwrite them.
+    """
     assert len(salt) == SALT_BYTES
     numbers: dict[bytes, int] = {}
     callers: list[Caller] = []
     weak = 0
-    for number, tenant, key in _lines(text):
-        digest = _digest(key.encode(), salt)
+    for number, tenant, key in _lines(texts):
+        digest = _digest(key, salt)
         if digest in numbers:
             raise ValueError(f"API keys: line {number} repeats the key of line {numbers[digest]}")
         numbers[digest] = number
@@ -86,18 +91,22 @@ def parse_keyring(text: str, *, salt: bytes) -> Keyring:
     return Keyring(salt, tuple(numbers), tuple(callers), weak)
 
 
-def _lines(text: str) -> Iterator[tuple[int, str, str]]:
-    for number, line in enumerate(text.splitlines(), 1):
-        stripped = line.strip()
-        if stripped and not stripped.startswith("#"):
-            found = _LINE.fullmatch(stripped)
-            if found is None or len(found["key"]) > KEY_CHARACTERS_MAX:
+def _lines(texts: Iterable[str | bytearray | memoryview]) -> Iterator[tuple[int, str, memoryview]]:
+    number = 0
+    for text in texts:
+        view = memoryview(text.encode() if isinstance(text, str) else text)
+        for line in _ANY_LINE.finditer(view):
+            number += line.start() < line.end()
+            if _EMPTY.fullmatch(view, *line.span()):
+                continue
+            found = _LINE.fullmatch(view, *line.span())
+            if found is None or found.end("key") - found.start("key") > KEY_CHARACTERS_MAX:
                 raise ValueError(
                     f"API keys: line {number} is neither KEY nor TENANT:KEY "
                     f"(a key: up to {KEY_CHARACTERS_MAX} ASCII characters without spaces and colons)"
                 )
-            yield number, found["tenant"] or "", found["key"]
+            yield number, (found["tenant"] or b"").decode(), view[slice(*found.span("key"))]
 
 
-def _digest(key: bytes, salt: bytes) -> bytes:
-    return blake3(key, key=salt).digest()
+def _digest(key: bytes | memoryview, salt: bytes) -> bytes:
+    return keyed_digest(salt, key, "sha256")  # of OpenSSL, which overwrites its own copies; blake3 leaves three

@@ -17,11 +17,14 @@ import secrets
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import TextIO
 
 import msgspec
+
+from mmplane.process.output import Output
 
 MESSAGE_CHARACTERS_MAX = 1000
 DETAIL_CHARACTERS_MAX = 8000
@@ -60,12 +63,40 @@ def on_behalf(asked: Asked) -> Iterator[None]:
 
 def begin(form: str, level: str, process: str) -> None:
     """Log from now on as `text` or `json`; `process` is the name in each line. A second call replaces the first."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Lines(sys.stderr)
     handler.setFormatter(_Json(process) if form == "json" else _Text())
     handler.addFilter(_within_bounds)
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     for library in NOISY:
         logging.getLogger(library).setLevel(logging.WARNING)
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    """Never waits for who reads the log: what does not fit is dropped, and the next line that fits says how much."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._output: Output | None = None
+        with suppress(OSError):  # a test's stream has no descriptor
+            self._output = Output(stream.fileno())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line, with its details."""
+        if self._output is None:
+            super().emit(record)
+            return
+        try:
+            text = self.format(record)
+        except (TypeError, ValueError):  # what is logged does not fit its own text
+            self.handleError(record)
+        else:
+            if self._output.dropped:
+                lost = f"{self._output.dropped} lines of the log were lost: nobody reads it fast enough"
+                text = self.format(logging.LogRecord("mmplane", logging.WARNING, "", 0, lost, (), None)) + "\n" + text
+            before = self._output.dropped
+            self._output.write(text + "\n")
+            if self._output.dropped == before:
+                self._output.dropped = 0
 
 
 def _within_bounds(record: logging.LogRecord) -> bool:

@@ -17,7 +17,12 @@ HANG_S = 60.0
 
 @contextmanager
 def program(
-    text: str, *, pass_fds: tuple[int, ...] = (), arguments: tuple[str, ...] = (), log: Path | None = None
+    text: str,
+    *,
+    pass_fds: tuple[int, ...] = (),
+    arguments: tuple[str, ...] = (),
+    log: Path | None = None,
+    stdin: bool = False,
 ) -> Iterator[Program]:
     """Run Python text; its first argument is the descriptor to `report` on. What it logs goes to `log`."""
     read, write = os.pipe()
@@ -27,6 +32,7 @@ def program(
             pass_fds=(write, *pass_fds),
             start_new_session=True,
             stderr=errors if log else None,
+            stdin=subprocess.PIPE if stdin else None,
         )
     os.close(write)
     try:
@@ -35,6 +41,8 @@ def program(
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(HANG_S)
+        if process.stdin is not None:
+            process.stdin.close()
         os.close(read)
 
 
