@@ -72,6 +72,30 @@ def test_architecture_mentions_module(module: str) -> None:
     assert any(name == module or name.startswith(f"{module}.") for name in mentioned)
 
 
+def test_the_listing_of_folders_is_the_sources() -> None:
+    lines = section(ROOT / "docs" / "architecture.md", "folders").splitlines()[2:-1]
+    folders: set[str] = set()
+    files: set[str] = set()
+    parent = ""
+    for line in lines:
+        indent = len(line) - len(line.lstrip())
+        name = line.split()[0]
+        if name.endswith("/"):
+            parent = name if indent == 2 else parent
+            folders.add(name if indent == 2 else parent + name)
+        else:
+            files |= {word for word in line.split() if word.endswith(".py")}
+    source = SOURCE / "mmplane"
+    packages = (path.parent.relative_to(source) for path in source.glob("*/**/__init__.py"))
+    assert folders == {f"{package}/" for package in packages}
+    assert files == {path.name for path in source.glob("*.py")} - {"__init__.py"}
+
+
+def test_no_folder_of_the_front_end_holds_more_than_twelve_files() -> None:
+    for folder in (SOURCE / "mmplane" / "frontend").rglob("*/"):
+        assert len(list(folder.glob("*.py"))) <= 12 + 1, folder  # and an __init__.py
+
+
 def test_flag_table_is_the_parsers() -> None:
     parser = argparse.ArgumentParser()
     cli._serve_options(parser)
