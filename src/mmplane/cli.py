@@ -140,6 +140,7 @@ def _serve_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     add("--video-frames-max", "frames taken of one clip at most, whatever the model or a request says")
     add("--body-bytes-max", "largest request body")
     add("--allow-host", "a name of this server in Host beside loopback's (repeat)", action="append", default=[])
+    add("--trusted-proxy", "an address or network that may have all connections (repeat)", action="append", default=[])
     add("--fetch-host", "a host that media URLs may name (repeat; none: only data URIs)", action="append", default=[])
     add("--fetch-network", "a network that is not public where hosts may lie (repeat)", action="append", default=[])
     add("--media-root", "a folder whose files file: URLs may name", default="")
@@ -159,6 +160,7 @@ def resolve(given: dict[str, Any], *, tenants: int = 0) -> Config:
     """The configuration of these settings; so many `tenants` have API keys. Raises ValueError with what to change."""
     given = dict(given)
     allow_hosts = tuple(given.pop("allow_host"))
+    proxies = tuple(given.pop("trusted_proxy"))
     hosts = tuple(given.pop("fetch_host"))
     networks = tuple(given.pop("fetch_network"))
     name = given.pop("served_model_name")
@@ -179,6 +181,7 @@ def resolve(given: dict[str, Any], *, tenants: int = 0) -> Config:
         model_folder=folder,
         served_name=name or (model if not Path(model).is_dir() else Path(model).resolve().name),
         allow_hosts=allow_hosts,
+        trusted_proxies=proxies,
         fetch_hosts=hosts,
         rollback_on=rollback_on,
         fault_injection=fault_injection,
@@ -224,11 +227,12 @@ def _check_hosts(config: Config) -> None:
         for host in hosts:
             if not (_HOST.fullmatch(host) or _is_address(host)):
                 raise ValueError(f"{flag}: {host!r} is not a host: give each alone, without scheme and port")
-    for network in config.fetch_networks:
-        try:
-            ipaddress.ip_network(network)
-        except ValueError as error:
-            raise ValueError(f"--fetch-network: {error}") from None
+    for flag, networks in (("--fetch-network", config.fetch_networks), ("--trusted-proxy", config.trusted_proxies)):
+        for network in networks:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise ValueError(f"{flag}: {error}") from None
     if not _is_address(config.host) and config.host != "localhost" and not (keyed and _HOST.fullmatch(config.host)):
         raise ValueError(f"--host: {config.host!r} is not an address")
     if not keyed and config.host != "localhost" and not ipaddress.ip_address(config.host).is_loopback:

@@ -87,6 +87,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     body_bytes_max: Annotated[int, Meta(ge=1024, le=BYTES_MAX)] = 64 * MIB
     allow_hosts: tuple[str, ...] = ()
     """Names of this server in `Host`, beside loopback's: what a proxy in front of it passes on."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks whose connections stand for many clients: no share of all is their limit."""
     fetch_hosts: tuple[str, ...] = ()
     """Hosts that media URLs may name (`*`: any); empty: only data URIs."""
     fetch_networks: tuple[str, ...] = ()

@@ -37,14 +37,20 @@ def mutated(function: Any, piece: str, instead: str) -> Iterator[None]:
     function = inspect.unwrap(function.fget if isinstance(function, property) else function)
     source = textwrap.dedent(inspect.getsource(function))
     assert source.count(piece) == 1, f"{piece!r} occurs {source.count(piece)} times in {function.__qualname__}"
-    code = compile("from __future__ import annotations\n" + source.replace(piece, instead), "<mutant>", "exec")
+    code = compile(_closed(source.replace(piece, instead), function), "<mutant>", "exec")
     namespace: dict[str, Any] = {}
     exec(code, dict(function.__globals__), namespace)
-    before, function.__code__ = function.__code__, inspect.unwrap(namespace[function.__name__]).__code__
+    before, function.__code__ = function.__code__, inspect.unwrap(namespace["closed"]()).__code__
     try:
         yield
     finally:
         function.__code__ = before
+
+
+def _closed(source: str, function: Any) -> str:
+    """The function inside of another, which has the variables that it closes over: `__class__`, for `super()`."""
+    body = textwrap.indent("".join(f"{name} = None\n" for name in function.__code__.co_freevars) + source, "    ")
+    return f"from __future__ import annotations\ndef closed():\n{body}\n    return {function.__name__}\n"
 
 
 def check_it_is_killed(mutant: Mutant, request: pytest.FixtureRequest) -> None:

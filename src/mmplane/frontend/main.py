@@ -7,6 +7,7 @@ import logging
 import socket
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import msgspec
 import uvicorn
@@ -32,7 +33,8 @@ from mmplane.core.records import Record
 from mmplane.frontend.app import build
 from mmplane.frontend.assembly import assemble
 from mmplane.frontend.chat.model import Model, load
-from mmplane.frontend.http.connections import bounded
+from mmplane.frontend.http.connections import Connection
+from mmplane.frontend.http.crowd import Crowd
 from mmplane.process.child import BEAT_SECONDS
 from mmplane.process.descriptors import connections_max
 from mmplane.wire.link import Link
@@ -107,6 +109,7 @@ class Frontend:
             raise
 
     def _server(self) -> Server:
+        crowd = Crowd(connections_max(self._config.processes()), self._config.trusted_proxies)
         return Server(
             uvicorn.Config(
                 build(self._parts, self._closing),
@@ -114,8 +117,8 @@ class Frontend:
                 access_log=False,
                 lifespan="off",
                 ws="none",
-                http=bounded(connections_max(self._config.processes())),
-                timeout_keep_alive=30,
+                proxy_headers=False,
+                http=partial(Connection, crowd=crowd),  # type: ignore[arg-type]
                 backlog=1024,
             ),
             beat=lambda: self._supervisor.post(Beat()),

@@ -1,36 +1,420 @@
-"""HTTP connections: so many and no more, and none that says nothing for ever."""
+"""HTTP connections, on uvicorn's protocol for httptools, which has none of the limits of this file.
+
+    IDLE  -> HEAD     the first byte                        IDLE_SECONDS for it to come
+    HEAD  -> BODY     the head is complete, and may pass    HEAD_SECONDS, HEAD_BYTES_MAX, HEADERS_MAX, URL_BYTES_MAX
+    BODY  -> IDLE     the body is complete                  BODY_SECONDS, BODY_BYTES_PER_S
+    any   -> LAST     no further request is taken           a refusal, `connection: close`, too much was sent ahead
+    LAST  -> CLOSING  the last answer is written            LINGER_SECONDS, DISCARD_BYTES_MAX; what comes is thrown away
+
+A phase says what the next byte belongs to. Requests that a client sends ahead (pipelining) are parsed while an earlier
+one is answered, so that we keep reading and notice when the client leaves; AHEAD_MAX and AHEAD_BYTES_MAX limit them.
+An answer must be read: a client that takes less than SEND_BYTES_PER_S of what waits for it is cut off.
+
+A client that stops sending (a half-closed connection) counts as gone, whatever it still waits for.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import socket
+import struct
+from collections import Counter, deque
+from collections.abc import Callable
+from enum import Enum, auto
+from functools import partial
+from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import httptools
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from mmplane.core.errors import overloaded
+from mmplane.core.errors import RequestError, overloaded
+from mmplane.frontend.http.crowd import Crowd
 from mmplane.frontend.http.reply import error_object
 
+log = logging.getLogger("mmplane")
 
-def bounded(connections_max: int) -> type[HttpToolsProtocol]:
-    """uvicorn's protocol, which answers 503 at once when there are that many connections already."""
+HEAD_BYTES_MAX = 64 * 1024
+"""URL and headers together; also trailers, chunk extensions, and what else may come between two pieces of a body."""
+HEADERS_MAX = 100
+URL_BYTES_MAX = 8 * 1024
+PIECE_BYTES = 64 * 1024
+"""What is parsed at a time: limits are looked at in between, so they are exceeded by at most as much."""
+AHEAD_BYTES_MAX = 64 * 1024
+AHEAD_MAX = 16
+DISCARD_BYTES_MAX = 64 * 1024 * 1024
+"""A client that sends its whole body before it reads should see why it was refused."""
 
-    class Bounded(HttpToolsProtocol):
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            if len(self.connections) > connections_max:
-                transport.write(_REFUSAL)
-                transport.close()
-            else:  # uvicorn counts silence only between requests; this timer ends with the first byte
-                self.timeout_keep_alive_task = self.loop.call_later(
-                    self.timeout_keep_alive, self.timeout_keep_alive_handler
-                )
+IDLE_SECONDS = 30.0
+HEAD_SECONDS = 10.0
+BODY_SECONDS = 60.0
+LOOK_SECONDS = 10.0
+"""How often the rate of a body is looked at."""
+BODY_BYTES_PER_S = 1024
+LINGER_SECONDS = 5.0
+SEND_SECONDS = 30.0
+"""How often the rate at which an answer is read is looked at, while some of it waits."""
+SEND_BYTES_PER_S = 4096
 
-    return Bounded
+SINGLE = frozenset(
+    b"host authorization content-length transfer-encoding origin sec-fetch-site x-request-id "
+    b"traceparent expect upgrade content-type content-encoding".split()
+)
+"""Headers that decide something, here or in a proxy: two of one name are a way to show each reader another."""
+LENGTH_DIGITS_MAX = 19
+_REFUSAL = "mmplane.refusal"
 
 
-def _refusal() -> bytes:
-    content = error_object(overloaded("the server has too many connections"))
-    head = f"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: {len(content)}\r\n"
-    return head.encode() + b"content-type: application/json\r\nconnection: close\r\n\r\n" + content
+class Phase(Enum):
+    """See above."""
+
+    IDLE = auto()
+    HEAD = auto()
+    BODY = auto()
+    LAST = auto()
+    CLOSING = auto()
 
 
-_REFUSAL = _refusal()
+class Connection(HttpToolsProtocol):
+    """One connection. `crowd` says whether it is let in."""
+
+    def __init__(self, *, crowd: Crowd, **parts: Any) -> None:
+        super().__init__(**parts)
+        self.app = partial(_answer, self.app)
+        self._crowd = crowd
+        self._phase = Phase.IDLE
+        self._cycles: deque[RequestResponseCycle] = deque()
+        """Requests without a complete answer, oldest first."""
+        self._loose_bytes = 0
+        """Received since the last piece of a body, or the last head."""
+        self._ahead_bytes = 0
+        self._discarded_bytes = 0
+        self._body_bytes = 0
+        self._body_ends_s = 0.0
+        self._send_timer: asyncio.TimerHandle | None = None
+        self._acked = (0.0, 0)
+
+    # What the transport tells us
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Let it in, or say 503."""
+        self._wire = transport
+        super().connection_made(_Lingering(transport, self))  # type: ignore[arg-type]
+        host = self.client[0] if self.client else ""
+        self._leave = partial(self._crowd.leave, host, self.abort)
+        if self._crowd.admit(host, self.abort):
+            self._await_nothing(IDLE_SECONDS)
+        else:
+            self._phase = Phase.CLOSING
+            transport.write(written(overloaded("the server has too many connections")))
+            transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Every request of this connection hears that its client is gone."""
+        self._phase = Phase.CLOSING
+        self._leave()
+        self._unset_keepalive_if_required()
+        self._stop_looking()
+        for cycle in self._cycles:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse it, piece by piece."""
+        if self._phase is Phase.IDLE:
+            self._phase = Phase.HEAD
+            if not self._cycles:
+                self._arm(HEAD_SECONDS, self._late_head)
+        if (self._cycles and self._phase is Phase.HEAD) or (len(self._cycles) > 1 and self._phase is Phase.BODY):
+            self._ahead_bytes += len(data)
+            if self._ahead_bytes > AHEAD_BYTES_MAX:
+                self._take_no_more()
+        view = memoryview(data)
+        for start in range(0, len(data), PIECE_BYTES):
+            if self._phase in (Phase.LAST, Phase.CLOSING):
+                self._discard(len(data) - start)
+                return
+            self._feed(view[start : start + PIECE_BYTES])
+
+    def pause_writing(self) -> None:
+        """The client does not read as fast as we write."""
+        super().pause_writing()
+        self._reads()
+        self._send_timer = self.loop.call_later(SEND_SECONDS, self._look_at_reading)
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        super().resume_writing()
+        self._stop_looking()
+
+    def abort(self) -> None:
+        """End it now, whatever is unsent."""
+        self._wire.abort()
+
+    # What the parser tells us
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        if self._phase in (Phase.IDLE, Phase.HEAD):
+            self._phase = Phase.HEAD
+            super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the URL. Raises RequestError."""
+        if self._phase is Phase.HEAD:
+            super().on_url(url)
+            if len(self.url) > URL_BYTES_MAX:
+                raise RequestError(414, "url_too_long", f"the URL has more than {URL_BYTES_MAX} bytes")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; a trailer is dropped. Raises RequestError."""
+        if self._phase is Phase.HEAD:
+            super().on_header(name, value)
+            if len(self.headers) > HEADERS_MAX:
+                raise _too_large_head()
+
+    def on_headers_complete(self) -> None:
+        """The application begins with the request, or it waits for those before it. Raises RequestError."""
+        if self._phase is not Phase.HEAD:
+            return
+        if self.parser.get_method() == b"CONNECT":
+            raise RequestError(405, "method_not_allowed", "this server is no proxy")
+        if self.parser.should_upgrade():
+            return  # `_feed` begins again without it
+        check_head(self.parser.get_http_version(), self.url, self.headers)
+        self._loose_bytes = 0
+        self._phase = Phase.BODY
+        super().on_headers_complete()
+        self._cycles.append(self.cycle)
+        if len(self._cycles) == 1:
+            self._await_body()
+        else:
+            self.flow.resume_reading()  # uvicorn stops at a second request, and would not see the client leave
+            if len(self._cycles) > AHEAD_MAX:
+                self._take_no_more()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        if self._phase is Phase.BODY:
+            self._loose_bytes = 0
+            self._body_bytes += len(body)
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is complete; its answer may take what time it needs."""
+        if self._phase is Phase.BODY:
+            super().on_message_complete()
+            self._loose_bytes = 0
+            self._unset_keepalive_if_required()
+            self._phase = Phase.IDLE if self.cycle.keep_alive else Phase.LAST
+
+    # What the application's answer brings
+
+    def on_response_complete(self) -> None:
+        """Go on with the request that waits, or wait for one."""
+        self._cycles.popleft()
+        self._ahead_bytes = 0
+        super().on_response_complete()
+        if self._phase is Phase.HEAD:
+            self._arm(HEAD_SECONDS, self._late_head)
+        elif self._phase is Phase.BODY:
+            self._await_body()
+        elif self._phase is Phase.IDLE and not self._cycles:
+            self._await_nothing(IDLE_SECONDS)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Nothing came for a while: end it, unless the client still reads what it was sent."""
+        if self.flow.write_paused or (self._wire.get_write_buffer_size() and self._reads()):
+            self._arm(SEND_SECONDS, self.timeout_keep_alive_handler)
+        else:
+            self.abort()
+
+    def _feed(self, piece: bytes | memoryview) -> None:
+        self._loose_bytes += len(piece)
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(piece[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            cause = error.__context__  # what one of our own methods raised
+            if not isinstance(cause, RequestError | httptools.HttpParserError | UnicodeError | None):
+                log.error("a request could not be parsed by an error of ours", exc_info=error)
+            self._refuse(cause if isinstance(cause, RequestError) else _malformed("this is no HTTP/1 request"))
+        if self._loose_bytes > HEAD_BYTES_MAX:
+            self._refuse(_too_large_head())
+
+    def _ignore_upgrade(self, rest: bytes | memoryview) -> None:
+        """Parse the request again without `Upgrade`: with it the parser takes no body for one."""
+        head = [b"%s %s HTTP/%s\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        head += [b"%s: %s\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._feed(b"".join((*head, b"\r\n")))
+        self._feed(rest)
+
+    def _refuse(self, refusal: RequestError) -> None:
+        """What comes cannot be taken. Say so, unless an earlier answer is due: then that is the last."""
+        if self._phase in (Phase.LAST, Phase.CLOSING):
+            return
+        log.debug("refused what a client sent: %s", refusal.code)
+        if len(self._cycles) == 1 and self._cycles[0].more_body:
+            self._phase = Phase.LAST
+            self._cycles[0].scope[_REFUSAL] = refusal  # type: ignore[literal-required]
+            self._cycles[0].message_event.set()
+        elif self._cycles:
+            self._take_no_more()
+        else:
+            self.transport.write(written(refusal))
+            self.transport.close()
+
+    def _take_no_more(self) -> None:
+        """Answer what has come completely, then close."""
+        self._phase = Phase.LAST
+        self.flow.resume_reading()
+        if len(self._cycles) > 1 and self._cycles[-1].more_body:
+            self._cycles.pop()
+            self.pipeline.popleft()
+        self._cycles[-1].keep_alive = False
+
+    def _discard(self, length_bytes: int) -> None:
+        self._discarded_bytes += length_bytes
+        if self._discarded_bytes > DISCARD_BYTES_MAX:
+            self.abort()
+
+    def _close(self) -> None:
+        """Close our half, and the rest when the client has, or LINGER_SECONDS later.
+
+        To close both at once would reset the connection if bytes of the client were unread, and the answer be lost.
+        """
+        if self._phase is not Phase.CLOSING and not self._wire.is_closing():
+            self._phase = Phase.CLOSING
+            self.flow.resume_reading()
+            self._wire.write_eof()
+            self._await_nothing(LINGER_SECONDS)
+
+    # Deadlines
+
+    def _arm(self, seconds: float, late: Callable[[], None]) -> None:
+        """The one deadline for what the client has to send."""
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, late)
+
+    def _late_head(self) -> None:
+        self._refuse(RequestError(408, "head_timeout", "the request's headers did not arrive in time"))
+
+    def _await_body(self) -> None:
+        self._body_bytes = 0
+        self._body_ends_s = self.loop.time() + BODY_SECONDS
+        self._arm(LOOK_SECONDS, self._look_at_body)
+
+    def _look_at_body(self) -> None:
+        ours = self.flow.read_paused or self._cycles[0].waiting_for_100_continue
+        slow = self._body_bytes < BODY_BYTES_PER_S * LOOK_SECONDS and not ours
+        if slow or self.loop.time() >= self._body_ends_s:
+            self._refuse(RequestError(408, "body_timeout", "the body did not arrive in time"))
+        else:
+            self._body_bytes = 0
+            self._arm(LOOK_SECONDS, self._look_at_body)
+
+    def _await_nothing(self, seconds: float) -> None:
+        if self._wire.get_write_buffer_size():
+            self._reads()
+        self._arm(seconds, self.timeout_keep_alive_handler)
+
+    def _look_at_reading(self) -> None:
+        if self._reads():
+            self._send_timer = self.loop.call_later(SEND_SECONDS, self._look_at_reading)
+        else:
+            self.abort()
+
+    def _stop_looking(self) -> None:
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+
+    def _reads(self) -> bool:
+        """Whether the client has taken what it should have since the last look."""
+        since_s, acked_bytes = self._acked
+        self._acked = self.loop.time(), _acked_bytes(self._wire)
+        return self._acked[1] - acked_bytes >= SEND_BYTES_PER_S * (self._acked[0] - since_s)
+
+
+class _Lingering:
+    """A transport, but closed as its connection wants."""
+
+    def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
+        self._transport = transport
+        self._connection = connection
+
+    def close(self) -> None:
+        self._connection._close()
+
+    def is_closing(self) -> bool:
+        return self._connection._phase is Phase.CLOSING or self._transport.is_closing()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+async def _answer(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """One request through the application. What we refuse of its body is raised by `receive`."""
+    cycle: RequestResponseCycle = receive.__self__  # type: ignore[attr-defined]
+
+    async def receive_or_raise() -> Message:
+        message = await receive()
+        if _REFUSAL in scope:
+            raise scope[_REFUSAL]
+        return message
+
+    async def send_last(message: Message) -> None:
+        if cycle.more_body:  # nobody reads the rest of it
+            cycle.keep_alive = False
+        await send(message)
+
+    await app(scope, receive_or_raise, send_last)
+
+
+def check_head(version: str, url: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    """Raises RequestError unless everybody would read this head in the same way, and its body can be read."""
+    if len(url) + sum(len(name) + len(value) + 4 for name, value in headers) > HEAD_BYTES_MAX:
+        raise _too_large_head()
+    counts = Counter(name for name, _ in headers)
+    if twice := min((name for name in SINGLE if counts[name] > 1), default=None):
+        raise _malformed(f"there is more than one {twice.decode()} header")
+    if version != "1.0" and not counts[b"host"]:
+        raise _malformed("there is no Host header")
+    values = dict(headers)
+    length = values.get(b"content-length", b"0")
+    if not length.isdigit() or len(length) > LENGTH_DIGITS_MAX:
+        raise _malformed("content-length is no number of bytes")
+    coding = values.get(b"transfer-encoding")
+    if coding is not None and (counts[b"content-length"] or version == "1.0"):
+        raise _malformed("the body's length is given twice, or in a way that HTTP/1.0 does not know")
+    if coding is not None and coding.strip().lower() != b"chunked":
+        raise RequestError(501, "unsupported_transfer_encoding", "of transfer encodings this server knows only chunked")
+
+
+def written(refusal: RequestError) -> bytes:
+    """The whole answer, for what no application has seen. The connection ends with it."""
+    content = error_object(refusal)
+    head = f"content-type: application/json\r\ncontent-length: {len(content)}\r\nconnection: close\r\n"
+    if refusal.retry_after_s is not None:
+        head += f"retry-after: {refusal.retry_after_s}\r\n"
+    return STATUS_LINE[refusal.status] + head.encode() + b"\r\n" + content
+
+
+def _malformed(why: str) -> RequestError:
+    return RequestError(400, "bad_request", why)
+
+
+def _too_large_head() -> RequestError:
+    return RequestError(
+        431, "headers_too_large", f"more than {HEAD_BYTES_MAX} bytes or {HEADERS_MAX} headers before the body"
+    )
+
+
+def _acked_bytes(transport: asyncio.Transport) -> int:
+    """What the client's kernel has taken of all that was sent (`tcpi_bytes_acked`)."""
+    information = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 128)
+    return int(struct.unpack_from("Q", information, 120)[0])
