@@ -18,14 +18,14 @@ import msgspec
 from msgspec import Meta
 
 from mmplane.config import BYTES_MAX, COUNT_MAX, SECONDS_MAX
-from mmplane.core.parsing import PARSED_BYTES_MAX
+from mmplane.core.parsing import ROOM_BYTES_MAX
 from mmplane.ranges import ranges_of
 
 UTILISATION = 0.7
 """Of workers, at the traffic that is planned for: beyond it waiting grows out of proportion."""
 BODY_FACTOR = 2
 """What is reserved for a request: its body, and the media in it."""
-INLINE_BYTES_MAX = 2**20
+INLINE_BYTES_MAX = 2**19
 """A longer body lies in the front end's region, with room for what is left of it when it has been taken apart."""
 FRONT_SHARE = 4
 """The front end's region is one part of so many of the arena."""
@@ -94,7 +94,7 @@ def plan(traffic: Traffic) -> Plan:
     each = ceil((slots + traffic.kept_items) / workers) + 1
     region_bytes = max(REGION_BYTES_MIN, each * traffic.item_bytes) + ROUNDING_BYTES
     long = traffic.body_bytes > INLINE_BYTES_MAX
-    front_bytes = ceil(requests) * (traffic.body_bytes + PARSED_BYTES_MAX) if long else workers * traffic.body_bytes
+    front_bytes = ceil(requests) * (traffic.body_bytes + ROOM_BYTES_MAX) if long else workers * traffic.body_bytes
     arena_bytes = max(FRONT_SHARE * front_bytes, workers * region_bytes * FRONT_SHARE // (FRONT_SHARE - 1))
     request_bytes = ceil(requests) * BODY_FACTOR * traffic.body_bytes
     return Plan(

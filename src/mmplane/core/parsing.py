@@ -5,14 +5,22 @@ from __future__ import annotations
 from mmplane.core.errors import Failure
 from mmplane.core.records import Count, Record, Slot
 
-PARSED_BYTES_MAX = 1024 * 1024
-"""What is left of a request once its media is out of it: text and options, as JSON."""
 PARKED_MAX = 1024
 """Media of one request: so many fit into one message."""
+REST_BYTES_MAX = 256 * 1024
+"""A request as JSON without its texts and its media: options and URLs."""
+ROOM_BYTES_MIN = 64 * 1024
+ROOM_BYTES_MAX = 1024 * 1024
+TOKEN_BYTES = 4
+
+
+def room_bytes(body_bytes: int) -> int:
+    """What the parser needs beyond the body for what it makes of it: a token for each byte, within limits."""
+    return min(ROOM_BYTES_MAX, ROOM_BYTES_MIN + TOKEN_BYTES * body_bytes)
 
 
 class Parse(Record, frozen=True, tag="parse"):
-    """Front end -> parser: `body` holds a request's JSON of `body_bytes`, and room for `PARSED_BYTES_MAX` after it."""
+    """Front end -> parser: `body` begins with a request's JSON of `body_bytes`; all of the slot is the parser's."""
 
     job_id: Count
     body: Slot
@@ -28,13 +36,15 @@ class Extent(Record, frozen=True):
 
 
 class Parsed(Record, frozen=True, tag="parsed"):
-    """Parser -> front end: the media lies in the slot, decoded; the rest of the request lies after the body.
+    """Parser -> front end: the media lies in the slot, decoded, then `rest`, then the prompt's tokens (int32).
 
-    In that rest each item's URL is `parked:N`, where N counts `media`.
+    `rest` is the request as JSON, without its texts. Each item's URL in it is `parked:N`, where N counts `media`.
     """
 
     job_id: Count
+    rest_at_bytes: Count
     rest_bytes: Count
+    prompt_tokens: Count
     media: tuple[Extent, ...]
 
 

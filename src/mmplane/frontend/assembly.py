@@ -115,7 +115,14 @@ def assemble(
         arena=memory.arena,
         pool=pool,
         store=store,
-        bodies=Bodies(memory.arena, memory.region, memory.owner, bytes_max=config.body_bytes_max),
+        bodies=Bodies(
+            memory.arena,
+            memory.region,
+            memory.owner,
+            renderer=model.renderer,
+            bytes_max=config.body_bytes_max,
+            tell_supervisor=tell_supervisor,
+        ),
         source=source,
         intake=intake,
         dispatch=dispatch,
@@ -205,11 +212,9 @@ def _chat(config: Config, model: Model, store: ItemStore, dispatch: Dispatch, gr
         dispatch=dispatch,
         group=group,
         intake=intake,
-        tokenizer=model.tokenizer,
-        chat_template=model.chat_template,
+        renderer=model.renderer,
         marks=model.marks,
         copies={modality: form.copies for modality, form in model.processors.byte_forms.items()},
-        context_tokens=model.context_tokens,
     )
 
 

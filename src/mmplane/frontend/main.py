@@ -147,9 +147,9 @@ class Frontend:
         parts = self._parts
         match record:
             case WorkerUp(index=0):
-                parts.bodies.add(record.incarnation, descriptors[0])
+                parts.bodies.parser.add(record.incarnation, descriptors[0])
             case WorkerGone(index=0):
-                parts.bodies.remove(record.incarnation)
+                parts.bodies.parser.remove(record.incarnation)
             case WorkerUp():
                 parts.pool.add(record.index, record.incarnation, descriptors[0])
             case WorkerGone():

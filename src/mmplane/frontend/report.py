@@ -34,7 +34,7 @@ class Report:
             },
             "delivery": parts.dispatch.statistics(),
             "loop_lag": parts.lag.statistics(),
-            "bodies": {"parsed": parts.bodies.parsed},
+            "bodies": {"parsed": parts.bodies.parser.parsed},
             "fetch": _plain(parts.source.statistics()),
             "media": parts.intake.uuids.statistics(),
             "arena": _plain(parts.arena.statistics()),
@@ -62,7 +62,7 @@ class Report:
         parts = self._parts
         return {
             "frontend": parts.epoch - 1,
-            "parser": parts.bodies.ended,
+            "parser": parts.bodies.parser.ended,
             "worker": parts.pool.statistics().ended,
             "ranks": parts.group.statistics().ended,
         }

@@ -29,7 +29,6 @@ from mmplane.frontend.send.freight import SlotFreight
 from mmplane.frontend.send.rollout import Rollout
 from mmplane.frontend.sources.addresses import Allowed
 from mmplane.frontend.sources.source import Source
-from mmplane.models.tiny import CHAT_TEMPLATE
 from mmplane.observe.counters import Counters
 from mmplane.observe.journal import Journal
 from mmplane.waiting.budget import Budget
@@ -143,10 +142,8 @@ class Service:
             ),
             group=rig.group,
             intake=Intake(rig.store, self.source, frames_max=8),
-            tokenizer=tokenizer,
-            chat_template=CHAT_TEMPLATE,
+            renderer=rig.renderer,
             marks={"image": Marks(IMAGE_TOKEN, IMAGE_TOKEN)},
-            context_tokens=10_000,
             copies={"image": 1},
         )
         self.readiness = Readiness(self.chat, rig.group, rig.pool, model="tiny", limit_s=HANG_S)

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any
 
 from frontend_loop import settle
@@ -16,16 +17,20 @@ from mmplane.arena.segment import RegionMapping, create_region
 from mmplane.core.errors import RequestError, bad_media
 from mmplane.core.jobs import JobFailed, Materialise, Materialised, Measured, ToWorker, WorkerReady
 from mmplane.core.keys import media_digest
+from mmplane.core.parsing import Parse, ParserReady, ToParser
 from mmplane.core.plan import Admitted, Attached, Failed, Sampling, Submit, Token, Tokens, ToLeader
 from mmplane.core.records import Ask, Clip, Layout, Recipe, Record, Tensor
 from mmplane.features.choice import Processors
 from mmplane.features.processor import Arrays, ImageProcessor, Pixels
 from mmplane.features.video import VideoProcessor
 from mmplane.frontend.request.bodies import Bodies
+from mmplane.frontend.request.parser import answer
+from mmplane.frontend.request.renderer import Renderer
 from mmplane.frontend.send.group import Group
 from mmplane.items.pool import Pool
 from mmplane.items.shelf import Shelf
 from mmplane.items.store import Asset, ItemStore
+from mmplane.models.tiny import CHAT_TEMPLATE, tiny_tokenizer
 from mmplane.waiting.budget import Budget
 from mmplane.wire.link import Link, PeerGone, pair
 from mmplane.wire.stream import HEADER, stream_pair
@@ -41,6 +46,15 @@ GREEDY = Sampling(tokens_max=8, temperature=0.0, top_p=1.0, seed=0, samples=1)
 
 def layout_of(length_bytes: int) -> Layout:
     return Layout((Tensor("pixel_values", "uint8", (length_bytes,), 0),), ((268, 4),), length_bytes)
+
+
+CONTEXT_TOKENS = 10_000
+
+
+@cache
+def renderer() -> Renderer:
+    """The built-in model's: a token for each byte."""
+    return Renderer(tiny_tokenizer(), CHAT_TEMPLATE, CONTEXT_TOKENS)
 
 
 class OneBytePerPixel(ImageProcessor):
@@ -169,6 +183,27 @@ class PlayedWorker(Peer):
         self._rig.pool.remove(self.process.index, self.process.incarnation)
 
 
+class PlayedParser(Peer):
+    """A parser process, as the front end sees it; it works on the rig's own region."""
+
+    def __init__(self, rig: Rig, incarnation: int = 1) -> None:
+        ours, theirs = pair()
+        super().__init__(theirs, ToParser)
+        self._rig = rig
+        self.incarnation = incarnation
+        rig.bodies.parser.add(incarnation, ours.detach())
+        self.say(ParserReady())
+
+    async def parse_one(self) -> Parse:
+        job: Parse = await self.hear()
+        self.say(answer(job, self._rig.media, self._rig.renderer))
+        return job
+
+    def die(self) -> None:
+        self.close()
+        self._rig.bodies.parser.remove(self.incarnation)
+
+
 class PlayedLeader(Peer):
     """The leader of a rank group, as the front end sees it."""
 
@@ -247,9 +282,17 @@ class Rig:
         self.store = ItemStore(
             self.arena, self.pool, processors, self.shelf, FRONTEND, self.budget, cache=cache, tenants=tenants
         )
-        self.bodies = Bodies(self.arena, self.media, FRONTEND, bytes_max=front_bytes)
+        self.renderer = renderer()
+        self.bodies = Bodies(
+            self.arena,
+            self.media,
+            FRONTEND,
+            renderer=self.renderer,
+            bytes_max=front_bytes,
+            tell_supervisor=self.told.append,
+        )
         self.group = Group(self.arena, FRONTEND, EPOCH, in_flight_max=in_flight_max)
-        self.peers: list[PlayedWorker | PlayedLeader] = []
+        self.peers: list[PlayedWorker | PlayedLeader | PlayedParser] = []
         self._tags = iter(range(1, 1_000_000))
 
     async def worker(self, index: int = 1, incarnation: int = 1) -> PlayedWorker:
@@ -259,6 +302,13 @@ class Rig:
         worker.say(WorkerReady(FINGERPRINT))
         await settle()
         return worker
+
+    async def parser(self, incarnation: int = 1) -> PlayedParser:
+        """A parser that is up and idle."""
+        parser = PlayedParser(self, incarnation)
+        self.peers.append(parser)
+        await settle()
+        return parser
 
     async def leader(self, incarnation: int = 1) -> PlayedLeader:
         """A group that is up and attached."""

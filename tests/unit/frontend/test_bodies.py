@@ -12,18 +12,23 @@ from typing import Any
 import pytest
 from blake3 import blake3
 from frontend_client import Service, picture, question, serving
-from frontend_rig import Peer, rigged
+from frontend_rig import PlayedParser, Rig, renderer, rigged
 from hypothesis import given, strategies
 from transformers import PreTrainedTokenizerFast
 
-from frontend_loop import in_loop, settle
-from mmplane.core.errors import RequestError
-from mmplane.core.parsing import Parse, ParserReady, ToParser
+from frontend_loop import HANG_S, in_loop, settle
+from mmplane.core.control import Replace
+from mmplane.core.errors import RequestError, bad_request
+from mmplane.core.parsing import ParseFailed
 from mmplane.frontend.request import bodies as bodies_module
 from mmplane.frontend.request import parser as parser_module
-from mmplane.frontend.request.parser import answer, take_apart
-from mmplane.frontend.request.schema import parse
-from mmplane.wire.link import pair
+from mmplane.frontend.request import parser_queue
+from mmplane.frontend.request.bodies import Asked
+from mmplane.frontend.request.parser import take_apart
+from mmplane.frontend.request.renderer import Ids, Renderer
+from mmplane.frontend.request.schema import ChatRequest, parse
+from mmplane.models.tiny import CHAT_TEMPLATE
+from mmplane.waiting import lines
 
 # Taking a body apart.
 
@@ -45,7 +50,8 @@ def test_each_item_lies_where_the_answer_says(media: list[bytes | None], escape:
     if escape:
         raw = raw.replace(b"/", rb"\/")
     body = memoryview(bytearray(raw))
-    rest, places = take_apart(body)
+    rendered = take_apart(body, renderer())
+    rest, places = rendered.rest, rendered.media
     held = [content for content in media if content is not None]
     assert [bytes(body[p.offset_bytes : p.offset_bytes + p.length_bytes]) for p in places] == held
     assert [place.digest for place in places] == [blake3(content).digest() for content in held]
@@ -53,7 +59,8 @@ def test_each_item_lies_where_the_answer_says(media: list[bytes | None], escape:
     numbers = iter(range(len(held)))
     expected = ["http://cat.test/" if content is None else f"parked:{next(numbers)}" for content in media]
     assert [json.loads(bytes(part.source or b"")) for part in request.media] == expected
-    assert request.messages[0].content[0] == whole.messages[0].content[0]  # type: ignore[union-attr]
+    assert rendered.ids.tolist() == renderer().render(whole).tolist()
+    assert request.text_characters == 0
     assert (request.temperature, request.stop, request.max_tokens) == (0.5, ["a"], 8)
 
 
@@ -66,13 +73,14 @@ def test_each_item_lies_where_the_answer_says(media: list[bytes | None], escape:
         (json.dumps(question(surprise=1)).encode(), 400),
         (json.dumps(question(*["http://a/"] * 1025)).encode(), 400),
         (json.dumps(question(text="x" * 1_100_000)).encode(), 413),
+        (json.dumps(question(text="x" * 10_001)).encode(), 400),
         (b'{"tools":' + b"[" * 1_000_000, 400),
     ],
     ids=lambda value: str(value)[:20],
 )
 def test_what_is_wrong_with_a_body(body: bytes, status: int) -> None:
     with pytest.raises(RequestError) as refused:
-        take_apart(memoryview(bytearray(body)))
+        take_apart(memoryview(bytearray(body)), renderer())
     assert refused.value.status == status
     assert len(refused.value.message) < 300
 
@@ -80,36 +88,14 @@ def test_what_is_wrong_with_a_body(body: bytes, status: int) -> None:
 # At the front end.
 
 
-class PlayedParser(Peer):
-    """A parser process, as the front end sees it; it works on the rig's own region."""
-
-    def __init__(self, service: Service, incarnation: int = 1) -> None:
-        ours, theirs = pair()
-        super().__init__(theirs, ToParser)
-        self._service = service
-        self.incarnation = incarnation
-        service.rig.bodies.add(incarnation, ours.detach())
-        self.say(ParserReady())
-
-    async def parse_one(self) -> Parse:
-        job: Parse = await self.hear()
-        self.say(answer(job, self._service.rig.media))
-        return job
-
-    def die(self) -> None:
-        self.close()
-        self._service.rig.bodies.remove(self.incarnation)
-
-
 @asynccontextmanager
 async def parsing(tokenizer: PreTrainedTokenizerFast, **options: Any) -> AsyncIterator[tuple[Service, PlayedParser]]:
     """A service to which every body of more than a kilobyte is long."""
     with pytest.MonkeyPatch.context() as limits:
-        for module in (bodies_module, parser_module):
-            limits.setattr(module, "PARSED_BYTES_MAX", 4096)
+        limits.setattr(bodies_module, "room_bytes", lambda _: 4096)
         limits.setattr(bodies_module, "INLINE_BYTES_MAX", 1000)
         async with serving(tokenizer, **options) as service:
-            parser = PlayedParser(service)
+            parser = PlayedParser(service.rig)
             await settle()
             try:
                 yield service, parser
@@ -175,9 +161,12 @@ async def test_a_parser_that_dies_costs_its_requests_and_nothing_else(tokenizer:
         calls = [service.call(long_question(picture())) for _ in range(2)]
         await parser.hear()
         parser.die()
-        assert [(await call.done()).status for call in calls] == [503, 503]
-        assert (await service.call(long_question(picture())).done()).status == 503, "there is none"
-        after = PlayedParser(service, incarnation=2)
+        assert (await calls[0].done()).status == 503
+        await calls[1].leave()
+        with pytest.MonkeyPatch.context() as limits:
+            limits.setattr(lines, "STALLED_SECONDS", 0.01)
+            assert (await service.call(long_question(picture())).done()).status == 503, "there is none"
+        after = PlayedParser(service.rig, incarnation=2)
         await settle()
         call = service.call(long_question(picture()))
         await after.parse_one()
@@ -255,3 +244,158 @@ async def test_a_body_that_does_not_come(tokenizer: PreTrainedTokenizerFast) -> 
             call = service.call(long_question(picture()), whole=False)
             assert (await call.done()).status in (408, 499)
         await asyncio.sleep(0)
+
+
+# What is done on the loop, and what in the parser.
+
+
+class CountingRenderer(Renderer):
+    """Knows how many characters it has rendered."""
+
+    def __init__(self, like: Renderer) -> None:
+        super().__init__(like.tokenizer, CHAT_TEMPLATE, like.context_tokens)
+        self.characters = 0
+
+    def render(self, request: ChatRequest) -> Ids:
+        self.characters += request.text_characters
+        return super().render(request)
+
+
+TEXT = {"type": "text", "text": "x"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "here"),
+    [
+        ({"text": "x" * 1024}, True),
+        ({"text": "x" * 1025}, False),
+        ({"messages": [{"role": "user", "content": "x"}] * 16}, True),
+        ({"messages": [{"role": "user", "content": "x"}] * 17}, False),
+        ({"messages": [{"role": "user", "content": [TEXT] * 16}]}, False),
+        ({"metadata": {"x": '"' * 400}}, True),
+        ({"metadata": {"x": '"' * 500}}, False),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+@in_loop
+async def test_only_short_prompts_are_rendered_on_the_loop(
+    fields: dict[str, Any], here: bool, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    async with serving(tokenizer) as service:
+        service.rig.bodies._renderer = on_loop = CountingRenderer(service.rig.renderer)
+        parser = await service.rig.parser()
+        call = service.call(question(**fields))
+        if not here:
+            await parser.parse_one()
+        submit = await service.admitted()
+        assert submit.prompt_tokens > 10
+        service.say(submit, "x")
+        assert (await call.done()).status == 200
+        assert service.rig.bodies.parser.parsed == (0 if here else 1)
+        assert on_loop.characters <= (1024 if here else 0)
+
+
+@in_loop
+async def test_text_that_cannot_fit_is_refused_without_the_parser(tokenizer: PreTrainedTokenizerFast) -> None:
+    async with serving(tokenizer) as service:
+        service.rig.bodies._renderer = on_loop = CountingRenderer(service.rig.renderer)
+        parser = await service.rig.parser()
+        call = await service.call(question(text="x" * 10_001)).done()
+        assert (call.status, call.error["code"]) == (400, "context_length_exceeded")
+        assert (await parser.hear_all(), on_loop.characters) == ([], 0)
+
+
+@pytest.mark.parametrize("size", [{"text": "x" * 5000}, {"urls": 1}], ids=["tokens", "an address"])
+@in_loop
+async def test_what_is_left_of_a_body_has_to_fit(size: dict[str, Any], tokenizer: PreTrainedTokenizerFast) -> None:
+    with pytest.MonkeyPatch.context() as limits:
+        limits.setattr(bodies_module, "room_bytes", lambda _: 2**16 if "urls" in size else 0)
+        limits.setattr(parser_module, "REST_BYTES_MAX", 2000)
+        async with serving(tokenizer) as service:
+            parser = await service.rig.parser()
+            urls = ["http://cat.test/" + "x" * 2000] if "urls" in size else []
+            call = service.call(question(*urls, text=size.get("text", "x" * 1025)))
+            await parser.parse_one()
+            assert (await call.done()).status == 413
+
+
+# Turns and deadlines at the parser.
+
+
+async def asking(rig: Rig, tenant: str = "") -> asyncio.Task[Asked]:
+    """A body of this tenant's on its way to the parser."""
+    content = json.dumps(question(text="x" * 1025)).encode()
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": content}
+
+    async def parse_it() -> Asked:
+        with await rig.bodies.read(receive, len(content)) as body:
+            return await rig.bodies.parse(body, tenant)
+
+    task = asyncio.create_task(parse_it())
+    await settle()
+    return task
+
+
+@in_loop
+async def test_tenants_take_turns_at_the_parser() -> None:
+    """However many bodies one has there, another's waits for one of them."""
+    async with rigged() as rig:
+        parser = await rig.parser()
+        many = [await asking(rig, "alice") for _ in range(5)]
+        one = await asking(rig, "bob")
+        assert len(await parser.hear_all()) == 1, "one job at a time"
+        parser.say(ParseFailed(1, bad_request("x", "x").failure()))
+        await parser.parse_one()
+        assert (await one).request.model == "tiny"
+        for _ in range(4):
+            await parser.parse_one()
+        outcomes = await asyncio.gather(*many, return_exceptions=True)
+        assert [isinstance(outcome, RequestError) for outcome in outcomes] == [True] + [False] * 4
+
+
+@in_loop
+async def test_a_job_that_takes_too_long_costs_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own request fails; what waits goes to the next parser."""
+    monkeypatch.setattr(parser_queue, "JOB_SECONDS", 0.0)
+    async with rigged() as rig:
+        parser = await rig.parser(incarnation=7)
+        slow, other = await asking(rig), await asking(rig)
+        await parser.hear()
+        await settle()
+        assert rig.told == [Replace(0, 7)]
+        parser.die()
+        with pytest.raises(RequestError) as refused:
+            await slow
+        assert refused.value.status == 503
+        monkeypatch.setattr(parser_queue, "JOB_SECONDS", HANG_S)
+        after = await rig.parser(incarnation=8)
+        await after.parse_one()
+        assert (await other).request.model == "tiny"
+        assert rig.told == [Replace(0, 7)]
+
+
+@in_loop
+async def test_a_deadline_ends_with_its_job() -> None:
+    async with rigged() as rig:
+        parser = await rig.parser()
+        asked = await asking(rig)
+        job = rig.bodies.parser._job
+        await parser.parse_one()
+        await asked
+        assert job is not None
+        assert job.overdue.cancelled()
+
+
+@in_loop
+async def test_a_client_that_leaves_while_it_waits_for_the_parser() -> None:
+    async with rigged() as rig:
+        parser = await rig.parser()
+        first, gone, last = [await asking(rig) for _ in range(3)]
+        gone.cancel()
+        await settle()
+        for _ in range(2):
+            await parser.parse_one()
+        await asyncio.gather(first, last)
+        assert await parser.hear_all() == []

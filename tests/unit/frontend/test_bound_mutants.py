@@ -11,14 +11,22 @@ import test_files
 import test_intake
 import test_poison
 import test_pool
+import test_renderer
 import test_room
+import test_schema
 import test_source
 import test_store
+import test_text
 import test_uuids
 from test_files import root  # noqa: F401 - a fixture of one of the tests
 
+from mmplane.frontend.chat.text import StopText
+from mmplane.frontend.request import parser, renderer, schema
 from mmplane.frontend.request.bodies import Bodies
 from mmplane.frontend.request.intake import Intake
+from mmplane.frontend.request.parser_queue import ParserQueue
+from mmplane.frontend.request.renderer import Renderer
+from mmplane.frontend.request.schema import UserMessage
 from mmplane.frontend.request.uuids import Uuids
 from mmplane.frontend.sources import addresses, fetch
 from mmplane.frontend.sources.fetch import Fetcher
@@ -218,6 +226,140 @@ BODIES = [
         "asyncio.timeout(BODY_SECONDS)",
         "asyncio.timeout(None)",
         test_bodies.test_a_body_that_does_not_come,
+    ),
+    Mutant(
+        "quotation marks of a body that is parsed on the loop",
+        Bodies.parse,
+        " and quotes_in(body.content) <= INLINE_QUOTES_MAX",
+        "",
+        test_bodies.test_only_short_prompts_are_rendered_on_the_loop,
+        ({"metadata": {"x": '"' * 500}}, False),
+    ),
+    Mutant(
+        "what is rendered on the loop",
+        Bodies.parse,
+        "if is_short(request)",
+        "if True",
+        test_bodies.test_only_short_prompts_are_rendered_on_the_loop,
+        ({"text": "x" * 1025}, False),
+    ),
+    Mutant(
+        "what cannot fit the context does not go to the parser",
+        Bodies.parse,
+        "self._renderer.check_length(request)",
+        "pass",
+        test_bodies.test_text_that_cannot_fit_is_refused_without_the_parser,
+    ),
+    Mutant(
+        "characters of a short prompt",
+        renderer.is_short,
+        " and request.text_characters <= SHORT_CHARACTERS_MAX",
+        "",
+        test_renderer.test_what_is_short,
+        ([UserMessage("x" * 1025)], False),
+    ),
+    Mutant(
+        "messages and parts of a short prompt",
+        renderer.is_short,
+        "pieces <= SHORT_PIECES_MAX and ",
+        "",
+        test_renderer.test_what_is_short,
+        ([UserMessage("x")] * 17, False),
+    ),
+    Mutant(
+        "characters that are tokenised",
+        Renderer.check_length,
+        "if characters > self.characters_max",
+        "if False",
+        test_renderer.test_text_that_cannot_fit_the_context_is_not_tokenised,
+    ),
+    Mutant(
+        "tokens of a prompt",
+        Renderer.render,
+        "if len(encoded) > self.context_tokens",
+        "if False",
+        test_renderer.test_tokens_beyond_the_context_are_refused,
+    ),
+    Mutant(
+        "objects that a body becomes",
+        schema.parse,
+        "if quotes_in(body) > QUOTES_MAX",
+        "if False",
+        test_schema.test_what_decoding_would_make_is_bounded_before_it_begins,
+        (test_schema.TEXT_PART,),
+    ),
+    Mutant(
+        "characters of a request",
+        schema.parse,
+        "if request.text_characters > TEXT_CHARACTERS_MAX",
+        "if False",
+        test_schema.test_parts_and_characters_of_all_messages_together,
+    ),
+    Mutant(
+        "parts of a request",
+        schema._check_parts,
+        "if count > PARTS_MAX",
+        "if False",
+        test_schema.test_parts_and_characters_of_all_messages_together,
+    ),
+    Mutant(
+        "bytes of a field that is not built",
+        schema._check_neutral,
+        "if len(memoryview(raw)) <= NEUTRAL_BYTES_MAX",
+        "if True",
+        test_schema.test_a_neutral_value_is_short,
+    ),
+    Mutant(
+        "the prompt has room in the slot",
+        parser.answer,
+        " or len(made) > len(slot) - start",
+        "",
+        test_bodies.test_what_is_left_of_a_body_has_to_fit,
+        ({"text": "x" * 5000},),
+    ),
+    Mutant(
+        "bytes of a request without its texts",
+        parser.answer,
+        "len(rendered.rest) > REST_BYTES_MAX or ",
+        "",
+        test_bodies.test_what_is_left_of_a_body_has_to_fit,
+        ({"urls": 1},),
+    ),
+    Mutant(
+        "one job at a time",
+        ParserQueue._take,
+        "self._idle = False",
+        "pass",
+        test_bodies.test_tenants_take_turns_at_the_parser,
+    ),
+    Mutant(
+        "tenants take turns at the parser",
+        ParserQueue.ask,
+        "self._served = tenant",
+        "pass",
+        test_bodies.test_tenants_take_turns_at_the_parser,
+    ),
+    Mutant(
+        "seconds of a job",
+        ParserQueue.ask,
+        "call_later(JOB_SECONDS, self._replace)",
+        "call_later(10**6, self._replace)",
+        test_bodies.test_a_job_that_takes_too_long_costs_the_parser,
+    ),
+    Mutant(
+        "a deadline ends with its job",
+        ParserQueue._end_job,
+        "job.overdue.cancel()",
+        "pass",
+        test_bodies.test_a_deadline_ends_with_its_job,
+    ),
+    Mutant(
+        "what a character of the answer costs",
+        StopText._longer,
+        "matched = self._shorter[matched - 1]",
+        "matched = next(n for n in range(matched - 1, -1, -1) if all("
+        "self._text[i] == self._text[matched - n + i] for i in range(n)))",
+        test_text.test_a_long_stop_text_costs_no_more_than_a_short_one,
     ),
 ]
 TABLES = [

@@ -116,7 +116,9 @@ async def test_a_long_prompt_travels_in_a_slot(tokenizer: PreTrainedTokenizerFas
         call = service.call(question(text="x" * PROMPT_INLINE_BYTES_MAX, max_tokens=1))
         assert (await call.done()).status == 400, "longer than the model's context"
         text = "x" * (PROMPT_INLINE_BYTES_MAX // 4)
+        parser = await service.rig.parser()
         call = service.call(question(text=text))
+        await parser.parse_one()
         submit = await service.leader.hear()
         assert (submit.prompt, submit.prompt_tokens > len(text)) == (b"", True)
         slot = submit.prompt_slot
@@ -148,7 +150,7 @@ def rendered(text: str) -> str:
         (question("data:image/png,AAAA"), 400, "invalid_media"),
         (question(picture(width=2000, height=600)), 400, "invalid_media"),
         (question(max_tokens=10_000), 400, "context_length_exceeded"),
-        (question(text="x" * 10_000), 400, "context_length_exceeded"),
+        (question(text="x" * 10_001), 400, "context_length_exceeded"),
         (b" " * (BUDGET_BYTES // 4 + 1), 413, "too_large"),
     ],
     ids=lambda value: str(value)[:20] if isinstance(value, int | str) else "",

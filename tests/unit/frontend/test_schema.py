@@ -60,10 +60,10 @@ def body(**fields: Any) -> bytes:
     return json.dumps({"model": "tiny", "messages": MESSAGES} | fields).encode()
 
 
-def refusal(content: bytes) -> RequestError:
+def refusal(content: bytes, *statuses: int) -> RequestError:
     with pytest.raises(RequestError) as refused:
         parse(content)
-    assert refused.value.status == 400
+    assert refused.value.status in (statuses or (400,))
     assert len(refused.value.message) < 300
     assert len(refused.value.param or "") < 300
     return refused.value
@@ -163,6 +163,12 @@ def test_an_unknown_field_is_refused_by_its_path(fields: dict[str, Any], param: 
         ({"stop": ["a"] * 5}, "stop"),
         ({"stop": [1]}, "stop[0]"),
         ({"metadata": {"key": 5}}, "metadata[...]"),
+        ({"metadata": {"key": "x" * 1025}}, "metadata[...]"),
+        ({"metadata": {str(i): "" for i in range(17)}}, "metadata"),
+        ({"user": "x" * 1025}, "user"),
+        ({"model": "x" * 1025}, "model"),
+        ({"stop": "x" * 1025}, "stop"),
+        ({"stop": ["x" * 1025]}, "stop[0]"),
         ({"stream_options": {}}, "stream_options"),
         ({"max_tokens": 1, "max_completion_tokens": 1}, "max_tokens"),
     ],
@@ -301,8 +307,55 @@ def test_what_is_no_request_is_a_400(content: bytes) -> None:
 )
 def test_ten_megabytes_of_anything_get_a_short_answer(content: bytes) -> None:
     """Hazard R13: the error path must not cost more than success, nor repeat the payload."""
-    error = refusal(content)
+    error = refusal(content, 400, 413)
     assert (error.message + (error.param or "")).count(MARK) <= 200
+
+
+TEXT_PART = b'{"type":"text","text":""},'
+PICTURE_PART = b'{"type":"image_url","image_url":{"url":"data:,"}},'
+
+
+def parts(part: bytes, count: int) -> bytes:
+    content = part * count
+    return b'{"model":"tiny","messages":[{"role":"user","content":[' + content[:-1] + b"]}]}"
+
+
+@pytest.mark.parametrize("part", [TEXT_PART, PICTURE_PART])
+def test_what_decoding_would_make_is_bounded_before_it_begins(part: bytes) -> None:
+    """59 MiB of parts: refused by a count of bytes, and no part is made of them."""
+    assert refusal(parts(part, 59 * 2**20 // len(part)), 413).code == "too_large"
+
+
+@pytest.mark.parametrize("value", [b"[]", b"1.5e300", b"{}"])
+def test_what_is_not_built_is_not_decoded(value: bytes) -> None:
+    tools = b'"tools":[' + (value + b",") * (59 * 2**20 // (len(value) + 1)) + value + b"]"
+    error = refusal(body()[:-1] + b"," + tools + b"}")
+    assert (error.code, error.param) == ("unsupported_parameter", "tools")
+
+
+def test_a_neutral_value_is_short() -> None:
+    assert parse(body()[:-1] + b',"tools":[' + b" " * 10 + b"]}").model == "tiny"
+    error = refusal(body()[:-1] + b',"tools":[' + b" " * 100 + b"]}")
+    assert (error.code, error.param) == ("unsupported_parameter", "tools")
+
+
+def test_no_request_within_the_limits_has_too_many_quotation_marks() -> None:
+    """Every text at its limit, and nothing but quotation marks in it."""
+    texts = [{"type": "text", "text": '"' * 256} for _ in range(4096)]
+    fields = {"user": '"' * 1024, "stop": ['"' * 1024] * 4, "metadata": {f'{i:"<1024}': '"' * 1024 for i in range(16)}}
+    messages = [{"role": "user", "content": texts}] + [{"role": "user", "content": ""}] * 4095
+    assert parse(body(messages=messages, **fields)).text_characters == 2**20
+
+
+def test_parts_and_characters_of_all_messages_together() -> None:
+    text = {"type": "text", "text": "x"}
+    messages = [{"role": "user", "content": [text] * 2048}] * 2
+    assert len(parse(body(messages=messages)).parts) == 4096
+    error = refusal(body(messages=[*messages, {"role": "user", "content": [text]}]))
+    assert (error.code, error.param) == ("invalid_value", "messages")
+    halves = [{"role": "user", "content": "x" * 2**19}, {"role": "user", "content": [{**text, "text": "x" * 2**19}]}]
+    assert parse(body(messages=halves)).text_characters == 2**20
+    assert refusal(body(messages=[*halves, {"role": "user", "content": "x"}]), 413).param == "messages"
 
 
 json_values = strategies.recursive(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import example, given, strategies
@@ -177,6 +178,25 @@ def test_a_neighbour_may_change_how_a_token_is_written() -> None:
         return "".join(f" {token}" for token in tokens).removeprefix(" ")
 
     assert shown([1, 2, 3], decode) == "1 2 3"
+
+
+class Counted(str):
+    """A text that counts how often one of its characters is looked at."""
+
+    looks = 0
+
+    def __getitem__(self, at: Any) -> str:
+        Counted.looks += 1
+        return super().__getitem__(at)
+
+
+def test_a_long_stop_text_costs_no_more_than_a_short_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each character of the answer is compared twice on average, however nearly it is the stop text."""
+    monkeypatch.setattr(Counted, "looks", 0)
+    stream = TextStream(lambda tokens: "".join(map(chr, tokens)), [Counted("a" * 200 + "b")])
+    count = 600
+    assert "".join(stream.push(ord("a")) for _ in range(count)) == "a" * (count - 200)
+    assert Counted.looks <= 3 * (count + 201)
 
 
 def test_the_cost_of_a_token_does_not_grow() -> None:

@@ -27,10 +27,12 @@ from mmplane.core.errors import RequestError
 from mmplane.core.jobs import FromWorker, ToWorker
 from mmplane.core.parsing import FromParser, ToParser
 from mmplane.frontend.request.parser import take_apart
+from mmplane.frontend.request.renderer import Renderer
 from mmplane.frontend.request.schema import parse
-from mmplane.frontend.sources.source import decode_data_uri, inline_media
+from mmplane.frontend.sources.data_uri import decode_data_uri, inline_media
 from mmplane.media.header import jpeg_scans
 from mmplane.media.image import probe
+from mmplane.models.tiny import CHAT_TEMPLATE, tiny_tokenizer
 
 SEEDS = [encoded(picture(), name) for name in ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP")]
 UNIONS = [ToWorker, FromWorker, ToParser, FromParser, FromChild, ToFrontend, ToNursery]
@@ -90,6 +92,7 @@ REQUEST = {
     "seed": 3,
     "mmplane": {"trace": True, "video": {"frames": 4, "fps": 1.0}},
 }
+RENDERER = Renderer(tiny_tokenizer(), CHAT_TEMPLATE, 1000)
 BODIES = [json.dumps(REQUEST).encode(), json.dumps(REQUEST).replace("/", "\\/").encode(), b"[]", b'{"model": 1}']
 
 
@@ -110,7 +113,7 @@ def test_header(media: bytes) -> None:
 @given(mutated(BODIES))
 def test_schema(body: bytes) -> None:
     accepts_or_refuses(parse, body)
-    accepts_or_refuses(take_apart, memoryview(bytearray(body)))
+    accepts_or_refuses(take_apart, memoryview(bytearray(body)), RENDERER)
 
 
 records = strategies.recursive(

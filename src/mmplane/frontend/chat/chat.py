@@ -1,14 +1,14 @@
 """One chat request, from parsed body to tokens: the order in which everything above and below is called.
 
-    load media -> probe header -> layout -> prompt ids, length check -> items in the arena -> ranks -> text
+    load media -> probe header -> layout -> expanded prompt, length check -> items in the arena -> ranks -> text
 
-Everything that can be refused is refused before the next, dearer stage begins.
+Whatever can be refused is refused before the next, more expensive stage begins.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,15 +20,16 @@ from mmplane.core.plan import EVERY_RANK, Sampling, Submit
 from mmplane.core.records import PROMPT_INLINE_BYTES_MAX, Enclosed, Item, Modality, Recipe, Tensor
 from mmplane.delivery.faults import strike
 from mmplane.delivery.names import DELIVERIES
-from mmplane.frontend.chat.prompt import Marks, Prompt, expand, render
+from mmplane.frontend.chat.prompt import Marks, Prompt, expand
 from mmplane.frontend.chat.text import TextStream
+from mmplane.frontend.request.bodies import Asked
 from mmplane.frontend.request.intake import Intake
+from mmplane.frontend.request.renderer import Renderer
 from mmplane.frontend.request.schema import ChatRequest
 from mmplane.frontend.send.dispatch import Dispatch
 from mmplane.frontend.send.freight import Load
 from mmplane.frontend.send.group import Generation, Group
 from mmplane.frontend.sources.fetch import Grow
-from mmplane.items.parked import Parked
 from mmplane.items.store import ItemStore
 from mmplane.observe.journey import Journey
 from mmplane.process.delays import pause
@@ -156,10 +157,8 @@ class Chat:
         dispatch: Dispatch,
         group: Group,
         intake: Intake,
-        tokenizer: Any,
-        chat_template: str,
+        renderer: Renderer,
         marks: Mapping[Modality, Marks],
-        context_tokens: int,
         copies: Mapping[Modality, int],
     ) -> None:
         self._config = config
@@ -167,18 +166,15 @@ class Chat:
         self._dispatch = dispatch
         self._group = group
         self._intake = intake
-        self._tokenizer = tokenizer
-        self._chat_template = chat_template
+        self.renderer = renderer
         self._marks = marks
-        self._context_tokens = context_tokens
         self._copies = copies
 
     @asynccontextmanager
     async def answer(
         self,
-        request: ChatRequest,
+        asked: Asked,
         grow: Grow,
-        parked: Sequence[Parked] = (),
         *,
         tenant: str = DEFAULT_TENANT,
         journey: Journey | None = None,
@@ -186,21 +182,21 @@ class Chat:
     ) -> AsyncIterator[Answer]:
         """Bring a request to the ranks; leaving the block early aborts it. Raises RequestError.
 
-        `grow` reserves memory for what is fetched, `parked` is media that lies in the request's body; the caller gives
-        both back once the block is entered: by then the items are where they are sent from. The `journey` goes through
-        its phases with the request. The items of a `probe` are materialised without a look at the index, and counted
-        nowhere.
+        `grow` reserves memory for what is fetched; the caller gives that and the request's body back once the block is
+        entered: by then the items are where they are sent from. The `journey` goes through its phases with the request.
+        The items of a `probe` are materialised without a look at the index, and counted nowhere.
         """
         journey = journey or Journey()
         journey.tenant = tenant
+        request = asked.request
         fault = request.fault
         self._group.check_room()
         self._check(request)
-        media = await self._intake.take(request, grow, parked, journey, tenant=tenant)
+        media = await self._intake.take(request, grow, asked.parked, journey, tenant=tenant)
         recipes = [item.recipe for item in media]
         journey.enter("prompt")
         await pause(fault, "prompt")
-        prompt = self._prompt(request, recipes)
+        prompt = expand(asked.ids, recipes, self._marks)
         sampling = self._sampling(request, len(prompt.ids))
         journey.enter("materialise")
         request.messages.clear()  # they hold the media's base64
@@ -270,17 +266,14 @@ class Chat:
                 "messages",
             )
 
-    def _prompt(self, request: ChatRequest, recipes: list[Recipe]) -> Prompt:
-        return expand(render(request, self._tokenizer, self._chat_template), recipes, self._marks)
-
     def _sampling(self, request: ChatRequest, prompt_tokens: int) -> Sampling:
-        room = self._context_tokens - prompt_tokens
+        room = self.renderer.context_tokens - prompt_tokens
         wanted = request.max_completion_tokens or request.max_tokens
         if room < (wanted or 1):
             raise bad_request(
                 "context_length_exceeded",
                 f"the prompt has {prompt_tokens} tokens and the answer may have {wanted or 1}, "
-                f"but the model's context is {self._context_tokens} tokens",
+                f"but the model's context is {self.renderer.context_tokens} tokens",
                 "messages",
             )
         seed = request.seed if request.seed is not None else secrets.randbits(62)
@@ -336,5 +329,5 @@ class Chat:
         return (*sides, last * self._copies[modality]), self._group.dtype
 
     def _decode(self, tokens: list[int]) -> str:
-        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        text: str = self.renderer.tokenizer.decode(tokens, skip_special_tokens=True)
         return text

@@ -1,22 +1,16 @@
-"""Messages to token ids: the checkpoint's own chat template, then each placeholder replaced by its item's tokens."""
+"""A rendered prompt with each placeholder replaced by its item's tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from itertools import groupby
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from transformers.processing_utils import ProcessorMixin
 
 from mmplane.core.errors import bad_request
 from mmplane.core.records import Modality, Recipe
-from mmplane.frontend.request.schema import AnyPart, ChatRequest, MediaPart, TextPart
+from mmplane.frontend.request.renderer import Ids
 
-Ids = npt.NDArray[np.int32]
 Runs = tuple[tuple[int, int], ...]
 
 
@@ -32,41 +26,6 @@ class Prompt:
         """How many tokens of the prompt stand for items of a modality."""
         of_items = zip(self.placeholders, self.modalities, strict=True)
         return sum(length for runs, own in of_items if own == modality for _, length in runs)
-
-
-def chat_template_of(tokenizer: Any, model_folder: str) -> str:
-    """The checkpoint's chat template, from its tokenizer or its processor. Raises ValueError when it has none."""
-    template = tokenizer.chat_template or ProcessorMixin.get_processor_dict(model_folder)[0].get("chat_template")
-    if not isinstance(template, str):
-        raise ValueError("this checkpoint has no chat template")
-    return template
-
-
-def render(request: ChatRequest, tokenizer: Any, chat_template: str) -> Ids:
-    """The prompt's ids before expansion: one placeholder per item.
-
-    Special tokens that a user *writes* stay text (`sanitize_control_tokens`): else a message could close its own turn,
-    or ask for an image that nobody sent. Raises RequestError (400) when the template does not take the conversation.
-    """
-    conversation: list[dict[str, Any]] = []
-    for message in request.messages:
-        role = type(message).__struct_config__.tag
-        content: Any = message.content
-        if not isinstance(content, str):
-            content = [_part(part) for part in _whole_tokens(content, _control_tokens(tokenizer))]
-        conversation.append({"role": "system" if role == "developer" else role, "content": content})
-    try:
-        encoded = tokenizer.apply_chat_template(
-            conversation,
-            chat_template=chat_template,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=False,
-            sanitize_control_tokens=True,
-        )
-    except Exception:  # noqa: BLE001 - a template raises what it likes
-        raise bad_request("invalid_messages", "the model's chat template does not take these messages") from None
-    return np.asarray(encoded, dtype=np.int32)
 
 
 @dataclass(frozen=True)
@@ -100,27 +59,3 @@ def expand(ids: Ids, recipes: Sequence[Recipe], marks: Mapping[Modality, Marks])
     pieces.append(ids[begin:])
     whole = np.concatenate(pieces) if len(pieces) > 1 else ids
     return Prompt(whole, tuple(placeholders), tuple(recipe.modality for recipe in recipes))
-
-
-@cache
-def _control_tokens(tokenizer: Any) -> tuple[str, ...]:
-    return tuple(token.content for token in tokenizer.added_tokens_decoder.values())
-
-
-def _whole_tokens(parts: list[AnyPart], control_tokens: tuple[str, ...]) -> Iterator[AnyPart]:
-    """The parts, with neighbouring texts as one where the template would else put a special token together of them."""
-    for is_text, run in groupby(parts, key=lambda part: isinstance(part, TextPart)):
-        run_parts = list(run)
-        if is_text:
-            texts = [part.text for part in run_parts if isinstance(part, TextPart)]
-            whole = "".join(texts)
-            if any(whole.count(token) > sum(text.count(token) for text in texts) for token in control_tokens):
-                run_parts = [TextPart(whole)]
-        yield from run_parts
-
-
-def _part(part: AnyPart) -> dict[str, str]:
-    if isinstance(part, TextPart):
-        return {"type": "text", "text": part.text}
-    assert isinstance(part, MediaPart)
-    return {"type": part.modality}

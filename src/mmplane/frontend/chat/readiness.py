@@ -20,6 +20,7 @@ from PIL import Image
 from mmplane.core.errors import RequestError
 from mmplane.core.records import Modality
 from mmplane.frontend.chat.chat import Chat
+from mmplane.frontend.request.bodies import Asked
 from mmplane.frontend.request.schema import (
     AnyPart,
     AudioUrlPart,
@@ -109,7 +110,8 @@ class Readiness:
             max_tokens=1,
             temperature=0.0,
         )
-        async with self._chat.answer(request, _fetches_nothing, probe=True) as answer:
+        asked = Asked(request, self._chat.renderer.render(request))
+        async with self._chat.answer(asked, _fetches_nothing, probe=True) as answer:
             async for _ in self._chat.pieces(answer):
                 pass
 

@@ -17,13 +17,13 @@ class TextStream:
     """Turns one sample's tokens into text that may be shown.
 
     A token can end in the middle of a character, and a stop text can span tokens: what could still turn out to be
-    either is held back until it is decided. Decoding starts at a whole character, so the cost of a token does not grow
-    with the length of the answer.
+    either is held back until it is decided. Decoding starts at a whole character, and stop texts are matched character
+    by character, so the cost of a token grows neither with the length of the answer nor with that of a stop text.
     """
 
     def __init__(self, decode: Decode, stops: Sequence[str] = ()) -> None:
         self._decode = decode
-        self._stops = stops
+        self._stops = [StopText(stop) for stop in stops]
         self._tokens: list[int] = []
         """Those since the last whole character, after the ones before it: their context."""
         self._context = 0
@@ -56,19 +56,39 @@ class TextStream:
     def _release(self, new: str, *, last: bool) -> str:
         if self.stopped:
             return ""
+        for at, character in enumerate(new, 1):
+            complete = [len(stop) for stop in self._stops if stop.matches(character)]
+            if complete:
+                self.stopped = True
+                text, self._held = self._held + new[:at], ""
+                return text[: len(text) - max(complete)]
         text = self._held + new
-        found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
-        if found:
-            self.stopped, self._held = True, ""
-            return text[: min(found)[1]]  # of the stop text that was complete first
-        held = 0 if last else max((_overlap(text, stop) for stop in self._stops), default=0)
+        held = 0 if last else max((stop.matched for stop in self._stops), default=0)
         self._held = text[len(text) - held :]
         return text[: len(text) - held]
 
 
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that begins `stop`."""
-    for length in range(min(len(text), len(stop) - 1), 0, -1):
-        if stop.startswith(text[-length:]):
-            return length
-    return 0
+class StopText:
+    """Finds one text in a stream of characters (Knuth, Morris and Pratt): each costs constant time on average."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._shorter = [0]
+        """For each beginning of the text, the next shorter one that it ends with."""
+        for character in text[1:]:
+            self._shorter.append(self._longer(self._shorter[-1], character))
+        self.matched = 0
+        """Length of the longest beginning of the text that the stream ends with."""
+
+    def __len__(self) -> int:
+        return len(self._text)
+
+    def matches(self, character: str) -> bool:
+        """Whether the text is complete with this character."""
+        self.matched = self._longer(self.matched, character)
+        return self.matched == len(self._text)
+
+    def _longer(self, matched: int, character: str) -> int:
+        while matched and self._text[matched] != character:
+            matched = self._shorter[matched - 1]
+        return matched + (self._text[matched] == character)

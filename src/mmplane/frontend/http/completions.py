@@ -112,10 +112,11 @@ class ChatEndpoint:
     async def _serve(
         self, body: Body, reply: Reply, reserved: Reservation, journey: Journey, began: Callable[[], None]
     ) -> int:
-        request, parked = await self._bodies.parse(body)
+        asked = await self._bodies.parse(body, journey.tenant)
+        request = asked.request
         journey.asked([part.modality for part in request.media])
         await pause(request.fault if self._config.fault_injection else None, "body")
-        async with self._chat.answer(request, reserved.grow, parked, tenant=journey.tenant, journey=journey) as answer:
+        async with self._chat.answer(asked, reserved.grow, tenant=journey.tenant, journey=journey) as answer:
             answer.began = began
             body.release()
             reserved.release()  # what goes inline has a reservation of its own

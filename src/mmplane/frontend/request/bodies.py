@@ -1,39 +1,55 @@
-"""Request bodies: short ones in this process's memory, long ones chunk by chunk into a slot and through the parser.
+"""Request bodies: what is quick is parsed and rendered here, the rest by the parser.
 
-Parsing a long body here would hold up every other request for tens of milliseconds, in a thread too: JSON is parsed
-under the interpreter's lock.
+    longer than INLINE_BYTES_MAX                    chunk by chunk into a slot, to the parser
+    more than INLINE_QUOTES_MAX quotation marks     into a slot when its turn has come, to the parser
+    a prompt that is not short                      parsed here, then the same
+    all else: short texts with pictures             parsed and rendered here
+
+Parsing or rendering anything here holds up every other request meanwhile, in a thread too: both keep the interpreter's
+lock. So what is done here takes about a millisecond at most, whatever a body says.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
-from typing import Any
 
+import numpy as np
 from starlette.types import Receive
 
 from mmplane.arena.arena import Arena
 from mmplane.arena.errors import ArenaFull
 from mmplane.arena.leases import Process
 from mmplane.arena.segment import RegionMapping
-from mmplane.core.errors import RequestError, overloaded, too_large, unavailable
-from mmplane.core.parsing import PARSED_BYTES_MAX, FromParser, Parse, Parsed, ParseFailed, ParserReady
-from mmplane.core.records import Slot
-from mmplane.frontend.request.schema import ChatRequest, parse
+from mmplane.core.errors import RequestError, overloaded, too_large
+from mmplane.core.parsing import TOKEN_BYTES, Extent, Parsed, room_bytes
+from mmplane.core.records import Record, Slot
+from mmplane.frontend.request.parser_queue import ParserQueue
+from mmplane.frontend.request.renderer import Ids, Renderer, is_short
+from mmplane.frontend.request.schema import ChatRequest, parse, quotes_in
 from mmplane.items.parked import Parked
 from mmplane.items.shelf import FRONT_REGION
-from mmplane.wire.link import Link
-from mmplane.wire.mailbox import Mailbox
 
-INLINE_BYTES_MAX = 1024 * 1024
-"""A body is parsed here up to this length: about a millisecond."""
+INLINE_BYTES_MAX = 512 * 1024
+INLINE_QUOTES_MAX = 512
 BODY_SECONDS = 60.0
 """How long a client may take to send its body, which holds a part of the budget from its first byte."""
 
 
 class ClientGone(Exception):
     """Nobody reads the answer any more."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request out of its body, its prompt's ids before expansion, and its media that lies in the body's slot."""
+
+    request: ChatRequest
+    ids: Ids
+    parked: tuple[Parked, ...] = ()
 
 
 class Body:
@@ -62,42 +78,24 @@ class Body:
 
 
 class Bodies:
-    """Reads and parses bodies. One parser process at a time; while there is none, long bodies get 503."""
+    """Reads bodies and makes requests of them."""
 
-    def __init__(self, arena: Arena, region: RegionMapping, owner: Process, *, bytes_max: int) -> None:
+    def __init__(
+        self,
+        arena: Arena,
+        region: RegionMapping,
+        owner: Process,
+        *,
+        renderer: Renderer,
+        bytes_max: int,
+        tell_supervisor: Callable[[Record], object],
+    ) -> None:
         self._arena = arena
         self._region = region
         self._owner = owner
+        self._renderer = renderer
         self._bytes_max = bytes_max
-        self._parser: Process | None = None
-        self._mailbox: Mailbox | None = None
-        self._ready = False
-        self._jobs: dict[int, tuple[Slot, asyncio.Future[Parsed]]] = {}
-        self._job_ids = itertools.count(1)
-        self.parsed = 0
-        self.ended = 0
-        """Parsers that have died."""
-
-    def add(self, incarnation: int, descriptor: int) -> None:
-        """A parser was started; it takes bodies once it says so."""
-        link: Link[FromParser] = Link(descriptor, FromParser)
-        self._parser = Process("parser", 0, incarnation)
-        self._mailbox = Mailbox(link, receive=lambda record, _: self._receive(record))
-        self._ready = False
-
-    def remove(self, incarnation: int) -> None:
-        """The supervisor says that this parser is dead: what it was parsing fails, its claims end."""
-        process = Process("parser", 0, incarnation)
-        self.ended += 1
-        if process == self._parser and self._mailbox is not None:
-            self._mailbox.close()
-            self._parser = self._mailbox = None
-            self._ready = False
-            for _, done in self._jobs.values():
-                if not done.done():
-                    done.set_exception(unavailable("the process that was parsing this request ended"))
-            self._jobs.clear()
-        self._arena.reaped(process)
+        self.parser = ParserQueue(arena, tell_supervisor)
 
     async def read(self, receive: Receive, declared_bytes: int) -> Body:
         """The whole body. Raises RequestError: 413 when it is too long, 408 when it does not come in time, 503."""
@@ -113,17 +111,30 @@ class Bodies:
             raise
         return body
 
-    async def parse(self, body: Body) -> tuple[ChatRequest, tuple[Parked, ...]]:
-        """The request in `body`, and its media that lies in the body's slot. Raises RequestError."""
-        if body.slot is None:
+    async def parse(self, body: Body, tenant: str) -> Asked:
+        """The request in `body`. Raises RequestError."""
+        if body.slot is None and quotes_in(body.content) <= INLINE_QUOTES_MAX:
             request = parse(body.content)
-            body.content = bytearray()
-            return request, ()
-        slot = body.slot
-        parsed = await self._ask(slot, body.length_bytes)
-        self.parsed += 1
-        rest = self._region.view(slot.offset_bytes + body.length_bytes, parsed.rest_bytes)
-        return parse(bytes(rest)), tuple(self._parked(slot, place) for place in parsed.media)
+            if is_short(request):
+                body.content = bytearray()
+                return Asked(request, self._renderer.render(request))
+            self._renderer.check_length(request)
+        slot_of = partial(self._slot_of, body)
+        parsed = await self.parser.ask(slot_of, body.length_bytes, tenant)
+        return self._asked(slot_of(), parsed)
+
+    def _slot_of(self, body: Body) -> Slot:
+        if body.slot is None:
+            self._move(body, body.length_bytes)
+        assert body.slot is not None
+        return body.slot
+
+    def _asked(self, slot: Slot, parsed: Parsed) -> Asked:
+        start = slot.offset_bytes + parsed.rest_at_bytes
+        rest = bytes(self._region.view(start, parsed.rest_bytes))
+        ids = bytes(self._region.view(start + parsed.rest_bytes, parsed.prompt_tokens * TOKEN_BYTES))
+        parked = tuple(self._parked(slot, extent) for extent in parsed.media)
+        return Asked(parse(rest), np.frombuffer(ids, np.int32), parked)
 
     async def _read(self, body: Body, receive: Receive, declared_bytes: int) -> None:
         more = True
@@ -147,7 +158,7 @@ class Bodies:
     def _move(self, body: Body, declared_bytes: int) -> None:
         """What came so far into a slot that has room for all of it and for what is left when it has been parsed."""
         try:
-            slot = self._arena.reserve(FRONT_REGION, declared_bytes + PARSED_BYTES_MAX, self._owner)
+            slot = self._arena.reserve(FRONT_REGION, declared_bytes + room_bytes(declared_bytes), self._owner)
         except ArenaFull as full:
             if full.ever:
                 raise too_large("the body is larger than this server's arena takes") from None
@@ -158,33 +169,7 @@ class Bodies:
         self._region.view(slot.offset_bytes, body.length_bytes)[:] = body.content
         body.slot, body.content = slot, bytearray()
 
-    async def _ask(self, slot: Slot, body_bytes: int) -> Parsed:
-        """Have it parsed. The parser's lease ends with its answer or its life, even when nobody waits any more."""
-        if self._mailbox is None or self._parser is None or not self._ready:
-            raise unavailable("long requests cannot be parsed now")
-        job_id = next(self._job_ids)
-        self._arena.lease(slot, self._parser, job_id)
-        done: asyncio.Future[Parsed] = asyncio.get_running_loop().create_future()
-        self._jobs[job_id] = slot, done
-        if not self._mailbox.post(Parse(job_id, slot, body_bytes)):
-            raise unavailable("long requests cannot be parsed now")  # its lease ends when it has been reaped
-        return await done
-
-    def _receive(self, record: FromParser) -> None:
-        if isinstance(record, ParserReady):
-            self._ready = True
-            return
-        assert self._parser is not None
-        slot, done = self._jobs.pop(record.job_id)
-        self._arena.release(slot, self._parser, record.job_id)
-        if done.done():
-            return  # its asker went away
-        if isinstance(record, ParseFailed):
-            done.set_exception(record.failure.error())
-        else:
-            done.set_result(record)
-
-    def _parked(self, slot: Slot, place: Any) -> Parked:
+    def _parked(self, slot: Slot, place: Extent) -> Parked:
         part = Slot(slot.region, slot.offset_bytes + place.offset_bytes, place.length_bytes, slot.generation)
         return Parked(slot, part, place.digest, self._region.view(part.offset_bytes, part.length_bytes).toreadonly())
 

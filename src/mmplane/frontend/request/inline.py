@@ -9,7 +9,7 @@ import pybase64
 
 from mmplane.core.errors import bad_media
 from mmplane.frontend.request.schema import AudioPart, MediaPart
-from mmplane.frontend.sources.source import inline_media
+from mmplane.frontend.sources.data_uri import inline_media
 
 
 def inline(part: MediaPart) -> bytes | None:

@@ -1,7 +1,9 @@
-"""The parser: a process that takes long request bodies apart, so that the front end's loop never waits for one.
+"""The parser: a process that takes request bodies apart and renders prompts, unless both are sure to be quick.
 
-    slot before:  {"messages": [... "data:image/png;base64,iVBOR..." ...]} | room
-    slot after:   file 1 | file 2 | remains of the body                    | {"messages": [... "parked:0" ...]}
+    slot before:  {"messages": [... "data:image/png;base64,iVBOR..." ...]}                         | room
+    slot after:   file 1 | file 2 | {"messages": [... "parked:0" ...]} | tokens of the prompt | remains of the body
+
+The front end's loop never waits for it, and a process can be killed when it takes too long; a thread cannot.
 
 Base64 is decoded where it lies: each file is shorter than its text, and files are laid down from the slot's beginning
 in the order in which they stand in the body, so none is written over text that is still to be read. This process maps
@@ -10,9 +12,11 @@ region 0 writable, as the front end does, and has no network.
 
 from __future__ import annotations
 
+import gc
 import logging
 import select
 from contextlib import suppress
+from dataclasses import dataclass
 
 import msgspec
 
@@ -23,7 +27,7 @@ from mmplane.core.errors import RequestError, bad_request, too_large
 from mmplane.core.keys import media_digest
 from mmplane.core.parsing import (
     PARKED_MAX,
-    PARSED_BYTES_MAX,
+    REST_BYTES_MAX,
     Extent,
     FromParser,
     Parse,
@@ -33,7 +37,8 @@ from mmplane.core.parsing import (
     ToParser,
 )
 from mmplane.frontend.request.inline import inline
-from mmplane.frontend.request.schema import parse
+from mmplane.frontend.request.renderer import Ids, Renderer
+from mmplane.frontend.request.schema import AnyPart, ChatRequest, MediaPart, TextPart, UserMessage, parse
 from mmplane.items.parked import SCHEME
 from mmplane.process import sandbox
 from mmplane.process.child import BEAT_SECONDS, Control
@@ -44,6 +49,10 @@ log = logging.getLogger("mmplane")
 
 DATA_FACTOR = 6
 """Private memory that parsing may take, in longest bodies: JSON of many short values grows when it is parsed."""
+RENDER_BYTES = 512 * 1024 * 1024
+"""Private memory that rendering may take: some hundreds of bytes for each token, of a megabyte of text."""
+GARBAGE_OBJECTS = 100_000
+"""New objects between two searches for garbage: a body may become as many, and none of them is."""
 
 
 def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
@@ -54,7 +63,11 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
     control = Control(Link(descriptors["control"], ToRank))
     region = RegionMapping(descriptors["region0"], config.region_bytes()[0], writable=True)
     frontend: Link[ToParser] = Link(descriptors["frontend"], ToParser)
-    sandbox.limit(data_bytes=DATA_FACTOR * config.body_bytes_max)
+    renderer = Renderer.load(config)
+    renderer.warm()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_OBJECTS)
+    sandbox.limit(data_bytes=DATA_FACTOR * config.body_bytes_max + RENDER_BYTES)
     frontend.send(ParserReady(), limit_s=config.stall_seconds)
     control.tell(Ready())
     poller = select.poll()
@@ -66,32 +79,47 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
             if received is None:
                 poller.poll(BEAT_SECONDS * 1000)
                 continue
-            frontend.send(answer(received[0], region), limit_s=config.stall_seconds)
+            frontend.send(answer(received[0], region, renderer), limit_s=config.stall_seconds)
 
 
-def answer(job: Parse, region: RegionMapping) -> FromParser:
+@dataclass(frozen=True)
+class Rendered:
+    """What becomes of a body: where its media lies in it, the prompt, and the rest of the request."""
+
+    media: tuple[Extent, ...]
+    ids: Ids
+    rest: bytes
+
+
+def answer(job: Parse, region: RegionMapping, renderer: Renderer) -> FromParser:
     """Take one body apart; what is wrong with it is a value."""
-    body = region.view(job.body.offset_bytes, job.body_bytes)
-    room = region.view(job.body.offset_bytes + job.body_bytes, PARSED_BYTES_MAX)
+    slot = region.view(job.body.offset_bytes, job.body.length_bytes)
     try:
-        rest, media = take_apart(body)
+        rendered = take_apart(slot[: job.body_bytes], renderer)
+        start = rendered.media[-1].offset_bytes + rendered.media[-1].length_bytes if rendered.media else 0
+        made = rendered.rest + rendered.ids.tobytes()
+        if len(rendered.rest) > REST_BYTES_MAX or len(made) > len(slot) - start:
+            raise too_large("the request's texts or URLs are longer than this server takes", "messages")
     except RequestError as error:
         return ParseFailed(job.job_id, error.failure())
     except MemoryError:
         return ParseFailed(job.job_id, too_large("the body takes too much memory to parse").failure())
-    room[: len(rest)] = rest
-    return Parsed(job.job_id, len(rest), media)
+    slot[start : start + len(made)] = made
+    return Parsed(job.job_id, start, len(rendered.rest), len(rendered.ids), rendered.media)
 
 
-def take_apart(body: memoryview) -> tuple[bytes, tuple[Extent, ...]]:
-    """Lay the request's media down in `body`, which is overwritten; the rest of the request, and where each item lies.
-
-    Raises RequestError, among others 413 when the rest is longer than `PARSED_BYTES_MAX`.
-    """
+def take_apart(body: memoryview, renderer: Renderer) -> Rendered:
+    """Render the request's prompt, and lay its media down in `body`, which is overwritten. Raises RequestError."""
     request = parse(body)
     parts = request.media
     if len(parts) > PARKED_MAX:
         raise bad_request("too_many_images", f"a request may hold at most {PARKED_MAX} images", "messages")
+    ids = renderer.render(request)
+    places = _lay_down(parts, body)
+    return Rendered(places, ids, msgspec.json.encode(_without_text(request)))
+
+
+def _lay_down(parts: list[MediaPart], body: memoryview) -> tuple[Extent, ...]:
     places: list[Extent] = []
     end_bytes = 0
     for part in parts:
@@ -104,7 +132,10 @@ def take_apart(body: memoryview) -> tuple[bytes, tuple[Extent, ...]]:
         part.source = msgspec.Raw(f'"{SCHEME}{len(places)}"'.encode())
         places.append(Extent(end_bytes, len(content), media_digest(content)))
         end_bytes += len(content)
-    rest = msgspec.json.encode(request)
-    if len(rest) > PARSED_BYTES_MAX:
-        raise too_large("the request's text is longer than this server takes")
-    return rest, tuple(places)
+    return tuple(places)
+
+
+def _without_text(request: ChatRequest) -> ChatRequest:
+    """What the front end needs once the prompt is rendered."""
+    media: list[AnyPart] = [part for part in request.parts if not isinstance(part, TextPart)]
+    return msgspec.structs.replace(request, messages=[UserMessage(media)], user=None, metadata=None)

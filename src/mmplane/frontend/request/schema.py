@@ -7,11 +7,12 @@ happens anyway (`"logprobs": false`), because a client that sends another would 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 import msgspec
+import numpy as np
 
-from mmplane.core.errors import RequestError, bad_request
+from mmplane.core.errors import RequestError, bad_request, too_large
 from mmplane.core.faults import DELAY_MS_MAX, Fault, FaultPoint
 from mmplane.core.plan import EVERY_RANK
 from mmplane.core.records import Ask, Modality
@@ -19,6 +20,17 @@ from mmplane.core.records import Ask, Modality
 SAMPLES_MAX = 16
 STOPS_MAX = 4
 MESSAGES_MAX = 4096
+PARTS_MAX = 4096
+"""In all messages together."""
+TEXT_CHARACTERS_MAX = 1024 * 1024
+"""Of all messages together."""
+STRING_MAX = 1024
+"""Characters of a stop text, a model's name and the like."""
+METADATA_MAX = 16
+QUOTES_MAX = TEXT_CHARACTERS_MAX + 20 * (MESSAGES_MAX + PARTS_MAX) + 4 * METADATA_MAX * STRING_MAX + 8 * STRING_MAX
+"""Quotation marks in a body: a request within the limits above has fewer, whatever its texts. Every object that is
+decoded has at least four, so the time and the memory that decoding takes are bounded before it begins."""
+NEUTRAL_BYTES_MAX = 64
 TEXT_SHOWN_MAX = 200
 FRAMES_MAX = 1_000_000
 DIGEST_RANK_MAX = 1023
@@ -40,11 +52,11 @@ class TextPart(Part, tag="text"):
 class MediaUrl(msgspec.Struct, forbid_unknown_fields=True):
     """Where an item's bytes are: a data URI, or an address on a host that the operator allows.
 
-    `url` is the JSON string as it lies in the body, quotes and all: megabytes of base64 are decoded from there, without
-    first becoming a string.
+    `source` is the JSON string as it lies in the body, quotes and all: megabytes of base64 are decoded from there,
+    without first becoming a string.
     """
 
-    url: msgspec.Raw
+    source: msgspec.Raw = msgspec.field(name="url")
 
     @classmethod
     def of(cls, url: str) -> Self:
@@ -59,9 +71,9 @@ class ImageUrl(MediaUrl):
 
 
 class InputAudio(msgspec.Struct, forbid_unknown_fields=True):
-    """A sound itself: base64 of a file, as it lies in the body. What it is, its own first bytes say."""
+    """A sound itself: base64 of a file, as it lies in the body. Its type is detected from its first bytes."""
 
-    data: msgspec.Raw
+    source: msgspec.Raw = msgspec.field(name="data")
     format: Literal["wav", "mp3", "flac", "ogg", "opus", "m4a", "mp4", "webm", "mkv", "aac"]
 
 
@@ -72,22 +84,20 @@ class MediaPart(Part):
     uuid: Annotated[str, msgspec.Meta(min_length=1, max_length=UUID_MAX)] | None = None
 
     @property
+    def held(self) -> MediaUrl | InputAudio | None:
+        """The part's own object; None when only a name was sent."""
+        raise NotImplementedError
+
+    @property
     def source(self) -> msgspec.Raw | None:
         """The URL or the base64 as it lies in the body, quotes and all; None when only a name was sent."""
-        held: MediaUrl | InputAudio | None = getattr(self, str(type(self).__struct_config__.tag))
-        if held is None:
-            return None
-        raw = held.data if isinstance(held, InputAudio) else held.url
-        return None if bytes(memoryview(raw)[:4]) in (b"null", b'""') else raw
+        raw = self.held.source if self.held is not None else None
+        return None if raw is None or bytes(memoryview(raw)[:4]) in (b"null", b'""') else raw
 
     @source.setter
     def source(self, raw: msgspec.Raw) -> None:
-        held: MediaUrl | InputAudio | None = getattr(self, str(type(self).__struct_config__.tag))
-        assert held is not None
-        if isinstance(held, InputAudio):
-            held.data = raw
-        else:
-            held.url = raw
+        assert self.held is not None
+        self.held.source = raw
 
     @property
     def ask(self) -> Ask:
@@ -102,6 +112,11 @@ class ImagePart(MediaPart, tag="image_url"):
     image_url: ImageUrl | None = None
 
     @property
+    def held(self) -> ImageUrl | None:
+        """The part's own object."""
+        return self.image_url
+
+    @property
     def ask(self) -> Ask:
         """Shrunk or not."""
         low = self.image_url is not None and self.image_url.detail == "low"
@@ -114,6 +129,11 @@ class VideoPart(MediaPart, tag="video_url"):
     modality: ClassVar[Modality] = "video"
     video_url: MediaUrl | None = None
 
+    @property
+    def held(self) -> MediaUrl | None:
+        """The part's own object."""
+        return self.video_url
+
 
 class AudioUrlPart(MediaPart, tag="audio_url"):
     """One sound, by address."""
@@ -121,12 +141,22 @@ class AudioUrlPart(MediaPart, tag="audio_url"):
     modality: ClassVar[Modality] = "audio"
     audio_url: MediaUrl | None = None
 
+    @property
+    def held(self) -> MediaUrl | None:
+        """The part's own object."""
+        return self.audio_url
+
 
 class AudioPart(MediaPart, tag="input_audio"):
     """One sound, by its bytes."""
 
     modality: ClassVar[Modality] = "audio"
     input_audio: InputAudio | None = None
+
+    @property
+    def held(self) -> InputAudio | None:
+        """The part's own object."""
+        return self.input_audio
 
 
 class Unbuilt(msgspec.Struct, tag_field="type"):
@@ -205,12 +235,18 @@ class Extension(msgspec.Struct, forbid_unknown_fields=True):
 
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+Short = Annotated[str, msgspec.Meta(max_length=STRING_MAX)]
+NOTHING = msgspec.Raw(b"null")
 
 
 class ChatRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The body of POST /v1/chat/completions. The second half is OpenAI's fields that are not built."""
+    """The body of POST /v1/chat/completions.
 
-    model: str
+    The second half is OpenAI's fields that are not built. They are never decoded: `parse` looks at short values and
+    refuses all others.
+    """
+
+    model: Short
     messages: Annotated[
         list[SystemMessage | DeveloperMessage | UserMessage | AssistantMessage],
         msgspec.Meta(min_length=1, max_length=MESSAGES_MAX),
@@ -223,35 +259,35 @@ class ChatRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
     seed: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None = None
-    stop: str | Annotated[list[str], msgspec.Meta(max_length=STOPS_MAX)] | None = None
-    user: str | None = None
-    metadata: dict[str, str] | None = None
+    stop: Short | Annotated[list[Short], msgspec.Meta(max_length=STOPS_MAX)] | None = None
+    user: Short | None = None
+    metadata: Annotated[dict[Short, Short], msgspec.Meta(max_length=METADATA_MAX)] | None = None
     mmplane: Extension | None = None
 
-    audio: Any = None
-    frequency_penalty: Any = None
-    function_call: Any = None
-    functions: Any = None
-    logit_bias: Any = None
-    logprobs: Any = None
-    modalities: Any = None
-    moderation: Any = None
-    parallel_tool_calls: Any = None
-    prediction: Any = None
-    presence_penalty: Any = None
-    prompt_cache_key: Any = None
-    prompt_cache_options: Any = None
-    prompt_cache_retention: Any = None
-    reasoning_effort: Any = None
-    response_format: Any = None
-    safety_identifier: Any = None
-    service_tier: Any = None
-    store: Any = None
-    tool_choice: Any = None
-    tools: Any = None
-    top_logprobs: Any = None
-    verbosity: Any = None
-    web_search_options: Any = None
+    audio: msgspec.Raw = NOTHING
+    frequency_penalty: msgspec.Raw = NOTHING
+    function_call: msgspec.Raw = NOTHING
+    functions: msgspec.Raw = NOTHING
+    logit_bias: msgspec.Raw = NOTHING
+    logprobs: msgspec.Raw = NOTHING
+    modalities: msgspec.Raw = NOTHING
+    moderation: msgspec.Raw = NOTHING
+    parallel_tool_calls: msgspec.Raw = NOTHING
+    prediction: msgspec.Raw = NOTHING
+    presence_penalty: msgspec.Raw = NOTHING
+    prompt_cache_key: msgspec.Raw = NOTHING
+    prompt_cache_options: msgspec.Raw = NOTHING
+    prompt_cache_retention: msgspec.Raw = NOTHING
+    reasoning_effort: msgspec.Raw = NOTHING
+    response_format: msgspec.Raw = NOTHING
+    safety_identifier: msgspec.Raw = NOTHING
+    service_tier: msgspec.Raw = NOTHING
+    store: msgspec.Raw = NOTHING
+    tool_choice: msgspec.Raw = NOTHING
+    tools: msgspec.Raw = NOTHING
+    top_logprobs: msgspec.Raw = NOTHING
+    verbosity: msgspec.Raw = NOTHING
+    web_search_options: msgspec.Raw = NOTHING
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -265,15 +301,20 @@ class ChatRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         return self.mmplane.fault.record() if self.mmplane and self.mmplane.fault else None
 
     @property
+    def parts(self) -> list[AnyPart]:
+        """The parts of all messages, in order."""
+        return [part for message in self.messages if isinstance(message.content, list) for part in message.content]
+
+    @property
     def media(self) -> list[MediaPart]:
         """Every image, clip and sound of the conversation, in order."""
-        return [
-            part
-            for message in self.messages
-            if not isinstance(message.content, str)
-            for part in message.content
-            if isinstance(part, MediaPart)
-        ]
+        return [part for part in self.parts if isinstance(part, MediaPart)]
+
+    @property
+    def text_characters(self) -> int:
+        """Characters of all messages."""
+        whole = sum(len(message.content) for message in self.messages if isinstance(message.content, str))
+        return whole + sum(len(part.text) for part in self.parts if isinstance(part, TextPart))
 
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -296,6 +337,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 _NOT_BUILT = tuple(ChatRequest.__struct_fields__[ChatRequest.__struct_fields__.index("audio") :])
 
 _decoder = msgspec.json.Decoder(ChatRequest)
+SLICE_BYTES = 256 * 1024
 
 
 class Switch(msgspec.Struct, forbid_unknown_fields=True):
@@ -319,8 +361,17 @@ def parse_switch(body: bytes) -> Switch:
         raise bad_request("invalid_json", "the body is not valid JSON") from None
 
 
+def quotes_in(body: bytes | bytearray | memoryview) -> int:
+    """How many quotation marks there are, which bounds what decoding costs."""
+    content = np.frombuffer(body, np.uint8)
+    slices = range(0, len(content), SLICE_BYTES)
+    return sum(int(np.count_nonzero(content[start : start + SLICE_BYTES] == ord('"'))) for start in slices)
+
+
 def parse(body: bytes | bytearray | memoryview) -> ChatRequest:
-    """The request in `body`. Raises RequestError (400) that names the field."""
+    """The request in `body`. Raises RequestError: 400 that names the field, 413."""
+    if quotes_in(body) > QUOTES_MAX:
+        raise too_large("the body has more fields and texts than this server takes")
     try:
         request = _decoder.decode(body)
     except msgspec.ValidationError as error:
@@ -328,18 +379,41 @@ def parse(body: bytes | bytearray | memoryview) -> ChatRequest:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise bad_request("invalid_json", "the body is not valid JSON") from None
     for name in _NOT_BUILT:
-        value = getattr(request, name)
-        if value is not None and not any(value == neutral for neutral in _NEUTRAL.get(name, ())):
-            raise bad_request("unsupported_parameter", f"this server does not support {name}", name)
+        _check_neutral(request, name)
     if request.max_tokens is not None and request.max_completion_tokens is not None:
         raise bad_request("invalid_value", "give max_tokens or max_completion_tokens, not both", "max_tokens")
     if request.stream_options is not None and not request.stream:
         raise bad_request("invalid_value", "stream_options needs stream", "stream_options")
+    _check_parts(request)
+    if request.text_characters > TEXT_CHARACTERS_MAX:
+        raise too_large(f"the messages have more than {TEXT_CHARACTERS_MAX} characters", "messages")
+    return request
+
+
+def _check_neutral(request: ChatRequest, name: str) -> None:
+    """A field that is not built asks for what happens anyway; then it is dropped, with its hold on the body."""
+    raw = cast("msgspec.Raw", getattr(request, name))
+    if raw is NOTHING:
+        return
+    value: Any = msgspec.UNSET
+    if len(memoryview(raw)) <= NEUTRAL_BYTES_MAX:
+        try:
+            value = msgspec.json.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise bad_request("invalid_json", "the body is not valid JSON") from None
+    if value is not None and not any(value == neutral for neutral in _NEUTRAL.get(name, ())):
+        raise bad_request("unsupported_parameter", f"this server does not support {name}", name)
+    setattr(request, name, NOTHING)
+
+
+def _check_parts(request: ChatRequest) -> None:
+    count = sum(len(message.content) for message in request.messages if isinstance(message.content, list))
+    if count > PARTS_MAX:
+        raise bad_request("invalid_value", f"a request may have at most {PARTS_MAX} parts", "messages")
     for at, message in enumerate(request.messages):
         if not isinstance(message.content, str):
             for index, part in enumerate(message.content):
                 _check_part(part, f"messages[{at}].content[{index}]")
-    return request
 
 
 def _check_part(part: AnyPart, path: str) -> None:

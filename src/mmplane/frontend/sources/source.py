@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import binascii
-from contextlib import suppress
-
 import msgspec
-import pybase64
 
-from mmplane.core.errors import RequestError, bad_media, bad_request
 from mmplane.frontend.sources.addresses import Allowed
+from mmplane.frontend.sources.data_uri import decode_data_uri, inline_media, text_of
 from mmplane.frontend.sources.dial import Resolve
 from mmplane.frontend.sources.fetch import Fetcher, FetchStatistics, Grow
 from mmplane.frontend.sources.files import Files
-
-HEAD_BYTES_MAX = 256
 
 
 class Source:
@@ -38,7 +32,7 @@ class Source:
     async def load_json(self, url: msgspec.Raw, grow: Grow = lambda _: None, *, tenant: str = "") -> bytes | memoryview:
         """`load` for a URL that is still a JSON string: a data URI is decoded from there."""
         content = inline_media(url)
-        return content if content is not None else await self.load(_text(url), grow, tenant=tenant)
+        return content if content is not None else await self.load(text_of(url), grow, tenant=tenant)
 
     def statistics(self) -> FetchStatistics:
         """What was fetched."""
@@ -49,35 +43,3 @@ class Source:
         await self._fetcher.close()
         if self._files is not None:
             self._files.close()
-
-
-def inline_media(url: msgspec.Raw) -> bytes | None:
-    """The bytes of a data URI that is still a JSON string, decoded from there; None for an address.
-
-    Raises RequestError (400).
-    """
-    text = memoryview(url)[1:-1]
-    if bytes(text[:5]) == b"data:":
-        with suppress(RequestError):  # encoders may escape what they like: +, / and = are all seen
-            return decode_data_uri(text)
-    plain = _text(url)
-    return decode_data_uri(plain.encode(errors="replace")) if plain.startswith("data:") else None
-
-
-def _text(url: msgspec.Raw) -> str:
-    try:
-        return msgspec.json.decode(url, type=str)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise bad_request("invalid_url", "the image's URL is no text", "image_url") from None
-
-
-def decode_data_uri(url: memoryview | bytes) -> bytes:
-    """The bytes of a base64 data URI (RFC 2397), in ASCII. Raises RequestError (400)."""
-    head, comma, _ = bytes(url[:HEAD_BYTES_MAX]).partition(b",")
-    if not comma or not head.endswith(b";base64"):
-        raise bad_media("the image's data URI is not base64", "image_url")
-    try:
-        content: bytes = pybase64.b64decode(url[len(head) + 1 :], validate=True)
-    except (binascii.Error, ValueError):
-        raise bad_media("the image's data URI is not valid base64", "image_url") from None
-    return content

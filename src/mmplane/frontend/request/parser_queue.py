@@ -1,0 +1,131 @@
+"""The parser as the front end sees it: one job at a time, in turns of the tenants, each with a deadline.
+
+A parser that misses a deadline is replaced. That costs the request that it was busy with; those that wait go to the
+next parser. One parser is enough: with turns and a deadline a tenant waits for one job of each other tenant at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mmplane.arena.arena import Arena
+from mmplane.arena.leases import Process
+from mmplane.core.control import Replace
+from mmplane.core.errors import RequestError, overloaded, unavailable
+from mmplane.core.parsing import FromParser, Parse, Parsed, ParseFailed, ParserReady
+from mmplane.core.records import Record, Slot
+from mmplane.waiting.lines import Fit
+from mmplane.waiting.room import WaitingRoom
+from mmplane.wire.link import Link
+from mmplane.wire.mailbox import Mailbox
+
+JOB_SECONDS = 4.0
+"""How long one body may take in the parser: less than `--stall-seconds`, and several times the usual most."""
+
+
+@dataclass(eq=False)
+class _Job:
+    job_id: int
+    slot: Slot
+    done: asyncio.Future[Parsed]
+    overdue: asyncio.TimerHandle
+
+
+class ParserQueue:
+    """Has bodies parsed. One parser process at a time; while there is none, they wait for it."""
+
+    def __init__(self, arena: Arena, tell_supervisor: Callable[[Record], object]) -> None:
+        self._arena = arena
+        self._tell_supervisor = tell_supervisor
+        self._process = Process("parser", 0, 0)
+        self._mailbox: Mailbox | None = None
+        self._idle = False
+        self._job: _Job | None = None
+        self._job_ids = itertools.count(1)
+        self._served = ""
+        self._room: WaitingRoom[None] = WaitingRoom(
+            give_back=lambda _: self._free(), refusal=_refusal, held=lambda tenant: int(tenant == self._served)
+        )
+        self.parsed = 0
+        self.ended = 0
+        """Parsers that have died."""
+
+    def add(self, incarnation: int, descriptor: int) -> None:
+        """A parser was started; it takes bodies once it says so."""
+        link: Link[FromParser] = Link(descriptor, FromParser)
+        self._process = Process("parser", 0, incarnation)
+        self._mailbox = Mailbox(link, receive=lambda record, _: self._receive(record))
+
+    def remove(self, incarnation: int) -> None:
+        """The supervisor says that this parser is dead: what it was parsing fails, its claims end."""
+        self.ended += 1
+        if incarnation == self._process.incarnation and self._mailbox is not None:
+            self._mailbox.close()
+            self._mailbox, self._idle = None, False
+            if (job := self._end_job()) is not None and not job.done.done():
+                job.done.set_exception(unavailable("the process that was parsing this request ended"))
+        self._arena.reaped(Process("parser", 0, incarnation))
+
+    async def ask(self, slot_of: Callable[[], Slot], body_bytes: int, tenant: str) -> Parsed:
+        """Have a body parsed, in turn; `slot_of` says where it lies, or lays it down. Raises RequestError.
+
+        The parser's lease ends with its answer or its life, even when nobody waits any more.
+        """
+        await self._room.wait(tenant, self._take)
+        self._served = tenant
+        try:
+            slot = slot_of()
+        except BaseException:
+            self._free()
+            raise
+        done: asyncio.Future[Parsed] = asyncio.get_running_loop().create_future()
+        overdue = asyncio.get_running_loop().call_later(JOB_SECONDS, self._replace)
+        self._job = job = _Job(next(self._job_ids), slot, done, overdue)
+        self._arena.lease(slot, self._process, job.job_id)
+        if self._mailbox is None or not self._mailbox.post(Parse(job.job_id, slot, body_bytes)):
+            raise unavailable("long requests cannot be parsed now")  # its lease ends when it has been reaped
+        return await done
+
+    def _take(self) -> Fit | None:
+        if not self._idle:
+            return Fit.NO_ROOM
+        self._idle = False
+        return None
+
+    def _free(self) -> None:
+        self._idle = self._mailbox is not None
+        self._room.offer()
+
+    def _replace(self) -> None:
+        self._tell_supervisor(Replace(self._process.index, self._process.incarnation))
+
+    def _end_job(self) -> _Job | None:
+        job, self._job = self._job, None
+        if job is not None:
+            job.overdue.cancel()
+        return job
+
+    def _receive(self, record: FromParser) -> None:
+        if not isinstance(record, ParserReady):
+            job = self._end_job()
+            assert job is not None
+            assert job.job_id == record.job_id
+            self._arena.release(job.slot, self._process, job.job_id)
+            self._settle(job.done, record)
+        self._free()
+
+    def _settle(self, done: asyncio.Future[Parsed], record: Parsed | ParseFailed) -> None:
+        if done.done():
+            return  # its asker went away
+        if isinstance(record, ParseFailed):
+            done.set_exception(record.failure.error())
+            return
+        self.parsed += 1
+        done.set_result(record)
+
+
+def _refusal(_: bool) -> RequestError:
+    return overloaded("no parser was free for this request in time")

@@ -1,0 +1,140 @@
+"""Messages to token ids: the checkpoint's own chat template and tokenizer.
+
+Both cost time in proportion to the text, a megabyte more than a second. So what is too long for the model's context is
+refused by its characters, before it is tokenised, and only short prompts (`is_short`) are rendered on an event loop.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cached_property
+from itertools import groupby
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from transformers import AutoConfig, AutoTokenizer
+from transformers.processing_utils import ProcessorMixin
+
+from mmplane.config import Config
+from mmplane.core.errors import RequestError, bad_request
+from mmplane.frontend.request.schema import AnyPart, ChatRequest, MediaPart, TextPart, UserMessage
+
+Ids = npt.NDArray[np.int32]
+
+SHORT_CHARACTERS_MAX = 1024
+SHORT_PIECES_MAX = 16
+"""Messages and parts of a short prompt."""
+
+
+def is_short(request: ChatRequest) -> bool:
+    """Whether rendering the prompt takes about a millisecond at most."""
+    pieces = len(request.messages) + len(request.parts)
+    return pieces <= SHORT_PIECES_MAX and request.text_characters <= SHORT_CHARACTERS_MAX
+
+
+class Renderer:
+    """A checkpoint's tokenizer and chat template. `context_tokens` is the longest prompt together with its answer."""
+
+    def __init__(self, tokenizer: Any, chat_template: str, context_tokens: int) -> None:
+        self.tokenizer = tokenizer
+        self.context_tokens = context_tokens
+        self._chat_template = chat_template
+
+    @classmethod
+    def load(cls, config: Config) -> Self:
+        """Read it from the model's folder. Raises ValueError or OSError for one that cannot be served."""
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # threads help with batches alone, and these processes are forks
+        folder = config.model_folder
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        described = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
+        context_tokens = config.context_tokens_max or int(described.max_position_embeddings)
+        return cls(tokenizer, chat_template_of(tokenizer, folder), context_tokens)
+
+    @cached_property
+    def characters_max(self) -> int:
+        """More characters never fit the context: none of its tokens is longer than the vocabulary's longest.
+
+        Added tokens do not count, because they stay text when a user writes them.
+        """
+        vocabulary = self.tokenizer.get_vocab().keys() - self.tokenizer.added_tokens_encoder.keys()
+        return self.context_tokens * max(map(len, vocabulary))
+
+    @cached_property
+    def control_tokens(self) -> tuple[str, ...]:
+        """Tokens that a template writes and a user cannot."""
+        return tuple(token.content for token in self.tokenizer.added_tokens_decoder.values())
+
+    def warm(self) -> None:
+        """Compile the template and import what it takes."""
+        with suppress(RequestError):  # a template may want more than this
+            self.render(ChatRequest(model="", messages=[UserMessage("Hello")]))
+
+    def check_length(self, request: ChatRequest) -> None:
+        """Raises RequestError (400) for more characters than can fit the context. Cheap."""
+        characters = request.text_characters
+        if characters > self.characters_max:
+            raise self._too_long(f"{characters} characters")
+
+    def render(self, request: ChatRequest) -> Ids:
+        """The prompt's ids before expansion: one placeholder per item.
+
+        Special tokens that a user *writes* stay text (`sanitize_control_tokens`): else a message could close its own
+        turn, or ask for an image that nobody sent. Raises RequestError (400) when the template does not take the
+        conversation, or the prompt is longer than the context.
+        """
+        self.check_length(request)
+        try:
+            encoded = self.tokenizer.apply_chat_template(
+                [self._turn(message) for message in request.messages],
+                chat_template=self._chat_template,
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=False,
+                sanitize_control_tokens=True,
+            )
+        except Exception:  # noqa: BLE001 - a template raises what it likes
+            raise bad_request("invalid_messages", "the model's chat template does not take these messages") from None
+        if len(encoded) > self.context_tokens:
+            raise self._too_long(f"{len(encoded)} tokens")
+        return np.asarray(encoded, dtype=np.int32)
+
+    def _turn(self, message: Any) -> dict[str, Any]:
+        role = type(message).__struct_config__.tag
+        content: Any = message.content
+        if not isinstance(content, str):
+            content = [_part(part) for part in _whole_tokens(content, self.control_tokens)]
+        return {"role": "system" if role == "developer" else role, "content": content}
+
+    def _too_long(self, length: str) -> RequestError:
+        message = f"the prompt has {length}, but the model's context is {self.context_tokens} tokens"
+        return bad_request("context_length_exceeded", message, "messages")
+
+
+def chat_template_of(tokenizer: Any, model_folder: str) -> str:
+    """The checkpoint's chat template, from its tokenizer or its processor. Raises ValueError when it has none."""
+    template = tokenizer.chat_template or ProcessorMixin.get_processor_dict(model_folder)[0].get("chat_template")
+    if not isinstance(template, str):
+        raise ValueError("this checkpoint has no chat template")
+    return template
+
+
+def _whole_tokens(parts: list[AnyPart], control_tokens: tuple[str, ...]) -> Iterator[AnyPart]:
+    """The parts, with neighbouring texts as one where the template would else put a special token together of them."""
+    for is_text, run in groupby(parts, key=lambda part: isinstance(part, TextPart)):
+        run_parts = list(run)
+        if is_text:
+            texts = [part.text for part in run_parts if isinstance(part, TextPart)]
+            whole = "".join(texts)
+            if any(whole.count(token) > sum(text.count(token) for text in texts) for token in control_tokens):
+                run_parts = [TextPart(whole)]
+        yield from run_parts
+
+
+def _part(part: AnyPart) -> dict[str, str]:
+    if isinstance(part, TextPart):
+        return {"type": "text", "text": part.text}
+    assert isinstance(part, MediaPart)
+    return {"type": part.modality}
