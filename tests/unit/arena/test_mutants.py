@@ -11,9 +11,9 @@ from functools import partial
 
 import pytest
 from arena_machine import ALIGN_BYTES, REGION_BYTES, ArenaMachine
-from hypothesis import Phase, Verbosity, settings
+from hypothesis import Phase, Verbosity, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
-from profile_ci import CI
+from profile_ci import CI, FUZZ_EXAMPLES
 
 from mmplane.arena.allocator import Allocator
 from mmplane.arena.arena import Arena, Publication
@@ -23,7 +23,15 @@ from mmplane.arena.region import Region, Run
 from mmplane.core.records import Item, Slot
 
 # A found failure is all that is asked: no shrinking, no report.
-HUNT = settings(CI, max_examples=200, phases=[Phase.generate], verbosity=Verbosity.quiet, report_multiple_bugs=False)
+HUNT = settings(
+    CI,
+    max_examples=FUZZ_EXAMPLES or 200,
+    phases=[Phase.generate],
+    verbosity=Verbosity.quiet,
+    report_multiple_bugs=False,
+)
+
+REPLAY = settings(HUNT, max_examples=6, derandomize=False)
 
 
 class DiscardFreesUnderTheWriter(Arena):
@@ -221,21 +229,29 @@ MUTANTS: dict[str, Callable[[], Arena]] = (
 )
 
 
-def hunt(new_arena: Callable[[], Arena]) -> None:
+KNOWN = {"EvictsWhatIsNotInTheWay": 3, "EvictsTheNewest": 3, "TheDeadKeepWriting": 2}
+"""Seeds whose first few examples kill a mutant that the hunt finds late; seed 0 kills the others."""
+
+
+def hunt(new_arena: Callable[[], Arena], name: str = "", *, examples: int = HUNT.max_examples) -> None:
+    """Try the seed that is known for the mutant of this name, then search. `make fuzz` only searches."""
     machine = type("Mutant", (ArenaMachine,), {"new_arena": lambda self: new_arena()})
-    run_state_machine_as_test(machine, settings=HUNT)
+    if name and not FUZZ_EXAMPLES:
+        run_state_machine_as_test(seed(KNOWN.get(name, 0))(machine), settings=REPLAY)
+    run_state_machine_as_test(machine, settings=settings(HUNT, max_examples=examples))
 
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_the_machine_kills(name: str) -> None:
     with pytest.raises((Exception, pytest.fail.Exception)) as caught:
-        hunt(MUTANTS[name])
+        hunt(MUTANTS[name], name)
     traceback = [str(entry.path) for entry in caught.traceback]
     assert any(path.endswith("arena_machine.py") for path in traceback), "it died of something else"
 
 
 def test_the_hunt_spares_the_arena_itself() -> None:
-    hunt(lambda: Arena(REGION_BYTES, align_bytes=ALIGN_BYTES))
+    """`test_arena_model` searches longer, and `make fuzz` much longer."""
+    hunt(lambda: Arena(REGION_BYTES, align_bytes=ALIGN_BYTES), examples=FUZZ_EXAMPLES or 20)
 
 
 @pytest.mark.parametrize("state", [SlotState.WRITING, SlotState.QUARANTINED])
