@@ -319,6 +319,21 @@ async def test_what_is_left_of_a_body_has_to_fit(size: dict[str, Any], tokenizer
             assert (await call.done()).status == 413
 
 
+@in_loop
+async def test_a_template_without_memory_is_not_the_clients_fault(tokenizer: PreTrainedTokenizerFast) -> None:
+    def render(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    async with serving(tokenizer) as service:
+        parser = await service.rig.parser()
+        with pytest.MonkeyPatch.context() as memory:
+            memory.setattr(type(tokenizer), "apply_chat_template", render)
+            call = service.call(question(text="x" * 1025))
+            await parser.parse_one()
+            assert (await call.done()).status == 413
+            assert (await service.call(question()).done()).status == 503
+
+
 # Turns and deadlines at the parser.
 
 

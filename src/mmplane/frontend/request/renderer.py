@@ -95,6 +95,8 @@ class Renderer:
                 return_dict=False,
                 sanitize_control_tokens=True,
             )
+        except MemoryError:
+            raise
         except Exception:  # noqa: BLE001 - a template raises what it likes
             raise bad_request("invalid_messages", "the model's chat template does not take these messages") from None
         if len(encoded) > self.context_tokens:
