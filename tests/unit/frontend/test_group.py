@@ -14,6 +14,7 @@ from mmplane.core.errors import RequestError, internal, unavailable
 from mmplane.core.plan import Abort, Admitted, Attached, Progress, Submit, Token, Tokens
 from mmplane.frontend.send.group import Generation, Group
 from mmplane.items.store import Asset
+from mmplane.wire import mailbox
 
 
 async def asset_of(rig: Rig, name: str = "cat") -> tuple[Asset, int]:
@@ -455,3 +456,21 @@ async def test_a_leader_that_hung_up_is_no_longer_ready() -> None:
         with pytest.raises(RequestError) as refused:
             rig.group.check_room()
         assert refused.value.code == "unavailable"
+
+
+@in_loop
+async def test_what_the_leader_never_hears_of_is_not_leased(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leader that does not read for long is not dead: nothing of it will be reaped."""
+    async with rigged() as rig:
+        worker, leader = await rig.worker(), await rig.leader()
+        task = rig.asking("cat")
+        await worker.serve_one()
+        submit = rig.submit(await task)
+        monkeypatch.setattr(mailbox, "OUTBOX_MAX", 0)
+        with pytest.raises(RequestError) as refused:
+            rig.group.submit(submit)
+        assert refused.value.status == 503
+        await rig.release(task)
+        assert rig.arena.statistics().leases == 0
+        assert rig.group.statistics().in_flight == 0
+        assert await leader.hear_all() == []

@@ -86,7 +86,9 @@ class ParserQueue:
         self._job = job = _Job(next(self._job_ids), slot, done, overdue)
         self._arena.lease(slot, self._process, job.job_id)
         if self._mailbox is None or not self._mailbox.post(Parse(job.job_id, slot, body_bytes)):
-            raise unavailable("long requests cannot be parsed now")  # its lease ends when it has been reaped
+            self._end_job()  # it is dead, and never hears of this slot; the next parser is told as idle
+            self._arena.release(slot, self._process, job.job_id)
+            raise unavailable("long requests cannot be parsed now")
         return await done
 
     def _take(self) -> Fit | None:

@@ -208,8 +208,9 @@ class Group:
         self._generations[submit.request_id] = generation
         self._requests += 1
         if not self._mailbox.post(submit):
-            # The leader is dead or stuck: its slots stay leased until it has been reaped.
+            # The leader is dead or stuck, and never hears of these slots.
             del self._generations[submit.request_id]
+            self._release(generation)
             raise unavailable("the ranks do not take requests")
         if parcel:
             # Once the leader knows of the request its parcel must come, whatever becomes of the client.
