@@ -11,7 +11,7 @@ TORCH := torch==2.13.0
 TORCH_OPTIONS ?=
 SERVE_OPTIONS ?=
 
-.PHONY: help install install-dev serve test test-unit test-process test-sglang test-report fix check simulate fuzz chaos soak overload bench train train-smoke evaluate demo clean chaos-freeze
+.PHONY: help install install-dev serve test test-unit test-process test-sglang test-report fix check simulate fuzz chaos soak overload bench train train-smoke evaluate demo clean chaos-freeze chaos-strangers
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -105,6 +105,9 @@ chaos: install-dev ## the kill matrix: every role killed and stopped at every st
 
 chaos-freeze: install-dev ## ten minutes of stopping all processes together under load
 	PYTHONPATH=tests/process $(BIN)/python -m tests.chaos.freeze $(CHAOS_FREEZE_OPTIONS)
+
+chaos-strangers: install-dev ## a minute of each kind of hostile client beside an honest one
+	MMPLANE_STRANGERS_SECONDS=60 $(BIN)/python -m pytest tests/process/test_strangers.py -q --timeout 300
 
 soak: install-dev ## half an hour at 80 % of capacity, then 10,000 numbers read (another half)
 	$(BIN)/python benchmarks/soak.py
