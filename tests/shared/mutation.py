@@ -48,9 +48,14 @@ def mutated(function: Any, piece: str, instead: str) -> Iterator[None]:
 
 
 def _closed(source: str, function: Any) -> str:
-    """The function inside of another, which has the variables that it closes over: `__class__`, for `super()`."""
-    body = textwrap.indent("".join(f"{name} = None\n" for name in function.__code__.co_freevars) + source, "    ")
-    return f"from __future__ import annotations\ndef closed():\n{body}\n    return {function.__name__}\n"
+    """A module with `closed()`, which gives the function, inside of the variables that it closes over.
+
+    These are `__class__`, for `super()`. A global of the function's own name stays one.
+    """
+    if not (names := function.__code__.co_freevars):
+        return f"from __future__ import annotations\n{source}\nclosed = lambda it={function.__name__}: it\n"
+    body = "".join(f"{name} = None\n" for name in names) + source + f"\nreturn {function.__name__}"
+    return f"from __future__ import annotations\ndef closed():\n{textwrap.indent(body, '    ')}\n"
 
 
 def check_it_is_killed(mutant: Mutant, request: pytest.FixtureRequest) -> None:

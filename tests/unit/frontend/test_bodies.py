@@ -20,6 +20,7 @@ from frontend_loop import HANG_S, in_loop, settle
 from mmplane.core.control import Replace
 from mmplane.core.errors import RequestError, bad_request
 from mmplane.core.parsing import ParseFailed
+from mmplane.frontend.http import completions
 from mmplane.frontend.request import bodies as bodies_module
 from mmplane.frontend.request import parser as parser_module
 from mmplane.frontend.request import parser_queue
@@ -236,14 +237,34 @@ async def test_more_than_was_declared_is_refused(declared_bytes: int) -> None:
         assert refused.value.status == 413
 
 
+CHUNKED = {"transfer-encoding": "chunked"}
+
+
 @in_loop
-async def test_a_body_that_does_not_come(tokenizer: PreTrainedTokenizerFast) -> None:
-    async with parsing(tokenizer) as (service, _):
+async def test_a_body_of_unknown_length_reserves_what_has_come(tokenizer: PreTrainedTokenizerFast) -> None:
+    """And goes on in a larger slot when it outgrows the one that it is in."""
+    async with parsing(tokenizer) as (service, parser):
         with pytest.MonkeyPatch.context() as limits:
-            limits.setattr(bodies_module, "BODY_SECONDS", 0.0)
-            call = service.call(long_question(picture()), whole=False)
-            assert (await call.done()).status in (408, 499)
-        await asyncio.sleep(0)
+            limits.setattr(completions, "FIRST_BYTES", 600)
+            body = long_question(picture(1))
+            calls = [service.call(body[:700], headers=CHUNKED, whole=False) for _ in range(4)]
+            await settle()
+            assert service.budget.statistics().reserved_bytes == 4 * completions.BODY_FACTOR * 600
+            for call in calls:
+                await call.leave()
+            call = service.call(body, headers=CHUNKED)
+            await parser.parse_one()
+            await service.worker.serve_one()
+            assert service.budget.statistics().peak_bytes < 4 * completions.BODY_FACTOR * len(body)
+            service.say(await service.admitted(), "A cat.")
+            assert (await call.done()).status == 200
+
+
+@in_loop
+async def test_a_body_of_unknown_length_ends_at_the_limit(tokenizer: PreTrainedTokenizerFast) -> None:
+    async with parsing(tokenizer) as (service, _):
+        call = service.call(bytes(2_000_000), headers=CHUNKED)
+        assert (await call.done()).status == 413
 
 
 # What is done on the loop, and what in the parser.

@@ -21,6 +21,7 @@ import test_uuids
 from test_files import root  # noqa: F401 - a fixture of one of the tests
 
 from mmplane.frontend.chat.text import StopText
+from mmplane.frontend.http.completions import ChatEndpoint
 from mmplane.frontend.request import parser, renderer, schema
 from mmplane.frontend.request.bodies import Bodies
 from mmplane.frontend.request.intake import Intake
@@ -215,17 +216,17 @@ BODIES = [
     Mutant(
         "bytes of a body",
         Bodies._read,
-        "if end_bytes > min(declared_bytes, self._bytes_max)",
+        "if end_bytes > (self._bytes_max if grow else min(held_bytes, self._bytes_max))",
         "if False",
         test_bodies.test_more_than_was_declared_is_refused,
         (10,),
     ),
     Mutant(
-        "seconds of a body",
-        Bodies.read,
-        "asyncio.timeout(BODY_SECONDS)",
-        "asyncio.timeout(None)",
-        test_bodies.test_a_body_that_does_not_come,
+        "a body of unknown length reserves what has come",
+        ChatEndpoint._length,
+        "min(FIRST_BYTES, self._config.body_bytes_max), False",
+        "self._config.body_bytes_max, True",
+        test_bodies.test_a_body_of_unknown_length_reserves_what_has_come,
     ),
     Mutant(
         "quotation marks of a body that is parsed on the loop",

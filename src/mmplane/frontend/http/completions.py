@@ -32,6 +32,8 @@ from mmplane.waiting.share import Share
 log = logging.getLogger("mmplane")
 
 EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+FIRST_BYTES = 256 * 1024
+"""Reserved for a body of unknown length, which then doubles as it comes."""
 BODY_FACTOR = 2
 """A body in memory and the media decoded from its base64: what a request may take before it reaches the arena."""
 
@@ -73,12 +75,14 @@ class ChatEndpoint:
                 raise unavailable("the server is shutting down", retry_after_s=5)
             if self._counters.now >= self._config.running_max + self._config.queue_max:
                 raise overloaded("too many requests are in flight")  # before its body is read: a refusal is cheap
-            length_bytes = self._length(scope)
+            length_bytes, is_known = self._length(scope)
             async with _until_it_begins(self._config.request_seconds) as began:
                 with self._seats.seat(journey.tenant):
                     reserved = await self._budget.admit(length_bytes * BODY_FACTOR, journey.tenant)
                     journey.enter("body")
-                    with reserved, self._counters.in_flight(), await self._bodies.read(receive, length_bytes) as body:
+                    grow = None if is_known else lambda more_bytes: reserved.grow(more_bytes * BODY_FACTOR)
+                    reading = self._bodies.read(receive, length_bytes, grow)
+                    with reserved, self._counters.in_flight(), await reading as body:
                         serving = self._serve(body, reply, reserved, journey, began)
                         status = await _unless_gone(receive, serving, self._closing)
         except RequestError as error:
@@ -100,14 +104,15 @@ class ChatEndpoint:
             self._counters.count(status)
             self._journal.end(journey, status, code)
 
-    def _length(self, scope: Scope) -> int:
-        """Bytes to reserve before the body is read: what the client declares, or the most that will be read."""
+    def _length(self, scope: Scope) -> tuple[int, bool]:
+        """Bytes to reserve before the body is read, and whether they are all of it, as the client declares."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
         declared = headers.get(b"content-length", b"")
-        length = int(declared) if declared.isdigit() else self._config.body_bytes_max
-        if length > self._config.body_bytes_max:
+        if not declared.isdigit():
+            return min(FIRST_BYTES, self._config.body_bytes_max), False
+        if int(declared) > self._config.body_bytes_max:
             raise too_large("the body is larger than this server takes")
-        return length
+        return int(declared), True
 
     async def _serve(
         self, body: Body, reply: Reply, reserved: Reservation, journey: Journey, began: Callable[[], None]

@@ -11,7 +11,6 @@ lock. So what is done here takes about a millisecond at most, whatever a body sa
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +23,7 @@ from mmplane.arena.arena import Arena
 from mmplane.arena.errors import ArenaFull
 from mmplane.arena.leases import Process
 from mmplane.arena.segment import RegionMapping
-from mmplane.core.errors import RequestError, overloaded, too_large
+from mmplane.core.errors import overloaded, too_large
 from mmplane.core.parsing import TOKEN_BYTES, Extent, Parsed, room_bytes
 from mmplane.core.records import Record, Slot
 from mmplane.frontend.request.parser_queue import ParserQueue
@@ -35,8 +34,6 @@ from mmplane.items.shelf import FRONT_REGION
 
 INLINE_BYTES_MAX = 512 * 1024
 INLINE_QUOTES_MAX = 512
-BODY_SECONDS = 60.0
-"""How long a client may take to send its body, which holds a part of the budget from its first byte."""
 
 
 class ClientGone(Exception):
@@ -97,15 +94,14 @@ class Bodies:
         self._bytes_max = bytes_max
         self.parser = ParserQueue(arena, tell_supervisor)
 
-    async def read(self, receive: Receive, declared_bytes: int) -> Body:
-        """The whole body. Raises RequestError: 413 when it is too long, 408 when it does not come in time, 503."""
+    async def read(self, receive: Receive, held_bytes: int, grow: Callable[[int], None] | None = None) -> Body:
+        """The whole body, of at most `held_bytes` unless it may `grow`, which is asked for as many again each time.
+
+        Raises RequestError: 413 when it is too long, 503, and what `receive` and `grow` raise.
+        """
         body = Body(self)
         try:
-            async with asyncio.timeout(BODY_SECONDS):
-                await self._read(body, receive, declared_bytes)
-        except TimeoutError:
-            body.release()
-            raise RequestError(408, "body_timeout", "the body did not arrive in time") from None
+            await self._read(body, receive, held_bytes, grow)
         except BaseException:
             body.release()
             raise
@@ -136,7 +132,7 @@ class Bodies:
         parked = tuple(self._parked(slot, extent) for extent in parsed.media)
         return Asked(parse(rest), np.frombuffer(ids, np.int32), parked)
 
-    async def _read(self, body: Body, receive: Receive, declared_bytes: int) -> None:
+    async def _read(self, body: Body, receive: Receive, held_bytes: int, grow: Callable[[int], None] | None) -> None:
         more = True
         while more:
             message = await receive()
@@ -144,10 +140,16 @@ class Bodies:
                 raise ClientGone
             chunk: bytes = message.get("body", b"")
             end_bytes = body.length_bytes + len(chunk)
-            if end_bytes > min(declared_bytes, self._bytes_max):
+            if end_bytes > (self._bytes_max if grow else min(held_bytes, self._bytes_max)):
                 raise too_large("the body is larger than this server takes")
+            if grow and end_bytes > held_bytes:
+                grown_bytes = min(max(2 * held_bytes, end_bytes), self._bytes_max)
+                grow(grown_bytes - held_bytes)
+                held_bytes = grown_bytes
+                if body.slot is not None:
+                    self._move(body, held_bytes)
             if body.slot is None and end_bytes > INLINE_BYTES_MAX:
-                self._move(body, declared_bytes)
+                self._move(body, held_bytes)
             if body.slot is None:
                 body.content += chunk
             else:
@@ -155,10 +157,10 @@ class Bodies:
             body.length_bytes = end_bytes
             more = message.get("more_body", False)
 
-    def _move(self, body: Body, declared_bytes: int) -> None:
-        """What came so far into a slot that has room for all of it and for what is left when it has been parsed."""
+    def _move(self, body: Body, held_bytes: int) -> None:
+        """What came so far into a slot that has room for so much and for what is left when it has been parsed."""
         try:
-            slot = self._arena.reserve(FRONT_REGION, declared_bytes + room_bytes(declared_bytes), self._owner)
+            slot = self._arena.reserve(FRONT_REGION, held_bytes + room_bytes(held_bytes), self._owner)
         except ArenaFull as full:
             if full.ever:
                 raise too_large("the body is larger than this server's arena takes") from None
@@ -166,8 +168,11 @@ class Bodies:
         # Committed at once: from here on the slot is a thing of leases, ours first.
         self._arena.commit(slot, self._owner)
         self._arena.lease(slot, self._owner, slot.generation)
-        self._region.view(slot.offset_bytes, body.length_bytes)[:] = body.content
-        body.slot, body.content = slot, bytearray()
+        before = body.slot
+        kept = body.content if before is None else self._region.view(before.offset_bytes, body.length_bytes)
+        self._region.view(slot.offset_bytes, body.length_bytes)[:] = kept
+        body.release()
+        body.slot = slot
 
     def _parked(self, slot: Slot, place: Extent) -> Parked:
         part = Slot(slot.region, slot.offset_bytes + place.offset_bytes, place.length_bytes, slot.generation)
