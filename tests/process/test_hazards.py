@@ -211,12 +211,12 @@ def test_pictures_beside_a_clip_that_does_not_end(tiny_folder: Path) -> None:
             assert live.chat(clip, **few).status_code == 200
         with stopped(*workers(live)):
             answers = [threads.submit(live.chat, clip, **few) for clip in clips]
-            until(lambda: live.statistics()["workers"]["waiting_slow"] == 1, LIMIT_S, "one clip waits for the other")
+            until(lambda: live.statistics()["workers"]["waiting"] == 1, LIMIT_S, "one clip waits for the other")
             (busy,) = writing(live, 1)
             live.processes()[f"worker {3 - busy}"].resume()
             for seed in range(731, 735):
                 tokens(live, seed)
-            assert live.statistics()["workers"]["waiting_slow"] == 1
+            assert live.statistics()["workers"]["waiting"] == 1
             assert not any(answer.done() for answer in answers)
         assert [answer.result().status_code for answer in answers] == [200, 200]
 

@@ -116,6 +116,13 @@ FETCHING = [
         test_fetch.test_a_tenants_slow_fetches_hold_up_no_other_tenant,
     ),
     Mutant(
+        "connections of those who left",
+        Fetcher.fetch,
+        "await _in_scope(self._insist(url, _Reserved(grow)))",
+        "await self._insist(url, _Reserved(grow))",
+        test_fetch.test_whoever_leaves_leaves_no_connection,
+    ),
+    Mutant(
         "bytes of failed attempts",
         Fetcher._insist,
         "reserved.restart()",

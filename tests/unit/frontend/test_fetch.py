@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from frontend_loop import in_loop
+from frontend_loop import TURNS, in_loop
 from mmplane.core.errors import RequestError, overloaded
 from mmplane.frontend.sources import fetch as fetch_module
 from mmplane.frontend.sources.addresses import Address, Allowed
@@ -488,3 +489,25 @@ async def test_a_file_that_must_not_be_kept_is_not() -> None:
         for _ in range(2):
             assert await fetches.fetch(f"http://127.0.0.1:{host.port}/", ignore) == b"tagged"
         assert fetches.statistics().not_modified == 0
+
+
+@in_loop
+async def test_whoever_leaves_leaves_no_connection() -> None:
+    """Whenever it leaves: httpcore lost a connection for good when its task was cancelled as it took a lock."""
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as host:
+        host.setblocking(False)
+        fetches = Fetcher(Allowed(["127.0.0.1"]))
+        for turns in range(TURNS):
+            fetch = asyncio.create_task(fetches.fetch(f"http://127.0.0.1:{host.getsockname()[1]}/", ignore))
+            connection, _ = await loop.sock_accept(host)
+            with connection:
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                fetch.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await fetch
+                while await loop.sock_recv(connection, 65536):
+                    pass  # the request, then the end
+            assert fetches._pool.connections == [], f"it left {turns} turns after the connection"
+        await fetches.close()

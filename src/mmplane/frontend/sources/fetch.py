@@ -13,9 +13,11 @@ import asyncio
 import random
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
+import anyio
 import httpcore
 import msgspec
 
@@ -26,6 +28,8 @@ from mmplane.frontend.sources.fetched import Fetched, FetchedFiles
 from mmplane.items.parked import LONG_BYTES
 from mmplane.observe.context import OUTGOING
 from mmplane.waiting.gates import Gates
+
+ResultT = TypeVar("ResultT")
 
 FETCH_SECONDS = 20.0
 """For one file, with all its hops and attempts."""
@@ -114,7 +118,7 @@ class Fetcher:
         TENANT.set(tenant)
         try:
             async with asyncio.timeout(FETCH_SECONDS):
-                content = await self._insist(url, _Reserved(grow))
+                content = await _in_scope(self._insist(url, _Reserved(grow)))
         except TimeoutError:
             self._statistics.failed += 1
             raise too_slow() from None
@@ -209,6 +213,28 @@ class Fetcher:
             self._files.keep(url, Fetched(etag, content))
         else:
             self._files.forget(url)
+
+
+async def _in_scope(call: Coroutine[None, None, ResultT]) -> ResultT:
+    """What the call returns. If the caller is cancelled, the call is, by anyio's means.
+
+    A task that is cancelled while httpcore takes its lock leaves an open connection in the pool for good. Cancellation
+    of an anyio scope waits until the lock is taken, and then httpcore closes the connection.
+    """
+    scope = anyio.CancelScope()
+
+    async def inside() -> ResultT:
+        with scope:
+            return await call
+        raise asyncio.CancelledError
+
+    running = asyncio.create_task(inside())
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        scope.cancel()
+        await asyncio.wait((running,))
+        raise
 
 
 def _quoted(text: str) -> str:
