@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import ip_address
 
 import pytest
@@ -495,9 +495,11 @@ async def test_a_file_that_must_not_be_kept_is_not() -> None:
 async def test_whoever_leaves_leaves_no_connection() -> None:
     """Whenever it leaves: httpcore lost a connection for good when its task was cancelled as it took a lock."""
     loop = asyncio.get_running_loop()
-    with socket.create_server(("127.0.0.1", 0)) as host:
+    async with AsyncExitStack() as stack:
+        host = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         host.setblocking(False)
         fetches = Fetcher(Allowed(["127.0.0.1"]))
+        stack.push_async_callback(fetches.close)
         for turns in range(TURNS):
             fetch = asyncio.create_task(fetches.fetch(f"http://127.0.0.1:{host.getsockname()[1]}/", ignore))
             connection, _ = await loop.sock_accept(host)
@@ -510,4 +512,3 @@ async def test_whoever_leaves_leaves_no_connection() -> None:
                 while await loop.sock_recv(connection, 65536):
                     pass  # the request, then the end
             assert fetches._pool.connections == [], f"it left {turns} turns after the connection"
-        await fetches.close()
