@@ -25,7 +25,15 @@ class Holds:
 
     def at(self, stage: str, role: str) -> int:
         """Hold the next process of this role that comes to this stage; its process id, once it stands there."""
+        self.arm(stage, role)
+        return self.held(stage, role)
+
+    def arm(self, stage: str, role: str) -> None:
+        """The next process of this role that comes to this stage will be held."""
         (self._folder / f"{stage} {role}").touch()
+
+    def held(self, stage: str, role: str) -> int:
+        """The process that was to be held, once it stands there."""
         name = until(
             lambda: next(self._folder.glob(f"held {stage} *"), None), HELD_LIMIT_S, f"the {role} comes to {stage}"
         ).name

@@ -34,7 +34,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "decode": ("worker",),
     "transform": ("worker",),
     "handoff": ("worker",),
-    "admission": RANKS,
+    "deliver": RANKS,
     "prefill": RANKS,
     "generate": RANKS,
 }

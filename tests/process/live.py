@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import psutil
 from books import busy
-from preloaded import PRELOADED, Forked
+from preloaded import PRELOADED, Forked, Preloaded, environment
 
 START_LIMIT_S = 120.0
 STOP_LIMIT_S = 30.0
@@ -42,6 +42,7 @@ class Live:
         limits: Callable[[], None] | None = None,
         log_path: str | None = None,
         executed: bool = False,
+        preloaded: Preloaded = PRELOADED,
     ) -> None:
         arguments = ["serve", "--model", str(model_folder), "--served-model-name", "tiny", "--tp", str(tp)]
         arguments += ["--port", "0", "--arena-bytes", str(256 * 2**20), "--kv-bytes", str(256 * 2**20), *flags]
@@ -56,11 +57,11 @@ class Live:
                     [sys.executable, "-m", "mmplane", *arguments],
                     stdout=stdout,
                     stderr=stderr,
-                    env=_environment(env or {}),
+                    env=environment(env or {}),
                     preexec_fn=limits,
                 )
             else:
-                self._process = PRELOADED.serve(arguments, dict(os.environ), stdout.fileno(), stderr.fileno())
+                self._process = preloaded.serve(arguments, dict(os.environ), stdout.fileno(), stderr.fileno())
         self.supervisor = psutil.Process(self._process.pid)
         self.url = ""
         self._ready = threading.Event()
@@ -154,12 +155,6 @@ class Live:
     def _close(self) -> None:
         self._reader.join(STOP_LIMIT_S)
         self._stdout.close()
-
-
-def _environment(more: dict[str, str]) -> dict[str, str]:
-    """This process's with `more`; a folder of modules comes before those that are there."""
-    path = os.pathsep.join(filter(None, (more.get("PYTHONPATH"), os.environ.get("PYTHONPATH"))))
-    return os.environ | more | ({"PYTHONPATH": path} if path else {})
 
 
 RUNNING: list[Live] = []

@@ -18,7 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
@@ -31,9 +31,10 @@ ENDED_LIMIT_S = 30.0
 
 
 class Preloaded:
-    """The test session's side: starts the process when it is first needed."""
+    """The test session's side: starts the process when it is first needed, with `env` beside its own environment."""
 
-    def __init__(self) -> None:
+    def __init__(self, env: Mapping[str, str] | None = None) -> None:
+        self._env = env or {}
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
@@ -67,8 +68,14 @@ class Preloaded:
                 [sys.executable, __file__, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env=os.environ | spawner._ENVIRONMENT,
+                env=environment(self._env) | spawner._ENVIRONMENT,
             )
+
+
+def environment(more: Mapping[str, str]) -> dict[str, str]:
+    """This process's with `more`; a folder of modules comes before those that are there."""
+    path = os.pathsep.join(filter(None, (more.get("PYTHONPATH"), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, **more} | ({"PYTHONPATH": path} if path else {})
 
 
 class Forked:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -14,98 +15,121 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from conformance import post, settle, switch
+from conformance import post, settle, switch, together
 from live import Live, serving, until
 from pictures import noise, part, text
+from preloaded import Preloaded
 from scrape import answered, scrape, stage_seconds, stages_moved_by
+from tests.chaos.holds import Holds
 
 from mmplane.core.stages import STAGES
 from mmplane.observe.metrics import METRICS
 
-DELAY_MS = 600
+DELAY_S = 0.6
 """Longer than a stage takes by itself on a machine that is busy with other tests."""
-DELAY_S = DELAY_MS / 1000
-SLOW_S = DELAY_S - 0.01
-"""The event loop's timers count in milliseconds and may be early by one."""
 seeds = count(71_000)
 
 pytestmark = pytest.mark.timeout(120)
 
-PLACES = {
-    "body": [("body", 0)],
-    "fetch": [("fetch", 0)],
-    "key": [("key", 0)],
-    "probe": [("probe", 0)],
-    "prompt": [("prompt", 0)],
-    "slot_wait": [("slot_wait", 0)],
-    "decode": [("decode", 0)],
-    "transform": [("transform", 0)],
-    "handoff": [("handoff", 0)],
-    "admission": [("admission", 0)],
-    "deliver": [("view", 0), ("view", 1)],
-    "encode": [("encode", 0), ("encode", 1)],
-    "prefill": [("prefill", 0)],
-    "generate": [("generate", 0)],
-    "reply": [("reply", 0)],
-}
-"""Where to put a delay (and on which rank) so that a stage is slow. `queue` and `flight` are made slow by others."""
+FRONT_END = ("body", "fetch", "key", "probe", "prompt", "slot_wait", "reply")
+WORKER = ("decode", "transform", "handoff")
+PLACES = [
+    *((stage, stage, "frontend") for stage in FRONT_END),
+    *((stage, stage, "worker") for stage in WORKER),
+    *((stage, stage, "leader") for stage in ("admission", "prefill", "generate")),
+    *((stage, stage, role) for stage in ("deliver", "encode") for role in ("leader", "follower")),
+]
+"""Where to hold a process, and which, so that a stage is slow: (stage, place, role); see `tests/chaos/inside/holds.py`.
+`queue` and `flight` are made slow by others."""
 
 ELSEWHERE = [
-    ("eager", "decode", "decode", 0),
-    ("eager-compact", "transform", "transform", 0),
-    ("original", "decode", "decode", 1),
-    ("leader", "decode", "decode", 0),
-    ("leader", "transform", "transform", 0),
-    ("leader", "deliver", "in_collective", 0),
-    ("leader-async", "decode", "decode", 0),
-    ("delayed", "decode", "decode", 1),
-    ("delayed-async", "deliver", "after_collective", 1),
+    ("eager", "decode", "decode", "frontend"),
+    ("eager-compact", "transform", "transform", "frontend"),
+    ("original", "decode", "decode", "follower"),
+    ("leader", "decode", "decode", "leader"),
+    ("leader", "transform", "transform", "leader"),
+    ("leader", "deliver", "collective", "leader"),
+    ("leader-async", "decode", "decode", "leader"),
+    ("delayed", "decode", "decode", "follower"),
+    ("delayed-async", "deliver", "collective", "follower"),
 ]
-"""The same in deliveries where others decode: (delivery, stage, place, rank)."""
+"""The same in deliveries where others decode: (delivery, stage, place, role)."""
 
 
 @pytest.fixture(scope="module")
-def plain(tiny_folder: Path) -> Iterator[Live]:
+def holds() -> Iterator[Holds]:
+    holds = Holds()
+    yield holds
+    holds.close()
+
+
+@pytest.fixture(scope="module")
+def holding(holds: Holds) -> Iterator[Preloaded]:
+    """What servers are forked from whose processes can be held."""
+    preloaded = Preloaded(holds.environment)
+    yield preloaded
+    preloaded.close()
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_folder: Path, holding: Preloaded) -> Iterator[Live]:
     """A server whose model takes no time, so that on a busy machine no stage is slow by itself."""
-    with serving(tiny_folder, "--runner", "null", "--fault-injection", "on") as live:
+    with serving(tiny_folder, "--runner", "null", preloaded=holding) as live:
         yield live
 
 
-def check(live: Live, stage: str, place: str, rank: int) -> None:
-    fault = {"point": place, "rank": rank, "error": False, "delay_ms": DELAY_MS}
+@pytest.fixture(scope="module")
+def computing(tiny_folder: Path, holding: Preloaded) -> Iterator[Live]:
+    """A server with a real model, whose ranks meet in every step."""
+    with serving(tiny_folder, "--workers", "1", preloaded=holding) as live:
+        yield live
 
-    def request() -> None:
-        answer = post(live, [part(noise(next(seeds))), text("What is this?")], fault=fault, max_tokens=2)
+
+def slow(live: Live, holds: Holds, place: str, role: str) -> Counter[str]:
+    """By how many seconds each stage moves when a process is held once at this place."""
+
+    def ask() -> None:
+        answer = post(live, [part(noise(next(seeds))), text("What is this?")], max_tokens=2)
         assert answer.status_code == 200, answer.text
 
-    moved = stages_moved_by(live, request, outcome="answered")
-    assert {name for name, seconds in moved.items() if seconds >= SLOW_S} == {stage}, moved
+    def hold() -> None:
+        try:
+            holds.held(place, role)
+            sleep(DELAY_S)  # the delay itself
+        finally:
+            holds.let_go()
+
+    holds.arm(place, role)
+    return stages_moved_by(live, partial(together, ask, hold), outcome="answered")
+
+
+def check(live: Live, holds: Holds, stage: str, place: str, role: str) -> None:
+    moved = slow(live, holds, place, role)
+    assert {name for name, seconds in moved.items() if seconds >= DELAY_S} == {stage}, moved
 
 
 def test_every_stage_is_tried() -> None:
-    assert {*PLACES, "queue", "flight"} == set(STAGES)
+    assert {*(stage for stage, _, _ in PLACES), "queue", "flight"} == set(STAGES)
 
 
-@pytest.mark.parametrize(
-    ("stage", "place", "rank"), [(stage, *at) for stage, places in PLACES.items() for at in places]
-)
-def test_a_slow_stage_moves_its_histogram_and_no_other(stage: str, place: str, rank: int, plain: Live) -> None:
-    check(plain, stage, place, rank)
+@pytest.mark.parametrize(("stage", "place", "role"), PLACES)
+def test_a_slow_stage_moves_its_histogram_and_no_other(
+    stage: str, place: str, role: str, plain: Live, holds: Holds
+) -> None:
+    check(plain, holds, stage, place, role)
 
 
 @pytest.mark.parametrize("stage", ["prefill", "generate"])
-def test_a_follower_that_is_slow_in_a_step_makes_it_slow(stage: str, server: Live) -> None:
+def test_a_follower_that_is_slow_in_a_step_makes_it_slow(stage: str, computing: Live, holds: Holds) -> None:
     """Ranks of a real model meet in every step."""
-    fault = {"point": stage, "rank": 1, "error": False, "delay_ms": DELAY_MS}
-    request = partial(post, server, [part(noise(next(seeds)))], fault=fault, max_tokens=2)
-    assert stages_moved_by(server, request, outcome="answered")[stage] >= SLOW_S
+    assert slow(computing, holds, stage, "follower")[stage] >= DELAY_S
 
 
-@pytest.mark.parametrize(("delivery", "stage", "place", "rank"), ELSEWHERE)
-def test_in_other_deliveries_too(delivery: str, stage: str, place: str, rank: int, plain: Live) -> None:
+@pytest.mark.parametrize(("delivery", "stage", "place", "role"), ELSEWHERE)
+def test_in_other_deliveries_too(delivery: str, stage: str, place: str, role: str, plain: Live, holds: Holds) -> None:
     switch(plain, delivery)
     try:
-        check(plain, stage, place, rank)
+        check(plain, holds, stage, place, role)
     finally:
         switch(plain, "arena")
 
@@ -145,23 +169,33 @@ def test_a_full_budget_moves_the_queue_and_no_other(plain: Live) -> None:
             assert post(plain, [part(noise(next(seeds)))], max_tokens=2).status_code == 200
 
         moved = stages_moved_by(plain, request, outcome="answered")
-    assert {name for name, seconds in moved.items() if seconds >= SLOW_S} == {"queue"}, moved
+    assert {name for name, seconds in moved.items() if seconds >= DELAY_S} == {"queue"}, moved
     settle(plain, 2)
 
 
-def test_who_waits_for_anothers_item_moves_flight(server: Live) -> None:
+def test_who_waits_for_anothers_item_moves_flight(plain: Live, holds: Holds) -> None:
     picture = part(noise(next(seeds)))
-    before = scrape(server)
-    fault = {"point": "decode", "error": False, "delay_ms": 2 * DELAY_MS}
-    first = threading.Thread(target=lambda: post(server, [picture], fault=fault))
-    first.start()
-    until(lambda: server.statistics()["arena"]["total"]["writing_bytes"], 20, "it is being made")
-    assert post(server, [picture]).json()["mmplane"]["trace"]["items"][0]["cache_hit"]
-    first.join(20)
-    after = until(lambda: (now := scrape(server)) and answered(now) == answered(before) + 2 and now, 20, "both counted")
+    before = scrape(plain)
+    holds.arm("decode", "worker")
+
+    def second() -> bool:
+        holds.held("decode", "worker")
+        hit: bool = post(plain, [picture]).json()["mmplane"]["trace"]["items"][0]["cache_hit"]
+        return hit
+
+    def hold() -> None:
+        try:
+            until(lambda: plain.statistics()["requests"]["in_flight"] == 2, 20, "the second has come")
+            sleep(2 * DELAY_S)  # the delay itself, and time to get as far as the item
+        finally:
+            holds.let_go()
+
+    _, hit, _ = together(partial(post, plain, [picture]), second, hold)
+    assert hit
+    after = until(lambda: (now := scrape(plain)) and answered(now) == answered(before) + 2 and now, 20, "both counted")
     moved = stage_seconds(after, outcome="answered")
     moved.subtract(stage_seconds(before, outcome="answered"))
-    assert {name for name, seconds in moved.items() if seconds >= SLOW_S} >= {"decode", "flight"}
+    assert {name for name, seconds in moved.items() if seconds >= DELAY_S} == {"decode", "flight"}
     assert moved["decode"] < 4 * DELAY_S, "one of them made it"
 
 

@@ -1,4 +1,4 @@
-"""Faults that tests put into one request: an exception or a delay, at a named point, on one rank; or a slow stage.
+"""Faults that tests put into one request: an exception or a delay, at a named point of its delivery, on one rank.
 
 They travel in the request itself, so a test decides which request suffers and nothing is left switched on. A server
 takes them only when it was started with `--fault-injection on`.
@@ -17,30 +17,11 @@ DELAY_MS_MAX = 1000
 Point = Literal["construct", "materialise", "before_collective", "in_collective", "after_collective", "view", "encode"]
 """`construct` is the front end's (rank is ignored); `in_collective` is while the object is pickled or unpickled."""
 
-Stage = Literal[
-    "body",
-    "fetch",
-    "key",
-    "probe",
-    "prompt",
-    "slot_wait",
-    "decode",
-    "transform",
-    "handoff",
-    "admission",
-    "prefill",
-    "generate",
-    "reply",
-]
-"""Stages of `mmplane.core.stages` that can be delayed, each once; nothing else can go wrong with them. `deliver` and
-`encode` are the points `view` and `encode`."""
-FaultPoint = Literal[Point, Stage]
-
 
 class Fault(Record, frozen=True):
-    """What goes wrong: `delay_ms` passes, then it fails if `error` is set and it is at a point."""
+    """What goes wrong: `delay_ms` passes, then it fails if `error` is set."""
 
-    point: FaultPoint
+    point: Point
     rank: Count = 0
     error: bool = True
     delay_ms: Annotated[int, msgspec.Meta(ge=0, le=DELAY_MS_MAX)] = 0

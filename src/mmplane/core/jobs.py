@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from mmplane.core.errors import Failure
-from mmplane.core.faults import Fault
 from mmplane.core.records import Ask, Count, Layout, Recipe, Record, Slot
 
 
 class Materialise(Record, frozen=True, tag="materialise"):
-    """Front end -> worker: decode what lies in `media`, write its features into `out`, in the worker's region.
-
-    `fault` is a test's.
-    """
+    """Front end -> worker: decode what lies in `media`, write its features into `out`, in the worker's region."""
 
     job_id: Count
     recipe: Recipe
     media: Slot
     out: Slot
-    fault: Fault | None = None
 
 
 class Measure(Record, frozen=True, tag="measure"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from mmplane.core.plan import Work
 from mmplane.core.records import Enclosed
@@ -31,10 +30,8 @@ def contents(ports: Ports, order: Order) -> list[memoryview]:
 def make(ports: Ports, order: Order, media: Media) -> Delivered:
     """The features of each item, decoded on first access as the incident's server does. Raises RequestError."""
     strike(order.submit.fault, "materialise", ports.rank)
-    fault = order.submit.fault
-    materialise = partial(ports.materialise, fault=fault if fault and fault.rank == ports.rank else None)
     lazy = [
-        LazyItem(content, item.recipe, materialise)
+        LazyItem(content, item.recipe, ports.materialise)
         for content, item in zip(media, order.items, strict=True)
         if isinstance(item, Enclosed)
     ]

@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 
@@ -30,22 +29,13 @@ class Broadcast(ABC):
         """
 
 
-class Materialise(Protocol):
-    """`mmplane.media.materialise.materialise`, with this rank's processors."""
-
-    def __call__(
-        self, media: memoryview | bytes, recipe: Recipe, out: memoryview, *, fault: Fault | None = None
-    ) -> Made:
-        """The features into `out`. Raises RequestError."""
-
-
 @dataclass(frozen=True)
 class Ports:
     """One rank's means."""
 
     rank: int
     size: int
-    materialise: Materialise
+    materialise: Callable[[memoryview | bytes, Recipe, memoryview], Made]
     """Encoded media into a writable buffer of the layout's length. Raises RequestError."""
     view: Callable[[Item], dict[str, torch.Tensor]]
     """An item's tensors over the arena."""

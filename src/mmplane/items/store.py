@@ -22,7 +22,6 @@ from typing import TypeVar
 from mmplane.arena.arena import Arena
 from mmplane.arena.leases import Process
 from mmplane.core.errors import ArenaHasNoRoom, RequestError, bad_media, internal, not_held, unavailable
-from mmplane.core.faults import Fault
 from mmplane.core.jobs import Examine, Examined, Materialise, Materialised, Measure, Measured
 from mmplane.core.keyring import DEFAULT_TENANT
 from mmplane.core.keys import content_key
@@ -38,7 +37,6 @@ from mmplane.items.shelf import Shelf
 from mmplane.media import image
 from mmplane.media.materialise import Made, examine
 from mmplane.observe.journey import FRONT_END
-from mmplane.process.delays import pause
 from mmplane.waiting.budget import Budget
 from mmplane.waiting.share import Share
 
@@ -73,8 +71,6 @@ class Flight:
     task: asyncio.Task[None] | None = None
     begun: bool = False
     """A worker has been taken for it."""
-    fault: Fault | None = None
-    """A test's."""
 
 
 class ItemStore:
@@ -171,7 +167,6 @@ class ItemStore:
         tenant: str = DEFAULT_TENANT,
         probe: bool = False,
         patient: bool = True,
-        fault: Fault | None = None,
     ) -> Asset:
         """The item of this key, leased to this process under `tag`: give it back with `release`.
 
@@ -191,7 +186,7 @@ class ItemStore:
             assert media is not None
             if refusal := self._poison.refusal(key, time.monotonic()):
                 raise refusal
-            flight = self._flights[key] = Flight(tenant, patient, fault=fault)
+            flight = self._flights[key] = Flight(tenant, patient)
             self.shelf.keep(media)
             flight.task = asyncio.create_task(self._fly(key, media, recipe, flight, probe=probe))
             self._tasks.add(flight.task)
@@ -299,10 +294,8 @@ class ItemStore:
         try:
             with await self._budget.reserve_item(recipe.decoded_bytes):
                 async with self.shelf.laid_down(media) as laid:
-                    await pause(flight.fault, "slot_wait")
                     begun_s = time.perf_counter()
-                    await pause(flight.fault, "handoff")
-                    answer = await self._write(worker, laid, recipe, place.slot, flight.fault)
+                    answer = await self._write(worker, laid, recipe, place.slot)
             ended_s = time.perf_counter()
         except (WorkerLost, asyncio.CancelledError):
             place.leave_to(worker)
@@ -315,15 +308,13 @@ class ItemStore:
         item = Item(key, recipe.modality, place.slot, recipe.layout.tensors)
         return item, _spans(answer, worker, (asked_s, begun_s, ended_s)), answer.bytes_written
 
-    async def _write(
-        self, worker: Worker, media: MediaBytes, recipe: Recipe, out: Slot, fault: Fault | None
-    ) -> Materialised:
+    async def _write(self, worker: Worker, media: MediaBytes, recipe: Recipe, out: Slot) -> Materialised:
         """Have the worker fill a slot of its region. When that goes wrong, the slot is still to be given up."""
         check_alive(worker)
         tag = out.generation
         source, part = self.shelf.lend(media, worker.process, tag)
         try:
-            answer = await self._pool.ask(worker, lambda job_id: Materialise(job_id, recipe, part, out, fault))
+            answer = await self._pool.ask(worker, lambda job_id: Materialise(job_id, recipe, part, out))
         except WorkerLost:
             raise
         except RequestError:

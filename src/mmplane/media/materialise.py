@@ -13,13 +13,11 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from mmplane.core.faults import Fault
 from mmplane.core.records import Ask, Modality, Recipe
 from mmplane.core.stages import Span
 from mmplane.features.choice import Processors
 from mmplane.features.processor import Arrays, Pixels, views
 from mmplane.media import audio, image, video
-from mmplane.process.delays import delay
 
 Media = memoryview | bytes
 
@@ -40,21 +38,14 @@ class Made:
         return decode, Span("transform", process, self.began_s + decode_s, self.transform_ms / 1000)
 
 
-def materialise(
-    processors: Processors, media: Media, recipe: Recipe, out: memoryview, *, fault: Fault | None = None
-) -> Made:
+def materialise(processors: Processors, media: Media, recipe: Recipe, out: memoryview) -> Made:
     """Decode `media` and write its features into `out`, a writable buffer of `recipe.layout.length_bytes`.
 
-    Raises RequestError when the media cannot be decoded, or when the model takes none of its modality. `fault` is a
-    test's.
+    Raises RequestError when the media cannot be decoded, or when the model takes none of its modality.
     """
     began_s = time.perf_counter()
     arrays = views(recipe.layout.tensors, out)
-    delay(fault, "decode")
-    delayed_s = time.perf_counter() - began_s
     decode_s, written_bytes = _MAKERS[recipe.modality](processors, media, recipe, arrays)
-    decode_s += delayed_s
-    delay(fault, "transform")
     whole_s = time.perf_counter() - began_s
     return Made(decode_s * 1000, (whole_s - decode_s) * 1000, written_bytes, began_s)
 

@@ -115,6 +115,5 @@ class Worker:
             self._slot(job.media),
             job.recipe,
             self._features.view(job.out.offset_bytes, job.out.length_bytes),
-            fault=job.fault,
         )
         return Materialised(job.job_id, made.decode_ms, made.transform_ms, made.bytes_written, made.began_s)

@@ -15,7 +15,6 @@ from mmplane.core.control import Attach
 from mmplane.core.plan import Abort, Attached, Held, LoopReport, Plan, Position, Submit, ToLeader
 from mmplane.delivery.parcels import Parcels
 from mmplane.process.child import BEAT_SECONDS, Control
-from mmplane.process.delays import delay
 from mmplane.ranks.leader import Leader
 from mmplane.ranks.member import Member
 from mmplane.ranks.reader import ParcelReader
@@ -103,7 +102,6 @@ class LeaderLoop:
             while self._frontend is not None and (received := self._frontend.receive_nowait()) is not None:
                 match received[0]:
                     case Submit() as submit:
-                        delay(submit.fault, "admission")
                         self._leader.submit(submit)
                     case Abort() as abort:
                         self._leader.abort(abort)

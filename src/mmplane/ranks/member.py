@@ -12,17 +12,15 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from mmplane.core.errors import Failure, internal
-from mmplane.core.faults import Fault
 from mmplane.core.plan import NOTHING, Held, Plan, Position, Submit, Work
 from mmplane.core.records import Enclosed
 from mmplane.delivery.delivery import Delivered, Delivery, Features, Order, done
 from mmplane.delivery.parcels import Parcels
-from mmplane.process.delays import delay
 from mmplane.ranks.loop import LoopClock
 from mmplane.ranks.null import NullRunner
 from mmplane.ranks.runner import Runner, Turn
@@ -80,8 +78,6 @@ class Member:
         What came from the cache is among it: it may have been evicted meanwhile, and the leader may keep it again.
         """
         self._cache: dict[bytes, Features] = {}
-        self._slow: dict[int, Fault] = {}
-        """Requests whose tests want a step of theirs to be slow."""
 
     def take(self, plan: Plan) -> tuple[Step, tuple[int, ...]]:
         """Apply a plan: the step that it was, and the tokens drawn (rank 0 only)."""
@@ -91,8 +87,6 @@ class Member:
         self._remember(plan, step)
         self._begin(step.prepare, plan.cache.reuse)
         with self.clock.outside():
-            if self._slow:
-                self._delay(step)
             return step, self._runner.run(step)
 
     @property
@@ -130,16 +124,6 @@ class Member:
             len(self._cache),
         )
 
-    def _delay(self, step: Step) -> None:
-        """Tests' delays, once each."""
-        for segment in step.segments:
-            request_id = segment.sequence[0]
-            stage: Literal["prefill", "generate"] = "prefill" if segment.token is None else "generate"
-            if request_id in self._slow and self._slow[request_id].point == stage:
-                delay(self._slow.pop(request_id), stage, self._rank)
-        for request_id in step.drop_requests:
-            self._slow.pop(request_id, None)
-
     def _cancel(self, plan: Plan) -> None:
         for cancel in plan.cancel:
             if not cancel.prepared:
@@ -172,8 +156,6 @@ class Member:
             items = tuple(item for index, item in enumerate(submit.items) if index not in cached)
             entry = Preparing(submit, cached, done(Delivered(())), began_s)
             self._preparing.append(entry)
-            if submit.fault is not None and submit.fault.point in ("prefill", "generate"):
-                self._slow[submit.request_id] = submit.fault
             if items:
                 orders.setdefault(submit.delivery, []).append((entry, Order(submit, items)))
         for name, group in orders.items():

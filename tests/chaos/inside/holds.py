@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -57,16 +58,25 @@ async def hold_task(stage: str) -> None:
 
 
 def before(owner: Any, name: str, stage: str | Callable[..., set[str]]) -> None:
-    """Hold at the beginning of a function. `stage` may be told by its arguments."""
+    """Hold at the beginning of a function; of a coroutine, its request alone. `stage` may be told by its arguments."""
     inner = getattr(owner, name)
+
+    def stages(*arguments: Any, **more: Any) -> set[str]:
+        return {stage} if isinstance(stage, str) else stage(*arguments, **more)
 
     @functools.wraps(inner)
     def outer(*arguments: Any, **more: Any) -> Any:
-        for each in {stage} if isinstance(stage, str) else stage(*arguments, **more):
+        for each in stages(*arguments, **more):
             hold(each)
         return inner(*arguments, **more)
 
-    setattr(owner, name, outer)
+    @functools.wraps(inner)
+    async def outer_task(*arguments: Any, **more: Any) -> Any:
+        for each in stages(*arguments, **more):
+            await hold_task(each)
+        return await inner(*arguments, **more)
+
+    setattr(owner, name, outer_task if inspect.iscoroutinefunction(inner) else outer)
 
 
 def after(owner: Any, name: str, stage: str) -> None:
@@ -82,18 +92,6 @@ def after(owner: Any, name: str, stage: str) -> None:
     setattr(owner, name, outer)
 
 
-def before_task(owner: Any, name: str, stage: str) -> None:
-    """`before` for a coroutine: its request alone waits."""
-    inner = getattr(owner, name)
-
-    @functools.wraps(inner)
-    async def outer(*arguments: Any, **more: Any) -> Any:
-        await hold_task(stage)
-        return await inner(*arguments, **more)
-
-    setattr(owner, name, outer)
-
-
 def of_step(_: Any, step: Any) -> set[str]:
     """The stages of requests that a step computes for."""
     return {"generate" if segment.token is not None else "prefill" for segment in step.segments}
@@ -101,22 +99,36 @@ def of_step(_: Any, step: Any) -> set[str]:
 
 def install() -> None:
     """Wrap what stages consist of. A name that is gone is an error at once."""
+    from mmplane.delivery.object_collective import ObjectBroadcast
+    from mmplane.features.table import TableImageProcessor
+    from mmplane.frontend.chat import chat
+    from mmplane.frontend.http.reply import Reply
     from mmplane.frontend.request import parser
+    from mmplane.frontend.request.bodies import Bodies
     from mmplane.frontend.request.intake import Intake
     from mmplane.items.pool import Pool
     from mmplane.media import image, worker
+    from mmplane.ranks.leader import Leader
     from mmplane.ranks.member import Member
+    from mmplane.ranks.null import NullRunner
     from mmplane.ranks.runner import Runner
     from mmplane.waiting.budget import Budget
 
-    before_task(Budget, "admit", "queue")
+    before(Budget, "admit", "queue")
+    before(Bodies, "parse", "body")
     before(parser, "answer", "parse")
-    before_task(Intake, "_load", "fetch")
+    before(Intake, "_contents", "fetch")
     before(Intake, "_key", "key")
-    before_task(Intake, "_recipe", "probe")
-    before_task(Pool, "idle", "slot_wait")
+    before(Intake, "_recipe", "probe")
+    before(chat, "expand", "prompt")
+    before(Pool, "idle", "slot_wait")
     before(image, "decode", "decode")
-    after(image, "decode", "transform")
+    before(TableImageProcessor, "write", "transform")
     after(worker.Worker, "_materialise", "handoff")
-    before(Member, "advance", "admission")
-    before(Runner, "run", of_step)
+    before(Leader, "submit", "admission")
+    before(ObjectBroadcast, "__call__", "collective")
+    before(Member, "advance", "deliver")
+    for runner in (Runner, NullRunner):
+        before(runner, "prepare", "encode")
+        before(runner, "run", of_step)
+    before(Reply, "whole", "reply")

@@ -89,7 +89,7 @@ def _rank(rank: int, store: str, answer: Connection, program: Callable[[Bench], 
 def bench(rank: int, size: int, groups: list[Any], *, threads: int = 2) -> Bench:
     """One rank's ports. A group of one has no process group."""
 
-    def materialise(media: memoryview | bytes, recipe: Recipe, out: memoryview, *, fault: Fault | None = None) -> Made:
+    def materialise(media: memoryview | bytes, recipe: Recipe, out: memoryview) -> Made:
         content = bytes(media)
         made.begun.append(content)
         made.hold(content)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import yaml
 
-from mmplane.core.faults import Stage
 from mmplane.core.stages import PHASES, STAGES
 from mmplane.observe.metrics import METRICS
 
@@ -124,7 +123,3 @@ def test_stages_table_is_the_codes() -> None:
     rows = re.findall(r"^\| (`\w+`)? ?\| (`[\w`, ]+) \|", section, re.MULTILINE)
     assert [phase.strip("`") for phase, _ in rows if phase] == list(PHASES)
     assert sorted(stage for _, stages in rows for stage in re.findall(r"`(\w+)`", stages)) == sorted(STAGES)
-
-
-def test_what_can_be_delayed_is_a_stage() -> None:
-    assert set(get_args(Stage)) <= set(STAGES)

@@ -65,7 +65,7 @@ def view(item: Item) -> dict[str, torch.Tensor]:
     return {"x": torch.frombuffer(bytearray(features_of(item.content_key)), dtype=torch.uint8)}
 
 
-def materialise(media: memoryview | bytes, recipe: Recipe, out: memoryview, *, fault: Fault | None = None) -> Made:
+def materialise(media: memoryview | bytes, recipe: Recipe, out: memoryview) -> Made:
     out[:] = features_of(bytes(media))
     return Made(0.0, 0.0, len(out))
 

@@ -32,7 +32,6 @@ from mmplane.frontend.send.group import Generation, Group
 from mmplane.frontend.sources.fetch import Grow
 from mmplane.items.store import ItemStore
 from mmplane.observe.journey import Journey
-from mmplane.process.delays import pause
 from mmplane.waiting.share import Share
 from mmplane.wire.link import encode
 
@@ -189,13 +188,11 @@ class Chat:
         journey = journey or Journey()
         journey.tenant = tenant
         request = asked.request
-        fault = request.fault
         self._group.check_room()
         self._check(request)
         media = await self._intake.take(request, grow, asked.parked, journey, tenant=tenant)
         recipes = [item.recipe for item in media]
         journey.enter("prompt")
-        await pause(fault, "prompt")
         prompt = expand(asked.ids, recipes, self._marks)
         sampling = self._sampling(request, len(prompt.ids))
         journey.enter("materialise")
@@ -249,7 +246,6 @@ class Chat:
             if text or reason:
                 yield Piece(token.sample, text, reason)
         answer.journey.enter("reply")
-        await pause(answer.request.fault, "reply")
 
     def _check(self, request: ChatRequest) -> None:
         if request.mmplane and request.mmplane.fault and not self._config.fault_injection:
@@ -294,8 +290,7 @@ class Chat:
         slot = None
         reader = self._group.reader()
         self._group.check_room()
-        fault = request.fault
-        strike(fault, "construct", 0)
+        strike(request.fault, "construct", 0)
         if len(raw) > PROMPT_INLINE_BYTES_MAX:
             slot = self._store.shelf.store(raw, reader, request_id)
         submit = Submit(
@@ -312,7 +307,7 @@ class Chat:
             parcel_bytes=sum(map(len, load.parcel)),
             relayed=DELIVERIES[delivery].relayed,
             cache=self._dispatch.caches(delivery),
-            fault=fault,
+            fault=request.fault,
             tenant=journey.tenant,
         )
         if len(encode(submit)) > SUBMIT_BYTES_MAX:

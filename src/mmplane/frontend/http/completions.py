@@ -25,7 +25,6 @@ from mmplane.frontend.request.bodies import Bodies, Body, ClientGone
 from mmplane.observe.counters import Counters
 from mmplane.observe.journal import CLIENT_GONE, Journal
 from mmplane.observe.journey import Journey
-from mmplane.process.delays import pause
 from mmplane.waiting.budget import Budget, Reservation
 from mmplane.waiting.share import Share
 
@@ -120,7 +119,6 @@ class ChatEndpoint:
         asked = await self._bodies.parse(body, journey.tenant)
         request = asked.request
         journey.asked([part.modality for part in request.media])
-        await pause(request.fault if self._config.fault_injection else None, "body")
         async with self._chat.answer(asked, reserved.grow, tenant=journey.tenant, journey=journey) as answer:
             answer.began = began
             body.release()

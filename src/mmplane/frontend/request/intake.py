@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from mmplane.core.errors import not_held
-from mmplane.core.faults import Fault
 from mmplane.core.keyring import DEFAULT_TENANT
 from mmplane.core.records import Ask, Recipe
 from mmplane.frontend.request.inline import decode_base64
@@ -19,7 +18,6 @@ from mmplane.frontend.sources.source import Source
 from mmplane.items.parked import MediaBytes, Parked, at, digest_of
 from mmplane.items.store import ItemStore
 from mmplane.observe.journey import Journey
-from mmplane.process.delays import pause
 
 FETCHES_MAX = 8
 """Of one request at a time."""
@@ -36,8 +34,6 @@ class Media:
     key: bytes
     recipe: Recipe
     tenant: str = DEFAULT_TENANT
-    fault: Fault | None = None
-    """A test's."""
 
 
 class Intake:
@@ -60,20 +56,16 @@ class Intake:
     ) -> list[Media]:
         """The request's media, in order. Raises RequestError."""
         parts = request.media
-        fault = request.fault
         for part in parts:
             self._store.check_taken(part.modality)
         journey.enter("fetch")
-        await pause(fault, "fetch")
         contents = await self._contents(parts, grow, parked, tenant)
         journey.enter("key")
-        await pause(fault, "key")
         asks = [self._ask(part, request) for part in parts]
         keys = [await self._key(*each, tenant) for each in zip(parts, asks, contents, strict=True)]
         journey.enter("probe")
-        await pause(fault, "probe")
         recipes = await self._recipes(asks, keys, contents, tenant)
-        return [Media(*item, tenant, fault) for item in zip(contents, keys, recipes, strict=True)]
+        return [Media(*item, tenant) for item in zip(contents, keys, recipes, strict=True)]
 
     async def _contents(
         self, parts: Sequence[MediaPart], grow: Grow, parked: Sequence[Parked], tenant: str

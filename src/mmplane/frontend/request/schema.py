@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from mmplane.core.errors import RequestError, bad_request, too_large
-from mmplane.core.faults import DELAY_MS_MAX, Fault, FaultPoint
+from mmplane.core.faults import DELAY_MS_MAX, Fault, Point
 from mmplane.core.plan import EVERY_RANK
 from mmplane.core.records import Ask, Modality
 
@@ -205,7 +205,7 @@ class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
 class FaultOption(msgspec.Struct, forbid_unknown_fields=True):
     """What a test wants to go wrong with its request; see `mmplane.core.faults.Fault`."""
 
-    point: FaultPoint
+    point: Point
     rank: Annotated[int, msgspec.Meta(ge=0)] = 0
     error: bool = True
     delay_ms: Annotated[int, msgspec.Meta(ge=0, le=DELAY_MS_MAX)] = 0

@@ -81,14 +81,7 @@ class SlotFreight(Freight):
 
         async def one(index: int, item: Media) -> None:
             assets[index] = await self._store.acquire(
-                item.key,
-                item.content,
-                item.recipe,
-                tag,
-                tenant=item.tenant,
-                probe=probe,
-                patient=self._patient,
-                fault=item.fault,
+                item.key, item.content, item.recipe, tag, tenant=item.tenant, probe=probe, patient=self._patient
             )
 
         def release() -> None:
@@ -192,7 +185,7 @@ class FeatureFreight(Freight):
             processors = self._compact[0]
             recipe = recode(processors, item.recipe, content)
         out = bytearray(recipe.layout.length_bytes)
-        took = materialise(processors, content, recipe, memoryview(out), fault=item.fault)
+        took = materialise(processors, content, recipe, memoryview(out))
         if self._compact is not None:
             packed = self._compact[1].pack(memoryview(out))
         return _Done(took, out if packed is None else packed, Inside(recipe, packed=packed is not None))
