@@ -441,15 +441,15 @@ ROOM = [
     Mutant(
         "an item has a worker and room, or neither",
         Placement.take,
-        "if self._patient",
-        "if False",
+        "if not self._patient",
+        "if True",
         test_room.test_an_item_waits_for_room_before_it_has_a_worker,
     ),
     Mutant(
         "what never fits the arena",
         Placement.__init__,
-        "< length_bytes for region",
-        "< 0 for region",
+        "< length_bytes:",
+        "< 0:",
         test_room.test_what_never_fits_is_told_so_while_others_wait,
     ),
     Mutant(
