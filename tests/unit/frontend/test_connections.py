@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 from collections.abc import Callable
 
@@ -128,6 +129,19 @@ async def test_what_could_be_read_in_two_ways(what: str) -> None:
             assert headers["connection"] == "close"
             assert json.loads(content)["error"]["code"]
             assert await client.rest() == b""
+
+
+@in_uvloop
+async def test_strangers_do_not_write_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async with served() as service:
+        for request, _ in TWO_WAYS.values():
+            client = await service.client()
+            await client.send(request)
+            await client.status()
+        client = await service.client()
+        await client.send(POST + b"connection: upgrade\r\nupgrade: h2c\r\ncontent-length: 5\r\n\r\nhello")
+        assert await client.status() == 200
+    assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
 
 
 @in_uvloop
