@@ -122,6 +122,7 @@ def assemble(
             renderer=model.renderer,
             bytes_max=config.body_bytes_max,
             tell_supervisor=tell_supervisor,
+            tenants=config.tenants,
         ),
         source=source,
         intake=intake,

@@ -290,6 +290,7 @@ class Rig:
             renderer=self.renderer,
             bytes_max=front_bytes,
             tell_supervisor=self.told.append,
+            tenants=tenants,
         )
         self.group = Group(self.arena, FRONTEND, EPOCH, in_flight_max=in_flight_max)
         self.peers: list[PlayedWorker | PlayedLeader | PlayedParser] = []

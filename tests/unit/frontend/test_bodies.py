@@ -24,7 +24,7 @@ from mmplane.frontend.http import completions
 from mmplane.frontend.request import bodies as bodies_module
 from mmplane.frontend.request import parser as parser_module
 from mmplane.frontend.request import parser_queue
-from mmplane.frontend.request.bodies import Asked
+from mmplane.frontend.request.bodies import Asked, Body
 from mmplane.frontend.request.parser import take_apart
 from mmplane.frontend.request.renderer import Ids, Renderer
 from mmplane.frontend.request.schema import ChatRequest, parse
@@ -355,6 +355,25 @@ async def test_a_template_without_memory_is_not_the_clients_fault(tokenizer: Pre
             assert (await service.call(question()).done()).status == 503
 
 
+@in_loop
+async def test_a_tenants_bodies_leave_room_in_the_region_to_another() -> None:
+    async with rigged(front_bytes=16 * 2**20, tenants=2) as rig:
+
+        async def read(tenant: str, length_bytes: int) -> Body:
+            async def receive() -> dict[str, Any]:
+                return {"type": "http.request", "body": bytes(length_bytes)}
+
+            return await rig.bodies.read(receive, length_bytes, tenant=tenant)
+
+        with await read("greedy", 2 * 2**20):
+            for length_bytes, status in ((5 * 2**20, 503), (8 * 2**20, 413)):
+                with pytest.raises(RequestError) as refused:
+                    await read("greedy", length_bytes)
+                assert refused.value.status == status
+            with await read("other", 4 * 2**20):
+                pass
+
+
 # Turns and deadlines at the parser.
 
 
@@ -366,8 +385,8 @@ async def asking(rig: Rig, tenant: str = "") -> asyncio.Task[Asked]:
         return {"type": "http.request", "body": content}
 
     async def parse_it() -> Asked:
-        with await rig.bodies.read(receive, len(content)) as body:
-            return await rig.bodies.parse(body, tenant)
+        with await rig.bodies.read(receive, len(content), tenant=tenant) as body:
+            return await rig.bodies.parse(body)
 
     task = asyncio.create_task(parse_it())
     await settle()

@@ -467,6 +467,13 @@ ROOM = [
         test_room.test_hits_count_as_well,
     ),
     Mutant(
+        "a tenant's share of the front end's region",
+        Bodies._move,
+        "+ wanted_bytes > self._share_bytes",
+        "< 0",
+        test_bodies.test_a_tenants_bodies_leave_room_in_the_region_to_another,
+    ),
+    Mutant(
         "items of one request",
         store.ItemStore.check_together,
         "if sum(wanted.values()) >",

@@ -80,7 +80,7 @@ class ChatEndpoint:
                     reserved = await self._budget.admit(length_bytes * BODY_FACTOR, journey.tenant)
                     journey.enter("body")
                     grow = None if is_known else lambda more_bytes: reserved.grow(more_bytes * BODY_FACTOR)
-                    reading = self._bodies.read(receive, length_bytes, grow)
+                    reading = self._bodies.read(receive, length_bytes, tenant=journey.tenant, grow=grow)
                     with reserved, self._counters.in_flight(), await reading as body:
                         serving = self._serve(body, reply, reserved, journey, began)
                         status = await _unless_gone(receive, serving, self._closing)
@@ -116,7 +116,7 @@ class ChatEndpoint:
     async def _serve(
         self, body: Body, reply: Reply, reserved: Reservation, journey: Journey, began: Callable[[], None]
     ) -> int:
-        asked = await self._bodies.parse(body, journey.tenant)
+        asked = await self._bodies.parse(body)
         request = asked.request
         journey.asked([part.modality for part in request.media])
         async with self._chat.answer(asked, reserved.grow, tenant=journey.tenant, journey=journey) as answer:

@@ -31,6 +31,7 @@ from mmplane.frontend.request.renderer import Ids, Renderer, is_short
 from mmplane.frontend.request.schema import ChatRequest, parse, quotes_in
 from mmplane.items.parked import Parked
 from mmplane.items.shelf import FRONT_REGION
+from mmplane.waiting.share import Share
 
 INLINE_BYTES_MAX = 512 * 1024
 INLINE_QUOTES_MAX = 512
@@ -52,8 +53,9 @@ class Asked:
 class Body:
     """One request's body, until `release` or the end of the block."""
 
-    def __init__(self, bodies: Bodies) -> None:
+    def __init__(self, bodies: Bodies, tenant: str) -> None:
         self._bodies = bodies
+        self.tenant = tenant
         self.content = bytearray()
         self.slot: Slot | None = None
         self.length_bytes = 0
@@ -86,20 +88,24 @@ class Bodies:
         renderer: Renderer,
         bytes_max: int,
         tell_supervisor: Callable[[Record], object],
+        tenants: int = 0,
     ) -> None:
         self._arena = arena
         self._region = region
         self._owner = owner
         self._renderer = renderer
         self._bytes_max = bytes_max
+        self._share_bytes = Share(arena.region_bytes(FRONT_REGION), tenants).each_max
         self.parser = ParserQueue(arena, tell_supervisor)
 
-    async def read(self, receive: Receive, held_bytes: int, grow: Callable[[int], None] | None = None) -> Body:
+    async def read(
+        self, receive: Receive, held_bytes: int, *, tenant: str = "", grow: Callable[[int], None] | None = None
+    ) -> Body:
         """The whole body, of at most `held_bytes` unless it may `grow`, which is asked for as many again each time.
 
         Raises RequestError: 413 when it is too long, 503, and what `receive` and `grow` raise.
         """
-        body = Body(self)
+        body = Body(self, tenant)
         try:
             await self._read(body, receive, held_bytes, grow)
         except BaseException:
@@ -107,7 +113,7 @@ class Bodies:
             raise
         return body
 
-    async def parse(self, body: Body, tenant: str) -> Asked:
+    async def parse(self, body: Body) -> Asked:
         """The request in `body`. Raises RequestError."""
         if body.slot is None and quotes_in(body.content) <= INLINE_QUOTES_MAX:
             request = parse(body.content)
@@ -116,7 +122,7 @@ class Bodies:
                 return Asked(request, self._renderer.render(request))
             self._renderer.check_length(request)
         slot_of = partial(self._slot_of, body)
-        parsed = await self.parser.ask(slot_of, body.length_bytes, tenant)
+        parsed = await self.parser.ask(slot_of, body.length_bytes, body.tenant)
         return self._asked(slot_of(), parsed)
 
     def _slot_of(self, body: Body) -> Slot:
@@ -159,11 +165,14 @@ class Bodies:
 
     def _move(self, body: Body, held_bytes: int) -> None:
         """What came so far into a slot that has room for so much and for what is left when it has been parsed."""
+        wanted_bytes = held_bytes + room_bytes(held_bytes)
+        if wanted_bytes > self._share_bytes:
+            raise too_large("the body is larger than this server's arena takes")
+        if self._arena.held_bytes(body.tenant, (FRONT_REGION,)) + wanted_bytes > self._share_bytes:
+            raise overloaded("this key's tenant has too many long bodies under way")
         try:
-            slot = self._arena.reserve(FRONT_REGION, held_bytes + room_bytes(held_bytes), self._owner)
-        except ArenaFull as full:
-            if full.ever:
-                raise too_large("the body is larger than this server's arena takes") from None
+            slot = self._arena.reserve(FRONT_REGION, wanted_bytes, self._owner, tenant=body.tenant)
+        except ArenaFull:
             raise overloaded("the arena is full") from None
         # Committed at once: from here on the slot is a thing of leases, ours first.
         self._arena.commit(slot, self._owner)
