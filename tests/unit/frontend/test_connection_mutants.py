@@ -6,7 +6,7 @@ import pytest
 import test_connections
 import test_crowd
 
-from mmplane.frontend.http import connections
+from mmplane.frontend.http import connections, head
 from mmplane.frontend.http.connections import Connection
 from mmplane.frontend.http.crowd import Crowd
 from mutation import Mutant, check_it_is_killed
@@ -25,7 +25,7 @@ HEADS = [
 ] + [
     Mutant(
         "bytes of a head",
-        connections.check_head,
+        head.check_head,
         "> HEAD_BYTES_MAX",
         "> 10**9",
         test_connections.test_a_head_of_the_largest_size_passes,
@@ -54,19 +54,19 @@ HEADS = [
         ("h2c", False),
     ),
     Mutant("no proxy", Connection.on_headers_complete, 'b"CONNECT"', 'b"X"', TWO_WAYS, ("CONNECT",)),
-    Mutant("two of one name", connections.check_head, "counts[name] > 1", "False", TWO_WAYS, ("two keys",)),
-    Mutant("two Hosts", connections.check_head, "counts[name] > 1", "False", TWO_WAYS, ("two Hosts",)),
-    Mutant("no Host", connections.check_head, 'not counts[b"host"]', "False", TWO_WAYS, ("no Host",)),
+    Mutant("two of one name", head.check_head, "counts[name] > 1", "False", TWO_WAYS, ("two keys",)),
+    Mutant("two Hosts", head.check_head, "counts[name] > 1", "False", TWO_WAYS, ("two Hosts",)),
+    Mutant("no Host", head.check_head, 'not counts[b"host"]', "False", TWO_WAYS, ("no Host",)),
     Mutant(
         "digits of a length",
-        connections.check_head,
+        head.check_head,
         "len(length) > LENGTH_DIGITS_MAX",
         "False",
         TWO_WAYS,
         ("a length of 5,001 digits",),
     ),
-    Mutant("other codings", connections.check_head, '!= b"chunked"', '== b""', TWO_WAYS, ("gzip",)),
-    Mutant("HTTP/1.0", connections.check_head, 'or version == "1.0"', "", TWO_WAYS, ("chunked in HTTP/1.0",)),
+    Mutant("other codings", head.check_head, '!= b"chunked"', '== b""', TWO_WAYS, ("gzip",)),
+    Mutant("HTTP/1.0", head.check_head, 'or version == "1.0"', "", TWO_WAYS, ("chunked in HTTP/1.0",)),
 ]
 DEADLINES = [
     Mutant(

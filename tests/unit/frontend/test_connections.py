@@ -12,7 +12,8 @@ import pytest
 from http_server import Client, Served, in_uvloop, served
 
 from mmplane.frontend.http import connections
-from mmplane.frontend.http.connections import AHEAD_MAX, HEAD_BYTES_MAX, HEADERS_MAX, PIECE_BYTES, URL_BYTES_MAX
+from mmplane.frontend.http.connections import AHEAD_MAX, PIECE_BYTES
+from mmplane.frontend.http.head import HEAD_BYTES_MAX, HEADERS_MAX, URL_BYTES_MAX
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nhost: x\r\n"

@@ -19,7 +19,7 @@ import asyncio
 import logging
 import socket
 import struct
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
 from functools import partial
@@ -31,14 +31,18 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from mmplane.core.errors import RequestError, overloaded
 from mmplane.frontend.http.crowd import Crowd
+from mmplane.frontend.http.head import (
+    HEAD_BYTES_MAX,
+    HEADERS_MAX,
+    URL_BYTES_MAX,
+    check_head,
+    malformed,
+    too_large_head,
+)
 from mmplane.frontend.http.reply import error_object
 
 log = logging.getLogger("mmplane")
 
-HEAD_BYTES_MAX = 64 * 1024
-"""URL and headers together; also trailers, chunk extensions, and what else may come between two pieces of a body."""
-HEADERS_MAX = 100
-URL_BYTES_MAX = 8 * 1024
 PIECE_BYTES = 64 * 1024
 """What is parsed at a time: limits are looked at in between, so they are exceeded by at most as much."""
 AHEAD_BYTES_MAX = 64 * 1024
@@ -57,12 +61,6 @@ SEND_SECONDS = 30.0
 """How often the rate at which an answer is read is looked at, while some of it waits."""
 SEND_BYTES_PER_S = 4096
 
-SINGLE = frozenset(
-    b"host authorization content-length transfer-encoding origin sec-fetch-site x-request-id "
-    b"traceparent expect upgrade content-type content-encoding".split()
-)
-"""Headers that decide something, here or in a proxy: two of one name are a way to show each reader another."""
-LENGTH_DIGITS_MAX = 19
 _REFUSAL = "mmplane.refusal"
 
 
@@ -173,7 +171,7 @@ class Connection(HttpToolsProtocol):
         if self._phase is Phase.HEAD:
             super().on_header(name, value)
             if len(self.headers) > HEADERS_MAX:
-                raise _too_large_head()
+                raise too_large_head()
 
     def on_headers_complete(self) -> None:
         """The application begins with the request, or it waits for those before it. Raises RequestError."""
@@ -241,9 +239,9 @@ class Connection(HttpToolsProtocol):
             cause = error.__context__  # what one of our own methods raised
             if not isinstance(cause, RequestError | httptools.HttpParserError | UnicodeError | None):
                 log.error("a request could not be parsed by an error of ours", exc_info=error)
-            self._refuse(cause if isinstance(cause, RequestError) else _malformed("this is no HTTP/1 request"))
+            self._refuse(cause if isinstance(cause, RequestError) else malformed("this is no HTTP/1 request"))
         if self._loose_bytes > HEAD_BYTES_MAX:
-            self._refuse(_too_large_head())
+            self._refuse(too_large_head())
 
     def _ignore_upgrade(self, rest: bytes | memoryview) -> None:
         """Parse the request again without `Upgrade`: with it the parser takes no body for one."""
@@ -375,26 +373,6 @@ async def _answer(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> N
     await app(scope, receive_or_raise, send_last)
 
 
-def check_head(version: str, url: bytes, headers: list[tuple[bytes, bytes]]) -> None:
-    """Raises RequestError unless everybody would read this head in the same way, and its body can be read."""
-    if len(url) + sum(len(name) + len(value) + 4 for name, value in headers) > HEAD_BYTES_MAX:
-        raise _too_large_head()
-    counts = Counter(name for name, _ in headers)
-    if twice := min((name for name in SINGLE if counts[name] > 1), default=None):
-        raise _malformed(f"there is more than one {twice.decode()} header")
-    if version != "1.0" and not counts[b"host"]:
-        raise _malformed("there is no Host header")
-    values = dict(headers)
-    length = values.get(b"content-length", b"0")
-    if not length.isdigit() or len(length) > LENGTH_DIGITS_MAX:
-        raise _malformed("content-length is no number of bytes")
-    coding = values.get(b"transfer-encoding")
-    if coding is not None and (counts[b"content-length"] or version == "1.0"):
-        raise _malformed("the body's length is given twice, or in a way that HTTP/1.0 does not know")
-    if coding is not None and coding.strip().lower() != b"chunked":
-        raise RequestError(501, "unsupported_transfer_encoding", "of transfer encodings this server knows only chunked")
-
-
 def written(refusal: RequestError) -> bytes:
     """The whole answer, for what no application has seen. The connection ends with it."""
     content = error_object(refusal)
@@ -402,16 +380,6 @@ def written(refusal: RequestError) -> bytes:
     if refusal.retry_after_s is not None:
         head += f"retry-after: {refusal.retry_after_s}\r\n"
     return STATUS_LINE[refusal.status] + head.encode() + b"\r\n" + content
-
-
-def _malformed(why: str) -> RequestError:
-    return RequestError(400, "bad_request", why)
-
-
-def _too_large_head() -> RequestError:
-    return RequestError(
-        431, "headers_too_large", f"more than {HEAD_BYTES_MAX} bytes or {HEADERS_MAX} headers before the body"
-    )
 
 
 def _acked_bytes(transport: asyncio.Transport) -> int:
