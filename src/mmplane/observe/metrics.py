@@ -340,6 +340,10 @@ METRICS = (
     Metric("mmplane_fetched_bytes_total", "counter", "Their bytes", (), _one("fetch", "fetched_bytes")),
     Metric("mmplane_fetch_failures_total", "counter", "Fetches that failed", (), _one("fetch", "failed")),
     Metric(
-        "mmplane_traces_dropped_total", "counter", "Traces dropped because too many waited", (), _one("traces_dropped")
+        "mmplane_traces_dropped_total",
+        "counter",
+        "Traces dropped: too many waited, or they could not be exported",
+        (),
+        _one("traces_dropped"),
     ),
 )
