@@ -2,7 +2,7 @@
 
     python benchmarks/workers.py [--rounds 7] [--seconds 1.0] [--workers 2] [--json FILE]
 
-Each worker is a forked process that runs `mmplane.media.worker.Worker.answer` on JPEGs that lie in the front end's
+Each worker is a forked process that runs `mmplane.media.worker.Jobs.answer` on JPEGs that lie in the front end's
 region and writes their features into its own region: decode, transform, in place; regions, slots and mappings are real.
 Nobody hands it jobs one by one, so what is left out is the record on the socket (some 0.05 ms an image). Worker i is
 pinned to core i. A round is a window of each single worker alone and a window of all together, in an order that turns;
@@ -48,7 +48,7 @@ from mmplane.core.records import Recipe
 from mmplane.features.choice import Processors
 from mmplane.features.processor import ImageProcessor
 from mmplane.features.select import image_processor
-from mmplane.media.worker import Worker
+from mmplane.media.worker import Jobs
 from mmplane.models.tiny import ensure_tiny
 
 SIZE = (1288, 966)
@@ -151,7 +151,7 @@ class Pool:
 
 
 def _work(orders: socket.socket, media_fd: int, features_fd: int, processor: ImageProcessor, jobs: Any) -> None:
-    worker = Worker(
+    worker = Jobs(
         Processors("float32", processor),
         media=RegionMapping(reopen_read_only(media_fd), MEDIA_BYTES, writable=False),
         features=RegionMapping(features_fd, FEATURES_BYTES, writable=True),

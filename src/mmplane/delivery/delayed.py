@@ -13,9 +13,9 @@ from typing import cast
 from mmplane.core.errors import Failure
 from mmplane.delivery.attempt import attempt, delivered
 from mmplane.delivery.delivery import Delivered, Delivery, Order, Sends, done
+from mmplane.delivery.exchange import exchange
 from mmplane.delivery.make import Media, contents, make
 from mmplane.delivery.ports import Ports
-from mmplane.delivery.share import share
 
 
 class Delayed(Delivery):
@@ -29,7 +29,7 @@ class Delayed(Delivery):
         return [done(self._carry(order)) for order in orders]
 
     def _carry(self, order: Order) -> Delivered:
-        (received,) = share(self._ports, self._ports.in_step, [order], [raw(self._ports, order)])
+        (received,) = exchange(self._ports, self._ports.in_step, [order], [raw(self._ports, order)])
         return made(self._ports, order, received)
 
 

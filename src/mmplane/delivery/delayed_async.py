@@ -14,8 +14,8 @@ from functools import partial
 from mmplane.core.errors import unavailable
 from mmplane.delivery.delayed import made, raw
 from mmplane.delivery.delivery import Delivered, Delivery, Order, Sends
+from mmplane.delivery.exchange import exchange
 from mmplane.delivery.ports import Ports
-from mmplane.delivery.share import share
 
 
 @dataclass
@@ -60,7 +60,7 @@ class DelayedAsync(Delivery):
 
     def _carry(self, pending: Pending) -> None:
         order = pending.order
-        (received,) = share(self._ports, self._ports.in_lane, [order], [raw(self._ports, order)])
+        (received,) = exchange(self._ports, self._ports.in_lane, [order], [raw(self._ports, order)])
         self._ports.pool.submit(self._make, pending, received)
 
     def _make(self, pending: Pending, received: object) -> None:

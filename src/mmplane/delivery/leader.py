@@ -13,9 +13,9 @@ from mmplane.core.errors import Failure
 from mmplane.core.plan import Work
 from mmplane.delivery.attempt import attempt
 from mmplane.delivery.delivery import Delivered, Delivery, Order, Sends, done
+from mmplane.delivery.exchange import exchange
 from mmplane.delivery.make import contents, make
 from mmplane.delivery.ports import Ports
-from mmplane.delivery.share import share
 
 
 class Leader(Delivery):
@@ -31,7 +31,7 @@ class Leader(Delivery):
 
     def _lead(self, order: Order) -> Delivered:
         made = lead(self._ports, order)
-        (received,) = share(self._ports, self._ports.in_step, [order], [made])
+        (received,) = exchange(self._ports, self._ports.in_step, [order], [made])
         return take(self._ports, received)
 
 

@@ -13,9 +13,9 @@ from functools import partial
 
 from mmplane.core.errors import Failure, unavailable
 from mmplane.delivery.delivery import Delivered, Delivery, Order, Sends
+from mmplane.delivery.exchange import exchange
 from mmplane.delivery.leader import lead, take
 from mmplane.delivery.ports import Ports
-from mmplane.delivery.share import share
 
 Made = Future[Delivered | Failure | None]
 
@@ -56,7 +56,7 @@ class LeaderAsync(Delivery):
         return future
 
     def _carry(self, order: Order, future: Future[Delivered]) -> None:
-        (received,) = share(self._ports, self._ports.in_lane, [order], [self._made(order)])
+        (received,) = exchange(self._ports, self._ports.in_lane, [order], [self._made(order)])
         self._making.pop(order.request_id, None)
         future.set_result(take(self._ports, received))
 

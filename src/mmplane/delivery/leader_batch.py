@@ -13,9 +13,9 @@ from concurrent.futures import Future
 
 from mmplane.core.errors import internal
 from mmplane.delivery.delivery import Delivered, Delivery, Order, Sends, done
+from mmplane.delivery.exchange import exchange
 from mmplane.delivery.leader import lead, take
 from mmplane.delivery.ports import Ports
-from mmplane.delivery.share import share
 
 RESULTS_MAX = 1000
 
@@ -52,7 +52,7 @@ class LeaderBatch(Delivery):
     def begin(self, orders: Sequence[Order]) -> list[Future[Delivered]]:
         """All of them, then one broadcast."""
         made = [lead(self._ports, order) for order in orders]
-        received = share(self._ports, self._ports.in_step, orders, made)
+        received = exchange(self._ports, self._ports.in_step, orders, made)
         for order, payload in zip(orders, received, strict=True):
             self._results.put(order.request_id, take(self._ports, payload))
         return [done(self._results.pop(order.request_id)) for order in orders]

@@ -51,14 +51,14 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
         )
     control = Control(Link(descriptors["control"], ToRank))
     lengths_bytes = config.region_bytes()
-    worker = Worker(
+    jobs = Jobs(
         choose(config),
         media=RegionMapping(descriptors["media"], lengths_bytes[0], writable=False),
         features=RegionMapping(descriptors["features"], lengths_bytes[spawn.index], writable=True),
     )
     sandbox.limit(data_bytes=config.decode_bytes())
     frontend: Link[ToWorker] = Link(descriptors["frontend"], ToWorker)
-    frontend.send(WorkerReady(worker.fingerprint), limit_s=config.stall_seconds)
+    frontend.send(WorkerReady(jobs.fingerprint), limit_s=config.stall_seconds)
     control.tell(Ready())
     poller = select.poll()
     poller.register(frontend, select.POLLIN)
@@ -70,10 +70,10 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
                 poller.poll(BEAT_SECONDS * 1000)
                 continue
             sandbox.allow_cpu(config.item_seconds)
-            frontend.send(worker.answer(received[0]), limit_s=config.stall_seconds)
+            frontend.send(jobs.answer(received[0]), limit_s=config.stall_seconds)
 
 
-class Worker:
+class Jobs:
     """Does one job at a time; every failure of an item is a value."""
 
     def __init__(self, processors: Processors, *, media: RegionMapping, features: RegionMapping) -> None:

@@ -124,7 +124,7 @@ def install() -> None:
     before(Pool, "idle", "slot_wait")
     before(image, "decode", "decode")
     before(TableImageProcessor, "write", "transform")
-    after(worker.Worker, "_materialise", "handoff")
+    after(worker.Jobs, "_materialise", "handoff")
     before(Leader, "submit", "admission")
     before(ObjectBroadcast, "__call__", "collective")
     before(Member, "advance", "deliver")

@@ -24,7 +24,7 @@ from mmplane.frontend.http import completions
 from mmplane.frontend.request import bodies as bodies_module
 from mmplane.frontend.request import parser as parser_module
 from mmplane.frontend.request import parser_queue
-from mmplane.frontend.request.bodies import Asked, Body
+from mmplane.frontend.request.bodies import Body, ParsedBody
 from mmplane.frontend.request.parser import take_apart
 from mmplane.frontend.request.renderer import Ids, Renderer
 from mmplane.frontend.request.schema import ChatRequest, parse
@@ -377,14 +377,14 @@ async def test_a_tenants_bodies_leave_room_in_the_region_to_another() -> None:
 # Turns and deadlines at the parser.
 
 
-async def asking(rig: Rig, tenant: str = "") -> asyncio.Task[Asked]:
+async def asking(rig: Rig, tenant: str = "") -> asyncio.Task[ParsedBody]:
     """A body of this tenant's on its way to the parser."""
     content = json.dumps(question(text="x" * 1025)).encode()
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": content}
 
-    async def parse_it() -> Asked:
+    async def parse_it() -> ParsedBody:
         with await rig.bodies.read(receive, len(content), tenant=tenant) as body:
             return await rig.bodies.parse(body)
 

@@ -19,6 +19,7 @@ from mmplane.core.plan import CachePlan, Held, Plan, Submit
 from mmplane.delivery.attempt import attempt
 from mmplane.delivery.delayed_async import DelayedAsync, Pending
 from mmplane.delivery.delivery import Delivered, Delivery, Order, done
+from mmplane.delivery.exchange import exchange
 from mmplane.delivery.faults import strike
 from mmplane.delivery.leader import Leader as LeaderDelivery
 from mmplane.delivery.leader import lead, take
@@ -27,7 +28,6 @@ from mmplane.delivery.leader_batch import LeaderBatch
 from mmplane.delivery.make import contents, make
 from mmplane.delivery.names import DELIVERIES
 from mmplane.delivery.ports import Ports
-from mmplane.delivery.share import share
 from mmplane.ranks.cache import CacheTable
 from mmplane.ranks.leader import Leader, Request
 from mmplane.ranks.member import Member, Preparing
@@ -247,7 +247,7 @@ class LeavesOutWhatWasCancelled(LeaderAsync):
 
 class TwoThreadsInOneGroup(LeaderAsync):
     def _carry(self, order: Order, future: Future[Delivered]) -> None:
-        (received,) = share(self._ports, self._ports.in_step, [order], [self._made(order)])
+        (received,) = exchange(self._ports, self._ports.in_step, [order], [self._made(order)])
         self._making.pop(order.request_id, None)
         future.set_result(take(self._ports, received))
 

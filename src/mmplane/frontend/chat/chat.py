@@ -22,7 +22,7 @@ from mmplane.delivery.faults import strike
 from mmplane.delivery.names import DELIVERIES
 from mmplane.frontend.chat.prompt import Marks, Prompt, expand
 from mmplane.frontend.chat.text import TextStream
-from mmplane.frontend.request.bodies import Asked
+from mmplane.frontend.request.bodies import ParsedBody
 from mmplane.frontend.request.intake import Intake
 from mmplane.frontend.request.renderer import Renderer
 from mmplane.frontend.request.schema import ChatRequest
@@ -172,7 +172,7 @@ class Chat:
     @asynccontextmanager
     async def answer(
         self,
-        asked: Asked,
+        asked: ParsedBody,
         grow: Grow,
         *,
         tenant: str = DEFAULT_TENANT,

@@ -20,7 +20,7 @@ from PIL import Image
 from mmplane.core.errors import RequestError
 from mmplane.core.records import Modality
 from mmplane.frontend.chat.chat import Chat
-from mmplane.frontend.request.bodies import Asked
+from mmplane.frontend.request.bodies import ParsedBody
 from mmplane.frontend.request.schema import (
     AnyPart,
     AudioUrlPart,
@@ -110,7 +110,7 @@ class Readiness:
             max_tokens=1,
             temperature=0.0,
         )
-        asked = Asked(request, self._chat.renderer.render(request))
+        asked = ParsedBody(request, self._chat.renderer.render(request))
         async with self._chat.answer(asked, _fetches_nothing, probe=True) as answer:
             async for _ in self._chat.pieces(answer):
                 pass

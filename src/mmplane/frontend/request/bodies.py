@@ -42,7 +42,7 @@ class ClientGone(Exception):
 
 
 @dataclass(frozen=True)
-class Asked:
+class ParsedBody:
     """A request out of its body, its prompt's ids before expansion, and its media that lies in the body's slot."""
 
     request: ChatRequest
@@ -113,13 +113,13 @@ class Bodies:
             raise
         return body
 
-    async def parse(self, body: Body) -> Asked:
+    async def parse(self, body: Body) -> ParsedBody:
         """The request in `body`. Raises RequestError."""
         if body.slot is None and quotes_in(body.content) <= INLINE_QUOTES_MAX:
             request = parse(body.content)
             if is_short(request):
                 body.content = bytearray()
-                return Asked(request, self._renderer.render(request))
+                return ParsedBody(request, self._renderer.render(request))
             self._renderer.check_length(request)
         slot_of = partial(self._slot_of, body)
         parsed = await self.parser.ask(slot_of, body.length_bytes, body.tenant)
@@ -131,12 +131,12 @@ class Bodies:
         assert body.slot is not None
         return body.slot
 
-    def _asked(self, slot: Slot, parsed: Parsed) -> Asked:
+    def _asked(self, slot: Slot, parsed: Parsed) -> ParsedBody:
         start = slot.offset_bytes + parsed.rest_at_bytes
         rest = bytes(self._region.view(start, parsed.rest_bytes))
         ids = bytes(self._region.view(start + parsed.rest_bytes, parsed.prompt_tokens * TOKEN_BYTES))
         parked = tuple(self._parked(slot, extent) for extent in parsed.media)
-        return Asked(parse(rest), np.frombuffer(ids, np.int32), parked)
+        return ParsedBody(parse(rest), np.frombuffer(ids, np.int32), parked)
 
     async def _read(self, body: Body, receive: Receive, held_bytes: int, grow: Callable[[int], None] | None) -> None:
         more = True

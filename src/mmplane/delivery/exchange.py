@@ -12,7 +12,7 @@ from mmplane.delivery.faults import strike
 from mmplane.delivery.ports import Broadcast, Ports
 
 
-def share(ports: Ports, broadcast: Broadcast, orders: Sequence[Order], payloads: Sequence[object]) -> list[object]:
+def exchange(ports: Ports, broadcast: Broadcast, orders: Sequence[Order], payloads: Sequence[object]) -> list[object]:
     """What each order's payload is on this rank: the leader's (others give anything), or a `Failure`.
 
     The leader's failure becomes everybody's; one of this rank alone is reported by this rank, and becomes everybody's
