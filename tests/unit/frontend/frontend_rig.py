@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import cache
 from typing import Any
 
@@ -366,7 +366,8 @@ async def rigged(**options: Any) -> AsyncIterator[Rig]:
         await settle()
         rig.check_nothing_is_held()
     finally:
-        for peer in rig.peers:
-            peer.die()
+        with ExitStack() as ends:  # all of them, also when a mutant fails at one: what it left open fails a later test
+            for peer in rig.peers:
+                ends.callback(peer.die)
         await settle()
     rig.check_nothing_is_held()
