@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -12,20 +10,17 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from mmplane.core.errors import RequestError
-from mmplane.frontend.assembly import Assembly
+from mmplane.core.keyring import Keyring
 from mmplane.frontend.http.access import Access
 from mmplane.frontend.http.completions import ChatEndpoint
 from mmplane.frontend.http.guard import Guard
 from mmplane.frontend.http.reply import error_object
 from mmplane.frontend.http.request_id import RequestIds
 from mmplane.frontend.http.routes import Routes
-from mmplane.frontend.report import Report
 
 
-def build(parts: Assembly, closing: asyncio.Future[None]) -> ASGIApp:
-    """The application: every route of the server. When `closing` is done, what still runs ends."""
-    chat = _chat(parts, closing)
-    console = _console(parts)
+def build(chat: ChatEndpoint, console: Routes, keyring: Keyring, hosts: tuple[str, ...]) -> ASGIApp:
+    """The application: every route of the server. Without keys, requests must name one of `hosts`."""
     app = Starlette(
         routes=[
             Route("/", console.page),
@@ -40,35 +35,9 @@ def build(parts: Assembly, closing: asyncio.Future[None]) -> ASGIApp:
         ],
         exception_handlers={HTTPException: _refuse},
     )
-    if parts.keyring:
-        return RequestIds(Guard(Access(app, parts.keyring), None))
-    return RequestIds(Guard(app, (parts.config.host, *parts.config.allow_hosts)))
-
-
-def _chat(parts: Assembly, closing: asyncio.Future[None]) -> ChatEndpoint:
-    return ChatEndpoint(
-        chat=parts.chat,
-        bodies=parts.bodies,
-        budget=parts.budget,
-        counters=parts.counters,
-        journal=parts.journal,
-        readiness=parts.readiness,
-        closing=closing,
-        seats=parts.seats,
-        config=parts.config,
-    )
-
-
-def _console(parts: Assembly) -> Routes:
-    report = Report(parts)
-    return Routes(
-        served_name=parts.config.served_name,
-        readiness=parts.readiness,
-        dispatch=parts.dispatch,
-        journal=parts.journal,
-        statistics=report.statistics,
-        figures=report.figures,
-    )
+    if keyring:
+        return RequestIds(Guard(Access(app, keyring), None))
+    return RequestIds(Guard(app, hosts))
 
 
 async def _refuse(_: Request, error: Exception) -> Response:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -13,6 +15,7 @@ from mmplane.arena.arena import Arena
 from mmplane.arena.leases import Process
 from mmplane.arena.segment import RegionMapping
 from mmplane.config import Config
+from mmplane.core.buckets import Reading
 from mmplane.core.keyring import Keyring
 from mmplane.core.records import Record
 from mmplane.delivery.compact import Compactor
@@ -21,6 +24,9 @@ from mmplane.features.choice import Processors
 from mmplane.frontend.chat.chat import Chat
 from mmplane.frontend.chat.model import Model
 from mmplane.frontend.chat.readiness import Readiness
+from mmplane.frontend.http.completions import ChatEndpoint
+from mmplane.frontend.http.routes import Routes
+from mmplane.frontend.report import Report, plain, ranks
 from mmplane.frontend.request.bodies import Bodies
 from mmplane.frontend.request.intake import Intake
 from mmplane.frontend.send.dispatch import AUTO, Dispatch
@@ -35,6 +41,7 @@ from mmplane.items.store import ItemStore
 from mmplane.observe.counters import Counters
 from mmplane.observe.journal import Journal, Tracer
 from mmplane.observe.lag import LoopLag
+from mmplane.observe.metrics import Labels
 from mmplane.process.handed import handed
 from mmplane.waiting.budget import Budget
 from mmplane.waiting.share import Share
@@ -82,6 +89,74 @@ class Assembly:
     lag: LoopLag
     journal: Journal
     tracer: Tracer | None
+
+    def endpoint(self, closing: asyncio.Future[None]) -> ChatEndpoint:
+        """What takes chat requests. When `closing` is done, what still runs ends."""
+        return ChatEndpoint(
+            chat=self.chat,
+            bodies=self.bodies,
+            budget=self.budget,
+            counters=self.counters,
+            journal=self.journal,
+            readiness=self.readiness,
+            closing=closing,
+            seats=self.seats,
+            config=self.config,
+        )
+
+    def console(self) -> Routes:
+        """What answers all other requests."""
+        report = Report(self._sections(), counts=self.journal.counts, readings=self._readings)
+        return Routes(
+            served_name=self.config.served_name,
+            readiness=self.readiness,
+            dispatch=self.dispatch,
+            journal=self.journal,
+            statistics=report.statistics,
+            figures=report.figures,
+        )
+
+    def _sections(self) -> dict[str, Callable[[], Any]]:
+        return {
+            "epoch": lambda: self.epoch,
+            "encoding": lambda: self.encoding,
+            "requests": self.counters.statistics,
+            "journal": self.journal.statistics,
+            "restarts": self._restarts,
+            "plane": lambda: {
+                "materialisations": self.store.materialisations,
+                "bytes_written": self.store.bytes_written,
+            },
+            "delivery": self.dispatch.statistics,
+            "loop_lag": self.lag.statistics,
+            "bodies": lambda: {"parsed": self.bodies.parser.parsed},
+            "fetch": lambda: plain(self.source.statistics()),
+            "media": self.intake.uuids.statistics,
+            "arena": lambda: plain(self.arena.statistics()),
+            "budget": lambda: plain(self.budget.statistics()),
+            "shares": self.seats.statistics,
+            "workers": lambda: plain(self.pool.statistics()),
+            "ranks": lambda: ranks(self.group),
+            "traces_dropped": lambda: self.tracer.dropped if self.tracer is not None else 0,
+        }
+
+    def _readings(self) -> Mapping[str, Mapping[Labels, Reading]]:
+        loops = self.group.statistics().loops
+        return self.journal.readings() | {
+            "loop_lag": {(): self.lag.reading()},
+            "stalls": {(str(loop.rank),): loop.stalls.reading() for loop in loops},
+            "broadcasts": {(str(loop.rank),): loop.broadcasts.reading() for loop in loops},
+            "latency": self.dispatch.latencies(),
+        }
+
+    def _restarts(self) -> dict[str, int]:
+        """Processes that ended in this epoch, by role, and the front ends before it."""
+        return {
+            "frontend": self.epoch - 1,
+            "parser": self.bodies.parser.ended,
+            "worker": self.pool.statistics().ended,
+            "ranks": self.group.statistics().ended,
+        }
 
 
 def assemble(

@@ -109,10 +109,12 @@ class Frontend:
             raise
 
     def _server(self) -> Server:
+        parts = self._parts
+        hosts = (self._config.host, *self._config.allow_hosts)
         crowd = Crowd(connections_max(self._config.processes()), self._config.trusted_proxies)
         return Server(
             uvicorn.Config(
-                build(self._parts, self._closing),
+                build(parts.endpoint(self._closing), parts.console(), parts.keyring, hosts),
                 log_config=None,
                 access_log=False,
                 lifespan="off",

@@ -2,73 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
+from mmplane.core.buckets import Reading
 from mmplane.core.histogram import Distribution
 from mmplane.core.plan import LoopReport, Progress
-from mmplane.frontend.assembly import Assembly
 from mmplane.frontend.send.group import Group
-from mmplane.observe.metrics import Figures
+from mmplane.observe.metrics import Figures, Labels
 
 
 class Report:
-    """Asks the parts each time; keeps nothing."""
+    """Asks the parts each time; keeps nothing. `sections` are those of the operator's JSON."""
 
-    def __init__(self, parts: Assembly) -> None:
-        self._parts = parts
+    def __init__(
+        self,
+        sections: Mapping[str, Callable[[], Any]],
+        *,
+        counts: Callable[[], Mapping[str, Mapping[Labels, float]]],
+        readings: Callable[[], Mapping[str, Mapping[Labels, Reading]]],
+    ) -> None:
+        self._sections = sections
+        self._counts = counts
+        self._readings = readings
 
     def statistics(self) -> dict[str, Any]:
         """As `GET /admin/statistics` has it."""
-        parts = self._parts
-        return {
-            "epoch": parts.epoch,
-            "encoding": parts.encoding,
-            "requests": parts.counters.statistics(),
-            "journal": parts.journal.statistics(),
-            "restarts": self._restarts(),
-            "plane": {
-                "materialisations": parts.store.materialisations,
-                "bytes_written": parts.store.bytes_written,
-            },
-            "delivery": parts.dispatch.statistics(),
-            "loop_lag": parts.lag.statistics(),
-            "bodies": {"parsed": parts.bodies.parser.parsed},
-            "fetch": _plain(parts.source.statistics()),
-            "media": parts.intake.uuids.statistics(),
-            "arena": _plain(parts.arena.statistics()),
-            "budget": _plain(parts.budget.statistics()),
-            "shares": parts.seats.statistics(),
-            "workers": _plain(parts.pool.statistics()),
-            "ranks": _ranks(parts.group),
-            "traces_dropped": parts.tracer.dropped if parts.tracer is not None else 0,
-        }
+        return {name: section() for name, section in self._sections.items()}
 
     def figures(self) -> Figures:
         """What `/metrics` shows."""
-        parts = self._parts
-        loops = parts.group.statistics().loops
-        readings = parts.journal.readings() | {
-            "loop_lag": {(): parts.lag.reading()},
-            "stalls": {(str(loop.rank),): loop.stalls.reading() for loop in loops},
-            "broadcasts": {(str(loop.rank),): loop.broadcasts.reading() for loop in loops},
-            "latency": parts.dispatch.latencies(),
-        }
-        return Figures(self.statistics(), parts.journal.counts(), readings)
-
-    def _restarts(self) -> dict[str, int]:
-        """Processes that ended in this epoch, by role, and the front ends before it."""
-        parts = self._parts
-        return {
-            "frontend": parts.epoch - 1,
-            "parser": parts.bodies.parser.ended,
-            "worker": parts.pool.statistics().ended,
-            "ranks": parts.group.statistics().ended,
-        }
+        return Figures(self.statistics(), self._counts(), self._readings())
 
 
-def _ranks(group: Group) -> dict[str, Any]:
+def ranks(group: Group) -> dict[str, Any]:
+    """What the group says of itself and of each rank."""
     statistics = group.statistics()
     return {
         "incarnation": statistics.incarnation,
@@ -112,6 +82,7 @@ def _counts(distribution: Distribution) -> dict[str, Any]:
     return {"counts": distribution.counts, "total_ms": distribution.total_ms}
 
 
-def _plain(statistics: msgspec.Struct) -> dict[str, Any]:
+def plain(statistics: msgspec.Struct) -> dict[str, Any]:
+    """A record as JSON has it."""
     plain: dict[str, Any] = msgspec.to_builtins(statistics)
     return plain
