@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from mmplane.bench.meters import process_cpu_s
+from mmplane.bench.run.meters import process_cpu_s
 
 SAMPLE_SECONDS = 0.02
 _TICKS = os.sysconf("SC_CLK_TCK")

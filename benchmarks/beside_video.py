@@ -38,10 +38,11 @@ from typing import Any
 
 import av
 
-from mmplane.bench.environment import environment
-from mmplane.bench.server import serving
-from mmplane.bench.sources import CLIP, Source, folder_of, photograph
-from mmplane.bench.stamps import stamped
+from mmplane.bench.inputs.sources import CLIP, Source, photograph
+from mmplane.bench.inputs.stamps import stamped
+from mmplane.bench.packages import folder_of
+from mmplane.bench.run.environment import environment
+from mmplane.bench.run.server import serving
 from mmplane.process.priority import give_way, step_back
 
 ALONE, CLIP_BESIDE, BUSY_BESIDE = CASES = ("alone", "beside a clip", "beside a busy core")

@@ -26,10 +26,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mmplane.bench.environment import environment
-from mmplane.bench.server import Server, serving
-from mmplane.bench.sources import Source, photograph
-from mmplane.bench.stamps import stamped
+from mmplane.bench.inputs.sources import Source, photograph
+from mmplane.bench.inputs.stamps import stamped
+from mmplane.bench.run.environment import environment
+from mmplane.bench.run.server import Server, serving
 
 sys.path.append(str(Path(__file__).parent))
 

@@ -24,12 +24,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from mmplane.bench import meters, turns
-from mmplane.bench.arrivals import poisson_s
-from mmplane.bench.environment import environment
-from mmplane.bench.making import Made, made
-from mmplane.bench.server import serving
-from mmplane.bench.workloads import WORKLOADS, Load, render
+from mmplane.bench.inputs.making import Made, made
+from mmplane.bench.inputs.workloads import WORKLOADS, Load, render
+from mmplane.bench.run import meters, turns
+from mmplane.bench.run.arrivals import poisson_s
+from mmplane.bench.run.environment import environment
+from mmplane.bench.run.server import serving
 from mmplane.capacity import Traffic, plan
 from mmplane.models.tiny import ensure_tiny
 
@@ -43,7 +43,7 @@ def usual(folder: str, load: Load, items: list[Made], flags: list[str], tp: int)
     """What a few requests at once say: seconds and bytes of one item, and requests in a second."""
     with serving(folder, tp=tp, flags=flags) as server:
         for note in ("warm", "usual"):
-            results = turns.send(server, turns.Plan(load.requests, (), AT_ONCE), items, note, lambda: None)
+            results = turns.send(server, turns.TurnPlan(load.requests, (), AT_ONCE), items, note, lambda: None)
     traces = [sample.trace for sample in results.samples if sample.trace is not None]
     stages = [trace["stages_ms"] for trace in traces]
     return {
@@ -60,10 +60,10 @@ def serve(folder: str, load: Load, items: list[Made], flags: list[str], tp: int,
     cycles = -(-count // len(load.requests))
     arrivals_s = poisson_s(cycles * len(load.requests), rate, 1)
     with serving(folder, tp=tp, flags=flags) as server:
-        turns.send(server, turns.Plan(load.requests, (), AT_ONCE), items, "warm", lambda: None)
+        turns.send(server, turns.TurnPlan(load.requests, (), AT_ONCE), items, "warm", lambda: None)
         worker_cpu_s = meters.cpu_s(server)["worker"]
         with meters.watched(server) as samples:
-            arrivals = turns.Plan(load.requests, (), 1, arrivals_s, cycles)
+            arrivals = turns.TurnPlan(load.requests, (), 1, arrivals_s, cycles)
             results = turns.send(server, arrivals, items, "planned", lambda: None)
         worker_cpu_s = meters.cpu_s(server)["worker"] - worker_cpu_s
         statistics_ = server.statistics()

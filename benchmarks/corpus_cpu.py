@@ -28,8 +28,8 @@ from typing import Any
 
 import httpx
 
-from mmplane.bench.environment import environment
-from mmplane.bench.server import Server, serving
+from mmplane.bench.run.environment import environment
+from mmplane.bench.run.server import Server, serving
 
 sys.path.append(str(Path(__file__).parent))
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "corpus"))

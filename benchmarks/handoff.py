@@ -2,8 +2,8 @@
 
     python benchmarks/handoff.py --megabytes 31.5 --readers 1,2,4,8 --rounds 9 --json handoff.json
 
-What is measured, and how the others get their best case, is written in `mmplane.bench.handover` and
-`mmplane.bench.carriers`; `mmplane bench --peer` runs the same beside the deliveries.
+What is measured, and how the others get their best case, is written in `mmplane.bench.micro.handover` and
+`mmplane.bench.micro.carriers`; `mmplane bench --peer` runs the same beside the deliveries.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ import msgspec
 
 from mmplane.arena.arena import Arena
 from mmplane.arena.segment import RegionMapping, check_memory, create_region, reopen_read_only
-from mmplane.bench.carriers import PRODUCER, ObjectCollective, features_in, item_decoder, item_of, touch_pages
-from mmplane.bench.environment import environment
-from mmplane.bench.handover import PROBE_BYTES, peers, spread
-from mmplane.bench.team import DEADLINE_S, Row, Team, in_group
+from mmplane.bench.micro.carriers import PRODUCER, ObjectCollective, features_in, item_decoder, item_of, touch_pages
+from mmplane.bench.micro.handover import PROBE_BYTES, peers, spread
+from mmplane.bench.micro.team import DEADLINE_S, Row, Team, in_group
+from mmplane.bench.run.environment import environment
 from mmplane.core.records import MESSAGE_BYTES_MAX, Slot
 
 

@@ -24,8 +24,9 @@ from typing import Any
 import av
 import numpy as np
 
-from mmplane.bench.environment import environment
-from mmplane.bench.sources import CLIP, folder_of
+from mmplane.bench.inputs.sources import CLIP
+from mmplane.bench.packages import folder_of
+from mmplane.bench.run.environment import environment
 from mmplane.core.records import Clip
 from mmplane.features.processor import Pixels
 from mmplane.media.video import decode, survey

@@ -27,13 +27,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmplane.bench import turns
-from mmplane.bench.arrivals import poisson_s
-from mmplane.bench.environment import environment
-from mmplane.bench.load import Sample
-from mmplane.bench.making import Made, made
-from mmplane.bench.server import Server, serving
-from mmplane.bench.workloads import WORKLOADS, Load
+from mmplane.bench.inputs.making import Made, made
+from mmplane.bench.inputs.workloads import WORKLOADS, Load
+from mmplane.bench.run import turns
+from mmplane.bench.run.arrivals import poisson_s
+from mmplane.bench.run.environment import environment
+from mmplane.bench.run.generator import Sample
+from mmplane.bench.run.server import Server, serving
 from mmplane.config import Config
 from mmplane.models.tiny import ensure_tiny
 
@@ -75,8 +75,8 @@ class Pitch:
         wrong = turns.wrong(results.samples, plan.requests, self._items, self._server.tp)
         return {"rate": rate, "wrong": wrong, **_figures(results.samples, arrivals_s[-1])}
 
-    def _plan(self, cycles: int, arrivals_s: Sequence[float] | None = None) -> turns.Plan:
-        return turns.Plan(self._load.requests, (), CLOSED, arrivals_s, cycles)
+    def _plan(self, cycles: int, arrivals_s: Sequence[float] | None = None) -> turns.TurnPlan:
+        return turns.TurnPlan(self._load.requests, (), CLOSED, arrivals_s, cycles)
 
     def _note(self) -> str:
         self._turn += 1

@@ -25,9 +25,9 @@ from typing import Any
 
 import httpx
 
-from mmplane.bench.environment import environment
-from mmplane.bench.server import serving
-from mmplane.bench.stamps import stamped
+from mmplane.bench.inputs.stamps import stamped
+from mmplane.bench.run.environment import environment
+from mmplane.bench.run.server import serving
 from mmplane.demo import LOOKS, QUESTION, draw
 from mmplane.models.tiny import ensure_tiny
 

@@ -3,8 +3,8 @@
     python benchmarks/soak.py [--duration 1800] [--share 0.8] [--runner hf] [--tp 2] [--json FILE]
 
 The workload is `mixed`: photographs arrive (Poisson) beside four streams of text. Capacity comes first: the photographs
-in a closed loop beside the same streams. Then `mmplane.bench.soak` sends them at `--share` of that, in spells of half a
-minute between which memory is looked at; every photograph's digests are checked on every rank.
+in a closed loop beside the same streams. Then `mmplane.bench.run.soak` sends them at `--share` of that, in spells of
+half a minute between which memory is looked at; every photograph's digests are checked on every rank.
 
 Bias: the load generator shares the cores with the server, so the capacity is that of both together.
 """
@@ -20,13 +20,14 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from mmplane.bench import turns
-from mmplane.bench.campaign import Options, Outcome, Progress
-from mmplane.bench.environment import environment
-from mmplane.bench.making import made
-from mmplane.bench.server import serving
-from mmplane.bench.soak import soak
-from mmplane.bench.workloads import WORKLOADS
+from mmplane.bench.inputs.making import made
+from mmplane.bench.inputs.workloads import WORKLOADS
+from mmplane.bench.run import turns
+from mmplane.bench.run.campaign import Options, Outcome
+from mmplane.bench.run.environment import environment
+from mmplane.bench.run.progress import Progress
+from mmplane.bench.run.server import serving
+from mmplane.bench.run.soak import soak
 from mmplane.models.tiny import ensure_tiny
 
 MIXED = WORKLOADS["mixed"]
@@ -40,7 +41,7 @@ def capacity(options: Options, tp: int) -> float:
     """Photographs in a second, in a closed loop beside the streams: of two turns the second."""
     load = MIXED.make(CAPACITY_REQUESTS, MIXED.tokens)
     items = list(made(load.sources, options.model_folder))
-    plan = turns.Plan(load.requests, load.background, MIXED.concurrency)
+    plan = turns.TurnPlan(load.requests, load.background, MIXED.concurrency)
     with serving(options.model_folder, tp=tp, flags=[*MIXED.flags, *options.server_flags()]) as server:
         for note in ("warm", "capacity"):
             results = turns.send(server, plan, items, note, lambda: None)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from bench_run import whole_run
 
-from mmplane.bench.report import page
+from mmplane.bench.report.html_report import page
 
 CHROMIUM = os.environ.get("MMPLANE_CHROMIUM", "chromium")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--enable-logging=stderr")

@@ -13,7 +13,7 @@ from typing import Any
 
 from pictures import part, text
 
-from mmplane.bench.stamps import stamped
+from mmplane.bench.inputs.stamps import stamped
 from mmplane.demo import LOOKS, QUESTION, draw
 
 QUESTION_OF_THREE = "Which numbers are these?"

@@ -9,7 +9,7 @@ import mmplane
 
 ROOT = Path(mmplane.__file__).parent
 WALL_CLOCK = {"time.time", "time.time_ns", "time.localtime", "datetime.now", "datetime.utcnow", "datetime.today"}
-SHOWN = {"frontend/http/completions.py", "bench/environment.py", "bench/meters.py", "observe/journey.py"}
+SHOWN = {"frontend/http/completions.py", "bench/run/environment.py", "bench/run/meters.py", "observe/journey.py"}
 """These show people what time it is, or compare it with what the kernel shows, and wait for nothing."""
 
 

@@ -20,17 +20,19 @@ import msgspec
 from rich.console import Console
 
 from mmplane.arena.memory import memory_available_bytes
-from mmplane.bench import campaign, markdown, report, terminal
-from mmplane.bench.campaign import Options, Outcome
-from mmplane.bench.environment import environment
-from mmplane.bench.handover import ROUNDS, peers
-from mmplane.bench.joined import joined
-from mmplane.bench.predictions import judged
-from mmplane.bench.server import Refused
-from mmplane.bench.soak import soak
-from mmplane.bench.targets import targets
-from mmplane.bench.vllm_carriers import vllm_peers
-from mmplane.bench.workloads import SIZES_MB, WORKLOADS, Workload, from_file, sized
+from mmplane.bench.inputs.workloads import SIZES_MB, WORKLOADS, Workload, from_file, sized
+from mmplane.bench.micro.handover import ROUNDS, peers
+from mmplane.bench.micro.vllm_carriers import vllm_peers
+from mmplane.bench.report import html_report, markdown, terminal
+from mmplane.bench.report.joined import joined
+from mmplane.bench.report.predictions import judged
+from mmplane.bench.report.targets import targets
+from mmplane.bench.run import campaign
+from mmplane.bench.run.campaign import Options, Outcome
+from mmplane.bench.run.environment import environment
+from mmplane.bench.run.progress import Bar
+from mmplane.bench.run.server import Refused
+from mmplane.bench.run.soak import soak
 from mmplane.config import COUNT_MAX, DELIVERY_NAMES, SECONDS_MAX, Config
 from mmplane.models.tiny import ensure_tiny
 from mmplane.ranges import Range, ranges_of
@@ -67,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.json is not None:
         options.json.write_text(written(found))
     if options.html is not None:
-        options.html.write_text(report.page(found))
+        options.html.write_text(html_report.page(found))
     if options.markdown is not None:
         options.markdown.write_text(markdown.page(found))
     return 0 if _clean(found) else 1
@@ -186,7 +188,7 @@ def _measure(options: argparse.Namespace, arguments: list[str], console: Console
     outcome = Outcome()
     stamp = environment(arguments)
     more: dict[str, Any] = {}
-    with terminal.Bar(console) as progress:
+    with Bar(console) as progress:
         if options.duration:
             more["soak"] = soak(chosen[0], tps[0], options.duration, settings, outcome, progress)
         else:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmplane.bench.figures import Row, Setting, Turn, row
-from mmplane.bench.load import Sample
-from mmplane.bench.meters import Memory
+from mmplane.bench.run.figures import Row, Setting, Turn, row
+from mmplane.bench.run.generator import Sample
+from mmplane.bench.run.meters import Memory
 from mmplane.config import DELIVERY_NAMES
 from mmplane.core.histogram import Distribution, bucket_of
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from bench_run import row_of, run_of
 
-from mmplane.bench.targets import Judged, targets
+from mmplane.bench.report.targets import Judged, targets
 
 
 def judged(*rows: dict[str, Any], **more: Any) -> dict[str, Judged]:

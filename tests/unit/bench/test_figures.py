@@ -7,7 +7,7 @@ from bench_run import MEMORY, SETTING, memory, sample, trace, turn
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmplane.bench.figures import inter_token_ms, percentile, row, spread
+from mmplane.bench.run.figures import inter_token_ms, percentile, row, spread
 
 CONTRACT = (
     "delivery", "workload", "tp", "requests", "concurrency", "rate", "runner", "errors", "qps", "latency_ms",

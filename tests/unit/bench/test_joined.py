@@ -4,8 +4,8 @@ from typing import Any
 
 from bench_run import row_of, run_of
 
-from mmplane.bench.joined import environments, joined
-from mmplane.bench.markdown import page
+from mmplane.bench.report.joined import environments, joined
+from mmplane.bench.report.markdown import page
 
 
 def run(command: str, *names: str, **more: Any) -> dict[str, Any]:

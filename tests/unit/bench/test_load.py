@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from mmplane.bench.load import Generator, Job, Results, Shot
+from mmplane.bench.run.generator import Generator, Job, Results, Shot
 
 TRACE = {"items": [], "stages_ms": {"fetch": 1.0}}
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"

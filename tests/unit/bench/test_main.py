@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from bench_run import row_of, run_of
 
-from mmplane.bench.campaign import Options, repetitions_of
+from mmplane.bench.inputs.workloads import WORKLOADS
 from mmplane.bench.main import counts, deliveries, main, options_parser, workloads, written
-from mmplane.bench.workloads import WORKLOADS
+from mmplane.bench.run.campaign import Options, repetitions_of
 from mmplane.config import DELIVERY_NAMES
 
 

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 
-from mmplane.bench.meters import private_bytes, process_cpu_s
+from mmplane.bench.run.meters import private_bytes, process_cpu_s
 
 MEGABYTES = 64
 

@@ -7,11 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mmplane.bench.pickles import pickled
+from mmplane.bench.micro.pickles import pickled
 
 PROGRAM = """
 import json
-from mmplane.bench.handover import peers
+from mmplane.bench.micro.handover import peers
 print(json.dumps(peers(400_000, [1, 2], rounds=1, tick=lambda: None)))
 """
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from bench_run import row_of, run_of
 
-from mmplane.bench.analyses import PREDICTIONS
-from mmplane.bench.predictions import Verdict, judged, pair
+from mmplane.bench.report.analyses import PREDICTIONS
+from mmplane.bench.report.predictions import Verdict, judged, pair
 from mmplane.config import DELIVERY_NAMES
 
 LINES = (

@@ -9,11 +9,11 @@ from html.parser import HTMLParser
 import pytest
 from bench_run import row_of, run_of, whole_run
 
-from mmplane.bench.answers import answers
-from mmplane.bench.markdown import cells, page
-from mmplane.bench.plots import plots
-from mmplane.bench.report import page as html_page
-from mmplane.bench.terminal import notes, tables, verdicts
+from mmplane.bench.report.answers import answers
+from mmplane.bench.report.html_report import page as html_page
+from mmplane.bench.report.markdown import cells, page
+from mmplane.bench.report.plots import plots
+from mmplane.bench.report.terminal import notes, tables, verdicts
 
 KINDS = {"throughput", "cpu", "stalls", "timeline-p50", "timeline-p99", "memory", "soak", "ranks", "bytes", "peers"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench_run import memory
 
-from mmplane.bench.soak import flatness
+from mmplane.bench.run.soak import flatness
 
 
 def test_level_memory_is_flat() -> None:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmplane.bench.sources import CLIP_BYTES, Source, encoded, folder_of
-from mmplane.bench.stamps import stamped
+from mmplane.bench.inputs.sources import CLIP_BYTES, Source, encoded
+from mmplane.bench.inputs.stamps import stamped
+from mmplane.bench.packages import folder_of
 
 
 def pixels_of(jpeg: bytes) -> np.ndarray:

@@ -6,9 +6,9 @@ from typing import Any
 
 from bench_run import DIGEST, sample, trace
 
-from mmplane.bench.making import Made
-from mmplane.bench.turns import loops, wrong
-from mmplane.bench.workloads import Request
+from mmplane.bench.inputs.making import Made
+from mmplane.bench.inputs.workloads import Request
+from mmplane.bench.run.turns import loops, wrong
 
 OTHER = "cd" * 32
 REQUESTS = [Request(b"", (0,)), Request(b"", (1,))]

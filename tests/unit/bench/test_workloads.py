@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mmplane.bench.sources import Source, encoded
-from mmplane.bench.workloads import SIZES_MB, WORKLOADS, from_file, render, sized
+from mmplane.bench.inputs.sources import Source, encoded
+from mmplane.bench.inputs.workloads import SIZES_MB, WORKLOADS, from_file, render, sized
 from mmplane.frontend.request.schema import parse
 
 JPEG = encoded(Source("image", 0, 32, 32))

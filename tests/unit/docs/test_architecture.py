@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from mmplane import cli
+from mmplane.bench.inputs.workloads import WORKLOADS
 from mmplane.bench.main import options_parser
-from mmplane.bench.workloads import WORKLOADS
 from mmplane.config import GIB, MIB
 
 ROOT = Path(__file__).parents[3]
@@ -91,8 +91,9 @@ def test_the_listing_of_folders_is_the_sources() -> None:
     assert files == {path.name for path in source.glob("*.py")} - {"__init__.py"}
 
 
-def test_no_folder_of_the_front_end_holds_more_than_twelve_files() -> None:
-    for folder in (SOURCE / "mmplane" / "frontend").rglob("*/"):
+@pytest.mark.parametrize("package", ["frontend", "bench"])
+def test_no_grouped_folder_holds_more_than_twelve_files(package: str) -> None:
+    for folder in (SOURCE / "mmplane" / package).rglob("*/"):
         assert len(list(folder.glob("*.py"))) <= 12 + 1, folder  # and an __init__.py
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from mmplane.bench.markdown import page
+from mmplane.bench.report.markdown import page
 
 DOCS = Path(__file__).parents[3] / "docs"
 

@@ -18,7 +18,7 @@ import httpx
 import msgspec
 import psutil
 
-from mmplane.bench.server import ROLES, Server
+from mmplane.bench.run.server import ROLES, Server
 
 SAMPLE_SECONDS = 0.1
 SHARE = 5

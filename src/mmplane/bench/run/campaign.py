@@ -14,17 +14,18 @@ from typing import Any
 
 import msgspec
 
-from mmplane.bench import meters, turns
-from mmplane.bench.arrivals import poisson_s
-from mmplane.bench.checkpoints import roomy
-from mmplane.bench.decoding import decode_cpu_ms
-from mmplane.bench.figures import Row, Setting, Turn, row
-from mmplane.bench.making import Made, apart, made
-from mmplane.bench.meters import Memory
-from mmplane.bench.pickles import pickled
-from mmplane.bench.server import Refused, Server, serving
-from mmplane.bench.transforms import transforms
-from mmplane.bench.workloads import WORKLOADS, Load, Request, Workload
+from mmplane.bench.inputs.making import Made, apart, made
+from mmplane.bench.inputs.workloads import WORKLOADS, Load, Request, Workload
+from mmplane.bench.micro.decoding import decode_cpu_ms
+from mmplane.bench.micro.pickles import pickled
+from mmplane.bench.micro.transforms import transforms
+from mmplane.bench.run import meters, turns
+from mmplane.bench.run.arrivals import poisson_s
+from mmplane.bench.run.checkpoints import roomy
+from mmplane.bench.run.figures import Row, Setting, Turn, row
+from mmplane.bench.run.meters import Memory
+from mmplane.bench.run.progress import Progress
+from mmplane.bench.run.server import Refused, Server, serving
 
 Variant = tuple[str, bool]
 """A delivery, and whether its cache is on."""
@@ -68,30 +69,17 @@ class Options(msgspec.Struct, frozen=True):
         rate = self.rate if self.rate or self.concurrency else workload.rate
         return self.concurrency or workload.concurrency, rate
 
-    def plan(self, workload: Workload, load: Load, requests: Sequence[Request], repetition: int) -> turns.Plan:
+    def plan(self, workload: Workload, load: Load, requests: Sequence[Request], repetition: int) -> turns.TurnPlan:
         """What a turn sends. The arrivals of an open loop are the same for every delivery."""
         concurrency, rate = self.pace(workload)
         if rate is None:
-            return turns.Plan(requests, load.background, concurrency)
+            return turns.TurnPlan(requests, load.background, concurrency)
         arrivals_s = poisson_s(len(requests), rate, self.seed + repetition)
-        return turns.Plan(requests, load.background, OPEN_CONNECTIONS, arrivals_s)
+        return turns.TurnPlan(requests, load.background, OPEN_CONNECTIONS, arrivals_s)
 
     def variants(self) -> list[Variant]:
         """Deliveries with their cache on or off, in order."""
         return [(name, cache) for name in self.deliveries for cache in (self.cache or (name in CACHED,))]
-
-
-class Progress:
-    """Who watches a campaign; this one does not."""
-
-    def stage(self, text: str, total: int) -> None:
-        """Something with so many parts begins."""
-
-    def tick(self) -> None:
-        """One part is done."""
-
-    def say(self, text: str) -> None:
-        """Something to know."""
 
 
 class Outcome(msgspec.Struct):
@@ -212,7 +200,7 @@ class Bench:
         concurrency, _ = part.options.pace(part.workload)
         requests = part.load.requests[:concurrency]
         self._progress.stage(f"{part.workload.name}: warming up {named(variant)}", len(requests))
-        plan = turns.Plan(requests, part.load.background, concurrency)
+        plan = turns.TurnPlan(requests, part.load.background, concurrency)
         with meters.watched(self._server) as samples:
             results = turns.send(self._server, plan, self._items, _note(part, "warm", variant), self._progress.tick)
         if results.wall_s < MEMORY_SECONDS:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mmplane.bench.analyses import Row
-from mmplane.bench.answers import answers
-from mmplane.bench.groups import groups
-from mmplane.bench.joined import environments
-from mmplane.bench.predictions import judged
-from mmplane.bench.targets import Judged, targets
+from mmplane.bench.report.answers import answers
+from mmplane.bench.report.groups import Row, groups
+from mmplane.bench.report.joined import environments
+from mmplane.bench.report.predictions import judged
+from mmplane.bench.report.targets import Judged, targets
 
 COLUMNS = (
     "delivery",

@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from mmplane.bench.load import Sample
-from mmplane.bench.meters import Memory
+from mmplane.bench.run.generator import Sample
+from mmplane.bench.run.meters import Memory
 from mmplane.core.histogram import Distribution, merged
 
 Row = dict[str, Any]

@@ -7,14 +7,12 @@ in the table.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import msgspec
 
-from mmplane.bench.analyses import Row
-from mmplane.bench.groups import place
+from mmplane.bench.report.groups import Row, place
+from mmplane.bench.report.joined import Found
 
-Found = dict[str, Any]
 MEASURED = (("photo", 96), ("video-2mb", 10))
 """Workloads at the pace that the targets name, with four ranks."""
 TP = 4

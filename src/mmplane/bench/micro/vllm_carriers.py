@@ -1,4 +1,4 @@
-"""vLLM's ways to hand features over, beside the arena: `python -m mmplane.bench.vllm_carriers BYTES READERS ROUNDS`.
+"""vLLM's ways to hand features over: `python -m mmplane.bench.micro.vllm_carriers BYTES READERS ROUNDS`.
 
 It runs in an environment that has vLLM (`--vllm-python`) and nothing of ours but this package's source, and prints the
 rows as JSON. What is compared are vLLM's own classes, with its own defaults: `MessageQueue`, which carries requests
@@ -21,8 +21,8 @@ import msgspec
 import numpy as np
 import torch
 
-from mmplane.bench.carriers import Carrier, Features, InPlace, InPlaceEveryPage
-from mmplane.bench.team import DEADLINE_S, Row, Team
+from mmplane.bench.micro.carriers import Carrier, Features, InPlace, InPlaceEveryPage
+from mmplane.bench.micro.team import DEADLINE_S, Row, Team
 from mmplane.core.records import MESSAGE_BYTES_MAX
 
 RUN_LIMIT_S = 600.0
@@ -108,7 +108,7 @@ CARRIERS: tuple[type[Carrier], ...] = (InPlace, InPlaceEveryPage, TensorArena, O
 def vllm_peers(python: Path, features_bytes: int, readers: Sequence[int], rounds: int) -> list[Row]:
     """Run this file in vLLM's environment. Raises ValueError with the end of what it said when it cannot."""
     command = [str(python), "-m", __name__, str(features_bytes), ",".join(map(str, readers)), str(rounds)]
-    source = str(Path(__file__).parents[2])
+    source = str(Path(__file__).parents[3])
     try:
         ran = subprocess.run(
             command,
@@ -130,7 +130,7 @@ def main(arguments: Sequence[str]) -> None:
     """Print the rows."""
     import vllm
 
-    from mmplane.bench.handover import peers
+    from mmplane.bench.micro.handover import peers
 
     features_bytes, readers, rounds = arguments
     counts = [int(count) for count in readers.split(",")]

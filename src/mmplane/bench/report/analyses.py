@@ -8,11 +8,11 @@ made of the rows' own figures says why.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
-Row = dict[str, Any]
+from mmplane.bench.report.groups import Row
+
 INFINITE = float("inf")
 
 

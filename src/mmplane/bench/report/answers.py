@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmplane.bench.analyses import Row
-from mmplane.bench.groups import groups
+from mmplane.bench.report.groups import Row, groups
 
 BASELINES = ("original", "leader")
 

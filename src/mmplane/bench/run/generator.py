@@ -1,6 +1,6 @@
 """The load generator: a process of its own, so that its CPU is nobody else's, which sends what was made before.
 
-    python -m mmplane.bench.load JOB      (JOB: a file of msgpack; the results go to the file that it names)
+    python -m mmplane.bench.run.generator JOB      (JOB: a file of msgpack; the results go to the file that it names)
 
 Closed loop: `concurrency` connections, each sends its next request when its last is answered. Open loop: each request
 is sent at its time, however many are under way. Background requests are sent again and again, each on a connection of

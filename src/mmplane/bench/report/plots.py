@@ -12,11 +12,11 @@ from typing import Any
 
 import msgspec
 
+from mmplane.bench.report.groups import Row
 from mmplane.config import DELIVERY_NAMES
 from mmplane.core.histogram import edge_ms
 from mmplane.core.stages import STAGES, SUMS
 
-Row = dict[str, Any]
 Trace = dict[str, Any]
 
 COLOURS = (

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 Found = dict[str, Any]
+"""A run, or several: what their JSON says."""
 
 
 def joined(runs: Sequence[Found]) -> Found:

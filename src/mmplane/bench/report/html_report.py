@@ -14,21 +14,21 @@ from typing import Any
 
 import msgspec
 
-from mmplane.bench.answers import answers
-from mmplane.bench.groups import groups
-from mmplane.bench.joined import environments
-from mmplane.bench.markdown import COLUMNS, TARGET_COLUMNS, cells, target_cells
-from mmplane.bench.plots import Plot, plots
-from mmplane.bench.predictions import Verdict, judged
-from mmplane.bench.sources import folder_of
-from mmplane.bench.targets import targets
+from mmplane.bench.packages import folder_of
+from mmplane.bench.report.answers import answers
+from mmplane.bench.report.groups import groups
+from mmplane.bench.report.joined import environments
+from mmplane.bench.report.markdown import COLUMNS, TARGET_COLUMNS, cells, target_cells
+from mmplane.bench.report.plots import Plot, plots
+from mmplane.bench.report.predictions import Verdict, judged
+from mmplane.bench.report.targets import targets
 
 
 def page(found: dict[str, Any]) -> str:
     """The whole file."""
     environment = found["environment"]
     drawn = plots(found)
-    template = Template(files("mmplane.bench").joinpath("report.html").read_text())
+    template = Template(files("mmplane.bench.report").joinpath("report.html").read_text())
     machine = f"{environment['cores']} cores of {environment['cpu']}, {environment['memory_bytes'] / 2**30:.0f} GiB"
     return template.substitute(
         summary=html.escape(f"{environment['at']} on {machine}, load average {environment['load_average']:.1f}"),

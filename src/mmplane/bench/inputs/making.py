@@ -21,10 +21,10 @@ from blake3 import blake3
 from PIL import Image
 from transformers import AutoImageProcessor
 
-from mmplane.bench.sources import FRAMES_MAX, Kind, Source, encoded
+from mmplane.bench.inputs.sources import FRAMES_MAX, Kind, Source, encoded
 from mmplane.config import Config
 from mmplane.core.errors import RequestError
-from mmplane.core.records import Ask, Modality
+from mmplane.core.records import Ask, Modality, Recipe
 from mmplane.features.choice import Processors, choose
 from mmplane.media.materialise import examine, materialise
 
@@ -86,19 +86,22 @@ def _kind(media: bytes) -> Kind:
     return "audio" if media.startswith(b"RIFF") else "image"
 
 
+def recipe_of(modality: Modality, media: bytes, model_folder: str) -> Recipe:
+    """How a server with this model would make features of it."""
+    return examine(_processors(model_folder), media, Ask(modality, frames_max=FRAMES_MAX))
+
+
 def _own(modality: Modality, media: bytes, model_folder: str) -> np.ndarray[Any, Any]:
     """By mmplane's own code, in this process: transformers' video classes need torchvision, which is not required."""
-    ask = Ask(modality, frames_max=FRAMES_MAX)
-    recipe = examine(processors(model_folder), media, ask)
+    recipe = recipe_of(modality, media, model_folder)
     out = memoryview(bytearray(recipe.layout.length_bytes))
-    materialise(processors(model_folder), media, recipe, out)
+    materialise(_processors(model_folder), media, recipe, out)
     tensor = recipe.layout.tensors[0]
     return np.frombuffer(out, tensor.dtype, prod(tensor.shape), tensor.offset_bytes)
 
 
 @cache
-def processors(model_folder: str) -> Processors:
-    """What a server with this model has."""
+def _processors(model_folder: str) -> Processors:
     return choose(_config(model_folder))
 
 

@@ -33,7 +33,7 @@ import zmq
 from mmplane.arena.arena import Arena
 from mmplane.arena.leases import Process
 from mmplane.arena.segment import RegionMapping, create_region, reopen_read_only
-from mmplane.bench.team import DEADLINE_S, PREFIX, Team
+from mmplane.bench.micro.team import DEADLINE_S, PREFIX, Team
 from mmplane.core.records import MESSAGE_BYTES_MAX, Item, Slot, Tensor
 
 Features = npt.NDArray[np.float32]

@@ -1,4 +1,4 @@
-"""What the five analyses predicted, beside what was measured: `mmplane.bench.analyses` judged by a run's JSON. Pure."""
+"""The predictions of `mmplane.bench.report.analyses`, judged by a run's JSON. Pure."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from mmplane.bench.analyses import PREDICTIONS, Prediction, Row
-from mmplane.bench.groups import place
+from mmplane.bench.report.analyses import PREDICTIONS, Prediction
+from mmplane.bench.report.groups import Row, place
+from mmplane.bench.report.joined import Found
 
-Found = dict[str, Any]
 PREFERRED = (("video-2mb", 4), ("photo", 4), ("video-2mb", 2), ("photo", 2))
 """Workload and ranks that the incident had, and then what is nearest."""
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from mmplane.bench.analyses import Row
+Row = dict[str, Any]
+"""One row of a run's JSON."""
 
 
 def groups(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:

@@ -18,12 +18,12 @@ from typing import Any
 import httpx
 import msgspec
 
-from mmplane.bench import meters
-from mmplane.bench.figures import Turn
-from mmplane.bench.load import Job, Results, Sample, Shot
-from mmplane.bench.making import Made
-from mmplane.bench.server import Server
-from mmplane.bench.workloads import Request, render
+from mmplane.bench.inputs.making import Made
+from mmplane.bench.inputs.workloads import Request, render
+from mmplane.bench.run import meters
+from mmplane.bench.run.figures import Turn
+from mmplane.bench.run.generator import Job, Results, Sample, Shot
+from mmplane.bench.run.server import Server
 from mmplane.core.histogram import Distribution, merged
 from mmplane.core.plan import EVERY_RANK
 from mmplane.process.death import die_with_parent
@@ -37,10 +37,11 @@ NOTHING: dict[str, Any] = {"ranks": {}}
 """Statistics before the first turn."""
 
 Tick = Callable[[], None]
-Asked = Callable[[int], int]
+DigestRank = Callable[[int], int]
+"""Whose digests a request asks for, by its number."""
 
 
-class Plan(msgspec.Struct, frozen=True):
+class TurnPlan(msgspec.Struct, frozen=True):
     """What a turn sends: its requests `cycles` times, with other stamps each. `arrivals_s` makes it an open loop."""
 
     requests: Sequence[Request]
@@ -50,13 +51,13 @@ class Plan(msgspec.Struct, frozen=True):
     cycles: int = 1
 
 
-def send(server: Server, plan: Plan, items: list[Made], note: str, tick: Tick) -> Results:
+def send(server: Server, plan: TurnPlan, items: list[Made], note: str, tick: Tick) -> Results:
     """Send the plan without measuring more than the load generator does. Every rank digests every item."""
     with tempfile.TemporaryDirectory(prefix="mmplane-bench-") as folder:
         return generate(_spool(server, plan, items, note, Path(folder), every_rank), Path(folder) / "job", tick)
 
 
-def take(server: Server, plan: Plan, items: list[Made], note: str, tick: Tick) -> Turn:
+def take(server: Server, plan: TurnPlan, items: list[Made], note: str, tick: Tick) -> Turn:
     """Send the plan and measure. The server has been switched, and is warm. The ranks take turns with digests."""
     one_rank = partial(in_turn, tp=server.tp)
     with tempfile.TemporaryDirectory(prefix="mmplane-bench-") as folder:
@@ -84,7 +85,7 @@ def take(server: Server, plan: Plan, items: list[Made], note: str, tick: Tick) -
 
 
 def every_rank(_: int) -> int:
-    """Whose digests a request asks for, by its number: those of all."""
+    """Those of all."""
     return EVERY_RANK
 
 
@@ -94,7 +95,11 @@ def in_turn(index: int, tp: int) -> int:
 
 
 def wrong(
-    samples: Sequence[Sample], requests: Sequence[Request], items: list[Made], tp: int, asked: Asked = every_rank
+    samples: Sequence[Sample],
+    requests: Sequence[Request],
+    items: list[Made],
+    tp: int,
+    digest_rank: DigestRank = every_rank,
 ) -> list[str]:
     """What the digests of the answers say that must not be: an item's features wrong, crossed or missing on a rank."""
     found = []
@@ -106,7 +111,7 @@ def wrong(
         if len(traced) != len(shown):
             found.append(f"request {sample.index}: {len(traced)} items came back of {len(shown)}")
             continue
-        rank = asked(sample.index)
+        rank = digest_rank(sample.index)
         ranks = range(tp) if rank == EVERY_RANK else [rank]
         for index, item in zip(shown, traced, strict=True):
             digests = item["digests"]
@@ -122,7 +127,7 @@ def wrong(
 def generate(job: Job, path: Path, tick: Tick) -> Results:
     """Run the load generator on a job. Raises RuntimeError when it ends without results."""
     path.write_bytes(msgspec.msgpack.encode(job))
-    command = [sys.executable, "-m", "mmplane.bench.load", str(path)]
+    command = [sys.executable, "-m", "mmplane.bench.run.generator", str(path)]
     with_us = partial(die_with_parent, os.getpid())
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=with_us) as process:
         assert process.stdout is not None
@@ -154,7 +159,7 @@ def settled(server: Server) -> dict[str, Any]:
         time.sleep(0.1)
 
 
-def _spool(server: Server, plan: Plan, items: list[Made], note: str, folder: Path, asked: Asked) -> Job:
+def _spool(server: Server, plan: TurnPlan, items: list[Made], note: str, folder: Path, digest_rank: DigestRank) -> Job:
     """Write the bodies, and say where each lies."""
     media = [item.media for item in items]
     shots = []
@@ -164,7 +169,7 @@ def _spool(server: Server, plan: Plan, items: list[Made], note: str, folder: Pat
         cycled = [(request, f"{note}/{cycle}") for cycle in range(plan.cycles) for request in plan.requests]
         streams = [(request, note) for request in plan.background]
         for index, (request, own_note) in enumerate((*cycled, *streams)):
-            content = render(request, media, own_note.encode(), asked(index))
+            content = render(request, media, own_note.encode(), digest_rank(index))
             head = (
                 f"POST /v1/chat/completions HTTP/1.1\r\nhost: {host}:{port}\r\ncontent-type: application/json\r\n"
                 f"content-length: {len(content)}\r\n\r\n"

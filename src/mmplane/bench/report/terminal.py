@@ -1,51 +1,16 @@
-"""What a person at a terminal sees: progress while it runs, and the rows as tables."""
+"""What a person at a terminal reads when it has run: the rows as tables, and notes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from mmplane.bench import campaign
-from mmplane.bench.figures import Row
-from mmplane.bench.groups import groups
-from mmplane.bench.markdown import COLUMNS, TARGET_COLUMNS, cells, target_cells
-from mmplane.bench.predictions import Verdict
-from mmplane.bench.targets import Judged
-
-
-class Bar(campaign.Progress):
-    """One bar for the stage that runs."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=console)
-        self._task = self._progress.add_task("starting", total=1)
-
-    def __enter__(self) -> Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def stage(self, text: str, total: int) -> None:
-        """A new stage on the same bar; without a terminal a line for each."""
-        if not self._console.is_terminal:
-            self._console.print(text)
-        self._progress.reset(self._task, description=text, total=max(1, total))
-
-    def tick(self) -> None:
-        """One part more."""
-        self._progress.advance(self._task)
-
-    def say(self, text: str) -> None:
-        """A line above the bar."""
-        self._console.print(text, markup=False)
+from mmplane.bench.report.groups import Row, groups
+from mmplane.bench.report.markdown import COLUMNS, TARGET_COLUMNS, cells, target_cells
+from mmplane.bench.report.predictions import Verdict
+from mmplane.bench.report.targets import Judged
 
 
 def tables(rows: Sequence[Row]) -> list[Table]:

@@ -20,8 +20,8 @@ from statistics import median, quantiles
 import numpy as np
 
 from mmplane.arena.segment import check_memory
-from mmplane.bench.carriers import CARRIERS, Carrier, Features
-from mmplane.bench.team import Row, Team, in_group
+from mmplane.bench.micro.carriers import CARRIERS, Carrier, Features
+from mmplane.bench.micro.team import Row, Team, in_group
 
 PROBE_BYTES = 64
 ROUNDS = 9

@@ -10,11 +10,12 @@ from typing import Any
 
 import msgspec
 
-from mmplane.bench import meters, turns
-from mmplane.bench.campaign import Options, Outcome, Progress, made_items
-from mmplane.bench.meters import Memory
-from mmplane.bench.server import serving
-from mmplane.bench.workloads import Workload
+from mmplane.bench.inputs.workloads import Workload
+from mmplane.bench.run import meters, turns
+from mmplane.bench.run.campaign import Options, Outcome, made_items
+from mmplane.bench.run.meters import Memory
+from mmplane.bench.run.progress import Progress
+from mmplane.bench.run.server import serving
 
 SAMPLES_MAX = 400
 FLAT_SHARE = 0.02

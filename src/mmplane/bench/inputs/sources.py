@@ -11,8 +11,6 @@ import io
 import wave
 from fractions import Fraction
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Literal
 
 import av
@@ -20,6 +18,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+
+from mmplane.bench.packages import folder_of
 
 Pixels = npt.NDArray[np.uint8]
 Kind = Literal["image", "video", "audio"]
@@ -101,14 +101,6 @@ def disturbed(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     noise = rng.integers(-NOISE, NOISE + 1, (*pixels.shape[:2], 1), np.int16)
     noisy: Pixels = (pixels + noise).clip(0, 255).astype(np.uint8)
     return noisy
-
-
-def folder_of(package: str) -> Path:
-    """Where an installed package lies, without importing it. Raises ValueError when it is not installed."""
-    spec = find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise ValueError(f"the bench needs the files of the package {package}: install mmplane[bench]")
-    return Path(spec.submodule_search_locations[0])
 
 
 @cache

@@ -15,8 +15,8 @@ from typing import Any
 
 import msgspec
 
-from mmplane.bench.sources import FRAMES_MAX, Kind, Source
-from mmplane.bench.stamps import stamped
+from mmplane.bench.inputs.sources import FRAMES_MAX, Kind, Source
+from mmplane.bench.inputs.stamps import stamped
 from mmplane.core.plan import EVERY_RANK
 
 MIME = {"image": "image/jpeg", "video": "video/mp4", "audio": "audio/wav"}

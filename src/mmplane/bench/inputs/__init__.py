@@ -1,0 +1,1 @@
+"""What a run sends: workloads, their media, and the digests that ranks must come to."""

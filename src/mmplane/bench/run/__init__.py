@@ -1,0 +1,1 @@
+"""Servers under load: start, switch, send in turns, and measure from outside."""
