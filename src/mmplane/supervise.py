@@ -56,7 +56,6 @@ from mmplane.process.handle import Child
 from mmplane.process.restarts import Restarts
 from mmplane.process.signals import BYTES_MAX, heed
 from mmplane.process.spawner import Spawner
-from mmplane.process.stacks import CRASHED
 from mmplane.process.watchdog import Watchdog
 from mmplane.wire.group import GroupLinks
 from mmplane.wire.link import LinkError, pair
@@ -231,7 +230,7 @@ class Supervisor:
             self._tell(self._frontend, WorkerGone(child.index, child.handle.incarnation))
         else:
             del self._ranks[child.index]
-            self._copy_features |= child.probing and CRASHED in stacks  # not for one that was killed meanwhile
+            self._copy_features |= child.probing and child.stacks.crashed  # not for one that was killed meanwhile
             for peer in self._ranks.values():
                 peer.handle.kill()
             if not self._ranks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,10 @@ from reference import Reference
 from safetensors.torch import save_file
 
 from mmplane.models.tiny import SHIPPED_WEIGHTS, build_tiny, random_weights
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Started in the background by a script: servers under test would ignore SIGINT as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED_FLAGS = (
     *("--fault-injection", "on", "--cache-bytes", str(2**20), "--running-max", "16"),

@@ -94,7 +94,7 @@ def test_no_descriptors_left_for_connections(tiny_folder: Path) -> None:
     """Connections beyond the limit get 503 at once; those that are there are served, and places come back."""
 
     def few() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (544, 544))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (672, 672))
 
     with serving(tiny_folder, tp=1, limits=few) as live:
         statuses: list[int] = []

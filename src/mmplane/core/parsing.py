@@ -14,9 +14,9 @@ ROOM_BYTES_MAX = 1024 * 1024
 TOKEN_BYTES = 4
 
 
-def room_bytes(body_bytes: int) -> int:
+def room_bytes(body_bytes: int, context_tokens: int) -> int:
     """What the parser needs beyond the body for what it makes of it: a token for each byte, within limits."""
-    return min(ROOM_BYTES_MAX, ROOM_BYTES_MIN + TOKEN_BYTES * body_bytes)
+    return min(ROOM_BYTES_MAX, ROOM_BYTES_MIN + TOKEN_BYTES * min(body_bytes, context_tokens))
 
 
 class Parse(Record, frozen=True, tag="parse"):

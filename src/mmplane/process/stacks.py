@@ -39,6 +39,8 @@ class Stacks:
 
     def __init__(self) -> None:
         self._read, self.write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.crashed = False
+        """Whether the child has written that the kernel ends it for what it did."""
 
     def handed_over(self) -> None:
         """The child has the end to write into."""
@@ -47,9 +49,11 @@ class Stacks:
     def written(self) -> str:
         """What has been written since the last time."""
         try:
-            return os.read(self._read, STACKS_BYTES_MAX).decode(errors="replace")
+            text = os.read(self._read, STACKS_BYTES_MAX).decode(errors="replace")
         except BlockingIOError:
             return ""
+        self.crashed |= CRASHED in text
+        return text
 
     def close(self) -> None:
         """Give the descriptor back."""

@@ -34,7 +34,7 @@ class WaitingRoom(Generic[GrantT]):
     """Grants are given out in turns; `give_back` undoes one whose waiter has gone away meanwhile.
 
     `refusal(stalled)` is what waiters are told that wait in vain, or too many of whom wait; `held` says how much a line
-    holds already.
+    holds already. `waiting_min` may always wait in a line, `waiting_max` never more.
     """
 
     def __init__(
@@ -44,10 +44,12 @@ class WaitingRoom(Generic[GrantT]):
         refusal: Callable[[bool], RequestError],
         held: Callable[[Hashable], int] = lambda _: 0,
         waiting_max: int = WAITING_MAX,
+        waiting_min: int | None = None,
     ) -> None:
         self._give_back = give_back
         self._refusal = refusal
         self._waiting_max = waiting_max
+        self._waiting_min = waiting_min
         self._lines: Lines[_Waiter[GrantT]] = Lines(held)
         self._turns_s: deque[float] = deque(maxlen=WAITING_MAX)
         """When the last turns were."""
@@ -121,7 +123,7 @@ class WaitingRoom(Generic[GrantT]):
         then_s = time.monotonic() - STALLED_SECONDS
         while self._turns_s and self._turns_s[0] < then_s:
             self._turns_s.popleft()
-        return min(self._waiting_max, max(WAITING_MIN, len(self._turns_s) // len(self._lines)))
+        return min(self._waiting_max, max(self._waiting_min or WAITING_MIN, len(self._turns_s) // len(self._lines)))
 
     def _look_again(self, now_s: float) -> None:
         if self._again is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from process_programs import HANG_S, Program, program
 
-from mmplane.process.stacks import SIGNAL, STACKS_BYTES_MAX, STOPPED, Stacks, kernel_side, state_of
+from mmplane.process.stacks import CRASHED, SIGNAL, STACKS_BYTES_MAX, STOPPED, Stacks, kernel_side, state_of
 
 STANDING = """
 from mmplane.process.stacks import answer_with_stacks
@@ -43,6 +43,17 @@ def test_a_process_says_where_it_stands(what: str) -> None:
         assert stacks.written() == ""
         one.process.send_signal(SIGNAL)
         assert "in stand_here" in dumped(stacks)
+    stacks.handed_over()
+    stacks.close()
+
+
+def test_a_crash_is_remembered_whoever_reads_of_it_first() -> None:
+    """The watchdog may have read it before the supervisor hears of the end."""
+    stacks = Stacks()
+    with standing("os.kill(os.getpid(), signal.SIGSEGV)", stacks):
+        assert not stacks.crashed
+        assert CRASHED in dumped(stacks)
+        assert (stacks.written(), stacks.crashed) == ("", True)
     stacks.handed_over()
     stacks.close()
 

@@ -165,7 +165,7 @@ class Bodies:
 
     def _move(self, body: Body, held_bytes: int) -> None:
         """What came so far into a slot that has room for so much and for what is left when it has been parsed."""
-        wanted_bytes = held_bytes + room_bytes(held_bytes)
+        wanted_bytes = held_bytes + room_bytes(held_bytes, self._renderer.context_tokens)
         if wanted_bytes > self._share_bytes:
             raise too_large("the body is larger than this server's arena takes")
         if self._arena.held_bytes(body.tenant, (FRONT_REGION,)) + wanted_bytes > self._share_bytes:

@@ -22,6 +22,8 @@ from mmplane.waiting.room import WaitingRoom
 from mmplane.wire.link import Link
 from mmplane.wire.mailbox import Mailbox
 
+WAITING_MIN = 64
+"""So many bodies of a tenant may always wait: most take milliseconds."""
 JOB_SECONDS = 4.0
 """How long one body may take in the parser: less than `--stall-seconds`, and several times the usual most."""
 
@@ -47,7 +49,10 @@ class ParserQueue:
         self._job_ids = itertools.count(1)
         self._served = ""
         self._room: WaitingRoom[None] = WaitingRoom(
-            give_back=lambda _: self._free(), refusal=_refusal, held=lambda tenant: int(tenant == self._served)
+            give_back=lambda _: self._free(),
+            refusal=_refusal,
+            held=lambda tenant: int(tenant == self._served),
+            waiting_min=WAITING_MIN,
         )
         self.parsed = 0
         self.ended = 0
