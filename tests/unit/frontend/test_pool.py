@@ -211,6 +211,19 @@ async def test_who_waits_in_vain_leaves_the_queue() -> None:
 
 
 @in_loop
+async def test_where_nobody_may_wait_an_idle_worker_is_given_out() -> None:
+    """A23: with --queue-max 0 the server never got ready, and said nothing."""
+    async with rigged(waiting_max=0, workers=1) as rig:
+        worker = await rig.worker()
+        cat, dog = rig.asking("cat"), rig.asking("dog")
+        await worker.serve_one()
+        with pytest.raises(RequestError) as refused:
+            await dog
+        assert refused.value.status == 503
+        await rig.release(cat)
+
+
+@in_loop
 async def test_slow_items_leave_a_worker_to_quick_ones() -> None:
     """Hazard R17: a clip that takes ten seconds beside pictures."""
     async with rigged() as rig:
