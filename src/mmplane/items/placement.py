@@ -62,10 +62,10 @@ class Placement:
         return Fit.NOW
 
     def give_back(self) -> None:
-        """The worker writes no more: the slot is free, as it is already when the worker has been reaped."""
-        assert self._worker is not None
-        with suppress(StaleSlot):
-            self._arena.abandon(self.slot, self._worker.process)
+        """The worker writes no more, or never began: the slot is free, as a reaped worker's is already."""
+        if self._worker is not None:
+            with suppress(StaleSlot):
+                self._arena.abandon(self.slot, self._worker.process)
 
     def leave_to(self, worker: Worker) -> None:
         """The worker may still write: the slot is free once it has been reaped."""

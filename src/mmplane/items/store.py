@@ -73,6 +73,16 @@ class Flight:
     """A worker has been taken for it."""
 
 
+@dataclass
+class Examination:
+    """A worker's look into a clip or a sound, and how many wait for what it says."""
+
+    task: asyncio.Task[Recipe] | None = None
+    askers: int = 0
+    begun: bool = False
+    """A worker has been taken for it."""
+
+
 class ItemStore:
     """The producer's side of the arena."""
 
@@ -105,20 +115,20 @@ class ItemStore:
         self._tasks: set[asyncio.Task[None]] = set()
         self._layouts: dict[tuple[int, int], Layout] = {}
         self._known: dict[bytes, Recipe] = {}
-        self._examinations: dict[bytes, asyncio.Task[Recipe]] = {}
+        self._examinations: dict[bytes, Examination] = {}
         self._poison = Poison()
         self.materialisations = 0
         self.bytes_written = 0
         arena.watch(pool.room_came)
 
-    async def layout(self, width: int, height: int) -> Layout:
+    async def layout(self, width: int, height: int, *, tenant: str = DEFAULT_TENANT) -> Layout:
         """What an image of this size becomes, before any pixel is decoded. Raises RequestError."""
         processor = self._processors.for_images
         if processor.layout_is_cheap or not self._workers:
             return processor.layout(width, height)
         size = (width, height)
         if size not in self._layouts:
-            _remember(self._layouts, size, await self._measure(*size), LAYOUTS_MAX)
+            _remember(self._layouts, size, await self._measure(*size, tenant), LAYOUTS_MAX)
         return self._layouts[size]
 
     def check_taken(self, modality: Modality) -> None:
@@ -141,16 +151,27 @@ class ItemStore:
             raise bad_media("the file is empty")
         if ask.modality == "image":
             header = image.probe(view_of(media))
-            layout = await self.layout(*image.shrunk(header.width, header.height, ask.side_max))
+            layout = await self.layout(*image.shrunk(header.width, header.height, ask.side_max), tenant=tenant)
             return Recipe("image", layout, side_max=ask.side_max, decoded_bytes=image.decoded_bytes(header))
         if refusal := self._poison.refusal(key, time.monotonic()):
             raise refusal
-        examination = self._examinations.get(key)
-        if examination is None:
+        look = self._examinations.get(key)
+        if look is None:
             self.shelf.keep(media)
-            examination = self._examinations[key] = asyncio.create_task(self._examine(ask, key, media, tenant))
-            examination.add_done_callback(partial(self._examined, key))
-        return await asyncio.shield(examination)
+            look = self._examinations[key] = Examination()
+            look.task = asyncio.create_task(self._examine(ask, key, media, tenant, look))
+            look.task.add_done_callback(partial(self._examined, key, look))
+        assert look.task is not None
+        look.askers += 1
+        try:
+            return await asyncio.shield(look.task)
+        except asyncio.CancelledError:
+            if look.askers == 1 and not look.begun:
+                self._examinations.pop(key, None)  # as an item without a worker that nobody waits for any more
+                look.task.cancel()
+            raise
+        finally:
+            look.askers -= 1
 
     def key(self, ask: Ask, digest: bytes, *, tenant: str = "") -> bytes:
         """The content key of an item, by the digest of its media. Raises RequestError (422) as `check_taken`."""
@@ -224,13 +245,9 @@ class ItemStore:
         """Whether the item of this key is in the arena or on its way there."""
         return key in self._flights or self._arena.holds(key)
 
-    def room(self, wanted_bytes: int) -> int:
-        """The largest slot, in bytes, that a worker's region could give now; exact only if below `wanted_bytes`."""
-        regions = range(1, self._arena.regions)  # the first is the front end's
-        longest_bytes = max((self._arena.free_bytes(region) for region in regions), default=0)
-        if longest_bytes >= wanted_bytes:
-            return longest_bytes
-        return max((self._arena.room(region) for region in regions), default=0)
+    def room(self) -> int:
+        """The largest slot, in bytes, that a worker's region could give now."""
+        return max(map(self._arena.room, range(1, self._arena.regions)), default=0)
 
     def release(self, item: Item, tag: int) -> None:
         """Give a lease back."""
@@ -289,7 +306,11 @@ class ItemStore:
             share_bytes=self._share_bytes,
             patient=flight.patient,
         )
-        worker = await self._pool.idle(place.take, pace=pace_of(recipe), tenant=flight.tenant)
+        try:
+            worker = await self._pool.idle(place.take, pace=pace_of(recipe), tenant=flight.tenant)
+        except asyncio.CancelledError:
+            place.give_back()  # its turn came in the same turn of the loop
+            raise
         flight.begun = True
         try:
             with await self._budget.reserve_item(recipe.decoded_bytes):
@@ -325,8 +346,8 @@ class ItemStore:
         self._arena.commit(out, worker.process)
         return answer
 
-    async def _measure(self, width: int, height: int) -> Layout:
-        worker = await self._pool.idle(lambda idle: idle[0])
+    async def _measure(self, width: int, height: int, tenant: str) -> Layout:
+        worker = await self._pool.idle(lambda idle: idle[0], tenant=tenant)
         try:
             answer = await self._pool.ask(worker, lambda job_id: Measure(job_id, width, height))
         finally:
@@ -334,19 +355,21 @@ class ItemStore:
         assert isinstance(answer, Measured)
         return answer.layout
 
-    async def _examine(self, ask: Ask, key: bytes, media: MediaBytes, tenant: str) -> Recipe:
+    async def _examine(self, ask: Ask, key: bytes, media: MediaBytes, tenant: str, look: Examination) -> Recipe:
         try:
             if self._workers:
-                recipe = await self._ask_about(ask, key, media, tenant)
+                recipe = await self._ask_about(ask, key, media, tenant, look)
             else:  # the operator wants all of it in this process
+                look.begun = True
                 recipe = await asyncio.to_thread(examine, self._processors, view_of(media), ask)
         finally:
             self.shelf.let_go(media)
         _remember(self._known, key, recipe, KNOWN_MAX)
         return recipe
 
-    async def _ask_about(self, ask: Ask, key: bytes, media: MediaBytes, tenant: str) -> Recipe:
+    async def _ask_about(self, ask: Ask, key: bytes, media: MediaBytes, tenant: str, look: Examination) -> Recipe:
         worker = await self._pool.idle(lambda idle: idle[0], tenant=tenant)
+        look.begun = True
         try:
             async with self.shelf.laid_down(media) as laid:
                 answer = await self._look(worker, ask, key, laid)
@@ -368,10 +391,11 @@ class ItemStore:
         self._arena.release(source, worker.process, 0)
         return answer
 
-    def _examined(self, key: bytes, examination: asyncio.Task[Recipe]) -> None:
-        del self._examinations[key]
-        if not examination.cancelled():
-            examination.exception()  # all who waited for it may have gone
+    def _examined(self, key: bytes, look: Examination, task: asyncio.Task[Recipe]) -> None:
+        if self._examinations.get(key) is look:
+            del self._examinations[key]
+        if not task.cancelled():
+            task.exception()  # all who waited for it may have gone
 
 
 def check_alive(worker: Worker) -> None:

@@ -474,6 +474,13 @@ ROOM = [
         test_bodies.test_a_tenants_bodies_leave_room_in_the_region_to_another,
     ),
     Mutant(
+        "a slot that its asker never saw",
+        store.ItemStore._materialise,
+        "place.give_back()  # its turn came",
+        "pass  # its turn came",
+        test_store.test_whoever_leaves_as_its_turn_comes_leaves_no_slot,
+    ),
+    Mutant(
         "items of one request",
         store.ItemStore.check_together,
         "if sum(wanted.values()) >",

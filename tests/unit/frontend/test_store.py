@@ -7,13 +7,13 @@ import threading
 from contextlib import suppress
 
 import pytest
-from frontend_rig import FRONTEND, IMAGE, PAGE_BYTES, VIDEO, PlayedWorker, Rig, layout_of, rigged
+from frontend_rig import FINGERPRINT, FRONTEND, IMAGE, PAGE_BYTES, VIDEO, PlayedWorker, Rig, layout_of, rigged
 
 from frontend_loop import HANG_S, TURNS, in_loop, settle
 from mmplane.arena.leases import Process
 from mmplane.core.control import Replace
 from mmplane.core.errors import RequestError, bad_media
-from mmplane.core.jobs import Examine, Examined, Materialise, Measure
+from mmplane.core.jobs import Examine, Examined, Materialise, Measure, WorkerReady
 from mmplane.core.keys import media_digest
 from mmplane.core.records import Ask, Clip, Layout, Recipe
 from mmplane.items import shelf
@@ -837,6 +837,41 @@ async def test_an_item_that_nobody_waits_for_any_more_takes_no_worker() -> None:
         await worker.serve_one()
         await rig.release(stays, again)
         assert await worker.hear_all() == []
+
+
+@in_loop
+async def test_whoever_leaves_as_its_turn_comes_leaves_no_slot() -> None:
+    """In whichever turn of the loop: it may have been given a worker and a slot, and not have heard of it."""
+    for turns in range(TURNS):
+        async with rigged() as rig:
+            gone = rig.asking("cat")
+            await settle()
+            worker = PlayedWorker(rig, 1, 1)
+            rig.peers.append(worker)
+            worker.say(WorkerReady(FINGERPRINT))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            gone.cancel()
+            await settle()
+            for job in await worker.hear_all():  # it had begun
+                worker.done(job)
+            await settle()
+            assert rig.pool.statistics().states["idle"] == 1, turns
+            rig.check_nothing_is_held()
+
+
+@in_loop
+async def test_a_look_that_nobody_waits_for_any_more_takes_no_worker() -> None:
+    async with rigged() as rig:
+        key = rig.store.key(VIDEO, media_digest(b"clip"))
+        first, second = (asyncio.create_task(rig.store.recipe(VIDEO, key, b"clip")) for _ in range(2))
+        await settle()
+        first.cancel()
+        await settle()
+        assert rig.pool.statistics().waiting == 1, "another one waits for it"
+        second.cancel()
+        await settle()
+        assert rig.pool.statistics().waiting == 0
 
 
 @in_loop

@@ -214,6 +214,6 @@ class Dispatch:
             Situation(
                 item_bytes=fresh,
                 region_bytes=self._largest_item_bytes,
-                room_bytes=self._store.room(max(fresh, default=0)),
+                room_bytes=self._store.room(),
             )
         )
