@@ -29,7 +29,7 @@ if "mmplane.process.nursery" in sys.orig_argv:
     import threading
     from pathlib import Path
 
-    from mmplane.delivery import delayed, delayed_async, leader, leader_async, leader_batch, lane, share
+    from mmplane.delivery import delayed, delayed_async, leader, leader_async, leader_batch, lane
     from mmplane.delivery.attempt import attempt
     from mmplane.delivery.faults import strike
     from mmplane.delivery.make import contents, make
@@ -57,7 +57,7 @@ if "mmplane.process.nursery" in sys.orig_argv:
     # A rank whose collective fails leaves it and decodes for itself (analysis D1's fallback).
     for user in (delayed, delayed_async, leader, leader_async, leader_batch):
 
-        @changed(user, "share", "local fallback")
+        @changed(user, "exchange", "local fallback")
         def fall_back(original, ports, broadcast, orders, payloads):
             try:
                 for order in orders:
