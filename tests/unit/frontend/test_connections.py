@@ -6,13 +6,14 @@ import asyncio
 import json
 import logging
 import socket
+import time
 from collections.abc import Callable
 
 import pytest
 from http_server import Client, Served, in_uvloop, served
 
 from mmplane.frontend.http import connections
-from mmplane.frontend.http.connections import AHEAD_MAX, PIECE_BYTES
+from mmplane.frontend.http.connections import AHEAD_MAX, PIECE_BYTES, Phase
 from mmplane.frontend.http.head import HEAD_BYTES_MAX, HEADERS_MAX, URL_BYTES_MAX
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -320,6 +321,25 @@ async def test_what_does_not_come_in_time(what: str, monkeypatch: pytest.MonkeyP
         if limit != "LINGER_SECONDS":
             client.leave()
         await service.idle()
+
+
+@in_uvloop
+async def test_time_in_which_this_process_was_frozen_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R22: the client has had no chance to be late."""
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(connections, "FROZEN_SECONDS", 0.1)
+    async with served() as service:
+        client = await service.client()
+        await client.send(GET[:-2])
+        (connection,) = service.state.connections
+        for _ in range(1000):
+            await asyncio.sleep(0)
+            if connection._phase is Phase.HEAD:  # type: ignore[union-attr]
+                break
+        time.sleep(0.6)  # noqa: ASYNC251 - the freeze
+        await asyncio.sleep(0)
+        await client.send(GET[-2:])
+        assert await client.status() == 200
 
 
 @in_uvloop

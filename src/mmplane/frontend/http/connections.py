@@ -57,6 +57,8 @@ LOOK_SECONDS = 10.0
 """How often the rate of a body is looked at."""
 BODY_BYTES_PER_S = 1024
 LINGER_SECONDS = 5.0
+FROZEN_SECONDS = 1.0
+"""A timer that is so late was not held up by a busy loop: all processes were frozen."""
 SEND_SECONDS = 30.0
 """How often the rate at which an answer is read is looked at, while some of it waits."""
 SEND_BYTES_PER_S = 4096
@@ -295,9 +297,19 @@ class Connection(HttpToolsProtocol):
     # Deadlines
 
     def _arm(self, seconds: float, late: Callable[[], None]) -> None:
-        """The one deadline for what the client has to send."""
+        """The one deadline for what the client has to send. If this process was frozen meanwhile, it begins anew."""
         self._unset_keepalive_if_required()
-        self.timeout_keep_alive_task = self.loop.call_later(seconds, late)
+        due_s = self.loop.time() + seconds
+
+        def act() -> None:
+            frozen_s = self.loop.time() - due_s
+            if frozen_s < FROZEN_SECONDS:
+                late()
+            else:
+                self._body_ends_s += frozen_s
+                self._arm(seconds, late)
+
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, act)
 
     def _late_head(self) -> None:
         self._refuse(RequestError(408, "head_timeout", "the request's headers did not arrive in time"))
