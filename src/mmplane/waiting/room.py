@@ -92,10 +92,6 @@ class WaitingRoom(Generic[GrantT]):
             self._again.cancel()
         self._again = asyncio.get_running_loop().call_soon(self.offer)
 
-    def count(self, line: Hashable) -> int:
-        """How many wait in this line."""
-        return self._lines.count(line)
-
     @property
     def waiting(self) -> int:
         """How many wait in all lines."""

@@ -54,6 +54,13 @@ HEADS = [
         ("h2c", False),
     ),
     Mutant("no proxy", Connection.on_headers_complete, 'b"CONNECT"', 'b"X"', TWO_WAYS, ("CONNECT",)),
+    Mutant(
+        "frozen time",
+        Connection._arm,
+        "frozen_s < FROZEN_SECONDS",
+        "True",
+        test_connections.test_time_in_which_this_process_was_frozen_does_not_count,
+    ),
     Mutant("two of one name", head.check_head, "counts[name] > 1", "False", TWO_WAYS, ("two keys",)),
     Mutant("two Hosts", head.check_head, "counts[name] > 1", "False", TWO_WAYS, ("two Hosts",)),
     Mutant("no Host", head.check_head, 'not counts[b"host"]', "False", TWO_WAYS, ("no Host",)),

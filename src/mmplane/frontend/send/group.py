@@ -180,11 +180,6 @@ class Group:
         """The holder of the ranks' leases."""
         return self._process
 
-    @property
-    def plan_number(self) -> int:
-        """The newest plan that the leader has told of."""
-        return self._progress.number if self._progress is not None else 0
-
     def submit(
         self, submit: Submit, parcel: Sequence[Buffer] = (), *, free: Callable[[], None] = lambda: None
     ) -> Generation:
