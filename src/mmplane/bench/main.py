@@ -116,7 +116,7 @@ def options_parser() -> argparse.ArgumentParser:
     )
     add("--runner", default="null", help="null, sim:MILLISECONDS or hf")
     add("--cache", choices=["default", "on", "off", "both"], default="default", help="default: on for arena and auto")
-    add("--repetitions", type=count, default=campaign.REPETITIONS, help="interleaved: A B C A B C")
+    add("--repetitions", type=count, default=campaign.REPETITIONS, help="interleaved: A B C, B C A, C A B")
     add("--tokens", type=count, help="tokens of each answer (default: the workload's)")
     add(
         "--seed",

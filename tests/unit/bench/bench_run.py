@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmplane.bench.run.figures import Row, Setting, Turn, row
+from mmplane.bench.run.figures import Label, Row, Turn, row
 from mmplane.bench.run.generator import Sample
 from mmplane.bench.run.meters import Memory
 from mmplane.config import DELIVERY_NAMES
@@ -49,14 +49,14 @@ def memory(at_s: float, *, rank: int = 300, arena: int = 0, descriptors: int = 6
     return Memory(at_s, 100, 200, rank, arena, descriptors, **more)
 
 
-SETTING = Setting(delivery="arena", workload="photo", tp=2, concurrency=8, rate=None, runner="null", cache=True)
+LABEL = Label(delivery="arena", workload="photo", tp=2, concurrency=8, rate=None, runner="null", cache=True)
 MEMORY = [memory(0.0), memory(1.0, arena=4000, in_flight=4)]
 
 
 def row_of(delivery: str, *, slower: float = 1.0, **more: Any) -> Row:
     """A result of a delivery that takes `slower` times what the quickest takes, in time and CPU."""
     taken = turn([sample(index, 100.0 * slower * (1 + index / 100)) for index in range(10)], wall_s=slower)
-    found = row(SETTING, [taken, taken], MEMORY, MEMORY[0])
+    found = row(LABEL, [taken, taken], MEMORY, MEMORY[0])
     for name, seconds in found["cpu_s_per_request"].items():
         found["cpu_s_per_request"][name] = seconds * slower
     return found | {"delivery": delivery, "cache": delivery in ("arena", "auto")} | more

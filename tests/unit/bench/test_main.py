@@ -10,7 +10,7 @@ from bench_run import row_of, run_of
 
 from mmplane.bench.inputs.workloads import WORKLOADS
 from mmplane.bench.main import counts, deliveries, main, options_parser, workloads, written
-from mmplane.bench.run.campaign import Options, repetitions_of
+from mmplane.bench.run.campaign import Options, repetitions_of, rotated
 from mmplane.config import DELIVERY_NAMES
 
 
@@ -43,6 +43,12 @@ def test_baselines_have_no_cache_unless_asked() -> None:
 )
 def test_repetitions_keep_all_connections_busy(requests: int, concurrency: int, repetitions: int) -> None:
     assert repetitions_of(requests, concurrency, 3) == repetitions
+
+
+def test_deliveries_rotate_inside_a_repetition() -> None:
+    variants = [(name, False) for name in "ABC"]
+    orders = ["".join(name for name, _ in rotated(variants, repetition)) for repetition in range(4)]
+    assert orders == ["ABC", "BCA", "CAB", "ABC"]
 
 
 def test_the_pace_is_the_askers_before_the_workloads() -> None:

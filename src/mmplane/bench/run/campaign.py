@@ -1,8 +1,8 @@
 """A campaign: workloads, servers and deliveries in turns, so that what disturbs the machine disturbs all alike.
 
-One server serves all deliveries of a number of ranks; between turns it is switched. Repetitions are interleaved
-(A B C A B C). Before its first turn each delivery is warmed up by as many requests as run at once, without a clock and
-in fresh processes: memory is sampled then.
+One server serves all deliveries of a number of ranks; between turns it is switched. Repetitions are interleaved and
+each begins with another delivery (A B C, B C A, C A B). Before its first turn each delivery is warmed up by as many
+requests as run at once, without a clock and in fresh processes: memory is sampled then.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mmplane.bench.micro.transforms import transforms
 from mmplane.bench.run import meters, turns
 from mmplane.bench.run.arrivals import poisson_s
 from mmplane.bench.run.checkpoints import roomy
-from mmplane.bench.run.figures import Row, Setting, Turn, row
+from mmplane.bench.run.figures import Label, Row, Turn, row
 from mmplane.bench.run.meters import Memory
 from mmplane.bench.run.progress import Progress
 from mmplane.bench.run.server import Refused, Server, serving
@@ -132,10 +132,10 @@ class Part(msgspec.Struct, frozen=True):
         concurrency, rate = self.options.pace(self.workload)
         return repetitions_of(len(self.load.requests), 1 if rate else concurrency, self.options.repetitions)
 
-    def setting(self, delivery: str, cache: bool, tp: int) -> Setting:
+    def label(self, delivery: str, cache: bool, tp: int) -> Label:
         """What its rows are labelled with."""
         concurrency, rate = self.options.pace(self.workload)
-        return Setting(
+        return Label(
             delivery=delivery,
             workload=self.workload.name,
             tp=tp,
@@ -167,7 +167,7 @@ class Bench:
         first = self._parts[0]
         variants = [variant for variant in first.options.variants() if self._switch(*variant)]
         for repetition in range(max(part.repetitions for part in self._parts)):
-            for variant in variants:
+            for variant in rotated(variants, repetition):
                 self._switch(*variant)
                 if repetition == 0:
                     self._warm_up(first, variant)
@@ -177,8 +177,8 @@ class Bench:
         for part in self._parts:
             for variant in variants:
                 taken = self._turns[variant, part.workload.name]
-                setting = part.setting(*variant, self._server.tp)
-                found = row(setting, taken, self._memory[variant], idle, self._wrong[variant])
+                label = part.label(*variant, self._server.tp)
+                found = row(label, taken, self._memory[variant], idle, self._wrong[variant])
                 self._outcome.rows.append(found)
 
     def _switch(self, delivery: str, cache: bool) -> bool:
@@ -234,6 +234,12 @@ def _note(part: Part, turn: str, variant: Variant) -> str:
 def repetitions_of(requests: int, concurrency: int, wanted: int) -> int:
     """How often to repeat: at most as wanted, at least once, and never with fewer requests than run at once."""
     return max(1, min(wanted, requests // max(1, concurrency)))
+
+
+def rotated(variants: Sequence[Variant], repetition: int) -> list[Variant]:
+    """The order of a repetition: each begins with another one, so that no delivery always follows the same one."""
+    first = repetition % max(1, len(variants))
+    return [*variants[first:], *variants[:first]]
 
 
 def named(variant: Variant) -> str:

@@ -43,7 +43,7 @@ class Turn(msgspec.Struct, frozen=True):
         return [sample for sample in self.samples if not sample.background]
 
 
-class Setting(msgspec.Struct, frozen=True):
+class Label(msgspec.Struct, frozen=True):
     """What a row's turns have in common."""
 
     delivery: str
@@ -53,6 +53,8 @@ class Setting(msgspec.Struct, frozen=True):
     rate: float | None
     runner: str
     cache: bool
+    setting: str | None = None
+    """The named setting that the row belongs to (`mmplane.bench.run.settings`); None of a run that names its parts."""
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:
@@ -70,14 +72,14 @@ def spread(values: Sequence[float]) -> dict[str, float | None]:
 
 
 def row(
-    setting: Setting, turns: Sequence[Turn], memory: Sequence[Memory], idle: Memory, wrong_before: Sequence[str] = ()
+    label: Label, turns: Sequence[Turn], memory: Sequence[Memory], idle: Memory, wrong_before: Sequence[str] = ()
 ) -> Row:
     """One row. With errors, in the turns or before, it says so and has no figures (`result` is false)."""
     samples = [sample for turn in turns for sample in turn.foreground]
     errors = Counter(sample.code for sample in samples if sample.code is not None)
     wrong = [*wrong_before, *(text for turn in turns for text in turn.wrong)]
     head = {
-        **msgspec.structs.asdict(setting),
+        **msgspec.structs.asdict(label),
         "requests": len(samples),
         "repetitions": len(turns),
         "errors": sum(errors.values()) + len(wrong),
@@ -102,6 +104,7 @@ def _figures(turns: Sequence[Turn], samples: list[Sample], memory: Sequence[Memo
             "mean": statistics.fmean(latencies),
             "p50": percentile(latencies, 0.5),
             "p99": percentile(latencies, 0.99),
+            "max": max(latencies),
         },
         "latency_spread_ms": spread([statistics.median(map(_latency_ms, turn.foreground)) for turn in turns]),
         "inter_token_ms": quantiles(inter_token_ms(turns)),
