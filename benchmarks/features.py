@@ -45,17 +45,18 @@ if TORCHVISION.exists():  # before transformers is imported, which looks for it 
 import transformers
 
 from mmplane.core.records import Clip
-from mmplane.features.audio_checkpoint import AudioCheckpoint
-from mmplane.features.checkpoint import ImageCheckpoint
-from mmplane.features.encodings import Encoding
-from mmplane.features.log_mel import LogMelProcessor, reference_of
+from mmplane.features.arithmetic.encodings import Encoding
+from mmplane.features.arithmetic.resize import Resize
+from mmplane.features.checkpoint.audio import AudioCheckpoint, reference_of
+from mmplane.features.checkpoint.image import ImageCheckpoint
+from mmplane.features.checkpoint.video import DEFAULTS, VideoCheckpoint
+from mmplane.features.contract.arrays import views
+from mmplane.features.contract.image import FEATURES, ImageProcessor, Pixels
+from mmplane.features.contract.video import VIDEO_FEATURES
+from mmplane.features.families.log_mel import LogMelProcessor
+from mmplane.features.families.qwen_video import QwenVideoProcessor
 from mmplane.features.parity import materialise
-from mmplane.features.processor import FEATURES, ImageProcessor, Pixels, views
-from mmplane.features.qwen_video import QwenVideoProcessor
-from mmplane.features.resize import Resize
 from mmplane.features.select import FAST
-from mmplane.features.video import VIDEO_FEATURES
-from mmplane.features.video_checkpoint import DEFAULTS, VideoCheckpoint
 
 ENCODINGS: tuple[Encoding, ...] = ("float32", "bfloat16", "uint8")
 CLIPS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -28,7 +28,7 @@ from mmplane.bench.inputs.sources import CLIP
 from mmplane.bench.packages import folder_of
 from mmplane.bench.run.environment import environment
 from mmplane.core.records import Clip
-from mmplane.features.processor import Pixels
+from mmplane.features.contract.image import Pixels
 from mmplane.media.video import decode, survey
 
 FPS = 25

@@ -46,7 +46,7 @@ from mmplane.arena.segment import RegionMapping, create_region, reopen_read_only
 from mmplane.core.jobs import Materialise, Materialised
 from mmplane.core.records import Recipe
 from mmplane.features.choice import Processors
-from mmplane.features.processor import ImageProcessor
+from mmplane.features.contract.image import ImageProcessor
 from mmplane.features.select import image_processor
 from mmplane.media.worker import Jobs
 from mmplane.models.tiny import ensure_tiny

@@ -24,16 +24,14 @@ from pathlib import Path
 import numpy as np
 
 from mmplane.core.errors import RequestError
-from mmplane.features.audio_checkpoint import AudioCheckpoint
-from mmplane.features.checkpoint import ImageCheckpoint
+from mmplane.features.checkpoint.audio import AudioCheckpoint
+from mmplane.features.checkpoint.image import ImageCheckpoint
+from mmplane.features.checkpoint.video import VideoCheckpoint
+from mmplane.features.contract.image import ImageProcessor, Pixels
+from mmplane.features.families.qwen_video import QwenVideoProcessor
 from mmplane.features.huggingface import HuggingFaceImageProcessor
-from mmplane.features.log_mel import ulps_apart
-from mmplane.features.parity import difference, materialise, same
-from mmplane.features.processor import ImageProcessor, Pixels
-from mmplane.features.qwen_video import QwenVideoProcessor
+from mmplane.features.parity import difference, materialise, resizes_as_torch, same, ulps_apart
 from mmplane.features.select import FAST
-from mmplane.features.torch_arithmetic import resizes_as_torch
-from mmplane.features.video_checkpoint import VideoCheckpoint
 from mmplane.machine import Facts, Verdict
 from mmplane.machine import findings as machine_findings
 from mmplane.media.image import decode

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from features.checkpoints import FAMILIES
-from features.test_log_mel import folder_of
+from features.families.test_log_mel import folder_of
 from PIL import Image
 
 from mmplane import doctor
-from mmplane.features import kernels
+from mmplane.features.arithmetic import kernels
 
 
 @pytest.fixture(autouse=True)

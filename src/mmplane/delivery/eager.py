@@ -16,7 +16,7 @@ from mmplane.delivery.compact import unpack
 from mmplane.delivery.delivery import Delivered, Delivery, Features, Order, Sends, done
 from mmplane.delivery.faults import strike
 from mmplane.delivery.make import contents, make
-from mmplane.features.tensors import tensors_of
+from mmplane.delivery.tensors import tensors_of
 
 
 class Eager(Delivery):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 
 from mmplane.core.records import Recipe
-from mmplane.features.tensors import tensors_of
+from mmplane.delivery.tensors import tensors_of
 from mmplane.media.materialise import Made
 
 

@@ -21,15 +21,15 @@ from mmplane.config import Config
 from mmplane.core.errors import unsupported
 from mmplane.core.keys import digest_parts
 from mmplane.core.records import Modality
-from mmplane.features.audio import AudioProcessor
-from mmplane.features.encodings import ENCODINGS, ByteForm, Encoding
-from mmplane.features.log_mel import audio_processor
-from mmplane.features.processor import ImageProcessor, Processor
-from mmplane.features.qwen_video import QwenVideoProcessor, video_processor
-from mmplane.features.select import image_processor
-from mmplane.features.table import TableImageProcessor
-from mmplane.features.tokens import tokens_of
-from mmplane.features.video import VideoProcessor
+from mmplane.features.arithmetic.encodings import ENCODINGS, ByteForm, Encoding
+from mmplane.features.checkpoint.tokens import tokens_of
+from mmplane.features.contract.audio import AudioProcessor
+from mmplane.features.contract.image import ImageProcessor
+from mmplane.features.contract.processor import Processor
+from mmplane.features.contract.video import VideoProcessor
+from mmplane.features.families.qwen_video import QwenVideoProcessor
+from mmplane.features.families.table import TableImageProcessor
+from mmplane.features.select import audio_processor, image_processor, video_processor
 
 log = logging.getLogger("mmplane")
 ProcessorT = TypeVar("ProcessorT", bound=Processor)

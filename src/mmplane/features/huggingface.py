@@ -16,9 +16,11 @@ from PIL import Image
 
 from mmplane.core.errors import bad_media
 from mmplane.core.records import Layout
-from mmplane.features.checkpoint import TRIAL_SIDE, ImageCheckpoint
-from mmplane.features.encodings import Array, Encoding, cast
-from mmplane.features.processor import FEATURES, LAYOUTS_MAX, Arrays, ImageProcessor, Pixels, pack
+from mmplane.features.arithmetic.encodings import Array, Encoding, cast
+from mmplane.features.checkpoint.image import TRIAL_SIDE, ImageCheckpoint
+from mmplane.features.contract.arrays import Arrays, pack
+from mmplane.features.contract.image import FEATURES, ImageProcessor, Pixels
+from mmplane.features.contract.processor import LAYOUTS_MAX
 
 
 class HuggingFaceImageProcessor(ImageProcessor):

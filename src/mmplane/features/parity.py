@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from mmplane.core.errors import RequestError
-from mmplane.features.encodings import Array
-from mmplane.features.processor import ImageProcessor, Pixels, views
+from mmplane.features.arithmetic.encodings import Array
+from mmplane.features.arithmetic.resize import Resize
+from mmplane.features.checkpoint.audio import AudioCheckpoint, reference_of
+from mmplane.features.contract.arrays import views
+from mmplane.features.contract.audio import Samples
+from mmplane.features.contract.image import ImageProcessor, Pixels
+from mmplane.features.families.log_mel import LogMelProcessor
+from mmplane.features.torch_reference import torch_bands
 
 PARITY_SIZES = ((113, 64), (61, 150), (200, 96), (40, 31), (310, 430))
 """(width, height) in pixels of the images tried: scaled down and up, and for most models in both orders of passes."""
+
+PARITY_SAMPLES = (50, 4_001, 16_000)
+"""Lengths of the sounds tried."""
 
 
 def agree(fast: ImageProcessor, reference: ImageProcessor) -> bool:
@@ -47,3 +57,28 @@ def materialise(processor: ImageProcessor, pixels: Pixels) -> dict[str, Array]:
     arrays = views(layout.tensors, memoryview(bytearray(layout.length_bytes)))
     processor.write(pixels, arrays)
     return arrays
+
+
+def resizes_as_torch(kind: int) -> bool:
+    """Whether the compiled loops give torch's bits for noise of the sizes of `PARITY_SIZES`."""
+    noise = np.random.default_rng(0)
+    for (width, height), (to_width, to_height) in zip(PARITY_SIZES, reversed(PARITY_SIZES), strict=True):
+        pixels = noise.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        resize = Resize.whole(to_width, to_height, kind, as_torch=True)
+        ((_, ours),), ((_, theirs),) = resize.bands(pixels, to_height), torch_bands(resize, pixels, 0)
+        if not np.array_equal(ours, theirs):
+            return False
+    return True
+
+
+def ulps_apart(checkpoint: AudioCheckpoint, samples: Samples) -> int:
+    """The largest difference of any value from transformers' NumPy path, in units of the last place of float32."""
+    ours = np.empty((1, checkpoint.feature_extractor.feature_size, checkpoint.feature_extractor.nb_max_frames), "f4")
+    LogMelProcessor(checkpoint)._fill(samples[: checkpoint.feature_extractor.n_samples], ours[0])
+    return int(np.abs(_ordered(ours) - _ordered(reference_of(checkpoint, samples))).max())
+
+
+def _ordered(values: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """Integers in the order of the values, 1 apart where no float32 lies between."""
+    bits = values.view(np.int32).astype(np.int64)
+    return np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)

@@ -25,7 +25,7 @@ import soxr
 
 from mmplane.core.errors import RequestError, bad_media
 from mmplane.core.records import Recipe
-from mmplane.features.audio import AudioProcessor, Samples
+from mmplane.features.contract.audio import AudioProcessor, Samples
 from mmplane.media.container import frames, kind_of, opened, prepared
 
 FORMATS = "WAV, FLAC, Ogg, MP3, M4A, MP4, WebM or MKV"

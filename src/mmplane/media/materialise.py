@@ -16,7 +16,8 @@ from msgspec.structs import replace
 from mmplane.core.records import Ask, Modality, Recipe
 from mmplane.core.stages import Span
 from mmplane.features.choice import Processors
-from mmplane.features.processor import Arrays, Pixels, views
+from mmplane.features.contract.arrays import Arrays, views
+from mmplane.features.contract.image import Pixels
 from mmplane.media import audio, image, video
 
 Media = memoryview | bytes

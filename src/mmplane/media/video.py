@@ -18,8 +18,8 @@ import numpy as np
 
 from mmplane.core.errors import bad_media
 from mmplane.core.records import Ask, Clip, Recipe
-from mmplane.features.processor import Pixels
-from mmplane.features.video import VideoProcessor
+from mmplane.features.contract.image import Pixels
+from mmplane.features.contract.video import VideoProcessor
 from mmplane.media.container import PIXELS_MAX, frames, kind_of, opened, packets, prepared
 from mmplane.media.gops import Unit, read_of, runs, unreadable
 

@@ -9,7 +9,7 @@ from blake3 import blake3
 
 from mmplane.arena.segment import RegionMapping
 from mmplane.core.records import Item, Slot
-from mmplane.features.tensors import tensors_of
+from mmplane.delivery.tensors import tensors_of
 
 
 class Inbox:

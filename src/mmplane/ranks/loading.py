@@ -14,15 +14,15 @@ from transformers import AutoConfig, AutoModelForMultimodalLM, DistributedConfig
 
 from mmplane.config import Config
 from mmplane.core.control import Probing
+from mmplane.features.checkpoint.tokens import tokens_of
 from mmplane.features.choice import Processors, choose
-from mmplane.features.rebuild import Rebuild
-from mmplane.features.tokens import tokens_of
 from mmplane.process.child import Control
 from mmplane.process.priority import unhurried
 from mmplane.ranks.inbox import Inbox
 from mmplane.ranks.loop import LoopClock
 from mmplane.ranks.null import NullRunner
 from mmplane.ranks.probe import Probe, verify
+from mmplane.ranks.rebuild import Rebuild
 from mmplane.ranks.runner import Runner
 
 

@@ -17,9 +17,9 @@ from mmplane.core.plan import Held, Submit
 from mmplane.core.records import Enclosed, Item, Modality
 from mmplane.delivery.delivery import Features
 from mmplane.delivery.faults import strike
-from mmplane.features.rebuild import Rebuild
 from mmplane.ranks.hashing import Hashing
 from mmplane.ranks.loop import LoopClock
+from mmplane.ranks.rebuild import Rebuild
 from mmplane.ranks.runner import Turn
 from mmplane.ranks.schedule import Step
 

@@ -18,7 +18,7 @@ from mmplane.core.plan import Held, Sampling, Submit
 from mmplane.core.records import Item, Layout, Modality, Slot
 from mmplane.delivery.delivery import Features
 from mmplane.features.choice import Processors
-from mmplane.features.processor import Arrays, views
+from mmplane.features.contract.arrays import Arrays, views
 from mmplane.ranks.inbox import Inbox
 from mmplane.ranks.runner import Runner
 from mmplane.ranks.schedule import Segment

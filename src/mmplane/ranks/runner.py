@@ -20,13 +20,13 @@ from mmplane.core.plan import Held, Submit
 from mmplane.core.records import Enclosed, Item, Modality
 from mmplane.delivery.delivery import Features
 from mmplane.delivery.faults import strike
-from mmplane.features.rebuild import Rebuild
-from mmplane.features.tokens import MODALITIES
+from mmplane.features.checkpoint.tokens import MODALITIES
 from mmplane.ranks.attention import NAME, Cache, PackedAttention, Span
 from mmplane.ranks.encoders import encoders_of, parameters_of
 from mmplane.ranks.hashing import Hashing
 from mmplane.ranks.inbox import Inbox
 from mmplane.ranks.loop import LoopClock
+from mmplane.ranks.rebuild import Rebuild
 from mmplane.ranks.sampling import draw
 from mmplane.ranks.schedule import Segment, SequenceId, Step
 

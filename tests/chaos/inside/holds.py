@@ -100,7 +100,7 @@ def of_step(_: Any, step: Any) -> set[str]:
 def install() -> None:
     """Wrap what stages consist of. A name that is gone is an error at once."""
     from mmplane.delivery.object_collective import ObjectBroadcast
-    from mmplane.features.table import TableImageProcessor
+    from mmplane.features.families.table import TableImageProcessor
     from mmplane.frontend.chat import chat
     from mmplane.frontend.http.reply import Reply
     from mmplane.frontend.request import parser

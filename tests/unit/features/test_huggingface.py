@@ -7,11 +7,12 @@ import pytest
 from PIL import Image
 
 from mmplane.core.errors import RequestError
-from mmplane.features.checkpoint import ImageCheckpoint
-from mmplane.features.encodings import cast, storage_dtype
+from mmplane.features.arithmetic.encodings import cast, storage_dtype
+from mmplane.features.checkpoint.image import ImageCheckpoint
+from mmplane.features.contract.arrays import views
+from mmplane.features.contract.image import Pixels
 from mmplane.features.huggingface import HuggingFaceImageProcessor
 from mmplane.features.parity import materialise
-from mmplane.features.processor import Pixels, views
 
 from .checkpoints import FAMILIES
 
@@ -110,6 +111,6 @@ def test_a_checkpoint_without_a_pil_backend_is_refused(tmp_path: Path, monkeypat
         def from_pretrained(*_: object, **__: object) -> object:
             return object()
 
-    monkeypatch.setattr("mmplane.features.checkpoint.AutoImageProcessor", Torchvision)
+    monkeypatch.setattr("mmplane.features.checkpoint.image.AutoImageProcessor", Torchvision)
     with pytest.raises(ValueError, match="PIL"):
         ImageCheckpoint.load(FAMILIES["llava"].write(tmp_path))

@@ -17,13 +17,14 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from mmplane.core.errors import RequestError
-from mmplane.features.checkpoint import ImageCheckpoint
-from mmplane.features.encodings import ENCODINGS, Encoding, cast
+from mmplane.features.arithmetic.encodings import ENCODINGS, Encoding, cast
+from mmplane.features.checkpoint.image import ImageCheckpoint
+from mmplane.features.contract.arrays import views
+from mmplane.features.contract.image import Pixels
+from mmplane.features.families.table import TableImageProcessor
 from mmplane.features.huggingface import HuggingFaceImageProcessor
 from mmplane.features.parity import difference, materialise, same
-from mmplane.features.processor import Pixels, views
 from mmplane.features.select import FAST
-from mmplane.features.table import TableImageProcessor
 from mmplane.media.image import decode
 
 from .checkpoints import FAMILIES

@@ -7,15 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmplane.features import kernels, parity
-from mmplane.features.checkpoint import ImageCheckpoint
-from mmplane.features.fixed_size import FixedSizeImageProcessor
+from mmplane.features import parity
+from mmplane.features.arithmetic import kernels
+from mmplane.features.checkpoint.image import ImageCheckpoint
+from mmplane.features.contract.image import ImageProcessor
+from mmplane.features.families.fixed_size import FixedSizeImageProcessor
+from mmplane.features.families.internvl import InternVLImageProcessor
+from mmplane.features.families.llava_next import LlavaNextImageProcessor
+from mmplane.features.families.qwen_vl import QwenVLImageProcessor
 from mmplane.features.huggingface import HuggingFaceImageProcessor
 from mmplane.features.parity import materialise
-from mmplane.features.processor import ImageProcessor
-from mmplane.features.qwen_vl import QwenVLImageProcessor
 from mmplane.features.select import image_processor
-from mmplane.features.tiling import InternVLImageProcessor, LlavaNextImageProcessor
 
 from .checkpoints import FAMILIES
 

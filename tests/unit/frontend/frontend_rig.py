@@ -21,8 +21,9 @@ from mmplane.core.parsing import Parse, ParserReady, ToParser
 from mmplane.core.plan import Admitted, Attached, Failed, Sampling, Submit, Token, Tokens, ToLeader
 from mmplane.core.records import Ask, Clip, Layout, Recipe, Record, Tensor
 from mmplane.features.choice import Processors
-from mmplane.features.processor import Arrays, ImageProcessor, Pixels
-from mmplane.features.video import VideoProcessor
+from mmplane.features.contract.arrays import Arrays
+from mmplane.features.contract.image import ImageProcessor, Pixels
+from mmplane.features.contract.video import VideoProcessor
 from mmplane.frontend.request.bodies import Bodies
 from mmplane.frontend.request.parser import answer
 from mmplane.frontend.request.renderer import Renderer

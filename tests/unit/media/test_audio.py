@@ -16,8 +16,8 @@ from hypothesis import given, settings, strategies
 from clips import encode, moving
 from mmplane.core.errors import RequestError
 from mmplane.core.records import Layout, Recipe
-from mmplane.features.audio import AudioProcessor, Samples
-from mmplane.features.processor import Arrays
+from mmplane.features.contract.arrays import Arrays
+from mmplane.features.contract.audio import AudioProcessor, Samples
 from mmplane.media import audio
 from mmplane.media.audio import decode, examine, resampled_length
 from sounds import REAL, real, speech_like, write, write_in_container

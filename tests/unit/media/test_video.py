@@ -16,8 +16,9 @@ from hypothesis import given, settings, strategies
 from clips import REAL, decoded, described_twice, encode, moving, real, with_hidden_frames
 from mmplane.core.errors import RequestError
 from mmplane.core.records import Ask, Clip, Layout
-from mmplane.features.processor import Arrays, Pixels
-from mmplane.features.video import VideoProcessor
+from mmplane.features.contract.arrays import Arrays
+from mmplane.features.contract.image import Pixels
+from mmplane.features.contract.video import VideoProcessor
 from mmplane.media import video
 from mmplane.media.video import VideoLimits, decode, examine, survey
 from mutation import mutated

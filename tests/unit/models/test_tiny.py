@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
-from mmplane.features.checkpoint import ImageCheckpoint
+from mmplane.features.checkpoint.image import ImageCheckpoint
 from mmplane.models.tiny import (
     SPECIAL_TOKENS,
     build_tiny,

@@ -22,7 +22,7 @@ from mmplane.core.records import Enclosed, Item, Recipe
 from mmplane.core.stages import Span
 from mmplane.delivery.compact import Compactor
 from mmplane.features.choice import Processors
-from mmplane.features.processor import ALIGN_BYTES
+from mmplane.features.contract.arrays import ALIGN_BYTES
 from mmplane.frontend.request.intake import Media
 from mmplane.frontend.send.parcels import Buffer
 from mmplane.items.parked import bytes_of

@@ -8,13 +8,13 @@ from __future__ import annotations
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from mmplane.core.errors import bad_media
-from mmplane.features import kernels
-from mmplane.features.checkpoint import ImageCheckpoint
-from mmplane.features.encodings import Array, Encoding
-from mmplane.features.intrinsics import WORD_BYTES
-from mmplane.features.processor import Pixels
-from mmplane.features.resize import FILTERS, Resize
-from mmplane.features.table import Outline, TableImageProcessor
+from mmplane.features.arithmetic import kernels
+from mmplane.features.arithmetic.encodings import Array, Encoding
+from mmplane.features.arithmetic.intrinsics import WORD_BYTES
+from mmplane.features.arithmetic.resize import FILTERS, Resize
+from mmplane.features.checkpoint.image import ImageCheckpoint
+from mmplane.features.contract.image import Pixels
+from mmplane.features.families.table import Outline, TableImageProcessor
 
 BAND_ROWS = 64
 """About how many rows are resized at a time: they stay in the second-level cache until they are cut."""

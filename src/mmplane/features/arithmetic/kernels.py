@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from mmplane.features.intrinsics import BLOCK, WORD_BYTES, move_word, transpose_block
+from mmplane.features.arithmetic.intrinsics import BLOCK, WORD_BYTES, move_word, transpose_block
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Bytes = npt.NDArray[np.uint8]

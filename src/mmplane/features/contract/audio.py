@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mmplane.core.records import Layout
-from mmplane.features.processor import Arrays, Processor
+from mmplane.features.contract.arrays import Arrays
+from mmplane.features.contract.processor import Processor
 
 AUDIO_FEATURES = "input_features"
 """transformers' name of the array that holds a sound's features; it comes first in a layout."""

@@ -16,21 +16,22 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from transformers import AutoImageProcessor
 
+from features.checkpoints import FAMILIES, Family
 from mmplane.core.errors import RequestError
 from mmplane.core.records import Clip
-from mmplane.features import kernels, torch_arithmetic
-from mmplane.features.encodings import ENCODINGS, Encoding, cast
-from mmplane.features.kernels import BICUBIC, BILINEAR
-from mmplane.features.processor import views
-from mmplane.features.qwen_video import QwenVideoProcessor, video_processor
-from mmplane.features.resize import Resize
-from mmplane.features.torch_arithmetic import resizes_as_torch, torch_bands
-from mmplane.features.video import VIDEO_FEATURES
-from mmplane.features.video_checkpoint import DEFAULTS
-from mmplane.features.video_rules import RULES
+from mmplane.features.arithmetic import kernels
+from mmplane.features.arithmetic.encodings import ENCODINGS, Encoding, cast
+from mmplane.features.arithmetic.kernels import BICUBIC, BILINEAR
+from mmplane.features.arithmetic.resize import Resize
+from mmplane.features.checkpoint.video import DEFAULTS
+from mmplane.features.checkpoint.video_rules import RULES
+from mmplane.features.contract.arrays import views
+from mmplane.features.contract.video import VIDEO_FEATURES
+from mmplane.features.families.qwen_video import QwenVideoProcessor
+from mmplane.features.parity import resizes_as_torch
+from mmplane.features.select import video_processor
+from mmplane.features.torch_reference import torch_bands
 from video_reference import INSTALL, TORCHVISION, Reference, reference_process
-
-from .checkpoints import FAMILIES, Family
 
 TEXT = "a<|vision_start|><|video_pad|><|vision_end|>b"
 PHOTO = load_sample_images().images[0]
@@ -252,7 +253,7 @@ def test_one_wrong_bit_brings_torch_and_a_warning(
     with caplog.at_level(logging.WARNING):
         processor = video_processor(write("qwen2", tmp_path))
     assert "differs" in caplog.text
-    assert processor._bands is torch_arithmetic.torch_bands
+    assert processor._bands is torch_bands
 
 
 def test_other_families_and_configurations_are_refused(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numba
 import numpy as np
 import pytest
 
-from mmplane.features import kernels
+from mmplane.features.arithmetic import kernels
 
 
 def test_nothing_compiles_on_a_requests_path() -> None:

@@ -30,9 +30,9 @@ from transformers.video_utils import VideoMetadata
 
 from mmplane.core.keys import digest_parts
 from mmplane.core.records import Clip
-from mmplane.features.checkpoint import ImageCheckpoint, Runs
-from mmplane.features.encodings import Encoding
-from mmplane.features.kernels import BICUBIC
+from mmplane.features.arithmetic.encodings import Encoding
+from mmplane.features.arithmetic.kernels import BICUBIC
+from mmplane.features.checkpoint.image import ImageCheckpoint, Runs
 
 _SHARED = {
     "do_resize": True,

@@ -16,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mmplane.core.records import Layout
-from mmplane.features.checkpoint import TRIAL_SIDE, ImageCheckpoint, Runs
-from mmplane.features.encodings import Array, ByteForm, Encoding, cast, storage_dtype
-from mmplane.features.processor import FEATURES, LAYOUTS_MAX, Arrays, ImageProcessor, Pixels, pack, write_all
+from mmplane.features.arithmetic.encodings import Array, ByteForm, Encoding, cast, storage_dtype
+from mmplane.features.checkpoint.image import TRIAL_SIDE, ImageCheckpoint, Runs
+from mmplane.features.contract.arrays import Arrays, pack, write_all
+from mmplane.features.contract.image import FEATURES, ImageProcessor, Pixels
+from mmplane.features.contract.processor import LAYOUTS_MAX
 
 Companions = Mapping[str, tuple[tuple[int, ...], ...]]
 

@@ -10,7 +10,6 @@ merge x merge; where the last moment lacks frames, the last frame is repeated.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any
@@ -20,17 +19,17 @@ import numpy.typing as npt
 
 from mmplane.core.errors import bad_media
 from mmplane.core.records import Clip, Layout
-from mmplane.features import kernels
-from mmplane.features.encodings import Array, ByteForm, Encoding, cast, storage_dtype
-from mmplane.features.intrinsics import WORD_BYTES
-from mmplane.features.processor import LAYOUTS_MAX, Arrays, Pixels, pack, write_all
-from mmplane.features.resize import Resize
-from mmplane.features.torch_arithmetic import FILTERS, float_table, resizes_as_torch, torch_bands
-from mmplane.features.video import VIDEO_FEATURES, VideoProcessor
-from mmplane.features.video_checkpoint import VideoCheckpoint
-from mmplane.features.video_rules import FPS_UNKNOWN, RULES
-
-logger = logging.getLogger(__name__)
+from mmplane.features.arithmetic import kernels
+from mmplane.features.arithmetic.encodings import Array, ByteForm, Encoding, cast, storage_dtype
+from mmplane.features.arithmetic.intrinsics import WORD_BYTES
+from mmplane.features.arithmetic.resize import TORCH_FILTERS, Resize
+from mmplane.features.arithmetic.table import torch_table
+from mmplane.features.checkpoint.video import VideoCheckpoint
+from mmplane.features.checkpoint.video_rules import FPS_UNKNOWN, RULES
+from mmplane.features.contract.arrays import Arrays, pack, write_all
+from mmplane.features.contract.image import Pixels
+from mmplane.features.contract.processor import LAYOUTS_MAX
+from mmplane.features.contract.video import VIDEO_FEATURES, VideoProcessor
 
 BAND_ROWS = 64
 """About how many rows are resized at a time: they stay in the second-level cache until they are cut."""
@@ -49,7 +48,7 @@ class QwenVideoProcessor(VideoProcessor):
         self._moment: int = options["temporal_patch_size"]
         self._rules = RULES[checkpoint.kind]
         self._layouts = lru_cache(maxsize=LAYOUTS_MAX)(self._layout)
-        self.byte_form = ByteForm(float_table(checkpoint.options), self._moment * self._side**2, 1)
+        self.byte_form = ByteForm(torch_table(checkpoint.options), self._moment * self._side**2, 1)
         self._table = None if encoding == "uint8" else _as_bits(cast(self.byte_form.table, encoding))
 
     def recoded(self, encoding: Encoding) -> QwenVideoProcessor:
@@ -62,7 +61,7 @@ class QwenVideoProcessor(VideoProcessor):
         options = checkpoint.options
         return (
             bool(options["do_resize"])
-            and options["resample"] in FILTERS
+            and options["resample"] in TORCH_FILTERS
             and options["patch_size"] >= WORD_BYTES
             and bool(options["do_rescale"] or options["do_normalize"])
             and len(options["image_mean"]) == len(options["image_std"]) == 3
@@ -169,21 +168,6 @@ class QwenVideoProcessor(VideoProcessor):
             return self._rules.size(self._checkpoint.options, clip.width, clip.height, len(clip.indices))
         except ValueError:
             raise bad_media("the model cannot take a clip of this size and length") from None
-
-
-def video_processor(model_folder: str, *, fast: bool = True, encoding: Encoding = "float32") -> QwenVideoProcessor:
-    """The video processor of a checkpoint folder. `fast=False` resizes with torch itself; the bits are the same.
-
-    Whether they are is tried here, on noise of a few sizes; if not, a warning says so and torch resizes. Raises
-    ValueError when the checkpoint's videos are of another family or configuration.
-    """
-    checkpoint = VideoCheckpoint.load(model_folder)
-    if not QwenVideoProcessor.serves(checkpoint):
-        raise ValueError("this configuration of the video processor is not built")
-    if fast and not resizes_as_torch(checkpoint.options["resample"]):
-        logger.warning("the fast resize of video frames differs from torch's, which serves instead")
-        fast = False
-    return QwenVideoProcessor(checkpoint, encoding, Resize.bands if fast else torch_bands)
 
 
 def _as_bits(values: Array) -> Array:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy
+import numpy as np
+import numpy.typing as npt
 import transformers
 from transformers import AutoConfig, AutoFeatureExtractor, AutoTokenizer
 from transformers.processing_utils import ProcessorMixin
 
 from mmplane.core.keys import digest_parts
-from mmplane.features.encodings import Encoding
+from mmplane.features.arithmetic.encodings import Encoding
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class AudioCheckpoint:
         """32 bytes over class, prompt rule, configuration, versions and encoding."""
         kinds = f"{type(self.feature_extractor).__name__} {self.rule_name} numpy"
         config = json.dumps(self.feature_extractor.to_dict(), sort_keys=True, default=str)
-        versions = f"transformers {transformers.__version__} numpy {numpy.__version__}"
+        versions = f"transformers {transformers.__version__} numpy {np.__version__}"
         return digest_parts([kinds.encode(), config.encode(), versions.encode(), encoding.encode()])
 
     @cached_property
@@ -81,3 +82,13 @@ class AudioCheckpoint:
         if len(ids) != 1:
             raise ValueError("the audio placeholder of this checkpoint is not one token")
         return int(ids[0])
+
+
+def reference_of(checkpoint: AudioCheckpoint, samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """What transformers' NumPy path gives for one sound, (1, bands, columns) float32."""
+    extractor = checkpoint.feature_extractor
+    padded = np.zeros((1, extractor.n_samples), np.float32)
+    heard = samples[: extractor.n_samples]
+    padded[0, : len(heard)] = heard
+    features: npt.NDArray[np.float32] = extractor._np_extract_fbank_features(padded, "cpu")
+    return features

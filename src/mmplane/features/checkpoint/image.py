@@ -23,7 +23,7 @@ from transformers.models.auto.processing_auto import processor_class_from_name
 from transformers.processing_utils import ProcessorMixin
 
 from mmplane.core.keys import digest_parts
-from mmplane.features.encodings import Encoding
+from mmplane.features.arithmetic.encodings import Encoding
 
 TRIAL_SIDE = 224
 """Side in pixels of a square image that every processor takes: a multiple of patches of 14 and 16, merged or not."""

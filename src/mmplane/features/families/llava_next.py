@@ -1,7 +1,6 @@
-"""The tiling families: an image becomes several tiles and a small view of the whole.
+"""LLaVA-NeXT: the image is fitted into one of some given resolutions, padded and cut; a small view comes first.
 
-InternVL's (`GotOcr2ImageProcessorPil`) stretches the image over a grid of tiles, then adds a thumbnail. LLaVA-NeXT's
-fits it into one of some given resolutions, pads it, and puts the small view first. Both are bit-equal to transformers.
+Bit-equal to transformers.
 """
 
 from __future__ import annotations
@@ -11,55 +10,16 @@ from itertools import product
 import numpy as np
 from transformers.image_processing_utils import get_patch_output_size, select_best_resolution
 from transformers.image_utils import ChannelDimension
-from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
 
 from mmplane.core.errors import bad_media
-from mmplane.features.checkpoint import ImageCheckpoint
-from mmplane.features.resize import FILTERS, Box, Resize
-from mmplane.features.table import Companions
-from mmplane.features.tiles import Tile, TileImageProcessor
-
-
-class InternVLImageProcessor(TileImageProcessor):
-    """The fast path of InternVL. Features are (tiles, 3, height, width), the thumbnail last."""
-
-    @staticmethod
-    def serves(checkpoint: ImageCheckpoint) -> bool:
-        """Whether this configuration is one that this file reproduces."""
-        options = checkpoint.options
-        return (
-            checkpoint.input_names == {"pixel_values"}
-            and bool(options["do_resize"])
-            and bool(options["size"].height and options["size"].width)
-            and bool(options["do_rescale"] or options["do_normalize"])
-            and options["resample"] in FILTERS
-        )
-
-    @staticmethod
-    def _tile_size(checkpoint: ImageCheckpoint) -> tuple[int, int]:
-        return checkpoint.options["size"].height, checkpoint.options["size"].width
-
-    def _tiles(self, width: int, height: int) -> tuple[Tile, ...]:
-        options = self._checkpoint.options
-        kind, columns, rows = int(options["resample"]), 1, 1
-        if options["crop_to_patches"] and options["max_patches"] > 1:
-            tile = (self._height, self._width)
-            columns, rows = get_optimal_tiled_canvas(
-                (height, width), tile, options["min_patches"], options["max_patches"]
-            )
-        tiles = [
-            Tile(Resize(columns * self._width, rows * self._height, kind, Box(x, y, x + self._width, y + self._height)))
-            for y, x in product(
-                range(0, rows * self._height, self._height), range(0, columns * self._width, self._width)
-            )
-        ]
-        if len(tiles) > 1:
-            tiles.append(Tile(Resize.whole(self._width, self._height, kind)))
-        return tuple(tiles)
+from mmplane.features.arithmetic.resize import FILTERS, Box, Resize
+from mmplane.features.checkpoint.image import ImageCheckpoint
+from mmplane.features.families.table import Companions
+from mmplane.features.families.tiles import Tile, TileImageProcessor
 
 
 class LlavaNextImageProcessor(TileImageProcessor):
-    """The fast path of LLaVA-NeXT. Features are (1, tiles, 3, side, side), the small view first."""
+    """The fast path of the family. Features are (1, tiles, 3, side, side), the small view first."""
 
     @staticmethod
     def serves(checkpoint: ImageCheckpoint) -> bool:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmplane.features import kernels
-from mmplane.features.checkpoint import ImageCheckpoint, Runs
-from mmplane.features.encodings import Array, Encoding
-from mmplane.features.processor import FEATURES, Pixels
-from mmplane.features.resize import Resize
-from mmplane.features.table import Companions, Outline, TableImageProcessor
+from mmplane.features.arithmetic import kernels
+from mmplane.features.arithmetic.encodings import Array, Encoding
+from mmplane.features.arithmetic.resize import Resize
+from mmplane.features.checkpoint.image import ImageCheckpoint, Runs
+from mmplane.features.contract.image import FEATURES, Pixels
+from mmplane.features.families.table import Companions, Outline, TableImageProcessor
 
 BAND_ROWS = 64
 """How many rows are resized at a time: they stay in the second-level cache until they are written."""

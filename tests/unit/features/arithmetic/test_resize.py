@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmplane.features.processor import Pixels
-from mmplane.features.resize import FILTERS, Box, Resize
+from mmplane.features.arithmetic.resize import FILTERS, Box, Resize
+from mmplane.features.contract.image import Pixels
 
 SIDES = st.integers(1, 240)
 NOISE = np.random.default_rng(0).integers(0, 256, (240, 240, 3), dtype=np.uint8)

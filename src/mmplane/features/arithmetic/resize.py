@@ -2,7 +2,7 @@
 
 Pillow resizes in two passes with an 8-bit image between them and leaves out a pass that would not change its side. The
 order of the passes changes the last bit; the rule is that of Pillow 13 (Resample.c, ImagingResampleInner). Under
-another Pillow the parity check of `select.py` finds a difference and the generic path serves.
+another Pillow the parity check finds a difference and the generic path serves.
 
 torch's resize of 8-bit images (antialiased, as torchvision calls it) is the same but for coarser weights, and always
 goes across first: `as_torch` gives its bits.
@@ -15,12 +15,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmplane.features import kernels
-from mmplane.features.kernels import STRIP_ROWS, Bytes, Ints
-from mmplane.features.processor import Pixels
+from mmplane.features.arithmetic import kernels
+from mmplane.features.arithmetic.kernels import STRIP_ROWS, Bytes, Ints
 
 FILTERS = frozenset({kernels.LANCZOS, kernels.BILINEAR, kernels.BICUBIC})
 """The filters that are built, by Pillow's numbers."""
+
+TORCH_FILTERS = frozenset({kernels.BILINEAR, kernels.BICUBIC})
+"""Those of them that torch has."""
 
 Taps = tuple[Ints, Ints, Ints]
 
@@ -50,10 +52,10 @@ class Resize:
         """A resize whose result is wanted whole."""
         return cls(width, height, kind, Box(0, 0, width, height), as_torch)
 
-    def bands(self, pixels: Pixels, rows: int) -> Iterator[tuple[int, Bytes]]:
+    def bands(self, pixels: Bytes, rows: int) -> Iterator[tuple[int, Bytes]]:
         """Yield (y, planes): row y of the box and up to `rows` - 1 more, as (3, rows, box width) uint8.
 
-        The planes are overwritten by the next band.
+        `pixels` are (height, width, 3) RGB. The planes are overwritten by the next band.
         """
         height, width = self.box.bottom - self.box.top, self.box.right - self.box.left
         if height < 1 or width < 1:
@@ -73,7 +75,7 @@ class _Lines:
     Only what the box takes of the source is looked at: columns are cut off before the passes.
     """
 
-    def __init__(self, pixels: Pixels, resize: Resize) -> None:
+    def __init__(self, pixels: Bytes, resize: Resize) -> None:
         (height, width, _), box = pixels.shape, resize.box
         shorter = height - resize.height
         self._down_first = not resize.as_torch and shorter > 0 and shorter > 2 * (width - resize.width)

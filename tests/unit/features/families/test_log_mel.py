@@ -14,15 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, Qwen2AudioProcessor, WhisperFeatureExtractor
 
+from features.checkpoints import Family
 from mmplane.core.errors import RequestError
-from mmplane.features import log_mel
-from mmplane.features.audio import AUDIO_FEATURES
-from mmplane.features.audio_checkpoint import AudioCheckpoint
-from mmplane.features.encodings import Encoding, cast
-from mmplane.features.log_mel import LogMelProcessor, audio_processor, reference_of, ulps_apart
-from mmplane.features.processor import views
-
-from .checkpoints import Family
+from mmplane.features.arithmetic.encodings import Encoding, cast
+from mmplane.features.checkpoint.audio import AudioCheckpoint, reference_of
+from mmplane.features.contract.arrays import views
+from mmplane.features.contract.audio import AUDIO_FEATURES
+from mmplane.features.families import log_mel
+from mmplane.features.families.log_mel import LogMelProcessor
+from mmplane.features.parity import ulps_apart
+from mmplane.features.select import audio_processor
 
 SPECIAL = {"audio_token": "<|AUDIO|>", "audio_bos_token": "<|audio_bos|>", "audio_eos_token": "<|audio_eos|>"}
 RATE = 16_000

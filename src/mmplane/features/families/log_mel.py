@@ -11,7 +11,6 @@ values is part of each, and is known last; so they are made in memory of their o
 
 from __future__ import annotations
 
-import logging
 from functools import lru_cache
 
 import numpy as np
@@ -20,22 +19,18 @@ from transformers.audio_utils import window_function
 
 from mmplane.core.errors import bad_media
 from mmplane.core.records import Layout
-from mmplane.features import kernels
-from mmplane.features.audio import AUDIO_FEATURES, AudioProcessor, Samples
-from mmplane.features.audio_checkpoint import AudioCheckpoint
-from mmplane.features.encodings import Array, Encoding, cast, storage_dtype
-from mmplane.features.processor import LAYOUTS_MAX, Arrays, pack, write_all
-
-logger = logging.getLogger(__name__)
+from mmplane.features.arithmetic import kernels
+from mmplane.features.arithmetic.encodings import Array, Encoding, cast, storage_dtype
+from mmplane.features.checkpoint.audio import AudioCheckpoint, reference_of
+from mmplane.features.contract.arrays import Arrays, pack, write_all
+from mmplane.features.contract.audio import AUDIO_FEATURES, AudioProcessor, Samples
+from mmplane.features.contract.processor import LAYOUTS_MAX
 
 BLOCK_COLUMNS = 64
 """How many spectra are taken at a time: they stay in the second-level cache until they are summed."""
 
 MEL_FLOOR = 1e-10
 """No band has less power (`transformers.audio_utils.spectrogram`)."""
-
-PARITY_SAMPLES = (50, 4_001, 16_000)
-"""Lengths of the noise on which the fast path is tried when it is chosen."""
 
 
 class LogMelProcessor(AudioProcessor):
@@ -149,44 +144,6 @@ class LogMelProcessor(AudioProcessor):
             after = samples[2 * last - end + 1 : last]
             stretch[len(stretch) - len(after) :] = after[::-1]
         return stretch
-
-
-def audio_processor(model_folder: str, *, fast: bool = True, encoding: Encoding = "float32") -> LogMelProcessor:
-    """The audio processor of a checkpoint folder. `fast=False` insists on transformers' own NumPy path.
-
-    The fast one is tried here on noise; if a value is further than 1 ulp from transformers', a warning says so and
-    transformers' own serves. Raises ValueError when the checkpoint's sounds are of another family or configuration.
-    """
-    checkpoint = AudioCheckpoint.load(model_folder)
-    noise = np.random.default_rng(0)
-    lengths = [noise.uniform(-1, 1, samples).astype(np.float32) for samples in PARITY_SAMPLES]
-    if fast and any(ulps_apart(checkpoint, samples) > 1 for samples in lengths):
-        logger.warning("the fast log-mel features differ from transformers' own, which serve instead")
-        fast = False
-    return LogMelProcessor(checkpoint, encoding, fast=fast)
-
-
-def ulps_apart(checkpoint: AudioCheckpoint, samples: Samples) -> int:
-    """The largest difference of any value from transformers' NumPy path, in units of the last place of float32."""
-    ours = np.empty((1, checkpoint.feature_extractor.feature_size, checkpoint.feature_extractor.nb_max_frames), "f4")
-    LogMelProcessor(checkpoint)._fill(samples[: checkpoint.feature_extractor.n_samples], ours[0])
-    return int(np.abs(_ordered(ours) - _ordered(reference_of(checkpoint, samples))).max())
-
-
-def reference_of(checkpoint: AudioCheckpoint, samples: Samples) -> npt.NDArray[np.float32]:
-    """What transformers' NumPy path gives for one sound, (1, bands, columns) float32."""
-    extractor = checkpoint.feature_extractor
-    padded = np.zeros((1, extractor.n_samples), np.float32)
-    heard = samples[: extractor.n_samples]
-    padded[0, : len(heard)] = heard
-    features: npt.NDArray[np.float32] = extractor._np_extract_fbank_features(padded, "cpu")
-    return features
-
-
-def _ordered(values: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """Integers in the order of the values, 1 apart where no float32 lies between."""
-    bits = values.view(np.int32).astype(np.int64)
-    return np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
 
 
 def _bands(filters: npt.NDArray[np.float64]) -> tuple[kernels.Ints, kernels.Ints, kernels.Doubles]:

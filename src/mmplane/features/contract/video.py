@@ -6,7 +6,9 @@ from abc import abstractmethod
 from collections.abc import Iterable
 
 from mmplane.core.records import Clip, Layout
-from mmplane.features.processor import Arrays, Pixels, Processor
+from mmplane.features.contract.arrays import Arrays
+from mmplane.features.contract.image import Pixels
+from mmplane.features.contract.processor import Processor
 
 VIDEO_FEATURES = "pixel_values_videos"
 """transformers' name of the array that holds a clip's features; it comes first in a layout."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from mmplane.features.encodings import ByteForm
+from mmplane.features.arithmetic.encodings import ByteForm
 
 log = logging.getLogger("mmplane")
 

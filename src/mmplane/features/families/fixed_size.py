@@ -11,11 +11,11 @@ from transformers.image_transforms import get_resize_output_image_size, get_size
 from transformers.image_utils import ChannelDimension, get_image_size_for_max_height_width
 
 from mmplane.core.errors import bad_media
-from mmplane.features.checkpoint import ImageCheckpoint
-from mmplane.features.encodings import Encoding
-from mmplane.features.processor import Pixels
-from mmplane.features.resize import FILTERS, Box, Resize
-from mmplane.features.tiles import Tile, TileImageProcessor
+from mmplane.features.arithmetic.encodings import Encoding
+from mmplane.features.arithmetic.resize import FILTERS, Box, Resize
+from mmplane.features.checkpoint.image import ImageCheckpoint
+from mmplane.features.contract.image import Pixels
+from mmplane.features.families.tiles import Tile, TileImageProcessor
 
 SQUARE_PIXELS_MAX = 64_000_000
 """No image is padded to a larger square."""

@@ -1,0 +1,23 @@
+"""What an 8-bit pixel becomes, as a table of 256 values for each channel: rescaling and normalising, looked up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Table = npt.NDArray[np.float32]
+
+
+def torch_table(options: Mapping[str, Any]) -> Table:
+    """(3, 256) float32: what `TorchvisionBackend.rescale_and_normalize` makes of each 8-bit value of each channel."""
+    ramp = np.broadcast_to(np.arange(256, dtype=np.float32), (3, 256))
+    factor = options["rescale_factor"]
+    if not options["do_normalize"]:
+        return ramp * np.float32(factor)
+    mean, std = (np.array(options[name], np.float32)[:, None] for name in ("image_mean", "image_std"))
+    if options["do_rescale"]:
+        mean, std = mean * np.float32(1.0 / factor), std * np.float32(1.0 / factor)
+    return (ramp - mean) / std

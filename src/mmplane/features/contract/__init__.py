@@ -1,0 +1,1 @@
+"""What a processor promises: of images, clips and sounds."""

@@ -1,0 +1,1 @@
+"""The fast processors, one family a file."""
