@@ -16,7 +16,7 @@ def array(library: Any, tensor: Tensor, buffer: Any, start_bytes: int, length_by
     library's, or the tensor reaches beyond the slot's `length_bytes`.
     """
     try:
-        empty = library.empty(0, dtype=getattr(library, tensor.dtype))
+        empty = library.empty(0, dtype=_dtype(library, tensor.dtype))
     except (AttributeError, TypeError):
         raise ValueError(f"no such dtype: {tensor.dtype}") from None
     if min(tensor.shape, default=1) < 0:
@@ -28,6 +28,13 @@ def array(library: Any, tensor: Tensor, buffer: Any, start_bytes: int, length_by
         return empty.reshape(tensor.shape)
     offset_bytes = start_bytes + tensor.offset_bytes
     return library.frombuffer(buffer, dtype=empty.dtype, count=count, offset=offset_bytes).reshape(tensor.shape)
+
+
+def _dtype(library: Any, name: str) -> Any:
+    """NumPy has no bfloat16 of its own; ml_dtypes gives it one."""
+    if name == "bfloat16" and not hasattr(library, name):
+        return importlib.import_module("ml_dtypes").bfloat16
+    return getattr(library, name)
 
 
 def library_of(values: Any) -> Any:

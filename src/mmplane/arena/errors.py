@@ -38,3 +38,11 @@ class DeadProcess(ArenaError):
 
 class OutOfMemory(ArenaError):
     """The kernel would not reserve a region's pages."""
+
+
+class ForeignRegion(ArenaError):
+    """A region, or a record, is of another plane than the one at hand."""
+
+
+class Owned(ArenaError):
+    """The region has, or had, another owner: two sets of books over the same bytes would contradict each other."""

@@ -17,10 +17,12 @@ import mmap
 import os
 from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from mmplane.arena.errors import OutOfMemory
 from mmplane.arena.memory import memory_available_bytes
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 _MADV_POPULATE_READ = 22
 # /proc/PID/pagemap: eight bytes for each page, of which the last holds these flags (Documentation/admin-guide/mm).
@@ -111,25 +113,43 @@ class RegionMapping:
         self.close()
 
 
-class PrivateMapping:
-    """A region in a process whose consumers may write: a page that one writes into becomes this process's own copy.
+Access = Literal["private", "shared", "writable"]
+"""How a process maps a region that it computes on.
 
-    For engines that promise writable inputs. `fd` may be a read-only one. Pages are mapped at the start (Linux 5.14;
-    before that, when they are first read), and `restore` makes a run the region's again.
+    private    writable: a page that one writes into becomes this process's own copy. For engines that promise that
+    shared     read only: writing is a SIGSEGV
+    writable   writable, and seen by all: for memory that a device driver registers, which read-only memory cannot be
+"""
+
+
+class WindowMapping:
+    """A region in a process that makes arrays over it, and wants to know when the last of them is gone (`window`).
+
+    `fd` may be a read-only one, except for `writable`. With `populate` pages are mapped at the start (Linux 5.14;
+    before that, when they are first read).
     """
 
-    def __init__(self, fd: int, length_bytes: int) -> None:
+    _pagemap_fd: int | None = None
+
+    def __init__(self, fd: int, length_bytes: int, access: Access = "private", *, populate: bool = True) -> None:
         protection = mmap.PROT_READ | mmap.PROT_WRITE
-        self._map = mmap.mmap(fd, length_bytes, flags=mmap.MAP_PRIVATE, prot=protection)
+        flags = mmap.MAP_SHARED if access == "writable" else mmap.MAP_PRIVATE
+        self._map = mmap.mmap(fd, length_bytes, flags=flags, prot=protection)
         self._window: type[ctypes.Array[ctypes.c_char]] = ctypes.c_char * length_bytes
-        self._first_page = ctypes.addressof(self._window.from_buffer(self._map)) // mmap.PAGESIZE
-        self._pagemap_fd: int | None = None
-        with suppress(OSError):  # hidden in some containers: then every page counts as written
-            self._pagemap_fd = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        address = ctypes.addressof(self._window.from_buffer(self._map))
+        if access == "shared":
+            # A private page that nobody can write is the region's. (Python has no window on a read-only mapping.)
+            _protect(address, length_bytes)
+        self._first_page = address // mmap.PAGESIZE
+        if access == "private":
+            with suppress(OSError):  # hidden in some containers: then every page counts as written
+                self._pagemap_fd = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        self.access: Access = access
         self.length_bytes = length_bytes
-        with suppress(OSError):
-            # MAP_POPULATE would write, and so copy every page.
-            self._map.madvise(_MADV_POPULATE_READ, 0, length_bytes)
+        if populate:
+            with suppress(OSError):
+                # MAP_POPULATE would write, and so copy every page.
+                self._map.madvise(_MADV_POPULATE_READ, 0, length_bytes)
 
     def window(self) -> ctypes.Array[ctypes.c_char]:
         """All of it as one new object with the buffer protocol. Arrays over it keep it alive; weakrefs see it go."""
@@ -137,6 +157,8 @@ class PrivateMapping:
 
     def restore(self, offset_bytes: int, length_bytes: int) -> bool:
         """Make whole pages the region's again; True if a consumer had written there. No array may lie over them."""
+        if self.access != "private":
+            return False
         length_bytes = -(-length_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
         written = self._written(offset_bytes, length_bytes)
         if written:
@@ -151,3 +173,13 @@ class PrivateMapping:
         entries = os.pread(self._pagemap_fd, length_bytes // mmap.PAGESIZE * _PAGEMAP_BYTES, first * _PAGEMAP_BYTES)
         flags = set(entries[_PAGEMAP_BYTES - 1 :: _PAGEMAP_BYTES])
         return any(flag & _PRESENT_OR_SWAPPED and not flag & _OF_A_FILE for flag in flags)
+
+    def __del__(self) -> None:
+        if self._pagemap_fd is not None:
+            os.close(self._pagemap_fd)
+
+
+def _protect(address: int, length_bytes: int) -> None:
+    """Take the right to write away from pages of this process. Raises OSError."""
+    if _libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(length_bytes), mmap.PROT_READ) != 0:
+        raise OSError(ctypes.get_errno(), "mprotect")

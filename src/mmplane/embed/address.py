@@ -19,9 +19,12 @@ from typing import Self
 
 import msgspec
 
-from mmplane.arena.segment import check_memory, create_region
+from mmplane.arena.label import PLANE_BYTES, check_label, create_labelled, new_plane
+from mmplane.arena.segment import check_memory
 from mmplane.core.records import Count, Record
 
+REGION = 0
+"""The number of the one region."""
 PIPE_BYTES = 1024 * 1024
 """The most that Linux gives to an unprivileged user by default."""
 
@@ -38,6 +41,8 @@ class Address(Record, frozen=True):
     hear_fd: Count
     tell_fd: Count
     groups: tuple[int, ...]
+    plane: bytes = bytes(PLANE_BYTES)
+    """The plane's random id. What was reached under this address is compared with it."""
 
     @classmethod
     def create(cls, arena_bytes: int, groups: Sequence[int] = (1,)) -> Self:
@@ -52,11 +57,12 @@ class Address(Record, frozen=True):
         if length_bytes < mmap.PAGESIZE:
             raise ValueError("the arena needs at least one page")
         check_memory(length_bytes)
-        region_fd = create_region("mmplane", length_bytes)
+        plane = new_plane()
+        region_fd = create_labelled("mmplane", length_bytes, plane, REGION)
         hear_fd, tell_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         with suppress(PermissionError):  # this user's pipes have a lower limit: fewer leases at a time
             fcntl.fcntl(tell_fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        return cls(os.getpid(), region_fd, length_bytes, hear_fd, tell_fd, tuple(groups))
+        return cls(os.getpid(), region_fd, length_bytes, hear_fd, tell_fd, tuple(groups), plane)
 
     @property
     def ranks(self) -> int:
@@ -91,6 +97,16 @@ class Address(Record, frozen=True):
     def open(self, descriptor: int, flags: int) -> int:
         """One of the creator's descriptors, opened anew in this process. OSError when it is gone or another user's."""
         return os.open(f"/proc/{self.pid}/fd/{descriptor}", flags | os.O_CLOEXEC)
+
+    def open_region(self, flags: int) -> int:
+        """The region, opened anew. Raises OSError, and ForeignRegion when the creator has other files there by now."""
+        region_fd = self.open(self.region_fd, flags)
+        try:
+            check_label(region_fd, self.length_bytes, self.plane, REGION)
+        except BaseException:
+            os.close(region_fd)
+            raise
+        return region_fd
 
 
 def discard(address: Address) -> None:

@@ -14,34 +14,33 @@ from mmplane.embed.hold import Hold
 class Draft:
     """A slot that is being written. Freed with this object, unless it is published.
 
-    `view` is its bytes. `abandon` may be called from a finalizer.
+    `window` is its region's bytes. `abandon` may be called from a finalizer.
     """
 
     def __init__(
         self,
         slot: Slot,
         tensors: tuple[Tensor, ...],
-        view: memoryview,
+        window: Any,
         *,
         publish: Callable[[Item], Hold],
         abandon: Callable[[], object],
     ) -> None:
         self._slot = slot
         self._tensors = {tensor.name: tensor for tensor in tensors}
-        self._view = view
+        self._window = window
         self._publish = publish
         self._unpublished = weakref.finalize(self, abandon)
         self._unpublished.atexit = False
 
     def arrays(self, library: Any) -> dict[str, Any]:
         """Writable arrays of shared memory, by name. Write only before `publish`."""
-        return {name: array(library, one, self._view, 0, len(self._view)) for name, one in self._tensors.items()}
+        return {name: self._array(library, one) for name, one in self._tensors.items()}
 
     def fill(self, name: str, values: Any) -> None:
         """Copy an array in; the interpreter's lock is free meanwhile."""
         library, flat = library_of(values), content(values)
-        whole = Tensor(name, "uint8", (len(flat),), self._tensors[name].offset_bytes)
-        array(library, whole, self._view, 0, len(self._view))[...] = flat
+        self._array(library, Tensor(name, "uint8", (len(flat),), self._tensors[name].offset_bytes))[...] = flat
 
     def publish(self, key: bytes, *, modality: Modality = "image") -> Hold:
         """The bytes are complete: index them under their key. If another has been quicker, its item is held."""
@@ -49,3 +48,6 @@ class Draft:
         assert unpublished is not None, "a draft is published once"
         item = Item(key, modality, self._slot, tuple(self._tensors.values()))
         return self._publish(item)
+
+    def _array(self, library: Any, tensor: Tensor) -> Any:
+        return array(library, tensor, self._window, self._slot.offset_bytes, self._slot.length_bytes)

@@ -1,34 +1,31 @@
-"""A hold: the producer's own lease on an item, which ends with the object."""
+"""A hold: the producer's own claim on an item, which ends with the object and the arrays over it."""
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from mmplane.arena.arrays import array
-from mmplane.core.records import Item, Slot
+from mmplane.core.records import Item
 from mmplane.embed.records import Leased
 
 
 class Hold:
-    """Keeps an item resident until this object is gone.
+    """Keeps an item resident until this object is released or gone, and every array over it is gone too.
 
-    `content` is the bytes of a slot. `end` may be called from a finalizer.
+    `window` ends the claim when it goes. As a context manager it is released at the end of the block.
     """
 
-    def __init__(
-        self,
-        item: Item,
-        *,
-        content: Callable[[Slot], memoryview],
-        lease: Callable[[Item, int | None], Leased],
-        end: Callable[[], object],
-    ) -> None:
+    def __init__(self, item: Item, window: Any, lease: Callable[[Item, int | None], Leased]) -> None:
         self.item = item
-        self._content = content
+        self._window = window
         self._lease = lease
-        weakref.finalize(self, end).atexit = False
+
+    @property
+    def key(self) -> bytes:
+        """The item's content key, 32 bytes."""
+        return self.item.content_key
 
     def lease(self, group: int | None = None) -> Leased:
         """A record for one message to the ranks of one group, which lease the item until each has ended it.
@@ -36,9 +33,30 @@ class Hold:
         Without `group`, where there are several, it is the group of the rank that first ends its share. Raises
         NotJoined, TooManyLeases.
         """
+        self._check_held()
         return self._lease(self.item, group)
 
     def arrays(self, library: Any) -> dict[str, Any]:
-        """The arrays in place. They are everybody's: do not write, and do not keep them longer than the hold."""
-        view = self._content(self.item.slot)
-        return {tensor.name: array(library, tensor, view, 0, len(view)) for tensor in self.item.tensors}
+        """The arrays in place, by name, as `library`'s (`torch` or `numpy`). They are everybody's: do not write."""
+        self._check_held()
+        slot = self.item.slot
+        return {
+            tensor.name: array(library, tensor, self._window, slot.offset_bytes, slot.length_bytes)
+            for tensor in self.item.tensors
+        }
+
+    def release(self) -> None:
+        """Let go of the item. Arrays that are still alive keep it resident. May be called again."""
+        self._window = None
+
+    def _check_held(self) -> None:
+        if self._window is None:
+            raise ValueError("this hold was released")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()

@@ -11,19 +11,14 @@ place takes copies (`View.arrays(library, copy=True)`).
 from __future__ import annotations
 
 import os
-import weakref
-from collections import Counter, deque
 from typing import Any
 
 from mmplane.arena.arrays import array
-from mmplane.arena.errors import StaleSlot
-from mmplane.arena.segment import PrivateMapping
-from mmplane.embed.address import Address
+from mmplane.arena.errors import ForeignRegion
+from mmplane.embed.address import REGION, Address
 from mmplane.embed.records import Leased
 from mmplane.embed.releases import JOINED, tell_nowait
-
-ENDED_MAX = 16384
-"""So many ended leases are remembered: a record that comes again is refused instead of read."""
+from mmplane.embed.windows import Windows
 
 
 class Inbox:
@@ -36,57 +31,27 @@ class Inbox:
         address.group_of(rank)
         self.rank = rank
         self._tell_fd = address.open(address.tell_fd, os.O_WRONLY | os.O_NONBLOCK)
-        region_fd = address.open(address.region_fd, os.O_RDONLY)
+        self._windows = Windows(address.plane, lambda lease: tell_nowait(self._tell_fd, lease, rank))
+        region_fd = address.open_region(os.O_RDONLY)
         try:
-            self._memory = PrivateMapping(region_fd, address.length_bytes)
+            self._windows.map(REGION, region_fd, address.length_bytes, "private")
         finally:
             os.close(region_fd)
-        self._open: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()  # by lease
-        self._views: Counter[int] = Counter()  # by generation
-        self._ending: deque[tuple[int, int]] = deque()  # (lease, generation), by finalizers of any thread
-        self._ended: dict[int, None] = {}
         tell_nowait(self._tell_fd, JOINED, rank)
 
     def open(self, leased: Leased) -> View:
         """The view that this record stands for; the same memory when it is opened again while it lives.
 
-        Raises ValueError when the slot is not inside the region, StaleSlot when this rank has ended the lease.
+        Raises ValueError when the slot is not inside the region, StaleSlot when this rank has ended the lease, and
+        ForeignRegion when the record is of another plane.
         """
-        self._settle()
-        slot = leased.item.slot
-        if slot.region != 0 or slot.offset_bytes + slot.length_bytes > self._memory.length_bytes:
-            raise ValueError("a slot outside of its region")
-        window = self._open.get(leased.lease)
-        if window is None:
-            if leased.lease in self._ended:
-                raise StaleSlot("this rank has ended that lease")
-            if not self._views[slot.generation]:
-                self._memory.restore(slot.offset_bytes, slot.length_bytes)
-            window = self._memory.window()
-            self._views[slot.generation] += 1
-            self._open[leased.lease] = window
-            weakref.finalize(window, self._end, leased.lease, slot.generation).atexit = False
-        return View(leased, window)
+        if leased.plane != self._windows.plane:
+            raise ForeignRegion("this record is of another plane")
+        return View(leased, self._windows.open(leased.lease, leased.item.slot))
 
     def statistics(self) -> dict[str, int]:
         """Leases of this rank now, and how many have ended."""
-        self._settle()
-        return {"views": self._views.total(), "ended": len(self._ended)}
-
-    def _end(self, lease: int, generation: int) -> None:
-        """The last array over this lease is gone. May run in any thread, in the middle of anything."""
-        self._ending.append((lease, generation))
-        tell_nowait(self._tell_fd, lease, self.rank)
-
-    def _settle(self) -> None:
-        while self._ending:
-            lease, generation = self._ending.popleft()
-            self._views[generation] -= 1
-            if not self._views[generation]:
-                del self._views[generation]
-            self._ended[lease] = None
-            if len(self._ended) > ENDED_MAX:
-                del self._ended[next(iter(self._ended))]
+        return self._windows.statistics()
 
 
 class View:

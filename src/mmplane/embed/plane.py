@@ -17,7 +17,6 @@ import os
 import select
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from math import prod
 from threading import Lock
@@ -26,18 +25,19 @@ from typing import Any
 from mmplane.arena.arena import Arena
 from mmplane.arena.arrays import dtype_name
 from mmplane.arena.errors import ArenaError
+from mmplane.arena.label import own
 from mmplane.arena.leases import Process
-from mmplane.arena.segment import RegionMapping
+from mmplane.arena.shares import Shares
 from mmplane.core.records import Item, Modality, Slot
-from mmplane.embed.address import Address
+from mmplane.embed.address import REGION, Address
 from mmplane.embed.draft import Draft
 from mmplane.embed.hold import Hold
 from mmplane.embed.layout import pack
 from mmplane.embed.records import Leased
 from mmplane.embed.releases import JOINED, Release, capacity, hear_nowait
+from mmplane.embed.windows import Windows
 
 _PRODUCER = Process("producer", 0, 0)
-_REGION = 0
 
 
 class NotJoined(ArenaError):
@@ -48,36 +48,33 @@ class TooManyLeases(ArenaError):
     """More leases than their ends have room in the pipe."""
 
 
-@dataclass
-class _Lease:
-    slot: Slot
-    group: int | None
-    waiting: set[int]
-
-
 class Plane:
-    """Owner of one address: only one process at a time, for the life of the address, makes a Plane of it.
+    """Owner of one address: one process, once in the life of the address, makes a Plane of it.
 
-    Raises OSError when the address cannot be reached.
+    Raises OSError when the address cannot be reached, ForeignRegion when it leads elsewhere by now, and Owned when it
+    has, or had, another owner.
     """
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        region_fd = address.open(address.region_fd, os.O_RDWR)
+        self._windows = Windows(address.plane, self._hold_ended)
+        region_fd = address.open_region(os.O_RDWR)
         try:
-            self._memory = RegionMapping(region_fd, address.length_bytes, writable=True)
+            self._windows.map(REGION, region_fd, address.length_bytes, "writable")
+            own(region_fd, address.length_bytes)
         finally:
             os.close(region_fd)
         self._hear_fd = address.open(address.hear_fd, os.O_RDONLY | os.O_NONBLOCK)
         self._leases_max = capacity(self._hear_fd) // address.ranks - 1
         # A rank gives pages back to the kernel when it drops what it wrote, so no two slots share one.
         self._arena = Arena([address.length_bytes], align_bytes=mmap.PAGESIZE)
+        self._shares = Shares(self._arena, _PRODUCER)
         self._lock = Lock()
-        self._dropped: deque[tuple[Slot, int]] = (
-            deque()
-        )  # holds (by tag) and drafts (0) that are gone, by finalizers of any thread
+        # What finalizers of any thread say: holds that have ended, and drafts that are gone.
+        self._released: deque[int] = deque()
+        self._abandoned: deque[Slot] = deque()
         self._revoked: deque[int] = deque()
-        self._leases: dict[int, _Lease] = {}
+        self._holds: dict[int, Slot] = {}
         self._pidfds: dict[int, int] = {}
         self._dead: set[int] = set()
         self._poll = select.poll()
@@ -115,9 +112,9 @@ class Plane:
         tensors, length_bytes = pack(arrays)
         with self._lock:
             self._hear()
-            slot = self._arena.reserve(_REGION, length_bytes, _PRODUCER)
-        abandon = partial(self._dropped.append, (slot, 0))
-        return Draft(slot, tensors, self._content(slot), publish=self._publish, abandon=abandon)
+            slot = self._arena.reserve(REGION, length_bytes, _PRODUCER)
+        abandon = partial(self._abandoned.append, slot)
+        return Draft(slot, tensors, self._windows.window(REGION), publish=self._publish, abandon=abandon)
 
     def is_ready(self, group: int | None = None) -> bool:
         """Whether every rank of this group, or of all, has joined and lives."""
@@ -131,7 +128,7 @@ class Plane:
             self._hear()
             return {
                 "arena": self._arena.statistics(),
-                "leases": len(self._leases),
+                "leases": len(self._shares),
                 "joined": len(self._pidfds),
                 "dead": len(self._dead),
                 "strays": self._strays,
@@ -155,31 +152,24 @@ class Plane:
                 group = 0
             if not self._is_ready(group):
                 raise NotJoined("a rank has not joined, or is dead")
-            if len(self._leases) >= self._leases_max:
+            if len(self._shares) >= self._leases_max:
                 raise TooManyLeases("too many leases are open")
-            lease, self._next = _Lease(item.slot, None, set()), self._next + 1
-            number = self._next - 1
-            self._arena.lease(item.slot, _PRODUCER, number)
-            self._leases[number] = lease
+            number = self._shares.lease(item.slot)
             if group is not None:
-                self._assign(number, lease, group)
-            return Leased(number, item)
+                self._shares.decide(number, self._living(group))
+            return Leased(number, item, self.address.plane)
 
-    def _assign(self, number: int, lease: _Lease, group: int) -> None:
-        """From now on it is the lease of every rank of the group, and no more the producer's."""
-        lease.group = group
-        for rank in self.address.ranks_of(group):
-            if rank not in self._dead:
-                lease.waiting.add(rank)
-                self._arena.lease(lease.slot, _rank(rank), number)
-        self._arena.release(lease.slot, _PRODUCER, number)
+    def _living(self, group: int) -> list[Process]:
+        return [_rank(rank) for rank in self.address.ranks_of(group) if rank not in self._dead]
 
     def _hold(self, item: Item) -> Hold:
-        tag = -self._next
-        self._next += 1
-        self._arena.lease(item.slot, _PRODUCER, tag)
-        end = partial(self._dropped.append, (item.slot, tag))
-        return Hold(item, content=self._content, lease=self._lease, end=end)
+        hold, self._next = self._next, self._next + 1
+        self._arena.lease(item.slot, _PRODUCER, -hold)
+        self._holds[hold] = item.slot
+        return Hold(item, self._windows.open(hold, item.slot), self._lease)
+
+    def _hold_ended(self, hold: int) -> None:
+        self._released.append(hold)
 
     def _publish(self, item: Item) -> Hold:
         """`Draft.publish`: its slot is written."""
@@ -193,42 +183,34 @@ class Plane:
                 self._arena.discard(item.slot)
             return hold
 
-    def _content(self, slot: Slot) -> memoryview:
-        """A slot's bytes, in place."""
-        return self._memory.view(slot.offset_bytes, slot.length_bytes)
-
     def _is_ready(self, group: int | None) -> bool:
         ranks = range(self.address.ranks) if group is None else self.address.ranks_of(group)
         return all(rank in self._pidfds and rank not in self._dead for rank in ranks)
 
     def _hear(self) -> None:
         """Apply what has happened since the last call. The lock is held."""
-        while self._dropped:
-            slot, tag = self._dropped.popleft()
-            if tag:
-                self._arena.release(slot, _PRODUCER, tag)
-            else:
-                self._arena.abandon(slot, _PRODUCER)
+        while self._released:
+            hold = self._released.popleft()
+            self._arena.release(self._holds.pop(hold), _PRODUCER, -hold)
+        while self._abandoned:
+            self._arena.abandon(self._abandoned.popleft(), _PRODUCER)
         while releases := hear_nowait(self._hear_fd):
             for release in releases:
                 self._apply(release)
         for pidfd, _ in self._poll.poll(0):
             self._bury(next(rank for rank, known in self._pidfds.items() if known == pidfd))
         while self._revoked:
-            self._revoke(self._revoked.popleft())
+            self._strays += not self._shares.revoke(self._revoked.popleft())
 
     def _apply(self, release: Release) -> None:
-        lease = self._leases.get(release.lease)
         if release.rank >= self.address.ranks:
             self._strays += 1
         elif release.lease == JOINED:
             self._join(release)
-        elif lease is None or lease.group not in (None, self.address.group_of(release.rank)):
-            self._strays += 1
         else:
-            if lease.group is None:
-                self._assign(release.lease, lease, self.address.group_of(release.rank))
-            self._end(release.lease, lease, release.rank)
+            if self._shares.is_undecided(release.lease):
+                self._shares.decide(release.lease, self._living(self.address.group_of(release.rank)))
+            self._strays += not self._shares.end(release.lease, _rank(release.rank))
 
     def _join(self, release: Release) -> None:
         if release.rank in self._pidfds:
@@ -243,36 +225,13 @@ class Plane:
         self._pidfds[release.rank] = pidfd
         self._poll.register(pidfd, select.POLLIN)
 
-    def _end(self, number: int, lease: _Lease, rank: int) -> None:
-        if rank not in lease.waiting:
-            self._strays += 1
-            return
-        lease.waiting.remove(rank)
-        self._arena.release(lease.slot, _rank(rank), number)
-        if not lease.waiting:
-            del self._leases[number]
-
     def _bury(self, rank: int) -> None:
         """This rank is dead: all it was lent is given back. It cannot join again: its place is for its life."""
         if self._pidfds[rank] >= 0:
             self._poll.unregister(self._pidfds[rank])
             os.close(self._pidfds[rank])
         self._dead.add(rank)
-        self._arena.reaped(_rank(rank))
-        for number, lease in list(self._leases.items()):
-            lease.waiting.discard(rank)
-            if lease.group is not None and not lease.waiting:
-                del self._leases[number]
-
-    def _revoke(self, number: int) -> None:
-        lease = self._leases.pop(number, None)
-        if lease is None:
-            self._strays += 1
-            return
-        for rank in lease.waiting:
-            self._arena.release(lease.slot, _rank(rank), number)
-        if lease.group is None:
-            self._arena.release(lease.slot, _PRODUCER, number)
+        self._shares.reaped(_rank(rank))
 
 
 def _rank(rank: int) -> Process:

@@ -12,11 +12,14 @@ from mmplane.core.records import Count, Item, Record
 class Leased(Record, frozen=True):
     """An item, and the number of the lease that every rank of one group has on it.
 
-    Put its `encode`d bytes into any message that goes to those ranks. Each of them ends its share once.
+    Put its `encode`d bytes into any message that goes to those ranks. Each of them ends its share once. `plane` is
+    where item and lease are known, `life` the life of the group that it was leased to: its ranks from start to death.
     """
 
     lease: Count
     item: Item
+    plane: bytes = b""
+    life: Count = 0
 
     def encode(self) -> bytes:
         """MessagePack, a hundred bytes or two."""

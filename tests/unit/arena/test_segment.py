@@ -19,7 +19,7 @@ import pytest
 
 from mmplane.arena import segment
 from mmplane.arena.errors import OutOfMemory
-from mmplane.arena.segment import PrivateMapping, RegionMapping, check_memory, create_region, reopen_read_only
+from mmplane.arena.segment import RegionMapping, WindowMapping, check_memory, create_region, reopen_read_only
 
 LENGTH_BYTES = 4 * mmap.PAGESIZE
 
@@ -244,13 +244,13 @@ def test_too_little_memory_names_both_figures_and_the_flag(monkeypatch: pytest.M
 PAGES = 8
 
 
-def bytes_of(memory: PrivateMapping) -> memoryview:
+def bytes_of(memory: WindowMapping) -> memoryview:
     return memoryview(memory.window()).cast("B")
 
 
 def test_a_private_mapping_shows_what_is_written_to_the_region() -> None:
     fd = create_region("test", PAGES * mmap.PAGESIZE)
-    private = PrivateMapping(fd, PAGES * mmap.PAGESIZE)
+    private = WindowMapping(fd, PAGES * mmap.PAGESIZE)
     with RegionMapping(fd, PAGES * mmap.PAGESIZE, writable=True) as shared:
         shared.view(mmap.PAGESIZE, 5)[:] = b"hello"
     assert bytes(bytes_of(private)[mmap.PAGESIZE : mmap.PAGESIZE + 5]) == b"hello"
@@ -259,7 +259,7 @@ def test_a_private_mapping_shows_what_is_written_to_the_region() -> None:
 
 def test_what_is_written_privately_stays_until_it_is_restored() -> None:
     fd = create_region("test", PAGES * mmap.PAGESIZE)
-    private, other = (PrivateMapping(fd, PAGES * mmap.PAGESIZE) for _ in range(2))
+    private, other = (WindowMapping(fd, PAGES * mmap.PAGESIZE) for _ in range(2))
     bytes_of(private)[5000] = 1
     assert bytes_of(other)[5000] == 0
     with RegionMapping(fd, PAGES * mmap.PAGESIZE, writable=True) as shared:
@@ -276,7 +276,7 @@ def test_what_is_written_privately_stays_until_it_is_restored() -> None:
 def test_restoring_keeps_pages_that_were_only_read() -> None:
     """Dropping them would cost a fault for each: milliseconds for an image."""
     fd = create_region("test", PAGES * mmap.PAGESIZE)
-    private = PrivateMapping(fd, PAGES * mmap.PAGESIZE)
+    private = WindowMapping(fd, PAGES * mmap.PAGESIZE)
     assert sum(bytes_of(private)) == 0
     assert not private.restore(0, PAGES * mmap.PAGESIZE)
     os.close(fd)
@@ -284,7 +284,7 @@ def test_restoring_keeps_pages_that_were_only_read() -> None:
 
 def test_a_window_is_seen_to_go() -> None:
     fd = create_region("test", mmap.PAGESIZE)
-    private = PrivateMapping(fd, mmap.PAGESIZE)
+    private = WindowMapping(fd, mmap.PAGESIZE)
     window, gone = private.window(), []
     weakref.finalize(window, gone.append, True)
     view = memoryview(window)[3:5]
@@ -293,3 +293,31 @@ def test_a_window_is_seen_to_go() -> None:
     del view
     assert gone
     os.close(fd)
+
+
+def test_a_shared_window_shows_the_region_and_takes_no_writes() -> None:
+    fd = create_region("test", PAGES * mmap.PAGESIZE)
+    read_only = reopen_read_only(fd)
+    reader = WindowMapping(read_only, PAGES * mmap.PAGESIZE, "shared")
+    with RegionMapping(fd, PAGES * mmap.PAGESIZE, writable=True) as writer:
+        for content in (b"hello", b"again"):
+            writer.view(0, 5)[:] = content
+            assert bytes(bytes_of(reader)[:5]) == content
+
+    def write() -> None:
+        bytes_of(reader)[0] = 1
+
+    assert os.WTERMSIG(in_child(write)) == signal.SIGSEGV
+    os.close(fd)
+    os.close(read_only)
+
+
+def test_a_writable_window_needs_a_descriptor_for_writing() -> None:
+    fd = create_region("test", mmap.PAGESIZE)
+    read_only = reopen_read_only(fd)
+    with pytest.raises(PermissionError):
+        WindowMapping(read_only, mmap.PAGESIZE, "writable")
+    bytes_of(WindowMapping(fd, mmap.PAGESIZE, "writable"))[0] = 7
+    assert os.pread(read_only, 1, 0) == b"\7"
+    os.close(fd)
+    os.close(read_only)

@@ -7,13 +7,15 @@ import os
 from collections.abc import Callable
 from threading import Thread
 
+import ml_dtypes
+import msgspec
 import numpy as np
 import pytest
 import torch
 from embed_rig import MIB, Rig, floats, key, remotes
 
 from mmplane import Address, Inbox, Leased, Plane
-from mmplane.arena.errors import ArenaFull, StaleSlot
+from mmplane.arena.errors import ArenaFull, ForeignRegion, Owned, StaleSlot
 from mmplane.embed.plane import NotJoined, TooManyLeases
 from mmplane.embed.releases import tell_nowait
 
@@ -250,4 +252,59 @@ def test_a_foreign_record_is_refused(rig: Rig) -> None:
     outside = leased.item.slot.__class__(0, rig.address.length_bytes, 1, 99)
     item = leased.item.__class__(key(1), "image", outside, leased.item.tensors)
     with pytest.raises(ValueError):
-        rig.inboxes[0].open(Leased(99, item))
+        rig.inboxes[0].open(Leased(99, item, rig.address.plane))
+
+
+def test_a_record_of_another_plane_is_refused(rig_of: Callable[..., Rig]) -> None:
+    """Two engines in one process: the one's offsets mean nothing in the other's region."""
+    one, other = rig_of(), rig_of()
+    leased = one.plane.put(key(1), {"f": floats(1)}).lease()
+    other.plane.put(key(2), {"f": floats(2)}).lease()
+    with pytest.raises(ForeignRegion):
+        other.inboxes[0].open(leased)
+    assert np.array_equal(one.inboxes[0].open(leased).arrays(np)["f"], floats(1))
+
+
+def test_an_address_that_leads_to_another_region_by_now_is_refused(rig_of: Callable[..., Rig]) -> None:
+    one, other = rig_of(), rig_of()
+    stale = msgspec.structs.replace(one.address, region_fd=other.address.region_fd)
+    for attach in (Plane, lambda address: Inbox(address, 0)):
+        with pytest.raises(ForeignRegion):
+            attach(stale)
+
+
+def test_an_address_has_one_producer_for_its_life(rig: Rig) -> None:
+    leased = rig.plane.put(key(1), {"f": floats(1)}).lease()
+    with pytest.raises(Owned):
+        Plane(rig.address)
+    assert np.array_equal(rig.inboxes[0].open(leased).arrays(np)["f"], floats(1))
+
+
+def test_a_forked_rank_ends_nothing(rig: Rig) -> None:
+    leased = rig.plane.put(key(1), {"f": floats(1)}).lease()
+    views = [inbox.open(leased) for inbox in rig.inboxes]
+    pid = os.fork()
+    if not pid:
+        views.clear()
+        gc.collect()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert rig.plane.statistics()["leases"] == 1
+    assert np.array_equal(views[0].arrays(np)["f"], floats(1))
+
+
+def test_arrays_keep_a_hold_that_was_released(rig: Rig) -> None:
+    with rig.plane.put(key(1), {"f": floats(1)}) as hold:
+        array = hold.arrays(np)["f"]
+    assert rig.leased_bytes() > 0
+    with pytest.raises(ValueError, match="released"):
+        hold.lease()
+    del array
+    assert rig.leased_bytes() == 0
+
+
+def test_numpy_sees_bfloat16_as_ml_dtypes(rig: Rig) -> None:
+    tensor = torch.arange(8, dtype=torch.bfloat16)
+    hold = rig.plane.put(key(1), {"f": tensor})
+    assert hold.arrays(np)["f"].dtype == ml_dtypes.bfloat16
+    assert hold.arrays(np)["f"].astype(np.float32).tolist() == tensor.tolist()

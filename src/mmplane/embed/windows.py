@@ -1,0 +1,98 @@
+"""Windows: one plane's regions in one process, and claims that live exactly as long as arrays over them.
+
+A claim is a number: a rank's share of a lease, or a producer's hold. Opening it gives a window, an object that every
+array over it keeps alive. When the last of them is gone, `ended` hears the number: nobody calls release, a reference
+count does. A process that was forked later ends nothing: it has copies of the objects, and no claims.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections import Counter, deque
+from collections.abc import Callable
+from threading import Lock
+from typing import Any
+
+from mmplane.arena.errors import StaleSlot
+from mmplane.arena.label import check_label
+from mmplane.arena.segment import Access, WindowMapping
+from mmplane.core.records import Slot
+
+ENDED_MAX = 16384
+"""So many ended claims are remembered: a record that comes again is refused instead of read."""
+
+
+class Windows:
+    """The regions of `plane` that are mapped here. `ended` may be called in any thread, in the middle of anything."""
+
+    def __init__(self, plane: bytes, ended: Callable[[int], object]) -> None:
+        self.plane = plane
+        self._tell = ended
+        self._pid = os.getpid()
+        self._mappings: dict[int, WindowMapping] = {}
+        self._lock = Lock()
+        self._open: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()  # by claim
+        self._views: Counter[int] = Counter()  # by generation
+        self._ending: deque[tuple[int, int]] = deque()  # (claim, generation)
+        self._ended: dict[int, None] = {}
+
+    def map(self, region: int, fd: int, length_bytes: int, access: Access, *, populate: bool = True) -> None:
+        """Map one region; `fd` stays the caller's. Raises ForeignRegion, OSError."""
+        check_label(fd, length_bytes, self.plane, region)
+        self._mappings[region] = WindowMapping(fd, length_bytes, access, populate=populate)
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this process made it, and not one that it was forked from."""
+        return os.getpid() == self._pid
+
+    def open(self, claim: int, slot: Slot) -> Any:
+        """The window of a claim, the same while it lives.
+
+        Raises ValueError when the slot is not inside a region, StaleSlot when the claim has ended here.
+        """
+        if not self.is_mine:
+            raise StaleSlot("this process was forked from the one that attached: attach anew")
+        mapping = self._mappings.get(slot.region)
+        if mapping is None or slot.offset_bytes + slot.length_bytes > mapping.length_bytes:
+            raise ValueError("a slot outside of its region")
+        with self._lock:
+            self._settle()
+            window = self._open.get(claim)
+            if window is None:
+                if claim in self._ended:
+                    raise StaleSlot("this process has ended that claim")
+                if not self._views[slot.generation]:
+                    mapping.restore(slot.offset_bytes, slot.length_bytes)
+                window = mapping.window()
+                self._views[slot.generation] += 1
+                self._open[claim] = window
+                weakref.finalize(window, self._end, claim, slot.generation).atexit = False
+            return window
+
+    def window(self, region: int) -> Any:
+        """A window on a region without any claim."""
+        return self._mappings[region].window()
+
+    def statistics(self) -> dict[str, int]:
+        """Claims of this process now, and how many have ended."""
+        with self._lock:
+            self._settle()
+            return {"views": self._views.total(), "ended": len(self._ended)}
+
+    def _end(self, claim: int, generation: int) -> None:
+        """The last array over this claim is gone."""
+        if self.is_mine:
+            self._ending.append((claim, generation))
+            self._tell(claim)
+
+    def _settle(self) -> None:
+        while self._ending:
+            claim, generation = self._ending.popleft()
+            self._views[generation] -= 1
+            if not self._views[generation]:
+                del self._views[generation]
+            self._ended[claim] = None
+            if len(self._ended) > ENDED_MAX:
+                del self._ended[next(iter(self._ended))]
