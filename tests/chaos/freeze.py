@@ -101,13 +101,18 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    # A shell's background job ignores SIGINT, and so would the server, which it ends.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="freeze-model-") as folder:
         build_tiny(Path(folder) / "tiny", weights=SHIPPED_WEIGHTS)
         with serving(Path(folder) / "tiny", *FLAGS, executed=True) as live:
             seen = play(live, seconds=options.seconds, random=Random(options.seed))
+            failed = bool(seen.wrong or seen.replaced)
+            if failed:
+                print("".join(live.log))
     print(f"frozen {seen.freezes} times, {seen.frozen_s:.0f} s in all; {seen.answers} answers, {len(seen.wrong)} wrong")
     print(f"replaced: {seen.replaced or 'nobody'}", *seen.wrong[:10], sep="\n")
-    return int(bool(seen.wrong or seen.replaced))
+    return int(failed)
 
 
 if __name__ == "__main__":
