@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from conformance import Right, right_answers
 from live import RUNNING, Live, serving
-from preloaded import PRELOADED
+from preloaded import PRELOADED, Preloaded
 from reference import Reference
 from safetensors.torch import save_file
+from tests.chaos.holds import Holds
 
 from mmplane.models.tiny import SHIPPED_WEIGHTS, build_tiny, random_weights
 
@@ -33,6 +34,22 @@ def preloaded() -> Iterator[None]:
     """What servers are forked from; it starts with the first."""
     yield
     PRELOADED.close()
+
+
+@pytest.fixture(scope="session")
+def holds() -> Iterator[Holds]:
+    """Stages at which a process of a server from `holding` can be held."""
+    holds = Holds()
+    yield holds
+    holds.close()
+
+
+@pytest.fixture(scope="session")
+def holding(holds: Holds) -> Iterator[Preloaded]:
+    """What servers are forked from whose processes can be held."""
+    preloaded = Preloaded(holds.environment)
+    yield preloaded
+    preloaded.close()
 
 
 @pytest.fixture(autouse=True)

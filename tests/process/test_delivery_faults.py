@@ -13,6 +13,8 @@ import httpx
 import pytest
 from conformance import QUESTIONS, Right, ask, post, settle, switch, together
 from live import Live, serving, until
+from preloaded import Preloaded
+from tests.chaos.holds import Holds
 
 BACK_WITHIN_S = 10.0
 COLLECTIVE = ("before_collective", "in_collective", "after_collective")
@@ -88,8 +90,13 @@ def test_a_fault_on_one_of_four(
     check(server_of(4), 4, right, delivery, point)
 
 
+def test_a_fault_at_no_known_point_is_refused(server: Live) -> None:
+    answer = post(server, "Hi", fault={"point": "somewhere"})
+    assert answer.status_code == 400
+
+
 def test_faults_are_refused_unless_the_server_was_told_to_take_them(doomed: Live) -> None:
-    answer = post(doomed, "Hi", fault={"point": "somewhere"})
+    answer = post(doomed, "Hi", fault={"point": "encode", "rank": 0, "error": True, "delay_ms": 0})
     assert answer.status_code == 400
 
 
@@ -100,31 +107,38 @@ PICTURES = [name for name, (_, media) in QUESTIONS.items() if media]
 
 
 @pytest.fixture(scope="module")
-def doomed(tiny_folder: Path) -> Iterator[Live]:
-    with serving(tiny_folder, "--fault-injection", "on", "--stall-seconds", "3") as live:
+def doomed(tiny_folder: Path, holding: Preloaded) -> Iterator[Live]:
+    with serving(tiny_folder, "--stall-seconds", "3", preloaded=holding) as live:
         yield live
 
 
-def right_or_unavailable(live: Live, right: dict[str, Right], name: str, fault: dict[str, Any]) -> int:
+def right_or_unavailable(live: Live, right: dict[str, Right], name: str) -> int:
     """The status of one question: its answer is right, or it is 503."""
-    answer = post(live, QUESTIONS[name][0], fault=fault)
+    answer = post(live, QUESTIONS[name][0])
     assert answer.status_code in (200, 503), answer.text
     if answer.status_code == 200:
         assert answer.json()["mmplane"]["trace"]["token_ids"] == [right[name].tokens]
     return answer.status_code
 
 
-def strike(live: Live, right: dict[str, Right], delivery: str, harm: Callable[[], None]) -> None:
-    """Do harm while the leader is inside a broadcast that the others have entered; service comes back."""
-    switch(live, delivery)
-    fault = {"point": "in_collective", "rank": 0, "error": False, "delay_ms": 800}
-
-    def harm_in_time() -> None:
+def harm_at(live: Live, holds: Holds, place: str, role: str, harm: Callable[[], None]) -> None:
+    """Do harm while a rank is held at this place and several requests are under way."""
+    try:
+        holds.held(place, role)
         until(lambda: live.statistics()["ranks"]["in_flight"] >= 3, 20, "several are under way")
         harm()
+    finally:
+        holds.let_go()
 
+
+def strike(live: Live, right: dict[str, Right], holds: Holds, delivery: str, harm: Callable[[], None]) -> None:
+    """Do harm while the leader is late for a collective that the others enter; service comes back."""
+    switch(live, delivery)
+    place = "collective" if delivery in COLLECTIVE_DELIVERIES else "prefill"
+    holds.arm(place, "leader")
     *statuses, _ = together(
-        *(partial(right_or_unavailable, live, right, name, fault) for name in PICTURES), harm_in_time
+        *(partial(right_or_unavailable, live, right, name) for name in PICTURES),
+        partial(harm_at, live, holds, place, "leader", harm),
     )
     assert 503 in statuses
     until(lambda: serves(live, right), BACK_WITHIN_S, "service is back")
@@ -142,33 +156,32 @@ def serves(live: Live, right: dict[str, Right]) -> bool:
 
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("delivery", COLLECTIVE_DELIVERIES)
-def test_a_rank_is_killed_in_a_broadcast(delivery: str, rank: int, doomed: Live, right: dict[str, Right]) -> None:
+def test_a_rank_is_killed_in_a_broadcast(
+    delivery: str, rank: int, doomed: Live, right: dict[str, Right], holds: Holds
+) -> None:
     victim = doomed.processes()[f"rank {rank}/2"]
-    strike(doomed, right, delivery, victim.kill)
+    strike(doomed, right, holds, delivery, victim.kill)
 
 
 @pytest.mark.parametrize("delivery", ["leader", "leader-async", "eager"])
-def test_a_follower_stands_still(delivery: str, doomed: Live, right: dict[str, Right]) -> None:
+def test_a_follower_stands_still(delivery: str, doomed: Live, right: dict[str, Right], holds: Holds) -> None:
     victim = doomed.processes()["rank 1/2"]
-    strike(doomed, right, delivery, partial(victim.send_signal, signal.SIGSTOP))
+    strike(doomed, right, holds, delivery, partial(victim.send_signal, signal.SIGSTOP))
 
 
 @pytest.mark.parametrize("delivery", ["original", "leader", "delayed-async", "eager-compact"])
-def test_the_front_end_is_killed(delivery: str, doomed: Live, right: dict[str, Right]) -> None:
+def test_the_front_end_is_killed(delivery: str, doomed: Live, right: dict[str, Right], holds: Holds) -> None:
     """What it had sent, in whole or in part, is dropped by the ranks, which go on."""
     switch(doomed, delivery)
     ranks = {title: pid for title, pid in doomed.pids().items() if title.startswith("rank")}
-    fault = {"point": "encode", "rank": 1, "error": False, "delay_ms": 400}
 
     def broken(name: str) -> None:
         with contextlib.suppress(httpx.TransportError):
-            right_or_unavailable(doomed, right, name, fault)
+            right_or_unavailable(doomed, right, name)
 
-    def kill() -> None:
-        until(lambda: doomed.statistics()["ranks"]["in_flight"] >= 2, 20, "some are under way")
-        doomed.processes()["frontend"].kill()
-
-    together(*(partial(broken, name) for name in PICTURES), kill)
+    holds.arm("encode", "follower")
+    kill = doomed.processes()["frontend"].kill
+    together(*(partial(broken, name) for name in PICTURES), partial(harm_at, doomed, holds, "encode", "follower", kill))
     until(lambda: serves(doomed, right), BACK_WITHIN_S, "service is back")
     settle(doomed, 2)
     assert {title: pid for title, pid in doomed.pids().items() if title.startswith("rank")} == ranks

@@ -57,21 +57,6 @@ ELSEWHERE = [
 
 
 @pytest.fixture(scope="module")
-def holds() -> Iterator[Holds]:
-    holds = Holds()
-    yield holds
-    holds.close()
-
-
-@pytest.fixture(scope="module")
-def holding(holds: Holds) -> Iterator[Preloaded]:
-    """What servers are forked from whose processes can be held."""
-    preloaded = Preloaded(holds.environment)
-    yield preloaded
-    preloaded.close()
-
-
-@pytest.fixture(scope="module")
 def plain(tiny_folder: Path, holding: Preloaded) -> Iterator[Live]:
     """A server whose model takes no time, so that on a busy machine no stage is slow by itself."""
     with serving(tiny_folder, "--runner", "null", preloaded=holding) as live:
