@@ -50,7 +50,7 @@ test-unit: install-dev ## fast tests, no processes of ours
 	$(BIN)/python -m pytest tests/unit -q --timeout 60 --durations=10 -n 2
 
 test-process: install-dev ## real servers, real clients, real failures
-	$(BIN)/python -m pytest tests/process -q --timeout 240 --durations=10 -n 2 --dist loadfile
+	$(BIN)/python -m pytest tests/process -q --timeout 240 --durations=10 -n 3 --dist loadfile
 
 test-report: install-dev ## the bench's report and the status page in a headless Chromium (Debian's; installed if it is not there)
 	@command -v $${MMPLANE_CHROMIUM:-chromium} > /dev/null || apt-get install -y chromium

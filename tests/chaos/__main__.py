@@ -14,6 +14,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from preloaded import Preloaded
+from tests.chaos.holds import Holds
 from tests.chaos.play import Ground
 from tests.chaos.table import SIGNALS, VICTIMS, rounds
 
@@ -34,7 +36,9 @@ def main() -> int:
     seen = []
     with tempfile.TemporaryDirectory(prefix="chaos-model-") as folder:
         build_tiny(Path(folder) / "tiny", weights=SHIPPED_WEIGHTS)
-        ground = Ground(Path(folder) / "tiny")
+        holds = Holds()
+        preloaded = Preloaded(holds.environment)
+        ground = Ground(Path(folder) / "tiny", holds, preloaded)
         try:
             for round_ in rounds(options.rounds, options.seed):
                 if round_.number >= options.first and options.only in str(round_):
@@ -42,6 +46,8 @@ def main() -> int:
                     print(json.dumps(seen[-1]), flush=True)
         finally:
             ground.close()
+            preloaded.close()
+            holds.close()
     print(summary(seen, monotonic() - began_s), file=sys.stderr)
     return 0 if seen and all(each["ok"] for each in seen) else 1
 

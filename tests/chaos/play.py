@@ -14,6 +14,7 @@ import httpx
 import msgspec
 import psutil
 from live import Live, alive, shared_memory, until
+from preloaded import Preloaded
 from tests.chaos import deck, judge, rest
 from tests.chaos.client import BROKEN, Answer
 from tests.chaos.deck import Deck, Question
@@ -32,13 +33,16 @@ LOG_LINES = 40
 
 
 class Ground:
-    """A server to play on, started anew after a round that has ended it. `patience` stretches what a round may take."""
+    """A server to play on, started anew after a round that has ended it. `patience` stretches what a round may take.
 
-    def __init__(self, model_folder: Path, *, patience: float = 1.0, env: dict[str, str] | None = None) -> None:
+    It is forked from `preloaded`, which has the environment of `holds`.
+    """
+
+    def __init__(self, model_folder: Path, holds: Holds, preloaded: Preloaded, *, patience: float = 1.0) -> None:
         self._model_folder = model_folder
         self._patience = patience
-        self._holds = Holds()
-        self._env = self._holds.environment | (env or {})
+        self._holds = holds
+        self._preloaded = preloaded
         self._cards = Path(tempfile.mkstemp(prefix="chaos-cards-")[1])
         self._live: Live | None = None
 
@@ -46,7 +50,6 @@ class Ground:
         """End the server."""
         if self._live is not None:
             self._live.stop()
-        self._holds.close()
         self._cards.unlink()
 
     def play(self, round_: Round) -> dict[str, Any]:
@@ -74,7 +77,7 @@ class Ground:
 
     def _start(self) -> None:
         self._holds.let_go()
-        self._live = Live(self._model_folder, *FLAGS, env=self._env)
+        self._live = Live(self._model_folder, *FLAGS, preloaded=self._preloaded)
         if not self._cards.stat().st_size:
             found = deck.cards(CARDS, self._say)
             self._cards.write_bytes(msgspec.msgpack.encode(found))

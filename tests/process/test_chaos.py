@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from preloaded import Preloaded
+from tests.chaos.holds import Holds
 from tests.chaos.play import Ground
 from tests.chaos.table import Round, short
 
@@ -14,8 +16,8 @@ PATIENCE = 6.0
 
 
 @pytest.fixture(scope="module")
-def ground(trained_folder: Path) -> Iterator[Ground]:
-    ground = Ground(trained_folder, patience=PATIENCE)
+def ground(trained_folder: Path, holds: Holds, holding: Preloaded) -> Iterator[Ground]:
+    ground = Ground(trained_folder, holds, holding, patience=PATIENCE)
     yield ground
     ground.close()
 

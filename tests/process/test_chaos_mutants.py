@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from preloaded import Preloaded
+from tests.chaos.holds import Holds
 from tests.chaos.play import Ground
 from tests.chaos.table import Round
 
@@ -22,10 +24,16 @@ def switch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ground(switch: Path, trained_folder: Path) -> Iterator[Ground]:
-    ground = Ground(trained_folder, patience=PATIENCE, env={"MMPLANE_TEST_MUTANT": str(switch)})
+def ground(switch: Path, trained_folder: Path, holds: Holds) -> Iterator[Ground]:
+    preloaded = Preloaded(holds.environment | {"MMPLANE_TEST_MUTANT": str(switch)})
+    ground = Ground(trained_folder, holds, preloaded, patience=PATIENCE)
     yield ground
     ground.close()
+    preloaded.close()
+
+
+def test_nothing_is_found_without_one(ground: Ground) -> None:
+    assert ground.play(KILL)["why"] == []
 
 
 @pytest.mark.parametrize(
@@ -38,7 +46,6 @@ def ground(switch: Path, trained_folder: Path) -> Iterator[Ground]:
     ],
 )
 def test_it_is_found(mutant: str, seen_as: tuple[str, ...], ground: Ground, switch: Path) -> None:
-    assert ground.play(KILL)["why"] == []
     switch.write_text(mutant)
     try:
         why = ground.play(KILL)["why"]

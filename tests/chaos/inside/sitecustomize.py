@@ -17,8 +17,10 @@ def install(name: str) -> None:
         os._exit(1)
 
 
-if "mmplane.process.nursery" in sys.orig_argv or any(each.endswith("/preloaded.py") for each in sys.orig_argv):
+preloaded = any(each.endswith("/preloaded.py") for each in sys.orig_argv)
+
+if preloaded or "mmplane.process.nursery" in sys.orig_argv:
     install("holds")
 
-if "MMPLANE_TEST_MUTANT" in os.environ and {"mmplane.process.nursery", "serve"} & set(sys.orig_argv):
+if "MMPLANE_TEST_MUTANT" in os.environ and (preloaded or {"mmplane.process.nursery", "serve"} & set(sys.orig_argv)):
     install("mutants")
