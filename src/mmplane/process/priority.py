@@ -13,7 +13,7 @@ BEHIND = 5
 """Of Linux's 0 to 19: beside a thread at 0 one at 5 gets a quarter of a core, so that it is late and never starved."""
 STEP_SECONDS = 0.001
 """Work between two offers: who gives its core away more often may get nothing done beside a busy one."""
-SLACK_SECONDS = 0.5
+SLACK_SECONDS = 1.0
 _PR_SET_TIMERSLACK, _PR_GET_TIMERSLACK = 29, 30
 _libc = ctypes.CDLL(None)
 

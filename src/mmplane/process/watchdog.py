@@ -22,7 +22,7 @@ log = logging.getLogger("mmplane")
 
 LOOK_SECONDS = 0.2
 CALM_SECONDS = 0.8
-"""Between two looks while nothing is wrong: the nursery tells of a child that is stopped before it is seen here."""
+"""Between two looks while nothing is wrong: the nursery tells of a child that is stopped at once."""
 ANSWER_S = 0.3
 """How long a condemned process may take to write its stacks."""
 SLEEPS_PER_STALL = 5
@@ -65,9 +65,10 @@ class Watchdog:
                 log.warning("stacks of %s", child, extra={"stacks": stacks})
             if woke_late:
                 child.stillness.resumed(now_s)
-            state = state_of(child.handle.pid)
-            starved = state == WAITING and memory_is_short()
-            child.stillness.seen(now_s, stopped=state in STOPPED, starved=starved)
+            if child.stillness.doubtful(now_s, self._stall_s):  # of the others the nursery tells
+                state = state_of(child.handle.pid)
+                starved = state == WAITING and memory_is_short()
+                child.stillness.seen(now_s, stopped=state in STOPPED, starved=starved)
             self._note(child, now_s)
             self._judge(child, now_s)
 

@@ -48,9 +48,12 @@ class Rig:
                 self.child.stillness.heard(self.now_s)
             self.dog.look([self.child])
 
-    def stop(self) -> None:
+    def stop(self, *, told: bool = True) -> None:
+        """The nursery tells of it, unless a debugger has stopped it."""
         self.child.handle.signal(signal.SIGSTOP)
         os.waitid(os.P_PIDFD, self.child.handle.pidfd, os.WSTOPPED)
+        if told:
+            self.child.stillness.seen(self.now_s, stopped=True)
 
 
 @contextmanager
@@ -172,6 +175,19 @@ def test_it_sleeps_while_all_is_well() -> None:
         one.stop()
         one.pass_by(CALM_SECONDS)
         assert one.dog.due_s([one.child]) - one.dog._looked_s < LOOK_SECONDS * 2
+
+
+def test_only_the_doubtful_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An idle server's supervisor opens no file of its children (A39); a silent child is looked at by itself."""
+    looks: list[int] = []
+    monkeypatch.setattr("mmplane.process.watchdog.state_of", lambda pid: looks.append(pid) or state_of(pid))
+    with rig() as one:
+        one.pass_by(60, beating=True)
+        assert not looks
+        one.stop(told=False)
+        one.pass_by(STALL_S / 2 + 2)
+        assert looks
+        assert one.dog.out_of_service == ("rank 1",)
 
 
 def test_it_is_condemned_once(caplog: pytest.LogCaptureFixture) -> None:
