@@ -70,8 +70,8 @@ def serve(folder: str, load: Load, items: list[Made], flags: list[str], tp: int,
     return {
         "outcomes": dict(Counter(f"{sample.status} {sample.code or ''}".strip() for sample in results.samples)),
         "wrong": turns.wrong(results.samples, load.requests, items, tp),
-        "latency_p99_s": statistics.quantiles([each.done_s - each.sent_s for each in results.samples], n=100)[98],
-        "arena_peak_bytes": max(sample.arena for sample in samples),
+        "latency_p99_s": statistics.quantiles([each.latency_ms / 1000 for each in results.samples], n=100)[98],
+        "arena_peak_bytes": max(sample.arena_leased for sample in samples),
         "budget_peak_bytes": statistics_["budget"]["peak_bytes"],
         "workers_busy": worker_cpu_s / results.wall_s,
     }

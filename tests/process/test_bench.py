@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from live import alive, until
 
+from mmplane.bench.run.server import ROLES
+
 REQUESTS = 4
 RANKS = 2
 
@@ -57,13 +59,26 @@ def test_every_role_was_measured(found: dict[str, Any]) -> None:
     row = found["rows"][0]
     cpu_s, peak = row["cpu_s_per_request"], row["peak_bytes"]
     assert all(cpu_s[role] > 0 for role in ("frontend", "worker", "rank"))
-    assert cpu_s["total"] == pytest.approx(sum(cpu_s[role] for role in ("frontend", "worker", "rank")))
-    assert all(peak[role] > 1_000_000 for role in ("frontend", "worker", "rank"))
+    assert cpu_s["total"] == pytest.approx(sum(cpu_s[role] for role in ROLES))
+    assert all(peak[role] > 1_000_000 for role in ROLES)
+    assert {"frontend", "worker 1", "rank 0", "rank 1"} <= set(row["cpu_s_by_process"])
+    assert row["busiest_thread"]["share"] > 0
     assert row["deliver_ms"]["p50"] > 0
     assert row["materialise_ms"]["p50"] > 0
     assert 0 < row["loop_stall_ms"]["p50"] <= row["loop_stall_ms"]["p99"] <= row["loop_stall_ms"]["max"]
     assert row["inter_token_ms"]["p99"] > 0
     assert 0 < row["load"]["busy"] < 1
+
+
+def test_a_request_takes_at_least_one_copy_of_its_features(found: dict[str, Any]) -> None:
+    row = found["rows"][0]
+    assert row["bytes_per_request_in_flight"] >= row["stored_bytes_per_request"] > 4_000_000
+    assert row["peak_bytes"]["arena_leased"] < row["peak_bytes"]["arena"] <= 256 * 2**20
+    assert row["peak_bytes"]["total_leased"] < row["peak_bytes"]["total"]
+
+
+def test_a_row_of_the_null_runner_says_so(found: dict[str, Any]) -> None:
+    assert all("null runner" in row["runner_note"] for row in found["rows"])
 
 
 def test_transforms_and_pickles_were_compared(found: dict[str, Any]) -> None:

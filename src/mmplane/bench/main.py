@@ -20,7 +20,7 @@ import msgspec
 from rich.console import Console
 
 from mmplane.arena.memory import memory_available_bytes
-from mmplane.bench.inputs.workloads import SIZES_MB, WORKLOADS, Workload, from_file, sized
+from mmplane.bench.inputs.workloads import SEVERAL, WORKLOADS, Workload, from_file
 from mmplane.bench.micro.handover import ROUNDS, peers
 from mmplane.bench.micro.vllm_carriers import vllm_peers
 from mmplane.bench.report import html_report, markdown, terminal
@@ -100,7 +100,7 @@ def options_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     count, sizes = Range(int, 1, COUNT_MAX), ranges_of(Config)
-    names = ", ".join([*WORKLOADS, "bytes"])
+    names = ", ".join([*WORKLOADS, *SEVERAL])
     add("--workload", default="photo", help=f"names with commas ({names}), or a file of JSON lines")
     add("--delivery", default="all", help="names with commas, or all")
     add("--tp", default="2", help="tensor-parallel ranks; several with commas")
@@ -153,7 +153,7 @@ def workloads(names: str) -> list[Workload]:
     """The workloads of these names, or of a file. Raises ValueError."""
     if names not in WORKLOADS and Path(names).is_file():
         return [from_file(Path(names))]
-    known = {name: [workload] for name, workload in WORKLOADS.items()} | {"bytes": [sized(mb) for mb in SIZES_MB]}
+    known = {name: [workload] for name, workload in WORKLOADS.items()} | SEVERAL
     unknown = [name for name in names.split(",") if name not in known]
     if unknown:
         raise ValueError(f"--workload: no such workload or file: {', '.join(unknown)}")

@@ -22,7 +22,7 @@ def trace(*, digests: dict[str, str] | None = None, items: int = 1, hit: bool = 
         "dtype": "float32",
         "digests": digests or {"0": DIGEST, "1": DIGEST},
     }
-    rank = {"materialised": 0, "materialise_ms": 0.0, "deliver_ms": 0.5}
+    rank: dict[str, Any] = {"materialised": 0, "materialise_ms": 0.0, "deliver_ms": 0.5}
     stages_ms = {"fetch": 0.5, "materialise": 15.0, "decode": 4.0, "transform": 6.0}
     return {"items": [item] * items, "stages_ms": stages_ms, "ranks": [rank, rank | {"deliver_ms": 0.75}]}
 
@@ -34,7 +34,9 @@ def sample(index: int, latency_ms: float, **more: Any) -> Sample:
 
 def turn(samples: list[Sample], *, wall_s: float = 2.0, **more: Any) -> Turn:
     fields: dict[str, Any] = {
-        "cpu_s": {"frontend": 0.2, "worker": 1.0, "rank": 0.6},
+        "cpu_s": {"frontend": 0.2, "parser": 0.0, "worker": 1.0, "rank": 0.6, "nursery": 0.0, "supervisor": 0.0},
+        "cpu_s_by_process": {"frontend": 0.2, "worker 1": 1.0, "rank 0": 0.4, "rank 1": 0.2},
+        "busiest_thread": ("worker 1", 0.9),
         "verify_cpu_s": 0.2,
         "materialisations": len(samples),
         "stalls": Distribution(((bucket_of(1.0), 99), (bucket_of(50.0), 1)), 149.0),
@@ -50,13 +52,13 @@ def memory(at_s: float, *, rank: int = 300, arena: int = 0, descriptors: int = 6
 
 
 LABEL = Label(delivery="arena", workload="photo", tp=2, concurrency=8, rate=None, runner="null", cache=True)
-MEMORY = [memory(0.0), memory(1.0, arena=4000, in_flight=4)]
+MEMORY = [memory(0.0), memory(1.0, arena_leased=1000, in_flight=1)]
 
 
 def row_of(delivery: str, *, slower: float = 1.0, **more: Any) -> Row:
     """A result of a delivery that takes `slower` times what the quickest takes, in time and CPU."""
     taken = turn([sample(index, 100.0 * slower * (1 + index / 100)) for index in range(10)], wall_s=slower)
-    found = row(LABEL, [taken, taken], MEMORY, MEMORY[0])
+    found = row(LABEL, [taken, taken], MEMORY, MEMORY)
     for name, seconds in found["cpu_s_per_request"].items():
         found["cpu_s_per_request"][name] = seconds * slower
     return found | {"delivery": delivery, "cache": delivery in ("arena", "auto")} | more

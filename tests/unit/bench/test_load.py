@@ -159,6 +159,18 @@ def test_an_open_loop_sends_at_its_times_whatever_is_under_way() -> None:
     asyncio.run(check())
 
 
+def test_what_the_generator_was_late_for_is_known() -> None:
+    async def check() -> None:
+        async with stub(at_once) as (_, port):
+            # Due 300 ms before it can be sent, as by a generator that was held up.
+            (found,) = (await sent(port, [b"x"], at_s=[-0.3])).samples
+            assert (found.due_s, found.code) == (-0.3, None)
+            assert found.sent_s >= 0
+            assert found.latency_ms == (found.done_s + 0.3) * 1000
+
+    asyncio.run(check())
+
+
 def test_errors_have_their_codes() -> None:
     async def answer(body: bytes) -> bytes:
         return {

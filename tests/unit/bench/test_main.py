@@ -18,6 +18,9 @@ def test_names_are_resolved() -> None:
     assert deliveries("all") == DELIVERY_NAMES
     assert deliveries("arena,leader") == ("arena", "leader")
     assert [workload.name for workload in workloads("photo,bytes")][:3] == ["photo", "bytes:001MB", "bytes:004MB"]
+    assert [workload.name for workload in workloads("repeat,repeat:80")][1:] == [
+        "repeat:50", "repeat:80", "repeat:95", "repeat:80",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("arguments", [["--delivery", "pigeon"], ["--workload", "nothing"], ["--model", "nowhere"]])

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import base64
 import json
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from mmplane.bench.inputs.sources import Source, encoded
-from mmplane.bench.inputs.workloads import SIZES_MB, WORKLOADS, from_file, render, sized
+from mmplane.bench.inputs.workloads import (
+    REPEATS_PERCENT,
+    SIZES_MB,
+    WORKLOADS,
+    from_file,
+    render,
+    repeats,
+    sized,
+)
+from mmplane.bench.run.campaign import split
 from mmplane.frontend.request.schema import parse
 
 JPEG = encoded(Source("image", 0, 32, 32))
 
 
-@pytest.mark.parametrize("name", [name for name in WORKLOADS if name not in ("repeat", "text")])
+@pytest.mark.parametrize("name", [name for name in WORKLOADS if name != "text" and not name.startswith("repeat:")])
 def test_every_request_has_items_of_its_own(name: str) -> None:
     load = WORKLOADS[name].make(10, 1)
     used = [index for request in load.requests for index in request.items]
@@ -24,9 +32,20 @@ def test_every_request_has_items_of_its_own(name: str) -> None:
     assert len(set(load.sources)) == len(load.sources) >= 10
 
 
-def test_in_repeat_four_of_five_are_known() -> None:
-    load = WORKLOADS["repeat"].make(100, 1)
-    assert Counter(request.items[0] for request in load.requests) == dict.fromkeys(range(20), 5)
+@pytest.mark.parametrize("percent", REPEATS_PERCENT)
+@pytest.mark.parametrize("repetitions", [1, 2, 3])
+def test_in_repeat_the_stated_share_is_known_in_each_turn(percent: int, repetitions: int) -> None:
+    workload = WORKLOADS[f"repeat:{percent}"]
+    requests = workload.make(workload.requests, 1).requests
+    turns = [split(requests, workload.period, repetitions, each) for each in range(repetitions)]
+    for turn in turns:
+        new = {request.items[0] for request in turn}
+        assert len(turn) - len(new) == len(turn) * percent // 100
+    assert sum(map(len, turns)) == workload.requests
+
+
+def test_a_share_holds_in_a_short_run_too() -> None:
+    assert [20 - len(set(repeats(20, percent))) for percent in REPEATS_PERCENT] == [0, 10, 16, 19]
 
 
 def test_many_images_has_28_of_them_in_each_request() -> None:

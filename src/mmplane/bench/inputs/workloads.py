@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import random
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +64,8 @@ class Workload(msgspec.Struct, frozen=True):
     """A workload that takes turns with it, for comparison."""
     pixels_max: int | None = None
     """Larger pictures than the model's processor takes."""
+    period: int = 1
+    """A turn has whole runs of so many requests, one after the other: what they share is shared inside the turn."""
 
 
 def body(parts: list[dict[str, Any]], tokens: int) -> bytes:
@@ -126,11 +129,47 @@ def _each(kind: Kind, width: int = 0, height: int = 0, *, items: int = 1) -> Cal
     return make
 
 
-def _repeat(count: int, tokens: int) -> Load:
-    """One request in five shows a new photograph, the others one of the last new ones."""
-    new = [at // 5 for at in range(count)]
-    sources = tuple(Source("image", seed, 1120, 700) for seed in range(max(new) + 1))
-    return Load(sources, tuple(_ask(["image"], index, tokens) for index in new))
+REPEATS_PERCENT = (0, 50, 80, 95)
+REPEAT_CACHE_BYTES = 1024**3
+"""Of each rank: A2's cache has room for all new photographs of a turn."""
+
+
+def repeated(percent: int) -> Workload:
+    """Photographs of which so many in a hundred were sent before, in each turn by itself."""
+
+    def make(count: int, tokens: int) -> Load:
+        shown = repeats(count, percent)
+        sources = tuple(Source("image", seed, 1120, 700) for seed in range(max(shown) + 1))
+        return Load(sources, tuple(_ask(["image"], index, tokens) for index in shown))
+
+    return Workload(
+        f"repeat:{percent}",
+        f"{percent} of a hundred photographs are known",
+        300,
+        10,
+        1,
+        make,
+        ("--cache-bytes", str(REPEAT_CACHE_BYTES)),
+        period=100,
+    )
+
+
+def repeats(count: int, percent: int) -> list[int]:
+    """Which photograph each of `count` requests shows. In each hundred exactly `percent` were shown before in it.
+
+    New ones come at even distances; each known one is drawn from those that came before it in its hundred.
+    """
+    rng = random.Random(percent)  # noqa: S311 - load, not secrets
+    shown: list[int] = []
+    first = end = 0
+    for at in range(count):
+        place = at % 100
+        if place == 0:
+            first = end
+        is_new = (place * (100 - percent)) % 100 < 100 - percent
+        shown.append(end if is_new else rng.randrange(first, end))
+        end += is_new
+    return shown
 
 
 def _text(tokens: int) -> Request:
@@ -167,7 +206,7 @@ WORKLOADS = {
             _each("image", 392, 392, items=28),
             ("--images-max", "28"),
         ),
-        Workload("repeat", "four of five photographs are known", 256, 32, 1, _repeat),
+        *(repeated(percent) for percent in REPEATS_PERCENT),
         Workload(
             "mixed", "four streams of text, photographs arriving", 96, 4, 1, _mixed, rate=MIXED_RATE, control="text"
         ),
@@ -197,6 +236,13 @@ def sized(megabytes: int) -> Workload:
         ("--context-tokens-max", "65536"),
         pixels_max=2 * width * height,
     )
+
+
+SEVERAL = {
+    "repeat": [WORKLOADS[f"repeat:{percent}"] for percent in REPEATS_PERCENT],
+    "bytes": [sized(megabytes) for megabytes in SIZES_MB],
+}
+"""Names that stand for several workloads."""
 
 
 def from_file(path: Path) -> Workload:

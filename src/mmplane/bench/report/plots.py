@@ -183,7 +183,8 @@ def _memory(samples: Sequence[Row]) -> Plot | None:
     if len(samples) < 2:
         return None
     start_s = samples[0]["at_s"]
-    ordered = sorted(samples, key=lambda sample: sample["at_s"])
+    leased = [sample | {"arena": sample.get("arena_leased", sample["arena"])} for sample in samples]
+    ordered = sorted(leased, key=lambda sample: sample["at_s"])
     data = [
         {
             "type": "scatter",

@@ -121,7 +121,9 @@ def _memory(rows: Sequence[Row]) -> Iterator[Judged]:
         if ours is None or ours["bytes_per_request_in_flight"] is None:
             yield _unknown(what, asked)
         else:
-            held, features = ours["bytes_per_request_in_flight"], ours["features_bytes_per_request"]
+            held = ours["bytes_per_request_in_flight"]
+            stored = "stored_bytes_per_request" if "stored_bytes_per_request" in ours else "features_bytes_per_request"
+            features = ours[stored]  # as they lie in the arena, which older runs do not say
             yield Judged(what, asked, f"{held / features:.2f} copies ({held / 1e6:.1f} MB)", held <= 1.1 * features)
 
 

@@ -1,8 +1,8 @@
 """A campaign: workloads, servers and deliveries in turns, so that what disturbs the machine disturbs all alike.
 
 One server serves all deliveries of a number of ranks; between turns it is switched. Repetitions are interleaved and
-each begins with another delivery (A B C, B C A, C A B). Before its first turn each delivery is warmed up by as many
-requests as run at once, without a clock and in fresh processes: memory is sampled then.
+each begins with another delivery (A B C, B C A, C A B). Before its first turn each delivery is warmed up by one request
+at a time and then by as many as run at once, without a clock and in fresh processes: memory is sampled then.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from mmplane.bench.run import meters, turns
 from mmplane.bench.run.arrivals import poisson_s
 from mmplane.bench.run.checkpoints import roomy
 from mmplane.bench.run.figures import Label, Row, Turn, row
+from mmplane.bench.run.generator import Results
 from mmplane.bench.run.meters import Memory
 from mmplane.bench.run.progress import Progress
 from mmplane.bench.run.server import Refused, Server, serving
@@ -128,9 +129,14 @@ class Part(msgspec.Struct, frozen=True):
 
     @property
     def repetitions(self) -> int:
-        """As many as asked for, but each must keep all connections busy."""
+        """As many as asked for, but each must keep all connections busy, and have whole periods of the workload."""
         concurrency, rate = self.options.pace(self.workload)
-        return repetitions_of(len(self.load.requests), 1 if rate else concurrency, self.options.repetitions)
+        least = max(1 if rate else concurrency, self.workload.period)
+        return repetitions_of(len(self.load.requests), least, self.options.repetitions)
+
+    def requests(self, repetition: int) -> Sequence[Request]:
+        """Those of one repetition."""
+        return split(self.load.requests, self.workload.period, self.repetitions, repetition)
 
     def label(self, delivery: str, cache: bool, tp: int) -> Label:
         """What its rows are labelled with."""
@@ -158,12 +164,13 @@ class Bench:
         self._outcome = outcome
         self._progress = progress
         self._memory: dict[Variant, list[Memory]] = {}
+        self._alone: dict[Variant, list[Memory]] = {}
+        """Memory before, and while one request at a time is sent."""
         self._wrong: dict[Variant, list[str]] = {}
         self._turns: dict[tuple[Variant, str], list[Turn]] = {}
 
     def run(self) -> None:
         """Warm up, take turns, add the rows."""
-        idle = meters.memory(self._server)
         first = self._parts[0]
         variants = [variant for variant in first.options.variants() if self._switch(*variant)]
         for repetition in range(max(part.repetitions for part in self._parts)):
@@ -178,7 +185,7 @@ class Bench:
             for variant in variants:
                 taken = self._turns[variant, part.workload.name]
                 label = part.label(*variant, self._server.tp)
-                found = row(label, taken, self._memory[variant], idle, self._wrong[variant])
+                found = row(label, taken, self._memory[variant], self._alone[variant], self._wrong[variant])
                 self._outcome.rows.append(found)
 
     def _switch(self, delivery: str, cache: bool) -> bool:
@@ -191,7 +198,7 @@ class Bench:
         return True
 
     def _warm_up(self, part: Part, variant: Variant) -> None:
-        """As many requests as run at once; again, if they were over before memory could be sampled.
+        """One request at a time, and then as many as run at once.
 
         In fresh processes: an allocator keeps what an earlier delivery has needed, which is not this one's memory.
         """
@@ -199,21 +206,28 @@ class Bench:
         self._switch(*variant)
         concurrency, _ = part.options.pace(part.workload)
         requests = part.load.requests[:concurrency]
-        self._progress.stage(f"{part.workload.name}: warming up {named(variant)}", len(requests))
-        plan = turns.TurnPlan(requests, part.load.background, concurrency)
+        self._progress.stage(f"{part.workload.name}: warming up {named(variant)}", 1 + len(requests))
+        idle = meters.memory(self._server)
+        _, alone = self._watch(turns.TurnPlan(requests[:1], (), 1), _note(part, "alone", variant))
+        together = turns.TurnPlan(requests, part.load.background, concurrency)
+        results, self._memory[variant] = self._watch(together, _note(part, "warm", variant))
+        self._alone[variant] = [idle, *alone]
+        self._wrong[variant] = turns.wrong(results.samples, requests, self._items, self._server.tp)
+        self._keep(part, variant, [idle, *alone, *self._memory[variant]])
+
+    def _watch(self, plan: turns.TurnPlan, note: str) -> tuple[Results, list[Memory]]:
+        """Memory while the plan is sent; again, if that was over before it could be sampled."""
         with meters.watched(self._server) as samples:
-            results = turns.send(self._server, plan, self._items, _note(part, "warm", variant), self._progress.tick)
+            results = turns.send(self._server, plan, self._items, note, self._progress.tick)
         if results.wall_s < MEMORY_SECONDS:
             cycles = min(CYCLES_MAX, ceil(MEMORY_SECONDS / results.wall_s))
-            plan = msgspec.structs.replace(plan, cycles=cycles)
+            longer = msgspec.structs.replace(plan, cycles=cycles)
             with meters.watched(self._server) as samples:
-                turns.send(self._server, plan, self._items, _note(part, "memory", variant), lambda: None)
-        self._memory[variant] = samples
-        self._wrong[variant] = turns.wrong(results.samples, requests, self._items, self._server.tp)
-        self._keep(part, variant, samples)
+                turns.send(self._server, longer, self._items, f"{note}/memory", lambda: None)
+        return results, samples
 
     def _turn(self, part: Part, variant: Variant, repetition: int) -> None:
-        requests = part.load.requests[repetition :: part.repetitions]
+        requests = part.requests(repetition)
         label = f"{part.workload.name}: {named(variant)}, {repetition + 1} of {part.repetitions}"
         self._progress.stage(label, len(requests))
         plan = part.options.plan(part.workload, part.load, requests, repetition)
@@ -240,6 +254,12 @@ def rotated(variants: Sequence[Variant], repetition: int) -> list[Variant]:
     """The order of a repetition: each begins with another one, so that no delivery always follows the same one."""
     first = repetition % max(1, len(variants))
     return [*variants[first:], *variants[:first]]
+
+
+def split(requests: Sequence[Request], period: int, repetitions: int, repetition: int) -> list[Request]:
+    """One repetition's share: every so many-th run of `period` requests."""
+    runs = [requests[at : at + period] for at in range(0, len(requests), period)]
+    return [request for run in runs[repetition::repetitions] for request in run]
 
 
 def named(variant: Variant) -> str:

@@ -16,6 +16,7 @@ import msgspec
 
 from mmplane.bench.run.generator import Sample
 from mmplane.bench.run.meters import Memory
+from mmplane.bench.run.server import ROLES, role_of
 from mmplane.core.histogram import Distribution, merged
 
 Row = dict[str, Any]
@@ -36,6 +37,9 @@ class Turn(msgspec.Struct, frozen=True):
     load_lag_ms_max: float
     wrong: tuple[str, ...] = ()
     """What was not as it must be: digests that differ, items that were answered for others."""
+    cpu_s_by_process: dict[str, float] = {}
+    busiest_thread: tuple[str, float] = ("", 0.0)
+    """The name of the process whose thread spent most, and that thread's seconds."""
 
     @property
     def foreground(self) -> list[Sample]:
@@ -72,7 +76,11 @@ def spread(values: Sequence[float]) -> dict[str, float | None]:
 
 
 def row(
-    label: Label, turns: Sequence[Turn], memory: Sequence[Memory], idle: Memory, wrong_before: Sequence[str] = ()
+    label: Label,
+    turns: Sequence[Turn],
+    memory: Sequence[Memory],
+    alone: Sequence[Memory],
+    wrong_before: Sequence[str] = (),
 ) -> Row:
     """One row. With errors, in the turns or before, it says so and has no figures (`result` is false)."""
     samples = [sample for turn in turns for sample in turn.foreground]
@@ -80,6 +88,7 @@ def row(
     wrong = [*wrong_before, *(text for turn in turns for text in turn.wrong)]
     head = {
         **msgspec.structs.asdict(label),
+        "runner_note": runner_note(label.runner),
         "requests": len(samples),
         "repetitions": len(turns),
         "errors": sum(errors.values()) + len(wrong),
@@ -87,14 +96,22 @@ def row(
         "wrong": wrong[:10],
         "result": not errors and not wrong and bool(samples),
     }
-    return head | _figures(turns, samples, memory, idle) if head["result"] else head
+    return head | _figures(turns, samples, memory, alone) if head["result"] else head
 
 
-def _figures(turns: Sequence[Turn], samples: list[Sample], memory: Sequence[Memory], idle: Memory) -> Row:
-    latencies = [_latency_ms(sample) for sample in samples]
+def runner_note(runner: str) -> str:
+    """What a reader of the row must know of its runner; empty where ranks compute with the model."""
+    if runner == "null":
+        return "null runner: ranks read the features and compute nothing"
+    if runner.startswith("sim:"):
+        return f"{runner} runner: a step takes {runner.removeprefix('sim:')} ms and computes nothing"
+    return ""
+
+
+def _figures(turns: Sequence[Turn], samples: list[Sample], memory: Sequence[Memory], alone: Sequence[Memory]) -> Row:
+    latencies = [sample.latency_ms for sample in samples]
     rates = [len(turn.foreground) / turn.wall_s for turn in turns]
     peak = peak_bytes(memory)
-    in_flight = max((each.in_flight for each in memory), default=0)
     stalls = merged(turn.stalls for turn in turns)
     broadcasts = merged(turn.broadcasts for turn in turns)
     return {
@@ -106,15 +123,22 @@ def _figures(turns: Sequence[Turn], samples: list[Sample], memory: Sequence[Memo
             "p99": percentile(latencies, 0.99),
             "max": max(latencies),
         },
-        "latency_spread_ms": spread([statistics.median(map(_latency_ms, turn.foreground)) for turn in turns]),
-        "inter_token_ms": quantiles(inter_token_ms(turns)),
+        "latency_spread_ms": spread(
+            [statistics.median(sample.latency_ms for sample in turn.foreground) for turn in turns]
+        ),
+        "inter_token_ms": summary(inter_token_ms(turns)),
         "cpu_s_per_request": cpu_s_per_request(turns),
         "cpu_spread_s": spread([sum(turn.cpu_s.values()) / len(turn.foreground) for turn in turns]),
         "verify_cpu_s_per_request": sum(turn.verify_cpu_s for turn in turns) / len(samples),
         "cpu_used": statistics.median([sum(turn.cpu_s.values()) / turn.wall_s for turn in turns]),
+        "cpu_s_by_process": cpu_s_by_process(turns),
+        "busiest_thread": busiest_thread(turns),
+        "key_hit_rate": key_hit_rate(turns),
+        "cache_hit_rate": cache_hit_rate(samples),
         "materialisations": sum(turn.materialisations for turn in turns),
-        "materialise_ms": quantiles(_materialise_ms(samples)),
-        "deliver_ms": quantiles(_deliver_ms(samples)),
+        "materialise_ms": summary(_materialise_ms(samples)),
+        "materialise_ms_by_rank": materialise_ms_by_rank(samples),
+        "deliver_ms": summary(_deliver_ms(samples)),
         "broadcast_ms": {"p50": broadcasts.quantile_ms(0.5), "p99": broadcasts.quantile_ms(0.99)},
         "broadcast_total_ms_per_request": broadcasts.total_ms / len(samples),
         "loop_stall_ms": {
@@ -126,8 +150,9 @@ def _figures(turns: Sequence[Turn], samples: list[Sample], memory: Sequence[Memo
         "loop_stall_counts": stalls.counts,
         "bytes_written_per_request": statistics.fmean(_written_bytes(sample) for sample in samples),
         "features_bytes_per_request": statistics.fmean(_features_bytes(sample) for sample in samples),
+        "stored_bytes_per_request": statistics.fmean(_stored_bytes(sample) for sample in samples),
         "peak_bytes": peak,
-        "bytes_per_request_in_flight": (peak["total"] - idle.total) / in_flight if in_flight else None,
+        "bytes_per_request_in_flight": bytes_per_request_in_flight(alone),
         "load": {
             "cpu_s_per_request": sum(turn.load_cpu_s for turn in turns) / len(samples),
             "busy": max(turn.load_cpu_s / turn.wall_s for turn in turns),
@@ -137,20 +162,72 @@ def _figures(turns: Sequence[Turn], samples: list[Sample], memory: Sequence[Memo
     }
 
 
-def quantiles(values: Sequence[float]) -> dict[str, float | None]:
-    """Median and 99th percentile."""
-    return {"p50": percentile(values, 0.5), "p99": percentile(values, 0.99)}
+def summary(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean, median and 99th percentile; None of nothing."""
+    mean = statistics.fmean(values) if values else None
+    return {"mean": mean, "p50": percentile(values, 0.5), "p99": percentile(values, 0.99)}
 
 
 def cpu_s_per_request(turns: Sequence[Turn]) -> dict[str, float]:
     """By role and in total, medians over the turns; without the digests that only the check of the bench needs."""
-    roles = ("frontend", "worker", "rank")
     each = [
-        {role: (turn.cpu_s[role] - turn.verify_cpu_s * (role == "rank")) / len(turn.foreground) for role in roles}
+        {role: (turn.cpu_s[role] - turn.verify_cpu_s * (role == "rank")) / len(turn.foreground) for role in ROLES}
         for turn in turns
     ]
-    by_role = {role: statistics.median(figures[role] for figures in each) for role in roles}
+    by_role = {role: statistics.median(figures[role] for figures in each) for role in ROLES}
     return by_role | {"total": statistics.median(sum(figures.values()) for figures in each)}
+
+
+def cpu_s_by_process(turns: Sequence[Turn]) -> dict[str, float]:
+    """Of each process by name, for each request; the digests of the check are among the ranks'."""
+    requests = sum(len(turn.foreground) for turn in turns)
+    names = sorted({name for turn in turns for name in turn.cpu_s_by_process})
+    return {name: sum(turn.cpu_s_by_process.get(name, 0.0) for turn in turns) / requests for name in names}
+
+
+def busiest_thread(turns: Sequence[Turn]) -> dict[str, Any]:
+    """Whose thread kept a core busiest, and for which share of the time: of the turn in the middle.
+
+    A share of 1 is one whole core: what "CPU at 99.9 %" says of a loop that has one thread.
+    """
+    ordered = sorted(turns, key=lambda turn: turn.busiest_thread[1] / turn.wall_s)
+    middle = ordered[len(ordered) // 2]
+    name, seconds = middle.busiest_thread
+    return {"role": role_of(name), "process": name, "share": seconds / middle.wall_s}
+
+
+def bytes_per_request_in_flight(alone: Sequence[Memory]) -> int | None:
+    """What one request takes that is sent alone: the most beyond what was held before it, which is the first sample.
+
+    Among many requests most wait, and hold no features: divided by all of them, less than a copy would seem to do.
+    """
+    if len(alone) < 2:
+        return None
+    return max(each.total_leased for each in alone) - alone[0].total_leased
+
+
+def key_hit_rate(turns: Sequence[Turn]) -> float | None:
+    """The share of items whose content key had been sent before in the same turn: what a perfect cache would find."""
+    keys = [[item["content_key"] for item in _items(turn.foreground)] for turn in turns]
+    count = sum(map(len, keys))
+    return 1 - sum(len(set(each)) for each in keys) / count if count else None
+
+
+def cache_hit_rate(samples: Sequence[Sample]) -> float | None:
+    """The share of items that were not materialised for the request: a cache had them, or another request made them."""
+    hits = [item["cache_hit"] for item in _items(samples)]
+    return sum(hits) / len(hits) if hits else None
+
+
+def materialise_ms_by_rank(samples: Sequence[Sample]) -> dict[str, dict[str, float | None]]:
+    """What each rank spent on making a request's features itself, of those that it made."""
+    found: dict[str, list[float]] = {}
+    for sample in samples:
+        for rank, work in enumerate((sample.trace or {}).get("ranks", ())):
+            made = found.setdefault(str(rank), [])
+            if work["materialised"]:
+                made.append(work["materialise_ms"])
+    return {rank: summary(made) for rank, made in found.items()}
 
 
 def inter_token_ms(turns: Sequence[Turn]) -> list[float]:
@@ -165,15 +242,12 @@ def inter_token_ms(turns: Sequence[Turn]) -> list[float]:
 
 
 def peak_bytes(memory: Sequence[Memory]) -> dict[str, int]:
-    """The most of each role, and the most of all at one moment."""
-    roles = ("frontend", "worker", "rank", "arena")
-    return {role: max((getattr(each, role) for each in memory), default=0) for role in roles} | {
-        "total": max((each.total for each in memory), default=0)
-    }
+    """The most of each role and of the arena, and the most of all at one moment.
 
-
-def _latency_ms(sample: Sample) -> float:
-    return (sample.done_s - sample.sent_s) * 1000
+    The arena counts twice: as reserved (`arena`, in `total`) and as leased (`arena_leased`, in `total_leased`).
+    """
+    names = (*ROLES, "arena", "arena_leased", "total", "total_leased")
+    return {name: max((getattr(each, name) for each in memory), default=0) for name in names}
 
 
 def _materialise_ms(samples: list[Sample]) -> list[float]:
@@ -197,9 +271,19 @@ def _deliver_ms(samples: list[Sample]) -> list[float]:
     ]
 
 
+def _items(samples: Sequence[Sample]) -> list[dict[str, Any]]:
+    """The traces of all items."""
+    return [item for sample in samples for item in (sample.trace or {}).get("items", ())]
+
+
 def _features_bytes(sample: Sample) -> int:
     """Of all items, as the ranks' model takes them."""
-    return sum(_item_bytes(item) for item in (sample.trace or {}).get("items", ()))
+    return sum(map(_item_bytes, _items([sample])))
+
+
+def _stored_bytes(sample: Sample) -> int:
+    """Of all items, as they lie in the arena or go inline: encoded features, or the media itself."""
+    return sum(item["bytes"] for item in _items([sample]))
 
 
 def _item_bytes(item: dict[str, Any]) -> int:
@@ -220,6 +304,6 @@ def _written_bytes(sample: Sample) -> int:
 
 def _stages(samples: list[Sample], share: float) -> Row:
     """The stages of the request whose latency is this percentile: a real one, not a mean."""
-    wanted = percentile([_latency_ms(sample) for sample in samples], share)
-    found = next(sample for sample in samples if _latency_ms(sample) == wanted)
+    wanted = percentile([sample.latency_ms for sample in samples], share)
+    found = next(sample for sample in samples if sample.latency_ms == wanted)
     return {"request": found.index, "latency_ms": wanted, **(found.trace or {}).get("stages_ms", {})}

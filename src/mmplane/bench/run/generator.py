@@ -50,7 +50,11 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """What became of one request. Times in seconds from the start of the load; `token_s` when each text came."""
+    """What became of one request. Times in seconds from the start of the load; `token_s` when each text came.
+
+    In an open loop `due_s` is when it should have been sent: latency counts from there, so that a generator that was
+    held up does not hide what its requests waited for.
+    """
 
     index: int
     status: int
@@ -60,6 +64,12 @@ class Sample(msgspec.Struct, frozen=True):
     token_s: tuple[float, ...]
     trace: dict[str, Any] | None
     background: bool = False
+    due_s: float | None = None
+
+    @property
+    def latency_ms(self) -> float:
+        """From when it was due, or sent in a closed loop, to its end."""
+        return (self.done_s - (self.sent_s if self.due_s is None else self.due_s)) * 1000
 
 
 class Results(msgspec.Struct, frozen=True):
@@ -258,7 +268,17 @@ def _sample(
         code = code or (None if trace is not None else "no_trace")
     elif code is None:
         code = _code(b"".join(chunk for _, chunk in chunks))
-    return Sample(shot.index, status, code, sent_s - started_s, done_s - started_s, tuple(token_s), trace, background)
+    return Sample(
+        index=shot.index,
+        status=status,
+        code=code,
+        sent_s=sent_s - started_s,
+        done_s=done_s - started_s,
+        token_s=tuple(token_s),
+        trace=trace,
+        background=background,
+        due_s=shot.at_s,
+    )
 
 
 def _code(answer: bytes) -> str:

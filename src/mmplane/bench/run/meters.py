@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,17 @@ import httpx
 import msgspec
 import psutil
 
-from mmplane.bench.run.server import ROLES, Server
+from mmplane.bench.run.server import ROLES, Server, role_of
 
 SAMPLE_SECONDS = 0.1
 SHARE = 5
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """Bytes by role, what the arena holds, open descriptors and threads, at one moment (seconds since the epoch)."""
+    """Bytes by role, the arena's, open descriptors and threads, at one moment (seconds since the epoch).
+
+    `arena` is what was reserved at start, `arena_leased` what of it requests in flight hold.
+    """
 
     at_s: float
     frontend: int
@@ -35,17 +38,66 @@ class Memory(msgspec.Struct, frozen=True):
     descriptors: int
     in_flight: int = 0
     threads: int = 0
+    parser: int = 0
+    nursery: int = 0
+    supervisor: int = 0
+    arena_leased: int = 0
+
+    @property
+    def private(self) -> int:
+        """Of all processes."""
+        return sum(getattr(self, role) for role in ROLES)
 
     @property
     def total(self) -> int:
-        """All of it."""
-        return self.frontend + self.worker + self.rank + self.arena
+        """What the server takes: of the arena all that is reserved."""
+        return self.private + self.arena
+
+    @property
+    def total_leased(self) -> int:
+        """What the requests take: of the arena what they hold."""
+        return self.private + self.arena_leased
+
+
+class Cpu(msgspec.Struct, frozen=True):
+    """Seconds of CPU so far: of each process by name, and of each thread by its process's name and its own number."""
+
+    processes: dict[str, float]
+    threads: dict[tuple[str, int], float]
+
+    def by_role(self) -> dict[str, float]:
+        """Those of all processes of a role."""
+        found = dict.fromkeys(ROLES, 0.0)
+        for name, seconds in self.processes.items():
+            found[role_of(name)] += seconds
+        return found
+
+    def since(self, before: Cpu) -> Cpu:
+        """What was spent after `before`; what started since counts whole."""
+        return Cpu(
+            {name: seconds - before.processes.get(name, 0.0) for name, seconds in self.processes.items()},
+            {thread: seconds - before.threads.get(thread, 0.0) for thread, seconds in self.threads.items()},
+        )
+
+    def busiest(self) -> tuple[str, float]:
+        """The name of the process whose thread spent most, and the seconds of that thread."""
+        (name, _), seconds = max(self.threads.items(), key=lambda each: each[1])
+        return name, seconds
+
+
+def cpu(server: Server) -> Cpu:
+    """Now. A thread's figure is the scheduler's in clock ticks, 10 ms: of a thread that has ended nothing is left."""
+    processes: dict[str, float] = {}
+    threads: dict[tuple[str, int], float] = {}
+    for name, process in server.named():
+        processes[name] = processes.get(name, 0.0) + process_cpu_s(process.pid)
+        threads |= {(name, each.id): each.user_time + each.system_time for each in process.threads()}
+    return Cpu(processes, threads)
 
 
 def cpu_s(server: Server) -> dict[str, float]:
     """Seconds of CPU so far, by role."""
-    found = server.processes().items()
-    return {role: sum(process_cpu_s(each.pid) for each in processes) for role, processes in found}
+    return cpu(server).by_role()
 
 
 def process_cpu_s(pid: int) -> float:
@@ -69,13 +121,15 @@ def memory(server: Server) -> Memory:
             except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
                 continue  # it was replaced between the two looks
     statistics = server.statistics()
+    regions = statistics["arena"]["regions"]
     return Memory(
         time.time(),
         **roles,
-        arena=arena_bytes(statistics),
+        arena=sum(region["length_bytes"] for region in regions),
         descriptors=descriptors,
         in_flight=statistics["requests"]["in_flight"],
         threads=threads,
+        arena_leased=leased_bytes(regions),
     )
 
 
@@ -85,12 +139,9 @@ def private_bytes(pid: int) -> int:
     return sum(int(figures[name].split()[0]) * 1024 for name in ("Pss_Anon", "Pss_File"))
 
 
-def arena_bytes(statistics: dict[str, Any]) -> int:
+def leased_bytes(regions: Sequence[dict[str, Any]]) -> int:
     """Bytes that requests in flight hold; what is only kept for later requests is not counted."""
-    return sum(
-        region["writing_bytes"] + region["unclaimed_bytes"] + region["leased_bytes"]
-        for region in statistics["arena"]["regions"]
-    )
+    return sum(region["writing_bytes"] + region["unclaimed_bytes"] + region["leased_bytes"] for region in regions)
 
 
 @contextmanager

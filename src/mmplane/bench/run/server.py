@@ -18,7 +18,9 @@ import psutil
 
 from mmplane.process.death import die_with_parent
 
-ROLES = ("frontend", "worker", "rank")
+ROLES = ("frontend", "parser", "worker", "rank", "nursery", "supervisor")
+RENEWED = ("frontend", "parser", "worker", "rank")
+"""What `Server.renew` replaces: without the nursery everything would be imported again."""
 STOP_LIMIT_S = 60.0
 REQUEST_LIMIT_S = 60.0
 RENEW_LIMIT_S = 120.0
@@ -46,17 +48,21 @@ class Server:
         assert url.port is not None
         return url.host, url.port
 
+    def named(self) -> list[tuple[str, psutil.Process]]:
+        """Its processes by what they are called: `rank 0`, `supervisor`."""
+        found = [("supervisor", self.supervisor)]
+        for child in self.supervisor.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                title = (child.cmdline() or [""])[0]
+                if title.startswith("mmplane: "):
+                    found.append((title.removeprefix("mmplane: ").partition("/")[0], child))
+        return found
+
     def processes(self) -> dict[str, list[psutil.Process]]:
         """Its processes by role."""
         roles: dict[str, list[psutil.Process]] = {role: [] for role in ROLES}
-        for child in self.supervisor.children(recursive=True):
-            try:
-                title = (child.cmdline() or [""])[0]
-            except psutil.NoSuchProcess:
-                continue
-            role = title.removeprefix("mmplane: ").split(" ")[0]
-            if title.startswith("mmplane: ") and role in roles:
-                roles[role].append(child)
+        for name, process in self.named():
+            roles[role_of(name)].append(process)
         return roles
 
     def statistics(self) -> dict[str, Any]:
@@ -77,14 +83,14 @@ class Server:
         Raises Refused when they do not come back.
         """
         before = self.processes()
-        for process in (each for role in ROLES for each in before[role]):
+        for process in (each for role in RENEWED for each in before[role]):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         deadline_s = time.monotonic() + RENEW_LIMIT_S
         while time.monotonic() < deadline_s:
             now = self.processes()
             fresh = all(
-                len(now[role]) == len(before[role]) and not set(now[role]) & set(before[role]) for role in ROLES
+                len(now[role]) == len(before[role]) and not set(now[role]) & set(before[role]) for role in RENEWED
             )
             if fresh and self._ready():
                 return
@@ -100,6 +106,11 @@ class Server:
     def close(self) -> None:
         """Stop asking."""
         self._http.close()
+
+
+def role_of(name: str) -> str:
+    """What a process with this name is: `rank` for `rank 0`."""
+    return name.split(" ")[0]
 
 
 @contextmanager

@@ -79,7 +79,7 @@ def flatness(rest: Sequence[Memory]) -> dict[str, Any]:
     judged = list(rest[int(len(rest) * WARM_SHARE) :])
     if len(judged) < 4:
         return {"growth_bytes_per_hour": None, "growth_share": None, "flat": False, "why": "too short to say"}
-    private = [each.frontend + each.worker + each.rank for each in judged]
+    private = [each.private for each in judged]
     quarter = len(judged) // 4
     before, after = median(private[:quarter]), median(private[-quarter:])
     slope, _ = linear_regression([each.at_s for each in judged], private)

@@ -64,16 +64,18 @@ def take(server: Server, plan: TurnPlan, items: list[Made], note: str, tick: Tic
         job = _spool(server, plan, items, note, Path(folder), one_rank)
         before = settled(server)
         processes = server.processes()
-        cpu_before = meters.cpu_s(server)
+        cpu_before = meters.cpu(server)
         results = generate(job, Path(folder) / "job", tick)
-        cpu_after = meters.cpu_s(server)
+        spent = meters.cpu(server).since(cpu_before)
     after = settled(server)
     lost = () if server.processes() == processes else ("a process was replaced in the middle of the turn",)
     since = loops(NOTHING if lost else before, after)
     return Turn(
         samples=results.samples,
         wall_s=results.wall_s,
-        cpu_s={role: cpu_after[role] - cpu_before[role] for role in cpu_after},
+        cpu_s=spent.by_role(),
+        cpu_s_by_process=spent.processes,
+        busiest_thread=spent.busiest(),
         verify_cpu_s=since["verify_cpu_s"],
         materialisations=_materialisations(after) - _materialisations(before),
         stalls=since["stalls"],
