@@ -2,6 +2,7 @@
 
 mmplane bench --workload photo --delivery all --tp 2 --runner null --json run.json --html run.html
 mmplane bench --from run.json another.json --html run.html --markdown results.md
+mmplane bench results --help
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ import msgspec
 from rich.console import Console
 
 from mmplane.arena.memory import memory_available_bytes
+from mmplane.bench import results
 from mmplane.bench.inputs.workloads import SEVERAL, WORKLOADS, Workload, from_file
+from mmplane.bench.judge.joined import joined
+from mmplane.bench.judge.predictions import judged
+from mmplane.bench.judge.targets import targets
 from mmplane.bench.micro.handover import ROUNDS, peers
 from mmplane.bench.micro.vllm_carriers import vllm_peers
 from mmplane.bench.report import html_report, markdown, terminal
-from mmplane.bench.report.joined import joined
-from mmplane.bench.report.predictions import judged
-from mmplane.bench.report.targets import targets
 from mmplane.bench.run import campaign
 from mmplane.bench.run.campaign import Options, Outcome
 from mmplane.bench.run.environment import environment
@@ -48,17 +50,20 @@ ARENA_SHARE = 4
 
 def main(arguments: Sequence[str]) -> int:
     """Run it; 0 only if every row is a result."""
+    if arguments[:1] == ["results"]:
+        return results.main(arguments[1:])
     parser = options_parser()
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
     try:
         if options.source is not None:
-            found: dict[str, Any] = joined([json.loads(source.read_text()) for source in options.source])
+            runs: list[dict[str, Any]] = [json.loads(source.read_text()) for source in options.source]
         else:
-            found = _measure(options, list(arguments), console)
+            runs = [_measure(options, list(arguments), console)]
     except (OSError, ValueError, Refused) as error:
         print(f"mmplane bench: {error}", file=sys.stderr)
         return 2
+    found = joined(runs)
     out = Console(width=None if sys.stdout.isatty() else TABLE_COLUMNS)
     for table in terminal.tables(found["rows"]):
         out.print(table)
@@ -71,7 +76,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.html is not None:
         options.html.write_text(html_report.page(found))
     if options.markdown is not None:
-        options.markdown.write_text(markdown.page(found))
+        results.save(markdown.page(found), options.markdown)
     return 0 if _clean(found) else 1
 
 
@@ -144,7 +149,7 @@ def options_parser() -> argparse.ArgumentParser:
     )
     add("--json", type=Path, help="write everything here")
     add("--html", type=Path, help="write the report here: one file, works without a network")
-    add("--markdown", type=Path, help="write the tables here")
+    add("--markdown", type=Path, help="write the tables here, and charts into results/ beside it")
     add("--from", dest="source", type=Path, nargs="+", help="measure nothing: read this JSON, or several as one run")
     return parser
 

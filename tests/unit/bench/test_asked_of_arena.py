@@ -6,7 +6,7 @@ from typing import Any
 
 from bench_run import row_of, run_of
 
-from mmplane.bench.report.targets import Judged, targets
+from mmplane.bench.judge.targets import Judged, targets
 
 
 def judged(*rows: dict[str, Any], **more: Any) -> dict[str, Judged]:
@@ -19,6 +19,12 @@ def test_nothing_is_judged_that_was_not_measured() -> None:
     assert {each.met for each in found.values()} == {None}
     elsewhere = judged(row_of("arena", tp=4, concurrency=10), row_of("leader", tp=4, concurrency=10))
     assert elsewhere["throughput against `leader`, photo at TP=4"].met is None
+
+
+def test_rows_of_a_busy_machine_are_not_judged() -> None:
+    place = {"workload": "photo", "tp": 4, "concurrency": 96, "rate": None, "runner": "null"}
+    busy = [row_of(name, **place, others_cores=0.2) for name in ("arena", "leader")]
+    assert judged(*busy)["throughput against `leader`, photo at TP=4"].met is None
 
 
 def test_ratios_are_those_of_one_group() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from bench_run import row_of, run_of
 
-from mmplane.bench.report.joined import environments, joined
+from mmplane.bench.judge.joined import environments, joined
 from mmplane.bench.report.markdown import page
 
 
@@ -27,11 +27,20 @@ def test_what_was_joined_may_be_joined_again() -> None:
     assert [each["command"] for each in environments(twice)] == ["one", "two", "three"]
 
 
-def test_one_run_stays_as_it_is() -> None:
-    assert joined([run("one", "arena")]) == run("one", "arena")
+def test_a_row_says_in_which_setting_and_when_it_was_measured_wherever_it_goes() -> None:
+    first, second = run("one", "leader"), run("two", "arena")
+    second["environment"] |= {"at": "2026-02-02", "others_cores": 0.5, "cores": 1}
+    whole = joined([joined([first, second]), run("three")])
+    stamps = [(row["setting"], row["at"], row["others_cores"]) for row in whole["rows"]]
+    assert stamps == [("cores", "2026-01-01T00:00:00+00:00", None), ("oversubscribed", "2026-02-02", 0.5)]
+
+
+def test_a_setting_that_a_row_names_is_kept() -> None:
+    named = run_of([row_of("arena", setting="incident"), row_of("arena", setting=None)])
+    assert [row["setting"] for row in joined([named])["rows"]] == ["incident", "cores"]
 
 
 def test_the_page_names_all_commands() -> None:
-    whole = page(joined([run("mmplane bench one", "arena"), run("mmplane bench two", "leader")]))
+    whole = page(joined([run("mmplane bench one", "arena"), run("mmplane bench two", "leader")])).text
     assert "`mmplane bench one`" in whole
     assert "`mmplane bench two`" in whole

@@ -69,8 +69,9 @@ def test_a_json_is_rendered_again(tmp_path: Path, capsys: pytest.CaptureFixture[
     source.write_text(json.dumps(run_of([row_of("arena"), row_of("leader", slower=3.0)])))
     flags = ["--html", str(tmp_path / "run.html"), "--markdown", str(tmp_path / "run.md")]
     assert main(["--from", str(source), *flags]) == 0
-    assert "arena is best" in (tmp_path / "run.html").read_text()
-    assert "arena is best" in (tmp_path / "run.md").read_text()
+    assert "arena is fastest" in (tmp_path / "run.html").read_text()
+    assert "arena is fastest" in (tmp_path / "run.md").read_text()
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["cores-photo-tp2-8-at-once.svg"]
     assert "leader" in capsys.readouterr().out
 
 

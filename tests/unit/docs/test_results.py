@@ -1,17 +1,24 @@
-"""`docs/results.md` is what the command writes from the committed JSON, to the letter."""
+"""`docs/results.md` and its charts are what the command writes from the committed JSON, to the letter."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from mmplane.bench.report.markdown import page
+from mmplane.bench import results
 
 DOCS = Path(__file__).parents[3] / "docs"
+AGAIN = "write them anew: .venv/bin/python -c 'from pathlib import Path; from mmplane.bench import results; "
+AGAIN += 'results.write(Path("docs"))'
 
 
 def test_the_page_agrees_with_its_json() -> None:
-    found = json.loads((DOCS / "results.json").read_text())
-    assert (DOCS / "results.md").read_text() == page(found), (
-        "write it anew: mmplane bench --from docs/results.json --markdown docs/results.md"
-    )
+    assert (DOCS / "results.md").read_text() == results.page_of(DOCS).text, AGAIN
+
+
+def test_its_charts_do_and_there_are_no_others() -> None:
+    lying = {path.name: path.read_text() for path in (DOCS / "results").glob("*.svg")}
+    assert lying == results.page_of(DOCS).charts, AGAIN
+
+
+def test_every_json_is_a_run_of_the_page() -> None:
+    assert {path.stem for path in (DOCS / "results").glob("*.json")} <= {run.name for run in results.RUNS}

@@ -1,1 +1,1 @@
-"""A run's JSON judged and shown: nothing is measured here."""
+"""A run shown: pages, charts, tables. Nothing is measured or judged here."""

@@ -1,10 +1,10 @@
-"""What a run says in sentences: which delivery is best, by how much, and why. Pure."""
+"""What a run says in sentences: which delivery is fastest, by how much, and why. Pure."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from mmplane.bench.report.groups import Row, groups
+from mmplane.bench.judge.groups import Row, groups
 
 BASELINES = ("original", "leader")
 
@@ -23,25 +23,25 @@ def _answer(title: str, rows: list[Row]) -> str:
     if len(rows) < 2:
         return ""
     best = max(rows, key=lambda row: row["qps"])
-    text = f"{title}: {best['delivery']} is best with {_short(best['qps'])} req/s"
+    text = f"{title}: {best['delivery']} is fastest with {_short(best['qps'])} req/s"
     others = [row for name in BASELINES for row in rows if row["delivery"] == name and row is not best][:2]
     if others:
         against = " and ".join(f"{best['qps'] / row['qps']:.1f} x {row['delivery']}" for row in others)
         text += f", {against}"
     second = max((row for row in rows if row is not best), key=lambda row: row["qps"])
     overlap = second["qps_spread"]["max"] >= best["qps_spread"]["min"]
-    apart = ", not told apart from it: their repetitions overlap" if overlap else ""
+    apart = ", within noise: their repetitions overlap" if overlap else ""
     text += f"; next is {second['delivery']} with {_short(second['qps'])}{apart}. "
     return text + _why(best, min(rows, key=lambda row: row["qps"]))
 
 
 def _why(best: Row, worst: Row) -> str:
     mine, theirs = best["cpu_s_per_request"], worst["cpu_s_per_request"]
-    dearest = max(("frontend", "worker", "rank"), key=lambda role: theirs[role])
+    most = max(("frontend", "worker", "rank"), key=lambda role: theirs[role])
     return (
-        f"A request costs {_short(mine['total'] * 1000)} ms of CPU there and {_short(theirs['total'] * 1000)} ms with "
-        f"{worst['delivery']}, the slowest, {_short(theirs[dearest] * 1000)} ms of it in its {dearest} processes; a "
-        f"rank's loop stands still for {_short(best['loop_stall_ms']['p99'] or 0)} ms (p99) against "
+        f"It uses {_short(mine['total'] * 1000)} ms of CPU for each request. {worst['delivery']}, the slowest, uses "
+        f"{_short(theirs['total'] * 1000)} ms, {_short(theirs[most] * 1000)} ms of it in its {most} processes. "
+        f"A rank's loop stalls for {_short(best['loop_stall_ms']['p99'] or 0)} ms (p99), against "
         f"{_short(worst['loop_stall_ms']['p99'] or 0)} ms."
     )
 

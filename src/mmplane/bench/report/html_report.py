@@ -14,14 +14,15 @@ from typing import Any
 
 import msgspec
 
+from mmplane.bench.judge.groups import groups
+from mmplane.bench.judge.joined import environments
+from mmplane.bench.judge.predictions import COLUMNS, Verdict, by_analysis, judged, line
+from mmplane.bench.judge.targets import targets
 from mmplane.bench.packages import folder_of
 from mmplane.bench.report.answers import answers
-from mmplane.bench.report.groups import groups
-from mmplane.bench.report.joined import environments
-from mmplane.bench.report.markdown import COLUMNS, TARGET_COLUMNS, cells, target_cells
+from mmplane.bench.report.columns import in_order, table
+from mmplane.bench.report.markdown import TARGET_COLUMNS, target_cells
 from mmplane.bench.report.plots import Plot, plots
-from mmplane.bench.report.predictions import Verdict, judged
-from mmplane.bench.report.targets import targets
 
 
 def page(found: dict[str, Any]) -> str:
@@ -53,7 +54,7 @@ def _script(value: Any) -> str:
 def _tables(found: dict[str, Any]) -> str:
     parts = []
     for title, rows in groups(found["rows"]):
-        parts.append(f"<h2>{html.escape(title)}</h2>{_table(COLUMNS, [cells(row) for row in rows])}")
+        parts.append(f"<h2>{html.escape(title)}</h2>{_table(*table(in_order(rows)))}")
     if found["skipped"]:
         skipped = [[each["workload"], each["delivery"], each["why"]] for each in found["skipped"]]
         parts.append(f"<h2>Not measured</h2>{_table(('workload', 'delivery', 'why'), skipped)}")
@@ -72,16 +73,22 @@ def _cell(text: str) -> str:
 
 
 def _predictions(verdicts: Sequence[Verdict]) -> str:
-    body = ""
-    for verdict in verdicts:
-        kind = {True: "yes", False: "no", None: ""}[verdict.agrees]
-        mark = {True: "as predicted", False: verdict.why, None: ""}[verdict.agrees]
-        texts = (verdict.analysis, verdict.what, verdict.predicted, verdict.measured)
-        row = "".join(f"<td>{html.escape(text)}</td>" for text in texts)
-        body += f'<tr>{row}<td class="{kind}">{html.escape(mark)}</td></tr>'
-    names = ("analysis", "what", "predicted", "measured", "why")
-    head = "".join(f"<th>{name}</th>" for name in names)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    parts = []
+    for name, group in by_analysis(verdicts):
+        body = "".join(_verdict(verdict) for verdict in group)
+        head = "".join(f"<th>{name}</th>" for name in COLUMNS)
+        rows = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        parts.append(f"<h3>{html.escape(name)}</h3>{rows}")
+    return "".join(parts)
+
+
+def _verdict(verdict: Verdict) -> str:
+    kind = {True: "yes", False: "no", None: ""}[verdict.agrees]
+    texts = (text.replace("**", "").replace("`", "") for text in line(verdict))
+    cells = [f"<td>{html.escape(text)}</td>" for text in texts]
+    judged_at = COLUMNS.index("verdict")
+    cells[judged_at] = cells[judged_at].replace("<td>", f'<td class="{kind}">')
+    return f"<tr>{''.join(cells)}</tr>"
 
 
 def _figure(plot: Plot) -> str:

@@ -1,65 +1,73 @@
-"""A run's JSON as a page of tables: what `docs/results.md` is. Pure, so a test can hold the page against the JSON."""
+"""Runs as a page with charts: what `docs/results.md` is. Pure, so a test can hold the page against the JSON.
+
+The ten designs come first, in each setting; then what they cost as ranks, bytes and requests grow; then other engines;
+then the analyses' predictions.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
+
+from mmplane.bench.judge.evidence import QUIET_CORES, SETTINGS
+from mmplane.bench.judge.groups import Row, groups
+from mmplane.bench.judge.joined import Found, environments
+from mmplane.bench.judge.predictions import COLUMNS, by_analysis, judged, line
+from mmplane.bench.judge.targets import Judged, targets
+from mmplane.bench.report import charts
 from mmplane.bench.report.answers import answers
-from mmplane.bench.report.groups import Row, groups
-from mmplane.bench.report.joined import environments
-from mmplane.bench.report.predictions import judged
-from mmplane.bench.report.targets import Judged, targets
+from mmplane.bench.report.columns import in_order, table
 
-COLUMNS = (
-    "delivery",
-    "req/s",
-    "min to max",
-    "p50 ms",
-    "p99 ms",
-    "CPU ms",
-    "front end",
-    "workers",
-    "ranks",
-    "stall p99 ms",
-    "materialised",
-    "peak MB",
-)
 TARGET_COLUMNS = ("what", "asked", "measured", "met", "what stands in the way")
+FOLDER = "results"
+"""Of charts and JSON, beside the page."""
+EXPLAINED = {
+    "incident": "The constants of the analyses at TP=4. A decoder that waits as long as the analyses say, and uses no "
+    "core, stands for one core for each rank: **the decoder's time is simulated and nothing else is**. Ranks, "
+    "collectives, pickles and sockets are real. Its time counts as CPU in a column of its own.",
+    "cores": "Real photographs and clips with as many ranks as cores, which the incident had.",
+    "oversubscribed": "Real photographs and clips with more ranks than cores. What is done on every rank waits for a "
+    "core, so what is done once wins by more than on a machine with a core for each rank.",
+}
+INTRODUCTION = f"""# Results
+
+[docs/incident.md](incident.md) tells what this is about, and [docs/bench.md](bench.md) how it is measured.
+`make results` writes this page, its charts and its JSON (`docs/{FOLDER}/`), and a test checks that they agree. CPU is
+milliseconds of a request, by role, without what the ranks spent on checking digests. A stall is how long a rank's loop
+was held up by anything but the model. Of fewer than 200 requests the 99th percentile is their maximum: `max`."""
+ENGINES = """## SGLang and front ends
+
+[docs/sglang.md](sglang.md#what-it-costs-and-saves) has what the arena saves inside SGLang 0.5.23. No run compares other
+front ends yet."""
 
 
-def page(found: dict[str, Any]) -> str:
+class Page(msgspec.Struct, frozen=True):
+    """The text, and the charts that it shows, by the name of their file."""
+
+    text: str
+    charts: dict[str, str]
+
+
+class _Section(msgspec.Struct, frozen=True):
+    lines: Sequence[str]
+    charts: dict[str, str] = {}
+
+
+def page(found: Found) -> Page:
     """The whole page."""
-    environment = found["environment"]
-    lines = [
-        "# Results",
-        "",
-        "This page is written by a command from the JSON of its runs, and a test checks that it agrees. CPU is",
-        "milliseconds per request by role, without what the ranks spent on checking digests; a stall is how long a",
-        "rank's loop was held up by anything but the model.",
-        "",
-        (
-            f"{environment['cores']} cores of {environment['cpu']}, {environment['memory_bytes'] / 2**30:.0f} GiB, "
-            f"kernel {environment['kernel']}. `load` is the load average before a command began."
-        ),
-        "",
-        *_table(("at", "commit", "load", "command"), [_stamp(each) for each in environments(found)]),
+    sections = [
+        _Section([INTRODUCTION, *_machine(found)]),
+        *_settings(found),
+        *_scaling(found),
+        _Section([ENGINES]),
+        _predictions(found),
+        _targets(found),
+        _skipped(found["skipped"]),
     ]
-    for text in answers(found):
-        lines += ["", text]
-    for title, rows in groups(found["rows"]):
-        lines += ["", f"## {title}", "", *_table(COLUMNS, [cells(row) for row in rows])]
-    lines += ["", "## Asked of arena, and measured", ""]
-    lines += _table(TARGET_COLUMNS, [target_cells(each) for each in targets(found)])
-    lines += ["", "## Predicted and measured", ""]
-    names = ("analysis", "what", "predicted", "measured", "why")
-    verdicts = [
-        (each.analysis, each.what, each.predicted, each.measured, "as predicted" if each.agrees else each.why)
-        for each in judged(found)
-    ]
-    lines += _table(names, verdicts)
-    lines += _skipped(found["skipped"])
-    return "\n".join(lines) + "\n"
+    text = "\n\n".join("\n".join(section.lines) for section in sections if section.lines)
+    return Page(text + "\n", {name: drawn for section in sections for name, drawn in section.charts.items()})
 
 
 def target_cells(target: Judged) -> tuple[str, ...]:
@@ -68,45 +76,132 @@ def target_cells(target: Judged) -> tuple[str, ...]:
     return target.what, target.wanted, target.measured, met, target.why
 
 
+def _machine(found: Found) -> list[str]:
+    environment = found["environment"]
+    machine = (
+        f"{environment['cores']} cores of {environment['cpu']}, {environment['memory_bytes'] / 2**30:.0f} GiB, kernel "
+        f"{environment['kernel']}. `others`: the cores that other processes used in the two seconds before a command. "
+        f"Above {QUIET_CORES:g} its rows get no verdict; runs of before this was looked at show their load average."
+    )
+    stamps = [_stamp(each) for each in environments(found)]
+    return ["", machine, "", *_table(("at", "commit", "others", "command"), stamps)]
+
+
 def _stamp(environment: dict[str, Any]) -> tuple[str, ...]:
-    load = f"{environment['load_average']:.1f}"
-    return environment["at"], str(environment["commit"]), load, f"`{environment['command']}`"
+    others = environment.get("others_cores")
+    shown = f"load {environment['load_average']:.1f}" if others is None else f"{others:.2f}"
+    return environment["at"], str(environment["commit"]), shown, f"`{environment['command']}`"
 
 
-def cells(row: Row) -> list[str]:
-    """One row of the table."""
-    name = f"{row['delivery']}{', cache on' if row['cache'] else ''}"
-    if not row["result"]:
-        codes = ", ".join(f"{count} x {code}" for code, count in row["error_codes"].items())
-        why = codes or "; ".join(row["wrong"][:1]) or "no answer"
-        return [name, f"no result: {why}", *([""] * (len(COLUMNS) - 2))]
-    cpu = {role: seconds * 1000 for role, seconds in row["cpu_s_per_request"].items()}
-    rates = row["qps_spread"]
-    return [
-        name,
-        short(row["qps"]),
-        f"{short(rates['min'])} to {short(rates['max'])}",
-        short(row["latency_ms"]["p50"]),
-        short(row["latency_ms"]["p99"]),
-        *(short(cpu[role]) for role in ("total", "frontend", "worker", "rank")),
-        short(row["loop_stall_ms"]["p99"]),
-        str(row["materialisations"]),
-        short(row["peak_bytes"]["total"] / 1e6),
+def _settings(found: Found) -> Iterator[_Section]:
+    yield _Section(["## The ten designs, in three settings"])
+    for setting in SETTINGS:
+        rows = [row for row in found["rows"] if row["setting"] == setting]
+        compared = [(title, group) for title, group in groups(rows) if len(group) > 1 and not _sized(group[0])]
+        yield _Section([f"### Setting `{setting}`", "", EXPLAINED[setting], *([] if compared else ["", "No run yet."])])
+        for title, group in compared:
+            drawn = _file(setting, group[0])
+            said = answers({"rows": group})
+            lines = [f"#### {title}", "", *_picture(title, drawn), "", *said[:1], "", *_rows(group)]
+            yield _Section(lines, {drawn: charts.designs(title, group)})
+
+
+def _scaling(found: Found) -> Iterator[_Section]:
+    results = [row for row in found["rows"] if row["result"]]
+    yield _Section(["## Scaling"])
+    yield from _over_ranks(results)
+    yield from _over_bytes([row for row in results if _sized(row)])
+    yield from _over_requests([row for row in results if row["setting"] == "incident"])
+    alone = [(title, group) for title, group in groups(found["rows"]) if len(group) == 1 or _sized(group[0])]
+    for title, group in alone:
+        yield _Section([f"#### {title}", "", *_rows(group)])
+
+
+def _over_ranks(rows: Sequence[Row]) -> Iterator[_Section]:
+    """CPU of one rank, of photographs at the pace that was measured with most numbers of ranks."""
+    photos = [row for row in rows if row["workload"] == "photo" and row["delivery"] == "arena"]
+    paces = {row["concurrency"]: {each["tp"] for each in photos if each["concurrency"] == row["concurrency"]}
+             for row in photos}  # fmt: skip
+    pace = max(paces, key=lambda pace: len(paces[pace]), default=None)
+    if pace is None or len(paces[pace]) < 2:
+        return
+    title = f"CPU of one rank for one request, photo, {pace} at once, null runner"
+    chosen = [row for row in photos if row["concurrency"] == pace]
+    per_rank = ("ms", lambda row: row["cpu_s_per_request"]["rank"] * 1000 / row["tp"])
+    drawn = charts.over(title, ("ranks", lambda row: row["tp"]), per_rank, chosen, logarithmic=False)
+    yield _Section(["### Ranks", "", *_picture(title, "ranks.svg")], {"ranks.svg": drawn})
+
+
+def _over_bytes(rows: Sequence[Row]) -> Iterator[_Section]:
+    if len({row["workload"] for row in rows}) < 2:
+        return
+    title = "Latency over the bytes of features, TP=4, 2 at once"
+    size = ("MB of features", lambda row: float(round(row["features_bytes_per_request"] / 1e6)))
+    mean = ("mean latency, ms", lambda row: row["latency_ms"]["mean"])
+    drawn = charts.over(title, size, mean, rows, logarithmic=True)
+    yield _Section(["### Bytes", "", *_picture(title, "bytes.svg")], {"bytes.svg": drawn})
+
+
+def _over_requests(rows: Sequence[Row]) -> Iterator[_Section]:
+    closed = [row for row in rows if row["concurrency"] is not None]
+    workloads = [row["workload"] for row in closed]
+    workload = max(workloads, key=lambda name: len({row["concurrency"] for row in closed if row["workload"] == name}),
+                   default="")  # fmt: skip
+    chosen = [row for row in closed if row["workload"] == workload]
+    if len({row["concurrency"] for row in chosen}) < 2:
+        return
+    title = f"Rate over requests at once, {workload}, TP={chosen[0]['tp']}"
+    pace = ("requests at once", lambda row: row["concurrency"])
+    drawn = charts.over(title, pace, ("req/s", lambda row: row["qps"]), chosen, logarithmic=False)
+    yield _Section(["### Requests at once", "", *_picture(title, "requests.svg")], {"requests.svg": drawn})
+
+
+def _predictions(found: Found) -> _Section:
+    verdicts = judged(found)
+    held = sum(verdict.agrees is True for verdict in verdicts)
+    failed = sum(verdict.agrees is False for verdict in verdicts)
+    lines = [
+        "## Predicted and measured",
+        "",
+        (
+            f"{len(verdicts)} predictions: {held} hold in the setting that they are about, {failed} do not. That "
+            "setting's figure is bold, and the verdict and its reason are about it. The other columns show what "
+            "becomes of the prediction elsewhere. Every absolute time is turned into the ratio that it implies."
+        ),
     ]
+    for name, group in by_analysis(verdicts):
+        heading = "The incident itself" if name == "incident" else f"Analysis {name}"
+        lines += ["", f"### {heading}", "", *_table(COLUMNS, [line(verdict) for verdict in group])]
+    return _Section(lines)
 
 
-def short(value: float | None) -> str:
-    """Three significant digits."""
-    if value is None:
-        return "-"
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+def _targets(found: Found) -> _Section:
+    judgements = [target_cells(each) for each in targets(found) if each.met is not None]
+    return _Section(["## Asked of arena, and measured", "", *_table(TARGET_COLUMNS, judgements)] if judgements else [])
 
 
-def _skipped(skipped: Sequence[dict[str, str]]) -> list[str]:
-    if not skipped:
-        return []
+def _skipped(skipped: Sequence[dict[str, str]]) -> _Section:
     rows = [(each["workload"], each["delivery"], each["why"]) for each in skipped]
-    return ["", "## Not measured", "", *_table(("workload", "delivery", "why"), rows)]
+    lines = ["## Left out", "", *_table(("workload", "delivery", "why"), rows)]
+    return _Section(lines if rows else [])
+
+
+def _sized(row: Row) -> bool:
+    return bool(row["workload"].startswith("bytes:"))
+
+
+def _rows(group: Sequence[Row]) -> list[str]:
+    return _table(*table(in_order(group)))
+
+
+def _file(setting: str, row: Row) -> str:
+    pace = f"{row['rate']:g}-a-second" if row["concurrency"] is None else f"{row['concurrency']}-at-once"
+    runner = "" if row["runner"] == "null" else f"-{row['runner']}"
+    return f"{setting}-{row['workload']}-tp{row['tp']}-{pace}{runner}.svg".replace(":", "-")
+
+
+def _picture(title: str, name: str) -> list[str]:
+    return [f"![{title}]({FOLDER}/{name})"]
 
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from mmplane.bench.report.groups import Row
+from mmplane.bench.judge.groups import Row
 from mmplane.config import DELIVERY_NAMES
 from mmplane.core.histogram import edge_ms
 from mmplane.core.stages import STAGES, SUMS

@@ -7,39 +7,42 @@ from typing import Any
 
 from rich.table import Table
 
-from mmplane.bench.report.groups import Row, groups
-from mmplane.bench.report.markdown import COLUMNS, TARGET_COLUMNS, cells, target_cells
-from mmplane.bench.report.predictions import Verdict
-from mmplane.bench.report.targets import Judged
+from mmplane.bench.judge.evidence import SETTINGS
+from mmplane.bench.judge.groups import Row, groups
+from mmplane.bench.judge.predictions import Verdict
+from mmplane.bench.judge.targets import Judged
+from mmplane.bench.report.columns import in_order, table
+from mmplane.bench.report.markdown import TARGET_COLUMNS, target_cells
 
 
 def tables(rows: Sequence[Row]) -> list[Table]:
-    """One table for each workload, number of ranks and pace, best rate first."""
+    """One table for each workload, number of ranks and pace."""
     return [_table(title, group) for title, group in groups(rows)]
 
 
 def verdicts(found: Sequence[Verdict]) -> Table:
-    """What the analyses predicted and what was measured; the JSON and the report have the lines that were not."""
-    table = Table(title="predicted by the analyses, measured here", title_justify="left")
-    for name in ("analysis", "what", "predicted", "measured", "why"):
-        table.add_column(name)
+    """What the analyses predicted and this run can judge; the report has the other lines, and why."""
+    shown = Table(title="predicted by the analyses, measured here", title_justify="left")
+    for name in ("analysis", "what", "implied", "measured", "verdict"):
+        shown.add_column(name)
     for verdict in found:
         if verdict.agrees is not None:
-            why = verdict.why or "as predicted"
-            table.add_row(verdict.analysis, verdict.what, verdict.predicted, verdict.measured, why)
-    table.caption = f"{sum(verdict.agrees is None for verdict in found)} lines were not measured in this run"
-    return table
+            prediction = verdict.prediction
+            measured = verdict.cells[SETTINGS.index(prediction.setting)].strip("*")
+            shown.add_row(prediction.analysis, prediction.what, prediction.implied, measured, verdict.verdict)
+    shown.caption = f"{sum(verdict.agrees is None for verdict in found)} lines have no verdict in this run"
+    return shown
 
 
 def judgements(found: Sequence[Judged]) -> Table:
     """What is asked of `arena` and was measured."""
-    table = Table(title="asked of arena, measured here", title_justify="left")
+    shown = Table(title="asked of arena, measured here", title_justify="left")
     for name in TARGET_COLUMNS:
-        table.add_column(name)
+        shown.add_column(name)
     for each in found:
         if each.met is not None:
-            table.add_row(*target_cells(each), style=None if each.met else "red")
-    return table
+            shown.add_row(*target_cells(each), style=None if each.met else "red")
+    return shown
 
 
 def notes(found: dict[str, Any]) -> list[str]:
@@ -62,9 +65,11 @@ def notes(found: dict[str, Any]) -> list[str]:
 
 
 def _table(title: str, rows: list[Row]) -> Table:
-    table = Table(title=title, title_justify="left")
-    for index, name in enumerate(COLUMNS):
-        table.add_column(name, justify="right" if index else "left")
-    for row in rows:
-        table.add_row(*cells(row), style=None if row["result"] else "red")
-    return table
+    shown = Table(title=title, title_justify="left")
+    ordered = in_order(rows)
+    names, lines = table(ordered)
+    for index, name in enumerate(names):
+        shown.add_column(name, justify="right" if index else "left")
+    for row, cells in zip(ordered, lines, strict=True):
+        shown.add_row(*cells, style=None if row["result"] else "red")
+    return shown

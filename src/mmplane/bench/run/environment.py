@@ -6,6 +6,7 @@ import os
 import platform
 import shlex
 import subprocess
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -17,8 +18,11 @@ import psutil
 PACKAGES = ("mmplane", "torch", "transformers", "numpy", "pillow", "simplejpeg", "av", "msgspec", "uvloop", "uvicorn")
 
 
+LOOK_SECONDS = 2.0
+
+
 def environment(arguments: Sequence[str]) -> dict[str, Any]:
-    """The machine, the versions and the command."""
+    """The machine, the versions, the command, and how much of it others used just before; looks for two seconds."""
     return {
         "command": shlex.join(["mmplane", "bench", *arguments]),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -27,10 +31,24 @@ def environment(arguments: Sequence[str]) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": psutil.virtual_memory().total,
         "load_average": os.getloadavg()[0],
+        "others_cores": others_cores(),
         "kernel": platform.release(),
         "python": platform.python_version(),
         "versions": {name: found for name in PACKAGES if (found := _version(name))},
     }
+
+
+def others_cores(seconds: float = LOOK_SECONDS) -> float:
+    """Cores that processes other than this one use, over so many seconds. What a hypervisor takes is not seen."""
+    before, began_s = _busy_s(), time.monotonic()
+    time.sleep(seconds)
+    return max(0.0, (_busy_s() - before) / (time.monotonic() - began_s))
+
+
+def _busy_s() -> float:
+    """CPU seconds of the machine so far, apart from this process."""
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system + times.irq + times.softirq) - time.process_time()
 
 
 def _cpu() -> str:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from mmplane.bench.report.groups import Row, place
-from mmplane.bench.report.joined import Found
+from mmplane.bench.judge.evidence import quiet
+from mmplane.bench.judge.groups import Row, place
+from mmplane.bench.judge.joined import Found
 
 MEASURED = (("photo", 96), ("video-2mb", 10))
 """Workloads at the pace that the targets name, with four ranks."""
@@ -33,7 +34,7 @@ class Judged(msgspec.Struct, frozen=True):
 
 def targets(found: Found) -> list[Judged]:
     """Every target, judged by a run's JSON."""
-    rows = [row for row in found["rows"] if row["result"]]
+    rows = [row for row in found["rows"] if row["result"] and quiet(row)]
     return [*_against(rows), _decoding(rows, found), _mixed(rows), *_flat(rows), *_memory(rows)]
 
 

@@ -1,0 +1,85 @@
+"""Who did what when: lanes of processes, in panels with a time axis each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from mmplane.bench.draw.svg import CHARACTER_PX, document, legend, rect, rule, text, ticks
+
+WIDTH = 960
+TOP, BOTTOM, GAP = 66, 30, 34
+BAR = 9
+"""Pixels of one bar; a lane grows where several overlap."""
+PADDING = 6
+
+
+class Bar(msgspec.Struct, frozen=True):
+    """That a lane was at something, from and for so many milliseconds."""
+
+    lane: str
+    kind: str
+    begin_ms: float
+    long_ms: float
+    said: str = ""
+
+
+class Panel(msgspec.Struct, frozen=True):
+    """A time axis from 0 to `end_ms`, with bars."""
+
+    title: str
+    end_ms: float
+    bars: Sequence[Bar]
+
+
+def lanes(title: str, names: Sequence[str], panels: Sequence[Panel], colours: dict[str, str]) -> str:
+    """The chart: one row of lanes for all panels, in the order of `names`."""
+    packed = [{name: stacked([bar for bar in panel.bars if bar.lane == name]) for name in names} for panel in panels]
+    deep = {name: max(1, *(len(panel[name]) for panel in packed)) for name in names}
+    tops, y = {}, float(TOP)
+    for name in names:
+        tops[name] = y
+        y += deep[name] * BAR + PADDING
+    left = 20 + max(map(len, names)) * CHARACTER_PX
+    each = (WIDTH - left - GAP * len(panels)) / len(panels)
+    kinds = [(kind, colour) for kind, colour in colours.items() if _drawn(panels, kind)]
+    shapes = [text(16, 24, title, "ink title"), *legend(left, 42, kinds)]
+    shapes += [text(left - 8, tops[name] + deep[name] * BAR / 2 + 4, name, "ink", "end") for name in names]
+    for index, panel in enumerate(panels):
+        x = left + index * (each + GAP)
+        shapes += _axis(panel, x, each, y)
+        for name in names:
+            for row, bars in enumerate(packed[index][name]):
+                shapes += [_bar(bar, x, each / panel.end_ms, tops[name] + row * BAR, colours) for bar in bars]
+    return document(WIDTH, y + BOTTOM, title, shapes)
+
+
+def stacked(bars: Sequence[Bar]) -> list[list[Bar]]:
+    """Rows of bars that do not overlap, each bar in the first row that is free when it begins."""
+    rows: list[list[Bar]] = []
+    for bar in sorted(bars, key=lambda bar: bar.begin_ms):
+        free = (row for row in rows if row[-1].begin_ms + row[-1].long_ms <= bar.begin_ms)
+        row = next(free, None)
+        if row is None:
+            rows.append([bar])
+        else:
+            row.append(bar)
+    return rows
+
+
+def _drawn(panels: Sequence[Panel], kind: str) -> bool:
+    return any(bar.kind == kind for panel in panels for bar in panel.bars)
+
+
+def _bar(bar: Bar, x: float, scale: float, y: float, colours: dict[str, str]) -> str:
+    return rect(x + bar.begin_ms * scale, y, bar.long_ms * scale, BAR - 1, colours[bar.kind], bar.said)
+
+
+def _axis(panel: Panel, x: float, width: float, bottom: float) -> list[str]:
+    shapes = [text(x, TOP - 6, panel.title, "ink strong")]
+    for mark in ticks(panel.end_ms, 4):
+        at = x + mark * width / panel.end_ms
+        if mark <= panel.end_ms:
+            shapes += [rule(at, TOP, at, bottom), text(at, bottom + 15, f"{mark:g}", "soft", "middle")]
+    return [*shapes, text(x + width, bottom + 27, "ms", "soft", "end")]

@@ -1,0 +1,1 @@
+"""A run's rows: put together, compared, and judged by the analyses. Pure."""

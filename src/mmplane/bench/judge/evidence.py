@@ -1,0 +1,70 @@
+"""The rows that a prediction is judged by: one setting's, nearest to what the analysis speaks of. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from mmplane.bench.judge.groups import Row, place
+from mmplane.bench.judge.joined import Found
+
+SETTINGS = ("incident", "cores", "oversubscribed")
+"""Where the bench measures, in the order of the columns; docs/bench.md says what each is."""
+QUIET_CORES = 0.1
+"""What other processes may use, in cores, in the seconds before a command whose rows are judged."""
+CLIP = ("incident:500:10MB", "incident:500", "incident", "video-2mb", "photo")
+"""Workloads by preference: the incident was about a clip."""
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """One setting's rows, and what a run measured beside servers."""
+
+    setting: str
+    rows: tuple[Row, ...]
+    found: Found
+
+    def row(self, delivery: str, at: Sequence[int], workloads: Sequence[str] = CLIP) -> Row | None:
+        """The row of a delivery that comes first by workload, then by pace; baselines without their cache."""
+        both = self.both(delivery, delivery, at, workloads)
+        return both[0] if both else None
+
+    def both(
+        self, delivery: str, against: str, at: Sequence[int], workloads: Sequence[str] = CLIP
+    ) -> tuple[Row, Row] | None:
+        """Two deliveries' rows of one workload, ranks and pace. `at`: requests at once, the preferred number first."""
+        mine = [row for row in self.rows if row["delivery"] == delivery and row["concurrency"] is not None]
+        for row in sorted(mine, key=lambda row: _preference(row, at, workloads)):
+            same = [other for other in self.rows if other["delivery"] == against and place(other) == place(row)]
+            if same:
+                return row, min(same, key=lambda other: _preference(other, at, workloads))
+        return None
+
+
+def evidence(found: Found) -> dict[str, Evidence]:
+    """By setting, the rows that are results."""
+    rows = [row for row in found["rows"] if row["result"] and not row["workload"].startswith("bytes:")]
+    return {
+        setting: Evidence(setting, tuple(row for row in rows if row["setting"] == setting), found)
+        for setting in SETTINGS
+    }
+
+
+def quiet(row: Row) -> bool:
+    """Whether other processes left the machine alone before the row's run, as far as its run looked."""
+    return (row.get("others_cores") or 0.0) <= QUIET_CORES
+
+
+def where(row: Row) -> str:
+    """What a figure belongs to, for a cell of a table."""
+    pace = f"{row['rate']:g} req/s" if row["concurrency"] is None else f"{row['concurrency']} at once"
+    return f"{row['workload']}, TP={row['tp']}, {pace}"
+
+
+def _preference(row: Row, at: Sequence[int], workloads: Sequence[str]) -> tuple[Any, ...]:
+    pace = at.index(row["concurrency"]) if row["concurrency"] in at else len(at) + abs(row["concurrency"] - at[0])
+    names = (f"{row['workload']}:".startswith(f"{name}:") for name in workloads)
+    workload = next((index for index, same in enumerate(names) if same), len(workloads))
+    large = "90MB" in row["workload"] and "90MB" not in workloads[0]
+    return (large, pace, workload, -row["tp"], row["cache"])

@@ -1,0 +1,43 @@
+"""Several runs as one, so that one page can hold what no single command measures. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+Found = dict[str, Any]
+"""A run, or several: what their JSON says."""
+
+
+def joined(runs: Sequence[Found]) -> Found:
+    """Rows and samples one after the other; of what a run has only once, the first. `joined` says where each ran.
+
+    Each row is stamped with its run's setting and date, and with what other processes used before it.
+    """
+    whole: Found = {}
+    for run in runs:
+        stamped = run | {"rows": [_stamped(row, run["environment"]) for row in run["rows"]]}
+        for name, value in stamped.items():
+            if isinstance(value, list):
+                whole[name] = [*whole.get(name, []), *value]
+            elif whole.get(name) is None:
+                whole[name] = value
+    if len(runs) > 1:
+        whole["joined"] = [environment for run in runs for environment in environments(run)]
+    return whole
+
+
+def environments(found: Found) -> list[dict[str, Any]]:
+    """Where and with what it was measured, by run."""
+    return found.get("joined") or [found["environment"]]
+
+
+def _stamped(row: Found, environment: dict[str, Any]) -> Found:
+    ranks = "oversubscribed" if row["tp"] > environment["cores"] else "cores"
+    simulated = row["workload"].startswith("incident")
+    by_run = {
+        "setting": environment.get("setting") or ("incident" if simulated else ranks),
+        "at": environment["at"],
+        "others_cores": environment.get("others_cores"),
+    }
+    return by_run | {name: value for name, value in row.items() if name not in by_run or value is not None}

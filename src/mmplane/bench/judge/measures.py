@@ -1,0 +1,259 @@
+"""How a prediction is measured: a figure over one row, or two rows of one place, with the figures behind it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from mmplane.bench.judge.evidence import CLIP, Evidence, where
+from mmplane.bench.judge.groups import Row
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """A figure, as it is shown with the place that it belongs to, and the figures that it was made of in words.
+
+    `at`: requests at once. `rows`: what it was made of.
+    """
+
+    value: float
+    text: str
+    figures: str
+    at: int | None = None
+    rows: tuple[Row, ...] = ()
+
+
+Measure = Callable[[Evidence], Measured | None]
+Of = Callable[[Row], float | None]
+
+ONE, TEN, FIFTY, MANY = (1,), (10,), (50,), (100, 96, 50)
+"""Requests at once that an analysis speaks of; the first is preferred."""
+
+
+def cpu_ms(row: Row) -> float:
+    """CPU of one request in all processes, with what was simulated."""
+    return float(row["cpu_s_per_request"]["total"] + (row.get("simulated_cpu_s_per_request") or 0.0)) * 1000
+
+
+def latency_ms(row: Row) -> float:
+    """The mean."""
+    return float(row["latency_ms"]["mean"])
+
+
+def rate(row: Row) -> float:
+    """Requests in a second."""
+    return float(row["qps"])
+
+
+def stall_ms(row: Row) -> float | None:
+    """What held a rank's loop up, 99th percentile."""
+    return row["loop_stall_ms"]["p99"]  # type: ignore[no-any-return]
+
+
+def hash_ms(row: Row) -> float | None:
+    """Time in hashes of features, all processes together."""
+    seconds = row.get("feature_hash_cpu_s_per_request")
+    return None if seconds is None else float(seconds) * 1000
+
+
+def broadcast_ms(row: Row) -> float | None:
+    """Pickling and sending, without waiting for the leader's decoding where the run tells them apart."""
+    if row.get("pickle_ms_per_request") is None:
+        return float(row["broadcast_total_ms_per_request"]) or None
+    return float(row["pickle_ms_per_request"] + row["transfer_ms_per_request"]) or None
+
+
+def busiest(row: Row) -> float | None:
+    """The share of one core that the busiest thread used, simulated decoding included where it runs on the loop."""
+    if row.get("busiest_thread") is None:
+        return None
+    share = float(row["busiest_thread"]["share"])
+    makers = {"original": row["tp"], "delayed": row["tp"], "leader": 1, "leader-batch": 1}.get(row["delivery"])
+    simulated_s = row.get("simulated_cpu_s_per_request") or 0.0
+    return share + (row["qps"] * simulated_s / makers if makers else 0.0)
+
+
+def sent_bytes(row: Row) -> float | None:
+    """Bytes of features or media that one request sends to ranks."""
+    return row.get("stored_bytes_per_request")
+
+
+def ratio(
+    of: Of, delivery: str, against: str, *, at: Sequence[int], unit: str, workloads: Sequence[str] = CLIP
+) -> Measure:
+    """`of` of one delivery, as a multiple of another's."""
+
+    def measure(here: Evidence) -> Measured | None:
+        both = here.both(delivery, against, at, workloads)
+        figures = [of(row) for row in both] if both else []
+        if both is None or None in figures or not figures[1]:
+            return None
+        mine, theirs = figures
+        assert mine is not None
+        assert theirs is not None
+        value = mine / theirs
+        said = f"{_named(both[0])} {digits(mine)} {unit}, {_named(both[1])} {digits(theirs)}"
+        return Measured(value, f"{digits(value)} x ({where(both[0])})", said, both[0]["concurrency"], both)
+
+    return measure
+
+
+def share(of: Of, delivery: str, *, at: Sequence[int], what: str) -> Measure:
+    """A share, in percent."""
+
+    def measure(here: Evidence) -> Measured | None:
+        row = here.row(delivery, at)
+        value = of(row) if row else None
+        if row is None or value is None:
+            return None
+        said = f"{_named(row)} {value * 100:.0f} % {what}"
+        if of is busiest:
+            said += f" (a thread of the {row['busiest_thread']['role']})"
+        return Measured(value, f"{value * 100:.0f} % ({where(row)})", said, row["concurrency"], (row,))
+
+    return measure
+
+
+def amount(of: Of, delivery: str, *, at: Sequence[int], unit: str, workloads: Sequence[str] = CLIP) -> Measure:
+    """A figure as it is."""
+
+    def measure(here: Evidence) -> Measured | None:
+        row = here.row(delivery, at, workloads)
+        value = of(row) if row else None
+        if row is None or value is None:
+            return None
+        text = f"{digits(value)} {unit}".strip()
+        return Measured(value, f"{text} ({where(row)})", f"{_named(row)} {text}", row["concurrency"], (row,))
+
+    return measure
+
+
+def pickled(form: str, against: str | None, of: Callable[[dict[str, Any]], float], unit: str, item: str) -> Measure:
+    """Of what was pickled beside the servers: one form's figure, or two forms' ratio. Shown in the first column."""
+
+    def measure(here: Evidence) -> Measured | None:
+        found = here.found.get("pickled")
+        forms = found.get(item, found if "raw" in found and item == "image" else None) if found else None
+        if forms is None or here.setting != "incident":
+            return None
+        mine = of(forms[form])
+        size = f"{forms[form]['bytes'] / 1e6:.2f} MB"
+        if against is None:
+            return Measured(mine, f"{digits(mine)} {unit} ({size})", f"the {form} form takes {digits(mine)} {unit}")
+        other = of(forms[against])
+        said = f"{form} {digits(mine)} {unit}, {against} {digits(other)}"
+        return Measured(mine / other, f"{digits(mine / other)} x ({size})", said)
+
+    return measure
+
+
+def there_and_back(form: dict[str, Any]) -> float:
+    """Milliseconds to pickle and unpickle."""
+    return float(form["dumps_ms"] + form["loads_ms"])
+
+
+def megabytes(form: dict[str, Any]) -> float:
+    """Its size."""
+    return float(form["bytes"]) / 1e6
+
+
+def growth(here: Evidence) -> Measured | None:
+    """How memory changed over the soak, wherever that ran."""
+    soak = here.found.get("soak")
+    if not soak or soak["growth_share"] is None or here.setting != soak.get("setting", "cores"):
+        return None
+    value = float(soak["growth_share"])
+    said = f"{value * 100:+.1f} % over {soak['seconds'] / 60:.0f} minutes of {soak.get('delivery', 'arena')}"
+    return Measured(value, said, said)
+
+
+def tested(count: int, unit: str) -> Measure:
+    """What tests count, the same everywhere; the prediction names the test."""
+
+    def measure(_: Evidence) -> Measured:
+        return Measured(count, f"{count} {unit}", f"counted by a test: {count} {unit}")
+
+    return measure
+
+
+def digits(value: float) -> str:
+    """Three significant digits."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _named(row: Row) -> str:
+    return f"`{row['delivery']}`"
+
+
+def p99_ms(row: Row) -> float:
+    """The 99th percentile of latency; of fewer than 200 requests the maximum."""
+    return float(row["latency_ms"]["p99"])
+
+
+def collectives(row: Row) -> float | None:
+    """Collectives that a request takes part in, with those of its batch shared among them."""
+    return row.get("collectives")
+
+
+def entries(row: Row) -> float | None:
+    """The most that D1's cache held."""
+    return row.get("cache_entries")
+
+
+def found(row: Row) -> float | None:
+    """Share of results that lay in D1's cache when their request asked."""
+    return row.get("cache_hit_rate")
+
+
+def repeats(delivery: str, share_percent: int) -> Measure:
+    """CPU with a cache on every rank as a multiple of that without, where so many requests repeat an earlier item."""
+
+    def measure(here: Evidence) -> Measured | None:
+        rows = [row for row in here.rows if (row["workload"], row["delivery"]) == (f"repeat:{share_percent}", delivery)]
+        by_cache = {row["cache"]: row for row in rows}
+        if len(by_cache) < 2:
+            return None
+        on_ms, off_ms = cpu_ms(by_cache[True]), cpu_ms(by_cache[False])
+        said = f"`{delivery}` {digits(on_ms)} ms of CPU with its cache, {digits(off_ms)} without"
+        return Measured(on_ms / off_ms, f"{digits(on_ms / off_ms)} x ({where(rows[0])})", said, rows=tuple(rows))
+
+    return measure
+
+
+def scaling(delivery: str) -> Measure:
+    """The rate with ten at once as a multiple of the rate with one."""
+
+    def measure(here: Evidence) -> Measured | None:
+        ten = here.row(delivery, TEN)
+        alone = next((row for row in here.rows if ten and _same_but_pace(row, ten) and row["concurrency"] == 1), None)
+        if ten is None or alone is None:
+            return None
+        value = ten["qps"] / alone["qps"]
+        said = (
+            f"`{delivery}` {digits(alone['qps'])} req/s one at a time, {digits(ten['qps'])} with {ten['concurrency']}"
+        )
+        return Measured(value, f"{digits(value)} x ({where(ten)})", said, ten["concurrency"], (ten, alone))
+
+    return measure
+
+
+def p99_over_mean(delivery: str, against: str) -> Measure:
+    """A delivery's slowest requests with ten at once, as a multiple of what another takes for one alone."""
+
+    def measure(here: Evidence) -> Measured | None:
+        ten = here.row(delivery, TEN)
+        alone = here.row(against, ONE)
+        if ten is None or alone is None or alone["workload"] != ten["workload"]:
+            return None
+        value = ten["latency_ms"]["p99"] / alone["latency_ms"]["mean"]
+        said = f"`{delivery}` {digits(ten['latency_ms']['p99'])} ms, `{against}` {digits(alone['latency_ms']['mean'])}"
+        said += f" with {alone['concurrency']} at once"
+        return Measured(value, f"{digits(value)} x ({where(ten)})", said, ten["concurrency"], (ten, alone))
+
+    return measure
+
+
+def _same_but_pace(row: Row, other: Row) -> bool:
+    names = ("delivery", "workload", "tp", "runner", "cache")
+    return all(row[name] == other[name] for name in names)

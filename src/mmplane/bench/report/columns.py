@@ -1,0 +1,140 @@
+"""What a table of rows has: columns, and the cells of a row. Pure.
+
+A column that no row of a table has a figure for is left out, so runs of before a figure existed can still be shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from mmplane.bench.judge.groups import Row
+from mmplane.config import DELIVERY_NAMES
+
+P99_MIN = 200
+"""Of fewer requests the 99th percentile is their maximum, and is called so."""
+
+
+class Column(msgspec.Struct, frozen=True):
+    """A heading, and the cell of a row; None where the row has no such figure."""
+
+    name: str
+    cell: Callable[[Row], str | None]
+
+
+def table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Headings, and the cells of each row."""
+    results = [row for row in rows if row["result"]]
+    shown = [column for column in COLUMNS if any(column.cell(row) is not None for row in results)] or COLUMNS[:2]
+    return tuple(column.name for column in shown), [cells(row, shown) for row in rows]
+
+
+def cells(row: Row, shown: Sequence[Column]) -> list[str]:
+    """One row of the table."""
+    if not row["result"]:
+        codes = ", ".join(f"{count} x {code}" for code, count in row["error_codes"].items())
+        why = codes or "; ".join(row["wrong"][:1]) or "no answer"
+        return [_name(row), f"no result: {why}", *([""] * (len(shown) - 2))]
+    return [column.cell(row) or "-" for column in shown]
+
+
+def in_order(rows: Sequence[Row]) -> list[Row]:
+    """Deliveries in the order of the analyses, so that each is found at the same place in every table and chart."""
+
+    def order(row: Row) -> tuple[int, bool]:
+        name = row["delivery"]
+        return (DELIVERY_NAMES.index(name) if name in DELIVERY_NAMES else len(DELIVERY_NAMES), row["cache"])
+
+    return sorted(rows, key=order)
+
+
+def short(value: float | None) -> str:
+    """Three significant digits."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _name(row: Row) -> str:
+    return f"{row['delivery']}{', cache on' if row['cache'] else ''}"
+
+
+def _tail(row: Row) -> str:
+    """The 99th percentile, or the maximum of too few."""
+    latency = row["latency_ms"]
+    return short(latency["p99"]) if row["requests"] >= P99_MIN else f"max {short(latency.get('max', latency['p99']))}"
+
+
+def _rates(row: Row) -> str:
+    return f"{short(row['qps_spread']['min'])} to {short(row['qps_spread']['max'])}"
+
+
+def _cpu(role: str) -> Callable[[Row], str | None]:
+    def cell(row: Row) -> str | None:
+        seconds = row["cpu_s_per_request"].get(role)
+        return None if seconds is None else short(seconds * 1000)
+
+    return cell
+
+
+def _seconds_as_ms(name: str) -> Callable[[Row], str | None]:
+    def cell(row: Row) -> str | None:
+        return short(row[name] * 1000) if row.get(name) else None
+
+    return cell
+
+
+def _figure(name: str) -> Callable[[Row], str | None]:
+    """A figure that zero says something about."""
+
+    def cell(row: Row) -> str | None:
+        return None if row.get(name) is None else short(row[name])
+
+    return cell
+
+
+def _positive(name: str) -> Callable[[Row], str | None]:
+    def cell(row: Row) -> str | None:
+        return short(row[name]) if row.get(name) else None
+
+    return cell
+
+
+def _busiest(row: Row) -> str | None:
+    thread = row.get("busiest_thread")
+    return f"{thread['role']} {thread['share'] * 100:.0f} %" if thread else None
+
+
+def _batch(row: Row) -> str | None:
+    size = row.get("batch_size")
+    return short(size["mean"]) if size and size.get("mean") else None
+
+
+COLUMNS = (
+    Column("delivery", _name),
+    Column("req/s", lambda row: short(row["qps"])),
+    Column("min to max", _rates),
+    Column("mean ms", lambda row: short(row["latency_ms"]["mean"])),
+    Column("p50 ms", lambda row: short(row["latency_ms"]["p50"])),
+    Column("p99 ms", _tail),
+    Column("refused", _figure("refused")),
+    Column("CPU ms", _cpu("total")),
+    Column("front end", _cpu("frontend")),
+    Column("parser", _cpu("parser")),
+    Column("workers", _cpu("worker")),
+    Column("ranks", _cpu("rank")),
+    Column("simulated ms", _seconds_as_ms("simulated_cpu_s_per_request")),
+    Column("busiest thread", _busiest),
+    Column("stall p99 ms", lambda row: short(row["loop_stall_ms"]["p99"])),
+    Column("hashes", _figure("feature_hashes")),
+    Column("hash ms", _seconds_as_ms("feature_hash_cpu_s_per_request")),
+    Column("collectives", _figure("collectives")),
+    Column("batch", _batch),
+    Column("pickle ms", _positive("pickle_ms_per_request")),
+    Column("leader wait ms", _positive("leader_wait_ms_per_request")),
+    Column("transfer ms", _positive("transfer_ms_per_request")),
+    Column("hit rate", _positive("cache_hit_rate")),
+    Column("materialised", lambda row: str(row["materialisations"])),
+    Column("peak MB", lambda row: short(row["peak_bytes"]["total"] / 1e6)),
+)

@@ -1,0 +1,99 @@
+"""`mmplane bench results`: every run of the page again, one command each, and the page with its charts.
+
+A run's JSON stays in the folder until the same run replaces it, so a run that was not repeated keeps its date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from mmplane.bench.judge.joined import joined
+from mmplane.bench.report import markdown
+
+
+class Run(msgspec.Struct, frozen=True):
+    """A command, and the same made short. None: not part of a quick look."""
+
+    name: str
+    flags: str
+    quick: str | None = None
+    minutes: int = 10
+    """About how long the whole command takes on two cores."""
+
+
+RUNS = (
+    Run("cores", "--workload photo,video-2mb --tp 2", "--workload photo --tp 2 --requests 40", 30),
+    Run("oversubscribed", "--workload photo,video-2mb --tp 4", None, 30),
+    Run("repeats", "--workload repeat --tp 2 --delivery leader,arena --cache both", None, 8),
+    Run("ranks", "--workload photo --delivery arena --tp 1,2,4,8 --requests 192", None, 4),
+    Run("bytes", "--workload bytes --delivery arena,leader --tp 4 --requests 6", None, 5),
+    Run("mixed", "--workload mixed --delivery arena --tp 4 --runner sim:20 --requests 96", None, 3),
+    Run("soak", "--workload mixed --delivery leader-batch --tp 2 --runner sim:20 --duration 900", None, 16),
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run all, or some, and write the page; 0 only if every command succeeded."""
+    options = _parser().parse_args(arguments)
+    folder: Path = options.folder / markdown.FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    failed = []
+    for run in RUNS:
+        flags = run.quick if options.quick else run.flags
+        if flags is None or (options.only and run.name not in options.only):
+            continue
+        began_s = time.monotonic()
+        command = [*shlex.split(flags), "--json", str(folder / f"{run.name}.json")]
+        print(f"mmplane bench {shlex.join(command)}", file=sys.stderr, flush=True)
+        done = subprocess.run([sys.executable, "-m", "mmplane", "bench", *command], stdout=sys.stderr, check=False)
+        print(f"{run.name}: {time.monotonic() - began_s:.0f} s", file=sys.stderr, flush=True)
+        if done.returncode != 0:
+            failed.append(run.name)
+    write(options.folder)
+    if failed:
+        print(f"mmplane bench results: with errors, see above: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def write(folder: Path) -> None:
+    """The page of all runs that lie in the folder; charts that it does not show any more go."""
+    made = page_of(folder)
+    for drawn in (folder / markdown.FOLDER).glob("*.svg"):
+        drawn.unlink()
+    save(made, folder / "results.md")
+
+
+def save(page: markdown.Page, path: Path) -> None:
+    """The text, and the charts in a folder beside it."""
+    folder = path.parent / markdown.FOLDER
+    folder.mkdir(exist_ok=True)
+    for name, drawn in page.charts.items():
+        (folder / name).write_text(drawn)
+    path.write_text(page.text)
+
+
+def page_of(folder: Path) -> markdown.Page:
+    """The page of all runs that lie in the folder, in their order."""
+    paths = (folder / markdown.FOLDER / f"{run.name}.json" for run in RUNS)
+    runs = [json.loads(path.read_text()) for path in paths if path.exists()]
+    if not runs:
+        raise ValueError(f"no run has left its JSON in {folder / markdown.FOLDER}")
+    return markdown.page(joined(runs))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mmplane bench results", description=__doc__)
+    names = [run.name for run in RUNS]
+    parser.add_argument("--quick", action="store_true", help="ten minutes for a look: few requests, few runs")
+    parser.add_argument("--only", nargs="+", choices=names, help="these runs; the others stay as they are")
+    parser.add_argument("--folder", type=Path, default=Path("docs"), help="where the page goes, and results/ beside it")
+    return parser

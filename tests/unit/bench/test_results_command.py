@@ -1,0 +1,64 @@
+"""`mmplane bench results`: which commands it runs, what a failing one leaves, and what the page is made of."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench_run import row_of, run_of
+
+from mmplane.bench import results
+from mmplane.bench.main import options_parser
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What was run, of commands that write a run with one row; that of `ranks` ends with an error."""
+    ran: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
+        ran.append(command[4:])
+        path = Path(command[command.index("--json") + 1])
+        path.write_text(json.dumps(run_of([row_of("arena"), row_of("leader", slower=2.0)])))
+        return subprocess.CompletedProcess(command, int(path.stem == "ranks"))
+
+    monkeypatch.setattr(results.subprocess, "run", run)
+    return ran
+
+
+def test_every_command_is_one_that_the_bench_takes(commands: list[list[str]], tmp_path: Path) -> None:
+    assert results.main(["--folder", str(tmp_path)]) == 1
+    assert len(commands) == len(results.RUNS)
+    for command in commands:
+        options_parser().parse_args(command)
+
+
+def test_all_of_it_takes_less_than_three_hours() -> None:
+    assert sum(run.minutes for run in results.RUNS) < 180
+
+
+def test_a_look_is_a_part_of_it(commands: list[list[str]], tmp_path: Path) -> None:
+    assert results.main(["--quick", "--folder", str(tmp_path)]) == 0
+    assert len(commands) == len([run for run in results.RUNS if run.quick]) < len(results.RUNS)
+
+
+def test_what_is_not_run_again_stays(commands: list[list[str]], tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    old = run_of([row_of("original", workload="video-2mb"), row_of("eager", workload="video-2mb")])
+    (tmp_path / "results" / "cores.json").write_text(json.dumps(old))
+    (tmp_path / "results" / "gone.svg").write_text("a chart of a run of before")
+    assert results.main(["--only", "oversubscribed", "--folder", str(tmp_path)]) == 0
+    text = (tmp_path / "results.md").read_text()
+    assert "video-2mb: 2 ranks" in text
+    assert "photo: 2 ranks" in text
+    assert sorted(path.name for path in (tmp_path / "results").glob("*.svg")) == [
+        "cores-photo-tp2-8-at-once.svg", "cores-video-2mb-tp2-8-at-once.svg",
+    ]  # fmt: skip
+
+
+def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no run"):
+        results.page_of(tmp_path)
