@@ -34,6 +34,7 @@ from mmplane.core.control import (
     Beat,
     Drain,
     Drained,
+    Everyone,
     FromChild,
     OutOfService,
     Probing,
@@ -42,6 +43,7 @@ from mmplane.core.control import (
     RanksUp,
     Ready,
     Replace,
+    Running,
     Serving,
     Spawn,
     Unloadable,
@@ -93,6 +95,7 @@ class Supervisor:
         self._nursery = Spawner(config.log_format)
         self._watchdog = Watchdog(stall_s=config.stall_seconds, item_s=config.item_seconds, load_s=LOAD_SECONDS)
         self._told_out: tuple[str, ...] = ()
+        self._told_running: tuple[Running, ...] = ()
         self._frontend: Child | None = None
         self._workers: dict[int, Child] = {}
         self._ranks: dict[int, Child] = {}
@@ -276,6 +279,7 @@ class Supervisor:
             self._reconcile_children()
         except LinkError:
             self._nursery.handle.kill()
+        self._tell_who_runs()
 
     def _look(self) -> None:
         children = self._children()
@@ -314,6 +318,14 @@ class Supervisor:
             self._told_out = out
             self._tell(self._frontend, OutOfService(out))
 
+    def _tell_who_runs(self) -> None:
+        nursery = [Running("nursery", 0, self._nursery.handle.pid)] if self._nursery.handle else []
+        children = (Running(child.role, child.index, child.handle.pid) for child in self._children())
+        running = (Running("supervisor", 0, os.getpid()), *nursery, *children)
+        if self._frontend is not None and running != self._told_running:
+            self._told_running = running
+            self._tell(self._frontend, Everyone(running))
+
     def _start(self, role: str, start: Callable[[], None]) -> None:
         if not self._restarts.may_start(role, time.monotonic()):
             return
@@ -329,6 +341,7 @@ class Supervisor:
     def _start_frontend(self) -> None:
         self._epoch += 1
         self._told_out = ()
+        self._told_running = ()
         descriptors = {"listener": self._listener.fileno(), "region0": self._regions[0], "keyring": self._keyring}
         self._frontend = self._spawn("frontend", 0, 1, descriptors)
 

@@ -203,6 +203,14 @@ def test_every_metric_has_samples(server: Live) -> None:
     until(lambda: not missing() or None, 20, "every metric has samples")
 
 
+def test_the_cpu_of_every_process_is_known(server: Live) -> None:
+    """By the name that its title has as well; a label that is empty is not there."""
+    found = scrape(server)["mmplane_process_cpu_seconds_total"]
+    names = {" ".join(value for _, value in sorted(labels, reverse=True) if value) for labels in found}
+    assert names == {name.partition("/")[0] for name in server.pids()}
+    assert all(spent_s > 0 for spent_s in found.values())
+
+
 def test_a_refusal_is_counted_with_its_cause(server: Live) -> None:
     def refusals() -> dict[Any, float]:
         found = scrape(server).get("mmplane_request_failures_total", {})

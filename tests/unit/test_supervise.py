@@ -171,3 +171,15 @@ def test_a_refused_start_is_tried_again(refused: int, supervisor: Supervisor, mo
     assert supervisor._frontend is not None
     assert (list(supervisor._workers), list(supervisor._ranks)) == ([0], [0, 1])
     supervisor._frontend, supervisor._workers, supervisor._ranks = None, {}, {}
+
+
+def test_the_front_end_hears_of_every_process_and_only_when_that_has_changed(supervisor: Supervisor) -> None:
+    supervisor._frontend = front = child("frontend", 0)
+    supervisor._ranks = {0: child("rank", 0)}
+    supervisor._tell_who_runs()
+    supervisor._tell_who_runs()
+    del supervisor._ranks[0]
+    supervisor._tell_who_runs()
+    supervisor._frontend = None
+    told = [[each.role for each in record.running] for record in cast("Any", front.link).told]
+    assert told == [["supervisor", "frontend", "rank"], ["supervisor", "frontend"]]

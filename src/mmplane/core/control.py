@@ -106,6 +106,20 @@ class OutOfService(Record, frozen=True, tag="out_of_service"):
     names: tuple[Name, ...]
 
 
+class Running(Record, frozen=True):
+    """One process: `rank 1` has role `rank` and index 1."""
+
+    role: Name
+    index: Count
+    pid: Count
+
+
+class Everyone(Record, frozen=True, tag="everyone"):
+    """Supervisor -> front end: all processes of this server, whenever one has started or ended."""
+
+    running: tuple[Running, ...]
+
+
 class Attach(Record, frozen=True, tag="attach"):
     """Supervisor -> leader: a new front end; drop everything of the old one. The new link and stream ride along."""
 
@@ -139,5 +153,5 @@ class Unloadable(Record, frozen=True, tag="unloadable"):
 ToNursery = Spawn
 FromNursery = Spawned | Refused | Halted | Preloaded
 FromChild = Ready | Beat | Probing | Serving | Replace | RanksReady | Drained | Unloadable
-ToFrontend = WorkerUp | WorkerGone | RanksUp | RanksGone | OutOfService | Drain
+ToFrontend = WorkerUp | WorkerGone | RanksUp | RanksGone | OutOfService | Everyone | Drain
 ToRank = Attach

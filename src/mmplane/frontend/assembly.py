@@ -42,6 +42,7 @@ from mmplane.observe.counters import Counters
 from mmplane.observe.journal import Journal, Tracer
 from mmplane.observe.lag import LoopLag
 from mmplane.observe.metrics import Labels
+from mmplane.observe.processes import Processes
 from mmplane.process.handed import handed
 from mmplane.waiting.budget import Budget
 from mmplane.waiting.share import Share
@@ -87,6 +88,7 @@ class Assembly:
 
     counters: Counters
     lag: LoopLag
+    processes: Processes
     journal: Journal
     tracer: Tracer | None
 
@@ -106,7 +108,7 @@ class Assembly:
 
     def console(self) -> Routes:
         """What answers all other requests."""
-        report = Report(self._sections(), counts=self.journal.counts, readings=self._readings)
+        report = Report(self._sections(), counts=self._counts, readings=self._readings)
         return Routes(
             served_name=self.config.served_name,
             readiness=self.readiness,
@@ -139,6 +141,9 @@ class Assembly:
             "ranks": lambda: ranks(self.group),
             "traces_dropped": lambda: self.tracer.dropped if self.tracer is not None else 0,
         }
+
+    def _counts(self) -> Mapping[str, Mapping[Labels, float]]:
+        return {**self.journal.counts(), "cpu": self.processes.cpu_s()}
 
     def _readings(self) -> Mapping[str, Mapping[Labels, Reading]]:
         loops = self.group.statistics().loops
@@ -211,6 +216,7 @@ def assemble(
         ),
         counters=Counters(),
         lag=LoopLag(),
+        processes=Processes(),
         journal=Journal(tracer),
         tracer=tracer,
     )

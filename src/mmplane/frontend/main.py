@@ -18,6 +18,7 @@ from mmplane.core.control import (
     Beat,
     Drain,
     Drained,
+    Everyone,
     OutOfService,
     RanksGone,
     RanksUp,
@@ -163,6 +164,8 @@ class Frontend:
                 parts.readiness.reset()
             case OutOfService():
                 parts.readiness.out_of_service = record.names
+            case Everyone():
+                parts.processes.replace(record.running)
             case Drain():
                 parts.readiness.draining = True
                 self._draining = asyncio.create_task(self._drain(record.limit_s))

@@ -248,6 +248,13 @@ METRICS = (
         ("role",),
         _by_name("restarts"),
     ),
+    Metric(
+        "mmplane_process_cpu_seconds_total",
+        "counter",
+        "CPU of each process, all its threads: a rise of 1 in a second is one whole core",
+        ("role", "rank"),
+        _counts("cpu"),
+    ),
     Metric("mmplane_frontend_epoch", "gauge", "How many front ends there have been", (), _one("epoch")),
     Metric("mmplane_ranks_attached", "gauge", "Whether the ranks take requests", (), _one("ranks", "attached")),
     Metric("mmplane_rank_requests", "gauge", "Requests with the leader, by state", ("state",), _rank_requests),

@@ -77,6 +77,7 @@ def figures(requests: int = 10, *, attached: bool = True) -> Figures:
         "failures": {("overloaded", "queue"): 2},
         "aborts": {("generate",): 1},
         "tenants": {("alice", "answered"): requests},
+        "cpu": {("rank", "0"): 2.5, ("rank", "1"): 1.5, ("supervisor", ""): 0.25},
         "tenant_tokens": {("alice", "prompt"): 20 * requests, ("alice", "completion"): 8 * requests},
     }
     return Figures(now, counts, readings)

@@ -67,6 +67,8 @@ def test_values_are_those_that_were_counted() -> None:
     assert snapshot.by("delivery", "mmplane_delivery_share") == {"leader": 0.25, "arena": 0.75}
     assert snapshot.sum("mmplane_request_failures_total", code="overloaded", phase="queue") == 2
     assert snapshot.by("role", "mmplane_restarts_total")["worker"] == 2
+    assert snapshot.by("rank", "mmplane_process_cpu_seconds_total", role="rank") == {"0": 2.5, "1": 1.5}
+    assert snapshot.sum("mmplane_process_cpu_seconds_total", role="supervisor", rank="") == 0.25
 
 
 SERIES_MAX = 3500

@@ -19,6 +19,7 @@ import msgspec
 import psutil
 
 from mmplane.bench.run.server import ROLES, Server, role_of
+from mmplane.observe.processes import process_cpu_s
 
 SAMPLE_SECONDS = 0.1
 SHARE = 5
@@ -98,14 +99,6 @@ def cpu(server: Server) -> Cpu:
 def cpu_s(server: Server) -> dict[str, float]:
     """Seconds of CPU so far, by role."""
     return cpu(server).by_role()
-
-
-def process_cpu_s(pid: int) -> float:
-    """Seconds of CPU of all threads of a process, those that have ended included.
-
-    The clock's number is what clock_getcpuclockid(3) computes: the process id inverted, and 2 for the scheduler's.
-    """
-    return time.clock_gettime((~pid << 3) | 2)
 
 
 def memory(server: Server) -> Memory:

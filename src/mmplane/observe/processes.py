@@ -1,0 +1,41 @@
+"""CPU of this server's processes: read when somebody asks, of the few that the supervisor named."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+from mmplane.core.control import Running
+from mmplane.observe.metrics import Labels
+
+ONE_OF_A_KIND = ("supervisor", "nursery", "frontend", "parser")
+
+
+class Processes:
+    """Who runs now. Nothing is polled: the supervisor tells of every change, and each look costs a system call each."""
+
+    def __init__(self) -> None:
+        self._running: tuple[Running, ...] = ()
+
+    def replace(self, running: Sequence[Running]) -> None:
+        """These run now, and no others."""
+        self._running = tuple(running)
+
+    def cpu_s(self) -> dict[Labels, float]:
+        """Seconds of CPU of each since it started, by role and rank: a worker's or a rank's number, else empty."""
+        return dict(self._read())
+
+    def _read(self) -> Iterator[tuple[Labels, float]]:
+        for each in self._running:
+            with suppress(OSError):  # it has just ended, and the supervisor is about to say so
+                rank = "" if each.role in ONE_OF_A_KIND else str(each.index)
+                yield (each.role, rank), process_cpu_s(each.pid)
+
+
+def process_cpu_s(pid: int) -> float:
+    """Seconds of CPU of all threads of a process, those that have ended included. Raises OSError when there is none.
+
+    The clock's number is what clock_getcpuclockid(3) computes: the process id inverted, and 2 for the scheduler's.
+    """
+    return time.clock_gettime((~pid << 3) | 2)
