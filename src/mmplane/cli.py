@@ -26,6 +26,7 @@ from mmplane import __version__
 from mmplane.arena.errors import OutOfMemory
 from mmplane.config import COUNT_MAX, DELIVERY_NAMES, MIB, Config
 from mmplane.core.keyring import SALT_BYTES, WEAK_CHARACTERS, Keyring, parse_keyring
+from mmplane.core.simulation import simulation_of
 from mmplane.machine import cores_usable
 from mmplane.models.cached import tiny_folder
 from mmplane.process import logs
@@ -112,7 +113,8 @@ def _serve_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     add("--cache", "keep features for later requests (auto: in the arena only)", choices=["auto", "on", "off"])
     add("--cache-bytes", "features that each rank may keep for the other deliveries")
     add("--materialise", "whether an eager delivery decodes in the front end", choices=["eager", "lazy"])
-    add("--delivery-threads", "threads of a rank that materialise in the background")
+    add("--delivery-threads", "threads of each rank that materialise in the background (delayed-async)")
+    add("--leader-threads", "threads of rank 0 that materialise in the background (leader-async)")
     add(
         "--rollback-on",
         "what ends a trial of a delivery by itself: errors, p99, or both with a comma",
@@ -147,6 +149,7 @@ def _serve_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     add("--context-tokens-max", "longest prompt plus answer (0: the model's)")
     add("--device", "where ranks compute", choices=["auto", "cpu", "cuda"])
     add("--runner", "what ranks compute with: hf, or for measurements null or sim:MILLISECONDS")
+    add("--decoder", "how media is decoded: real, or for measurements sim:MILLISECONDS:BYTES")
     add("--api-key-file", "a file of KEY and TENANT:KEY lines; then nothing but /health is open without one")
     add("--trace-to", "where traces go: an OTLP receiver's URL, or file:PATH (empty: nowhere)")
     add("--log-level", "how much to say", choices=["debug", "info", "warning", "error"])
@@ -212,6 +215,8 @@ def _check(config: Config) -> None:
         raise ValueError(f"--rollback-on knows errors and p99, not {min(wrong)}")
     if not re.fullmatch(r"hf|null|sim:\d{1,6}(\.\d{1,6})?", config.runner):
         raise ValueError("--runner must be hf, null or sim:MILLISECONDS")
+    if simulation_of(config.decoder) is not None and config.runner == "hf":
+        raise ValueError("--decoder: a model cannot take simulated features; use --runner null or sim:MILLISECONDS")
     if min(config.region_bytes()) < 1024 * 1024:
         raise ValueError("--arena-bytes is too small: each region needs at least 1 MiB")
     _check_hosts(config)

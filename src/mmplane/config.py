@@ -50,7 +50,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     materialise: str = "eager"
     """Whether the front end of an eager delivery decodes (`eager`), or sends an object that ranks decode (`lazy`)."""
     delivery_threads: Annotated[int, Meta(ge=1, le=256)] = 2
-    """Threads that materialise in the background of a rank, or in the front end of an eager delivery."""
+    """Threads of each rank that materialise in the background, for `delayed-async`: as many as analysis C2 gives."""
+    leader_threads: Annotated[int, Meta(ge=1, le=256)] = 4
+    """Threads of rank 0 that materialise in the background, for `leader-async`: as many as analysis A3 gives."""
     rollback_on: tuple[Literal["errors", "p99"], ...] = ()
     """What takes a share of the traffic back to 0 by itself: `errors`, `p99`."""
     fault_injection: bool = False
@@ -101,6 +103,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """`cpu` or `cuda`; the command line resolves `auto`: cuda when there is one device per rank."""
     runner: str = "hf"
     """What ranks compute with: `hf` the model, `null` nothing (it reads every feature page), `sim:MS` a fixed time."""
+    decoder: str = "real"
+    """How media is decoded: `real`, or `sim:MS:BYTES` not at all (it waits, and makes features of so many bytes)."""
     copy_features: bool = False
     """Give the model a copy of its inputs: set by the supervisor when the model turned out to write into them."""
     api_key_file: str = ""

@@ -1,6 +1,7 @@
 """The command `mmplane bench`: measure, print tables, write JSON and a report; or render a JSON again.
 
 mmplane bench --workload photo --delivery all --tp 2 --runner null --json run.json --html run.html
+mmplane bench --setting incident --json incident.json
 mmplane bench --from run.json another.json --html run.html --markdown results.md
 mmplane bench results --help
 """
@@ -22,6 +23,7 @@ from rich.console import Console
 
 from mmplane.arena.memory import memory_available_bytes
 from mmplane.bench import results
+from mmplane.bench.inputs.incident import incident
 from mmplane.bench.inputs.workloads import SEVERAL, WORKLOADS, Workload, from_file
 from mmplane.bench.judge.joined import joined
 from mmplane.bench.judge.predictions import judged
@@ -30,12 +32,14 @@ from mmplane.bench.micro.handover import ROUNDS, peers
 from mmplane.bench.micro.vllm_carriers import vllm_peers
 from mmplane.bench.report import html_report, markdown, terminal
 from mmplane.bench.run import campaign
-from mmplane.bench.run.campaign import Options, Outcome
+from mmplane.bench.run.campaign import Options, Outcome, Pools
 from mmplane.bench.run.environment import environment
 from mmplane.bench.run.progress import Bar
 from mmplane.bench.run.server import Refused
+from mmplane.bench.run.settings import SETTINGS
 from mmplane.bench.run.soak import soak
 from mmplane.config import COUNT_MAX, DELIVERY_NAMES, SECONDS_MAX, Config
+from mmplane.machine import cores_usable
 from mmplane.models.tiny import ensure_tiny
 from mmplane.ranges import Range, ranges_of
 
@@ -46,6 +50,10 @@ TABLE_COLUMNS = 160
 """Where the output is no terminal."""
 ARENA_SHARE = 4
 """The arena takes at most one of so many parts of the memory that is free."""
+
+
+DECIDED = ("workload", "tp", "requests", "concurrency", "rate", "repetitions", "tokens", "runner", "duration")
+"""Flags that a setting has its own values for."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -105,7 +113,9 @@ def options_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     count, sizes = Range(int, 1, COUNT_MAX), ranges_of(Config)
-    names = ", ".join([*WORKLOADS, *SEVERAL])
+    names = ", ".join([*WORKLOADS, *SEVERAL, "incident:MS[:BYTES]"])
+    add("--setting", choices=SETTINGS, help="run a named table of workloads, paces and ranks instead of those below")
+    add("--quick", action="store_true", help="of a setting: its first cases, with few requests")
     add("--workload", default="photo", help=f"names with commas ({names}), or a file of JSON lines")
     add("--delivery", default="all", help="names with commas, or all")
     add("--tp", default="2", help="tensor-parallel ranks; several with commas")
@@ -138,8 +148,14 @@ def options_parser() -> argparse.ArgumentParser:
     add(
         "--workers",
         type=sizes["workers"],
-        help="the server's (default: one for each core, and one that clips leave to pictures)",
+        help="the server's (default: one for each core, and one that clips leave to pictures; 4 for incident)",
     )
+    pools = Pools()
+    for name, text in (
+        ("leader_threads", "rank 0's, for leader-async"),
+        ("delivery_threads", "each rank's, for others"),
+    ):
+        add(f"--{name.replace('_', '-')}", type=sizes[name], default=getattr(pools, name), help=text)
     add("--peer", action="store_true", help="hand features over by other systems' ways too, in the same run")
     add("--vllm-python", type=Path, help="the Python of an environment with vLLM, for --peer: its ways as well")
     add(
@@ -158,11 +174,16 @@ def workloads(names: str) -> list[Workload]:
     """The workloads of these names, or of a file. Raises ValueError."""
     if names not in WORKLOADS and Path(names).is_file():
         return [from_file(Path(names))]
-    known = {name: [workload] for name, workload in WORKLOADS.items()} | SEVERAL
-    unknown = [name for name in names.split(",") if name not in known]
-    if unknown:
-        raise ValueError(f"--workload: no such workload or file: {', '.join(unknown)}")
-    return [workload for name in names.split(",") for workload in known[name]]
+    return [workload for name in names.split(",") for workload in _named(name)]
+
+
+def _named(name: str) -> list[Workload]:
+    if name in SEVERAL:
+        return SEVERAL[name]
+    workload = WORKLOADS.get(name) or incident(name)
+    if workload is None:
+        raise ValueError(f"--workload: no such workload or file: {name}")
+    return [workload]
 
 
 def deliveries(names: str) -> tuple[str, ...]:
@@ -175,9 +196,66 @@ def deliveries(names: str) -> tuple[str, ...]:
 
 
 def _measure(options: argparse.Namespace, arguments: list[str], console: Console) -> dict[str, Any]:
-    chosen = workloads(options.workload)
-    tps = counts(options.tp)
-    settings = Options(
+    cases = _cases(options)
+    outcome = Outcome()
+    more: dict[str, Any] = {}
+    stamp = environment(arguments) | {"setting": options.setting}
+
+    def found() -> dict[str, Any]:
+        return {"environment": stamp, **msgspec.structs.asdict(outcome), **more}
+
+    with Bar(console) as progress:
+        if options.duration:
+            workload, tp, how = cases[0]
+            more["soak"] = soak(workload, tp, options.duration, how, outcome, progress)
+        else:
+            for workload, tp, how in cases:
+                campaign.measure(workload, tp, how, outcome, progress)
+                if options.json is not None:  # a setting takes an hour: what is measured is kept whatever comes after
+                    options.json.write_text(written(found()))
+        if options.peer:
+            tps = list(dict.fromkeys(tp for _, tp, _ in cases))
+            progress.stage("peers: handing features over", len(tps))
+            more["peers"] = peers(PEER_BYTES, tps, tick=progress.tick)
+            if options.vllm_python is not None:
+                more["peers"] += vllm_peers(options.vllm_python, PEER_BYTES, tps, ROUNDS)
+    return found()
+
+
+def _cases(options: argparse.Namespace) -> list[tuple[Workload, int, Options]]:
+    """Workloads with their ranks and how to measure them, one server each. Raises ValueError."""
+    how = _how(options)
+    if options.setting is None:
+        if options.quick:
+            raise ValueError("--quick is of a --setting: give one, or fewer --requests")
+        return [(workload, tp, how) for workload, tp in product(workloads(options.workload), counts(options.tp))]
+    defaults = vars(options_parser().parse_args([]))
+    if given := [name for name in DECIDED if getattr(options, name) != defaults[name]]:
+        raise ValueError(f"--setting decides --{given[0]} itself: leave it out, or run without a setting")
+    setting = SETTINGS[options.setting]
+    tp = setting.tp or cores_usable()
+    return [
+        (
+            workload,
+            tp,
+            msgspec.structs.replace(
+                how,
+                setting=options.setting,
+                deliveries=tuple(name for name in case.deliveries if name in how.deliveries),
+                requests=case.requests,
+                concurrency=case.concurrency,
+                rate=case.rate,
+                repetitions=case.repetitions,
+                cycles=case.cycles,
+            ),
+        )
+        for case in setting.chosen(quick=options.quick)
+        for workload in workloads(case.workload)
+    ]
+
+
+def _how(options: argparse.Namespace) -> Options:
+    return Options(
         deliveries=deliveries(options.delivery),
         model_folder=_model_folder(options.model),
         runner=options.runner,
@@ -188,23 +266,9 @@ def _measure(options: argparse.Namespace, arguments: list[str], console: Console
         cache={"default": None, "on": (True,), "off": (False,), "both": (False, True)}[options.cache],
         repetitions=options.repetitions,
         seed=options.seed,
-        flags=_server_flags(options),
+        pools=Pools(options.workers, options.leader_threads, options.delivery_threads),
+        flags=("--arena-bytes", str(_arena_bytes(options))),
     )
-    outcome = Outcome()
-    stamp = environment(arguments)
-    more: dict[str, Any] = {}
-    with Bar(console) as progress:
-        if options.duration:
-            more["soak"] = soak(chosen[0], tps[0], options.duration, settings, outcome, progress)
-        else:
-            for workload, tp in product(chosen, tps):
-                campaign.measure(workload, tp, settings, outcome, progress)
-        if options.peer:
-            progress.stage("peers: handing features over", len(tps))
-            more["peers"] = peers(PEER_BYTES, tps, tick=progress.tick)
-            if options.vllm_python is not None:
-                more["peers"] += vllm_peers(options.vllm_python, PEER_BYTES, tps, ROUNDS)
-    return {"environment": stamp, **msgspec.structs.asdict(outcome), **more}
 
 
 def counts(text: str) -> tuple[int, ...]:
@@ -215,10 +279,8 @@ def counts(text: str) -> tuple[int, ...]:
     return tuple(map(int, found))
 
 
-def _server_flags(options: argparse.Namespace) -> tuple[str, ...]:
-    arena_bytes = options.arena_bytes or min(ARENA_BYTES_MAX, memory_available_bytes() // ARENA_SHARE)
-    workers = options.workers or len(os.sched_getaffinity(0)) + 1
-    return ("--arena-bytes", str(arena_bytes), "--workers", str(workers))
+def _arena_bytes(options: argparse.Namespace) -> int:
+    return options.arena_bytes or min(ARENA_BYTES_MAX, memory_available_bytes() // ARENA_SHARE)
 
 
 def _model_folder(model: str) -> str:

@@ -51,7 +51,7 @@ class LeaderAsync(Delivery):
     def _submit(self, order: Order) -> Future[Delivered]:
         future: Future[Delivered] = Future()
         if self._ports.leads:
-            self._making[order.request_id] = self._ports.pool.submit(lead, self._ports, order)
+            self._making[order.request_id] = self._ports.leader_pool.submit(lead, self._ports, order)
         self._ports.lane.submit(partial(self._carry, order, future))
         return future
 

@@ -47,6 +47,8 @@ class Ports:
     lane: Lane
     pool: Executor
     """To materialise in the background, in any order: nothing that runs here enters a collective."""
+    leader_pool: Executor
+    """The same, for what the leader materialises for all."""
     item_seconds: float
     """How long one item may take."""
 

@@ -21,7 +21,9 @@ from mmplane.config import Config
 from mmplane.core.errors import unsupported
 from mmplane.core.keys import digest_parts
 from mmplane.core.records import Modality
+from mmplane.core.simulation import simulation_of
 from mmplane.features.arithmetic.encodings import ENCODINGS, ByteForm, Encoding
+from mmplane.features.checkpoint.image import ImageCheckpoint
 from mmplane.features.checkpoint.tokens import tokens_of
 from mmplane.features.contract.audio import AudioProcessor
 from mmplane.features.contract.image import ImageProcessor
@@ -30,6 +32,7 @@ from mmplane.features.contract.video import VideoProcessor
 from mmplane.features.families.qwen_video import QwenVideoProcessor
 from mmplane.features.families.table import TableImageProcessor
 from mmplane.features.select import audio_processor, image_processor, video_processor
+from mmplane.features.simulated import SimulatedProcessor
 
 log = logging.getLogger("mmplane")
 ProcessorT = TypeVar("ProcessorT", bound=Processor)
@@ -108,6 +111,8 @@ def choose(config: Config) -> Processors:
     A model that takes images must be served with them; clips and sounds of a kind that is not built are left out.
     """
     folder, tokens = config.model_folder, tokens_of(config.model_folder)
+    if (simulation := simulation_of(config.decoder)) is not None:
+        return Processors("float32", SimulatedProcessor(simulation, ImageCheckpoint.load(folder).placeholder_id))
     if not tokens:
         raise ValueError("this checkpoint takes no images, clips or sounds: its configuration names no token for them")
     image, encoding = _images(config) if "image" in tokens else (None, _encoding(config))

@@ -115,5 +115,6 @@ def _ports(
         in_lane=TimedBroadcast(ObjectBroadcast(groups[1], rank), clock),
         lane=Lane(waiting_max=config.running_max),
         pool=ThreadPoolExecutor(config.delivery_threads, "materialise"),
+        leader_pool=ThreadPoolExecutor(config.leader_threads, "materialise"),
         item_seconds=config.item_seconds,
     )

@@ -86,7 +86,7 @@ def _rank(rank: int, store: str, answer: Connection, program: Callable[[Bench], 
     threading.Event().wait(LIMIT_S)  # until the parent has both answers: the other rank may still need this one
 
 
-def bench(rank: int, size: int, groups: list[Any], *, threads: int = 2) -> Bench:
+def bench(rank: int, size: int, groups: list[Any], *, threads: int = 2, leader_threads: int = 2) -> Bench:
     """One rank's ports. A group of one has no process group."""
 
     def materialise(media: memoryview | bytes, recipe: Recipe, out: memoryview) -> Made:
@@ -111,6 +111,7 @@ def bench(rank: int, size: int, groups: list[Any], *, threads: int = 2) -> Bench
         in_lane=ObjectBroadcast(groups[1], rank),
         lane=Lane(waiting_max=100),
         pool=ThreadPoolExecutor(threads, "materialise"),
+        leader_pool=ThreadPoolExecutor(leader_threads, "materialise"),
         item_seconds=LIMIT_S,
     )
     made = Bench(ports)

@@ -99,6 +99,7 @@ class SimulatedRank:
             in_lane=self.broadcasts[1],
             lane=self.lane,
             pool=self.pool,
+            leader_pool=self.pool,
             item_seconds=0.0,
         )
         self.deliveries = {name: kind(ports) for name, kind in parts.deliveries.items()}

@@ -22,7 +22,8 @@ from PIL import Image
 from mmplane.bench.packages import folder_of
 
 Pixels = npt.NDArray[np.uint8]
-Kind = Literal["image", "video", "audio"]
+Kind = Literal["image", "video", "audio", "simulated"]
+"""`simulated` is a small picture in a file of `CLIP_BYTES`, for a server with a simulated decoder."""
 
 PHOTOGRAPHS = ("china.jpg", "flower.jpg")
 CLIP = "bigbuckbunny.mp4"
@@ -36,18 +37,24 @@ SOUND_HZ = 16_000
 
 
 class Source(msgspec.Struct, frozen=True):
-    """What one item is made of. `width` and `height` in pixels; a sound has neither."""
+    """What one item is made of. `width` and `height` in pixels; a sound has neither.
+
+    `features_bytes` is what a simulated decoder makes of it.
+    """
 
     kind: Kind
     seed: int
     width: int = 0
     height: int = 0
+    features_bytes: int = 0
 
 
 def encoded(source: Source) -> bytes:
     """The item's file: JPEG, MP4 (H.264) or WAV."""
     if source.kind == "image":
         return photograph(source)
+    if source.kind == "simulated":
+        return padded(photograph(source), source.seed)
     return clip(source) if source.kind == "video" else sound(source)
 
 
@@ -63,6 +70,11 @@ def photograph(source: Source) -> bytes:
     file = io.BytesIO()
     Image.fromarray(disturbed(resized, rng)).save(file, "JPEG", quality=JPEG_QUALITY)
     return file.getvalue()
+
+
+def padded(picture: bytes, seed: int) -> bytes:
+    """The same picture in a file of `CLIP_BYTES`: decoders do not look beyond the end of a JPEG."""
+    return picture + np.random.default_rng(seed).bytes(CLIP_BYTES - len(picture))
 
 
 def clip(source: Source) -> bytes:

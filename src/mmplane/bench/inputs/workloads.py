@@ -19,6 +19,7 @@ import msgspec
 from mmplane.bench.inputs.sources import FRAMES_MAX, Kind, Source
 from mmplane.bench.inputs.stamps import stamped
 from mmplane.core.plan import EVERY_RANK
+from mmplane.core.simulation import Simulation
 
 MIME = {"image": "image/jpeg", "video": "video/mp4", "audio": "audio/wav"}
 TEXT = "What is to be seen or heard here?"
@@ -66,6 +67,10 @@ class Workload(msgspec.Struct, frozen=True):
     """Larger pictures than the model's processor takes."""
     period: int = 1
     """A turn has whole runs of so many requests, one after the other: what they share is shared inside the turn."""
+    simulation: Simulation | None = None
+    """A decoder that waits instead."""
+    workers: int | None = None
+    """Of the server, unless asked otherwise; None: as many as the machine suggests."""
 
 
 def body(parts: list[dict[str, Any]], tokens: int) -> bytes:
@@ -84,7 +89,7 @@ def body(parts: list[dict[str, Any]], tokens: int) -> bytes:
 def part(kind: Kind, index: int) -> dict[str, Any]:
     """The content part of one item, with its marker."""
     uri = f"mmplane-bench-uri:{index}"
-    if kind == "image":
+    if kind in ("image", "simulated"):
         return {"type": "image_url", "image_url": {"url": uri}}
     if kind == "video":
         return {"type": "video_url", "video_url": {"url": uri}}
@@ -119,11 +124,13 @@ def _ask(kinds: list[Kind], first: int, tokens: int) -> Request:
     return Request(body([*parts, {"type": "text", "text": TEXT}], tokens), indices)
 
 
-def _each(kind: Kind, width: int = 0, height: int = 0, *, items: int = 1) -> Callable[[int, int], Load]:
+def showing(
+    kind: Kind, width: int = 0, height: int = 0, *, items: int = 1, features_bytes: int = 0
+) -> Callable[[int, int], Load]:
     """Requests with `items` items each, none of them seen before."""
 
     def make(count: int, tokens: int) -> Load:
-        sources = tuple(Source(kind, seed, width, height) for seed in range(count * items))
+        sources = tuple(Source(kind, seed, width, height, features_bytes) for seed in range(count * items))
         return Load(sources, tuple(_ask([kind] * items, at * items, tokens) for at in range(count)))
 
     return make
@@ -182,7 +189,7 @@ MIXED_RATE = 5.0
 
 
 def _mixed(count: int, tokens: int) -> Load:
-    photographs = _each("image", 1120, 700)(count, tokens)
+    photographs = showing("image", 1120, 700)(count, tokens)
     return Load(photographs.sources, photographs.requests, (_text(STREAM_TOKENS),) * STREAMS)
 
 
@@ -193,17 +200,17 @@ def _streams(count: int, _: int) -> Load:
 WORKLOADS = {
     workload.name: workload
     for workload in (
-        Workload("photo", "a 1120x700 JPEG in each request", 512, 96, 1, _each("image", 1120, 700)),
-        Workload("video-2mb", "two megabytes of H.264 in each request", 24, 10, 1, _each("video")),
-        Workload("4k", "a 3840x2160 JPEG in each request", 64, 16, 1, _each("image", 3840, 2160)),
-        Workload("many-small", "a 224x224 JPEG in each request", 512, 64, 1, _each("image", 224, 224)),
+        Workload("photo", "a 1120x700 JPEG in each request", 512, 96, 1, showing("image", 1120, 700)),
+        Workload("video-2mb", "two megabytes of H.264 in each request", 24, 10, 1, showing("video")),
+        Workload("4k", "a 3840x2160 JPEG in each request", 64, 16, 1, showing("image", 3840, 2160)),
+        Workload("many-small", "a 224x224 JPEG in each request", 512, 64, 1, showing("image", 224, 224)),
         Workload(
             "many-images",
             "28 JPEGs of 392x392 in each request",
             24,
             4,
             1,
-            _each("image", 392, 392, items=28),
+            showing("image", 392, 392, items=28),
             ("--images-max", "28"),
         ),
         *(repeated(percent) for percent in REPEATS_PERCENT),
@@ -211,7 +218,7 @@ WORKLOADS = {
             "mixed", "four streams of text, photographs arriving", 96, 4, 1, _mixed, rate=MIXED_RATE, control="text"
         ),
         Workload("text", "four streams of text and nothing else", 24, STREAMS, STREAM_TOKENS, _streams),
-        Workload("audio", "five seconds of sound in each request", 96, 16, 1, _each("audio")),
+        Workload("audio", "five seconds of sound in each request", 96, 16, 1, showing("audio")),
     )
 }
 
@@ -232,7 +239,7 @@ def sized(megabytes: int) -> Workload:
         6,
         2,
         1,
-        _each("image", width, height),
+        showing("image", width, height),
         ("--context-tokens-max", "65536"),
         pixels_max=2 * width * height,
     )

@@ -27,6 +27,7 @@ from mmplane.bench.run.generator import Results
 from mmplane.bench.run.meters import Memory
 from mmplane.bench.run.progress import Progress
 from mmplane.bench.run.server import Refused, Server, serving
+from mmplane.machine import cores_usable
 
 Variant = tuple[str, bool]
 """A delivery, and whether its cache is on."""
@@ -44,6 +45,23 @@ STALL_SECONDS = 120
 """For the servers: a baseline that holds its loop up is to be measured, not replaced."""
 
 
+class Pools(msgspec.Struct, frozen=True):
+    """How many items are materialised at once, by whom. The threads are as many as the analyses give.
+
+    `workers` are the arena's processes and the threads of the front end (B2); None: the workload's, or one for each
+    core, and one that clips leave to pictures. `leader_threads` are rank 0's (A3), `delivery_threads` each rank's (C2).
+    """
+
+    workers: int | None = None
+    leader_threads: int = 4
+    delivery_threads: int = 2
+
+    def of(self, workload: Workload) -> dict[str, int]:
+        """All of them, by name."""
+        workers = self.workers or workload.workers or cores_usable() + 1
+        return msgspec.structs.asdict(msgspec.structs.replace(self, workers=workers))
+
+
 class Options(msgspec.Struct, frozen=True):
     """What to measure. None takes the workload's own value; `cache` None each delivery's own."""
 
@@ -57,13 +75,19 @@ class Options(msgspec.Struct, frozen=True):
     cache: tuple[bool, ...] | None = None
     repetitions: int = REPETITIONS
     seed: int = 0
+    cycles: int = 1
+    """How often a turn sends its requests, under other stamps each time."""
+    pools: Pools = Pools()
+    setting: str | None = None
+    """The named setting that this is a case of."""
     flags: tuple[str, ...] = ()
     """Further flags of `mmplane serve`."""
 
-    def server_flags(self) -> list[str]:
-        """Flags of `mmplane serve` for every workload."""
+    def server_flags(self, workload: Workload) -> list[str]:
+        """Flags of `mmplane serve` for a workload."""
         limits = ["--stall-seconds", str(STALL_SECONDS), "--budget-bytes", str(BUDGET_BYTES)]
-        return ["--runner", self.runner, *limits, *self.flags]
+        pools = [text for name, size in self.pools.of(workload).items() for text in (_flag(name), str(size))]
+        return ["--runner", self.runner, *limits, *pools, *self.flags, *workload.flags]
 
     def pace(self, workload: Workload) -> tuple[int, float | None]:
         """How many requests are under way at most, or how many are sent in a second."""
@@ -74,9 +98,9 @@ class Options(msgspec.Struct, frozen=True):
         """What a turn sends. The arrivals of an open loop are the same for every delivery."""
         concurrency, rate = self.pace(workload)
         if rate is None:
-            return turns.TurnPlan(requests, load.background, concurrency)
-        arrivals_s = poisson_s(len(requests), rate, self.seed + repetition)
-        return turns.TurnPlan(requests, load.background, OPEN_CONNECTIONS, arrivals_s)
+            return turns.TurnPlan(requests, load.background, concurrency, cycles=self.cycles)
+        arrivals_s = poisson_s(len(requests) * self.cycles, rate, self.seed + repetition)
+        return turns.TurnPlan(requests, load.background, OPEN_CONNECTIONS, arrivals_s, self.cycles)
 
     def variants(self) -> list[Variant]:
         """Deliveries with their cache on or off, in order."""
@@ -104,7 +128,7 @@ def measure(workload: Workload, tp: int, options: Options, outcome: Outcome, pro
         load = workload.make(options.requests or workload.requests, options.tokens or workload.tokens)
         items = made_items(load, folder, workload.name, outcome, progress)
         progress.stage(f"starting a server with {tp} ranks", 1)
-        with serving(folder, tp=tp, flags=[*workload.flags, *options.server_flags()]) as server:
+        with serving(folder, tp=tp, flags=options.server_flags(workload)) as server:
             progress.tick()
             parts = [Part(workload, load, options)]
             if workload.control is not None:
@@ -149,6 +173,9 @@ class Part(msgspec.Struct, frozen=True):
             rate=rate,
             runner=self.options.runner,
             cache=cache,
+            setting=self.options.setting,
+            pools=self.options.pools.of(self.workload),
+            simulated_ms=self.workload.simulation.ms if self.workload.simulation else 0,
         )
 
 
@@ -239,6 +266,10 @@ class Bench:
     def _keep(self, part: Part, variant: Variant, samples: Sequence[Memory]) -> None:
         where = {"workload": part.workload.name, "tp": self._server.tp, "delivery": variant[0], "cache": variant[1]}
         self._outcome.memory += [where | msgspec.structs.asdict(each) for each in samples]
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _note(part: Part, turn: str, variant: Variant) -> str:

@@ -20,6 +20,8 @@ from mmplane.bench.run.server import ROLES, role_of
 from mmplane.core.histogram import Distribution, merged
 
 Row = dict[str, Any]
+REFUSED = 503
+"""Status of a request that the server has no room for."""
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -46,6 +48,11 @@ class Turn(msgspec.Struct, frozen=True):
         """The requests that count for rate and latency."""
         return [sample for sample in self.samples if not sample.background]
 
+    def without_refused(self) -> Turn:
+        """The same turn without the requests that the server had no room for."""
+        samples = tuple(sample for sample in self.samples if sample.status != REFUSED)
+        return msgspec.structs.replace(self, samples=samples)
+
 
 class Label(msgspec.Struct, frozen=True):
     """What a row's turns have in common."""
@@ -59,6 +66,10 @@ class Label(msgspec.Struct, frozen=True):
     cache: bool
     setting: str | None = None
     """The named setting that the row belongs to (`mmplane.bench.run.settings`); None of a run that names its parts."""
+    pools: dict[str, int] = {}
+    """How many items are materialised at once: `workers`, `leader_threads`, `delivery_threads`."""
+    simulated_ms: int = 0
+    """What a simulated decoder takes for an item, without a core; 0: the decoder is real."""
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:
@@ -82,21 +93,34 @@ def row(
     alone: Sequence[Memory],
     wrong_before: Sequence[str] = (),
 ) -> Row:
-    """One row. With errors, in the turns or before, it says so and has no figures (`result` is false)."""
+    """One row. With errors, in the turns or before, it says so and has no figures (`result` is false).
+
+    In an open loop a request that is refused is no error: it comes whether or not the server has room. Figures are then
+    of the requests that were answered.
+    """
+    sent = sum(len(turn.foreground) for turn in turns)
+    if label.rate is not None:
+        turns = [turn.without_refused() for turn in turns]
     samples = [sample for turn in turns for sample in turn.foreground]
     errors = Counter(sample.code for sample in samples if sample.code is not None)
     wrong = [*wrong_before, *(text for turn in turns for text in turn.wrong)]
     head = {
         **msgspec.structs.asdict(label),
         "runner_note": runner_note(label.runner),
-        "requests": len(samples),
+        "requests": sent,
+        "refused": sent - len(samples),
         "repetitions": len(turns),
         "errors": sum(errors.values()) + len(wrong),
         "error_codes": dict(errors),
         "wrong": wrong[:10],
-        "result": not errors and not wrong and bool(samples),
+        "result": not errors and not wrong and all(turn.foreground for turn in turns),
     }
-    return head | _figures(turns, samples, memory, alone) if head["result"] else head
+    if not head["result"]:
+        return head
+    figures = _figures(turns, samples, memory, alone)
+    # What the simulated decoder stands for, in whichever process; it is in no other figure.
+    simulated_s = figures["materialisations"] * label.simulated_ms / 1000
+    return head | figures | {"simulated_cpu_s_per_request": simulated_s / len(samples)}
 
 
 def runner_note(runner: str) -> str:

@@ -39,7 +39,7 @@ def soak(
     samples: list[Memory] = []
     codes: Counter[str] = Counter()
     requests = 0
-    with serving(options.model_folder, tp=tp, flags=[*workload.flags, *options.server_flags()]) as server:
+    with serving(options.model_folder, tp=tp, flags=options.server_flags(workload)) as server:
         server.switch(delivery, cache=cache)
         progress.stage(f"soak of {workload.name}, {delivery}: seconds", int(seconds))
         plan = options.plan(workload, load, load.requests, 0)

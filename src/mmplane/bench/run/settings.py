@@ -1,0 +1,84 @@
+"""The named settings: what `mmplane bench --setting NAME` runs, as data.
+
+incident         the analyses' own constants: a decoder that takes no core, four ranks, pools of their sizes
+cores            real media, and a core for each rank: what the incident's machine had
+oversubscribed   real media, and twice as many ranks as two cores have room for
+
+A case is one server: all deliveries take turns on it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from mmplane.config import DELIVERY_NAMES
+
+
+class Case(msgspec.Struct, frozen=True):
+    """One workload at one pace. `requests` are for each delivery; a quick run sends `quick` (0: leaves it out)."""
+
+    workload: str
+    requests: int
+    concurrency: int | None = None
+    rate: float | None = None
+    repetitions: int = 3
+    cycles: int = 1
+    """How often a repetition sends its requests, under other stamps: more of them than items have to be made."""
+    deliveries: tuple[str, ...] = DELIVERY_NAMES
+    quick: int = 0
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """Cases that are read together. `tp` None: as many ranks as there are cores."""
+
+    text: str
+    tp: int | None
+    cases: tuple[Case, ...]
+
+    def chosen(self, *, quick: bool) -> tuple[Case, ...]:
+        """The cases to run: all, or the quick ones with fewer requests, once."""
+        if not quick:
+            return self.cases
+        few = [msgspec.structs.replace(case, requests=case.quick, repetitions=1) for case in self.cases]
+        return tuple(case for case in few if case.requests)
+
+
+SETTINGS = {
+    "incident": Setting(
+        "a simulated decoder of 500 ms that takes no core; all else is real",
+        4,
+        (
+            Case("incident:500:10MB", 12, 1, quick=3),
+            Case("incident:500:10MB", 30, 10, quick=10),
+            Case("incident:500:10MB", 100, 50),
+            Case("incident:500:10MB", 100, 100),
+            Case("incident:500:2MB", 12, 1),
+            Case("incident:500:2MB", 30, 10),
+            Case("incident:500:2MB", 100, 50),
+            Case("incident:500:2MB", 100, 100),
+            Case("incident:500:90MB", 6, 1),
+            Case("incident:500:90MB", 20, 10),
+            Case("incident:500:10MB", 100, rate=100.0, repetitions=1, cycles=10),
+        ),
+    ),
+    "cores": Setting(
+        "real clips and photographs, as many ranks as cores",
+        None,
+        (
+            Case("photo", 201, 1, quick=12),
+            Case("photo", 201, 10, quick=20),
+            Case("video-2mb", 42, 1, quick=3),
+            Case("video-2mb", 42, 10, quick=10),
+        ),
+    ),
+    "oversubscribed": Setting(
+        "real clips and photographs, four ranks whatever cores there are",
+        4,
+        (
+            Case("photo", 60, 10, quick=20),
+            Case("photo", 100, 50),
+            Case("photo", 288, 96),
+            Case("video-2mb", 30, 10, quick=10),
+        ),
+    ),
+}
