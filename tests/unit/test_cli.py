@@ -30,6 +30,15 @@ def test_a_control_group_bounds_the_workers(monkeypatch: pytest.MonkeyPatch) -> 
     assert config.workers == 4
 
 
+def test_a_model_is_not_given_simulated_features() -> None:
+    table = cli.declared(cli._serve_options(cli._Parser()))
+    given = {name: each.value for name, each in cli.settle(table, {}, {}, None).items()}
+    given |= {"model": "a/b", "decoder": "sim:500:400"}
+    assert cli.resolve(given | {"runner": "null"}).decoder == "sim:500:400"
+    with pytest.raises(ValueError, match="--runner null"):
+        cli.resolve(given)
+
+
 TRAFFIC = "--body-bytes=1 --item-bytes=1 --decoded-bytes=1"
 
 

@@ -153,7 +153,7 @@ def options_parser() -> argparse.ArgumentParser:
     pools = Pools()
     for name, text in (
         ("leader_threads", "rank 0's, for leader-async"),
-        ("delivery_threads", "each rank's, for others"),
+        ("delivery_threads", "each rank's, for delayed-async"),
     ):
         add(f"--{name.replace('_', '-')}", type=sizes[name], default=getattr(pools, name), help=text)
     add("--peer", action="store_true", help="hand features over by other systems' ways too, in the same run")

@@ -45,13 +45,13 @@ def features_of(media: bytes) -> bytes:
     return media[::-1]
 
 
-def run_on_two_ranks(program: Callable[[Bench], Any]) -> list[Any]:
+def run_on_two_ranks(program: Callable[[Bench], Any], *, leader_threads: int = 2) -> list[Any]:
     """What `program` returns on each rank. Whatever it raises is raised here."""
     context = multiprocessing.get_context("fork")
     with tempfile.NamedTemporaryFile() as store:
         pipes = [context.Pipe(duplex=False) for _ in range(2)]
         children = [
-            context.Process(target=_rank, args=(rank, store.name, pipes[rank][1], program), daemon=True)
+            context.Process(target=_rank, args=(rank, store.name, pipes[rank][1], program, leader_threads), daemon=True)
             for rank in range(2)
         ]
         for child in children:
@@ -73,14 +73,14 @@ def _receive(pipe: Connection) -> Any:
     return pipe.recv()
 
 
-def _rank(rank: int, store: str, answer: Connection, program: Callable[[Bench], Any]) -> None:
+def _rank(rank: int, store: str, answer: Connection, program: Callable[[Bench], Any], leader_threads: int) -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     timeout = timedelta(seconds=LIMIT_S)
     dist.init_process_group("gloo", store=dist.FileStore(store, 2), rank=rank, world_size=2, timeout=timeout)
     groups = [dist.new_group(backend="gloo") for _ in range(2)]
     try:
-        answer.send(program(bench(rank, 2, groups)))
+        answer.send(program(bench(rank, 2, groups, leader_threads=leader_threads)))
     except BaseException as error:
         answer.send(AssertionError(f"rank {rank}: {error!r}"))
     threading.Event().wait(LIMIT_S)  # until the parent has both answers: the other rank may still need this one

@@ -133,6 +133,30 @@ def test_what_is_cancelled_before_it_begins_is_spared(name: str) -> None:
         assert not begun
 
 
+def test_pools_are_as_large_as_they_were_made() -> None:
+    """Analysis A3 gives the leader four threads, C2 two: counted where all of them are held up."""
+
+    def program(rank: Bench) -> Any:
+        found = {}
+        for name in BACKGROUND:
+            go_on, begun = threading.Event(), threading.Semaphore(0)
+            rank.begun.clear()
+            rank.hold = lambda _, go_on=go_on, begun=begun: (begun.release(), threads_wait(go_on))
+            size = {"leader-async": 3 if rank.ports.leads else 0, "delayed-async": 2}[name]
+            media = [b"media%03d" % number for number in range(6)]
+            orders = [order(rank, name, number, each) for number, each in enumerate(media, 10 * len(found) + 1)]
+            futures = DELIVERIES[name](rank.ports).begin(orders)
+            assert all(begun.acquire(timeout=LIMIT_S) for _ in range(size))
+            found[name] = len(rank.begun)
+            go_on.set()
+            assert [plain(future.result(LIMIT_S)) for future in futures] == [expected(each) for each in media]
+        return found
+
+    leader, follower = run_on_two_ranks(program, leader_threads=3)
+    assert leader == {"leader-async": 3, "delayed-async": 2}
+    assert follower == {"leader-async": 0, "delayed-async": 2}
+
+
 def threads_wait(go_on: threading.Event) -> None:
     assert go_on.wait(LIMIT_S)
 

@@ -1,0 +1,87 @@
+"""The named settings: complete, with names that exist, and nothing that a flag could quietly change."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from mmplane.bench.main import _cases, main, options_parser, workloads
+from mmplane.bench.run.campaign import Pools
+from mmplane.bench.run.settings import SETTINGS
+from mmplane.config import DELIVERY_NAMES
+from mmplane.machine import cores_usable
+
+P99_REQUESTS = 200
+every_setting = pytest.mark.parametrize("name", SETTINGS)
+
+
+def asked(*arguments: str) -> argparse.Namespace:
+    return options_parser().parse_args(["--model", ".", "--arena-bytes", "67108864", *arguments])
+
+
+@every_setting
+def test_all_deliveries_take_turns_in_every_case(name: str) -> None:
+    cases = _cases(asked("--setting", name))
+    assert len(cases) == len(SETTINGS[name].cases)
+    for _, tp, how in cases:
+        assert tp == (SETTINGS[name].tp or cores_usable())
+        assert (how.setting, how.runner, how.deliveries) == (name, "null", DELIVERY_NAMES)
+        assert (how.concurrency is None) != (how.rate is None)
+
+
+@every_setting
+def test_a_quick_run_is_a_part_of_it(name: str) -> None:
+    whole = {(case.workload, case.concurrency) for case in SETTINGS[name].cases}
+    quick = SETTINGS[name].chosen(quick=True)
+    assert {(case.workload, case.concurrency) for case in quick} < whole or len(quick) == len(whole)
+    assert all(case.concurrency and case.concurrency <= case.requests <= 20 for case in quick)
+
+
+def test_the_incident_has_the_sizes_and_paces_of_the_analyses() -> None:
+    paces = {(case.workload, case.concurrency or case.rate) for case in SETTINGS["incident"].cases}
+    sized = {(f"incident:500:{size}", at_once) for size in ("2MB", "10MB") for at_once in (1, 10, 50, 100)}
+    assert paces == sized | {("incident:500:90MB", 1), ("incident:500:90MB", 10), ("incident:500:10MB", 100.0)}
+    (flood,) = [case for case in SETTINGS["incident"].cases if case.rate]
+    assert flood.requests * flood.cycles == 1000
+
+
+def test_the_incident_has_the_pools_of_the_analyses() -> None:
+    (workload,) = workloads("incident:500")
+    assert Pools().of(workload) == {"workers": 4, "leader_threads": 4, "delivery_threads": 2}
+    assert Pools(workers=7).of(workload)["workers"] == 7
+
+
+def test_real_media_have_enough_requests_for_what_is_said_of_them() -> None:
+    def least(workload: str) -> int:
+        return min(case.requests for case in SETTINGS["cores"].cases if case.workload == workload)
+
+    assert least("photo") >= P99_REQUESTS
+    assert least("video-2mb") >= 40
+
+
+def test_a_delivery_may_be_asked_for_alone() -> None:
+    assert {how.deliveries for _, _, how in _cases(asked("--setting", "incident", "--delivery", "leader"))} == {
+        ("leader",)
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--tp", "8"], ["--workload", "4k"], ["--rate", "3"], ["--runner", "hf"], ["--requests", "9"]]
+)
+def test_what_a_setting_decides_is_not_asked_for(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--setting", "cores", *arguments]) == 2
+    assert f"--setting decides {arguments[0]}" in capsys.readouterr().err
+
+
+def test_quick_is_of_a_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--quick"]) == 2
+    assert "--setting" in capsys.readouterr().err
+
+
+def test_a_flood_sends_its_requests_again_under_other_stamps() -> None:
+    ((workload, _, how),) = [each for each in _cases(asked("--setting", "incident")) if each[2].rate]
+    load = workload.make(how.requests or 0, 1)
+    plan = how.plan(workload, load, load.requests, 0)
+    assert plan.arrivals_s is not None
+    assert (len(plan.requests), plan.cycles, len(plan.arrivals_s)) == (100, 10, 1000)
