@@ -152,23 +152,23 @@ def test_a_run_with_errors_is_no_result(code: str) -> None:
 def test_an_open_loop_counts_what_was_refused() -> None:
     refused = sample(1, 5.0, status=503, code="overloaded", trace=None)
     taken = turn([sample(0, 100.0), refused], wall_s=2.0)
-    found = row(msgspec.structs.replace(LABEL, concurrency=None, rate=5.0), [taken], MEMORY, MEMORY[0])
+    found = row(msgspec.structs.replace(LABEL, concurrency=None, rate=5.0), [taken], MEMORY, MEMORY)
     assert (found["result"], found["requests"], found["refused"], found["errors"]) == (True, 2, 1, 0)
     assert found["qps"] == 0.5
     assert found["latency_ms"]["max"] == pytest.approx(100.0)
-    only = row(msgspec.structs.replace(LABEL, rate=5.0), [turn([refused])], MEMORY, MEMORY[0])
+    only = row(msgspec.structs.replace(LABEL, rate=5.0), [turn([refused])], MEMORY, MEMORY)
     assert (only["result"], only["refused"]) == (False, 1)
 
 
 def test_simulated_cpu_is_counted_for_each_materialisation_and_in_no_other_figure() -> None:
     simulated = msgspec.structs.replace(LABEL, simulated_ms=500)
     samples = [sample(index, 100.0) for index in range(4)]
-    by_every_rank = row(simulated, [turn(samples, materialisations=16)], MEMORY, MEMORY[0])
-    once = row(simulated, [turn(samples, materialisations=4)], MEMORY, MEMORY[0])
+    by_every_rank = row(simulated, [turn(samples, materialisations=16)], MEMORY, MEMORY)
+    once = row(simulated, [turn(samples, materialisations=4)], MEMORY, MEMORY)
     assert by_every_rank["simulated_cpu_s_per_request"] == 2.0
     assert once["simulated_cpu_s_per_request"] == 0.5
     assert by_every_rank["cpu_s_per_request"] == once["cpu_s_per_request"]
-    assert row(LABEL, [turn(samples)], MEMORY, MEMORY[0])["simulated_cpu_s_per_request"] == 0.0
+    assert row(LABEL, [turn(samples)], MEMORY, MEMORY)["simulated_cpu_s_per_request"] == 0.0
 
 
 def test_a_wrong_picture_is_no_result() -> None:
