@@ -234,24 +234,8 @@ def _cases(options: argparse.Namespace) -> list[tuple[Workload, int, Options]]:
         raise ValueError(f"--setting decides --{given[0]} itself: leave it out, or run without a setting")
     setting = SETTINGS[options.setting]
     tp = setting.tp or cores_usable()
-    return [
-        (
-            workload,
-            tp,
-            msgspec.structs.replace(
-                how,
-                setting=options.setting,
-                deliveries=tuple(name for name in case.deliveries if name in how.deliveries),
-                requests=case.requests,
-                concurrency=case.concurrency,
-                rate=case.rate,
-                repetitions=case.repetitions,
-                cycles=case.cycles,
-            ),
-        )
-        for case in setting.chosen(quick=options.quick)
-        for workload in workloads(case.workload)
-    ]
+    chosen = setting.chosen(quick=options.quick)
+    return [(workload, tp, case.options(how)) for case in chosen for workload in workloads(case.workload)]
 
 
 def _how(options: argparse.Namespace) -> Options:
@@ -266,6 +250,7 @@ def _how(options: argparse.Namespace) -> Options:
         cache={"default": None, "on": (True,), "off": (False,), "both": (False, True)}[options.cache],
         repetitions=options.repetitions,
         seed=options.seed,
+        setting=options.setting,
         pools=Pools(options.workers, options.leader_threads, options.delivery_threads),
         flags=("--arena-bytes", str(_arena_bytes(options))),
     )

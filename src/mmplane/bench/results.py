@@ -31,8 +31,9 @@ class Run(msgspec.Struct, frozen=True):
 
 
 RUNS = (
-    Run("cores", "--workload photo,video-2mb --tp 2", "--workload photo --tp 2 --requests 40", 30),
-    Run("oversubscribed", "--workload photo,video-2mb --tp 4", None, 30),
+    Run("incident", "--setting incident", "--setting incident --quick", 90),
+    Run("cores", "--setting cores", "--setting cores --quick", 30),
+    Run("oversubscribed", "--setting oversubscribed", "--setting oversubscribed --quick", 30),
     Run("repeats", "--workload repeat --tp 2 --delivery leader,arena --cache both", None, 8),
     Run("ranks", "--workload photo --delivery arena --tp 1,2,4,8 --requests 192", None, 4),
     Run("bytes", "--workload bytes --delivery arena,leader --tp 4 --requests 6", None, 5),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import msgspec
 
-from mmplane.config import DELIVERY_NAMES
+from mmplane.bench.run.campaign import Options
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -24,8 +24,18 @@ class Case(msgspec.Struct, frozen=True):
     repetitions: int = 3
     cycles: int = 1
     """How often a repetition sends its requests, under other stamps: more of them than items have to be made."""
-    deliveries: tuple[str, ...] = DELIVERY_NAMES
     quick: int = 0
+
+    def options(self, common: Options) -> Options:
+        """How to measure it; what is the same in all cases is `common`."""
+        return msgspec.structs.replace(
+            common,
+            requests=self.requests,
+            concurrency=self.concurrency,
+            rate=self.rate,
+            repetitions=self.repetitions,
+            cycles=self.cycles,
+        )
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -45,7 +55,7 @@ class Setting(msgspec.Struct, frozen=True):
 
 SETTINGS = {
     "incident": Setting(
-        "a simulated decoder of 500 ms that takes no core; all else is real",
+        "a simulated decoder that takes no core: 500 ms, and for analysis A1, which is about the hash, 10 ms",
         4,
         (
             Case("incident:500:10MB", 12, 1, quick=3),
@@ -59,6 +69,8 @@ SETTINGS = {
             Case("incident:500:90MB", 6, 1),
             Case("incident:500:90MB", 20, 10),
             Case("incident:500:10MB", 100, rate=100.0, repetitions=1, cycles=10),
+            Case("incident:10:10MB", 60, 1, quick=6),
+            Case("incident:10:10MB", 60, 10),
         ),
     ),
     "cores": Setting(
