@@ -151,6 +151,7 @@ def _serve_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     add("--runner", "what ranks compute with: hf, or for measurements null or sim:MILLISECONDS")
     add("--decoder", "how media is decoded: real, or for measurements sim:MILLISECONDS:BYTES")
     add("--api-key-file", "a file of KEY and TENANT:KEY lines; then nothing but /health is open without one")
+    add("--model-id", "what vLLM servers behind a router call the model, for /render (default: as --model)")
     add("--trace-to", "where traces go: an OTLP receiver's URL, or file:PATH (empty: nowhere)")
     add("--log-level", "how much to say", choices=["debug", "info", "warning", "error"])
     add("--log-format", "lines for people, or a JSON object in each", choices=["text", "json"])

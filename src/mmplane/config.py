@@ -109,6 +109,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Give the model a copy of its inputs: set by the supervisor when the model turned out to write into them."""
     api_key_file: str = ""
     """Where keys were read from, if from a file. What it says goes to the front end alone, as digests."""
+    model_id: str = ""
+    """What the vLLM servers that a router sends to call the model; empty: as it is called here."""
     trace_to: str = ""
     """Where traces go: an OTLP receiver's URL, or `file:PATH`; empty: there are none."""
     log_level: str = "info"

@@ -12,19 +12,20 @@ from starlette.types import ASGIApp
 from mmplane.core.errors import RequestError
 from mmplane.core.keyring import Keyring
 from mmplane.frontend.http.access import Access
-from mmplane.frontend.http.completions import ChatEndpoint
+from mmplane.frontend.http.endpoint import Endpoint
 from mmplane.frontend.http.guard import Guard
 from mmplane.frontend.http.reply import error_object
 from mmplane.frontend.http.request_id import RequestIds
 from mmplane.frontend.http.routes import Routes
 
 
-def build(chat: ChatEndpoint, console: Routes, keyring: Keyring, hosts: tuple[str, ...]) -> ASGIApp:
+def build(chat: Endpoint, render: Endpoint, console: Routes, keyring: Keyring, hosts: tuple[str, ...]) -> ASGIApp:
     """The application: every route of the server. Without keys, requests must name one of `hosts`."""
     app = Starlette(
         routes=[
             Route("/", console.page),
             Route("/v1/chat/completions", chat, methods=["POST"]),
+            Route("/v1/chat/completions/render", render, methods=["POST"]),
             Route("/v1/models", console.models),
             Route("/health", console.health),
             Route("/ready", console.ready),

@@ -24,7 +24,9 @@ from mmplane.features.choice import Processors
 from mmplane.frontend.chat.chat import Chat
 from mmplane.frontend.chat.model import Model
 from mmplane.frontend.chat.readiness import Readiness
-from mmplane.frontend.http.completions import ChatEndpoint
+from mmplane.frontend.http.completions import Completions
+from mmplane.frontend.http.endpoint import Endpoint, Work
+from mmplane.frontend.http.render import Renderings
 from mmplane.frontend.http.routes import Routes
 from mmplane.frontend.report import Report, plain, ranks
 from mmplane.frontend.request.bodies import Bodies
@@ -92,10 +94,14 @@ class Assembly:
     journal: Journal
     tracer: Tracer | None
 
-    def endpoint(self, closing: asyncio.Future[None]) -> ChatEndpoint:
-        """What takes chat requests. When `closing` is done, what still runs ends."""
-        return ChatEndpoint(
-            chat=self.chat,
+    def endpoints(self, closing: asyncio.Future[None]) -> tuple[Endpoint, Endpoint]:
+        """What answers chat requests, and what renders them. When `closing` is done, what still runs ends."""
+        chat = Completions(self.chat, counters=self.counters, readiness=self.readiness)
+        return self._endpoint(chat, closing), self._endpoint(Renderings(self.chat), closing)
+
+    def _endpoint(self, work: Work, closing: asyncio.Future[None]) -> Endpoint:
+        return Endpoint(
+            work,
             bodies=self.bodies,
             budget=self.budget,
             counters=self.counters,

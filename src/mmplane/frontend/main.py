@@ -115,7 +115,7 @@ class Frontend:
         crowd = Crowd(connections_max(self._config.processes()), self._config.trusted_proxies)
         return Server(
             uvicorn.Config(
-                build(parts.endpoint(self._closing), parts.console(), parts.keyring, hosts),
+                build(*parts.endpoints(self._closing), parts.console(), parts.keyring, hosts),
                 log_config=None,
                 access_log=False,
                 lifespan="off",

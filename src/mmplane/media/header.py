@@ -56,6 +56,16 @@ def read_header(media: bytes | memoryview) -> ImageHeader:
     raise bad_media(f"the image is of no supported format, or damaged: send {_SPOKEN}")
 
 
+def is_rgb(media: bytes | memoryview) -> bool:
+    """Whether Pillow opens the image in its mode RGB: no grey, no palette, no alpha, no ink. False for what is none."""
+    view = memoryview(media)
+    head = bytes(view[:16])
+    try:
+        return next((_IS_RGB[name](view) for matches, name, _ in _READERS if matches(head)), False)
+    except (struct.error, LookupError, ValueError, OverflowError):
+        return False
+
+
 Size = tuple[int, int, int]
 """Width, height, orientation."""
 
@@ -64,7 +74,7 @@ def _jpeg(view: memoryview) -> Size:
     size: tuple[int, int] | None = None
     exif = xmp = b""
     for marker, at, length in _segments(view):
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+        if marker in _FRAMES:
             height, width = struct.unpack_from(">HH", view, at + 3)
             size = width, height
         elif marker == 0xE1:
@@ -301,6 +311,51 @@ _READERS: tuple[tuple[Callable[[bytes], bool], str, Callable[[memoryview], Size]
     (lambda head: head[:2] == b"BM", "BMP", _bmp),
 )
 """How a file begins, its format, and who reads its size."""
+
+
+def _jpeg_is_rgb(view: memoryview) -> bool:
+    return any(marker in _FRAMES and view[at + 7] == 3 for marker, at, _ in _segments(view))
+
+
+def _png_is_rgb(view: memoryview) -> bool:
+    return view[25] == 2
+
+
+def _webp_is_rgb(view: memoryview) -> bool:
+    kind, flags, lossless = bytes(view[12:16]), view[20], view[24]
+    return kind == b"VP8 " or (kind == b"VP8X" and not flags & 0x10) or (kind == b"VP8L" and not lossless & 0x10)
+
+
+def _bmp_is_rgb(view: memoryview) -> bool:
+    (length,) = struct.unpack_from("<I", view, 14)
+    if length == 12:
+        return bool(struct.unpack_from("<H", view, 24)[0] == 24)
+    bits, compression = struct.unpack_from("<HI", view, 28)
+    masked = bits == 32 and compression == 3 and length >= 56
+    return bits in (16, 24, 32) and not (masked and struct.unpack_from("<I", view, 66)[0])
+
+
+def _tiff_is_rgb(view: memoryview) -> bool:
+    tags = _tags(view, "<" if view[0] == 0x49 else ">", big=43 in bytes(view[2:4]))
+    return tags.get(262) in (2, 6) and tags.get(277) == 3
+
+
+def _avif_is_rgb(view: memoryview) -> bool:
+    meta = dict(_boxes(view))[b"meta"]
+    colour = dict(_boxes(dict(_boxes(dict(_boxes(meta[4:]))[b"iprp"]))[b"ipco"]))[b"av1C"]
+    return not colour[2] & 0x10 and b"auxiliary:alpha" not in bytes(meta)
+
+
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_IS_RGB: dict[str, Callable[[memoryview], bool]] = {
+    "JPEG": _jpeg_is_rgb,
+    "PNG": _png_is_rgb,
+    "GIF": lambda _: False,
+    "WEBP": _webp_is_rgb,
+    "AVIF": _avif_is_rgb,
+    "TIFF": _tiff_is_rgb,
+    "BMP": _bmp_is_rgb,
+}
 _SPOKEN = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
 FORMATS = tuple(name for _, name, _ in _READERS)
 """Pillow's names of what may be decoded; nothing else is tried. A phone's JPEG may report itself as MPO."""

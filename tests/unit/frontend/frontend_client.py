@@ -22,7 +22,9 @@ from mmplane.delivery.delivery import Sends
 from mmplane.frontend.chat.chat import Chat
 from mmplane.frontend.chat.prompt import Marks
 from mmplane.frontend.chat.readiness import Readiness
-from mmplane.frontend.http.completions import ChatEndpoint
+from mmplane.frontend.http.completions import Completions
+from mmplane.frontend.http.endpoint import Endpoint
+from mmplane.frontend.http.render import Renderings
 from mmplane.frontend.request.intake import Intake
 from mmplane.frontend.send.dispatch import Dispatch
 from mmplane.frontend.send.freight import SlotFreight
@@ -55,7 +57,7 @@ class Call:
     """One request of one client, who may leave at any time."""
 
     def __init__(
-        self, endpoint: ChatEndpoint, body: bytes, *, headers: dict[str, str] | None = None, whole: bool = True
+        self, endpoint: Endpoint, body: bytes, *, headers: dict[str, str] | None = None, whole: bool = True
     ) -> None:
         half = len(body) // 2
         self._chunks = [body[:half], body[half:]] if whole else [body[:half]]
@@ -147,16 +149,22 @@ class Service:
             copies={"image": 1},
         )
         self.readiness = Readiness(self.chat, rig.group, rig.pool, model="tiny", limit_s=HANG_S)
-        self.endpoint = ChatEndpoint(
-            chat=self.chat,
-            bodies=rig.bodies,
-            budget=self.budget,
-            counters=self.counters,
-            journal=self.journal,
-            readiness=self.readiness,
-            closing=asyncio.get_running_loop().create_future(),
-            seats=Share(100),
-            config=config,
+        self.endpoint, self.rendering = (
+            Endpoint(
+                work,
+                bodies=rig.bodies,
+                budget=self.budget,
+                counters=self.counters,
+                journal=self.journal,
+                readiness=self.readiness,
+                closing=asyncio.get_running_loop().create_future(),
+                seats=Share(100),
+                config=config,
+            )
+            for work in (
+                Completions(self.chat, counters=self.counters, readiness=self.readiness),
+                Renderings(self.chat),
+            )
         )
         self._tokenizer = tokenizer
 
@@ -166,6 +174,9 @@ class Service:
 
     def call(self, body: dict[str, Any] | bytes, **how: Any) -> Call:
         return Call(self.endpoint, body if isinstance(body, bytes) else json.dumps(body).encode(), **how)
+
+    def render(self, body: dict[str, Any]) -> Call:
+        return Call(self.rendering, json.dumps(body).encode())
 
     async def admitted(self) -> Submit:
         """The next request that comes to the ranks; they hold it."""

@@ -20,7 +20,7 @@ from frontend_loop import HANG_S, in_loop, settle
 from mmplane.core.control import Replace
 from mmplane.core.errors import RequestError, bad_request
 from mmplane.core.parsing import ParseFailed
-from mmplane.frontend.http import completions
+from mmplane.frontend.http import endpoint
 from mmplane.frontend.request import bodies as bodies_module
 from mmplane.frontend.request import parser as parser_module
 from mmplane.frontend.request import parser_queue
@@ -245,17 +245,17 @@ async def test_a_body_of_unknown_length_reserves_what_has_come(tokenizer: PreTra
     """And goes on in a larger slot when it outgrows the one that it is in."""
     async with parsing(tokenizer) as (service, parser):
         with pytest.MonkeyPatch.context() as limits:
-            limits.setattr(completions, "FIRST_BYTES", 600)
+            limits.setattr(endpoint, "FIRST_BYTES", 600)
             body = long_question(picture(1))
             calls = [service.call(body[:700], headers=CHUNKED, whole=False) for _ in range(4)]
             await settle()
-            assert service.budget.statistics().reserved_bytes == 4 * completions.BODY_FACTOR * 600
+            assert service.budget.statistics().reserved_bytes == 4 * endpoint.BODY_FACTOR * 600
             for call in calls:
                 await call.leave()
             call = service.call(body, headers=CHUNKED)
             await parser.parse_one()
             await service.worker.serve_one()
-            assert service.budget.statistics().peak_bytes < 4 * completions.BODY_FACTOR * len(body)
+            assert service.budget.statistics().peak_bytes < 4 * endpoint.BODY_FACTOR * len(body)
             service.say(await service.admitted(), "A cat.")
             assert (await call.done()).status == 200
 

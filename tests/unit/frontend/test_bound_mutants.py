@@ -21,7 +21,7 @@ import test_uuids
 from test_files import root  # noqa: F401 - a fixture of one of the tests
 
 from mmplane.frontend.chat.text import StopText
-from mmplane.frontend.http.completions import ChatEndpoint
+from mmplane.frontend.http.endpoint import Endpoint
 from mmplane.frontend.request import parser, renderer, schema
 from mmplane.frontend.request.bodies import Bodies
 from mmplane.frontend.request.intake import Intake
@@ -230,7 +230,7 @@ BODIES = [
     ),
     Mutant(
         "a body of unknown length reserves what has come",
-        ChatEndpoint._length,
+        Endpoint._length,
         "min(FIRST_BYTES, self._config.body_bytes_max), False",
         "self._config.body_bytes_max, True",
         test_bodies.test_a_body_of_unknown_length_reserves_what_has_come,

@@ -13,7 +13,7 @@ from PIL import Image
 
 from mmplane.core.errors import RequestError
 from mmplane.media import header as header_module
-from mmplane.media.header import ImageHeader, read_header
+from mmplane.media.header import ImageHeader, is_rgb, read_header
 from mmplane.media.image import decode, probe
 
 PICTURE = Image.linear_gradient("L").resize((37, 21)).convert("RGB")
@@ -56,6 +56,41 @@ def test_the_size_that_pillow_sees(name: str) -> None:
     with Image.open(io.BytesIO(GOOD[name])) as image:
         assert (header.width, header.height) == image.size == (37, 21)
         assert header.format == image.format
+
+
+MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16")
+KINDS = {
+    **{
+        f"{name} of {mode}": (mode, name, {})
+        for name in ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP")
+        for mode in MODES
+    },
+    "lossless WEBP of RGB": ("RGB", "WEBP", {"lossless": True}),
+    "lossless WEBP of RGBA": ("RGBA", "WEBP", {"lossless": True}),
+    "WEBP with a profile": ("RGB", "WEBP", {"icc_profile": b"x" * 100}),
+    "progressive JPEG": ("RGB", "JPEG", {"progressive": True}),
+    "TIFF in a JPEG's way": ("RGB", "TIFF", {"compression": "jpeg"}),
+    "big TIFF": ("RGBA", "TIFF", {"big_tiff": True}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whether_it_is_rgb(kind: str) -> None:
+    mode, name, options = KINDS[kind]
+    image = PICTURE.convert("I;16" if mode == "I;16" else mode)
+    if mode in ("LA", "RGBA"):
+        image.putalpha(PICTURE.convert("L"))
+    try:
+        media = encode(image, name, **options)
+    except (OSError, KeyError):
+        return  # Pillow writes no such file
+    with Image.open(io.BytesIO(media)) as opened:
+        assert is_rgb(media) == (opened.mode == "RGB"), opened.mode
+
+
+def test_what_is_no_image_is_not_rgb() -> None:
+    for media in (b"", b"\xff\xd8\xff", b"RIFF\0\0\0\0WEBP", *(media[:20] for media in GOOD.values())):
+        assert not is_rgb(media)
 
 
 def test_a_frame_that_leaves_the_screen_of_a_gif() -> None:

@@ -21,9 +21,10 @@ from mmplane.core.records import PROMPT_INLINE_BYTES_MAX, Enclosed, Item, Modali
 from mmplane.delivery.faults import strike
 from mmplane.delivery.names import DELIVERIES
 from mmplane.frontend.chat.prompt import Marks, Prompt, expand
+from mmplane.frontend.chat.rendering import Rendering, name_of
 from mmplane.frontend.chat.text import TextStream
 from mmplane.frontend.request.bodies import ParsedBody
-from mmplane.frontend.request.intake import Intake
+from mmplane.frontend.request.intake import Intake, Media
 from mmplane.frontend.request.renderer import Renderer
 from mmplane.frontend.request.schema import ChatRequest
 from mmplane.frontend.send.dispatch import Dispatch
@@ -189,12 +190,8 @@ class Chat:
         journey.tenant = tenant
         request = asked.request
         self._group.check_room()
-        self._check(request)
-        media = await self._intake.take(request, grow, asked.parked, journey, tenant=tenant)
+        media, prompt, sampling = await self._laid_out(asked, grow, journey)
         recipes = [item.recipe for item in media]
-        journey.enter("prompt")
-        prompt = expand(asked.ids, recipes, self._marks)
-        sampling = self._sampling(request, len(prompt.ids))
         journey.enter("materialise")
         request.messages.clear()  # they hold the media's base64
         request_id = self._group.next_request_id()
@@ -222,6 +219,20 @@ class Chat:
             finally:
                 trip.work = generation.work
             self._group.finished(generation)
+
+    async def render(self, asked: ParsedBody, grow: Grow, *, tenant: str, journey: Journey) -> Rendering:
+        """What the ranks would be asked, without a look at any pixel, and what vLLM calls the items. RequestError."""
+        journey.tenant = tenant
+        media, prompt, sampling = await self._laid_out(asked, grow, journey)
+        model_id = self._config.model_id or self._config.model
+        return Rendering(prompt, sampling, [await name_of(item, model_id) for item in media])
+
+    async def _laid_out(self, asked: ParsedBody, grow: Grow, journey: Journey) -> tuple[list[Media], Prompt, Sampling]:
+        self._check(asked.request)
+        media = await self._intake.take(asked.request, grow, asked.parked, journey, tenant=journey.tenant)
+        journey.enter("prompt")
+        prompt = expand(asked.ids, [item.recipe for item in media], self._marks)
+        return media, prompt, self._sampling(asked.request, len(prompt.ids))
 
     async def pieces(self, answer: Answer) -> AsyncIterator[Piece]:
         """The answer's text, sample by sample as it comes. Raises RequestError."""

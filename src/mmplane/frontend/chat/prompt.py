@@ -15,11 +15,15 @@ Runs = tuple[tuple[int, int], ...]
 
 
 class Prompt:
-    """A tokenised prompt. `placeholders[i]` are the (start, length) runs that item i's embeddings replace."""
+    """A tokenised prompt. `placeholders[i]` are the (start, length) runs that item i's embeddings replace.
 
-    def __init__(self, ids: Ids, placeholders: tuple[Runs, ...], modalities: tuple[Modality, ...]) -> None:
+    `spans[i]` is the (start, length) of all tokens that stand for item i.
+    """
+
+    def __init__(self, ids: Ids, placeholders: tuple[Runs, ...], spans: Runs, modalities: tuple[Modality, ...]) -> None:
         self.ids = ids
         self.placeholders = placeholders
+        self.spans = spans
         self.modalities = modalities
 
     def tokens_of(self, modality: Modality) -> int:
@@ -44,18 +48,20 @@ def expand(ids: Ids, recipes: Sequence[Recipe], marks: Mapping[Modality, Marks])
         raise bad_request("invalid_messages", "the model's chat template does not take these items in these messages")
     pieces: list[Ids] = []
     placeholders: list[Runs] = []
+    spans = []
     end = begin = 0
     for position, recipe in zip(at, recipes, strict=True):
         pieces.append(ids[begin:position])
         begin = int(position) + 1
         end += len(pieces[-1])
-        runs = []
+        runs, start = [], end
         for token, count in recipe.layout.expansion:
             pieces.append(np.full(count, token, dtype=np.int32))
             if token == marks[recipe.modality].embedded_id:
                 runs.append((end, count))
             end += count
         placeholders.append(tuple(runs))
+        spans.append((start, end - start))
     pieces.append(ids[begin:])
     whole = np.concatenate(pieces) if len(pieces) > 1 else ids
-    return Prompt(whole, tuple(placeholders), tuple(recipe.modality for recipe in recipes))
+    return Prompt(whole, tuple(placeholders), tuple(spans), tuple(recipe.modality for recipe in recipes))

@@ -1,128 +1,36 @@
-"""POST /v1/chat/completions.
-
-Written against ASGI itself rather than a framework's request object, for one reason: a client that goes away must end
-its request at once, in every stage, and only a watch on `receive` beside the work sees that.
-"""
+"""POST /v1/chat/completions: an answer in one piece, or as a stream's events."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 
-from starlette.types import Message, Receive, Scope, Send
-
-from mmplane.config import Config
-from mmplane.core.errors import RequestError, internal, overloaded, too_large, unavailable
 from mmplane.frontend.chat.chat import Chat
 from mmplane.frontend.chat.readiness import Readiness
-from mmplane.frontend.http.access import tenant_of
+from mmplane.frontend.http.endpoint import Taken, Work
 from mmplane.frontend.http.objects import Head, events, whole
 from mmplane.frontend.http.reply import JSON, Reply
-from mmplane.frontend.request.bodies import Bodies, Body, ClientGone
 from mmplane.observe.counters import Counters
-from mmplane.observe.journal import CLIENT_GONE, Journal
-from mmplane.observe.journey import Journey
-from mmplane.waiting.budget import Budget, Reservation
-from mmplane.waiting.share import Share
-
-log = logging.getLogger("mmplane")
 
 EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
-FIRST_BYTES = 256 * 1024
-"""Reserved for a body of unknown length, which then doubles as it comes."""
-BODY_FACTOR = 2
-"""A body in memory and the media decoded from its base64: what a request may take before it reaches the arena."""
 
 
-class ChatEndpoint:
-    """Takes requests in, answers them, and keeps the books of both."""
+class Completions(Work):
+    """Has the ranks answer."""
 
-    def __init__(
-        self,
-        *,
-        chat: Chat,
-        bodies: Bodies,
-        budget: Budget,
-        counters: Counters,
-        journal: Journal,
-        readiness: Readiness,
-        closing: asyncio.Future[None],
-        seats: Share,
-        config: Config,
-    ) -> None:
+    def __init__(self, chat: Chat, *, counters: Counters, readiness: Readiness) -> None:
         self._chat = chat
-        self._bodies = bodies
-        self._budget = budget
         self._counters = counters
-        self._journal = journal
         self._readiness = readiness
-        self._closing = closing
-        self._seats = seats
-        self._config = config
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; ends early when the client does."""
-        journey = self._journal.begin(scope["headers"])
-        journey.tenant = tenant_of(scope)
-        reply = Reply(send, journey.headers)
-        status, code = CLIENT_GONE, ""
-        try:
-            if self._readiness.draining:
-                raise unavailable("the server is shutting down", retry_after_s=5)
-            if self._counters.now >= self._config.running_max + self._config.queue_max:
-                raise overloaded("too many requests are in flight")  # before its body is read: a refusal is cheap
-            length_bytes, is_known = self._length(scope)
-            async with _until_it_begins(self._config.request_seconds) as began:
-                with self._seats.seat(journey.tenant):
-                    reserved = await self._budget.admit(length_bytes * BODY_FACTOR, journey.tenant)
-                    journey.enter("body")
-                    grow = None if is_known else lambda more_bytes: reserved.grow(more_bytes * BODY_FACTOR)
-                    reading = self._bodies.read(receive, length_bytes, tenant=journey.tenant, grow=grow)
-                    with reserved, self._counters.in_flight(), await reading as body:
-                        serving = self._serve(body, reply, reserved, journey, began)
-                        status = await _unless_gone(receive, serving, self._closing)
-        except RequestError as error:
-            status, code = error.status, error.code
-            await reply.error(error)
-        except ClientGone:
-            log.debug("a client went away")
-        except MemoryError:
-            log.error("no memory for a request")
-            failure = overloaded("the server has no memory for this request now")
-            status, code = failure.status, failure.code
-            await reply.error(failure)
-        except Exception:
-            log.exception("a request failed by an error of ours")
-            failure = internal("the server failed to handle this request")
-            status, code = failure.status, failure.code
-            await reply.error(failure)
-        finally:
-            self._counters.count(status)
-            self._journal.end(journey, status, code)
-
-    def _length(self, scope: Scope) -> tuple[int, bool]:
-        """Bytes to reserve before the body is read, and whether they are all of it, as the client declares."""
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        declared = headers.get(b"content-length", b"")
-        if not declared.isdigit():
-            return min(FIRST_BYTES, self._config.body_bytes_max), False
-        if int(declared) > self._config.body_bytes_max:
-            raise too_large("the body is larger than this server takes")
-        return int(declared), True
-
-    async def _serve(
-        self, body: Body, reply: Reply, reserved: Reservation, journey: Journey, began: Callable[[], None]
-    ) -> int:
-        asked = await self._bodies.parse(body)
-        request = asked.request
-        journey.asked([part.modality for part in request.media])
-        async with self._chat.answer(asked, reserved.grow, tenant=journey.tenant, journey=journey) as answer:
-            answer.began = began
-            body.release()
-            reserved.release()  # what goes inline has a reservation of its own
+    async def __call__(self, taken: Taken, reply: Reply) -> int:
+        """As text comes, or when all of it has come."""
+        request, journey = taken.asked.request, taken.journey
+        async with self._chat.answer(
+            taken.asked, taken.reserved.grow, tenant=journey.tenant, journey=journey
+        ) as answer:
+            answer.began = taken.began
+            taken.body.release()
+            taken.reserved.release()  # what goes inline has a reservation of its own
             head = Head(request, answer, int(time.time()))
             if request.stream:
                 await reply.start(200, EVENTS)
@@ -136,42 +44,3 @@ class ChatEndpoint:
         journey.prompt_tokens, journey.completion_tokens = len(answer.prompt.ids), answer.completion_tokens
         self._counters.tokens(len(answer.prompt.ids), answer.completion_tokens)
         return 200
-
-
-@asynccontextmanager
-async def _until_it_begins(limit_s: float) -> AsyncIterator[Callable[[], None]]:
-    """Limits the block until what it yields is called. Raises RequestError (503) after `limit_s`."""
-    deadline = asyncio.timeout(limit_s)
-
-    def began() -> None:
-        if not deadline.expired():
-            deadline.reschedule(None)
-
-    try:
-        async with deadline:
-            yield began
-    except TimeoutError:
-        if not deadline.expired():
-            raise
-        raise overloaded(f"the answer could not begin within {limit_s:g} s") from None
-
-
-async def _unless_gone(receive: Receive, work: Awaitable[int], closing: asyncio.Future[None]) -> int:
-    """The work's result; when the client goes away first, or we do, the work is cancelled, in whatever stage it is."""
-
-    async def gone() -> None:
-        message: Message = {}
-        while message.get("type") != "http.disconnect":
-            message = await receive()
-
-    working = asyncio.ensure_future(work)
-    watching = asyncio.ensure_future(gone())
-    try:
-        await asyncio.wait((working, watching, closing), return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientGone if watching.done() else unavailable("the server is shutting down", retry_after_s=5)
-    finally:
-        for task in (working, watching):
-            task.cancel()
-        await asyncio.gather(working, watching, return_exceptions=True)

@@ -34,6 +34,8 @@ class Media:
     key: bytes
     recipe: Recipe
     tenant: str = DEFAULT_TENANT
+    uuid: str | None = None
+    """The client's own name for it."""
 
 
 class Intake:
@@ -65,7 +67,8 @@ class Intake:
         keys = [await self._key(*each, tenant) for each in zip(parts, asks, contents, strict=True)]
         journey.enter("probe")
         recipes = await self._recipes(asks, keys, contents, tenant)
-        return [Media(*item, tenant) for item in zip(contents, keys, recipes, strict=True)]
+        taken = zip(contents, keys, recipes, parts, strict=True)
+        return [Media(content, key, recipe, tenant, part.uuid) for content, key, recipe, part in taken]
 
     async def _contents(
         self, parts: Sequence[MediaPart], grow: Grow, parked: Sequence[Parked], tenant: str

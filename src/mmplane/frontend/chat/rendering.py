@@ -1,0 +1,41 @@
+"""A rendered request: its token ids, where its items lie in them, and what vLLM calls these items."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from mmplane.core.plan import Sampling
+from mmplane.core.vllm_hash import EncodedImage, image_hash
+from mmplane.frontend.chat.prompt import Prompt
+from mmplane.frontend.request.intake import Media
+from mmplane.items.parked import LONG_BYTES, view_of
+from mmplane.media.header import is_rgb
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """`names` are the items', in order."""
+
+    prompt: Prompt
+    sampling: Sampling
+    names: list[str]
+
+
+async def name_of(media: Media, model_id: str) -> str:
+    """The client's own name for it, or vLLM's hash of an image, in hex.
+
+    vLLM hashes a clip's frames and a sound's samples. These are not decoded here: they get their content key.
+    """
+    if media.uuid is not None:
+        return media.uuid
+    if media.recipe.modality != "image" or media.content is None:
+        return media.key.hex()
+    data = view_of(media.content)
+    if len(data) > LONG_BYTES:
+        return await asyncio.to_thread(_hash, data, model_id)
+    return _hash(data, model_id)
+
+
+def _hash(data: bytes | memoryview, model_id: str) -> str:
+    return image_hash(EncodedImage(data, is_rgb(data)), model_id=model_id)
