@@ -218,16 +218,39 @@ class RankReport(Record, frozen=True):
     cached: Count = 0
 
 
+class Collectives(Record, frozen=True):
+    """One rank's object collectives since it started.
+
+    `batches` are (payloads, how many collectives carried so many). The times are sums: `pickle_ms` to pickle on the
+    leader and to unpickle on a follower; `wait_ms` until the lengths had come, in which a follower waits for all that
+    the leader does before it sends; `transfer_ms` for the bytes. `results_max` is how many results waited at most in
+    the cache of `leader-batch`; `results_found` and `results_missed` count requests that asked it.
+    """
+
+    batches: tuple[tuple[Count, Count], ...] = ()
+    pickle_ms: float = 0.0
+    wait_ms: float = 0.0
+    transfer_ms: float = 0.0
+    results_max: Count = 0
+    results_found: Count = 0
+    results_missed: Count = 0
+
+
+NO_COLLECTIVES = Collectives()
+
+
 class LoopReport(Record, frozen=True, tag="loop"):
     """Rank -> leader -> front end, since the rank started: how long its loop was held up, and collectives took.
 
-    `verify_cpu_s` is the CPU time of digests, which only a trace asks for.
+    `broadcasts` are the durations of collectives without the wait for other ranks. `verify_cpu_s` is the CPU time of
+    digests, which only a trace asks for.
     """
 
     rank: Count
     stalls: Distribution
     broadcasts: Distribution
     verify_cpu_s: float
+    collectives: Collectives = NO_COLLECTIVES
 
 
 class Progress(Record, frozen=True, tag="progress"):

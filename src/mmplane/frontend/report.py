@@ -75,6 +75,7 @@ def _loop(loop: LoopReport) -> dict[str, Any]:
         "stalls": _counts(loop.stalls),
         "broadcasts": _counts(loop.broadcasts),
         "verify_cpu_s": loop.verify_cpu_s,
+        "collectives": msgspec.structs.asdict(loop.collectives),
     }
 
 

@@ -271,7 +271,13 @@ METRICS = (
         ("rank",),
         _readings("stalls"),
     ),
-    Metric("mmplane_rank_broadcast_seconds", "histogram", "Object collectives", ("rank",), _readings("broadcasts")),
+    Metric(
+        "mmplane_rank_broadcast_seconds",
+        "histogram",
+        "Object collectives, without the wait for other ranks",
+        ("rank",),
+        _readings("broadcasts"),
+    ),
     Metric(
         "mmplane_rank_materialise_seconds",
         "histogram",

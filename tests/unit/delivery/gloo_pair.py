@@ -22,6 +22,7 @@ from mmplane.core.plan import Sampling, Submit
 from mmplane.core.records import Enclosed, Item, Layout, Recipe, Slot, Tensor
 from mmplane.delivery.delivery import Delivered, Order, Sends
 from mmplane.delivery.lane import Lane
+from mmplane.delivery.meter import Meter
 from mmplane.delivery.names import DELIVERIES
 from mmplane.delivery.object_collective import ObjectBroadcast
 from mmplane.delivery.parcels import Parcels
@@ -101,18 +102,20 @@ def bench(rank: int, size: int, groups: list[Any], *, threads: int = 2, leader_t
     def view(item: Item) -> dict[str, torch.Tensor]:
         return {"x": torch.frombuffer(bytearray(features_of(item.content_key)), dtype=torch.uint8)}
 
+    meter = Meter()
     ports = Ports(
         rank=rank,
         size=size,
         materialise=materialise,
         view=view,
         parcels=Parcels(),
-        in_step=ObjectBroadcast(groups[0], rank),
-        in_lane=ObjectBroadcast(groups[1], rank),
+        in_step=ObjectBroadcast(groups[0], rank, meter),
+        in_lane=ObjectBroadcast(groups[1], rank, meter),
         lane=Lane(waiting_max=100),
         pool=ThreadPoolExecutor(threads, "materialise"),
         leader_pool=ThreadPoolExecutor(leader_threads, "materialise"),
         item_seconds=LIMIT_S,
+        meter=meter,
     )
     made = Bench(ports)
     return made
