@@ -115,6 +115,7 @@ def _serve_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     add("--materialise", "whether an eager delivery decodes in the front end", choices=["eager", "lazy"])
     add("--delivery-threads", "threads of each rank that materialise in the background (delayed-async)")
     add("--leader-threads", "threads of rank 0 that materialise in the background (leader-async)")
+    add("--feature-hash", "the hash over features that all deliveries but arena compute", choices=["none", "sha256"])
     add(
         "--rollback-on",
         "what ends a trial of a delivery by itself: errors, p99, or both with a comma",

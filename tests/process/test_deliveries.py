@@ -107,7 +107,7 @@ def test_repeats(live: Live, tp: int, delivery: str, reference: Reference) -> No
     media = next(fresh)
     ask_it = partial(ask_picture, live, digest_of(reference, media), media)
     switch(live, delivery, cache="off")
-    count = Materialised(live, "arena" if delivery == "auto" else delivery)
+    count = Materialised(live, "arena" if delivery == "auto" else delivery, hashed=delivery not in IN_ARENA)
     each = tp if delivery in MATERIALISE_EACH else 1
     assert [ask_it()["cache_hit"] for _ in range(2)] == [False, False]
     count.expect(2 * each)
@@ -127,22 +127,23 @@ def test_repeats(live: Live, tp: int, delivery: str, reference: Reference) -> No
 
 
 class Materialised:
-    """How many items a delivery has materialised since, summed over all processes."""
+    """How many items a delivery has materialised and hashed since, summed over all processes."""
 
-    def __init__(self, live: Live, name: str) -> None:
+    def __init__(self, live: Live, name: str, *, hashed: bool) -> None:
         self._live = live
         self._name = name
+        self._hashed = hashed
         self._before = self._now()
 
-    def _now(self) -> int:
-        by_name = self._live.statistics()["delivery"]["by_name"]
-        count: int = by_name.get(self._name, {}).get("materialisations", 0)
-        return count
+    def _now(self) -> tuple[int, int]:
+        tally = self._live.statistics()["delivery"]["by_name"].get(self._name, {})
+        return tally.get("materialisations", 0), tally.get("feature_hashes", 0)
 
     def expect(self, count: int) -> None:
-        """A request is counted a moment after its answer."""
-        until(lambda: self._now() - self._before >= count, 20, f"{count} are counted")
-        assert self._now() - self._before == count
+        """Outside the arena features are hashed wherever they are made. Requests are counted a moment after answers."""
+        made_before, hashed_before = self._before
+        until(lambda: self._now()[0] - made_before >= count, 20, f"{count} are counted")
+        assert self._now() == (made_before + count, hashed_before + count * self._hashed)
 
 
 @contextmanager

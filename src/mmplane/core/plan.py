@@ -44,7 +44,8 @@ class Submit(Record, frozen=True, tag="submit"):
     `delivery` names how the ranks get the features. When `parcel_bytes` is not 0 the items' bytes come inline, as one
     frame of that length on the leader's stream, which passes it on to every follower if `relayed`. With `cache` the
     ranks may keep the features for a later request. `digests` of the features are wanted from every rank, or from
-    `digest_rank` alone. `fault` is a test's. Seats and cache memory are shared out by `tenant`.
+    `digest_rank` alone. `fault` is a test's. Seats and cache memory are shared out by `tenant`. With `feature_hash` a
+    rank that materialises an item hashes its features as well.
     """
 
     request_id: Count
@@ -62,6 +63,7 @@ class Submit(Record, frozen=True, tag="submit"):
     cache: bool = False
     fault: Fault | None = None
     tenant: Name = ""
+    feature_hash: bool = False
 
     def digested_by(self, rank: int) -> bool:
         """Whether this rank has to say which features it holds."""
@@ -126,8 +128,9 @@ class Work(Record, frozen=True):
     """What one rank did to get a request's features: how many items it materialised, and milliseconds.
 
     `deliver_ms` is from the step that named the request, at `began_s` on CLOCK_MONOTONIC, until this rank had all its
-    features; `materialise_ms` is the part of it that was decoding (`decode_ms`) and transforming here. `encode_ms` is
-    from then until it held the request.
+    features; `materialise_ms` is the part of it that was decoding (`decode_ms`) and transforming here, and `hash_ms`
+    the part that was hashing the features of `hashed` items, which took `hash_cpu_ms` of CPU. `encode_ms` is from then
+    until it held the request.
     """
 
     materialised: Count = 0
@@ -136,6 +139,9 @@ class Work(Record, frozen=True):
     began_s: float = 0.0
     decode_ms: float = 0.0
     encode_ms: float = 0.0
+    hashed: Count = 0
+    hash_ms: float = 0.0
+    hash_cpu_ms: float = 0.0
 
 
 NOTHING = Work()

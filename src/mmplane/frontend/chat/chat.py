@@ -112,6 +112,8 @@ class Answer:
                     "materialised": work.materialised,
                     "materialise_ms": round(work.materialise_ms, 3),
                     "deliver_ms": round(work.deliver_ms, 3),
+                    "hashed": work.hashed,
+                    "hash_ms": round(work.hash_ms, 3),
                 }
                 for work in self.generation.work
             ],
@@ -320,6 +322,7 @@ class Chat:
             cache=self._dispatch.caches(delivery),
             fault=request.fault,
             tenant=journey.tenant,
+            feature_hash=self._config.feature_hash != "none",
         )
         if len(encode(submit)) > SUBMIT_BYTES_MAX:
             if slot is not None:

@@ -65,12 +65,18 @@ class Tally:
         self.materialised = 0
         self.materialise_s = 0.0
         self.deliver_s = 0.0
+        self.feature_hashes = 0
+        self.feature_hash_s = 0.0
+        self.feature_hash_cpu_s = 0.0
 
     def work(self, trip: Trip) -> None:
         """What a request's features took, summed over processes; the delivering of the slowest rank."""
         every = (trip.made, *trip.work)
         self.materialised += sum(work.materialised for work in every)
         self.materialise_s += sum(work.materialise_ms for work in every) / 1000
+        self.feature_hashes += sum(work.hashed for work in every)
+        self.feature_hash_s += sum(work.hash_ms for work in every) / 1000
+        self.feature_hash_cpu_s += sum(work.hash_cpu_ms for work in every) / 1000
         self.deliver_s += max((work.deliver_ms for work in trip.work), default=0.0) / 1000
 
     def statistics(self) -> dict[str, Any]:
@@ -82,6 +88,9 @@ class Tally:
             "materialisations": self.materialised,
             "materialise_s": self.materialise_s,
             "deliver_s": self.deliver_s,
+            "feature_hashes": self.feature_hashes,
+            "feature_hash_s": self.feature_hash_s,
+            "feature_hash_cpu_s": self.feature_hash_cpu_s,
         }
 
 
