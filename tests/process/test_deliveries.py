@@ -30,6 +30,7 @@ from pictures import jpeg, noise, part, text
 from reference import Reference
 
 from mmplane.config import DELIVERY_NAMES
+from mmplane.delivery.ingress import INGRESS
 
 IN_ARENA = ("arena", "auto")
 MATERIALISE_EACH = ("original", "delayed", "delayed-async")
@@ -124,6 +125,29 @@ def test_repeats(live: Live, tp: int, delivery: str, reference: Reference) -> No
             together(*jobs, *jobs, ask_it)
             cached = {report["cached"] for report in settle(live, tp)}
             assert cached == {4} or (delivery == "eager-compact" and len(cached) == 1)  # of its features more fit
+
+
+@pytest.mark.parametrize("tp", [4], scope="module")
+def test_inline_bytes_reach_the_ranks_that_need_them(
+    live: Live, tp: int, delivery: str, right: dict[str, Right]
+) -> None:
+    """In each way that a delivery can take; its own comes first."""
+    for ingress in ("auto", *INGRESS[delivery]):
+        switch(live, delivery, ingress=ingress)
+        before = received_bytes(live, tp)
+        ask(live, right, "wide")
+        sent = [after - then for after, then in zip(received_bytes(live, tp), before, strict=True)]
+        takes = INGRESS[delivery][:1] if ingress == "auto" else (ingress,)
+        if delivery in IN_ARENA:
+            assert sent == [0] * tp
+        else:
+            assert sent[0] > 0
+            assert sent[1:] == [sent[0] if takes == ("every-rank",) else 0] * (tp - 1)
+
+
+def received_bytes(live: Live, tp: int) -> list[int]:
+    """What has come inline, by rank."""
+    return [report["received_bytes"] for report in settle(live, tp)]
 
 
 class Materialised:

@@ -160,7 +160,8 @@ class Held(Record, frozen=True, tag="held"):
 class Position(Record, frozen=True, tag="position"):
     """Rank -> leader after each plan: the rolling digest of its admission log up to this number, and what it keeps.
 
-    `parcels` counts those that lie here or are awaited only to be dropped, `cached` the items in its cache.
+    `parcels` counts those that lie here or are awaited only to be dropped, `cached` the items in its cache, and
+    `received_bytes` what has come inline since the rank started.
     """
 
     rank: Count
@@ -168,6 +169,7 @@ class Position(Record, frozen=True, tag="position"):
     digest: bytes
     parcels: Count = 0
     cached: Count = 0
+    received_bytes: Count = 0
 
 
 class Admitted(Record, frozen=True, tag="admitted"):
@@ -222,6 +224,7 @@ class RankReport(Record, frozen=True):
     digest: bytes
     parcels: Count = 0
     cached: Count = 0
+    received_bytes: Count = 0
 
 
 class Collectives(Record, frozen=True):

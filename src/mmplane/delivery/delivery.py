@@ -81,8 +81,6 @@ class Delivery(ABC):
 
     name: ClassVar[str]
     sends: ClassVar[Sends]
-    relayed: ClassVar[bool] = False
-    """Whether every rank gets the parcel; else only the leader does."""
     once: ClassVar[bool] = False
     """Invariant 1: one materialisation serves all ranks."""
     in_place: ClassVar[bool] = False

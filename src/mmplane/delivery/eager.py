@@ -24,7 +24,6 @@ class Eager(Delivery):
 
     name = "eager"
     sends = Sends.FEATURES
-    relayed = True
     once = True
 
     def begin(self, orders: Sequence[Order]) -> list[Future[Delivered]]:

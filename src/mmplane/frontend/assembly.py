@@ -298,6 +298,7 @@ def _dispatch(config: Config, store: ItemStore, processors: Processors, budget: 
         store,
         largest_item_bytes=max(config.region_bytes()[1:], default=0),
         cache=config.cache,
+        ingress=config.ingress,
     )
 
 

@@ -63,6 +63,7 @@ def _progress(progress: Progress) -> dict[str, Any]:
                 "digest": report.digest.hex(),
                 "parcels": report.parcels,
                 "cached": report.cached,
+                "received_bytes": report.received_bytes,
             }
             for report in progress.ranks
         ],

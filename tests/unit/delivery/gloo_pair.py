@@ -22,6 +22,7 @@ from mmplane.core.plan import Sampling, Submit
 from mmplane.core.records import Enclosed, Item, Layout, Recipe, Slot, Tensor
 from mmplane.delivery.delivery import Delivered, Order, Sends
 from mmplane.delivery.feature_hash import feature_hash
+from mmplane.delivery.ingress import AUTO, EVERY_RANK, ingress_of
 from mmplane.delivery.lane import Lane
 from mmplane.delivery.meter import Meter
 from mmplane.delivery.names import DELIVERIES
@@ -127,7 +128,13 @@ def hash_of(media: bytes) -> int:
 
 
 def order(
-    bench: Bench, name: str, request_id: int, *media: bytes, fault: Fault | None = None, hashed: bool = True
+    bench: Bench,
+    name: str,
+    request_id: int,
+    *media: bytes,
+    fault: Fault | None = None,
+    hashed: bool = True,
+    ingress: str = AUTO,
 ) -> Order:
     """An order for these media, whose parcel is where it belongs. Each is `SIDES` bytes."""
     kind = DELIVERIES[name]
@@ -144,12 +151,13 @@ def order(
             recipe = Recipe("image", layout)
             items.append(Enclosed(content, recipe, len(parcel), SIDES, as_media, feature_hash=known))
             parcel += content if as_media else features_of(content)
-    if parcel and (bench.ports.leads or kind.relayed):
+    relayed = ingress_of(name, ingress) == EVERY_RANK
+    if parcel and (bench.ports.leads or relayed):
         bench.ports.parcels.put(request_id, parcel)
     sampling = Sampling(1, 0.0, 1.0, 0, 1)
     submit = Submit(
         request_id, b"", None, 1, tuple(items), ((),) * len(items), sampling, delivery=name,
-        parcel_bytes=len(parcel), relayed=kind.relayed, fault=fault, feature_hash=hashed,
+        parcel_bytes=len(parcel), relayed=relayed, fault=fault, feature_hash=hashed,
     )  # fmt: skip
     return Order(submit, tuple(items))
 

@@ -10,6 +10,7 @@ from gloo_pair import LIMIT_S, Bench, bench, expected, order, plain, run_on_two_
 
 from mmplane.config import DELIVERY_NAMES
 from mmplane.core.faults import Fault, Point
+from mmplane.delivery.ingress import EVERY_RANK, INGRESS
 from mmplane.delivery.names import DELIVERIES
 
 A, B, C, D = b"media--a", b"media--b", b"media--c", b"media--d"
@@ -40,6 +41,19 @@ def test_features_come_to_every_rank(name: str) -> None:
         assert at_once or DELIVERIES[name].background
     made = (first[2], second[2])
     assert made == ((4, 0) if name in LEADER_MAKES else (4, 4) if name in MAKING else (0, 0))
+
+
+@pytest.mark.parametrize(("name", "ingress"), [(name, way) for name, ways in INGRESS.items() for way in ways[1:]])
+def test_the_other_way_in_delivers_the_same(name: str, ingress: str) -> None:
+    def program(rank: Bench) -> Any:
+        orders = [order(rank, name, 1, A, ingress=ingress), order(rank, name, 2, B, C, ingress=ingress)]
+        results = [plain(future.result(LIMIT_S)) for future in DELIVERIES[name](rank.ports).begin(orders)]
+        return results, rank.ports.parcels.statistics()["received_bytes"]
+
+    sent_bytes = len(A + B + C)
+    (leader, at_leader), (follower, at_follower) = run_on_two_ranks(program)
+    assert leader == follower == [expected(A), expected(B, C)]
+    assert (at_leader, at_follower) == (sent_bytes, sent_bytes if ingress == EVERY_RANK else 0)
 
 
 @every_delivery

@@ -16,6 +16,7 @@ from mmplane.core.errors import ArenaHasNoRoom, RequestError, bad_request
 from mmplane.core.plan import Work
 from mmplane.delivery.auto import Reason, Situation, pick
 from mmplane.delivery.delivery import Sends
+from mmplane.delivery.ingress import CHOICES, EVERY_RANK, check_ingress, ingress_of
 from mmplane.delivery.names import DELIVERIES
 from mmplane.frontend.request.intake import Media
 from mmplane.frontend.send.freight import Freight, Load
@@ -105,6 +106,7 @@ class Dispatch:
         *,
         largest_item_bytes: int,
         cache: str,
+        ingress: str = "auto",
     ) -> None:
         self._rollout = rollout
         self._freights = freights
@@ -112,6 +114,7 @@ class Dispatch:
         self._largest_item_bytes = largest_item_bytes
         self._tallies: dict[str, Tally] = {}
         self._reasons: Counter[Reason] = Counter()
+        self._ingress = ingress
         self._set_cache(cache)
 
     @asynccontextmanager
@@ -154,7 +157,11 @@ class Dispatch:
         """Whether ranks may keep what comes by this delivery."""
         return self._cache == "on" and DELIVERIES[name].sends is not Sends.SLOTS
 
-    def put(self, name: str, share: float, cache: str | None) -> None:
+    def relays(self, name: str) -> bool:
+        """Whether every rank gets the bytes that come inline by this delivery, or the leader alone."""
+        return ingress_of(name, self._ingress) == EVERY_RANK
+
+    def put(self, name: str, share: float, cache: str | None, ingress: str | None = None) -> None:
         """Switch. Raises RequestError (400)."""
         if name not in DELIVERY_NAMES:
             raise bad_request("invalid_value", f"the deliveries are {', '.join(DELIVERY_NAMES)}", "name")
@@ -164,6 +171,7 @@ class Dispatch:
             raise bad_request("invalid_value", f"cache is one of {', '.join(CACHES)}", "cache")
         if not self.serves(name):
             raise bad_request("invalid_value", f"{name} needs workers, and this server has none", "name")
+        self._set_ingress({name} if share == 1.0 else {name, self._rollout.settled}, ingress or self._ingress)
         self._rollout.put(name, share)
         if cache is not None:
             self._set_cache(cache)
@@ -182,6 +190,7 @@ class Dispatch:
             "otherwise": rollout.settled if rollout.trial else None,
             "rolled_back": rollout.rolled_back,
             "cache": self._cache,
+            "ingress": self._ingress,
         }
 
     def statistics(self) -> dict[str, Any]:
@@ -209,6 +218,16 @@ class Dispatch:
             cause = self._rollout.ended(trip.chosen, latency_s * 1000, failed=outcome == "failed")
             if cause is not None:
                 log.warning("%s is worse than %s (%s): its share is 0 now", trip.chosen, self._rollout.settled, cause)
+
+    def _set_ingress(self, names: set[str], ingress: str) -> None:
+        if ingress not in CHOICES:
+            raise bad_request("invalid_value", f"ingress is one of {', '.join(CHOICES)}", "ingress")
+        try:
+            for name in sorted(names):
+                check_ingress(name, ingress)
+        except ValueError as error:
+            raise bad_request("invalid_value", f"ingress: {error}", "ingress") from None
+        self._ingress = ingress
 
     def _set_cache(self, cache: str) -> None:
         self._cache = cache
