@@ -24,10 +24,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from mmplane.bench.inputs.arrivals import poisson_s
 from mmplane.bench.inputs.making import Made, made
 from mmplane.bench.inputs.workloads import WORKLOADS, Load, render
 from mmplane.bench.run import meters, turns
-from mmplane.bench.run.arrivals import poisson_s
 from mmplane.bench.run.environment import environment
 from mmplane.bench.run.server import serving
 from mmplane.capacity import Traffic, plan

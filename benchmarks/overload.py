@@ -27,10 +27,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mmplane.bench.inputs.arrivals import poisson_s
 from mmplane.bench.inputs.making import Made, made
 from mmplane.bench.inputs.workloads import WORKLOADS, Load
 from mmplane.bench.run import turns
-from mmplane.bench.run.arrivals import poisson_s
 from mmplane.bench.run.environment import environment
 from mmplane.bench.run.generator import Sample
 from mmplane.bench.run.server import Server, serving

@@ -37,6 +37,8 @@ def test_a_model_is_not_given_simulated_features() -> None:
     assert cli.resolve(given | {"runner": "null"}).decoder == "sim:500:400"
     with pytest.raises(ValueError, match="--runner null"):
         cli.resolve(given)
+
+
 def test_an_ingress_that_a_delivery_cannot_have_is_refused() -> None:
     table = cli.declared(cli._serve_options(cli._Parser()))
     given = {name: each.value for name, each in cli.settle(table, {}, {}, None).items()} | {"model": "a/b"}

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from mmplane.bench.run.arrivals import poisson_s
+from mmplane.bench.inputs.arrivals import poisson_s
 
 
 def test_one_seed_gives_one_process() -> None:
