@@ -56,10 +56,9 @@ def digest_of(reference: Reference, media: bytes) -> str:
     return blake3(reference.features(media)["pixel_values"].contiguous().numpy().tobytes()).hexdigest()
 
 
-def switch(live: Live, delivery: str, *, share: float = 1.0, cache: str = "auto", ingress: str = "auto") -> None:
+def switch(live: Live, delivery: str, *, share: float = 1.0, cache: str = "auto") -> None:
     """PUT /admin/delivery."""
-    wanted = {"name": delivery, "share": share, "cache": cache, "ingress": ingress}
-    answer = httpx.put(live.url + "/admin/delivery", json=wanted)
+    answer = httpx.put(live.url + "/admin/delivery", json={"name": delivery, "share": share, "cache": cache})
     assert answer.status_code == 200, answer.text
 
 

@@ -38,8 +38,8 @@ from mmplane.bench.run.progress import Bar
 from mmplane.bench.run.server import Refused
 from mmplane.bench.run.settings import SETTINGS
 from mmplane.bench.run.soak import soak
+from mmplane.bench.run.timelines import timelines
 from mmplane.config import COUNT_MAX, DELIVERY_NAMES, SECONDS_MAX, Config
-from mmplane.delivery.ingress import CHOICES as INGRESS_CHOICES
 from mmplane.machine import cores_usable
 from mmplane.models.tiny import ensure_tiny
 from mmplane.ranges import Range, ranges_of
@@ -53,7 +53,18 @@ ARENA_SHARE = 4
 """The arena takes at most one of so many parts of the memory that is free."""
 
 
-DECIDED = ("workload", "tp", "requests", "concurrency", "rate", "repetitions", "tokens", "runner", "duration")
+DECIDED = (
+    "workload",
+    "tp",
+    "requests",
+    "concurrency",
+    "rate",
+    "repetitions",
+    "tokens",
+    "runner",
+    "duration",
+    "timelines",
+)
 """Flags that a setting has its own values for."""
 
 
@@ -93,6 +104,8 @@ def _clean(found: dict[str, Any]) -> bool:
     """Whether something was measured, and without errors."""
     if "soak" in found:
         return not found["soak"]["errors"]
+    if "timelines" in found:
+        return all(request["status"] == 200 for group in found["timelines"] for request in group["requests"])
     return bool(found["rows"]) and all(row["result"] for row in found["rows"])
 
 
@@ -157,8 +170,6 @@ def options_parser() -> argparse.ArgumentParser:
         ("delivery_threads", "each rank's, for delayed-async"),
     ):
         add(f"--{name.replace('_', '-')}", type=sizes[name], default=getattr(pools, name), help=text)
-    add("--feature-hash", choices=["none", "sha256"], default="sha256", help="what the baselines hash features with")
-    add("--ingress", choices=INGRESS_CHOICES, default="auto", help="which ranks receive inline bytes: serve's flag")
     add("--peer", action="store_true", help="hand features over by other systems' ways too, in the same run")
     add("--vllm-python", type=Path, help="the Python of an environment with vLLM, for --peer: its ways as well")
     add(
@@ -166,6 +177,7 @@ def options_parser() -> argparse.ArgumentParser:
         type=Range(float, 1, SECONDS_MAX),
         help="a soak: send the workload to the first delivery for so many seconds",
     )
+    add("--timelines", action="store_true", help="no figures: the timelines of one request and of ten, by delivery")
     add("--json", type=Path, help="write everything here")
     add("--html", type=Path, help="write the report here: one file, works without a network")
     add("--markdown", type=Path, help="write the tables here, and charts into results/ beside it")
@@ -211,6 +223,9 @@ def _measure(options: argparse.Namespace, arguments: list[str], console: Console
         if options.duration:
             workload, tp, how = cases[0]
             more["soak"] = soak(workload, tp, options.duration, how, outcome, progress)
+        elif options.timelines:
+            workload, tp, how = cases[0]
+            more["timelines"] = timelines(workload, tp, how, progress)
         else:
             for workload, tp, how in cases:
                 campaign.measure(workload, tp, how, outcome, progress)
@@ -254,8 +269,6 @@ def _how(options: argparse.Namespace) -> Options:
         repetitions=options.repetitions,
         seed=options.seed,
         setting=options.setting,
-        feature_hash=options.feature_hash,
-        ingress=options.ingress,
         pools=Pools(options.workers, options.leader_threads, options.delivery_threads),
         flags=("--arena-bytes", str(_arena_bytes(options))),
     )

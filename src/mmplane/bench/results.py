@@ -1,6 +1,7 @@
 """`mmplane bench results`: every run of the page again, one command each, and the page with its charts.
 
-A run's JSON stays in the folder until the same run replaces it, so a run that was not repeated keeps its date.
+A run's JSON stays in the folder until the same run replaces it, so a run that was not repeated keeps its date. Of rows
+that several files have the newest counts, so any `mmplane bench --json docs/results/NAME.json` adds to the page.
 """
 
 from __future__ import annotations
@@ -16,8 +17,12 @@ from pathlib import Path
 
 import msgspec
 
-from mmplane.bench.judge.joined import joined
+from mmplane.bench.judge.joined import Found, joined, newest
 from mmplane.bench.report import markdown
+from mmplane.bench.report.timelines import drawings
+
+TIMELINES = "incident"
+"""The folder of the drawings that docs/incident.md shows."""
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -32,14 +37,19 @@ class Run(msgspec.Struct, frozen=True):
 
 RUNS = (
     Run("incident", "--setting incident", "--setting incident --quick", 90),
+    Run(
+        "hash", "--workload incident:10 --tp 4 --delivery original,leader,eager,arena --concurrency 1 --requests 30",
+        None, 3,
+    ),
     Run("cores", "--setting cores", "--setting cores --quick", 30),
-    Run("oversubscribed", "--setting oversubscribed", "--setting oversubscribed --quick", 30),
+    Run("oversubscribed", "--setting oversubscribed", "--setting oversubscribed --quick", 20),
     Run("repeats", "--workload repeat --tp 2 --delivery leader,arena --cache both", None, 8),
     Run("ranks", "--workload photo --delivery arena --tp 1,2,4,8 --requests 192", None, 4),
     Run("bytes", "--workload bytes --delivery arena,leader --tp 4 --requests 6", None, 5),
     Run("mixed", "--workload mixed --delivery arena --tp 4 --runner sim:20 --requests 96", None, 3),
-    Run("soak", "--workload mixed --delivery leader-batch --tp 2 --runner sim:20 --duration 900", None, 16),
-)
+    Run("soak", "--workload mixed --delivery leader-batch --tp 2 --runner sim:20 --duration 600", None, 11),
+    Run("timelines", "--timelines --workload incident:500 --tp 4", "--timelines --workload incident:500 --tp 4", 3),
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -66,11 +76,15 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def write(folder: Path) -> None:
-    """The page of all runs that lie in the folder; charts that it does not show any more go."""
+    """The page of all runs that lie in the folder, and their timelines; charts that it does not show any more go."""
     made = page_of(folder)
     for drawn in (folder / markdown.FOLDER).glob("*.svg"):
         drawn.unlink()
     save(made, folder / "results.md")
+    timelines = drawings_of(folder)
+    (folder / TIMELINES).mkdir(exist_ok=True)
+    for name, drawing in timelines.items():
+        (folder / TIMELINES / name).write_text(drawing)
 
 
 def save(page: markdown.Page, path: Path) -> None:
@@ -83,12 +97,20 @@ def save(page: markdown.Page, path: Path) -> None:
 
 
 def page_of(folder: Path) -> markdown.Page:
-    """The page of all runs that lie in the folder, in their order."""
-    paths = (folder / markdown.FOLDER / f"{run.name}.json" for run in RUNS)
-    runs = [json.loads(path.read_text()) for path in paths if path.exists()]
+    """The page of all runs that lie in the folder."""
+    return markdown.page(_found(folder))
+
+
+def drawings_of(folder: Path) -> dict[str, str]:
+    """The timelines of a run that lies in the folder, drawn, by name."""
+    return drawings(_found(folder).get("timelines", []))
+
+
+def _found(folder: Path) -> Found:
+    runs = [json.loads(path.read_text()) for path in sorted((folder / markdown.FOLDER).glob("*.json"))]
     if not runs:
         raise ValueError(f"no run has left its JSON in {folder / markdown.FOLDER}")
-    return markdown.page(joined(runs))
+    return newest(joined(sorted(runs, key=lambda run: str(run["environment"]["at"]), reverse=True)))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from mmplane.core.plan import Work
 from mmplane.core.records import Enclosed
 from mmplane.delivery.delivery import Delivered, Order
 from mmplane.delivery.faults import strike
-from mmplane.delivery.feature_hash import hash_features, with_hashes
 from mmplane.delivery.lazy import LazyItem
 from mmplane.delivery.ports import Ports
 
@@ -29,11 +29,9 @@ def contents(ports: Ports, order: Order) -> list[memoryview]:
 
 
 def make(ports: Ports, order: Order, media: Media) -> Delivered:
-    """The features of each item, decoded on first access as the incident's server does, and hashed if that is wanted.
-
-    Raises RequestError.
-    """
+    """The features of each item, decoded on first access as the incident's server does. Raises RequestError."""
     strike(order.submit.fault, "materialise", ports.rank)
+    made_s = time.perf_counter()
     lazy = [
         LazyItem(content, item.recipe, ports.materialise)
         for content, item in zip(media, order.items, strict=True)
@@ -41,6 +39,6 @@ def make(ports: Ports, order: Order, media: Media) -> Delivered:
     ]
     features = tuple(item.features for item in lazy)
     materialise_ms = sum(item.materialise_ms for item in lazy)
-    work = Work(len(lazy), materialise_ms, decode_ms=sum(item.decode_ms for item in lazy))
-    hashed = [hash_features(item) for item in features] if order.submit.feature_hash else []
-    return Delivered(features, work=with_hashes(work, hashed), hashes=tuple(each.value for each in hashed))
+    return Delivered(
+        features, work=Work(len(lazy), materialise_ms, decode_ms=sum(item.decode_ms for item in lazy), made_s=made_s)
+    )

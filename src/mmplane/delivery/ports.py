@@ -5,14 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
 from mmplane.core.faults import Fault
 from mmplane.core.records import Item, Recipe
 from mmplane.delivery.lane import Lane
-from mmplane.delivery.meter import Meter
 from mmplane.delivery.parcels import Parcels
 from mmplane.media.materialise import Made
 
@@ -52,8 +51,6 @@ class Ports:
     """The same, for what the leader materialises for all."""
     item_seconds: float
     """How long one item may take."""
-    meter: Meter = field(default_factory=Meter)
-    """Counts what a delivery has to say of itself."""
 
     @property
     def leads(self) -> bool:

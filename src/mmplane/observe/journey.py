@@ -141,11 +141,12 @@ def _busy_s(works: Sequence[Work]) -> float:
 
 
 def _spans(rank: int, work: Work) -> list[Span]:
-    """One rank's. What it made it made while the features were on their way: at their beginning, as far as is known."""
+    """One rank's. What it made it made while the features were on their way."""
     process = f"rank {rank}"
     deliver_s, decode_s, made_s = work.deliver_ms / 1000, work.decode_ms / 1000, work.materialise_ms / 1000
     spans = [Span("deliver", process, work.began_s, deliver_s)]
     if work.materialised:
-        spans.append(Span("decode", process, work.began_s, decode_s))
-        spans.append(Span("transform", process, work.began_s + decode_s, made_s - decode_s))
+        since_s = max(work.began_s, work.made_s)
+        spans.append(Span("decode", process, since_s, decode_s))
+        spans.append(Span("transform", process, since_s + decode_s, made_s - decode_s))
     return [*spans, Span("encode", process, work.began_s + deliver_s, work.encode_ms / 1000)]

@@ -48,12 +48,18 @@ def test_a_line_rises_with_its_values(logarithmic: bool) -> None:
 
 
 def test_bars_that_overlap_lie_in_rows_of_their_own() -> None:
-    first, beside, after = (lanes.Bar("rank 0", "decode", at, 10.0) for at in (0.0, 5.0, 10.0))
+    first, beside, after = (lanes.Bar("rank 0", task, "decode", 5.0 * task, 10.0) for task in range(3))
     assert lanes.stacked([after, beside, first]) == [[first, after], [beside]]
 
 
+def test_what_belongs_together_lies_in_one_row_in_the_order_of_its_work() -> None:
+    waits = [lanes.Bar("rank 0", task, "wait", 0.0, 50.0 - 20.0 * task) for task in range(3)]
+    works = [lanes.Bar("rank 0", wait.task, "decode", wait.long_ms, 20.0) for wait in waits]
+    assert lanes.stacked([*waits, *works]) == [[waits[task], works[task]] for task in (2, 1, 0)]
+
+
 def test_a_lane_is_where_its_name_is_and_a_bar_where_its_time_is() -> None:
-    drawn = [lanes.Bar("rank 0", "decode", 0.0, 50.0), lanes.Bar("rank 1", "decode", 50.0, 50.0)]
+    drawn = [lanes.Bar("rank 0", 0, "decode", 0.0, 50.0), lanes.Bar("rank 1", 0, "decode", 50.0, 50.0)]
     key, early, late = rects(
         lanes.lanes("title", ["rank 0", "rank 1"], [lanes.Panel("one", 100.0, drawn)], {"decode": "#111"})
     )
@@ -62,7 +68,7 @@ def test_a_lane_is_where_its_name_is_and_a_bar_where_its_time_is() -> None:
 
 
 def test_texts_cannot_break_out() -> None:
-    panel = lanes.Panel(HOSTILE, 1.0, [lanes.Bar(HOSTILE, HOSTILE, 0.0, 1.0, HOSTILE)])
+    panel = lanes.Panel(HOSTILE, 1.0, [lanes.Bar(HOSTILE, 0, HOSTILE, 0.0, 1.0, HOSTILE)])
     for drawn in (
         bars.bars(HOSTILE, [HOSTILE], [bars.Panel(HOSTILE, [[("#111", 1.0)]], [(HOSTILE, "#111")])]),
         lines.lines(HOSTILE, HOSTILE, HOSTILE, [lines.Line(HOSTILE, "#111", [(1.0, 1.0)])]),

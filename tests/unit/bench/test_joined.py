@@ -4,7 +4,7 @@ from typing import Any
 
 from bench_run import row_of, run_of
 
-from mmplane.bench.judge.joined import environments, joined
+from mmplane.bench.judge.joined import environments, joined, newest
 from mmplane.bench.report.markdown import page
 
 
@@ -38,6 +38,16 @@ def test_a_row_says_in_which_setting_and_when_it_was_measured_wherever_it_goes()
 def test_a_setting_that_a_row_names_is_kept() -> None:
     named = run_of([row_of("arena", setting="incident"), row_of("arena", setting=None)])
     assert [row["setting"] for row in joined([named])["rows"]] == ["incident", "cores"]
+
+
+def test_of_rows_of_one_place_the_newest_counts() -> None:
+    older, newer = run("one", "leader", "arena"), run("two", "leader")
+    newer["environment"]["at"] = "2026-02-02"
+    found = newest(joined([newer, older]))
+    assert [(row["delivery"], row["at"][:10]) for row in sorted(found["rows"], key=lambda row: row["at"])] == [
+        ("arena", "2026-01-01"),
+        ("leader", "2026-02-02"),
+    ]
 
 
 def test_the_page_names_all_commands() -> None:

@@ -11,6 +11,7 @@ import pytest
 from bench_run import row_of, run_of
 
 from mmplane.bench import results
+from mmplane.bench.judge.evidence import SETTINGS
 from mmplane.bench.main import options_parser
 
 
@@ -42,7 +43,8 @@ def test_all_of_it_takes_less_than_three_hours() -> None:
 
 def test_a_look_is_a_part_of_it(commands: list[list[str]], tmp_path: Path) -> None:
     assert results.main(["--quick", "--folder", str(tmp_path)]) == 0
-    assert len(commands) == len([run for run in results.RUNS if run.quick]) < len(results.RUNS)
+    assert [command[:2] for command in commands[:3]] == [["--setting", name] for name in SETTINGS]
+    assert len(commands) < len(results.RUNS)
 
 
 def test_what_is_not_run_again_stays(commands: list[list[str]], tmp_path: Path) -> None:

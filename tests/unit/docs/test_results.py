@@ -20,5 +20,6 @@ def test_its_charts_do_and_there_are_no_others() -> None:
     assert lying == results.page_of(DOCS).charts, AGAIN
 
 
-def test_every_json_is_a_run_of_the_page() -> None:
-    assert {path.stem for path in (DOCS / "results").glob("*.json")} <= {run.name for run in results.RUNS}
+def test_its_timelines_do() -> None:
+    drawn = {path.name: path.read_text() for path in (DOCS / results.TIMELINES).glob("*.svg")}
+    assert drawn == results.drawings_of(DOCS), AGAIN

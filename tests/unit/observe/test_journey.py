@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import msgspec
 import pytest
 
 from mmplane.core.plan import Work
@@ -105,6 +106,14 @@ def test_every_rank_has_spans(clock: Clock) -> None:
         ("rank 1", "encode"),
     ]
     assert round(spans[-1].began_s + spans[-1].seconds, 6) == 107.625
+
+
+def test_what_a_rank_made_lies_where_it_was_made(clock: Clock) -> None:
+    journey = Journey()
+    through(clock, journey, "hold")
+    journey.heard((msgspec.structs.replace(WORKS[0], made_s=107.21),), admitted_s=107.7)
+    made = [span for span in journey.spans if span.process == "rank 0" and span.stage in ("decode", "transform")]
+    assert [round(span.began_s, 6) for span in made] == [107.21, 107.41]
 
 
 def test_a_request_that_failed_stays_in_its_phase(clock: Clock) -> None:

@@ -10,15 +10,20 @@ from mmplane.bench.draw.svg import CHARACTER_PX, document, legend, rect, rule, t
 
 WIDTH = 960
 TOP, BOTTOM, GAP = 66, 30, 34
-BAR = 9
+BAR = 7
 """Pixels of one bar; a lane grows where several overlap."""
-PADDING = 6
+PADDING = 8
+ALIKE_MS = 10.0
+"""Tasks that begin nearly together are ordered by what comes second."""
+SLACK_MS = 1.0
+"""Times are rounded: what follows may begin so much too early and still lie in the same row."""
 
 
 class Bar(msgspec.Struct, frozen=True):
-    """That a lane was at something, from and for so many milliseconds."""
+    """That a lane was at something, from and for so many milliseconds. Bars of one `task` lie in one row."""
 
     lane: str
+    task: int
     kind: str
     begin_ms: float
     long_ms: float
@@ -56,16 +61,22 @@ def lanes(title: str, names: Sequence[str], panels: Sequence[Panel], colours: di
 
 
 def stacked(bars: Sequence[Bar]) -> list[list[Bar]]:
-    """Rows of bars that do not overlap, each bar in the first row that is free when it begins."""
-    rows: list[list[Bar]] = []
+    """Rows of tasks that do not overlap, in the order of their work; each takes the first row that is free."""
+    tasks: dict[int, list[Bar]] = {}
     for bar in sorted(bars, key=lambda bar: bar.begin_ms):
-        free = (row for row in rows if row[-1].begin_ms + row[-1].long_ms <= bar.begin_ms)
-        row = next(free, None)
+        tasks.setdefault(bar.task, []).append(bar)
+    rows: list[list[Bar]] = []
+    for task in sorted(tasks.values(), key=lambda task: [round(bar.begin_ms / ALIKE_MS) for bar in task]):
+        row = next((row for row in rows if _end_ms(row) <= task[0].begin_ms + SLACK_MS), None)
         if row is None:
-            rows.append([bar])
+            rows.append(task)
         else:
-            row.append(bar)
+            row += task
     return rows
+
+
+def _end_ms(bars: Sequence[Bar]) -> float:
+    return max(bar.begin_ms + bar.long_ms for bar in bars)
 
 
 def _drawn(panels: Sequence[Panel], kind: str) -> bool:

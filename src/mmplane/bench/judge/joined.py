@@ -8,6 +8,11 @@ from typing import Any
 Found = dict[str, Any]
 """A run, or several: what their JSON says."""
 
+PLACE = (
+    "setting", "workload", "tp", "runner", "concurrency", "rate", "delivery", "cache", "ingress", "feature_hash",
+)  # fmt: skip
+"""What two rows that measure the same have in common."""
+
 
 def joined(runs: Sequence[Found]) -> Found:
     """Rows and samples one after the other; of what a run has only once, the first. `joined` says where each ran.
@@ -25,6 +30,14 @@ def joined(runs: Sequence[Found]) -> Found:
     if len(runs) > 1:
         whole["joined"] = [environment for run in runs for environment in environments(run)]
     return whole
+
+
+def newest(found: Found) -> Found:
+    """The same without rows that were measured again later, in the same place."""
+    rows: dict[tuple[Any, ...], Found] = {}
+    for row in sorted(found["rows"], key=lambda row: str(row["at"])):
+        rows[tuple(row.get(name) for name in PLACE)] = row
+    return found | {"rows": list(rows.values())}
 
 
 def environments(found: Found) -> list[dict[str, Any]]:

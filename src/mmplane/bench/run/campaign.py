@@ -27,7 +27,6 @@ from mmplane.bench.run.generator import Results
 from mmplane.bench.run.meters import Memory
 from mmplane.bench.run.progress import Progress
 from mmplane.bench.run.server import Refused, Server, serving
-from mmplane.delivery.ingress import AUTO, ingress_of
 from mmplane.machine import cores_usable
 
 Variant = tuple[str, bool]
@@ -79,8 +78,6 @@ class Options(msgspec.Struct, frozen=True):
     cycles: int = 1
     """How often a turn sends its requests, under other stamps each time."""
     pools: Pools = Pools()
-    feature_hash: str = "sha256"
-    ingress: str = AUTO
     setting: str | None = None
     """The named setting that this is a case of."""
     flags: tuple[str, ...] = ()
@@ -90,8 +87,7 @@ class Options(msgspec.Struct, frozen=True):
         """Flags of `mmplane serve` for a workload."""
         limits = ["--stall-seconds", str(STALL_SECONDS), "--budget-bytes", str(BUDGET_BYTES)]
         pools = [text for name, size in self.pools.of(workload).items() for text in (_flag(name), str(size))]
-        baselines = ["--feature-hash", self.feature_hash, "--ingress", self.ingress]
-        return ["--runner", self.runner, *limits, *pools, *baselines, *self.flags, *workload.flags]
+        return ["--runner", self.runner, *limits, *pools, *self.flags, *workload.flags]
 
     def pace(self, workload: Workload) -> tuple[int, float | None]:
         """How many requests are under way at most, or how many are sent in a second."""
@@ -122,7 +118,7 @@ class Outcome(msgspec.Struct):
     decoding: list[dict[str, object]] = msgspec.field(default_factory=list)
     """What decoding a clip alone costs, by workload."""
     pickled: dict[str, Any] | None = None
-    """Analysis A4, of a photograph and of a clip."""
+    """Analysis A4, of the first item."""
 
 
 def measure(workload: Workload, tp: int, options: Options, outcome: Outcome, progress: Progress) -> None:
@@ -177,8 +173,6 @@ class Part(msgspec.Struct, frozen=True):
             rate=rate,
             runner=self.options.runner,
             cache=cache,
-            feature_hash="none" if delivery == "arena" else self.options.feature_hash,
-            ingress=ingress_of(delivery, self.options.ingress),
             setting=self.options.setting,
             pools=self.options.pools.of(self.workload),
             simulated_ms=self.workload.simulation.ms if self.workload.simulation else 0,
@@ -320,5 +314,5 @@ def made_items(load: Load, model_folder: str, name: str, outcome: Outcome, progr
         clips = [item.media for item in known if item.kind == "video"][:COMPARED]
         if clips:
             outcome.decoding.append({"workload": name, "decode_cpu_ms": apart(decode_cpu_ms, clips, model_folder)})
-        outcome.pickled = outcome.pickled or apart(pickled)
+        outcome.pickled = outcome.pickled or pickled(known[0].media, known[0].features_bytes)
     return items

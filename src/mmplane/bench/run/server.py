@@ -70,6 +70,11 @@ class Server:
         statistics: dict[str, Any] = self._http.get("/admin/statistics").raise_for_status().json()
         return statistics
 
+    def requests(self) -> list[dict[str, Any]]:
+        """The timelines of the last requests that ended, the latest first."""
+        recent: list[dict[str, Any]] = self._http.get("/admin/requests").raise_for_status().json()["requests"]
+        return recent
+
     def switch(self, delivery: str, *, cache: bool) -> None:
         """Have every request from here on delivered this way. Raises Refused when the server cannot."""
         wanted = {"name": delivery, "share": 1.0, "cache": "on" if cache else "off"}

@@ -346,7 +346,6 @@ class Switch(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     share: float = 1.0
     cache: str | None = None
-    ingress: str | None = None
 
 
 _switch_decoder = msgspec.json.Decoder(Switch)
