@@ -27,6 +27,7 @@ from mmplane.arena.errors import OutOfMemory
 from mmplane.config import COUNT_MAX, DELIVERY_NAMES, MIB, Config
 from mmplane.core.keyring import SALT_BYTES, WEAK_CHARACTERS, Keyring, parse_keyring
 from mmplane.core.simulation import simulation_of
+from mmplane.delivery.ingress import CHOICES, check_ingress
 from mmplane.machine import cores_usable
 from mmplane.models.cached import tiny_folder
 from mmplane.process import logs
@@ -115,6 +116,8 @@ def _serve_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     add("--materialise", "whether an eager delivery decodes in the front end", choices=["eager", "lazy"])
     add("--delivery-threads", "threads of each rank that materialise in the background (delayed-async)")
     add("--leader-threads", "threads of rank 0 that materialise in the background (leader-async)")
+    add("--ingress", "which ranks receive inline bytes (auto: those that the delivery needs)", choices=CHOICES)
+    add("--feature-hash", "the hash over features that all deliveries but arena compute", choices=["none", "sha256"])
     add(
         "--rollback-on",
         "what ends a trial of a delivery by itself: errors, p99, or both with a comma",
@@ -212,6 +215,10 @@ def _check(config: Config) -> None:
             raise ValueError(f"--{name.replace('_', '-')}: {error}") from None
     if config.workers == 0 and config.delivery in ("arena", "auto"):
         raise ValueError(f"--workers must be at least 1 for --delivery {config.delivery}")
+    try:
+        check_ingress(config.delivery, config.ingress)
+    except ValueError as error:
+        raise ValueError(f"--ingress: {error}") from None
     if wrong := set(config.rollback_on) - {"errors", "p99"}:
         raise ValueError(f"--rollback-on knows errors and p99, not {min(wrong)}")
     if not re.fullmatch(r"hf|null|sim:\d{1,6}(\.\d{1,6})?", config.runner):

@@ -49,6 +49,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Features that each rank may keep for the deliveries that do not use the arena."""
     materialise: str = "eager"
     """Whether the front end of an eager delivery decodes (`eager`), or sends an object that ranks decode (`lazy`)."""
+    ingress: str = "auto"
+    """Where inline bytes go: to `every-rank`, to the `leader` alone, or with `auto` where each delivery needs them."""
+    feature_hash: str = "sha256"
+    """What the deliveries that are baselines hash features with, as the incident's engine does: `sha256`, or `none`."""
     delivery_threads: Annotated[int, Meta(ge=1, le=256)] = 2
     """Threads of each rank that materialise in the background, for `delayed-async`: as many as analysis C2 gives."""
     leader_threads: Annotated[int, Meta(ge=1, le=256)] = 4

@@ -56,9 +56,10 @@ def digest_of(reference: Reference, media: bytes) -> str:
     return blake3(reference.features(media)["pixel_values"].contiguous().numpy().tobytes()).hexdigest()
 
 
-def switch(live: Live, delivery: str, *, share: float = 1.0, cache: str = "auto") -> None:
+def switch(live: Live, delivery: str, *, share: float = 1.0, cache: str = "auto", ingress: str = "auto") -> None:
     """PUT /admin/delivery."""
-    answer = httpx.put(live.url + "/admin/delivery", json={"name": delivery, "share": share, "cache": cache})
+    wanted = {"name": delivery, "share": share, "cache": cache, "ingress": ingress}
+    answer = httpx.put(live.url + "/admin/delivery", json=wanted)
     assert answer.status_code == 200, answer.text
 
 

@@ -83,7 +83,13 @@ def test_a_row_of_the_null_runner_says_so(found: dict[str, Any]) -> None:
 
 def test_transforms_and_pickles_were_compared(found: dict[str, Any]) -> None:
     assert found["transforms"][0]["same_bits"]
-    assert found["pickled"]["finished"]["bytes"] > 18_000_000
+    sizes = {kind: found["pickled"][kind]["finished"]["bytes"] for kind in ("image", "video")}
+    assert sizes["video"] > 90_000_000 > sizes["image"] > 18_000_000
+
+
+def test_the_arena_hashes_nothing_and_enters_no_collective(found: dict[str, Any]) -> None:
+    row = found["rows"][0]
+    assert (row["feature_hash"], row["feature_hashes"], row["collectives"], row["ingress"]) == ("none", 0, 0, None)
 
 
 def test_a_bench_that_is_killed_leaves_no_server(tiny_folder: Path) -> None:

@@ -30,6 +30,7 @@ from pictures import jpeg, noise, part, text
 from reference import Reference
 
 from mmplane.config import DELIVERY_NAMES
+from mmplane.delivery.ingress import INGRESS
 
 IN_ARENA = ("arena", "auto")
 MATERIALISE_EACH = ("original", "delayed", "delayed-async")
@@ -107,7 +108,7 @@ def test_repeats(live: Live, tp: int, delivery: str, reference: Reference) -> No
     media = next(fresh)
     ask_it = partial(ask_picture, live, digest_of(reference, media), media)
     switch(live, delivery, cache="off")
-    count = Materialised(live, "arena" if delivery == "auto" else delivery)
+    count = Materialised(live, "arena" if delivery == "auto" else delivery, hashed=delivery not in IN_ARENA)
     each = tp if delivery in MATERIALISE_EACH else 1
     assert [ask_it()["cache_hit"] for _ in range(2)] == [False, False]
     count.expect(2 * each)
@@ -126,23 +127,47 @@ def test_repeats(live: Live, tp: int, delivery: str, reference: Reference) -> No
             assert cached == {4} or (delivery == "eager-compact" and len(cached) == 1)  # of its features more fit
 
 
-class Materialised:
-    """How many items a delivery has materialised since, summed over all processes."""
+@pytest.mark.parametrize("tp", [4], scope="module")
+def test_inline_bytes_reach_the_ranks_that_need_them(
+    live: Live, tp: int, delivery: str, right: dict[str, Right]
+) -> None:
+    """In each way that a delivery can take; its own comes first."""
+    for ingress in ("auto", *INGRESS[delivery]):
+        switch(live, delivery, ingress=ingress)
+        before = received_bytes(live, tp)
+        ask(live, right, "wide")
+        sent = [after - then for after, then in zip(received_bytes(live, tp), before, strict=True)]
+        takes = INGRESS[delivery][:1] if ingress == "auto" else (ingress,)
+        if delivery in IN_ARENA:
+            assert sent == [0] * tp
+        else:
+            assert sent[0] > 0
+            assert sent[1:] == [sent[0] if takes == ("every-rank",) else 0] * (tp - 1)
 
-    def __init__(self, live: Live, name: str) -> None:
+
+def received_bytes(live: Live, tp: int) -> list[int]:
+    """What has come inline, by rank."""
+    return [report["received_bytes"] for report in settle(live, tp)]
+
+
+class Materialised:
+    """How many items a delivery has materialised and hashed since, summed over all processes."""
+
+    def __init__(self, live: Live, name: str, *, hashed: bool) -> None:
         self._live = live
         self._name = name
+        self._hashed = hashed
         self._before = self._now()
 
-    def _now(self) -> int:
-        by_name = self._live.statistics()["delivery"]["by_name"]
-        count: int = by_name.get(self._name, {}).get("materialisations", 0)
-        return count
+    def _now(self) -> tuple[int, int]:
+        tally = self._live.statistics()["delivery"]["by_name"].get(self._name, {})
+        return tally.get("materialisations", 0), tally.get("feature_hashes", 0)
 
     def expect(self, count: int) -> None:
-        """A request is counted a moment after its answer."""
-        until(lambda: self._now() - self._before >= count, 20, f"{count} are counted")
-        assert self._now() - self._before == count
+        """Outside the arena features are hashed wherever they are made. Requests are counted a moment after answers."""
+        made_before, hashed_before = self._before
+        until(lambda: self._now()[0] - made_before >= count, 20, f"{count} are counted")
+        assert self._now() == (made_before + count, hashed_before + count * self._hashed)
 
 
 @contextmanager

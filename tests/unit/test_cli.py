@@ -39,6 +39,14 @@ def test_a_model_is_not_given_simulated_features() -> None:
         cli.resolve(given)
 
 
+def test_an_ingress_that_a_delivery_cannot_have_is_refused() -> None:
+    table = cli.declared(cli._serve_options(cli._Parser()))
+    given = {name: each.value for name, each in cli.settle(table, {}, {}, None).items()} | {"model": "a/b"}
+    assert cli.resolve(given | {"delivery": "leader", "ingress": "leader"}).ingress == "leader"
+    with pytest.raises(ValueError, match="--ingress: leader is not possible for original: it broadcasts nothing"):
+        cli.resolve(given | {"delivery": "original", "ingress": "leader"})
+
+
 TRAFFIC = "--body-bytes=1 --item-bytes=1 --decoded-bytes=1"
 
 

@@ -40,6 +40,7 @@ from mmplane.bench.run.settings import SETTINGS
 from mmplane.bench.run.soak import soak
 from mmplane.bench.run.timelines import timelines
 from mmplane.config import COUNT_MAX, DELIVERY_NAMES, SECONDS_MAX, Config
+from mmplane.delivery.ingress import CHOICES as INGRESS_CHOICES
 from mmplane.machine import cores_usable
 from mmplane.models.tiny import ensure_tiny
 from mmplane.ranges import Range, ranges_of
@@ -170,6 +171,8 @@ def options_parser() -> argparse.ArgumentParser:
         ("delivery_threads", "each rank's, for delayed-async"),
     ):
         add(f"--{name.replace('_', '-')}", type=sizes[name], default=getattr(pools, name), help=text)
+    add("--feature-hash", choices=["none", "sha256"], default="sha256", help="what the baselines hash features with")
+    add("--ingress", choices=INGRESS_CHOICES, default="auto", help="which ranks receive inline bytes: serve's flag")
     add("--peer", action="store_true", help="hand features over by other systems' ways too, in the same run")
     add("--vllm-python", type=Path, help="the Python of an environment with vLLM, for --peer: its ways as well")
     add(
@@ -269,6 +272,8 @@ def _how(options: argparse.Namespace) -> Options:
         repetitions=options.repetitions,
         seed=options.seed,
         setting=options.setting,
+        feature_hash=options.feature_hash,
+        ingress=options.ingress,
         pools=Pools(options.workers, options.leader_threads, options.delivery_threads),
         flags=("--arena-bytes", str(_arena_bytes(options))),
     )

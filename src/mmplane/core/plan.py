@@ -44,7 +44,8 @@ class Submit(Record, frozen=True, tag="submit"):
     `delivery` names how the ranks get the features. When `parcel_bytes` is not 0 the items' bytes come inline, as one
     frame of that length on the leader's stream, which passes it on to every follower if `relayed`. With `cache` the
     ranks may keep the features for a later request. `digests` of the features are wanted from every rank, or from
-    `digest_rank` alone. `fault` is a test's. Seats and cache memory are shared out by `tenant`.
+    `digest_rank` alone. `fault` is a test's. Seats and cache memory are shared out by `tenant`. With `feature_hash` a
+    rank that materialises an item hashes its features as well.
     """
 
     request_id: Count
@@ -62,6 +63,7 @@ class Submit(Record, frozen=True, tag="submit"):
     cache: bool = False
     fault: Fault | None = None
     tenant: Name = ""
+    feature_hash: bool = False
 
     def digested_by(self, rank: int) -> bool:
         """Whether this rank has to say which features it holds."""
@@ -126,8 +128,9 @@ class Work(Record, frozen=True):
     """What one rank did to get a request's features: how many items it materialised, and milliseconds.
 
     `deliver_ms` is from the step that named the request, at `began_s` on CLOCK_MONOTONIC, until this rank had all its
-    features; `materialise_ms` is the part of it that was decoding (`decode_ms`) and transforming here. `encode_ms` is
-    from then until it held the request. What it materialised it began at `made_s`.
+    features; `materialise_ms` is the part of it that was decoding (`decode_ms`) and transforming here, and `hash_ms`
+    the part that was hashing the features of `hashed` items, which took `hash_cpu_ms` of CPU. `encode_ms` is from then
+    until it held the request. What it materialised it began at `made_s`.
     """
 
     materialised: Count = 0
@@ -136,6 +139,9 @@ class Work(Record, frozen=True):
     began_s: float = 0.0
     decode_ms: float = 0.0
     encode_ms: float = 0.0
+    hashed: Count = 0
+    hash_ms: float = 0.0
+    hash_cpu_ms: float = 0.0
     made_s: float = 0.0
 
 
@@ -155,7 +161,8 @@ class Held(Record, frozen=True, tag="held"):
 class Position(Record, frozen=True, tag="position"):
     """Rank -> leader after each plan: the rolling digest of its admission log up to this number, and what it keeps.
 
-    `parcels` counts those that lie here or are awaited only to be dropped, `cached` the items in its cache.
+    `parcels` counts those that lie here or are awaited only to be dropped, `cached` the items in its cache, and
+    `received_bytes` what has come inline since the rank started.
     """
 
     rank: Count
@@ -163,6 +170,7 @@ class Position(Record, frozen=True, tag="position"):
     digest: bytes
     parcels: Count = 0
     cached: Count = 0
+    received_bytes: Count = 0
 
 
 class Admitted(Record, frozen=True, tag="admitted"):
@@ -217,18 +225,42 @@ class RankReport(Record, frozen=True):
     digest: bytes
     parcels: Count = 0
     cached: Count = 0
+    received_bytes: Count = 0
+
+
+class Collectives(Record, frozen=True):
+    """One rank's object collectives since it started.
+
+    `batches` are (payloads, how many collectives carried so many). The times are sums: `pickle_ms` to pickle on the
+    leader and to unpickle on a follower; `wait_ms` until the lengths had come, in which a follower waits for all that
+    the leader does before it sends; `transfer_ms` for the bytes. `results_max` is how many results waited at most in
+    the cache of `leader-batch`; `results_found` and `results_missed` count requests that asked it.
+    """
+
+    batches: tuple[tuple[Count, Count], ...] = ()
+    pickle_ms: float = 0.0
+    wait_ms: float = 0.0
+    transfer_ms: float = 0.0
+    results_max: Count = 0
+    results_found: Count = 0
+    results_missed: Count = 0
+
+
+NO_COLLECTIVES = Collectives()
 
 
 class LoopReport(Record, frozen=True, tag="loop"):
     """Rank -> leader -> front end, since the rank started: how long its loop was held up, and collectives took.
 
-    `verify_cpu_s` is the CPU time of digests, which only a trace asks for.
+    `broadcasts` are the durations of collectives without the wait for other ranks. `verify_cpu_s` is the CPU time of
+    digests, which only a trace asks for.
     """
 
     rank: Count
     stalls: Distribution
     broadcasts: Distribution
     verify_cpu_s: float
+    collectives: Collectives = NO_COLLECTIVES
 
 
 class Progress(Record, frozen=True, tag="progress"):

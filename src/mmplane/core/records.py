@@ -124,7 +124,8 @@ class Enclosed(Record, frozen=True, tag="enclosed"):
     """One item whose bytes travel inline, in its request's parcel: `length_bytes` from `offset_bytes` there.
 
     They are encoded media that a rank will materialise by the recipe, or finished features in its layout, which may be
-    packed with zstd; offsets of tensors count from the start of the (unpacked) features.
+    packed with zstd; offsets of tensors count from the start of the (unpacked) features. `feature_hash` comes with
+    features that were hashed where they were made.
     """
 
     content_key: bytes
@@ -133,6 +134,7 @@ class Enclosed(Record, frozen=True, tag="enclosed"):
     length_bytes: Count
     media: bool
     packed: bool = False
+    feature_hash: Count | None = None
 
     @property
     def modality(self) -> Modality:

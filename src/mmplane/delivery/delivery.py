@@ -65,11 +65,15 @@ class Order:
 
 @dataclass(frozen=True)
 class Delivered:
-    """What became of an order on this rank: the features of its items in order, or the failure."""
+    """What became of an order on this rank: the features of its items in order, or the failure.
+
+    `hashes` are those of the features (`mmplane.delivery.feature_hash`), unless hashing is off.
+    """
 
     features: tuple[Features, ...]
     failure: Failure | None = None
     work: Work = NOTHING
+    hashes: tuple[int, ...] = ()
 
 
 class Delivery(ABC):
@@ -77,8 +81,6 @@ class Delivery(ABC):
 
     name: ClassVar[str]
     sends: ClassVar[Sends]
-    relayed: ClassVar[bool] = False
-    """Whether every rank gets the parcel; else only the leader does."""
     once: ClassVar[bool] = False
     """Invariant 1: one materialisation serves all ranks."""
     in_place: ClassVar[bool] = False

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
 
-from mmplane.core.records import Enclosed, Item
+from mmplane.core.records import Enclosed
 from mmplane.delivery.attempt import delivered
 from mmplane.delivery.compact import unpack
 from mmplane.delivery.delivery import Delivered, Delivery, Features, Order, Sends, done
@@ -24,7 +24,6 @@ class Eager(Delivery):
 
     name = "eager"
     sends = Sends.FEATURES
-    relayed = True
     once = True
 
     def begin(self, orders: Sequence[Order]) -> list[Future[Delivered]]:
@@ -36,9 +35,10 @@ class Eager(Delivery):
         parcel = contents(self._ports, order)
         if all(isinstance(item, Enclosed) and item.media for item in order.items):
             return make(self._ports, order, parcel)  # --materialise lazy: built in the front end, decoded on a look
-        return Delivered(tuple(_tensors(item, content) for item, content in zip(order.items, parcel, strict=True)))
+        items = [item for item in order.items if isinstance(item, Enclosed)]
+        features = tuple(_tensors(item, content) for item, content in zip(items, parcel, strict=True))
+        return Delivered(features, hashes=tuple(item.feature_hash for item in items if item.feature_hash is not None))
 
 
-def _tensors(item: Item | Enclosed, content: memoryview) -> Features:
-    assert isinstance(item, Enclosed)
+def _tensors(item: Enclosed, content: memoryview) -> Features:
     return tensors_of(item.tensors, unpack(content) if item.packed else content)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 
 from mmplane.core.errors import Failure
-from mmplane.core.plan import Work
+from mmplane.core.plan import NOTHING
 from mmplane.delivery.attempt import attempt
 from mmplane.delivery.delivery import Delivered, Delivery, Order, Sends, done
 from mmplane.delivery.exchange import exchange
@@ -47,4 +48,4 @@ def take(ports: Ports, received: object) -> Delivered:
     if isinstance(received, Failure):
         return Delivered((), received)
     assert isinstance(received, Delivered)
-    return received if ports.leads else Delivered(received.features, work=Work())
+    return received if ports.leads else replace(received, work=NOTHING)

@@ -15,6 +15,7 @@ from mmplane.core.errors import internal
 from mmplane.delivery.delivery import Delivered, Delivery, Order, Sends, done
 from mmplane.delivery.exchange import exchange
 from mmplane.delivery.leader import lead, take
+from mmplane.delivery.meter import Meter
 from mmplane.delivery.ports import Ports
 
 RESULTS_MAX = 1000
@@ -23,17 +24,20 @@ RESULTS_MAX = 1000
 class ResultCache:
     """Results by request id; the oldest go when there are more than `RESULTS_MAX`."""
 
-    def __init__(self) -> None:
+    def __init__(self, meter: Meter) -> None:
         self._results: OrderedDict[int, Delivered] = OrderedDict()
+        self._meter = meter
 
     def put(self, request_id: int, delivered: Delivered) -> None:
         """Keep a result until it is popped."""
         self._results[request_id] = delivered
         while len(self._results) > RESULTS_MAX:
             self._results.popitem(last=False)
+        self._meter.result_kept(len(self._results))
 
     def pop(self, request_id: int) -> Delivered:
         """The request's result, or a failure when it was pushed out."""
+        self._meter.result_asked(found=request_id in self._results)
         lost = internal("the result of this request was pushed out of a batch").failure()
         return self._results.pop(request_id, Delivered((), lost))
 
@@ -47,7 +51,7 @@ class LeaderBatch(Delivery):
 
     def __init__(self, ports: Ports) -> None:
         super().__init__(ports)
-        self._results = ResultCache()
+        self._results = ResultCache(ports.meter)
 
     def begin(self, orders: Sequence[Order]) -> list[Future[Delivered]]:
         """All of them, then one broadcast."""

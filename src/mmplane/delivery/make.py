@@ -9,6 +9,7 @@ from mmplane.core.plan import Work
 from mmplane.core.records import Enclosed
 from mmplane.delivery.delivery import Delivered, Order
 from mmplane.delivery.faults import strike
+from mmplane.delivery.feature_hash import hash_features, with_hashes
 from mmplane.delivery.lazy import LazyItem
 from mmplane.delivery.ports import Ports
 
@@ -29,7 +30,10 @@ def contents(ports: Ports, order: Order) -> list[memoryview]:
 
 
 def make(ports: Ports, order: Order, media: Media) -> Delivered:
-    """The features of each item, decoded on first access as the incident's server does. Raises RequestError."""
+    """The features of each item, decoded on first access as the incident's server does, and hashed if that is wanted.
+
+    Raises RequestError.
+    """
     strike(order.submit.fault, "materialise", ports.rank)
     made_s = time.perf_counter()
     lazy = [
@@ -39,6 +43,6 @@ def make(ports: Ports, order: Order, media: Media) -> Delivered:
     ]
     features = tuple(item.features for item in lazy)
     materialise_ms = sum(item.materialise_ms for item in lazy)
-    return Delivered(
-        features, work=Work(len(lazy), materialise_ms, decode_ms=sum(item.decode_ms for item in lazy), made_s=made_s)
-    )
+    work = Work(len(lazy), materialise_ms, decode_ms=sum(item.decode_ms for item in lazy), made_s=made_s)
+    hashed = [hash_features(item) for item in features] if order.submit.feature_hash else []
+    return Delivered(features, work=with_hashes(work, hashed), hashes=tuple(each.value for each in hashed))

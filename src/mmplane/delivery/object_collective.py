@@ -1,12 +1,19 @@
-"""The object collective of the incident: `broadcast_object_list`, which pickles. The only file that may (invariant 11).
+"""The object collective of the incident, which pickles. The only file that may (invariant 11).
+
+It does what `torch.distributed.broadcast_object_list` does, at the same cost (`benchmarks/collective.py` compares
+them): each payload is pickled once, the lengths are broadcast, then the bytes. What differs is that a payload that
+cannot be pickled or read is the failure of its own request, and that every rank enters both broadcasts all the same.
 
 It is used between the ranks of one process group alone: all are forked from one process, and nobody else can join.
 """
 
 from __future__ import annotations
 
+import io
 import pickle
+import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,54 +23,72 @@ from mmplane.core.errors import Failure
 from mmplane.core.faults import Fault
 from mmplane.delivery.attempt import attempt
 from mmplane.delivery.faults import strike
+from mmplane.delivery.meter import Meter
 from mmplane.delivery.ports import Broadcast
-
-
-class Envelope:
-    """A payload that pickles itself, and when it cannot, its failure: so that the collective is entered either way.
-
-    The price is one more copy of the pickled bytes on each side.
-    """
-
-    def __init__(self, payload: object, fault: Fault | None) -> None:
-        self.payload = payload
-        self._fault = fault
-
-    def __reduce__(self) -> tuple[Callable[[bytes], object], tuple[bytes]]:
-        raw = attempt(self._pickled)
-        if isinstance(raw, Failure):
-            self.payload = raw
-            raw = pickle.dumps(raw)
-        return _open, (raw,)
-
-    def _pickled(self) -> bytes:
-        strike(self._fault, "in_collective", 0)
-        return pickle.dumps(self.payload)
-
-
-def _open(raw: bytes) -> object:
-    return attempt(lambda: pickle.loads(raw))  # noqa: S301 - from the leader of this group
 
 
 class ObjectBroadcast(Broadcast):
     """Over one process group of torch, whose source is its rank 0. Without a group there is one rank, and no call."""
 
-    def __init__(self, group: Any, rank: int) -> None:
+    def __init__(
+        self, group: Any, rank: int, meter: Meter | None = None, *, now_s: Callable[[], float] = time.perf_counter
+    ) -> None:
         self._group = group
         self._rank = rank
+        self._meter = meter or Meter()
+        self._now_s = now_s
 
     def __call__(self, payloads: Sequence[object], faults: Sequence[Fault | None]) -> list[object]:
-        """One `broadcast_object_list` for all payloads, each in an envelope of its own."""
+        """Two broadcasts for all payloads together: their lengths, and their bytes."""
         if self._group is None:
             return list(payloads)
-        if self._rank == 0:
-            envelopes = [Envelope(payload, fault) for payload, fault in zip(payloads, faults, strict=True)]
-            self._broadcast(list(envelopes))
-            return [envelope.payload for envelope in envelopes]
-        received: list[object] = [None] * len(payloads)
-        self._broadcast(received)
-        struck = [attempt(lambda fault=fault: strike(fault, "in_collective", self._rank)) for fault in faults]  # type: ignore[misc]
-        return [failure or payload for failure, payload in zip(struck, received, strict=True)]
+        return self._send(payloads, faults) if self._rank == 0 else self._receive(faults)
 
-    def _broadcast(self, objects: list[object]) -> None:
-        dist.broadcast_object_list(objects, src=0, group=self._group, device=torch.device("cpu"))
+    def _send(self, payloads: Sequence[object], faults: Sequence[Fault | None]) -> list[object]:
+        began_s = self._now_s()
+        sent, contents = [], []
+        for payload, fault in zip(payloads, faults, strict=True):
+            content = attempt(partial(_pickled, payload, fault))
+            if isinstance(content, Failure):
+                payload, content = content, _pickled(content)
+            sent.append(payload)
+            contents.append(content)
+        pickled_s = self._now_s()
+        self._broadcast(torch.tensor([len(content) for content in contents]))
+        known_s = self._now_s()
+        self._broadcast(contents[0] if len(contents) == 1 else torch.cat(contents))
+        self._meter.collective(
+            len(sent), pickle_s=pickled_s - began_s, wait_s=known_s - pickled_s, transfer_s=self._now_s() - known_s
+        )
+        return sent
+
+    def _receive(self, faults: Sequence[Fault | None]) -> list[object]:
+        began_s = self._now_s()
+        lengths = torch.empty(len(faults), dtype=torch.int64)
+        self._broadcast(lengths)
+        known_s = self._now_s()
+        content = torch.empty(int(lengths.sum()), dtype=torch.uint8)
+        self._broadcast(content)
+        came_s = self._now_s()
+        parts = torch.split(content, lengths.tolist())
+        received = [attempt(partial(_read, part, fault, self._rank)) for part, fault in zip(parts, faults, strict=True)]
+        self._meter.collective(
+            len(received), pickle_s=self._now_s() - came_s, wait_s=known_s - began_s, transfer_s=came_s - known_s
+        )
+        return received
+
+    def _broadcast(self, tensor: torch.Tensor) -> None:
+        dist.broadcast(tensor, src=0, group=self._group)
+
+
+def _pickled(payload: object, fault: Fault | None = None) -> torch.Tensor:
+    strike(fault, "in_collective", 0)
+    buffer = io.BytesIO()
+    pickle.Pickler(buffer).dump(payload)
+    return torch.frombuffer(buffer.getbuffer(), dtype=torch.uint8).clone()  # torch's own call makes this copy too
+
+
+def _read(content: torch.Tensor, fault: Fault | None, rank: int) -> object:
+    strike(fault, "in_collective", rank)
+    copied = content.numpy().tobytes()  # so is this
+    return pickle.Unpickler(io.BytesIO(copied)).load()  # noqa: S301 - from the leader of this group

@@ -19,7 +19,6 @@ class Original(Delivery):
 
     name = "original"
     sends = Sends.MEDIA
-    relayed = True
 
     def begin(self, orders: Sequence[Order]) -> list[Future[Delivered]]:
         """Decode and transform here and now."""

@@ -19,10 +19,12 @@ class Parcels:
         self._parcels: dict[int, bytearray] = {}
         self._dropped: set[int] = set()
         """Requests that were dropped before their parcel came; it goes when it comes."""
+        self._received_bytes = 0
 
     def put(self, request_id: int, parcel: bytearray) -> None:
         """A parcel has arrived, whole."""
         with self._changed:
+            self._received_bytes += len(parcel)
             if request_id in self._dropped:
                 self._dropped.remove(request_id)
                 return
@@ -43,6 +45,7 @@ class Parcels:
                 self._dropped.add(request_id)
 
     def statistics(self) -> dict[str, int]:
-        """How many lie here, and how many are awaited only to be dropped."""
+        """How many lie here, how many are awaited only to be dropped, and the bytes of all that ever came."""
         with self._changed:
-            return {"held": len(self._parcels), "dropped": len(self._dropped)}
+            held, dropped = len(self._parcels), len(self._dropped)
+            return {"held": held, "dropped": dropped, "received_bytes": self._received_bytes}

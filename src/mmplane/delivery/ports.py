@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from mmplane.core.faults import Fault
 from mmplane.core.records import Item, Recipe
 from mmplane.delivery.lane import Lane
+from mmplane.delivery.meter import Meter
 from mmplane.delivery.parcels import Parcels
 from mmplane.media.materialise import Made
 
@@ -51,6 +52,8 @@ class Ports:
     """The same, for what the leader materialises for all."""
     item_seconds: float
     """How long one item may take."""
+    meter: Meter = field(default_factory=Meter)
+    """Counts what a delivery has to say of itself."""
 
     @property
     def leads(self) -> bool:

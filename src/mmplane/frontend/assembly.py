@@ -7,6 +7,7 @@ import importlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -274,9 +275,16 @@ def _dispatch(config: Config, store: ItemStore, processors: Processors, budget: 
     eager: Freight = encoded
     eager_compact: Freight = encoded
     if config.materialise == "eager":
-        eager = FeatureFreight(processors, budget, copies=everywhere, threads=config.workers)
-        packing = (processors.compact(), Compactor(config.tp))
-        eager_compact = FeatureFreight(processors, budget, copies=everywhere, threads=config.workers, compact=packing)
+        make = partial(
+            FeatureFreight,
+            processors,
+            budget,
+            copies=everywhere,
+            threads=config.workers,
+            feature_hash=config.feature_hash != "none",
+        )
+        eager = make()
+        eager_compact = make(compact=(processors.compact(), Compactor(config.tp)))
     freights: dict[Sends | str, Freight] = {
         Sends.SLOTS: SlotFreight(store),
         Sends.MEDIA: encoded,
@@ -290,6 +298,7 @@ def _dispatch(config: Config, store: ItemStore, processors: Processors, budget: 
         store,
         largest_item_bytes=max(config.region_bytes()[1:], default=0),
         cache=config.cache,
+        ingress=config.ingress,
     )
 
 

@@ -63,6 +63,7 @@ def _progress(progress: Progress) -> dict[str, Any]:
                 "digest": report.digest.hex(),
                 "parcels": report.parcels,
                 "cached": report.cached,
+                "received_bytes": report.received_bytes,
             }
             for report in progress.ranks
         ],
@@ -75,6 +76,7 @@ def _loop(loop: LoopReport) -> dict[str, Any]:
         "stalls": _counts(loop.stalls),
         "broadcasts": _counts(loop.broadcasts),
         "verify_cpu_s": loop.verify_cpu_s,
+        "collectives": msgspec.structs.asdict(loop.collectives),
     }
 
 

@@ -186,7 +186,12 @@ class Leader:
         if self._own.get(position.number, position.digest) != position.digest:
             raise Diverged(f"rank {position.rank} differs from the leader at plan {position.number}")
         self._reports[position.rank] = RankReport(
-            position.rank, position.number, position.digest, position.parcels, position.cached
+            position.rank,
+            position.number,
+            position.digest,
+            position.parcels,
+            position.cached,
+            position.received_bytes,
         )
 
     def sampled(self, drawn: tuple[SequenceId, ...], tokens: tuple[int, ...]) -> None:

@@ -9,23 +9,26 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from mmplane.core.faults import Fault
 from mmplane.core.histogram import Histogram
 from mmplane.core.plan import LoopReport
-from mmplane.delivery.ports import Broadcast
+from mmplane.delivery.meter import Meter
 
 REPORT_SECONDS = 0.5
 
 
 class LoopClock:
-    """Measures one rank's loop. Called from the loop, but for `broadcast` and `verify`, which threads call too."""
+    """Measures one rank's loop. Called from the loop, but for `verify`, which threads call too.
+
+    What collectives took is in `meter`, and in the same report.
+    """
 
     def __init__(
         self,
         rank: int,
+        meter: Meter | None = None,
         *,
         now_s: Callable[[], float] = time.perf_counter,
         cpu_s: Callable[[], float] = time.thread_time,
@@ -34,7 +37,9 @@ class LoopClock:
         self._now_s = now_s
         self._cpu_s = cpu_s
         self._stalls = Histogram()
-        self._broadcasts = Histogram()
+        self._meter = meter or Meter()
+        self._collectives = 0
+        """Those that have been reported."""
         self._lock = threading.Lock()
         self._verify_cpu_s = 0.0
         self._began_s = now_s()
@@ -77,36 +82,17 @@ class LoopClock:
             self._verify_cpu_s += self._cpu_s() - began_s
             self._changed = True
 
-    @contextmanager
-    def broadcast(self) -> Iterator[None]:
-        """An object collective: what it takes with pickling and with waiting for the other ranks."""
-        began_s = self._now_s()
-        yield
-        with self._lock:
-            self._broadcasts.add((self._now_s() - began_s) * 1000)
-            self._changed = True
-
     def due(self) -> bool:
         """Whether there is something new to report and the last report is old enough."""
-        return self._changed and self._now_s() - self._reported_s >= REPORT_SECONDS
+        changed = self._changed or self._meter.count != self._collectives
+        return changed and self._now_s() - self._reported_s >= REPORT_SECONDS
 
     def report(self) -> LoopReport:
         """Everything since the rank started."""
         self._reported_s = self._now_s()
         with self._lock:
             self._changed = False
-            broadcasts, verify_cpu_s = self._broadcasts.distribution(), self._verify_cpu_s
-        return LoopReport(self._rank, self._stalls.distribution(), broadcasts, verify_cpu_s)
-
-
-class TimedBroadcast(Broadcast):
-    """A collective, and the clock that times it."""
-
-    def __init__(self, broadcast: Broadcast, clock: LoopClock) -> None:
-        self._broadcast = broadcast
-        self._clock = clock
-
-    def __call__(self, payloads: Sequence[object], faults: Sequence[Fault | None]) -> list[object]:
-        """What the collective gives."""
-        with self._clock.broadcast():
-            return self._broadcast(payloads, faults)
+            verify_cpu_s = self._verify_cpu_s
+        self._collectives = self._meter.count
+        durations, collectives = self._meter.durations(), self._meter.report()
+        return LoopReport(self._rank, self._stalls.distribution(), durations, verify_cpu_s, collectives)

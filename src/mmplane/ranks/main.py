@@ -23,6 +23,7 @@ from mmplane.config import Config
 from mmplane.core.control import RanksReady, Spawn, ToRank, Unloadable
 from mmplane.core.plan import FromFollower, Plan
 from mmplane.delivery.lane import Lane
+from mmplane.delivery.meter import Meter
 from mmplane.delivery.names import DELIVERIES
 from mmplane.delivery.object_collective import ObjectBroadcast
 from mmplane.delivery.parcels import Parcels
@@ -36,7 +37,7 @@ from mmplane.ranks.inbox import Inbox
 from mmplane.ranks.leader import Leader
 from mmplane.ranks.leading import LeaderLoop
 from mmplane.ranks.loading import collective_limit, load
-from mmplane.ranks.loop import LoopClock, TimedBroadcast
+from mmplane.ranks.loop import LoopClock
 from mmplane.ranks.member import Member
 from mmplane.ranks.probe import Unsupported
 from mmplane.ranks.reader import ParcelReader
@@ -61,7 +62,8 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
         ],
         copy=config.copy_features,
     )
-    clock = LoopClock(rank)
+    meter = Meter()
+    clock = LoopClock(rank, meter)
     try:
         loaded = load(config, descriptors["store"], rank, tp, inbox, control, clock)
     except (Unsupported, ValueError, OSError) as error:
@@ -69,7 +71,7 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
         control.tell(Unloadable(f"the model cannot be served: {error}"))
         raise
     parcels, wake = Parcels(), Wake()
-    ports = _ports(config, rank, tp, loaded.processors, inbox, parcels, clock)
+    ports = _ports(config, rank, tp, loaded.processors, inbox, parcels, meter)
     deliveries = {name: kind(ports) for name, kind in DELIVERIES.items()}
     schedule = Schedule(config.prefill_tokens)
     member = Member(loaded.runner, schedule, rank, deliveries, parcels, wake, clock, copy=config.copy_features)
@@ -99,7 +101,7 @@ def _ports(
     processors: Processors,
     inbox: Inbox,
     parcels: Parcels,
-    clock: LoopClock,
+    meter: Meter,
 ) -> Ports:
     """What this rank's deliveries work with. Every rank must call it: groups are made by all ranks together."""
     limit = collective_limit(config)  # a group does not inherit it: torch's own is half an hour
@@ -111,10 +113,11 @@ def _ports(
         materialise=partial(materialise, processors),
         view=inbox.tensors,
         parcels=parcels,
-        in_step=TimedBroadcast(ObjectBroadcast(groups[0], rank), clock),
-        in_lane=TimedBroadcast(ObjectBroadcast(groups[1], rank), clock),
+        in_step=ObjectBroadcast(groups[0], rank, meter),
+        in_lane=ObjectBroadcast(groups[1], rank, meter),
         lane=Lane(waiting_max=config.running_max),
         pool=ThreadPoolExecutor(config.delivery_threads, "materialise"),
         leader_pool=ThreadPoolExecutor(config.leader_threads, "materialise"),
         item_seconds=config.item_seconds,
+        meter=meter,
     )

@@ -122,6 +122,7 @@ class Member:
             self._schedule.digest,
             parcels["held"] + parcels["dropped"],
             len(self._cache),
+            parcels["received_bytes"],
         )
 
     def _cancel(self, plan: Plan) -> None:

@@ -22,7 +22,7 @@ def trace(*, digests: dict[str, str] | None = None, items: int = 1, hit: bool = 
         "dtype": "float32",
         "digests": digests or {"0": DIGEST, "1": DIGEST},
     }
-    rank: dict[str, Any] = {"materialised": 0, "materialise_ms": 0.0, "deliver_ms": 0.5}
+    rank: dict[str, Any] = {"materialised": 0, "materialise_ms": 0.0, "deliver_ms": 0.5, "hashed": 0, "hash_ms": 0.0}
     stages_ms = {"fetch": 0.5, "materialise": 15.0, "decode": 4.0, "transform": 6.0}
     return {"items": [item] * items, "stages_ms": stages_ms, "ranks": [rank, rank | {"deliver_ms": 0.75}]}
 

@@ -80,7 +80,9 @@ def test_materialising_is_what_traces_and_ranks_say_together() -> None:
 def test_what_ranks_made_is_counted_for_each_of_them() -> None:
     made = trace()
     made["stages_ms"] = {"fetch": 0.5}
-    made["ranks"] = [{"materialised": 1, "materialise_ms": ms, "deliver_ms": ms + 3.0} for ms in (20.0, 30.0)]
+    made["ranks"] = [
+        {"materialised": 1, "materialise_ms": ms, "deliver_ms": ms + 8.0, "hash_ms": 5.0} for ms in (20.0, 30.0)
+    ]
     found = row(LABEL, [turn([sample(0, 100.0, trace=made)])], MEMORY, MEMORY)
     assert found["materialise_ms"] == {"mean": 25.0, "p50": 20.0, "p99": 30.0}
     assert found["materialise_ms_by_rank"]["1"] == {"mean": 30.0, "p50": 30.0, "p99": 30.0}

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mmplane.bench.micro.pickles import pickled
+from mmplane.bench.micro.pickles import Size, pickled
 
 PROGRAM = """
 import json
@@ -40,7 +40,9 @@ def test_all_carriers_hand_over() -> None:
 
 
 def test_both_forms_of_a_request_are_pickled() -> None:
-    found = pickled(b"x" * 1000, 4_000_000)
-    assert found["finished"]["bytes"] > 4_000_000
-    assert 1000 < found["raw"]["bytes"] < 100_000
-    assert found["finished"]["dumps_ms"] > 0
+    found = pickled({"image": Size(1000, 4_000_000), "video": Size(2000, 8_000_000)})
+    for forms, media_bytes, features_bytes in ((found["image"], 1000, 4_000_000), (found["video"], 2000, 8_000_000)):
+        assert features_bytes < forms["finished"]["bytes"] < features_bytes + 10_000
+        assert media_bytes < forms["raw"]["bytes"] < media_bytes + 10_000
+        assert forms["finished"]["dumps_ms"] > 0
+    assert (found["raw"], found["finished"]) == (found["image"]["raw"], found["image"]["finished"])

@@ -21,7 +21,10 @@ from mmplane.core.faults import Fault
 from mmplane.core.plan import Sampling, Submit
 from mmplane.core.records import Enclosed, Item, Layout, Recipe, Slot, Tensor
 from mmplane.delivery.delivery import Delivered, Order, Sends
+from mmplane.delivery.feature_hash import feature_hash
+from mmplane.delivery.ingress import AUTO, EVERY_RANK, ingress_of
 from mmplane.delivery.lane import Lane
+from mmplane.delivery.meter import Meter
 from mmplane.delivery.names import DELIVERIES
 from mmplane.delivery.object_collective import ObjectBroadcast
 from mmplane.delivery.parcels import Parcels
@@ -101,24 +104,38 @@ def bench(rank: int, size: int, groups: list[Any], *, threads: int = 2, leader_t
     def view(item: Item) -> dict[str, torch.Tensor]:
         return {"x": torch.frombuffer(bytearray(features_of(item.content_key)), dtype=torch.uint8)}
 
+    meter = Meter()
     ports = Ports(
         rank=rank,
         size=size,
         materialise=materialise,
         view=view,
         parcels=Parcels(),
-        in_step=ObjectBroadcast(groups[0], rank),
-        in_lane=ObjectBroadcast(groups[1], rank),
+        in_step=ObjectBroadcast(groups[0], rank, meter),
+        in_lane=ObjectBroadcast(groups[1], rank, meter),
         lane=Lane(waiting_max=100),
         pool=ThreadPoolExecutor(threads, "materialise"),
         leader_pool=ThreadPoolExecutor(leader_threads, "materialise"),
         item_seconds=LIMIT_S,
+        meter=meter,
     )
     made = Bench(ports)
     return made
 
 
-def order(bench: Bench, name: str, request_id: int, *media: bytes, fault: Fault | None = None) -> Order:
+def hash_of(media: bytes) -> int:
+    return feature_hash({"x": torch.tensor(list(features_of(media)), dtype=torch.uint8)})
+
+
+def order(
+    bench: Bench,
+    name: str,
+    request_id: int,
+    *media: bytes,
+    fault: Fault | None = None,
+    hashed: bool = True,
+    ingress: str = AUTO,
+) -> Order:
     """An order for these media, whose parcel is where it belongs. Each is `SIDES` bytes."""
     kind = DELIVERIES[name]
     layout = Layout((Tensor("x", "uint8", (SIDES,), 0),), (), SIDES)
@@ -130,14 +147,17 @@ def order(bench: Bench, name: str, request_id: int, *media: bytes, fault: Fault 
             items.append(Item(content, "image", Slot(0, 0, SIDES, 0), layout.tensors))
         else:
             as_media = kind.sends is Sends.MEDIA
-            items.append(Enclosed(content, Recipe("image", layout), len(parcel), SIDES, as_media))
+            known = hash_of(content) if hashed and not as_media else None
+            recipe = Recipe("image", layout)
+            items.append(Enclosed(content, recipe, len(parcel), SIDES, as_media, feature_hash=known))
             parcel += content if as_media else features_of(content)
-    if parcel and (bench.ports.leads or kind.relayed):
+    relayed = ingress_of(name, ingress) == EVERY_RANK
+    if parcel and (bench.ports.leads or relayed):
         bench.ports.parcels.put(request_id, parcel)
     sampling = Sampling(1, 0.0, 1.0, 0, 1)
     submit = Submit(
         request_id, b"", None, 1, tuple(items), ((),) * len(items), sampling, delivery=name,
-        parcel_bytes=len(parcel), relayed=kind.relayed, fault=fault,
+        parcel_bytes=len(parcel), relayed=relayed, fault=fault, feature_hash=hashed,
     )  # fmt: skip
     return Order(submit, tuple(items))
 

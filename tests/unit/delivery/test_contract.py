@@ -10,6 +10,7 @@ from gloo_pair import LIMIT_S, Bench, bench, expected, order, plain, run_on_two_
 
 from mmplane.config import DELIVERY_NAMES
 from mmplane.core.faults import Fault, Point
+from mmplane.delivery.ingress import EVERY_RANK, INGRESS
 from mmplane.delivery.names import DELIVERIES
 
 A, B, C, D = b"media--a", b"media--b", b"media--c", b"media--d"
@@ -40,6 +41,19 @@ def test_features_come_to_every_rank(name: str) -> None:
         assert at_once or DELIVERIES[name].background
     made = (first[2], second[2])
     assert made == ((4, 0) if name in LEADER_MAKES else (4, 4) if name in MAKING else (0, 0))
+
+
+@pytest.mark.parametrize(("name", "ingress"), [(name, way) for name, ways in INGRESS.items() for way in ways[1:]])
+def test_the_other_way_in_delivers_the_same(name: str, ingress: str) -> None:
+    def program(rank: Bench) -> Any:
+        orders = [order(rank, name, 1, A, ingress=ingress), order(rank, name, 2, B, C, ingress=ingress)]
+        results = [plain(future.result(LIMIT_S)) for future in DELIVERIES[name](rank.ports).begin(orders)]
+        return results, rank.ports.parcels.statistics()["received_bytes"]
+
+    sent_bytes = len(A + B + C)
+    (leader, at_leader), (follower, at_follower) = run_on_two_ranks(program)
+    assert leader == follower == [expected(A), expected(B, C)]
+    assert (at_leader, at_follower) == (sent_bytes, sent_bytes if ingress == EVERY_RANK else 0)
 
 
 @every_delivery
@@ -189,3 +203,29 @@ def test_a_parcel_that_does_not_come_is_a_failure(name: str, monkeypatch: pytest
     asked = order(rank, name, 1, A)
     rank.ports.parcels.drop(1)
     assert plain(DELIVERIES[name](rank.ports).begin([asked])[0].result()) == 503
+
+
+def test_a_batch_is_one_collective_and_waits_in_the_cache() -> None:
+    """Of three orders in one plan: O(N) collectives one by one, one as a batch (D1)."""
+
+    def program(rank: Bench) -> Any:
+        orders = [order(rank, "leader", 1, A), order(rank, "leader", 2, B), order(rank, "leader", 3, C)]
+        DELIVERIES["leader"](rank.ports).begin(orders)
+        one_by_one = rank.ports.meter.report()
+        DELIVERIES["leader-batch"](rank.ports).begin(orders)
+        return one_by_one, rank.ports.meter.report()
+
+    for one_by_one, both in run_on_two_ranks(program):
+        assert one_by_one.batches == ((1, 3),)
+        assert both.batches == ((1, 3), (3, 1))
+        assert (both.results_max, both.results_found, both.results_missed) == (3, 3, 0)
+
+
+def test_a_result_that_was_pushed_out_is_a_miss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmplane.delivery.leader_batch.RESULTS_MAX", 2)
+    rank = bench(0, 1, [None, None])
+    orders = [order(rank, "leader-batch", number, A) for number in (1, 2, 3)]
+    results = [plain(future.result()) for future in DELIVERIES["leader-batch"](rank.ports).begin(orders)]
+    assert results == [500, expected(A), expected(A)]
+    report = rank.ports.meter.report()
+    assert (report.results_max, report.results_found, report.results_missed) == (2, 2, 1)

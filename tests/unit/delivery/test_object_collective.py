@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from typing import Any
 
@@ -10,6 +11,9 @@ import torch.distributed as dist
 from gloo_pair import Bench, run_on_two_ranks
 
 from mmplane.core.errors import Failure
+from mmplane.core.plan import Collectives
+from mmplane.delivery.meter import Meter
+from mmplane.delivery.object_collective import ObjectBroadcast
 
 
 class OnlyTheLeaderCanRead:
@@ -54,3 +58,18 @@ def test_what_one_rank_cannot_read_fails_on_that_rank_alone() -> None:
         return failed(received), again
 
     assert run_on_two_ranks(program) == [([False] * 3, ["again"]), ([False, True, False], ["again"])]
+
+
+def test_each_part_of_a_collective_is_timed_on_its_own() -> None:
+    def program(rank: Bench) -> Any:
+        moments_s = itertools.accumulate(itertools.cycle([1, 2, 4, 8]))
+        meter = Meter()
+        broadcast = ObjectBroadcast(dist.group.WORLD, rank.ports.rank, meter, now_s=lambda: next(moments_s))
+        for count in (3, 1, 3):
+            broadcast(["payload"] * count, [None] * count)
+        return meter.report()
+
+    leader, follower = run_on_two_ranks(program)
+    batches = ((1, 1), (3, 2))
+    assert leader == Collectives(batches, pickle_ms=6000.0, wait_ms=12000.0, transfer_ms=24000.0)
+    assert follower == Collectives(batches, pickle_ms=24000.0, wait_ms=6000.0, transfer_ms=12000.0)

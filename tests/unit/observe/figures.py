@@ -33,6 +33,9 @@ def figures(requests: int = 10, *, attached: bool = True) -> Figures:
         "materialisations": requests // 2,
         "materialise_s": 0.5,
         "deliver_s": 0.25,
+        "feature_hashes": 8,
+        "feature_hash_s": 0.2,
+        "feature_hash_cpu_s": 0.1,
     }
     progress = {
         "number": 100 + requests,

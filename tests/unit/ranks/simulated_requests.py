@@ -12,6 +12,7 @@ from mmplane.core.errors import Failure
 from mmplane.core.faults import Fault, Point
 from mmplane.core.plan import Admitted, Failed, Sampling, Submit, Token
 from mmplane.delivery.delivery import Sends
+from mmplane.delivery.ingress import EVERY_RANK, INGRESS, LEADER
 from mmplane.delivery.names import DELIVERIES
 
 POINTS = tuple(point for point in get_args(Point) if point != "construct")
@@ -181,6 +182,8 @@ def client(
             media = kind.sends is Sends.MEDIA
             items.append(enclosed(key, len(parcel), media=media))
             parcel += key if media else features_of(key)
+    possible = INGRESS[name] or (LEADER,)
+    relayed = possible[request_id % len(possible)] == EVERY_RANK
     submit = Submit(
         request_id,
         prompt,
@@ -192,7 +195,7 @@ def client(
         digests=True,
         delivery=name,
         parcel_bytes=len(parcel),
-        relayed=kind.relayed,
+        relayed=relayed,
         cache=kind.sends is not Sends.SLOTS,
         fault=fault,
     )

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 
 import pytest
 
-from mmplane.core.faults import Fault
 from mmplane.core.histogram import GROWTH, Distribution
-from mmplane.delivery.ports import Broadcast
-from mmplane.ranks.loop import REPORT_SECONDS, LoopClock, TimedBroadcast
+from mmplane.delivery.meter import Meter
+from mmplane.ranks.loop import REPORT_SECONDS, LoopClock
 
 
 class Hands:
@@ -25,25 +23,19 @@ class Hands:
         self.cpu_s += ms / 1000
 
 
-class Passing(Broadcast):
-    """A collective that takes 30 ms."""
-
-    def __init__(self, hands: Hands) -> None:
-        self.hands = hands
-
-    def __call__(self, payloads: Sequence[object], faults: Sequence[Fault | None]) -> list[object]:
-        self.hands.pass_ms(30)
-        return list(payloads)
-
-
 @pytest.fixture
 def hands() -> Hands:
     return Hands()
 
 
 @pytest.fixture
-def clock(hands: Hands) -> LoopClock:
-    return LoopClock(3, now_s=lambda: hands.now_s, cpu_s=lambda: hands.cpu_s)
+def meter() -> Meter:
+    return Meter()
+
+
+@pytest.fixture
+def clock(hands: Hands, meter: Meter) -> LoopClock:
+    return LoopClock(3, meter, now_s=lambda: hands.now_s, cpu_s=lambda: hands.cpu_s)
 
 
 def is_about(distribution: Distribution, *durations_ms: float) -> bool:
@@ -84,22 +76,19 @@ def test_an_idle_turn_is_not_counted(clock: LoopClock, hands: Hands) -> None:
     assert clock.report().stalls.count == 0
 
 
-def test_a_collective_holds_the_loop_up_and_is_timed(clock: LoopClock, hands: Hands) -> None:
-    clock.turn()
-    clock.worked()
-    timed = TimedBroadcast(Passing(hands), clock)
-    assert timed(["a", "b"], [None, None]) == ["a", "b"]
-    clock.turn()
-    report = clock.report()
-    assert is_about(report.stalls, 30)
-    assert is_about(report.broadcasts, 30)
-    assert report.rank == 3
-
-
-def test_a_collective_beside_the_loop_is_reported_too(clock: LoopClock, hands: Hands) -> None:
-    TimedBroadcast(Passing(hands), clock)([], [])
+def test_collectives_are_reported_without_the_wait_for_others(clock: LoopClock, hands: Hands, meter: Meter) -> None:
+    meter.collective(2, pickle_s=0.02, wait_s=5.0, transfer_s=0.01)
+    meter.collective(1, pickle_s=0.03, wait_s=0.0, transfer_s=0.0)
+    meter.collective(2, pickle_s=0.0, wait_s=0.0, transfer_s=0.03)
     assert clock.due()
-    assert is_about(clock.report().broadcasts, 30)
+    report = clock.report()
+    assert is_about(report.broadcasts, 30, 30, 30)
+    assert report.collectives.batches == ((1, 1), (2, 2))
+    split = (report.collectives.pickle_ms, report.collectives.wait_ms, report.collectives.transfer_ms)
+    assert split == pytest.approx((50, 5000, 40))
+    assert report.rank == 3
+    hands.pass_ms(REPORT_SECONDS * 1000)
+    assert not clock.due()
 
 
 def test_the_time_of_a_computation_that_fails_is_outside_too(clock: LoopClock, hands: Hands) -> None:

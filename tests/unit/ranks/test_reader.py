@@ -12,6 +12,7 @@ from mmplane.delivery.parcels import Parcels
 from mmplane.ranks.reader import ParcelReader
 from mmplane.ranks.wake import Wake
 from mmplane.wire.stream import header, stream_pair
+from mutation import Mutant, check_it_is_killed
 
 LIMIT_S = 20.0
 
@@ -57,3 +58,10 @@ def test_a_reader_that_cannot_go_on_ends_the_process() -> None:
         os._exit(0)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 1
+
+
+def test_a_reader_that_passes_everything_on_is_found_out(request: pytest.FixtureRequest) -> None:
+    killer = test_parcels_are_read_and_passed_on_and_half_ones_are_not
+    check_it_is_killed(
+        Mutant("all bytes reach all ranks", ParcelReader._accept, "if relayed:", "if True:", killer), request
+    )

@@ -330,5 +330,5 @@ def test_the_simulation_notices_where_the_leader_is_deaf() -> None:
             own = dict(self._own).get(position.number, position.digest)
             super().position(msgspec.structs.replace(position, digest=own))
 
-    error = killed_by(partial(Simulation, leader=Deaf, parts=on_one_rank(HasAnOrderOfItsOwn)))
+    error = killed_by(partial(Simulation, leader=Deaf, parts=on_one_rank(HasAnOrderOfItsOwn)), "Deaf")
     assert isinstance(error, AssertionError)

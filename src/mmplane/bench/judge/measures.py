@@ -203,7 +203,7 @@ def entries(row: Row) -> float | None:
 
 def found(row: Row) -> float | None:
     """Share of results that lay in D1's cache when their request asked."""
-    return row.get("cache_hit_rate")
+    return row.get("result_hit_rate")
 
 
 def repeats(delivery: str, share_percent: int) -> Measure:

@@ -15,18 +15,19 @@ from typing import Any
 import msgspec
 
 from mmplane.bench.inputs.arrivals import poisson_s
+from mmplane.bench.inputs.checkpoints import roomy
 from mmplane.bench.inputs.making import Made, apart, made
 from mmplane.bench.inputs.workloads import WORKLOADS, Load, Request, Workload
 from mmplane.bench.micro.decoding import decode_cpu_ms
 from mmplane.bench.micro.pickles import pickled
 from mmplane.bench.micro.transforms import transforms
 from mmplane.bench.run import meters, turns
-from mmplane.bench.run.checkpoints import roomy
 from mmplane.bench.run.figures import Label, Row, Turn, row
 from mmplane.bench.run.generator import Results
 from mmplane.bench.run.meters import Memory
 from mmplane.bench.run.progress import Progress
 from mmplane.bench.run.server import Refused, Server, serving
+from mmplane.delivery.ingress import AUTO, ingress_of
 from mmplane.machine import cores_usable
 
 Variant = tuple[str, bool]
@@ -78,6 +79,8 @@ class Options(msgspec.Struct, frozen=True):
     cycles: int = 1
     """How often a turn sends its requests, under other stamps each time."""
     pools: Pools = Pools()
+    feature_hash: str = "sha256"
+    ingress: str = AUTO
     setting: str | None = None
     """The named setting that this is a case of."""
     flags: tuple[str, ...] = ()
@@ -87,7 +90,8 @@ class Options(msgspec.Struct, frozen=True):
         """Flags of `mmplane serve` for a workload."""
         limits = ["--stall-seconds", str(STALL_SECONDS), "--budget-bytes", str(BUDGET_BYTES)]
         pools = [text for name, size in self.pools.of(workload).items() for text in (_flag(name), str(size))]
-        return ["--runner", self.runner, *limits, *pools, *self.flags, *workload.flags]
+        baselines = ["--feature-hash", self.feature_hash, "--ingress", self.ingress]
+        return ["--runner", self.runner, *limits, *pools, *baselines, *self.flags, *workload.flags]
 
     def pace(self, workload: Workload) -> tuple[int, float | None]:
         """How many requests are under way at most, or how many are sent in a second."""
@@ -118,7 +122,7 @@ class Outcome(msgspec.Struct):
     decoding: list[dict[str, object]] = msgspec.field(default_factory=list)
     """What decoding a clip alone costs, by workload."""
     pickled: dict[str, Any] | None = None
-    """Analysis A4, of the first item."""
+    """Analysis A4, of a photograph and of a clip."""
 
 
 def measure(workload: Workload, tp: int, options: Options, outcome: Outcome, progress: Progress) -> None:
@@ -173,6 +177,8 @@ class Part(msgspec.Struct, frozen=True):
             rate=rate,
             runner=self.options.runner,
             cache=cache,
+            feature_hash="none" if delivery == "arena" else self.options.feature_hash,
+            ingress=ingress_of(delivery, self.options.ingress),
             setting=self.options.setting,
             pools=self.options.pools.of(self.workload),
             simulated_ms=self.workload.simulation.ms if self.workload.simulation else 0,
@@ -314,5 +320,5 @@ def made_items(load: Load, model_folder: str, name: str, outcome: Outcome, progr
         clips = [item.media for item in known if item.kind == "video"][:COMPARED]
         if clips:
             outcome.decoding.append({"workload": name, "decode_cpu_ms": apart(decode_cpu_ms, clips, model_folder)})
-        outcome.pickled = outcome.pickled or pickled(known[0].media, known[0].features_bytes)
+        outcome.pickled = outcome.pickled or apart(pickled)
     return items

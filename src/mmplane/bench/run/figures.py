@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 
+from mmplane.bench.run import carried
+from mmplane.bench.run.carried import Collectives, Hashes
 from mmplane.bench.run.generator import Sample
 from mmplane.bench.run.meters import Memory
 from mmplane.bench.run.server import ROLES, role_of
@@ -42,6 +44,8 @@ class Turn(msgspec.Struct, frozen=True):
     cpu_s_by_process: dict[str, float] = {}
     busiest_thread: tuple[str, float] = ("", 0.0)
     """The name of the process whose thread spent most, and that thread's seconds."""
+    hashes: Hashes = Hashes()
+    collectives: Collectives = Collectives()
 
     @property
     def foreground(self) -> list[Sample]:
@@ -64,6 +68,10 @@ class Label(msgspec.Struct, frozen=True):
     rate: float | None
     runner: str
     cache: bool
+    feature_hash: str = "none"
+    """What its features were hashed with, wherever that is."""
+    ingress: str | None = None
+    """Which ranks received its inline bytes; None: it has none."""
     setting: str | None = None
     """The named setting that the row belongs to (`mmplane.bench.run.settings`); None of a run that names its parts."""
     pools: dict[str, int] = {}
@@ -163,6 +171,7 @@ def _figures(turns: Sequence[Turn], samples: list[Sample], memory: Sequence[Memo
         "materialise_ms": summary(_materialise_ms(samples)),
         "materialise_ms_by_rank": materialise_ms_by_rank(samples),
         "deliver_ms": summary(_deliver_ms(samples)),
+        **carried.figures([turn.hashes for turn in turns], [turn.collectives for turn in turns], len(samples)),
         "broadcast_ms": {"p50": broadcasts.quantile_ms(0.5), "p99": broadcasts.quantile_ms(0.99)},
         "broadcast_total_ms_per_request": broadcasts.total_ms / len(samples),
         "loop_stall_ms": {
@@ -287,9 +296,12 @@ def _materialise_ms(samples: list[Sample]) -> list[float]:
 
 
 def _deliver_ms(samples: list[Sample]) -> list[float]:
-    """Of each request, the slowest rank's time from the plan that names it to its features, less what it made."""
+    """Of each request, the slowest rank's time from the plan that names it to its features, less what it made.
+
+    A hash of the features belongs to making them.
+    """
     return [
-        max(rank["deliver_ms"] - rank["materialise_ms"] for rank in sample.trace["ranks"])
+        max(rank["deliver_ms"] - rank["materialise_ms"] - rank["hash_ms"] for rank in sample.trace["ranks"])
         for sample in samples
         if sample.trace and sample.trace.get("items") and sample.trace.get("ranks")
     ]

@@ -20,7 +20,7 @@ import msgspec
 
 from mmplane.bench.inputs.making import Made
 from mmplane.bench.inputs.workloads import Request, render
-from mmplane.bench.run import meters
+from mmplane.bench.run import carried, meters
 from mmplane.bench.run.figures import Turn
 from mmplane.bench.run.generator import Job, Results, Sample, Shot
 from mmplane.bench.run.server import Server
@@ -80,6 +80,8 @@ def take(server: Server, plan: TurnPlan, items: list[Made], note: str, tick: Tic
         materialisations=_materialisations(after) - _materialisations(before),
         stalls=since["stalls"],
         broadcasts=since["broadcasts"],
+        hashes=carried.hashes(before, after),
+        collectives=carried.collectives(NOTHING if lost else before, after),
         load_cpu_s=results.cpu_s,
         load_lag_ms_max=results.lag_ms_max,
         wrong=lost + tuple(wrong(results.samples, plan.requests, items, server.tp, one_rank)),

@@ -19,7 +19,6 @@ from mmplane.core.keyring import DEFAULT_TENANT
 from mmplane.core.plan import EVERY_RANK, Sampling, Submit
 from mmplane.core.records import PROMPT_INLINE_BYTES_MAX, Enclosed, Item, Modality, Recipe, Tensor
 from mmplane.delivery.faults import strike
-from mmplane.delivery.names import DELIVERIES
 from mmplane.frontend.chat.prompt import Marks, Prompt, expand
 from mmplane.frontend.chat.rendering import Rendering, name_of
 from mmplane.frontend.chat.text import TextStream
@@ -112,6 +111,8 @@ class Answer:
                     "materialised": work.materialised,
                     "materialise_ms": round(work.materialise_ms, 3),
                     "deliver_ms": round(work.deliver_ms, 3),
+                    "hashed": work.hashed,
+                    "hash_ms": round(work.hash_ms, 3),
                 }
                 for work in self.generation.work
             ],
@@ -316,10 +317,11 @@ class Chat:
             digest_rank=request.mmplane.digest_rank if request.mmplane else EVERY_RANK,
             delivery=delivery,
             parcel_bytes=sum(map(len, load.parcel)),
-            relayed=DELIVERIES[delivery].relayed,
+            relayed=self._dispatch.relays(delivery),
             cache=self._dispatch.caches(delivery),
             fault=request.fault,
             tenant=journey.tenant,
+            feature_hash=self._config.feature_hash != "none",
         )
         if len(encode(submit)) > SUBMIT_BYTES_MAX:
             if slot is not None:

@@ -65,7 +65,7 @@ class Routes:
         if request.method == "PUT":
             try:
                 switch = parse_switch(await _small_body(request))
-                self._dispatch.put(switch.name, switch.share, switch.cache)
+                self._dispatch.put(switch.name, switch.share, switch.cache, switch.ingress)
             except RequestError as error:
                 return Response(error_object(error), error.status, media_type="application/json")
         return _json(200, self._dispatch.now())

@@ -346,6 +346,7 @@ class Switch(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     share: float = 1.0
     cache: str | None = None
+    ingress: str | None = None
 
 
 _switch_decoder = msgspec.json.Decoder(Switch)

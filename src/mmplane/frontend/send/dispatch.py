@@ -16,6 +16,7 @@ from mmplane.core.errors import ArenaHasNoRoom, RequestError, bad_request
 from mmplane.core.plan import Work
 from mmplane.delivery.auto import Reason, Situation, pick
 from mmplane.delivery.delivery import Sends
+from mmplane.delivery.ingress import CHOICES, EVERY_RANK, check_ingress, ingress_of
 from mmplane.delivery.names import DELIVERIES
 from mmplane.frontend.request.intake import Media
 from mmplane.frontend.send.freight import Freight, Load
@@ -65,12 +66,18 @@ class Tally:
         self.materialised = 0
         self.materialise_s = 0.0
         self.deliver_s = 0.0
+        self.feature_hashes = 0
+        self.feature_hash_s = 0.0
+        self.feature_hash_cpu_s = 0.0
 
     def work(self, trip: Trip) -> None:
         """What a request's features took, summed over processes; the delivering of the slowest rank."""
         every = (trip.made, *trip.work)
         self.materialised += sum(work.materialised for work in every)
         self.materialise_s += sum(work.materialise_ms for work in every) / 1000
+        self.feature_hashes += sum(work.hashed for work in every)
+        self.feature_hash_s += sum(work.hash_ms for work in every) / 1000
+        self.feature_hash_cpu_s += sum(work.hash_cpu_ms for work in every) / 1000
         self.deliver_s += max((work.deliver_ms for work in trip.work), default=0.0) / 1000
 
     def statistics(self) -> dict[str, Any]:
@@ -82,6 +89,9 @@ class Tally:
             "materialisations": self.materialised,
             "materialise_s": self.materialise_s,
             "deliver_s": self.deliver_s,
+            "feature_hashes": self.feature_hashes,
+            "feature_hash_s": self.feature_hash_s,
+            "feature_hash_cpu_s": self.feature_hash_cpu_s,
         }
 
 
@@ -96,6 +106,7 @@ class Dispatch:
         *,
         largest_item_bytes: int,
         cache: str,
+        ingress: str = "auto",
     ) -> None:
         self._rollout = rollout
         self._freights = freights
@@ -103,6 +114,7 @@ class Dispatch:
         self._largest_item_bytes = largest_item_bytes
         self._tallies: dict[str, Tally] = {}
         self._reasons: Counter[Reason] = Counter()
+        self._ingress = ingress
         self._set_cache(cache)
 
     @asynccontextmanager
@@ -145,7 +157,11 @@ class Dispatch:
         """Whether ranks may keep what comes by this delivery."""
         return self._cache == "on" and DELIVERIES[name].sends is not Sends.SLOTS
 
-    def put(self, name: str, share: float, cache: str | None) -> None:
+    def relays(self, name: str) -> bool:
+        """Whether every rank gets the bytes that come inline by this delivery, or the leader alone."""
+        return ingress_of(name, self._ingress) == EVERY_RANK
+
+    def put(self, name: str, share: float, cache: str | None, ingress: str | None = None) -> None:
         """Switch. Raises RequestError (400)."""
         if name not in DELIVERY_NAMES:
             raise bad_request("invalid_value", f"the deliveries are {', '.join(DELIVERY_NAMES)}", "name")
@@ -155,6 +171,7 @@ class Dispatch:
             raise bad_request("invalid_value", f"cache is one of {', '.join(CACHES)}", "cache")
         if not self.serves(name):
             raise bad_request("invalid_value", f"{name} needs workers, and this server has none", "name")
+        self._set_ingress({name} if share == 1.0 else {name, self._rollout.settled}, ingress or self._ingress)
         self._rollout.put(name, share)
         if cache is not None:
             self._set_cache(cache)
@@ -173,6 +190,7 @@ class Dispatch:
             "otherwise": rollout.settled if rollout.trial else None,
             "rolled_back": rollout.rolled_back,
             "cache": self._cache,
+            "ingress": self._ingress,
         }
 
     def statistics(self) -> dict[str, Any]:
@@ -200,6 +218,16 @@ class Dispatch:
             cause = self._rollout.ended(trip.chosen, latency_s * 1000, failed=outcome == "failed")
             if cause is not None:
                 log.warning("%s is worse than %s (%s): its share is 0 now", trip.chosen, self._rollout.settled, cause)
+
+    def _set_ingress(self, names: set[str], ingress: str) -> None:
+        if ingress not in CHOICES:
+            raise bad_request("invalid_value", f"ingress is one of {', '.join(CHOICES)}", "ingress")
+        try:
+            for name in sorted(names):
+                check_ingress(name, ingress)
+        except ValueError as error:
+            raise bad_request("invalid_value", f"ingress: {error}", "ingress") from None
+        self._ingress = ingress
 
     def _set_cache(self, cache: str) -> None:
         self._cache = cache

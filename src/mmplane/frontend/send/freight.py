@@ -21,6 +21,8 @@ from mmplane.core.plan import NOTHING, Work
 from mmplane.core.records import Enclosed, Item, Recipe
 from mmplane.core.stages import Span
 from mmplane.delivery.compact import Compactor
+from mmplane.delivery.feature_hash import Hashed, hash_features, with_hashes
+from mmplane.delivery.tensors import tensors_of
 from mmplane.features.choice import Processors
 from mmplane.features.contract.arrays import ALIGN_BYTES
 from mmplane.frontend.request.intake import Media
@@ -143,12 +145,14 @@ class FeatureFreight(Freight):
         *,
         copies: int,
         threads: int,
+        feature_hash: bool,
         compact: tuple[Processors, Compactor] | None = None,
     ) -> None:
         self._processors = processors
         self._budget = budget
         self._copies = copies
         self._pool = ThreadPoolExecutor(threads, "materialise") if threads else None
+        self._feature_hash = feature_hash
         self._compact = compact
 
     async def load(self, media: Sequence[Media], tag: int, *, probe: bool) -> Load:  # noqa: ARG002
@@ -162,12 +166,13 @@ class FeatureFreight(Freight):
             raise
         items, parcel = enclose(media, [each.content for each in made], inside=[each.inside for each in made])
         took = [each.took for each in made]
+        work = Work(len(took), sum(each.decode_ms + each.transform_ms for each in took))
         return Load(
             items,
             (False,) * len(media),
             parcel,
             [span for each in took for span in each.spans(FRONT_END)],
-            work=Work(len(took), sum(each.decode_ms + each.transform_ms for each in took)),
+            work=with_hashes(work, [each.hashed for each in made if each.hashed is not None]),
             bytes_written=sum(each.bytes_written for each in took),
             reservation=reservation,
         )
@@ -186,9 +191,11 @@ class FeatureFreight(Freight):
             recipe = recode(processors, item.recipe, content)
         out = bytearray(recipe.layout.length_bytes)
         took = materialise(processors, content, recipe, memoryview(out))
+        hashed = hash_features(tensors_of(recipe.layout.tensors, memoryview(out))) if self._feature_hash else None
         if self._compact is not None:
             packed = self._compact[1].pack(memoryview(out))
-        return _Done(took, out if packed is None else packed, Inside(recipe, packed=packed is not None))
+        inside = Inside(recipe, packed=packed is not None, feature_hash=hashed.value if hashed else None)
+        return _Done(took, hashed, out if packed is None else packed, inside)
 
 
 def held(item: Media) -> bytes:
@@ -205,11 +212,13 @@ class Inside:
     recipe: Recipe
     media: bool = False
     packed: bool = False
+    feature_hash: int | None = None
 
 
 @dataclass(frozen=True)
 class _Done:
     took: Made
+    hashed: Hashed | None
     content: Buffer
     inside: Inside
 
@@ -226,7 +235,7 @@ def enclose(
         start_bytes = end_bytes + padding_bytes
         # The prompt is expanded already: ranks need no more of the layout than its tensors.
         recipe = replace(what.recipe, layout=replace(what.recipe.layout, expansion=()))
-        items.append(Enclosed(item.key, recipe, start_bytes, len(content), media=what.media, packed=what.packed))
+        items.append(Enclosed(item.key, recipe, start_bytes, len(content), what.media, what.packed, what.feature_hash))
         parcel += [bytes(padding_bytes), content] if padding_bytes else [content]
         end_bytes = start_bytes + len(content)
     return tuple(items), parcel
