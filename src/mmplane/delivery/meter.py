@@ -42,7 +42,8 @@ class Meter:
     @property
     def count(self) -> int:
         """Collectives so far."""
-        return self._batches.total()
+        with self._lock:
+            return self._batches.total()
 
     def durations(self) -> Distribution:
         """Of each collective, without the wait for the other ranks."""
