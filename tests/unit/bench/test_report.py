@@ -155,6 +155,11 @@ def test_a_column_is_there_when_a_row_has_it_and_zero_is_a_figure() -> None:
     assert [cells[names.index("hashes")] for cells in lines] == ["0", "4"]
 
 
+def test_an_ingress_that_is_not_the_deliverys_own_is_named() -> None:
+    rows = [row_of("leader", ingress=ingress) for ingress in (None, "every-rank", "leader")]
+    assert [cells[0] for cells in table(rows)[1]] == ["leader", "leader", "leader, ingress leader"]
+
+
 def test_the_terminal_shows_the_same() -> None:
     found = whole_run()
     assert sum(table.row_count for table in tables(found["rows"])) == len(found["rows"])

@@ -11,6 +11,7 @@ import msgspec
 
 from mmplane.bench.judge.groups import Row
 from mmplane.config import DELIVERY_NAMES
+from mmplane.delivery.ingress import AUTO, ingress_of
 
 P99_MIN = 200
 """Of fewer requests the 99th percentile is their maximum, and is called so."""
@@ -57,7 +58,10 @@ def short(value: float | None) -> str:
 
 
 def _name(row: Row) -> str:
-    return f"{row['delivery']}{', cache on' if row['cache'] else ''}"
+    """The delivery, and what of it is not as usual."""
+    ingress = row.get("ingress")
+    usual = ingress is None or ingress == ingress_of(row["delivery"], AUTO)
+    return f"{row['delivery']}{', cache on' if row['cache'] else ''}{'' if usual else f', ingress {ingress}'}"
 
 
 def _tail(row: Row) -> str:
