@@ -6,10 +6,33 @@ What is exported here is the library: `docs/embedding.md`. It needs neither torc
 __version__ = "0.1.0"
 
 from mmplane.embed.address import Address
+from mmplane.embed.client import Client, Janitor, SidecarHold, connect
 from mmplane.embed.draft import Draft
+from mmplane.embed.errors import BadMedia, Full, Lost, NotAttached, SidecarError, TooLarge
 from mmplane.embed.hold import Hold
 from mmplane.embed.inbox import Inbox, View
 from mmplane.embed.plane import Plane
 from mmplane.embed.records import Leased
+from mmplane.embed.sidecar import Sidecar
 
-__all__ = ["Address", "Draft", "Hold", "Inbox", "Leased", "Plane", "View", "__version__"]
+__all__ = [
+    "Address",
+    "BadMedia",
+    "Client",
+    "Draft",
+    "Full",
+    "Hold",
+    "Inbox",
+    "Janitor",
+    "Leased",
+    "Lost",
+    "NotAttached",
+    "Plane",
+    "Sidecar",
+    "SidecarError",
+    "SidecarHold",
+    "TooLarge",
+    "View",
+    "__version__",
+    "connect",
+]

@@ -48,6 +48,7 @@ RANGES = ranges_of(Config)
 WORKER_REGION_BYTES = 384 * MIB
 """What each worker's region should have at least: the features of the longest clips that checkpoints allow."""
 APART = {
+    "sidecar": "mmplane.sidecar_cli",
     "doctor": "mmplane.doctor",
     "demo": "mmplane.demo",
     "bench": "mmplane.bench.main",
@@ -73,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="serve a vision-language model over HTTP", epilog=PRECEDENCE)
     table = declared(_serve_options(serve))
+    commands.add_parser("sidecar", help="media for the processes of any engine; see sidecar --help", add_help=False)
     commands.add_parser("doctor", help="check this machine and a checkpoint; see doctor --help", add_help=False)
     commands.add_parser("top", help="what a server does now, in a terminal; see top --help", add_help=False)
     commands.add_parser("bench", help="measure deliveries; see bench --help", add_help=False)
@@ -182,7 +184,7 @@ def resolve(given: dict[str, Any], *, tenants: int = 0) -> Config:
         given["device"] = "cuda" if gpus >= given["tp"] else "cpu"
     names = {field.name for field in msgspec.structs.fields(Config)}
     model = given["model"]
-    folder = _model_folder(model)
+    folder = model_folder(model)
     config = Config(
         **{key: value for key, value in given.items() if key in names},
         model_folder=folder,
@@ -270,7 +272,8 @@ def _check_traces(to: str) -> None:
         raise ValueError("--trace-to needs OpenTelemetry: install mmplane[trace]")
 
 
-def _model_folder(model: str) -> str:
+def model_folder(model: str) -> str:
+    """Where a model's files lie; a hub id as it is. Raises ValueError."""
     if model == "tiny":
         return _tiny_folder()
     if Path(model).is_dir():

@@ -119,6 +119,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Where traces go: an OTLP receiver's URL, or `file:PATH`; empty: there are none."""
     log_level: str = "info"
     log_format: str = "text"
+    kind: Literal["server", "sidecar"] = "server"
+    """Which children the supervisor has (`mmplane.supervise.ROLES`)."""
+    socket_group: str = ""
+    """The group whose processes may attach to a sidecar; empty: only those of its user."""
+    producers_bytes: Annotated[int, Meta(ge=0, le=BYTES_MAX)] = 256 * MIB
+    """Of a sidecar: regions that producers write themselves take so many bytes together."""
 
     def processes(self) -> int:
         """How many children the supervisor has: front end, parser, workers, ranks."""

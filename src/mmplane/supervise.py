@@ -2,12 +2,15 @@
 
 It works by reconciliation. Events (a process ended, a message came, a signal) only change what is known; `_reconcile`
 then compares that with what should be and starts or kills what differs. Every kind of failure takes the same path, and
-the order of events does not matter.
+the order of events does not matter. `ROLES` says which children there are.
 
     supervisor ── nursery ─┬─ front end      dies: epoch + 1, workers replaced, ranks drop what they held
                            ├─ parser         dies: replaced alone
                            ├─ worker 1..W    dies: replaced alone
                            └─ rank 0..N-1    one dies or stands still: the whole group is replaced
+
+    supervisor ── nursery ─┬─ keeper         dies: epoch + 1, workers and all regions replaced
+      (sidecar)            └─ worker 1..W    dies: replaced alone
 
 What it does not like about itself: starting a child waits for the nursery's answer (a few ms), so a stopped nursery
 holds the loop for a few seconds before everything is started anew.
@@ -23,11 +26,14 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 
 import msgspec
 
-from mmplane.arena.segment import check_memory, create_region, reopen_read_only
+from mmplane.arena.errors import OutOfMemory
+from mmplane.arena.label import create_labelled, new_plane
+from mmplane.arena.segment import check_memory, reopen_read_only
 from mmplane.config import Config
 from mmplane.core.control import (
     Attach,
@@ -65,6 +71,23 @@ from mmplane.wire.stream import stream_pair
 
 log = logging.getLogger("mmplane")
 
+
+@dataclass(frozen=True)
+class Roles:
+    """The children of one kind of supervisor. The `head` keeps the books of an epoch, and knows the workers."""
+
+    head: str
+    parser: bool = False
+    ranks: bool = False
+    renews_regions: bool = False
+    """Processes that are not our children map the regions: the next head gets new ones."""
+
+
+ROLES = {
+    "server": Roles("frontend", parser=True, ranks=True),
+    "sidecar": Roles("keeper", renews_regions=True),
+}
+
 SEND_LIMIT_S = 5.0
 LOAD_SECONDS = 600.0
 STARTS_MAX = 3
@@ -84,19 +107,19 @@ class Supervisor:
         self, config: Config, listener: socket.socket, keyring: Keyring, *, on_serving: Callable[[], None]
     ) -> None:
         self._config = config
+        self._roles = ROLES[config.kind]
         self._listener = listener
         self._keyring = hand_over("mmplane-keyring", msgspec.msgpack.encode(keyring))
         self._on_serving = on_serving
         check_memory(sum(config.region_bytes()))
-        self._regions = [
-            create_region(f"mmplane-{i}", length_bytes) for i, length_bytes in enumerate(config.region_bytes())
-        ]
-        self._regions_read_only = [reopen_read_only(region) for region in self._regions]
-        self._nursery = Spawner(config.log_format)
+        self._regions: list[int] = []
+        self._regions_read_only: list[int] = []
+        self._renew_regions()
+        self._nursery = Spawner(config.log_format, config.kind)
         self._watchdog = Watchdog(stall_s=config.stall_seconds, item_s=config.item_seconds, load_s=LOAD_SECONDS)
         self._told_out: tuple[str, ...] = ()
         self._told_running: tuple[Running, ...] = ()
-        self._frontend: Child | None = None
+        self._head: Child | None = None
         self._workers: dict[int, Child] = {}
         self._ranks: dict[int, Child] = {}
         self._ranks_ready: RanksReady | None = None
@@ -125,7 +148,7 @@ class Supervisor:
     # What is known: events.
 
     def _children(self) -> list[Child]:
-        front = [self._frontend] if self._frontend else []
+        front = [self._head] if self._head else []
         return [*front, *self._workers.values(), *self._ranks.values()]
 
     def _wait(self, wake: int) -> None:
@@ -172,8 +195,8 @@ class Supervisor:
             else:
                 log.info("draining for at most %g s", self._config.drain_seconds)
                 self._stopping_by_s = time.monotonic() + self._config.drain_seconds + REFUSE_S
-                if self._frontend is not None:
-                    self._tell(self._frontend, Drain(self._config.drain_seconds))
+                if self._head is not None:
+                    self._tell(self._head, Drain(self._config.drain_seconds))
 
     def _hear_nursery(self) -> None:
         for halted in self._nursery.hear():
@@ -226,11 +249,11 @@ class Supervisor:
         stacks = child.stacks.written()  # a crash is the last thing it says
         child.close()
         log.info("%s ended", child, extra={"stacks": stacks})
-        if child is self._frontend:
-            self._frontend = None
+        if child is self._head:
+            self._head = None
         elif child.role in ("worker", "parser"):
             del self._workers[child.index]
-            self._tell(self._frontend, WorkerGone(child.index, child.handle.incarnation))
+            self._tell(self._head, WorkerGone(child.index, child.handle.incarnation))
         else:
             del self._ranks[child.index]
             self._copy_features |= child.probing and child.stacks.crashed  # not for one that was killed meanwhile
@@ -239,7 +262,7 @@ class Supervisor:
             if not self._ranks:
                 self._group_gone(child.handle.incarnation)
         # Workers and the parser end with their front end: that is no failure of theirs.
-        alone = child.role in ("worker", "parser") and self._frontend is None
+        alone = child.role in ("worker", "parser") and self._head is None
         self._ended(RANKS if child.role == "rank" else child.name, blameless=alone)
 
     def _ended(self, role: str, *, blameless: bool = False) -> None:
@@ -253,7 +276,7 @@ class Supervisor:
     def _group_gone(self, incarnation: int) -> None:
         self._ranks_ready = None
         self._attached_epoch = 0
-        self._tell(self._frontend, RanksGone(incarnation))
+        self._tell(self._head, RanksGone(incarnation))
 
     def _nursery_gone(self) -> None:
         log.warning("the nursery ended; everything starts anew")
@@ -264,7 +287,7 @@ class Supervisor:
 
     def _reconcile(self) -> None:
         if self._stopping_by_s is not None:
-            if self._drained or self._frontend is None or time.monotonic() > self._stopping_by_s:
+            if self._drained or self._head is None or time.monotonic() > self._stopping_by_s:
                 self._exit_code = 0
             return
         self._look()
@@ -289,23 +312,23 @@ class Supervisor:
         self._watchdog.look(children)
 
     def _reconcile_children(self) -> None:
-        if self._frontend is None:
+        if self._head is None:
             # No region is written before every worker of the old epoch is gone.
             for worker in self._workers.values():
                 worker.handle.kill()
             if not self._workers:
-                self._start("frontend", self._start_frontend)
+                self._start(self._roles.head, self._start_head)
         else:
-            if PARSER not in self._workers:
+            if self._roles.parser and PARSER not in self._workers:
                 self._start("parser", self._start_parser)
             for index in range(1, self._config.workers + 1):
                 if index not in self._workers:
                     self._start(f"worker {index}", partial(self._start_worker, index))
-        if not self._ranks:
+        if self._roles.ranks and not self._ranks:
             self._start(RANKS, self._start_ranks)
         if (
-            self._frontend is not None
-            and self._frontend.ready
+            self._head is not None
+            and self._head.ready
             and self._ranks_ready is not None
             and len(self._ranks) == self._config.tp  # not while a group whose leader has died is still ending
             and self._attached_epoch != self._epoch
@@ -314,17 +337,17 @@ class Supervisor:
 
     def _tell_who_is_out(self) -> None:
         out = self._watchdog.out_of_service
-        if self._frontend is not None and out != self._told_out:
+        if self._head is not None and out != self._told_out:
             self._told_out = out
-            self._tell(self._frontend, OutOfService(out))
+            self._tell(self._head, OutOfService(out))
 
     def _tell_who_runs(self) -> None:
         nursery = [Running("nursery", 0, self._nursery.handle.pid)] if self._nursery.handle else []
         children = (Running(child.role, child.index, child.handle.pid) for child in self._children())
         running = (Running("supervisor", 0, os.getpid()), *nursery, *children)
-        if self._frontend is not None and running != self._told_running:
+        if self._head is not None and running != self._told_running:
             self._told_running = running
-            self._tell(self._frontend, Everyone(running))
+            self._tell(self._head, Everyone(running))
 
     def _start(self, role: str, start: Callable[[], None]) -> None:
         if not self._restarts.may_start(role, time.monotonic()):
@@ -332,25 +355,42 @@ class Supervisor:
         self._restarts.started(role)
         try:
             start()
-        except OSError as error:
+        except (OSError, OutOfMemory) as error:
             log.warning("%s cannot be started now: %s", role, error)
             self._restarts.refused(role, time.monotonic())
             for rank in self._ranks.values() if role == RANKS else ():
                 rank.handle.kill()
 
-    def _start_frontend(self) -> None:
+    def _start_head(self) -> None:
+        if self._roles.renews_regions and self._epoch:
+            self._renew_regions()
         self._epoch += 1
         self._told_out = ()
         self._told_running = ()
-        descriptors = {"listener": self._listener.fileno(), "region0": self._regions[0], "keyring": self._keyring}
-        self._frontend = self._spawn("frontend", 0, 1, descriptors)
+        descriptors = {"listener": self._listener.fileno(), "keyring": self._keyring, "region0": self._regions[0]}
+        if self._roles.renews_regions:
+            descriptors |= {f"region{number}": region for number, region in enumerate(self._regions)}
+        self._head = self._spawn(self._roles.head, 0, 1, descriptors)
+
+    def _renew_regions(self) -> None:
+        """The regions of a new plane. Those of the last one live as long as somebody maps them."""
+        self._close_regions()
+        plane = new_plane()
+        for number, length_bytes in enumerate(self._config.region_bytes()):
+            self._regions.append(create_labelled(f"mmplane-{number}", length_bytes, plane, number))
+            self._regions_read_only.append(reopen_read_only(self._regions[number]))
+
+    def _close_regions(self) -> None:
+        for regions in (self._regions, self._regions_read_only):
+            while regions:
+                os.close(regions.pop())
 
     def _start_parser(self) -> None:
         ours, theirs = pair()
         with ours, theirs:
             descriptors = {"frontend": theirs.fileno(), "region0": self._regions[0]}
             self._workers[PARSER] = child = self._spawn("parser", PARSER, 1, descriptors)
-            self._tell(self._frontend, WorkerUp(PARSER, child.handle.incarnation), ours.fileno())
+            self._tell(self._head, WorkerUp(PARSER, child.handle.incarnation), ours.fileno())
 
     def _start_worker(self, index: int) -> None:
         ours, theirs = pair()
@@ -365,7 +405,7 @@ class Supervisor:
                     "features": self._regions[index],
                 },
             )
-            self._tell(self._frontend, WorkerUp(index, child.handle.incarnation), ours.fileno())
+            self._tell(self._head, WorkerUp(index, child.handle.incarnation), ours.fileno())
 
     def _start_ranks(self) -> None:
         tp = self._config.tp
@@ -381,14 +421,14 @@ class Supervisor:
             os.close(store)
 
     def _attach(self, ready: RanksReady) -> None:
-        assert self._frontend is not None
+        assert self._head is not None
         link, leaders_link = pair()
         stream, leaders_stream = stream_pair()
         with link, leaders_link, stream, leaders_stream:
             leader = self._ranks[0]
             self._tell(leader, Attach(self._epoch), leaders_link.fileno(), leaders_stream.fileno())
             up = RanksUp(leader.handle.incarnation, ready.kv_bytes_per_token, ready.dtype)
-            self._tell(self._frontend, up, link.fileno(), stream.fileno())
+            self._tell(self._head, up, link.fileno(), stream.fileno())
         self._attached_epoch = self._epoch
 
     def _spawn(
@@ -423,5 +463,5 @@ class Supervisor:
         if nursery is not None:
             nursery.wait(deadline_s - time.monotonic())
             nursery.reap()
-        for descriptor in (*self._regions, *self._regions_read_only, self._keyring):
-            os.close(descriptor)
+        self._close_regions()
+        os.close(self._keyring)

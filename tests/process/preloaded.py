@@ -205,7 +205,7 @@ def main() -> None:
     """`python preloaded.py CONTROL_DESCRIPTOR`."""
     setproctitle.setproctitle("tests: preloaded")  # at once: it looks for its room in the environment as it is now
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches the session, which ends this one
-    for module in (*nursery.PRELOADED, "mmplane.cli"):
+    for module in (*nursery.PRELOADED["server"], "mmplane.cli"):
         importlib.import_module(module)
     gc.freeze()
     with socket.socket(fileno=int(sys.argv[1])) as control:

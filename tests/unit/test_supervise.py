@@ -61,21 +61,21 @@ def test_a_new_front_end_is_not_attached_to_a_group_whose_leader_has_died(superv
     supervisor._ranks = {0: leader, 1: follower}
     supervisor._workers = {0: child("parser", 0)}
     supervisor._ranks_ready = RanksReady(1, "float32")
-    supervisor._frontend, supervisor._epoch = child("frontend", 0), 2
+    supervisor._head, supervisor._epoch = child("frontend", 0), 2
     supervisor._gone(leader)
     supervisor._reconcile_children()
-    told = cast("Ended", supervisor._frontend.link).told
+    told = cast("Ended", supervisor._head.link).told
     assert told == [], "nothing to attach it to"
     supervisor._gone(follower)
     assert len(told) == 1, "it is told that they are gone"
     assert supervisor._ranks_ready is None
-    supervisor._frontend, supervisor._workers = None, {}
+    supervisor._head, supervisor._workers = None, {}
 
 
 def working(supervisor: Supervisor, *, ranks: int = 2, workers: int = 0) -> None:
     """All are there and were ready."""
     supervisor._served = True
-    supervisor._frontend, supervisor._epoch = child("frontend", 0), 1
+    supervisor._head, supervisor._epoch = child("frontend", 0), 1
     supervisor._workers = {0: child("parser", 0)} | {index: child("worker", index) for index in range(1, workers + 1)}
     supervisor._ranks = {rank: child("rank", rank) for rank in range(ranks)}
     for name in {each.name for each in supervisor._children() if each.role != "rank"} | {RANKS}:
@@ -93,13 +93,13 @@ def test_the_first_restart_of_a_group_is_at_once(ranks: int, supervisor: Supervi
     for rank in list(supervisor._ranks.values()):
         supervisor._gone(rank)
     assert not waits(supervisor)
-    supervisor._frontend, supervisor._workers = None, {}
+    supervisor._head, supervisor._workers = None, {}
 
 
 def test_the_first_restart_of_workers_is_at_once_also_beside_their_front_end(supervisor: Supervisor) -> None:
     working(supervisor, workers=8)
-    assert supervisor._frontend is not None
-    supervisor._gone(supervisor._frontend)
+    assert supervisor._head is not None
+    supervisor._gone(supervisor._head)
     for worker in list(supervisor._workers.values()):
         supervisor._gone(worker)
     assert not waits(supervisor)
@@ -119,13 +119,13 @@ def test_what_never_gets_ready_ends_a_server_that_has_never_served(
         name = RANKS if role == "rank" else victim.name
         supervisor._restarts.started(name)
         if role == "frontend":
-            supervisor._frontend = victim
+            supervisor._head = victim
         else:
             (supervisor._ranks if role == "rank" else supervisor._workers)[victim.index] = victim
         supervisor._gone(victim)
     assert supervisor._exit_code == (None if served else 1)
     assert waits(supervisor)
-    supervisor._frontend, supervisor._workers, supervisor._ranks = None, {}, {}
+    supervisor._head, supervisor._workers, supervisor._ranks = None, {}, {}
 
 
 @pytest.mark.parametrize("served", [False, True])
@@ -146,7 +146,7 @@ def test_only_a_rank_that_crashes_while_it_probes_is_given_copies(
     rank.probing = True
     supervisor._gone(rank)
     assert supervisor._copy_features is crashed
-    supervisor._frontend, supervisor._workers, supervisor._ranks = None, {}, {}
+    supervisor._head, supervisor._workers, supervisor._ranks = None, {}, {}
 
 
 @pytest.mark.parametrize("refused", range(6))
@@ -168,18 +168,18 @@ def test_a_refused_start_is_tried_again(refused: int, supervisor: Supervisor, mo
         if len(supervisor._ranks) == 1:  # the other was refused: they were killed
             supervisor._gone(supervisor._ranks[0])
     assert supervisor._exit_code is None
-    assert supervisor._frontend is not None
+    assert supervisor._head is not None
     assert (list(supervisor._workers), list(supervisor._ranks)) == ([0], [0, 1])
-    supervisor._frontend, supervisor._workers, supervisor._ranks = None, {}, {}
+    supervisor._head, supervisor._workers, supervisor._ranks = None, {}, {}
 
 
 def test_the_front_end_hears_of_every_process_and_only_when_that_has_changed(supervisor: Supervisor) -> None:
-    supervisor._frontend = front = child("frontend", 0)
+    supervisor._head = front = child("frontend", 0)
     supervisor._ranks = {0: child("rank", 0)}
     supervisor._tell_who_runs()
     supervisor._tell_who_runs()
     del supervisor._ranks[0]
     supervisor._tell_who_runs()
-    supervisor._frontend = None
+    supervisor._head = None
     told = [[each.role for each in record.running] for record in cast("Any", front.link).told]
     assert told == [["supervisor", "frontend", "rank"], ["supervisor", "frontend"]]

@@ -40,6 +40,7 @@ class Arena:
     def __init__(
         self, region_bytes: Sequence[int], *, align_bytes: int = ALIGN_BYTES, first_generation: int = 1
     ) -> None:
+        self._align_bytes = align_bytes
         self._regions = [Region(length_bytes, align_bytes) for length_bytes in region_bytes]
         self._occupants: dict[int, Occupant] = {}  # by generation
         self._claims: defaultdict[Process, dict[int, Occupant]] = defaultdict(dict)  # who holds what, by generation
@@ -131,6 +132,11 @@ class Arena:
     def regions(self) -> int:
         """How many regions there are."""
         return len(self._regions)
+
+    def add_region(self, length_bytes: int) -> int:
+        """The number of one region more, the last. Raises ValueError as the constructor."""
+        self._regions.append(Region(length_bytes, self._align_bytes))
+        return len(self._regions) - 1
 
     def lease(self, slot: Slot, process: Process, tag: int) -> None:
         """Keep a finished slot in place for (process, tag), once more. Raises StaleSlot and DeadProcess."""

@@ -14,44 +14,93 @@ import os
 from typing import Any
 
 from mmplane.arena.arrays import array
-from mmplane.arena.errors import ForeignRegion
+from mmplane.arena.errors import ForeignRegion, StaleSlot
+from mmplane.arena.segment import Access
 from mmplane.embed.address import REGION, Address
+from mmplane.embed.attachment import Attachment
 from mmplane.embed.records import Leased
 from mmplane.embed.releases import JOINED, tell_nowait
 from mmplane.embed.windows import Windows
+from mmplane.sidecar.records import VERSION, Hello
 
 
 class Inbox:
-    """One rank's window on a plane. Raises OSError when the plane cannot be reached, ValueError if there is no `rank`.
+    """One rank's window on a plane: of an `Address`, as its rank number `rank`, or of the sidecar at a socket's path.
 
-    Its calls belong to one thread; arrays may die in any.
+    At a sidecar it is `rank` of `ranks` in `group`. When the sidecar ends, it attaches to the successor by itself. How
+    regions are mapped there is `access`: `private` (arrays may be written, and only this process sees it), `shared`
+    (reading alone; writing is a SIGSEGV) or `writable` (for memory that a device registers: do not write).
+
+    Its calls belong to one thread; arrays may die in any. Raises OSError when an address cannot be reached, ValueError
+    if it has no such rank; Lost when there is no sidecar, NotAttached when it refuses this rank.
     """
 
-    def __init__(self, address: Address, rank: int) -> None:
-        address.group_of(rank)
+    def __init__(
+        self,
+        where: Address | str | os.PathLike[str],
+        rank: int = 0,
+        *,
+        group: int = 0,
+        ranks: int = 1,
+        access: Access = "private",
+    ) -> None:
         self.rank = rank
-        self._tell_fd = address.open(address.tell_fd, os.O_WRONLY | os.O_NONBLOCK)
-        self._windows = Windows(address.plane, lambda lease: tell_nowait(self._tell_fd, lease, rank))
-        region_fd = address.open_region(os.O_RDONLY)
-        try:
-            self._windows.map(REGION, region_fd, address.length_bytes, "private")
-        finally:
-            os.close(region_fd)
-        tell_nowait(self._tell_fd, JOINED, rank)
+        self._attachment: Attachment | None = None
+        if isinstance(where, Address):
+            self._windows = _at_address(where, rank)
+        else:
+            hello = Hello(VERSION, "rank", group=group, rank=rank, ranks=ranks, access=access)
+            self._attachment = Attachment(where, hello)
 
     def open(self, leased: Leased) -> View:
         """The view that this record stands for; the same memory when it is opened again while it lives.
 
-        Raises ValueError when the slot is not inside the region, StaleSlot when this rank has ended the lease, and
-        ForeignRegion when the record is of another plane.
+        Raises ValueError when the slot is not inside the region, StaleSlot when this rank has ended the lease or it is
+        an earlier life's, and ForeignRegion when the record is of another plane.
         """
-        if leased.plane != self._windows.plane:
+        windows, life = self._of(leased)
+        if leased.plane != windows.plane:
             raise ForeignRegion("this record is of another plane")
-        return View(leased, self._windows.open(leased.lease, leased.item.slot))
+        if leased.life != life:
+            raise StaleSlot("this record was leased to another life of the group")
+        return View(leased, windows.open(leased.lease, leased.item.slot))
 
     def statistics(self) -> dict[str, int]:
         """Leases of this rank now, and how many have ended."""
-        return self._windows.statistics()
+        return (self._windows if self._attachment is None else self._attachment.plane.windows).statistics()
+
+    def close(self) -> None:
+        """Detach from a sidecar: now, or, while arrays are alive, as soon as the last of them is gone."""
+        if self._attachment is not None:
+            self._attachment.close()
+
+    def _of(self, leased: Leased) -> tuple[Windows, int]:
+        """The plane of a record, and the life of this rank's group in it.
+
+        The last sidecar's plane is open until the first record of its successor comes: all ranks get messages in the
+        same order, so all of them let go of it at the same message, and none fails where another does not.
+        """
+        if self._attachment is None:
+            return self._windows, 0
+        plane, former = self._attachment.plane, self._attachment.former
+        if former is not None and leased.plane == former.windows.plane:
+            plane = former
+        elif former is not None:
+            self._attachment.former = None
+        return plane.windows, plane.welcome.life
+
+
+def _at_address(address: Address, rank: int) -> Windows:
+    address.group_of(rank)
+    tell_fd = address.open(address.tell_fd, os.O_WRONLY | os.O_NONBLOCK)
+    windows = Windows(address.plane, lambda lease: tell_nowait(tell_fd, lease, rank))
+    region_fd = address.open_region(os.O_RDONLY)
+    try:
+        windows.map(REGION, region_fd, address.length_bytes, "private")
+    finally:
+        os.close(region_fd)
+    tell_nowait(tell_fd, JOINED, rank)
+    return windows
 
 
 class View:

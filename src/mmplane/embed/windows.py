@@ -47,6 +47,11 @@ class Windows:
         """Whether this process made it, and not one that it was forked from."""
         return os.getpid() == self._pid
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no claim is open. Takes no lock: a finalizer may ask."""
+        return all(reference() is None for reference in self._open.valuerefs())
+
     def open(self, claim: int, slot: Slot) -> Any:
         """The window of a claim, the same while it lives.
 

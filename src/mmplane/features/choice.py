@@ -149,13 +149,13 @@ def _if_built(items: str, load: Callable[[], ProcessorT]) -> ProcessorT | None:
 
 def _encoding(config: Config) -> Encoding:
     if config.encoding == "auto":
-        return "uint8" if config.device == "cuda" else "float32"
+        return "float32" if config.device == "cpu" else "uint8"
     return _model_dtype(config) if config.encoding == "model" else cast("Encoding", config.encoding)
 
 
 def _model_dtype(config: Config) -> Encoding:
     """What the model computes in: its own dtype on a GPU, float32 on a CPU."""
-    if config.device == "cpu":
+    if config.device != "cuda":
         return "float32"
     model: Any = AutoConfig.from_pretrained(config.model_folder, trust_remote_code=False)
     name = str(model.dtype).removeprefix("torch.")

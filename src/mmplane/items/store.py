@@ -182,7 +182,7 @@ class ItemStore:
         self,
         key: bytes,
         media: MediaBytes | None,
-        recipe: Recipe,
+        recipe: Recipe | None,
         tag: int,
         *,
         tenant: str = DEFAULT_TENANT,
@@ -191,9 +191,9 @@ class ItemStore:
     ) -> Asset:
         """The item of this key, leased to this process under `tag`: give it back with `release`.
 
-        Without `media` only an item that is here, or on its way, will do. Raises RequestError: 400 when the media
-        cannot be decoded or has ended workers before, 404 when there is none, 413 or 503 when the arena has no room
-        (who is not `patient` waits for a worker alone), 503 when the worker failed.
+        Without `media` only an item that is here, or on its way, will do; then it needs no `recipe`. Raises
+        RequestError: 400 when the media cannot be decoded or has ended workers before, 404 when there is none, 413 or
+        503 when the arena has no room (who is not `patient` waits for a worker alone), 503 when the worker failed.
         """
         item = self._arena.lookup(key) if self.cache and not probe else None
         if item is not None:
@@ -205,6 +205,7 @@ class ItemStore:
             raise not_held()
         if flight is None:
             assert media is not None
+            assert recipe is not None
             if refusal := self._poison.refusal(key, time.monotonic()):
                 raise refusal
             flight = self._flights[key] = Flight(tenant, patient)

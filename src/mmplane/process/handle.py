@@ -14,6 +14,9 @@ from mmplane.process.stacks import Stacks
 from mmplane.process.stillness import Stillness
 from mmplane.wire.link import Link
 
+HEADS = ("frontend", "keeper")
+"""Roles that keep the books of an epoch: one of them stands at the head of every set of children."""
+
 
 @dataclass
 class Handle:
@@ -72,12 +75,12 @@ class Child:
     @property
     def name(self) -> str:
         """What people call it."""
-        return self.role if self.role in ("frontend", "parser") else f"{self.role} {self.index}"
+        return self.role if self.role in (*HEADS, "parser") else f"{self.role} {self.index}"
 
     @property
     def speaks(self) -> bool:
         """Whether it may say something that cannot wait. Beats can: nobody has to wake up for each."""
-        return not self.deaf and (self.role == "frontend" or not self.ready)
+        return not self.deaf and (self.role in HEADS or not self.ready)
 
     def heard(self) -> None:
         """It said something, or is known to be well."""

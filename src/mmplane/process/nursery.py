@@ -29,19 +29,23 @@ from mmplane.process.signals import BYTES_MAX, heed, unheed
 from mmplane.process.stacks import answer_with_stacks
 from mmplane.wire.link import Link, LinkError, PeerGone
 
-PRELOADED = (
-    "mmplane.frontend.main",
-    "mmplane.media.worker",
-    "mmplane.frontend.request.parser",
-    "mmplane.ranks.main",
-    "mmplane.features.choice",
-)
-"""Each child's module; importing it imports everything that the child needs."""
+PRELOADED: Mapping[str, tuple[str, ...]] = {
+    "server": (
+        "mmplane.frontend.main",
+        "mmplane.media.worker",
+        "mmplane.frontend.request.parser",
+        "mmplane.ranks.main",
+        "mmplane.features.choice",
+    ),
+    "sidecar": ("mmplane.sidecar.main", "mmplane.media.worker"),
+}
+"""The modules of a kind's children; importing them imports everything that the children need."""
 
 MAINS: Mapping[str, tuple[str, str]] = {
     "frontend": ("mmplane.frontend.main", "mmplane: frontend"),
     "parser": ("mmplane.frontend.request.parser", "mmplane: parser"),
     "worker": ("mmplane.media.worker", "mmplane: worker {index}"),
+    "keeper": ("mmplane.sidecar.main", "mmplane: sidecar"),
     "rank": ("mmplane.ranks.main", "mmplane: rank {index}/{of}"),
 }
 
@@ -141,8 +145,8 @@ def _reap(pidfd: int, pid: int) -> None:
 
 
 def main() -> None:
-    """`python -m mmplane.process.nursery CONTROL_DESCRIPTOR SUPERVISOR_PID LOG_FORMAT`."""
-    control_descriptor, supervisor_pid, log_format = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    """`python -m mmplane.process.nursery CONTROL_DESCRIPTOR SUPERVISOR_PID LOG_FORMAT KIND`."""
+    control_descriptor, supervisor_pid, log_format, kind = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
     die_with_parent(supervisor_pid)
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)  # the supervisor decides; a terminal's Ctrl-C reaches it alone
@@ -150,7 +154,7 @@ def main() -> None:
     answer_with_stacks(sys.stderr.fileno())
     logs.begin(log_format, "info", "nursery")
     started_s = time.monotonic()
-    for module in PRELOADED:
+    for module in PRELOADED[kind]:
         importlib.import_module(module)
     gc.freeze()  # what is imported is never collected: children share its pages for good
     control: Link[Spawn] = Link(control_descriptor, ToNursery)

@@ -25,8 +25,9 @@ ANSWER_LIMIT_S = 5.0
 class Spawner:
     """One nursery at a time; `handle` is None when there is none."""
 
-    def __init__(self, log_format: str) -> None:
+    def __init__(self, log_format: str, kind: str) -> None:
         self._log_format = log_format
+        self._kind = kind
         self.handle: Handle | None = None
         self.preloaded = False
         self._link: Link[FromNursery] | None = None
@@ -44,7 +45,7 @@ class Spawner:
         with theirs, ExitStack() as undo:
             undo.callback(ours.close)
             process = subprocess.Popen(
-                [*command, str(theirs.fileno()), str(os.getpid()), self._log_format],
+                [*command, str(theirs.fileno()), str(os.getpid()), self._log_format, self._kind],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmplane.core.records import Record
@@ -26,22 +26,25 @@ class Mailbox:
         self._link = link
         self._receive = receive
         self._lost = lost
-        self._outbox: deque[bytes] = deque()
+        self._outbox: deque[tuple[bytes, Sequence[int]]] = deque()
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(link.fileno(), self._read)
 
-    def post(self, record: Record) -> bool:
-        """Send now or as soon as the peer reads. False when the peer is gone or has not read for very long."""
+    def post(self, record: Record, descriptors: Sequence[int] = ()) -> bool:
+        """Send now or as soon as the peer reads. False when the peer is gone or has not read for very long.
+
+        `descriptors` stay the caller's, and open until they have been sent.
+        """
         if self._closed or len(self._outbox) >= OUTBOX_MAX:
             return False
         message = encode(record)
         if self._outbox:
-            self._outbox.append(message)
+            self._outbox.append((message, descriptors))
             return True
         try:
-            if not self._link.send_bytes_nowait(message):
-                self._outbox.append(message)
+            if not self._link.send_bytes_nowait(message, descriptors):
+                self._outbox.append((message, descriptors))
                 self._loop.add_writer(self._link.fileno(), self._write)
         except LinkError:
             self._lose()
@@ -65,7 +68,7 @@ class Mailbox:
 
     def _write(self) -> None:
         try:
-            while self._outbox and self._link.send_bytes_nowait(self._outbox[0]):
+            while self._outbox and self._link.send_bytes_nowait(*self._outbox[0]):
                 self._outbox.popleft()
         except LinkError:
             self._lose()

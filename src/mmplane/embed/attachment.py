@@ -1,0 +1,307 @@
+"""One process's place at a sidecar: a socket, a thread that reads it, and the successor's socket when it has ended.
+
+The thread is the only reader. Any thread may send: a record is one message, whole or not at all. When the sidecar ends,
+what was asked for fails with `Lost`, and the thread attaches to whichever sidecar comes to listen at the same path.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from threading import Event, Thread
+from typing import Any
+
+from mmplane.arena.errors import ArenaError
+from mmplane.core.records import Record
+from mmplane.embed.errors import Lost, NotAttached, error_of
+from mmplane.embed.media import sealed
+from mmplane.embed.windows import Windows
+from mmplane.sidecar.records import (
+    VERSION,
+    Abandon,
+    Bye,
+    Bytes,
+    Ended,
+    Failed,
+    Forget,
+    FromKeeper,
+    Hello,
+    Holding,
+    Leasing,
+    Mapped,
+    NeedBytes,
+    Refused,
+    Region,
+    RegionUp,
+    Release,
+    Reserved,
+    Revoke,
+    Welcome,
+)
+from mmplane.wire.link import SEND_BUFFER_BYTES, Link, LinkError
+
+HELLO_SECONDS = 30.0
+"""How long a sidecar that is starting may take to answer."""
+RETRY_SECONDS = 0.1
+"""Between two attempts to attach to a successor."""
+SEND_SECONDS = 5.0
+
+
+@dataclass
+class Call:
+    """What was asked, and the bytes that the answer may need. `then` makes the result of the answer."""
+
+    future: Future[Any]
+    then: Callable[[Any, Plane], Any]
+    media: bytes | memoryview = b""
+
+
+@dataclass
+class Plane:
+    """One sidecar's plane, as this process is attached to it."""
+
+    link: Link[Any]
+    windows: Windows
+    welcome: Welcome
+    calls: dict[int, Call] = field(default_factory=dict)
+    ended: bool = False
+
+
+class Attachment:
+    """Attached to the sidecar at `path` from now on. Raises Lost when there is none, NotAttached when it refuses.
+
+    In a process that was forked later every call raises Lost.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], hello: Hello) -> None:
+        self.path = os.fspath(path)
+        self._hello = hello
+        self._pid = os.getpid()
+        self._requests = count(1)
+        self._untold: deque[tuple[Plane, Record]] = deque()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._closed = Event()
+        self.attached = Event()
+        """Set while there is a sidecar."""
+        self.former: Plane | None = None
+        """The last sidecar's plane: its memory is there as long as somebody maps it, and nobody writes it any more."""
+        self._plane = self._attach()
+        self.attached.set()
+        self._thread = Thread(target=self._run, name="mmplane: sidecar", daemon=True)
+        self._thread.start()
+
+    @property
+    def plane(self) -> Plane:
+        """The present plane, or the last one. Raises Lost in a forked process."""
+        if os.getpid() != self._pid:
+            raise Lost("this process was forked from the one that attached: attach anew")
+        return self._plane
+
+    def call(
+        self, ask: Callable[[int], Record], then: Callable[[Any, Plane], Any], *, media: bytes | memoryview = b""
+    ) -> Future[Any]:
+        """Ask something. The future's result is what `then` makes of the answer, in the thread; its error a typed one.
+
+        A future that is cancelled calls it off.
+        """
+        plane, request = self.plane, next(self._requests)
+        future: Future[Any] = Future()
+        plane.calls[request] = Call(future, then, media)
+        try:
+            plane.link.send(ask(request), limit_s=SEND_SECONDS)
+        except LinkError as error:
+            plane.calls.pop(request, None)
+            raise Lost("the sidecar has ended, or does not read") from error
+        if plane.ended:  # it ended meanwhile: nobody will answer
+            self._fail_all(plane)
+        future.add_done_callback(partial(self._called_off, plane, request))
+        return future
+
+    def tell(self, plane: Plane, record: Record) -> None:
+        """Say something that has no answer. May be called from a finalizer; it does not wait."""
+        if plane.ended or os.getpid() != self._pid:
+            return
+        with suppress(LinkError):
+            if self._untold or not plane.link.send_nowait(record):
+                self._untold.append((plane, record))
+                os.eventfd_write(self._wake, 1)
+
+    def close(self) -> None:
+        """Detach: now, or, while arrays are alive, as soon as the last of them is gone."""
+        if self._closed.is_set() or os.getpid() != self._pid:
+            return
+        self._closed.set()
+        os.eventfd_write(self._wake, 1)
+        self._thread.join()
+        self._leave(self._plane)
+
+    def _leave(self, plane: Plane) -> None:
+        """Say goodbye, which ends all claims, if none is in use here."""
+        if plane.windows.is_idle and not plane.ended:
+            with suppress(LinkError):
+                plane.link.send_nowait(Bye())
+            plane.ended = True
+            plane.link.close()
+
+    # The thread.
+
+    def _run(self) -> None:
+        while not self._closed.is_set():
+            plane = self._plane
+            with suppress(LinkError):
+                self._read(plane)
+            if self._closed.is_set():
+                return
+            plane.ended = True
+            self.attached.clear()
+            self._fail_all(plane)
+            plane.link.close()
+            while not self._closed.is_set() and plane is self._plane:
+                try:
+                    self._plane = self._attach()
+                except (Lost, NotAttached, ArenaError, OSError):
+                    self._closed.wait(RETRY_SECONDS)
+                    continue
+                self.former = plane
+                self.attached.set()
+
+    def _read(self, plane: Plane) -> None:
+        poller = select.poll()
+        poller.register(plane.link, select.POLLIN)
+        poller.register(self._wake, select.POLLIN)
+        while not self._closed.is_set():
+            poller.modify(plane.link, select.POLLIN | (select.POLLOUT if self._untold else 0))
+            poller.poll()
+            with suppress(BlockingIOError):
+                os.eventfd_read(self._wake)
+            while (received := plane.link.receive_nowait()) is not None:
+                self._heard(plane, *received)
+            self._tell_untold()
+
+    def _tell_untold(self) -> None:
+        while self._untold:
+            plane, record = self._untold[0]
+            if not plane.ended and not plane.link.send_nowait(record):
+                return
+            self._untold.popleft()
+
+    def _heard(self, plane: Plane, record: FromKeeper, descriptors: list[int]) -> None:
+        match record:
+            case RegionUp():
+                self._map(plane.windows, (record.region,), descriptors)
+                if self._hello.role == "rank":
+                    plane.link.send(Mapped((record.region.region,)), limit_s=SEND_SECONDS)
+            case NeedBytes():
+                self._send_bytes(plane, record.request)
+            case Failed():
+                self._fail(plane, record.request, error_of(record.failure))
+            case Welcome() | Refused():
+                pass
+            case _:
+                self._answered(plane, record)
+
+    def _send_bytes(self, plane: Plane, request: int) -> None:
+        call = plane.calls.get(request)
+        if call is None:
+            return
+        try:
+            memory = sealed(call.media)
+        except OSError as error:
+            self._fail(plane, request, Lost(f"there is no memory to hand media over: {error.strerror}"))
+            plane.link.send(Forget(request), limit_s=SEND_SECONDS)
+            return
+        try:
+            plane.link.send(Bytes(request), [memory], limit_s=SEND_SECONDS)
+        finally:
+            os.close(memory)
+
+    def _answered(self, plane: Plane, answer: Any) -> None:
+        call = plane.calls.pop(answer.request, None)
+        if call is None or not call.future.set_running_or_notify_cancel():
+            self._undo(plane, answer)
+            return
+        try:
+            call.future.set_result(call.then(answer, plane))
+        except Exception as error:  # noqa: BLE001 - it is for whoever waits; the thread goes on
+            self._undo(plane, answer)
+            call.future.set_exception(error)
+
+    def _undo(self, plane: Plane, answer: Any) -> None:
+        """Nobody waits for this answer any more: what it gave is given back."""
+        match answer:
+            case Holding():
+                self.tell(plane, Release((answer.hold,)))
+            case Reserved():
+                self.tell(plane, Abandon(answer.slot))
+            case Leasing():
+                self.tell(plane, Revoke((answer.lease,)))
+
+    def _fail(self, plane: Plane, request: int, error: Exception) -> None:
+        call = plane.calls.pop(request, None)
+        if call is not None and call.future.set_running_or_notify_cancel():
+            call.future.set_exception(error)
+
+    def _fail_all(self, plane: Plane) -> None:
+        for request in list(plane.calls):
+            self._fail(plane, request, Lost("the sidecar has ended"))
+
+    def _called_off(self, plane: Plane, request: int, future: Future[Any]) -> None:
+        if future.cancelled() and plane.calls.pop(request, None) is not None:
+            self.tell(plane, Forget(request))
+
+    def _attach(self) -> Plane:
+        end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            end.settimeout(HELLO_SECONDS)
+            end.connect(self.path)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        except OSError as error:
+            end.close()
+            raise Lost(f"there is no sidecar at {self.path}: {error.strerror}") from error
+        link: Link[FromKeeper] = Link(end, FromKeeper)
+        try:
+            return self._greet(link)
+        except BaseException:
+            link.close()
+            raise
+
+    def _greet(self, link: Link[FromKeeper]) -> Plane:
+        try:
+            link.send(self._hello, limit_s=SEND_SECONDS)
+            received = link.receive(limit_s=HELLO_SECONDS)
+        except LinkError as error:
+            raise Lost("the sidecar ended while this process attached") from error
+        match received:
+            case (Refused() as refused, _):
+                raise NotAttached(refused.reason)
+            case (Welcome() as welcome, descriptors) if welcome.version == VERSION:
+                windows = Windows(welcome.plane, lambda claim: self._claim_ended(plane, claim))
+                plane = Plane(link, windows, welcome)
+                self._map(windows, welcome.regions, descriptors, own=welcome.own)
+                if self._hello.role == "rank":
+                    link.send(Mapped(tuple(each.region for each in welcome.regions)), limit_s=SEND_SECONDS)
+                return plane
+        raise Lost("the sidecar does not answer")
+
+    def _map(self, windows: Windows, regions: Sequence[Region], descriptors: Sequence[int], *, own: int = 0) -> None:
+        rank = self._hello.role == "rank"
+        try:
+            for each, descriptor in zip(regions, descriptors, strict=True):
+                access = "writable" if own and each.region == own else self._hello.access
+                windows.map(each.region, descriptor, each.length_bytes, access, populate=rank)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _claim_ended(self, plane: Plane, claim: int) -> None:
+        self.tell(plane, Ended((claim,)) if self._hello.role == "rank" else Release((claim,)))
+        if self._closed.is_set():
+            self._leave(plane)

@@ -1,0 +1,359 @@
+"""A producer at a sidecar: media in, features of every rank out, made once for all processes that are attached.
+
+    client = connect("/run/mmplane.sock")
+    with client.materialise(jpeg) as hold:
+        message = hold.lease(0).encode()                   # for the ranks of group 0
+        pixels = hold.arrays(numpy)["pixel_values"]        # in place
+
+Each call has a blocking form and one for asyncio, which begins with `a` and never holds the event loop for long. Calls
+may come from several threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from math import prod
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import msgspec
+
+from mmplane.arena.arrays import dtype_name
+from mmplane.core.records import Item, Modality, Tensor
+from mmplane.embed.attachment import Attachment, Plane
+from mmplane.embed.draft import Draft
+from mmplane.embed.errors import BadMedia, Full, Lost, SidecarError
+from mmplane.embed.hold import Hold
+from mmplane.embed.layout import pack
+from mmplane.embed.media import Layout, MediaSource, Read, aread, read
+from mmplane.embed.records import Leased
+from mmplane.sidecar.records import (
+    VERSION,
+    Abandon,
+    Await,
+    Describe,
+    Described,
+    Figures,
+    Find,
+    Hello,
+    Holding,
+    Lease,
+    Leasing,
+    Obtain,
+    Publish,
+    Report,
+    Reserve,
+    Reserved,
+    Revoke,
+)
+
+AHEAD = 16
+ResultT = TypeVar("ResultT")
+
+
+class Client:
+    """Attached as a producer. `arena_bytes` is for `put` and `draft`; `limit_s` how long a blocking call may take.
+
+    Raises Lost when no sidecar listens at `path`, NotAttached when it refuses this process or another `fingerprint`.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        arena_bytes: int = 0,
+        fingerprint: bytes = b"",
+        limit_s: float = 120.0,
+    ) -> None:
+        self._limit_s = limit_s
+        hello = Hello(VERSION, "producer", fingerprint=fingerprint, region_bytes=arena_bytes)
+        self._attachment = Attachment(path, hello)
+
+    # Media.
+
+    def layout(
+        self,
+        media: MediaSource,
+        *,
+        modality: Modality | None = None,
+        options: Mapping[str, Any] | None = None,
+        tenant: str = "",
+    ) -> Layout:
+        """What media becomes: an image by its header alone, clips and sounds by one look of a worker.
+
+        Raises BadMedia, TooLarge, Full, Lost.
+        """
+        return self._wait(self._describe(read(media, modality, options, tenant)))
+
+    async def alayout(
+        self,
+        media: MediaSource,
+        *,
+        modality: Modality | None = None,
+        options: Mapping[str, Any] | None = None,
+        tenant: str = "",
+    ) -> Layout:
+        """`layout`, for asyncio."""
+        return await asyncio.wrap_future(self._describe(await aread(media, modality, options, tenant)))
+
+    def materialise(
+        self,
+        media: MediaSource,
+        *,
+        modality: Modality | None = None,
+        options: Mapping[str, Any] | None = None,
+        tenant: str = "",
+    ) -> SidecarHold:
+        """A hold on the media's features, which are made once while they are resident, whoever asks.
+
+        `options`: `side_max` shrinks an image to so many pixels on its longer side, `frames` and `fps` limit a clip.
+        `tenant` salts the key. Raises BadMedia, TooLarge, Full, Lost.
+        """
+        return self._wait(self._obtain(read(media, modality, options, tenant)))
+
+    async def amaterialise(
+        self,
+        media: MediaSource,
+        *,
+        modality: Modality | None = None,
+        options: Mapping[str, Any] | None = None,
+        tenant: str = "",
+    ) -> SidecarHold:
+        """`materialise`, for asyncio. Cancelling it calls it off."""
+        return await asyncio.wrap_future(self._obtain(await aread(media, modality, options, tenant)))
+
+    def map(
+        self, medias: Iterable[MediaSource], *, ahead: int = AHEAD, failures: bool = False, **more: Any
+    ) -> Iterator[SidecarHold | SidecarError]:
+        """Holds on the features of all, in order; at most `ahead` are made before they are asked for.
+
+        Release each hold when you are done with it. When there is no room for so many, fewer are made ahead. `more` is
+        as for `materialise`. With `failures` an item's error is given in its place instead of raised.
+        """
+        waiting: deque[tuple[MediaSource, Future[SidecarHold]]] = deque()
+        rest = iter(medias)
+        while True:
+            while len(waiting) < max(1, ahead) and (media := next(rest, None)) is not None:
+                waiting.append((media, self._begin(media, more)))
+            if not waiting:
+                return
+            media, future = waiting.popleft()
+            try:
+                yield self._wait(future)
+            except Full:
+                ahead = 1
+                later = [each for each, begun in waiting if begun.cancel() or True]
+                waiting.clear()
+                yield from self._alone(media, failures, more)
+                rest = _chain(later, rest)
+            except SidecarError as error:
+                if not failures:
+                    raise
+                yield error
+
+    def _alone(
+        self, media: MediaSource, failures: bool, more: Mapping[str, Any]
+    ) -> Iterator[SidecarHold | SidecarError]:
+        try:
+            yield self.materialise(media, **more)
+        except SidecarError as error:
+            if not failures:
+                raise
+            yield error
+
+    def _begin(self, media: MediaSource, more: Mapping[str, Any]) -> Future[SidecarHold]:
+        try:
+            return self._obtain(read(media, **{"modality": None, "options": None, "tenant": "", **more}))
+        except SidecarError as error:
+            failed: Future[SidecarHold] = Future()
+            failed.set_exception(error)
+            return failed
+
+    # Features that exist already.
+
+    def get(self, key: bytes) -> SidecarHold | None:
+        """What some producer has put under this key; None if nothing is resident. Raises Lost."""
+        future: Future[SidecarHold] = self._attachment.call(lambda request: Find(request, key), self._held)
+        with suppress(BadMedia):
+            return self._wait(future)
+        return None
+
+    def put(self, key: bytes, arrays: Mapping[str, Any], *, modality: Modality = "image") -> SidecarHold:
+        """Features by name (NumPy arrays or CPU tensors), written once for each key while they are resident.
+
+        `key` (up to 64 bytes) names their content completely. Raises Full, TooLarge, Lost.
+        """
+        held = self.get(key)
+        if held is not None:
+            return held
+        draft = self.draft([(name, dtype_name(one), tuple(one.shape)) for name, one in arrays.items()])
+        for name, one in arrays.items():
+            if prod(one.shape):
+                draft.fill(name, one)
+        hold = draft.publish(key, modality=modality)
+        assert isinstance(hold, SidecarHold)
+        return hold
+
+    def draft(self, arrays: Sequence[tuple[str, str, tuple[int, ...]]]) -> Draft:
+        """A slot of this producer's region to write in place: (name, dtype, shape) of each array.
+
+        Raises Full, TooLarge, Lost, and ValueError when the client was made without `arena_bytes`.
+        """
+        if not self._attachment.plane.welcome.own:
+            raise ValueError("this client has no region to write: connect(path, arena_bytes=...)")
+        tensors, length_bytes = pack(arrays)
+        then = partial(self._drafted, tensors)
+        draft: Draft = self._wait(self._attachment.call(lambda request: Reserve(request, length_bytes), then))
+        return draft
+
+    # Ranks and the sidecar itself.
+
+    def wait_ranks(self, group: int = 0) -> None:
+        """Return once every rank of the group is attached. Raises Lost when that takes longer than `limit_s`."""
+        self._wait(self._attachment.call(lambda request: Await(request, group), _nothing))
+
+    def revoke(self, *leased: Leased) -> None:
+        """These records were never sent and never will be. May be called from a finalizer."""
+        _revoke(self._attachment, leased)
+
+    def wait(self) -> None:
+        """Return once a sidecar is attached: after Lost, its successor. Raises Lost when that takes too long."""
+        if not self._attachment.attached.wait(self._limit_s):
+            raise Lost(f"no sidecar listens at {self._attachment.path}")
+
+    @property
+    def fingerprint(self) -> bytes:
+        """Of the sidecar's processors: equal ones make equal features."""
+        return self._attachment.plane.welcome.fingerprint
+
+    def statistics(self) -> dict[str, Any]:
+        """The sidecar's figures: sessions, leases, materialisations, memory. Raises Lost."""
+        figures: dict[str, Any] = self._wait(self._attachment.call(Report, _figures))
+        return figures
+
+    def close(self) -> None:
+        """Detach: now, or, while arrays of holds are alive, as soon as the last of them is gone."""
+        self._attachment.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # What the calls have in common.
+
+    def _describe(self, read: Read) -> Future[Layout]:
+        return self._attachment.call(lambda request: Describe(request, read.media), _layout, media=read.content)
+
+    def _obtain(self, read: Read) -> Future[SidecarHold]:
+        return self._attachment.call(lambda request: Obtain(request, read.media), self._held, media=read.content)
+
+    def _held(self, answer: Holding, plane: Plane) -> SidecarHold:
+        window = plane.windows.open(answer.hold, answer.item.slot)
+        lease = partial(self._lease, plane, answer.hold)
+        return SidecarHold(answer.item, window, lease, wait=self._wait, hit=answer.hit)
+
+    def _drafted(self, tensors: tuple[Tensor, ...], answer: Reserved, plane: Plane) -> Draft:
+        window = plane.windows.window(plane.welcome.own)
+        abandon = partial(self._attachment.tell, plane, Abandon(answer.slot))
+        return Draft(answer.slot, tensors, window, publish=partial(self._publish, plane), abandon=abandon)
+
+    def _publish(self, plane: Plane, item: Item) -> SidecarHold:
+        self._check(plane)
+        hold: SidecarHold = self._wait(self._attachment.call(lambda request: Publish(request, item), self._held))
+        return hold
+
+    def _lease(self, plane: Plane, hold: int, item: Item, group: int | None) -> Future[Leased]:
+        self._check(plane)
+
+        def then(answer: Leasing, plane: Plane) -> Leased:
+            return Leased(answer.lease, item, plane.windows.plane, answer.life)
+
+        return self._attachment.call(lambda request: Lease(request, hold, group or 0), then)
+
+    def _check(self, plane: Plane) -> None:
+        if plane.ended or plane is not self._attachment.plane:
+            raise Lost("the sidecar that made this has ended")
+
+    def _wait(self, future: Future[ResultT]) -> ResultT:
+        try:
+            return future.result(self._limit_s)
+        except TimeoutError:
+            future.cancel()
+            raise Lost(f"no answer from the sidecar within {self._limit_s:g} s") from None
+
+
+class SidecarHold(Hold):
+    """A hold on an item of a sidecar. `hit`: its features were there already, or on their way."""
+
+    def __init__(
+        self,
+        item: Item,
+        window: Any,
+        lease: Callable[[Item, int | None], Future[Leased]],
+        *,
+        wait: Callable[[Future[Leased]], Leased],
+        hit: bool,
+    ) -> None:
+        super().__init__(item, window, lambda item, group: wait(lease(item, group)))
+        self._ask = lease
+        self.hit = hit
+
+    async def alease(self, group: int = 0) -> Leased:
+        """`lease`, for asyncio."""
+        self._check_held()
+        return await asyncio.wrap_future(self._ask(self.item, group))
+
+
+class Janitor:
+    """Attached as a third party, neither producer nor rank: it ends leases of messages that never reached a rank."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._attachment = Attachment(path, Hello(VERSION, "janitor"))
+
+    def revoke(self, *leased: Leased) -> None:
+        """No rank will open these records. May be called from a finalizer; it does not wait."""
+        _revoke(self._attachment, leased)
+
+    def close(self) -> None:
+        """Detach."""
+        self._attachment.close()
+
+
+def connect(
+    path: str | os.PathLike[str], *, arena_bytes: int = 0, fingerprint: bytes = b"", limit_s: float = 120.0
+) -> Client:
+    """Attach to the sidecar at this socket, as a producer: see `Client`."""
+    return Client(path, arena_bytes=arena_bytes, fingerprint=fingerprint, limit_s=limit_s)
+
+
+def _layout(answer: Described, _: Plane) -> Layout:
+    return Layout(answer.modality, answer.key, answer.layout.tensors, answer.layout.expansion)
+
+
+def _figures(answer: Figures, _: Plane) -> Any:
+    return msgspec.json.decode(answer.json)
+
+
+def _nothing(*_: object) -> None:
+    """A Done says all by coming."""
+
+
+def _revoke(attachment: Attachment, leased: Iterable[Leased]) -> None:
+    plane = attachment.plane
+    numbers = tuple(each.lease for each in leased if each.plane == plane.windows.plane)
+    attachment.tell(plane, Revoke(numbers))
+
+
+def _chain(first: Sequence[MediaSource], rest: Iterator[MediaSource]) -> Iterator[MediaSource]:
+    yield from first
+    yield from rest

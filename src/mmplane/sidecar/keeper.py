@@ -1,0 +1,382 @@
+"""The keeper: the books of one plane, and what attached processes ask of them.
+
+Single-threaded, on an event loop. Every claim in the arena is a session's, so that one process's exit ends exactly its
+own claims. Nothing that a client sends can end the keeper: what it may not do closes its session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import msgspec
+
+from mmplane.arena.arena import Arena
+from mmplane.arena.errors import ArenaError, ArenaFull
+from mmplane.arena.leases import Process
+from mmplane.arena.shares import Shares
+from mmplane.core.errors import ArenaHasNoRoom, RequestError, internal, not_held, overloaded, unavailable
+from mmplane.core.keys import digest_parts
+from mmplane.core.records import Record
+from mmplane.items.store import ItemStore
+from mmplane.sidecar.door import Caller, Refusal
+from mmplane.sidecar.groups import Groups, Misplaced
+from mmplane.sidecar.making import Making
+from mmplane.sidecar.peer import Peer
+from mmplane.sidecar.records import (
+    VERSION,
+    Abandon,
+    Asked,
+    Await,
+    Bye,
+    Bytes,
+    Describe,
+    Described,
+    Done,
+    Ended,
+    Failed,
+    Figures,
+    Find,
+    Forget,
+    Hello,
+    Holding,
+    Lease,
+    Leasing,
+    Mapped,
+    Obtain,
+    Publish,
+    RegionUp,
+    Release,
+    Report,
+    Reserve,
+    Reserved,
+    Revoke,
+    Role,
+    ToKeeper,
+    Welcome,
+)
+from mmplane.sidecar.regions import Regions
+from mmplane.sidecar.session import Misuse, Session
+
+log = logging.getLogger("mmplane")
+
+SESSIONS_MAX = 256
+REQUESTS_MAX = 256
+"""That one session may wait for."""
+LEASES_MAX = 65536
+
+MAY: dict[Role, tuple[type, ...]] = {
+    "producer": (
+        *(Describe, Obtain, Find, Reserve, Publish, Lease, Await, Report),
+        Bytes,
+        Forget,
+        Abandon,
+        Release,
+        Revoke,
+        Bye,
+    ),
+    "rank": (Mapped, Ended, Report, Bye),
+    "janitor": (Revoke, Report, Bye),
+}
+"""What each role may send."""
+
+
+class Keeper:
+    """Takes sessions in (`admit`), answers them, and sees them end."""
+
+    def __init__(
+        self,
+        arena: Arena,
+        store: ItemStore,
+        making: Making,
+        regions: Regions,
+        owner: Process,
+        *,
+        fingerprint: bytes,
+        figures: Callable[[], dict[str, Any]] = dict,
+    ) -> None:
+        self._arena = arena
+        self._store = store
+        self._making = making
+        self._regions = regions
+        self._owner = owner
+        self._fingerprint = fingerprint
+        self._figures = figures
+        self._shares = Shares(arena, owner)
+        self._groups = Groups()
+        self._sessions: dict[int, Session] = {}
+        self._places = [*range(SESSIONS_MAX - 1, -1, -1)]
+        self._incarnations = count(1)
+        self._tags = count(1)
+        self._strays = 0
+        self._changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the next rank has mapped a region."""
+
+    # Who is attached.
+
+    def admit(self, hello: Hello, peer: Peer, caller: Caller) -> None:
+        """Take a process in. Raises Refusal."""
+        if not self._places:
+            os.close(peer.pidfd)
+            raise Refusal(f"{SESSIONS_MAX} processes are attached already")
+        process = Process(hello.role, self._places.pop(), next(self._incarnations))
+        mailbox = caller.become(
+            lambda record, descriptors: self._heard(session, record, descriptors), lambda: self._part(session)
+        )
+        session = Session(process, peer, hello, mailbox, self._part)
+        try:
+            welcome, descriptors = self._welcome(session)
+        except (Refusal, Misplaced, RequestError) as refusal:
+            os.close(peer.pidfd)
+            self._places.append(process.index)
+            raise Refusal(str(refusal)) from None
+        self._sessions[process.index] = session
+        asyncio.get_running_loop().add_reader(peer.pidfd, self._bury, session)
+        session.tell(welcome, *descriptors)
+
+    def _welcome(self, session: Session) -> tuple[Welcome, list[int]]:
+        hello = session.hello
+        if hello.fingerprint not in (b"", self._fingerprint):
+            raise Refusal(
+                f"the sidecar's processors make other features: its fingerprint is {self._fingerprint.hex()}, "
+                f"the client's {hello.fingerprint.hex()}"
+            )
+        welcome = Welcome(VERSION, self._regions.plane, self._fingerprint)
+        if hello.role == "janitor":
+            return welcome, []
+        if hello.role == "rank":
+            session.life = self._groups.join(hello.group, hello.rank, hello.ranks, session.process)
+        elif hello.region_bytes:
+            session.own = self._lend(hello.region_bytes)
+        writable = hello.role == "rank" and hello.access == "writable"
+        descriptors = self._regions.descriptors(writable=writable)
+        if session.own:
+            descriptors[session.own] = self._regions.descriptor(session.own, writable=True)
+        life = session.life.number if session.life else 0
+        return msgspec.structs.replace(welcome, regions=self._regions.all, own=session.own, life=life), descriptors
+
+    def _lend(self, region_bytes: int) -> int:
+        known = len(self._regions.all)
+        region = self._regions.lend(region_bytes)
+        if region >= known:
+            for session in self._sessions.values():
+                if session.hello.role != "janitor" and not session.parted:
+                    writable = session.hello.role == "rank" and session.hello.access == "writable"
+                    session.tell(
+                        RegionUp(self._regions.of(region)), self._regions.descriptor(region, writable=writable)
+                    )
+        return region
+
+    def _part(self, session: Session) -> None:
+        """Its socket is closed. It may still read and write: its claims stay until its exit is seen."""
+        session.parted = True
+        session.hush()
+        self._groups.left(session.process)
+
+    def _bury(self, session: Session) -> None:
+        """Its process has exited, or has said goodbye."""
+        if self._sessions.get(session.process.index) is not session:
+            return
+        del self._sessions[session.process.index]
+        asyncio.get_running_loop().remove_reader(session.peer.pidfd)
+        session.close()
+        self._groups.left(session.process)
+        self._shares.reaped(session.process)
+        if session.own:
+            self._regions.give_back(session.own)
+        self._places.append(session.process.index)
+
+    # What they ask.
+
+    def _heard(self, session: Session, record: ToKeeper, descriptors: list[int]) -> None:
+        try:
+            if not isinstance(record, MAY[session.hello.role]):
+                raise Misuse(f"a {session.hello.role} sends no {type(record).__name__}")
+            if isinstance(record, Bytes):
+                self._take_bytes(session, record, descriptors)
+            elif isinstance(record, Asked):
+                self._take(session, record)
+            else:
+                self._note(session, record)
+        except (Misuse, ArenaError) as misuse:
+            self._end_by_misuse(session, misuse)
+
+    def _end_by_misuse(self, session: Session, misuse: Exception) -> None:
+        log.warning("%s (pid %d) is cut off: %s", session.line, session.peer.pid, misuse)
+        self._part(session)
+
+    def _take_bytes(self, session: Session, record: Bytes, descriptors: list[int]) -> None:
+        coming = session.bytes_wanted.get(record.request)
+        if coming is not None and not coming.done() and len(descriptors) == 1:
+            coming.set_result(descriptors[0])
+            return
+        for descriptor in descriptors:
+            os.close(descriptor)
+        if len(descriptors) != 1:
+            raise Misuse("one descriptor comes with bytes")
+
+    def _take(self, session: Session, asked: Asked) -> None:
+        if asked.request in session.tasks:
+            raise Misuse("a request's number is in use")
+        if not isinstance(asked, Describe | Obtain | Await):
+            session.tell(self._answer(session, asked))
+        elif len(session.tasks) >= REQUESTS_MAX:
+            refusal = overloaded(f"{REQUESTS_MAX} requests of this process are under way")
+            session.tell(Failed(asked.request, refusal.failure()))
+        else:
+            task = asyncio.create_task(self._work(session, asked))
+            session.tasks[asked.request] = task
+            task.add_done_callback(lambda _: session.tasks.pop(asked.request, None))
+
+    async def _work(self, session: Session, asked: Describe | Obtain | Await) -> None:
+        """Answer what takes a while."""
+        try:
+            match asked:
+                case Describe():
+                    session.tell(await self._describe(session, asked))
+                case Obtain():
+                    session.tell(await self._obtain(session, asked))
+                case Await():
+                    session.tell(await self._await(asked))
+        except RequestError as error:
+            session.tell(Failed(asked.request, error.failure()))
+        except Misuse as misuse:
+            self._end_by_misuse(session, misuse)
+        except Exception:
+            log.exception("a request of a client failed by an error of ours")
+            session.tell(Failed(asked.request, internal("the sidecar failed to handle this item").failure()))
+
+    def _answer(self, session: Session, asked: Asked) -> Record:
+        """To what needs no waiting."""
+        try:
+            match asked:
+                case Find():
+                    return self._find(session, asked)
+                case Reserve():
+                    return self._reserve(session, asked)
+                case Publish():
+                    return self._publish(session, asked)
+                case Lease():
+                    return self._lease(session, asked)
+                case Report():
+                    return Figures(asked.request, msgspec.json.encode(self.statistics()))
+        except ArenaFull as full:
+            return Failed(asked.request, ArenaHasNoRoom(ever=full.ever).failure())
+        except RequestError as error:
+            return Failed(asked.request, error.failure())
+        raise AssertionError(asked)
+
+    def _note(self, session: Session, record: ToKeeper) -> None:
+        """What has no answer."""
+        match record:
+            case Forget():
+                if task := session.tasks.get(record.request):
+                    task.cancel()
+            case Abandon():
+                self._arena.abandon(record.slot, session.process)
+            case Release():
+                for hold in record.holds:
+                    session.let_go(self._arena, hold)
+            case Revoke():
+                self._strays += sum(not self._shares.revoke(lease) for lease in record.leases)
+            case Ended():
+                self._strays += sum(not self._shares.end(lease, session.process) for lease in record.leases)
+            case Mapped():
+                session.mapped.update(record.regions)
+                self._changed.set_result(None)
+                self._changed = asyncio.get_running_loop().create_future()
+            case Bye():
+                self._bury(session)
+
+    async def _describe(self, session: Session, asked: Describe) -> Described:
+        key, recipe = await self._making.describe(session, asked.request, asked.media)
+        return Described(asked.request, key, recipe.modality, recipe.layout)
+
+    async def _obtain(self, session: Session, asked: Obtain) -> Holding:
+        tag = next(self._tags)
+        asset = await self._making.obtain(session, asked.request, asked.media, tag)
+        try:
+            return Holding(asked.request, session.hold(self._arena, asset.item), asset.item, asset.hit)
+        finally:
+            self._store.release(asset.item, tag)
+
+    async def _await(self, asked: Await) -> Done:
+        while not self._is_joined(asked.group, range(len(self._regions.all))):
+            await asyncio.shield(self._changed)
+        return Done(asked.request)
+
+    def _find(self, session: Session, asked: Find) -> Holding:
+        item = self._arena.lookup(_put_key(asked.key))
+        if item is None:
+            raise not_held()
+        return Holding(asked.request, session.hold(self._arena, item), item, hit=True)
+
+    def _reserve(self, session: Session, asked: Reserve) -> Reserved:
+        if not session.own:
+            raise Misuse("this producer asked for no region")
+        return Reserved(asked.request, self._arena.reserve(session.own, asked.length_bytes, session.process))
+
+    def _publish(self, session: Session, asked: Publish) -> Holding:
+        item = asked.item
+        self._arena.commit(item.slot, session.process)
+        there = self._arena.publish(_put_key(item.content_key), item)
+        hold = session.hold(self._arena, there.item)
+        if not there.accepted:
+            self._arena.discard(item.slot)
+        return Holding(asked.request, hold, there.item, hit=not there.accepted)
+
+    def _lease(self, session: Session, asked: Lease) -> Leasing:
+        item = session.held(asked.hold)
+        life = self._groups.of(asked.group)
+        if life is None or not self._is_joined(asked.group, (item.slot.region,)):
+            raise unavailable(f"not every rank of group {asked.group} is attached")
+        if len(self._shares) >= LEASES_MAX:
+            raise overloaded("too many leases are open")
+        lease = self._shares.lease(item.slot)
+        self._shares.decide(lease, life.members.values())
+        return Leasing(asked.request, lease, life.number)
+
+    def _is_joined(self, group: int, regions: Any) -> bool:
+        life = self._groups.of(group)
+        return life is not None and all(
+            self._sessions[member.index].mapped.issuperset(regions) for member in life.members.values()
+        )
+
+    def statistics(self) -> dict[str, Any]:
+        """Sessions by role and how many are parted, leases, strays, and what the store and the arena say."""
+        sessions = self._sessions.values()
+        return {
+            "sessions": Counter(session.hello.role for session in sessions),
+            "parted": sum(session.parted for session in sessions),
+            "holds": sum(len(session.holds) for session in sessions),
+            "requests": sum(len(session.tasks) for session in sessions),
+            "leases": len(self._shares),
+            "groups": len(self._groups),
+            "strays": self._strays,
+            "materialisations": self._store.materialisations,
+            "bytes_written": self._store.bytes_written,
+            "arena": msgspec.to_builtins(self._arena.statistics()),
+            **self._figures(),
+        }
+
+    def close(self) -> None:
+        """Let all sessions go."""
+        for session in list(self._sessions.values()):
+            self._bury(session)
+
+    def check_integrity(self) -> None:
+        """Assert that sessions and arena tell one story."""
+        self._arena.check_integrity()
+        for session in self._sessions.values():
+            for item in session.holds.values():
+                assert self._arena.is_held(item.slot)
+
+
+def _put_key(key: bytes) -> bytes:
+    """What a producer's own key is indexed under: never an item's content key."""
+    return digest_parts([b"mmplane-put-1", key])

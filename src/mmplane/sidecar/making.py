@@ -1,0 +1,91 @@
+"""Media of attached processes to items: asked for by digest first, so that a repeat brings no bytes.
+
+    key known ──────────────> the item, or the flight to it, as `mmplane.items.store` has it
+        └─ else NeedBytes ──> a sealed memfd, mapped, its digest checked ──> recipe ──> item
+
+The memfd must be sealed against writing and shrinking: what was checked cannot change, and no access can fault.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import mmap
+import os
+
+from mmplane.core.errors import bad_media, too_large
+from mmplane.core.records import Recipe
+from mmplane.items.parked import digest_of
+from mmplane.items.store import Asset, ItemStore
+from mmplane.sidecar.records import Media, NeedBytes
+from mmplane.sidecar.session import Misuse, Session
+from mmplane.waiting.budget import Budget
+
+SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK
+BYTES_SECONDS = 10.0
+"""How long a client may take to send the bytes that it was asked for."""
+
+
+class Making:
+    """What producers ask of the store; encoded media of one item is at most `media_bytes_max` long."""
+
+    def __init__(self, store: ItemStore, budget: Budget, *, media_bytes_max: int) -> None:
+        self._store = store
+        self._budget = budget
+        self._media_bytes_max = media_bytes_max
+
+    async def describe(self, session: Session, request: int, media: Media) -> tuple[bytes, Recipe]:
+        """Key and recipe. Raises RequestError, Misuse."""
+        key = self.key_of(media)
+        recipe = self._store.known_recipe(key)
+        if recipe is None:
+            with await self._budget.admit(media.length_bytes, session.line):
+                content = await self._content(session, request, media)
+                recipe = await self._store.recipe(media.ask, key, content, tenant=session.line)
+        return key, recipe
+
+    async def obtain(self, session: Session, request: int, media: Media, tag: int) -> Asset:
+        """The item, leased to the keeper under `tag`. Raises RequestError, Misuse."""
+        key = self.key_of(media)
+        if self._store.holds(key):
+            return await self._store.acquire(key, None, None, tag, tenant=session.line)
+        with await self._budget.admit(media.length_bytes, session.line):
+            content = await self._content(session, request, media)
+            recipe = await self._store.recipe(media.ask, key, content, tenant=session.line)
+            return await self._store.acquire(key, content, recipe, tag, tenant=session.line)
+
+    def key_of(self, media: Media) -> bytes:
+        """The content key. Raises RequestError: 422 for a modality that is not served, 413 for too many bytes."""
+        if media.length_bytes > self._media_bytes_max:
+            raise too_large("the media of one item is larger than this sidecar takes")
+        return self._store.key(media.ask, media.digest, tenant=media.tenant)
+
+    async def _content(self, session: Session, request: int, media: Media) -> memoryview:
+        """The bytes, in memory that cannot change."""
+        coming = session.bytes_wanted[request] = asyncio.get_running_loop().create_future()
+        try:
+            session.tell(NeedBytes(request))
+            async with asyncio.timeout(BYTES_SECONDS):
+                descriptor = await coming
+        except TimeoutError:
+            raise bad_media("the bytes of an item did not come in time") from None
+        finally:
+            session.bytes_wanted.pop(request, None)
+        try:
+            content = mapped(descriptor, media.length_bytes)
+        finally:
+            os.close(descriptor)
+        if await digest_of(content) != media.digest:
+            raise bad_media("the bytes are not those of the digest: the file changed while it was read")
+        return content
+
+
+def mapped(descriptor: int, length_bytes: int) -> memoryview:
+    """The content of a sealed memfd, which stays mapped as long as the view lives. Raises Misuse."""
+    try:
+        seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
+    except OSError:
+        raise Misuse("media comes in a memfd") from None
+    if seals & SEALS != SEALS or os.fstat(descriptor).st_size != length_bytes:
+        raise Misuse("media comes in a memfd that is sealed against writing and shrinking, of the length that was said")
+    return memoryview(mmap.mmap(descriptor, length_bytes, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ))

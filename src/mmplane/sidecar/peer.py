@@ -1,0 +1,37 @@
+"""Who is at the other end of a UNIX socket: its user, and a handle of the process that connected.
+
+The handle comes from the socket itself (SO_PEERPIDFD, Linux 6.5), since a number means nothing in another PID namespace
+and can come to mean another process. Before that kernel, and where the number is visible, it is opened by number.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from dataclasses import dataclass
+
+_SO_PEERPIDFD = 77
+_CREDENTIALS = struct.Struct("3i")
+
+
+@dataclass(frozen=True)
+class Peer:
+    """`pid` is 0 when the process is in a PID namespace that is not visible here. `pidfd` is the holder's to close."""
+
+    pid: int
+    uid: int
+    pidfd: int
+
+
+def peer_of(end: socket.socket) -> Peer:
+    """Who connected. Raises OSError when no handle can be had: then nobody could see it exit."""
+    pid, uid, _ = _CREDENTIALS.unpack(end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    try:
+        pidfd = end.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
+    except OSError:
+        if pid == 0:
+            raise
+        pidfd = os.pidfd_open(pid)
+    os.set_inheritable(pidfd, False)
+    return Peer(pid, uid, pidfd)

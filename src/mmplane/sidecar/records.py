@@ -1,0 +1,265 @@
+"""The protocol between a sidecar and the processes attached to it: docs/protocol.md in types.
+
+A record is a MessagePack array whose first element is its tag. It is at most `MESSAGE_BYTES_MAX` long, one message of a
+UNIX SEQPACKET socket. Evolution: append fields with defaults, never retype one; else `VERSION` rises.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from mmplane.arena.label import PLANE_BYTES
+from mmplane.arena.segment import Access
+from mmplane.core.errors import Failure
+from mmplane.core.records import Ask, Count, Item, Layout, Modality, Record, Slot
+
+VERSION = 1
+CLAIMS_MAX = 4096
+"""Leases or holds that one record gives back at most."""
+
+Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Plane = Annotated[bytes, Meta(min_length=PLANE_BYTES, max_length=PLANE_BYTES)]
+Key = Annotated[bytes, Meta(min_length=1, max_length=64)]
+Fingerprint = Annotated[bytes, Meta(max_length=32)]
+Text = Annotated[str, Meta(max_length=256)]
+Claims = Annotated[tuple[Count, ...], Meta(max_length=CLAIMS_MAX)]
+Request = Count
+"""A number that the client gives to what it asks; the answer carries it."""
+
+Role = Literal["producer", "rank", "janitor"]
+
+
+class Hello(Record, frozen=True, tag="hello"):
+    """Client -> keeper, first: who attaches.
+
+    `group`, `rank` and `ranks` are a rank's place: this rank of so many in this group. `fingerprint` is what the client
+    expects of the processors (empty: anything). `access` is how a rank will map the regions; `writable` asks for
+    writable descriptors. `region_bytes` asks for a region that this producer will write itself.
+    """
+
+    version: Count
+    role: Role
+    group: Count = 0
+    rank: Count = 0
+    ranks: Annotated[int, Meta(ge=1, le=1024)] = 1
+    fingerprint: Fingerprint = b""
+    access: Access = "shared"
+    region_bytes: Count = 0
+
+
+class Region(Record, frozen=True):
+    """One region: `length_bytes` for slots, then its label."""
+
+    region: Count
+    length_bytes: Count
+
+
+class Welcome(Record, frozen=True, tag="welcome"):
+    """Keeper -> client: attached. A descriptor for each of `regions` rides along, in order.
+
+    `own` is the producer's own region, 0 if it has none; that descriptor is writable. `life` is that of a rank's group.
+    """
+
+    carries = True
+    version: Count
+    plane: Plane
+    fingerprint: Fingerprint
+    regions: tuple[Region, ...] = ()
+    own: Count = 0
+    life: Count = 0
+
+
+class Refused(Record, frozen=True, tag="refused"):
+    """Keeper -> client: not attached, and why; the socket is closed."""
+
+    reason: str
+
+
+class RegionUp(Record, frozen=True, tag="region_up"):
+    """Keeper -> client: there is one region more; its descriptor rides along."""
+
+    carries = True
+    region: Region
+
+
+class Media(Record, frozen=True):
+    """One item's encoded bytes, by their blake3 digest, and what is asked of them. `tenant` salts the content key."""
+
+    ask: Ask
+    digest: Digest
+    length_bytes: Annotated[int, Meta(ge=1)]
+    tenant: Text = ""
+
+
+class Describe(Record, frozen=True, tag="describe"):
+    """Producer -> keeper: what does this become? Answer: Described, perhaps after NeedBytes."""
+
+    request: Request
+    media: Media
+
+
+class Obtain(Record, frozen=True, tag="obtain"):
+    """Producer -> keeper: make this, unless it is there, and hold it. Answer: Holding, perhaps after NeedBytes."""
+
+    request: Request
+    media: Media
+
+
+class NeedBytes(Record, frozen=True, tag="need_bytes"):
+    """Keeper -> producer: the bytes of this request's media are not here."""
+
+    request: Request
+
+
+class Bytes(Record, frozen=True, tag="bytes"):
+    """Producer -> keeper: here they are, in a memfd that is sealed against writing and shrinking, which rides along."""
+
+    carries = True
+    request: Request
+
+
+class Forget(Record, frozen=True, tag="forget"):
+    """Producer -> keeper: nobody waits for this request any more. It has no answer."""
+
+    request: Request
+
+
+class Find(Record, frozen=True, tag="find"):
+    """Producer -> keeper: hold what was published under this key. Answer: Holding, or Failed with status 404."""
+
+    request: Request
+    key: Key
+
+
+class Reserve(Record, frozen=True, tag="reserve"):
+    """Producer -> keeper: a slot of its own region to write. Answer: Reserved."""
+
+    request: Request
+    length_bytes: Annotated[int, Meta(ge=1)]
+
+
+class Publish(Record, frozen=True, tag="publish"):
+    """Producer -> keeper: the reserved slot is written: index it under `content_key`. Answer: Holding.
+
+    If another producer was quicker, the answer holds its item, and the slot is given up.
+    """
+
+    request: Request
+    item: Item
+
+
+class Abandon(Record, frozen=True, tag="abandon"):
+    """Producer -> keeper: it writes this reserved slot no more."""
+
+    slot: Slot
+
+
+class Lease(Record, frozen=True, tag="lease"):
+    """Producer -> keeper: a held item goes to a group in a message. Answer: Leasing."""
+
+    request: Request
+    hold: Count
+    group: Count
+
+
+class Await(Record, frozen=True, tag="await"):
+    """Producer -> keeper: answer with Done once every rank of the group is attached and has mapped every region."""
+
+    request: Request
+    group: Count
+
+
+class Report(Record, frozen=True, tag="report"):
+    """Client -> keeper: its figures. Answer: Figures."""
+
+    request: Request
+
+
+class Release(Record, frozen=True, tag="release"):
+    """Producer -> keeper: these holds have ended."""
+
+    holds: Claims
+
+
+class Revoke(Record, frozen=True, tag="revoke"):
+    """Producer or janitor -> keeper: the messages of these leases never reached a rank."""
+
+    leases: Claims
+
+
+class Mapped(Record, frozen=True, tag="mapped"):
+    """Rank -> keeper: these regions are mapped. Nothing in a region is leased to a group before all ranks said so."""
+
+    regions: Annotated[tuple[Count, ...], Meta(max_length=128)]
+
+
+class Ended(Record, frozen=True, tag="ended"):
+    """Rank -> keeper: its shares of these leases have ended."""
+
+    leases: Claims
+
+
+class Bye(Record, frozen=True, tag="bye"):
+    """Client -> keeper: it detaches, and reads and writes nothing any more. Without it, its exit ends its claims."""
+
+
+class Described(Record, frozen=True, tag="described"):
+    """Keeper -> producer: what the media becomes."""
+
+    request: Request
+    key: Digest
+    modality: Modality
+    layout: Layout
+
+
+class Holding(Record, frozen=True, tag="holding"):
+    """Keeper -> producer: a hold on this item. `hit`: nothing was made for it."""
+
+    request: Request
+    hold: Count
+    item: Item
+    hit: bool = False
+
+
+class Reserved(Record, frozen=True, tag="reserved"):
+    """Keeper -> producer: a slot to write."""
+
+    request: Request
+    slot: Slot
+
+
+class Leasing(Record, frozen=True, tag="leasing"):
+    """Keeper -> producer: the lease of a message to the ranks of this life of the group."""
+
+    request: Request
+    lease: Count
+    life: Count
+
+
+class Done(Record, frozen=True, tag="done"):
+    """Keeper -> client: what was waited for is so."""
+
+    request: Request
+
+
+class Figures(Record, frozen=True, tag="figures"):
+    """Keeper -> client: a JSON object."""
+
+    request: Request
+    json: bytes
+
+
+class Failed(Record, frozen=True, tag="failed"):
+    """Keeper -> client: the request has failed. `failure.status` is HTTP's for the same failure."""
+
+    request: Request
+    failure: Failure
+
+
+Asked = Describe | Obtain | Find | Reserve | Publish | Lease | Await | Report
+"""What has an answer."""
+ToKeeper = Hello | Asked | Bytes | Forget | Abandon | Release | Revoke | Mapped | Ended | Bye
+Answer = Described | Holding | Reserved | Leasing | Done | Figures | Failed
+FromKeeper = Welcome | Refused | RegionUp | NeedBytes | Answer

@@ -1,0 +1,77 @@
+"""The regions of one plane as descriptors: what each attached process is handed, and regions for producers.
+
+A producer that has features already writes them into a region of its own. It is created when a producer asks for one,
+and when that producer has exited it goes to the next: ranks keep it mapped.
+"""
+
+from __future__ import annotations
+
+import mmap
+
+from mmplane.arena.arena import Arena
+from mmplane.arena.errors import OutOfMemory
+from mmplane.arena.label import create_labelled, plane_of
+from mmplane.arena.segment import reopen_read_only
+from mmplane.core.errors import overloaded, too_large
+from mmplane.sidecar.records import Region
+
+PRODUCERS_MAX = 16
+"""Producers that have a region of their own at a time."""
+
+
+class Regions:
+    """`writable` are the supervisor's regions, in order; producers' regions take `producers_bytes` together."""
+
+    def __init__(self, arena: Arena, writable: list[int], *, producers_bytes: int) -> None:
+        self._arena = arena
+        self._writable = writable
+        self._read_only = [reopen_read_only(fd) for fd in writable]
+        self._left_bytes = producers_bytes
+        self._free: list[int] = []
+        self._own = 0
+        self.plane = plane_of(writable[0], arena.region_bytes(0))
+
+    @property
+    def all(self) -> tuple[Region, ...]:
+        """Every region, in order."""
+        return tuple(map(self.of, range(len(self._writable))))
+
+    def of(self, region: int) -> Region:
+        """One of them."""
+        return Region(region, self._arena.region_bytes(region))
+
+    def descriptors(self, *, writable: bool = False) -> list[int]:
+        """One for each, in order; they stay this object's."""
+        return list(self._writable if writable else self._read_only)
+
+    def descriptor(self, region: int, *, writable: bool) -> int:
+        """One region's."""
+        return (self._writable if writable else self._read_only)[region]
+
+    def lend(self, length_bytes: int) -> int:
+        """A region for one producer, of at least `length_bytes`: one that is free, or a new one.
+
+        Raises RequestError: 413 when it can never be had, 503 when not now.
+        """
+        length_bytes = -(-length_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
+        for region in self._free:
+            if self._arena.region_bytes(region) >= length_bytes:
+                self._free.remove(region)
+                return region
+        if length_bytes > self._left_bytes or self._own >= PRODUCERS_MAX:
+            if self._own:
+                raise overloaded("other producers have the regions that this sidecar has for producers")
+            raise too_large("this sidecar has not so much memory for producers: raise --producers-bytes")
+        try:
+            fd = create_labelled(f"mmplane-{len(self._writable)}", length_bytes, self.plane, len(self._writable))
+        except OutOfMemory as error:
+            raise overloaded(str(error)) from None
+        self._left_bytes -= length_bytes
+        self._own += 1
+        self._writable.append(fd)
+        self._read_only.append(reopen_read_only(fd))
+        return self._arena.add_region(length_bytes)
+
+    def give_back(self, region: int) -> None:
+        """Its producer has exited, and its claims have ended."""
+        self._free.append(region)

@@ -1,0 +1,30 @@
+"""docs/sidecar.md is true where a machine can tell."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from test_architecture import ROOT, flag_table, section
+
+import mmplane
+from mmplane.sidecar_cli import options_parser
+
+PAGE = ROOT / "docs" / "sidecar.md"
+
+
+def test_the_flag_table_is_the_parsers() -> None:
+    parser: argparse.ArgumentParser = options_parser()
+    assert section(PAGE, "flags") == "\n".join(flag_table(parser))
+
+
+def test_every_error_is_named() -> None:
+    text = PAGE.read_text()
+    for error in (mmplane.BadMedia, mmplane.TooLarge, mmplane.Full, mmplane.Lost):
+        assert f"`{error.__name__}`" in text
+
+
+def test_the_example_is_an_engine_of_sixty_lines() -> None:
+    lines = (ROOT / "examples" / "beside_a_sidecar.py").read_text().splitlines()
+    assert len(lines) <= 60
+    assert Path(PAGE).read_text().count("beside_a_sidecar.py") >= 1

@@ -1,0 +1,272 @@
+"""A keeper on a loop in a thread of this process, behind a real socket, and workers that are played.
+
+What a played worker makes of media is its blake3 stream, so that every reader can tell right bytes from wrong ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from blake3 import blake3
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from mmplane import Client, Leased
+from mmplane.arena.arena import Arena
+from mmplane.arena.label import create_labelled, new_plane
+from mmplane.arena.leases import Process
+from mmplane.arena.segment import RegionMapping
+from mmplane.core.errors import bad_media
+from mmplane.core.jobs import JobFailed, Materialise, Materialised, ToWorker, WorkerReady
+from mmplane.core.records import Layout, Tensor
+from mmplane.features.choice import Processors
+from mmplane.features.contract.arrays import Arrays
+from mmplane.features.contract.image import ImageProcessor, Pixels
+from mmplane.items.pool import Pool
+from mmplane.items.shelf import Shelf
+from mmplane.items.store import ItemStore
+from mmplane.sidecar.door import Door
+from mmplane.sidecar.keeper import Keeper
+from mmplane.sidecar.making import Making
+from mmplane.sidecar.regions import Regions
+from mmplane.waiting.budget import Budget
+from mmplane.wire.link import Link, PeerGone, pair
+
+PAGE_BYTES = 4096
+HANG_S = 60.0
+FINGERPRINT = b"f" * 32
+OWNER = Process("keeper", 0, 1)
+ResultT = TypeVar("ResultT")
+
+
+class BytesOfMedia(ImageProcessor):
+    """As many bytes as the image has pixels."""
+
+    layout_is_cheap = True
+    placeholder_id = 268
+    fingerprint = FINGERPRINT
+
+    def layout(self, width: int, height: int) -> Layout:
+        return Layout((Tensor("f", "uint8", (width * height,), 0),), ((268, 4),), width * height)
+
+    def write(self, pixels: Pixels, out: Arrays) -> int:
+        raise NotImplementedError
+
+    def warm(self) -> None: ...
+
+
+def picture(name: str, side: int = 32) -> bytes:
+    """A PNG with bytes of its own: `side` squared bytes of features."""
+    note, out = PngInfo(), io.BytesIO()
+    note.add_text("name", name)
+    Image.new("RGB", (side, side)).save(out, "PNG", pnginfo=note)
+    return out.getvalue()
+
+
+def features(media: bytes, side: int = 32) -> npt.NDArray[np.uint8]:
+    """What the played workers make of it."""
+    return np.frombuffer(blake3(media).digest(side * side), np.uint8)
+
+
+class Gate:
+    """Closed, it holds workers before they write; `begun` counts those that came to it."""
+
+    def __init__(self) -> None:
+        self._open = threading.Event()
+        self._open.set()
+        self.begun = threading.Semaphore(0)
+
+    def close(self) -> None:
+        self._open.clear()
+
+    def open(self) -> None:
+        self._open.set()
+
+    def pass_(self) -> None:
+        self.begun.release()
+        assert self._open.wait(HANG_S)
+
+
+class Rig:
+    """The sidecar without its processes. `worker_bytes` is each worker's region."""
+
+    def __init__(self, folder: Path, *, workers: int = 2, worker_bytes: int = 16 * PAGE_BYTES) -> None:
+        self.socket = str(folder / "socket")
+        self.gate = Gate()
+        self.lengths_bytes = [64 * PAGE_BYTES, *([worker_bytes] * workers)]
+        plane = new_plane()
+        self.regions = [create_labelled("test", length, plane, at) for at, length in enumerate(self.lengths_bytes)]
+        self.media = RegionMapping(self.regions[0], self.lengths_bytes[0], writable=True)
+        self._loop = asyncio.new_event_loop()
+        self._threads = [threading.Thread(target=self._run)]
+        self._threads[0].start()
+        ends = self.on_loop(self._build, workers)
+        for index, end in enumerate(ends, 1):
+            self._threads.append(threading.Thread(target=self._work, args=(index, end)))
+            self._threads[-1].start()
+
+    def on_loop(self, call: Callable[..., ResultT], *arguments: Any) -> ResultT:
+        async def run() -> ResultT:
+            return call(*arguments)
+
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(HANG_S)
+
+    def client(self, **how: Any) -> Client:
+        return Client(self.socket, limit_s=HANG_S, **how)
+
+    def statistics(self) -> dict[str, Any]:
+        """The keeper's figures, once its loop has heard all that was sent before."""
+        return self.on_loop(self.keeper.statistics)
+
+    def until(self, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The figures as soon as they are so: after an event of another process, for which nobody can wait."""
+        deadline = threading.Event()
+        timer = threading.Timer(HANG_S, deadline.set)
+        timer.start()
+        try:
+            while not holds(figures := self.statistics()):
+                assert not deadline.is_set(), figures
+            return figures
+        finally:
+            timer.cancel()
+
+    def close(self) -> None:
+        if self._loop.is_closed():
+            return
+        self.gate.open()
+        self.on_loop(self._end)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        for thread in self._threads:
+            thread.join(HANG_S)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
+
+    def _build(self, workers: int) -> list[socket.socket]:
+        self.arena = Arena(self.lengths_bytes, align_bytes=PAGE_BYTES)
+        self.pool = Pool(
+            fingerprint=Processors("uint8", BytesOfMedia()).fingerprint,
+            workers=workers,
+            item_seconds=HANG_S,
+            waiting_max=64,
+            tell_supervisor=lambda _: None,
+            gone=self.arena.reaped,
+        )
+        processors = Processors("uint8", BytesOfMedia())
+        self.budget = Budget(2**30, kept_bytes=2**29)
+        shelf = Shelf(self.arena, self.media, OWNER)
+        self.store = ItemStore(self.arena, self.pool, processors, shelf, OWNER, self.budget, cache=True)
+        self.keeper = Keeper(
+            self.arena,
+            self.store,
+            Making(self.store, self.budget, media_bytes_max=2**20),
+            Regions(self.arena, self.regions, producers_bytes=64 * PAGE_BYTES),
+            OWNER,
+            fingerprint=FINGERPRINT,
+        )
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.bind(self.socket)
+        self.door = Door(self._listener, self.keeper.admit, group=False)
+        self.door.open()
+        ends = []
+        for index in range(1, workers + 1):
+            ours, theirs = pair()
+            self.pool.add(index, index, ours.detach())
+            ends.append(theirs)
+        return ends
+
+    def _work(self, index: int, end: socket.socket) -> None:
+        link: Link[Any] = Link(end, ToWorker)
+        out = RegionMapping(self.regions[index], self.lengths_bytes[index], writable=True)
+        try:
+            link.send(WorkerReady(Processors("uint8", BytesOfMedia()).fingerprint), limit_s=HANG_S)
+            while (received := link.receive(limit_s=HANG_S)) is not None:
+                job: Materialise = received[0]
+                self.gate.pass_()
+                media = bytes(self.media.view(job.media.offset_bytes, job.media.length_bytes))
+                if b"cannot be decoded" in media:
+                    link.send(JobFailed(job.job_id, bad_media("the image is damaged").failure()), limit_s=HANG_S)
+                    continue
+                length_bytes = job.out.length_bytes
+                out.view(job.out.offset_bytes, length_bytes)[:] = blake3(media).digest(length_bytes)
+                link.send(Materialised(job.job_id, 1.0, 1.0, length_bytes), limit_s=HANG_S)
+        except PeerGone:
+            link.close()
+
+    def _end(self) -> None:
+        for index in range(1, len(self.lengths_bytes)):
+            self.pool.remove(index, index)
+        self._loop.remove_reader(self._listener.fileno())
+        self._listener.close()
+        self.keeper.close()
+
+    def check_at_rest(self) -> None:
+        """Nobody holds anything, and the books agree."""
+        self.until(lambda now: not (now["holds"] or now["leases"] or now["requests"] or now["arena"]["leases"]))
+        self.on_loop(self.keeper.check_integrity)
+        assert self.on_loop(self.budget.statistics).reserved_bytes == 0
+
+
+class Attached:
+    """A process of its own that is attached: `attached.py`. One command at a time, one JSON answer each."""
+
+    def __init__(self, path: str, role: str, *arguments: object) -> None:
+        program = Path(__file__).with_name("attached.py")
+        command = [sys.executable, str(program), path, role, *map(str, arguments)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def tell(self, command: str, argument: str | bytes = "") -> Any:
+        """One command; its answer."""
+        self.begin(command, argument)
+        return self._answer()
+
+    def begin(self, command: str, argument: str | bytes = "") -> None:
+        assert self.process.stdin is not None
+        text = argument if isinstance(argument, str) else base64.b64encode(argument).decode()
+        self.process.stdin.write(f"{command} {text}\n")
+        self.process.stdin.flush()
+
+    def end(self) -> Any:
+        """The answer to what was begun."""
+        return self._answer()
+
+    def open(self, leased: Leased) -> str:
+        """What a rank sees: the hex of its digest."""
+        seen: str = self.tell("open", leased.encode())
+        return seen
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def _answer(self) -> Any:
+        assert self.process.stdout is not None
+        return json.loads(self.process.stdout.readline() or '"it ended"')
+
+
+@contextmanager
+def attached(path: str, *roles: tuple[object, ...]) -> Iterator[list[Attached]]:
+    with ExitStack() as stack:
+        processes = []
+        for role in roles:
+            processes.append(Attached(path, *role))  # type: ignore[arg-type]
+            stack.callback(processes[-1].kill)
+        for process in processes:
+            assert process.end() == "attached"
+        yield processes
