@@ -146,6 +146,12 @@ def _serve_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     add("--images-max", "images, clips and sounds in one request")
     add("--video-frames-max", "frames taken of one clip at most, whatever the model or a request says")
     add("--body-bytes-max", "largest request body")
+    add(
+        "--accept-embeddings",
+        "let requests carry image embeddings, as safetensors, instead of images",
+        choices=["on", "off"],
+        default="off",
+    )
     add("--allow-host", "a name of this server in Host beside loopback's (repeat)", action="append", default=[])
     add("--trusted-proxy", "an address or network that may have all connections (repeat)", action="append", default=[])
     add("--fetch-host", "a host that media URLs may name (repeat; none: only data URIs)", action="append", default=[])
@@ -175,6 +181,7 @@ def resolve(given: dict[str, Any], *, tenants: int = 0) -> Config:
     name = given.pop("served_model_name")
     rollback_on = tuple(filter(None, given.pop("rollback_on").split(",")))
     fault_injection = given.pop("fault_injection") == "on"
+    accept_embeddings = given.pop("accept_embeddings") == "on"
     if given.pop("nodes") != 1:
         raise ValueError("--nodes: features are handed over in one machine's memory; start one server on each node")
     if given["workers"] is None:
@@ -194,6 +201,7 @@ def resolve(given: dict[str, Any], *, tenants: int = 0) -> Config:
         fetch_hosts=hosts,
         rollback_on=rollback_on,
         fault_injection=fault_injection,
+        accept_embeddings=accept_embeddings,
         fetch_networks=networks,
         tenants=tenants,
     )

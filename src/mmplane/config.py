@@ -90,6 +90,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     At most so many that a clip's record fits in one message.
     """
+    accept_embeddings: bool = False
+    """Whether clients may send embeddings in the place of images."""
     body_bytes_max: Annotated[int, Meta(ge=1024, le=BYTES_MAX)] = 64 * MIB
     allow_hosts: tuple[str, ...] = ()
     """Names of this server in `Host`, beside loopback's: what a proxy in front of it passes on."""

@@ -86,13 +86,15 @@ class Ask(Record, frozen=True):
     """What a request wants of one item, within what the server allows: a part of its content key.
 
     `side_max`: shrink an image so that its longer side has so many pixels (0: as it is). `frames_max`: take at most so
-    many frames of a clip. `fps_max`: and at most so many a second (0: as the checkpoint says).
+    many frames of a clip. `fps_max`: and at most so many a second (0: as the checkpoint says). `embedded`: what was
+    sent is what the vision tower would make of the item.
     """
 
     modality: Modality
     side_max: Count = 0
     frames_max: Count = 0
     fps_max: float = 0.0
+    embedded: bool = False
 
 
 class Recipe(Record, frozen=True):
@@ -100,7 +102,7 @@ class Recipe(Record, frozen=True):
 
     `clip` is a video's. `samples` is how many a sound has at the processor's rate. `side_max` shrinks an image before
     it is processed, so that its longer side has so many pixels (0: as it is). `decoded_bytes` is what a worker needs
-    beside the slot while it decodes the item.
+    beside the slot while it decodes the item. `embedded` media is embeddings: checked and copied, not decoded.
     """
 
     modality: Modality
@@ -109,6 +111,7 @@ class Recipe(Record, frozen=True):
     samples: Count = 0
     side_max: Count = 0
     decoded_bytes: Count = 0
+    embedded: bool = False
 
 
 class Item(Record, frozen=True, tag="item"):

@@ -18,14 +18,16 @@ from typing import Any, TypeVar, cast
 from transformers import AutoConfig
 
 from mmplane.config import Config
-from mmplane.core.errors import unsupported
+from mmplane.core.errors import bad_request, unsupported
 from mmplane.core.keys import digest_parts
 from mmplane.core.records import Modality
 from mmplane.core.simulation import simulation_of
 from mmplane.features.arithmetic.encodings import ENCODINGS, ByteForm, Encoding
+from mmplane.features.checkpoint.embeddings import embedding_form
 from mmplane.features.checkpoint.image import ImageCheckpoint
 from mmplane.features.checkpoint.tokens import tokens_of
 from mmplane.features.contract.audio import AudioProcessor
+from mmplane.features.contract.embeddings import EmbeddingForm
 from mmplane.features.contract.image import ImageProcessor
 from mmplane.features.contract.processor import Processor
 from mmplane.features.contract.video import VideoProcessor
@@ -48,6 +50,8 @@ class Processors:
     image: ImageProcessor | None = None
     video: VideoProcessor | None = None
     audio: AudioProcessor | None = None
+    embeddings: EmbeddingForm | None = None
+    """What clients may send in the place of images; None unless the operator allows it."""
 
     def of(self, modality: Modality) -> Processor:
         """The processor of a modality. Raises RequestError (422) when the model takes none of it."""
@@ -68,6 +72,13 @@ class Processors:
     def for_sounds(self) -> AudioProcessor:
         """As `of("audio")`."""
         return _needed(self.audio, "audio")
+
+    @property
+    def for_embeddings(self) -> EmbeddingForm:
+        """What embeddings must be. Raises RequestError (400) unless the operator takes them."""
+        if self.embeddings is None:
+            raise bad_request("unsupported_parameter", "this server takes no embeddings", "messages")
+        return self.embeddings
 
     @property
     def present(self) -> dict[Modality, Processor]:
@@ -122,7 +133,8 @@ def choose(config: Config) -> Processors:
     if "audio" in tokens:
         of_sounds = _model_dtype(config) if encoding == "uint8" else encoding
         audio = _if_built("sounds", lambda: audio_processor(folder, encoding=of_sounds))
-    processors = Processors(encoding, image, video, audio)
+    embeddings = embedding_form(folder, image) if config.accept_embeddings else None
+    processors = Processors(encoding, image, video, audio, embeddings)
     if image is None and audio is None:
         raise ValueError("this checkpoint takes no images, and clips or sounds only of a kind that is not built")
     return processors

@@ -25,7 +25,7 @@ from mmplane.core.errors import ArenaHasNoRoom, RequestError, bad_media, interna
 from mmplane.core.jobs import Examine, Examined, Materialise, Materialised, Measure, Measured
 from mmplane.core.keyring import DEFAULT_TENANT
 from mmplane.core.keys import content_key
-from mmplane.core.records import Ask, Item, Layout, Modality, Recipe, Slot
+from mmplane.core.records import Ask, Item, Layout, Recipe, Slot
 from mmplane.core.stages import Span
 from mmplane.features.choice import Processors
 from mmplane.items.pace import pace_of
@@ -34,7 +34,7 @@ from mmplane.items.placement import Placement
 from mmplane.items.poison import Poison
 from mmplane.items.pool import JobAnswer, Pool, Worker, WorkerLost, WorkerState
 from mmplane.items.shelf import Shelf
-from mmplane.media import image
+from mmplane.media import embeddings, image
 from mmplane.media.materialise import Made, examine
 from mmplane.observe.journey import FRONT_END
 from mmplane.waiting.budget import Budget
@@ -131,9 +131,11 @@ class ItemStore:
             _remember(self._layouts, size, await self._measure(*size, tenant), LAYOUTS_MAX)
         return self._layouts[size]
 
-    def check_taken(self, modality: Modality) -> None:
-        """Raises RequestError (422) when the model takes no items of this modality."""
-        self._processors.of(modality)
+    def check_taken(self, ask: Ask) -> None:
+        """Raises RequestError: 422 when the model takes no items of this modality, 400 when no embeddings are taken."""
+        if ask.embedded:
+            _ = self._processors.for_embeddings
+        self._processors.of(ask.modality)
 
     def known_recipe(self, key: bytes) -> Recipe | None:
         """How to materialise an item that was looked at before, in the arena still or not."""
@@ -149,6 +151,8 @@ class ItemStore:
             return known
         if len(media) == 0:
             raise bad_media("the file is empty")
+        if ask.embedded:
+            return embeddings.examine(self._processors.for_embeddings, view_of(media))
         if ask.modality == "image":
             header = image.probe(view_of(media))
             layout = await self.layout(*image.shrunk(header.width, header.height, ask.side_max), tenant=tenant)

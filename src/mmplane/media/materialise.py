@@ -18,7 +18,7 @@ from mmplane.core.stages import Span
 from mmplane.features.choice import Processors
 from mmplane.features.contract.arrays import Arrays, views
 from mmplane.features.contract.image import Pixels
-from mmplane.media import audio, image, video
+from mmplane.media import audio, embeddings, image, video
 
 Media = memoryview | bytes
 
@@ -46,7 +46,10 @@ def materialise(processors: Processors, media: Media, recipe: Recipe, out: memor
     """
     began_s = time.perf_counter()
     arrays = views(recipe.layout.tensors, out)
-    decode_s, written_bytes = _MAKERS[recipe.modality](processors, media, recipe, arrays)
+    if recipe.embedded:
+        decode_s, written_bytes = 0.0, embeddings.write(media, arrays)
+    else:
+        decode_s, written_bytes = _MAKERS[recipe.modality](processors, media, recipe, arrays)
     whole_s = time.perf_counter() - began_s
     return Made(decode_s * 1000, (whole_s - decode_s) * 1000, written_bytes, began_s)
 
@@ -108,6 +111,8 @@ def examine(processors: Processors, media: Media, ask: Ask) -> Recipe:
 
     Raises RequestError: 400 for what is wrong with the media, 422 when the model takes none of its modality.
     """
+    if ask.embedded:
+        return embeddings.examine(processors.for_embeddings, media)
     if ask.modality == "video":
         recipe = video.examine(processors.for_clips, media, ask)
         return replace(recipe, decoded_bytes=_frames_bytes(recipe))
@@ -139,6 +144,6 @@ def recode(processors: Processors, recipe: Recipe, media: Media) -> Recipe:
     if recipe.modality == "video":
         assert recipe.clip is not None
         return replace(recipe, layout=processors.for_clips.layout(recipe.clip))
-    if recipe.modality == "audio":
+    if recipe.modality == "audio" or recipe.embedded:
         return recipe
     return examine(processors, media, Ask("image", side_max=recipe.side_max))

@@ -21,6 +21,7 @@ from mmplane.core.records import Enclosed, Item, Modality
 from mmplane.delivery.delivery import Features
 from mmplane.delivery.faults import strike
 from mmplane.features.checkpoint.tokens import MODALITIES
+from mmplane.features.contract.embeddings import EMBEDDINGS
 from mmplane.ranks.attention import NAME, Cache, PackedAttention, Span
 from mmplane.ranks.encoders import encoders_of, parameters_of
 from mmplane.ranks.hashing import Hashing
@@ -252,7 +253,12 @@ class Runner:
         return tensors
 
     def _encode(self, item: Item | Enclosed, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
-        """The rows [tokens, hidden] that the vision or audio tower makes of one item."""
+        """The rows [tokens, hidden] that the vision or audio tower makes of one item, or a client has made of it.
+
+        Those are copied: a slot is somebody else's once the request is held, and its rows are needed until it ends.
+        """
+        if EMBEDDINGS in tensors:
+            return tensors[EMBEDDINGS].to(self._embed.weight.dtype, copy=True)
         with torch.inference_mode():
             return self._encoders[item.modality](tensors).to(self._embed.weight.dtype)
 

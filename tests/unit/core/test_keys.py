@@ -31,7 +31,14 @@ def test_it_is_blake3_over_the_parts_each_after_its_length() -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [Ask("video"), Ask("image", side_max=512), Ask("image", frames_max=8), Ask("image", fps_max=1.5)]
+    "other",
+    [
+        Ask("video"),
+        Ask("image", side_max=512),
+        Ask("image", frames_max=8),
+        Ask("image", fps_max=1.5),
+        Ask("image", embedded=True),
+    ],
 )
 def test_what_is_asked_changes_the_key(other: Ask) -> None:
     assert content_key(other, **PARTS) != content_key(ASK, **PARTS)

@@ -11,6 +11,7 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsBas
 
 from mmplane.core.errors import RequestError
 from mmplane.core.records import Ask
+from mmplane.frontend.request.inline import inline
 from mmplane.frontend.request.schema import ChatRequest, parse
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
@@ -215,6 +216,36 @@ def test_media_keep_their_order() -> None:
 def test_low_detail_asks_for_a_smaller_picture(detail: str, side_max: int) -> None:
     (part,) = parse(of({"type": "image_url", "image_url": {"url": "x", "detail": detail}})).media
     assert part.ask == Ask("image", side_max=side_max)
+
+
+def test_embeddings_stand_for_an_image_and_have_another_key() -> None:
+    (part,) = parse(of({"type": "image_embeds", "image_embeds": "QUJD", "uuid": "cat"})).media
+    assert (part.modality, part.is_base64, bytes(part.source or b""), part.uuid) == ("image", True, b'"QUJD"', "cat")
+    assert part.ask == Ask("image", embedded=True)
+    assert inline(part) == b"ABC"
+    (named,) = parse(of({"type": "image_embeds", "image_embeds": None, "uuid": "cat"})).media
+    assert named.source is None
+
+
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [
+        ({}, "image_embeds"),
+        ({"image_embeds": ""}, "image_embeds"),
+        ({"image_embeds": {"image_embeds": "QUJD", "image_grid_thw": "QUJD"}}, "image_embeds"),
+        ({"image_embeds": [1.0, 2.0]}, "image_embeds"),
+        ({"image_embeds": "QUJD", "dtype": "float32"}, "dtype"),
+    ],
+)
+def test_embeddings_are_one_text(given: dict[str, Any], param: str) -> None:
+    assert refusal(of({"type": "image_embeds", **given})).param == f"messages[0].content[0].{param}"
+
+
+def test_embeddings_that_are_no_base64_are_refused() -> None:
+    (part,) = parse(of({"type": "image_embeds", "image_embeds": "no base64!"})).media
+    with pytest.raises(RequestError, match="image_embeds is not valid base64") as error:
+        inline(part)
+    assert error.value.status == 400
 
 
 @pytest.mark.parametrize("held", [{}, {"image_url": None}, {"image_url": {"url": None}}, {"image_url": {"url": ""}}])

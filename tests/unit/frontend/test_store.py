@@ -112,8 +112,9 @@ async def test_the_worker_finds_the_media_and_it_goes_with_the_job() -> None:
 @in_loop
 async def test_another_tenant_has_another_key() -> None:
     async with rigged() as rig:
-        keys = {rig.store.key(IMAGE, b"cat", tenant=tenant) for tenant in ("", "a", "b")}
-        assert len(keys) == 3
+        asks = (IMAGE, Ask("image", embedded=True))
+        keys = {rig.store.key(ask, b"cat", tenant=tenant) for ask in asks for tenant in ("", "a", "b")}
+        assert len(keys) == 6
 
 
 # Askers who go away (hazard R14).
@@ -682,10 +683,13 @@ async def test_the_item_is_of_the_recipes_modality() -> None:
 @in_loop
 async def test_what_the_model_does_not_take_is_said_at_once() -> None:
     async with rigged() as rig:
-        rig.store.check_taken("image")
+        rig.store.check_taken(Ask("image"))
         with pytest.raises(RequestError) as refused:
-            rig.store.check_taken("audio")
+            rig.store.check_taken(Ask("audio"))
         assert (refused.value.status, refused.value.code) == (422, "unsupported_by_model")
+        with pytest.raises(RequestError, match="takes no embeddings") as refused:
+            rig.store.check_taken(Ask("image", embedded=True))
+        assert (refused.value.status, refused.value.code) == (400, "unsupported_parameter")
 
 
 # Names without bytes.

@@ -8,7 +8,7 @@ import msgspec
 import pybase64
 
 from mmplane.core.errors import bad_media
-from mmplane.frontend.request.schema import AudioPart, MediaPart
+from mmplane.frontend.request.schema import MediaPart
 from mmplane.frontend.sources.data_uri import inline_media
 
 
@@ -17,10 +17,10 @@ def inline(part: MediaPart) -> bytes | None:
     source = part.source
     if source is None:
         return None
-    return decode_base64(source) if isinstance(part, AudioPart) else inline_media(source)
+    return _decode_base64(source, part.tag) if part.is_base64 else inline_media(source)
 
 
-def decode_base64(source: msgspec.Raw) -> bytes:
+def _decode_base64(source: msgspec.Raw, param: str) -> bytes:
     """The bytes of a JSON string of base64. Raises RequestError (400)."""
     text = memoryview(source)[1:-1]
     try:
@@ -29,5 +29,5 @@ def decode_base64(source: msgspec.Raw) -> bytes:
         except (binascii.Error, ValueError):  # encoders may escape what they like: / is often seen
             content = pybase64.b64decode(msgspec.json.decode(source, type=str), validate=True)
     except (binascii.Error, ValueError, msgspec.DecodeError):
-        raise bad_media("the sound is not valid base64", "input_audio") from None
+        raise bad_media(f"{param} is not valid base64", param) from None
     return content

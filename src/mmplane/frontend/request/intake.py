@@ -10,8 +10,8 @@ from typing import TypeVar
 from mmplane.core.errors import not_held
 from mmplane.core.keyring import DEFAULT_TENANT
 from mmplane.core.records import Ask, Recipe
-from mmplane.frontend.request.inline import decode_base64
-from mmplane.frontend.request.schema import AudioPart, ChatRequest, MediaPart
+from mmplane.frontend.request.inline import inline
+from mmplane.frontend.request.schema import ChatRequest, MediaPart
 from mmplane.frontend.request.uuids import Uuids
 from mmplane.frontend.sources.fetch import Grow, too_slow
 from mmplane.frontend.sources.source import Source
@@ -59,7 +59,7 @@ class Intake:
         """The request's media, in order. Raises RequestError."""
         parts = request.media
         for part in parts:
-            self._store.check_taken(part.modality)
+            self._store.check_taken(part.ask)
         journey.enter("fetch")
         contents = await self._contents(parts, grow, parked, tenant)
         journey.enter("key")
@@ -83,8 +83,8 @@ class Intake:
             here = at(source, parked)
             if here is not None:
                 return here
-            if isinstance(part, AudioPart):
-                return decode_base64(source)
+            if part.is_base64:
+                return inline(part)
             async with turns:
                 return await self._source.load_json(source, grow, tenant=tenant)
 

@@ -37,6 +37,12 @@ DIGEST_RANK_MAX = 1023
 LOW_DETAIL_PIXELS = 512
 """The longer side of an image with `detail` low, as OpenAI has it."""
 UUID_MAX = 256
+NOTHING = msgspec.Raw(b"null")
+
+
+def given(raw: msgspec.Raw) -> msgspec.Raw | None:
+    """A JSON value as it lies in the body; None of null and of an empty text."""
+    return None if bytes(memoryview(raw)[:4]) in (b"null", b'""') else raw
 
 
 class Part(msgspec.Struct, tag_field="type", forbid_unknown_fields=True):
@@ -81,6 +87,8 @@ class MediaPart(Part):
     """One item. `uuid` is the client's own name for it: a later part may have the name alone, and no bytes."""
 
     modality: ClassVar[Modality]
+    is_base64: ClassVar[bool] = False
+    """Whether the source is base64 rather than a URL."""
     uuid: Annotated[str, msgspec.Meta(min_length=1, max_length=UUID_MAX)] | None = None
 
     @property
@@ -91,13 +99,22 @@ class MediaPart(Part):
     @property
     def source(self) -> msgspec.Raw | None:
         """The URL or the base64 as it lies in the body, quotes and all; None when only a name was sent."""
-        raw = self.held.source if self.held is not None else None
-        return None if raw is None or bytes(memoryview(raw)[:4]) in (b"null", b'""') else raw
+        return given(self.held.source) if self.held is not None else None
 
     @source.setter
     def source(self, raw: msgspec.Raw) -> None:
         assert self.held is not None
         self.held.source = raw
+
+    @property
+    def tag(self) -> str:
+        """The part's type, as clients write it."""
+        return str(type(self).__struct_config__.tag)
+
+    @property
+    def source_path(self) -> str:
+        """Where in the part its source is, for errors."""
+        return f"{self.tag}.url"
 
     @property
     def ask(self) -> Ask:
@@ -151,12 +168,45 @@ class AudioPart(MediaPart, tag="input_audio"):
     """One sound, by its bytes."""
 
     modality: ClassVar[Modality] = "audio"
+    is_base64: ClassVar[bool] = True
     input_audio: InputAudio | None = None
 
     @property
     def held(self) -> InputAudio | None:
         """The part's own object."""
         return self.input_audio
+
+    @property
+    def source_path(self) -> str:
+        """Where in the part its source is, for errors."""
+        return f"{self.tag}.data"
+
+
+class EmbeddingsPart(MediaPart, tag="image_embeds"):
+    """What the vision tower would make of one image, computed by the client: base64 of a safetensors file."""
+
+    modality: ClassVar[Modality] = "image"
+    is_base64: ClassVar[bool] = True
+    image_embeds: msgspec.Raw = NOTHING
+
+    @property
+    def source(self) -> msgspec.Raw | None:
+        """The base64 as it lies in the body, quotes and all; None when only a name was sent."""
+        return given(self.image_embeds)
+
+    @source.setter
+    def source(self, raw: msgspec.Raw) -> None:
+        self.image_embeds = raw
+
+    @property
+    def source_path(self) -> str:
+        """Where in the part its source is, for errors."""
+        return self.tag
+
+    @property
+    def ask(self) -> Ask:
+        """Not an image, but what becomes of one: another key."""
+        return Ask("image", embedded=True)
 
 
 class Unbuilt(msgspec.Struct, tag_field="type"):
@@ -171,7 +221,7 @@ class RefusalPart(Unbuilt, tag="refusal"):
     """What the model refused before."""
 
 
-AnyPart = TextPart | ImagePart | AudioPart | AudioUrlPart | VideoPart | FilePart | RefusalPart
+AnyPart = TextPart | ImagePart | EmbeddingsPart | AudioPart | AudioUrlPart | VideoPart | FilePart | RefusalPart
 
 
 class Message(msgspec.Struct, tag_field="role", forbid_unknown_fields=True):
@@ -236,7 +286,6 @@ class Extension(msgspec.Struct, forbid_unknown_fields=True):
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Short = Annotated[str, msgspec.Meta(max_length=STRING_MAX)]
-NOTHING = msgspec.Raw(b"null")
 
 
 class ChatRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -422,13 +471,12 @@ def _check_part(part: AnyPart, path: str) -> None:
         kind = type(part).__struct_config__.tag
         raise bad_request("unsupported_parameter", f"this server takes no {kind} parts", path)
     if isinstance(part, MediaPart):
-        name = str(type(part).__struct_config__.tag)
+        name = part.tag
         source = part.source
         if source is None and part.uuid is None:
             raise bad_request("invalid_value", f"give {name}, or the uuid of media sent before", f"{path}.{name}")
         if source is not None and bytes(memoryview(source)[:1]) != b'"':
-            field = "data" if isinstance(part, AudioPart) else "url"
-            raise bad_request("invalid_value", "Expected `str`", f"{path}.{name}.{field}")
+            raise bad_request("invalid_value", "Expected `str`", f"{path}.{part.source_path}")
 
 
 def _invalid(text: str) -> RequestError:
