@@ -73,6 +73,15 @@ def test_they_are_taken_in_once(live: Live, reference: Reference) -> None:
     assert hits == [False, True]
 
 
+def test_they_are_rendered_under_their_content_key(live: Live, reference: Reference) -> None:
+    content = [embedded(seen(reference, PHOTO)), QUESTION]
+    body = {"model": "tiny", "messages": [{"role": "user", "content": content}]}
+    rendered = live.http.post("/v1/chat/completions/render", json=body)
+    assert rendered.status_code == 200, rendered.text
+    key = answer(live, content)["items"][0]["content_key"]
+    assert rendered.json()["features"]["mm_hashes"] == {"image": [key]}
+
+
 def test_what_the_model_does_not_take_is_that_requests_error_alone(live: Live, reference: Reference) -> None:
     tensors = seen(reference, PHOTO)
     rows, grid = tensors["image_embeds"], tensors["image_grid_thw"]

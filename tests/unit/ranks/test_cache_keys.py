@@ -56,7 +56,17 @@ class Group:
     def _member(self, rank: int) -> Member:
         unused: Any = None
         ports = Ports(
-            rank, RANKS, self._materialise, unused, self.parcels[rank], unused, unused, unused, unused, item_seconds=1.0
+            rank=rank,
+            size=RANKS,
+            materialise=self._materialise,
+            view=unused,
+            parcels=self.parcels[rank],
+            in_step=unused,
+            in_lane=unused,
+            lane=unused,
+            pool=unused,
+            leader_pool=unused,
+            item_seconds=1.0,
         )
         runner: Any = self.runners[rank]
         deliveries = {"original": Original(ports)}

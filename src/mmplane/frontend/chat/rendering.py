@@ -25,11 +25,12 @@ class Rendering:
 async def name_of(media: Media, model_id: str) -> str:
     """The client's own name for it, or vLLM's hash of an image, in hex.
 
-    vLLM hashes a clip's frames and a sound's samples. These are not decoded here: they get their content key.
+    vLLM hashes a clip's frames and a sound's samples. These are not decoded here: they get their content key, and so do
+    embeddings, which vLLM's clients send in another format.
     """
     if media.uuid is not None:
         return media.uuid
-    if media.recipe.modality != "image" or media.content is None:
+    if media.recipe.modality != "image" or media.recipe.embedded or media.content is None:
         return media.key.hex()
     data = view_of(media.content)
     if len(data) > LONG_BYTES:
