@@ -92,7 +92,7 @@ bench: install-dev ## what handing features over costs, five ways
 	$(BIN)/python benchmarks/handoff.py
 
 # QUICK=1 is for a look: it leaves the published page alone.
-results: install ## measure everything again and write docs/results.md (3 hours); QUICK=1: build/results.md in ten minutes
+results: install ## measure everything again and write docs/results.md (3 hours); QUICK=1: build/results.md in 10 minutes
 	$(BIN)/mmplane bench results $(if $(QUICK),--quick --folder build) $(RESULTS_OPTIONS)
 
 simulate: install-dev ## ten thousand runs of a simulated rank group (a minute)

@@ -11,8 +11,9 @@ import pytest
 from bench_run import row_of, run_of
 
 from mmplane.bench import results
-from mmplane.bench.judge.evidence import SETTINGS
-from mmplane.bench.main import options_parser
+from mmplane.bench.judge.analyses import PREDICTIONS
+from mmplane.bench.main import deliveries, options_parser, workloads
+from mmplane.bench.run.settings import SETTINGS
 
 
 @pytest.fixture
@@ -30,11 +31,23 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return ran
 
 
-def test_every_command_is_one_that_the_bench_takes(commands: list[list[str]], tmp_path: Path) -> None:
-    assert results.main(["--folder", str(tmp_path)]) == 1
-    assert len(commands) == len(results.RUNS)
+@pytest.mark.parametrize("effort", [[], ["--short"], ["--quick"]])
+def test_every_command_is_one_that_is_taken(effort: list[str], commands: list[list[str]], tmp_path: Path) -> None:
+    assert results.main([*effort, "--folder", str(tmp_path)]) == int(not effort)
+    assert commands
     for command in commands:
-        options_parser().parse_args(command)
+        options = options_parser().parse_args(command)
+        assert options.setting or workloads(options.workload)
+        assert deliveries(options.delivery)
+
+
+def test_every_prediction_has_a_place_in_half_an_hour(commands: list[list[str]], tmp_path: Path) -> None:
+    results.main(["--short", "--folder", str(tmp_path)])
+    asked = [options_parser().parse_args(command) for command in commands]
+    paces = {options.concurrency for options in asked if options.workload.startswith("incident:500")}
+    judged = {at[0] for prediction in PREDICTIONS if (at := prediction.at) and prediction.setting == "incident"}
+    quick = {case.concurrency for case in SETTINGS["incident"].chosen(quick=True)}
+    assert judged <= paces | quick
 
 
 def test_all_of_it_takes_less_than_three_hours() -> None:
@@ -44,7 +57,7 @@ def test_all_of_it_takes_less_than_three_hours() -> None:
 def test_a_look_is_a_part_of_it(commands: list[list[str]], tmp_path: Path) -> None:
     assert results.main(["--quick", "--folder", str(tmp_path)]) == 0
     assert [command[:2] for command in commands[:3]] == [["--setting", name] for name in SETTINGS]
-    assert len(commands) < len(results.RUNS)
+    assert len(commands) == len(SETTINGS)
 
 
 def test_what_is_not_run_again_stays(commands: list[list[str]], tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def tested(count: int, unit: str) -> Measure:
     """What tests count, the same everywhere; the prediction names the test."""
 
     def measure(_: Evidence) -> Measured:
-        return Measured(count, f"{count} {unit}", f"counted by a test: {count} {unit}")
+        return Measured(count, f"{count} {unit}", f"a test counts {count} {unit}")
 
     return measure
 
@@ -183,7 +183,9 @@ def digits(value: float) -> str:
 
 
 def _named(row: Row) -> str:
-    return f"`{row['delivery']}`"
+    """A delivery, with the batches that formed."""
+    size = (row.get("batch_size") or {}).get("mean")
+    return f"`{row['delivery']}`" + (f" ({digits(size)} in a batch)" if size and size > 1 else "")
 
 
 def p99_ms(row: Row) -> float:
