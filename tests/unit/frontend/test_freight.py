@@ -49,7 +49,7 @@ def test_no_more_items_are_made_at_once_than_there_are_threads(threads: int, mon
     makers = Makers(max(1, threads))
     monkeypatch.setattr("mmplane.frontend.send.freight.materialise", makers)
     budget = Budget(1 << 20, kept_bytes=0, tenants=0)
-    freight = FeatureFreight(Processors("float32"), budget, copies=2, threads=threads, feature_hash="none")
+    freight = FeatureFreight(Processors("float32"), budget, copies=2, threads=threads, feature_hash=False)
     media = [Media(b"m", bytes([index]) * 32, RECIPE) for index in range(ITEMS)]
 
     async def load() -> int:
