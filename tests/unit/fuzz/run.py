@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-TARGETS = ("data_uri", "header", "schema", "record")
+TARGETS = ("data_uri", "header", "embeddings", "schema", "record")
 DATA_BYTES_MAX = 2 << 30
 EXAMPLES = "2000"
 """Of one round, after which the next begins with another seed."""

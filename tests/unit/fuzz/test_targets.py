@@ -15,8 +15,10 @@ from typing import Any
 
 import msgspec
 import pytest
+import torch
 from hypothesis import example, given, strategies
 from hypothesis.strategies import SearchStrategy
+from safetensors.torch import save
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "corpus"))
 
@@ -26,10 +28,13 @@ from mmplane.core.control import FromChild, ToFrontend, ToNursery
 from mmplane.core.errors import RequestError
 from mmplane.core.jobs import FromWorker, ToWorker
 from mmplane.core.parsing import FromParser, ToParser
+from mmplane.features.contract.arrays import views
+from mmplane.features.contract.embeddings import EmbeddingForm
 from mmplane.frontend.request.parser import take_apart
 from mmplane.frontend.request.renderer import Renderer
 from mmplane.frontend.request.schema import parse
 from mmplane.frontend.sources.data_uri import decode_data_uri, inline_media
+from mmplane.media.embeddings import examine, write
 from mmplane.media.header import jpeg_scans
 from mmplane.media.image import probe
 from mmplane.models.tiny import CHAT_TEMPLATE, tiny_tokenizer
@@ -40,6 +45,7 @@ MESSAGE_LENGTH_MAX = 500
 REGRESSIONS: dict[str, list[bytes]] = {
     "header": [b"GIF89a", b"\xff\xd8\xff\xe0"],
     "data_uri": [],
+    "embeddings": [],
     "record": [],
     "schema": [],
 }
@@ -83,6 +89,7 @@ REQUEST = {
                 {"type": "image_url", "image_url": {"url": URI.decode(), "detail": "low"}, "uuid": "a"},
                 {"type": "video_url", "video_url": {"url": "http://cat.test/"}},
                 {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
+                {"type": "image_embeds", "image_embeds": "AAAA"},
             ],
         },
     ],
@@ -92,6 +99,9 @@ REQUEST = {
     "seed": 3,
     "mmplane": {"trace": True, "video": {"frames": 4, "fps": 1.0}},
 }
+FORM = EmbeddingForm(token_id=7, width=4, merge=2)
+EMBEDDINGS = [save({"image_embeds": torch.ones(6, 4, dtype=dtype), "image_grid_thw": torch.tensor([[1, 4, 6]])})
+              for dtype in (torch.float32, torch.float16, torch.bfloat16)]  # fmt: skip
 RENDERER = Renderer(tiny_tokenizer(), CHAT_TEMPLATE, 1000)
 BODIES = [json.dumps(REQUEST).encode(), json.dumps(REQUEST).replace("/", "\\/").encode(), b"[]", b'{"model": 1}']
 
@@ -108,6 +118,16 @@ def test_data_uri(uri: bytes) -> None:
 def test_header(media: bytes) -> None:
     accepts_or_refuses(probe, media)
     assert 0 <= jpeg_scans(media, 5) <= 5
+
+
+@given(mutated(EMBEDDINGS))
+def test_embeddings(content: bytes) -> None:
+    accepts_or_refuses(take_embeddings, content)
+
+
+def take_embeddings(content: bytes) -> None:
+    recipe = examine(FORM, content)
+    write(content, views(recipe.layout.tensors, memoryview(bytearray(recipe.layout.length_bytes))))
 
 
 @given(mutated(BODIES))

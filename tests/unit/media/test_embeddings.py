@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors.torch import save
 
 from mmplane.core.errors import RequestError
@@ -152,14 +149,6 @@ def test_a_header_of_our_own_is_read() -> None:
 )
 def test_a_header_that_lies_is_refused(entry: Any) -> None:
     refused(headed({EMBEDDINGS: entry, GRID: SMALL}, BODY))
-
-
-@given(st.binary(max_size=64), st.integers(0, 400), st.booleans())
-def test_whatever_comes_is_taken_or_refused(piece: bytes, at: int, replace: bool) -> None:
-    whole = sent()
-    content = whole[:at] + piece + whole[at + len(piece) * replace :]
-    with suppress(RequestError):  # nothing else may be raised
-        taken(content)
 
 
 def test_unless_the_operator_takes_them_they_are_refused() -> None:
