@@ -37,6 +37,16 @@ def test_ratios_are_those_of_one_group() -> None:
     assert judged(ours, no_result)["throughput against `leader`, photo at TP=4"].met is None
 
 
+def test_with_a_core_for_each_rank_the_best_baseline_is_what_counts() -> None:
+    place = {"workload": "video-2mb", "tp": 2, "concurrency": 1, "setting": "cores"}
+    rows = [row_of("arena", **place), row_of("leader", slower=2.0, **place), row_of("original", slower=1.5, **place)]
+    found = judged(*rows)
+    cpu = found["CPU of a request against the best baseline, video-2mb at TP = cores"]
+    assert (cpu.met, cpu.measured) == (False, "0.67 x (0.16 : 0.24 of original)")
+    assert found["mean latency against the best baseline, video-2mb at TP = cores"].met is True
+    assert found["mean latency against the best baseline, photo at TP = cores"].met is None
+
+
 def test_a_line_that_is_not_met_says_by_how_much() -> None:
     place = {"workload": "mixed", "tp": 4, "concurrency": None, "rate": 5.0, "runner": "sim:20"}
     beside = row_of("arena", **place) | {"inter_token_ms": {"p50": 20.0, "p99": 30.0}}

@@ -35,7 +35,14 @@ class Judged(msgspec.Struct, frozen=True):
 def targets(found: Found) -> list[Judged]:
     """Every target, judged by a run's JSON."""
     rows = [row for row in found["rows"] if row["result"] and quiet(row)]
-    return [*_against(rows), _decoding(rows, found), _mixed(rows), *_flat(rows), *_memory(rows)]
+    return [
+        *_against(rows),
+        *_beside_the_best(rows),
+        _decoding(rows, found),
+        _mixed(rows),
+        *_flat(rows),
+        *_memory(rows),
+    ]
 
 
 def _against(rows: Sequence[Row]) -> Iterator[Judged]:
@@ -59,6 +66,30 @@ def _against(rows: Sequence[Row]) -> Iterator[Judged]:
             met = ratio >= limit if least else ratio <= limit
             shown = f"{ratio:.2g} x ({_digits(mine)} : {_digits(other_figure)})"
             yield Judged(text, asked, shown, met, "" if met else _spent(ours))
+
+
+def _beside_the_best(rows: Sequence[Row]) -> Iterator[Judged]:
+    """With as many cores as ranks, one at a time: against whichever baseline does best."""
+    figures: list[tuple[str, Callable[[Row], float], float]] = [
+        ("CPU of a request", lambda row: row["cpu_s_per_request"]["total"], 0.65),
+        ("mean latency", lambda row: row["latency_ms"]["mean"], 1.05),
+    ]
+    for workload, _ in MEASURED:
+        here = [
+            row for row in rows
+            if (row.get("setting"), row["workload"], row["concurrency"]) == ("cores", workload, 1)
+        ]  # fmt: skip
+        ours = next((row for row in here if row["delivery"] == "arena"), None)
+        baselines = [row for row in here if row["delivery"] not in ("arena", "auto")]
+        for what, figure_of, limit in figures:
+            text, asked = f"{what} against the best baseline, {workload} at TP = cores", f"at most {limit:.2g} x"
+            if ours is None or not baselines:
+                yield _unknown(text, asked)
+                continue
+            best = min(baselines, key=figure_of)
+            ratio = figure_of(ours) / figure_of(best)
+            shown = f"{ratio:.2g} x ({_digits(figure_of(ours))} : {_digits(figure_of(best))} of {best['delivery']})"
+            yield Judged(text, asked, shown, ratio <= limit, "" if ratio <= limit else _spent(ours))
 
 
 def _decoding(rows: Sequence[Row], found: Found) -> Judged:

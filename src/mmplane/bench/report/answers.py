@@ -36,14 +36,20 @@ def _answer(title: str, rows: list[Row]) -> str:
 
 
 def _why(best: Row, worst: Row) -> str:
-    mine, theirs = best["cpu_s_per_request"], worst["cpu_s_per_request"]
+    theirs = worst["cpu_s_per_request"]
     most = max(("frontend", "worker", "rank"), key=lambda role: theirs[role])
     return (
-        f"It uses {_short(mine['total'] * 1000)} ms of CPU for each request. {worst['delivery']}, the slowest, uses "
-        f"{_short(theirs['total'] * 1000)} ms, {_short(theirs[most] * 1000)} ms of it in its {most} processes. "
+        f"It uses {_cpu(best)} for each request. {worst['delivery']}, the slowest, uses {_cpu(worst)}, "
+        f"{_short(theirs[most] * 1000)} ms of it in its {most} processes. "
         f"A rank's loop stalls for {_short(best['loop_stall_ms']['p99'] or 0)} ms (p99), against "
         f"{_short(worst['loop_stall_ms']['p99'] or 0)} ms."
     )
+
+
+def _cpu(row: Row) -> str:
+    simulated_ms = (row.get("simulated_cpu_s_per_request") or 0.0) * 1000
+    said = f"{_short(row['cpu_s_per_request']['total'] * 1000)} ms of CPU"
+    return f"{said} and {_short(simulated_ms)} ms of simulated decoding" if simulated_ms else said
 
 
 def _short(value: float) -> str:

@@ -70,7 +70,10 @@ def _tail(row: Row) -> str:
     return short(latency["p99"]) if row["requests"] >= P99_MIN else f"max {short(latency.get('max', latency['p99']))}"
 
 
-def _rates(row: Row) -> str:
+def _rates(row: Row) -> str | None:
+    """Of several repetitions."""
+    if row["repetitions"] == 1:
+        return None
     return f"{short(row['qps_spread']['min'])} to {short(row['qps_spread']['max'])}"
 
 
@@ -110,6 +113,12 @@ def _busiest(row: Row) -> str | None:
     return f"{thread['role']} {thread['share'] * 100:.0f} %" if thread else None
 
 
+def _peak(row: Row) -> str:
+    """With what requests hold of the arena, which is reserved whole at the start."""
+    peak = row["peak_bytes"]
+    return short(peak.get("total_leased", peak["total"]) / 1e6)
+
+
 def _batch(row: Row) -> str | None:
     size = row.get("batch_size")
     return short(size["mean"]) if size and size.get("mean") else None
@@ -120,9 +129,8 @@ COLUMNS = (
     Column("req/s", lambda row: short(row["qps"])),
     Column("min to max", _rates),
     Column("mean ms", lambda row: short(row["latency_ms"]["mean"])),
-    Column("p50 ms", lambda row: short(row["latency_ms"]["p50"])),
     Column("p99 ms", _tail),
-    Column("refused", _figure("refused")),
+    Column("refused", _positive("refused")),
     Column("CPU ms", _cpu("total")),
     Column("front end", _cpu("frontend")),
     Column("parser", _cpu("parser")),
@@ -140,5 +148,5 @@ COLUMNS = (
     Column("transfer ms", _positive("transfer_ms_per_request")),
     Column("hit rate", _positive("cache_hit_rate")),
     Column("materialised", lambda row: str(row["materialisations"])),
-    Column("peak MB", lambda row: short(row["peak_bytes"]["total"] / 1e6)),
+    Column("peak MB", _peak),
 )

@@ -36,7 +36,8 @@ INTRODUCTION = f"""# Results
 [docs/incident.md](incident.md) tells what this is about, and [docs/bench.md](bench.md) how it is measured.
 `make results` writes this page, its charts and its JSON (`docs/{FOLDER}/`), and a test checks that they agree. CPU is
 milliseconds of a request, by role, without what the ranks spent on checking digests. A stall is how long a rank's loop
-was held up by anything but the model. Of fewer than 200 requests the 99th percentile is their maximum: `max`."""
+was held up by anything but the model. Peak MB counts the memory of all processes, and of the arena what requests hold
+(it is reserved whole at the start). Of fewer than 200 requests the 99th percentile is their maximum: `max`."""
 ENGINES = """## SGLang and front ends
 
 [docs/sglang.md](sglang.md#what-it-costs-and-saves) has what the arena saves inside SGLang 0.5.23. No run compares other
