@@ -16,9 +16,9 @@ from typing import Any
 
 from blake3 import blake3
 
-from mmplane.core.records import Ask, Modality, Tensor
+from mmplane.core.records import Modality, Tensor
 from mmplane.embed.errors import BadMedia
-from mmplane.sidecar.records import Media
+from mmplane.sidecar.records import Media, Wish
 
 MediaSource = bytes | bytearray | memoryview | str | os.PathLike[str]
 """Encoded bytes, or a path."""
@@ -69,8 +69,8 @@ def read(media: MediaSource, modality: Modality | None, options: Mapping[str, An
     content = _content(media)
     if not content:
         raise BadMedia("the file is empty")
-    ask = _ask(modality or modality_of(content), options or {})
-    return Read(content, Media(ask, blake3(content).digest(), len(content), tenant))
+    wish = _wish(modality or modality_of(content), options or {})
+    return Read(content, Media(wish, blake3(content).digest(), len(content), tenant))
 
 
 async def aread(media: MediaSource, modality: Modality | None, options: Mapping[str, Any] | None, tenant: str) -> Read:
@@ -92,10 +92,10 @@ def _content(media: MediaSource) -> bytes | memoryview:
         raise BadMedia(f"{os.fspath(media)} cannot be read: {error.strerror}") from error
 
 
-def _ask(modality: Modality, options: Mapping[str, Any]) -> Ask:
+def _wish(modality: Modality, options: Mapping[str, Any]) -> Wish:
     if unknown := sorted(options.keys() - OPTIONS):
         raise ValueError(f"no such option: {', '.join(unknown)} (there are {', '.join(sorted(OPTIONS))})")
-    return Ask(
+    return Wish(
         modality,
         side_max=int(options.get("side_max", 0)),
         frames_max=int(options.get("frames", 0)),

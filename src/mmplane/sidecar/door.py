@@ -23,6 +23,8 @@ WAITING_MAX = 64
 HELLO_SECONDS = 5.0
 ACCEPTED_MAX = 16
 """In one turn of the loop."""
+ROOT = 0
+"""The user who may attach to anybody's sidecar."""
 
 Admit = Callable[[Hello, Peer, "Caller"], None]
 """Takes a process in. Raises Refusal, and then keeps nothing."""
@@ -77,7 +79,7 @@ class Door:
             peer = peer_of(caller.end)
         except OSError as error:
             raise Refusal(f"there is no handle of the process behind the socket ({error.strerror})") from None
-        if peer.uid not in (0, os.geteuid()) and not self._group:
+        if peer.uid not in (ROOT, os.geteuid()) and not self._group:
             os.close(peer.pidfd)
             raise Refusal("processes of another user may not attach: see --socket-group")
         return peer

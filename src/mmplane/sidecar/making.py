@@ -14,10 +14,10 @@ import mmap
 import os
 
 from mmplane.core.errors import bad_media, too_large
-from mmplane.core.records import Recipe
+from mmplane.core.records import Ask, Recipe
 from mmplane.items.parked import digest_of
 from mmplane.items.store import Asset, ItemStore
-from mmplane.sidecar.records import Media, NeedBytes
+from mmplane.sidecar.records import Media, NeedBytes, Wish
 from mmplane.sidecar.session import Misuse, Session
 from mmplane.waiting.budget import Budget
 
@@ -41,7 +41,7 @@ class Making:
         if recipe is None:
             with await self._budget.admit(media.length_bytes, session.line):
                 content = await self._content(session, request, media)
-                recipe = await self._store.recipe(media.ask, key, content, tenant=session.line)
+                recipe = await self._store.recipe(_ask(media.wish), key, content, tenant=session.line)
         return key, recipe
 
     async def obtain(self, session: Session, request: int, media: Media, tag: int) -> Asset:
@@ -51,14 +51,14 @@ class Making:
             return await self._store.acquire(key, None, None, tag, tenant=session.line)
         with await self._budget.admit(media.length_bytes, session.line):
             content = await self._content(session, request, media)
-            recipe = await self._store.recipe(media.ask, key, content, tenant=session.line)
+            recipe = await self._store.recipe(_ask(media.wish), key, content, tenant=session.line)
             return await self._store.acquire(key, content, recipe, tag, tenant=session.line)
 
     def key_of(self, media: Media) -> bytes:
         """The content key. Raises RequestError: 422 for a modality that is not served, 413 for too many bytes."""
         if media.length_bytes > self._media_bytes_max:
             raise too_large("the media of one item is larger than this sidecar takes")
-        return self._store.key(media.ask, media.digest, tenant=media.tenant)
+        return self._store.key(_ask(media.wish), media.digest, tenant=media.tenant)
 
     async def _content(self, session: Session, request: int, media: Media) -> memoryview:
         """The bytes, in memory that cannot change."""
@@ -78,6 +78,10 @@ class Making:
         if await digest_of(content) != media.digest:
             raise bad_media("the bytes are not those of the digest: the file changed while it was read")
         return content
+
+
+def _ask(wish: Wish) -> Ask:
+    return Ask(wish.modality, side_max=wish.side_max, frames_max=wish.frames_max, fps_max=wish.fps_max)
 
 
 def mapped(descriptor: int, length_bytes: int) -> memoryview:

@@ -13,7 +13,7 @@ from msgspec import Meta
 from mmplane.arena.label import PLANE_BYTES
 from mmplane.arena.segment import Access
 from mmplane.core.errors import Failure
-from mmplane.core.records import Ask, Count, Item, Layout, Modality, Record, Slot
+from mmplane.core.records import Count, Item, Layout, Modality, Record, Slot
 
 VERSION = 1
 CLAIMS_MAX = 4096
@@ -84,10 +84,22 @@ class RegionUp(Record, frozen=True, tag="region_up"):
     region: Region
 
 
-class Media(Record, frozen=True):
-    """One item's encoded bytes, by their blake3 digest, and what is asked of them. `tenant` salts the content key."""
+class Wish(Record, frozen=True):
+    """What is asked of an item; 0 leaves it to the checkpoint.
 
-    ask: Ask
+    `side_max`: pixels on an image's longer side. `frames_max` of a clip, and `fps_max` of them a second.
+    """
+
+    modality: Modality
+    side_max: Count = 0
+    frames_max: Count = 0
+    fps_max: Annotated[float, Meta(ge=0.0)] = 0.0
+
+
+class Media(Record, frozen=True):
+    """One item's encoded bytes, by their blake3 digest, and what is asked of it. `tenant` salts the content key."""
+
+    wish: Wish
     digest: Digest
     length_bytes: Annotated[int, Meta(ge=1)]
     tenant: Text = ""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,12 @@ from mmplane import Client
 
 @pytest.fixture
 def rig_of(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
-    """Rigs behind the same socket: make one after the other has been closed."""
+    """Rigs behind sockets of their own, or, once it has been closed, behind a former one's `path`."""
+    numbers = count()
     with ExitStack() as stack:
 
-        def make(**how: object) -> Rig:
-            rig = Rig(tmp_path, **how)  # type: ignore[arg-type]
+        def make(path: str | None = None, **how: object) -> Rig:
+            rig = Rig(path or str(tmp_path / f"socket-{next(numbers)}"), **how)  # type: ignore[arg-type]
             stack.callback(rig.close)
             return rig
 

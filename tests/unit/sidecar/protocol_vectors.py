@@ -7,7 +7,7 @@ raise VERSION.
 from __future__ import annotations
 
 from mmplane.core.errors import Failure
-from mmplane.core.records import Ask, Item, Layout, Record, Slot, Tensor
+from mmplane.core.records import Item, Layout, Record, Slot, Tensor
 from mmplane.embed.records import Leased
 from mmplane.sidecar.records import (
     Abandon,
@@ -40,10 +40,11 @@ from mmplane.sidecar.records import (
     Reserved,
     Revoke,
     Welcome,
+    Wish,
 )
 
 PLANE, KEY = bytes(range(16)), bytes(range(32))
-MEDIA = Media(Ask("video", 0, 16, 1.5), KEY, 250_000, "tenant")
+MEDIA = Media(Wish("video", 0, 16, 1.5), KEY, 250_000, "tenant")
 SLOT = Slot(1, 4096, 1088, 7)
 TENSORS = (Tensor("pixel_values", "bfloat16", (16, 32), 0), Tensor("image_grid_thw", "int64", (1, 3), 1024))
 ITEM = Item(KEY, "image", SLOT, TENSORS)

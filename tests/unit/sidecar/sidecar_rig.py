@@ -6,25 +6,18 @@ What a played worker makes of media is its blake3 stream, so that every reader c
 from __future__ import annotations
 
 import asyncio
-import base64
-import io
-import json
 import socket
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from mmplane import Client, Leased
+from mmplane import Client
 from mmplane.arena.arena import Arena
 from mmplane.arena.label import create_labelled, new_plane
 from mmplane.arena.leases import Process
@@ -68,14 +61,6 @@ class BytesOfMedia(ImageProcessor):
     def warm(self) -> None: ...
 
 
-def picture(name: str, side: int = 32) -> bytes:
-    """A PNG with bytes of its own: `side` squared bytes of features."""
-    note, out = PngInfo(), io.BytesIO()
-    note.add_text("name", name)
-    Image.new("RGB", (side, side)).save(out, "PNG", pnginfo=note)
-    return out.getvalue()
-
-
 def features(media: bytes, side: int = 32) -> npt.NDArray[np.uint8]:
     """What the played workers make of it."""
     return np.frombuffer(blake3(media).digest(side * side), np.uint8)
@@ -103,8 +88,9 @@ class Gate:
 class Rig:
     """The sidecar without its processes. `worker_bytes` is each worker's region."""
 
-    def __init__(self, folder: Path, *, workers: int = 2, worker_bytes: int = 16 * PAGE_BYTES) -> None:
-        self.socket = str(folder / "socket")
+    def __init__(self, path: str, *, workers: int = 2, worker_bytes: int = 16 * PAGE_BYTES) -> None:
+        self.socket = path
+        self._ends = ExitStack()
         self.gate = Gate()
         self.lengths_bytes = [64 * PAGE_BYTES, *([worker_bytes] * workers)]
         plane = new_plane()
@@ -143,14 +129,20 @@ class Rig:
         finally:
             timer.cancel()
 
+    def closing(self, end: Callable[[], object]) -> None:
+        """Have this called when the rig is closed."""
+        self._ends.callback(end)
+
     def close(self) -> None:
         if self._loop.is_closed():
             return
+        self._ends.close()
         self.gate.open()
         self.on_loop(self._end)
         self._loop.call_soon_threadsafe(self._loop.stop)
         for thread in self._threads:
             thread.join(HANG_S)
+        Path(self.socket).unlink()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -221,52 +213,3 @@ class Rig:
         self.until(lambda now: not (now["holds"] or now["leases"] or now["requests"] or now["arena"]["leases"]))
         self.on_loop(self.keeper.check_integrity)
         assert self.on_loop(self.budget.statistics).reserved_bytes == 0
-
-
-class Attached:
-    """A process of its own that is attached: `attached.py`. One command at a time, one JSON answer each."""
-
-    def __init__(self, path: str, role: str, *arguments: object) -> None:
-        program = Path(__file__).with_name("attached.py")
-        command = [sys.executable, str(program), path, role, *map(str, arguments)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def tell(self, command: str, argument: str | bytes = "") -> Any:
-        """One command; its answer."""
-        self.begin(command, argument)
-        return self._answer()
-
-    def begin(self, command: str, argument: str | bytes = "") -> None:
-        assert self.process.stdin is not None
-        text = argument if isinstance(argument, str) else base64.b64encode(argument).decode()
-        self.process.stdin.write(f"{command} {text}\n")
-        self.process.stdin.flush()
-
-    def end(self) -> Any:
-        """The answer to what was begun."""
-        return self._answer()
-
-    def open(self, leased: Leased) -> str:
-        """What a rank sees: the hex of its digest."""
-        seen: str = self.tell("open", leased.encode())
-        return seen
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-    def _answer(self) -> Any:
-        assert self.process.stdout is not None
-        return json.loads(self.process.stdout.readline() or '"it ended"')
-
-
-@contextmanager
-def attached(path: str, *roles: tuple[object, ...]) -> Iterator[list[Attached]]:
-    with ExitStack() as stack:
-        processes = []
-        for role in roles:
-            processes.append(Attached(path, *role))  # type: ignore[arg-type]
-            stack.callback(processes[-1].kill)
-        for process in processes:
-            assert process.end() == "attached"
-        yield processes

@@ -7,14 +7,14 @@ import gc
 import os
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pytest
 from blake3 import blake3
-from sidecar_rig import PAGE_BYTES, Attached, Rig, attached, features, picture
+from sidecar_rig import PAGE_BYTES, Rig, features
 
+from attaching import Attached, attached, picture
 from mmplane import BadMedia, Client, Full, Inbox, Janitor, Leased, Lost, NotAttached, TooLarge
 from mmplane.arena.errors import ForeignRegion, StaleSlot
 
@@ -360,12 +360,11 @@ def test_when_the_sidecar_ends_calls_fail_and_all_attach_to_its_successor(rig_of
     assert first.gate.begun.acquire(timeout=60)
     first.gate.begun.acquire(timeout=60)
     first.close()
-    Path(first.socket).unlink()
     with pytest.raises(Lost):
         coming.result(60)
     with pytest.raises(Lost):
         client.materialise(picture("d"))
-    second = rig_of()
+    second = rig_of(first.socket)
     client.wait()
     client.wait_ranks(0)
     assert np.array_equal(held.arrays(np)["f"], features(A)), "what was held can be read on"

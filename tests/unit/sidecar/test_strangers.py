@@ -11,10 +11,11 @@ from typing import Any
 import msgspec
 import pytest
 from blake3 import blake3
-from sidecar_rig import HANG_S, Rig, picture
+from sidecar_rig import HANG_S, Rig
 
+from attaching import picture
 from mmplane import Client, NotAttached
-from mmplane.core.records import Ask, Item, Record, Slot
+from mmplane.core.records import Item, Record, Slot
 from mmplane.embed.media import sealed
 from mmplane.sidecar import keeper
 from mmplane.sidecar.records import (
@@ -38,18 +39,20 @@ from mmplane.sidecar.records import (
     Reserve,
     Revoke,
     Welcome,
+    Wish,
 )
 from mmplane.wire.link import Link, PeerGone
 
 MEDIA = picture("a")
-SUBJECT = Media(Ask("image"), blake3(MEDIA).digest(), len(MEDIA))
+SUBJECT = Media(Wish("image"), blake3(MEDIA).digest(), len(MEDIA))
 SLOT = Slot(0, 0, 10, 1)
 
 
 class Raw:
-    """A client that sends what the test wants."""
+    """A client that sends what the test wants. Its socket is closed with the rig, at the latest."""
 
     def __init__(self, rig: Rig) -> None:
+        rig.closing(self.close)
         self.end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.end.connect(rig.socket)
         self.link: Link[Any] = Link(self.end, FromKeeper)
@@ -72,6 +75,9 @@ class Raw:
         assert isinstance(record, kind), record
         return record
 
+    def close(self) -> None:
+        self.link.close()
+
     def is_cut_off(self) -> bool:
         try:
             while self.link.receive(limit_s=HANG_S) is not None:
@@ -85,7 +91,7 @@ class Raw:
 def raw(rig: Rig) -> Iterator[Raw]:
     raw = Raw(rig)
     yield raw
-    raw.link.close()
+    raw.close()
 
 
 def still_serves(client: Client) -> None:
@@ -203,7 +209,7 @@ def test_requests_of_one_session_are_bounded(
 def test_sessions_are_bounded(rig: Rig, client: Client) -> None:
     for _ in range(keeper.SESSIONS_MAX - 1):
         raw = Raw(rig).hello("janitor")
-        raw.link.close()  # parted: this process lives, and could still read
+        raw.close()  # parted: this process lives, and could still read
     with pytest.raises(NotAttached, match="attached already"):
         rig.client()
     still_serves(client)

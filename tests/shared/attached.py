@@ -1,6 +1,6 @@
 """A process that attaches: `python attached.py SOCKET producer` or `... rank GROUP RANK RANKS`. One line, one answer.
 
-producer   make MEDIA (base64), lease GROUP
+producer   make MEDIA (base64), lease GROUP, ranks GROUP (waits for them)
 rank       open RECORD, fork (a child drops all and ends), stay (a child keeps socket and mapping; its pid)
 all        see (the digest of what was held last), drop, cut (the socket is shut, arrays live on), wait
 """
@@ -46,6 +46,8 @@ def answer(client: Any, held: list[Any], command: str, argument: str) -> Any:
             return [digest(held[-1]), held[-1].hit]
         case "lease":
             return base64.b64encode(held[-1].lease(int(argument)).encode()).decode()
+        case "ranks":
+            client.wait_ranks(int(argument))
         case "open":
             held.append(client.open(mmplane.Leased.decode(base64.b64decode(argument))))
             return digest(held[-1])
@@ -72,11 +74,14 @@ def answer(client: Any, held: list[Any], command: str, argument: str) -> Any:
             client._attachment.plane.link._socket.shutdown(socket.SHUT_RDWR)
         case "wait":
             client.wait()
+        case _:
+            raise ValueError(command)
     return "done"
 
 
 def digest(item: Any) -> str:
-    return blake3(item.arrays(np)["f"].tobytes()).hexdigest()
+    features = next(iter(item.arrays(np).values()))
+    return blake3(features.tobytes()).hexdigest()
 
 
 def say(what: Any) -> None:
