@@ -92,8 +92,8 @@ def _figures(samples: Sequence[Sample], last_s: float) -> dict[str, Any]:
     return {
         "goodput": sum(from_s <= sample.done_s <= last_s for sample in answered) / (last_s - from_s),
         "outcomes": dict(codes),
-        "accepted_s": _percentiles([sample.done_s - sample.sent_s for sample in answered]),
-        "refused_ms": _percentiles([1000 * (sample.done_s - sample.sent_s) for sample in refused]),
+        "accepted_s": _percentiles([sample.latency_ms / 1000 for sample in answered]),
+        "refused_ms": _percentiles([sample.latency_ms for sample in refused]),
     }
 
 
