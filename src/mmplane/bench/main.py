@@ -167,8 +167,8 @@ def options_parser() -> argparse.ArgumentParser:
     )
     pools = Pools()
     for name, text in (
-        ("leader_threads", "rank 0's, for leader-async"),
-        ("delivery_threads", "each rank's, for delayed-async"),
+        ("leader_threads", "the server's: threads of rank 0 that materialise (leader-async)"),
+        ("delivery_threads", "the server's: threads of each rank that materialise (delayed-async)"),
     ):
         add(f"--{name.replace('_', '-')}", type=sizes[name], default=getattr(pools, name), help=text)
     add("--feature-hash", choices=["none", "sha256"], default="sha256", help="what the baselines hash features with")

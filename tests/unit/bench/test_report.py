@@ -165,3 +165,10 @@ def test_the_terminal_shows_the_same() -> None:
     assert sum(table.row_count for table in tables(found["rows"])) == len(found["rows"])
     assert verdicts([]).row_count == 0
     assert any("not measured: auto" in note for note in notes(found))
+
+
+def test_the_terminal_says_how_large_the_pools_were_once() -> None:
+    sizes = [{"workers": 4, "leader_threads": 4, "delivery_threads": size} for size in (2, 2, 3)]
+    told = notes(run_of([row_of("arena", pools=pools) for pools in sizes]))
+    assert [note.count("items made at once: 4 by workers") for note in told] == [1, 1]
+    assert "3 on each rank (delayed-async)" in told[1]
