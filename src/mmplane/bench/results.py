@@ -93,9 +93,8 @@ def write(folder: Path) -> None:
     for drawn in (folder / markdown.FOLDER).glob("*.svg"):
         drawn.unlink()
     save(made, folder / "results.md")
-    timelines = drawings_of(folder)
-    (folder / TIMELINES).mkdir(exist_ok=True)
-    for name, drawing in timelines.items():
+    for name, drawing in drawings_of(folder).items():
+        (folder / TIMELINES).mkdir(exist_ok=True)
         (folder / TIMELINES / name).write_text(drawing)
 
 
@@ -110,15 +109,16 @@ def save(page: markdown.Page, path: Path) -> None:
 
 def page_of(folder: Path) -> markdown.Page:
     """The page of all runs that lie in the folder."""
-    return markdown.page(_found(folder))
+    return markdown.page(found_of(folder))
 
 
 def drawings_of(folder: Path) -> dict[str, str]:
     """The timelines of a run that lies in the folder, drawn, by name."""
-    return drawings(_found(folder).get("timelines", []))
+    return drawings(found_of(folder).get("timelines", []))
 
 
-def _found(folder: Path) -> Found:
+def found_of(folder: Path) -> Found:
+    """All runs that lie in the folder as one, with the newest of the rows that measure the same."""
     runs = [json.loads(path.read_text()) for path in sorted((folder / markdown.FOLDER).glob("*.json"))]
     if not runs:
         raise ValueError(f"no run has left its JSON in {folder / markdown.FOLDER}")

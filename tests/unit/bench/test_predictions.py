@@ -159,6 +159,7 @@ def test_the_large_clip_is_taken_only_where_it_is_asked_for() -> None:
     here = evidence(joined([run_of(rows)]))["incident"]
     assert here.row("leader", (10,)) == here.rows[1]
     assert here.row("leader", (10,), ("incident:500:90MB",)) == here.rows[0]
+    assert here.row("leader", (10,), ("incident:10", "photo")) is None
 
 
 def test_the_busiest_thread_holds_the_decoding_that_was_simulated_on_it() -> None:

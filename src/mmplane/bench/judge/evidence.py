@@ -33,8 +33,9 @@ class Evidence(msgspec.Struct, frozen=True):
     def both(
         self, delivery: str, against: str, at: Sequence[int], workloads: Sequence[str] = CLIP
     ) -> tuple[Row, Row] | None:
-        """Two deliveries' rows of one workload, ranks and pace. `at`: requests at once, the preferred number first."""
-        mine = [row for row in self.rows if row["delivery"] == delivery and row["concurrency"] is not None]
+        """Two deliveries' rows of one of these workloads. `at`: requests at once, the preferred number first."""
+        closed = [row for row in self.rows if row["concurrency"] is not None and _rank(row, workloads) is not None]
+        mine = [row for row in closed if row["delivery"] == delivery]
         for row in sorted(mine, key=lambda row: _preference(row, at, workloads)):
             same = [other for other in self.rows if other["delivery"] == against and place(other) == place(row)]
             if same:
@@ -64,7 +65,11 @@ def where(row: Row) -> str:
 
 def _preference(row: Row, at: Sequence[int], workloads: Sequence[str]) -> tuple[Any, ...]:
     pace = at.index(row["concurrency"]) if row["concurrency"] in at else len(at) + abs(row["concurrency"] - at[0])
-    names = (f"{row['workload']}:".startswith(f"{name}:") for name in workloads)
-    workload = next((index for index, same in enumerate(names) if same), len(workloads))
     large = "90MB" in row["workload"] and "90MB" not in workloads[0]
-    return (large, pace, workload, -row["tp"], row["cache"])
+    return (large, pace, _rank(row, workloads), -row["tp"], row["cache"])
+
+
+def _rank(row: Row, workloads: Sequence[str]) -> int | None:
+    """Where the row's workload stands among those that are asked for; `incident` stands for all of its kind."""
+    names = (f"{row['workload']}:".startswith(f"{name}:") for name in workloads)
+    return next((index for index, same in enumerate(names) if same), None)

@@ -71,8 +71,7 @@ def _cell(measured: Measured | None, *, bold: bool) -> str:
 def _why(prediction: Prediction, measured: dict[str, Measured | None]) -> str:
     """The figures of the prediction's own setting, or of the next that has some, and what decides them."""
     here = measured[prediction.setting] or next((each for each in measured.values() if each), None)
-    test = f" `{prediction.test}`" if prediction.test else ""
-    return f"{_sentence(here.figures)}: {_lower(prediction.because)}{test}" if here else prediction.because
+    return f"{_sentence(here.figures)}: {_lower(prediction.because)}" if here else prediction.because
 
 
 def _sentence(text: str) -> str:

@@ -14,7 +14,7 @@ import msgspec
 from mmplane.bench.judge.evidence import QUIET_CORES, SETTINGS
 from mmplane.bench.judge.groups import Row, groups
 from mmplane.bench.judge.joined import Found, environments
-from mmplane.bench.judge.predictions import COLUMNS, by_analysis, judged, line
+from mmplane.bench.judge.predictions import COLUMNS, Verdict, by_analysis, judged, line
 from mmplane.bench.judge.targets import Judged, targets
 from mmplane.bench.report import charts
 from mmplane.bench.report.answers import answers
@@ -172,8 +172,15 @@ def _predictions(found: Found) -> _Section:
     ]
     for name, group in by_analysis(verdicts):
         heading = "The incident itself" if name == "incident" else f"Analysis {name}"
-        lines += ["", f"### {heading}", "", *_table(COLUMNS, [line(verdict) for verdict in group])]
+        lines += ["", f"### {heading}", "", *_table(COLUMNS, [_line(verdict) for verdict in group])]
     return _Section(lines)
+
+
+def _line(verdict: Verdict) -> tuple[str, ...]:
+    """With a link to the test that counts what no bench does."""
+    path = (verdict.prediction.test or "").partition("::")[0]
+    *cells, why = line(verdict)
+    return *cells, f"{why} ([test](../{path}))" if path else why
 
 
 def _targets(found: Found) -> _Section:
