@@ -172,3 +172,13 @@ def test_the_terminal_says_how_large_the_pools_were_once() -> None:
     told = notes(run_of([row_of("arena", pools=pools) for pools in sizes]))
     assert [note.count("items made at once: 4 by workers") for note in told] == [1, 1]
     assert "3 on each rank (delayed-async)" in told[1]
+
+
+def test_rows_of_another_pace_are_in_a_plot_of_their_own() -> None:
+    rows = [row_of("arena", concurrency=at_once) for at_once in (1, 10)]
+    drawn = [plot for plot in plots(run_of(rows)) if plot.id.startswith("cpu")]
+    assert [plot.id for plot in drawn] == [
+        "cpu-photo-2-ranks-1-at-once-runner-null",
+        "cpu-photo-2-ranks-10-at-once-runner-null",
+    ]
+    assert all(len(trace["x"]) == 1 for plot in drawn for trace in plot.data)

@@ -6,13 +6,14 @@ all of them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
 import msgspec
 
-from mmplane.bench.judge.groups import Row
+from mmplane.bench.judge.groups import Row, groups
 from mmplane.config import DELIVERY_NAMES
 from mmplane.core.histogram import edge_ms
 from mmplane.core.stages import STAGES, SUMS
@@ -48,11 +49,10 @@ def plots(found: dict[str, Any]) -> list[Plot]:
     """All plots of a run that have something to show."""
     rows = [row for row in found["rows"] if row["result"]]
     made: list[Plot | None] = []
-    for (workload, tp), group in groupby(sorted(rows, key=_place), key=_place):
-        here = list(group)
-        if not workload.startswith("bytes:"):
-            made += [_throughput(here, workload, tp), _cpu(here, workload, tp), _stalls(here, workload, tp)]
-            made += [_timeline(here, workload, tp, share) for share in ("p50", "p99")]
+    for title, here in groups(rows):
+        if not here[0]["workload"].startswith("bytes:"):
+            made += [_throughput(here, title), _cpu(here, title), _stalls(here, title)]
+            made += [_timeline(here, title, share) for share in ("p50", "p99")]
     made += [_memory(found["memory"]), _soak(found.get("soak")), _ranks(rows), _bytes(rows), _peers(found.get("peers"))]
     return [plot for plot in made if plot is not None]
 
@@ -67,20 +67,16 @@ def named(row: Row) -> str:
     return f"{row['delivery']}{' + cache' if row['cache'] and row['delivery'] not in ('arena', 'auto') else ''}"
 
 
-def _place(row: Row) -> tuple[str, int]:
-    return (row["workload"], row["tp"])
-
-
 def _plot(
     kind: str, where: tuple[Any, ...], texts: tuple[str, str], data: list[Trace], axes: tuple[str, str], **layout: Any
 ) -> Plot:
     axis = {"xaxis": {"title": {"text": axes[0]}, **layout.pop("x", {})}}
     axis["yaxis"] = {"title": {"text": axes[1]}, **layout.pop("y", {})}
-    name = "-".join(str(part).replace(":", "-") for part in (kind, *where))
+    name = re.sub(r"[^\w.]+", "-", " ".join(map(str, (kind, *where))))
     return Plot(name, texts[0], texts[1], data, axis | layout)
 
 
-def _throughput(rows: Sequence[Row], workload: str, tp: int) -> Plot:
+def _throughput(rows: Sequence[Row], title: str) -> Plot:
     data = [
         {
             "type": "scatter",
@@ -97,10 +93,10 @@ def _throughput(rows: Sequence[Row], workload: str, tp: int) -> Plot:
         for row in rows
     ]
     texts = (
-        f"Throughput against latency: {workload}, {tp} ranks",
+        f"Throughput against latency: {title}",
         "Up and to the left is better. Lines reach to the 99th percentile, and over the repetitions.",
     )
-    return _plot("throughput", (workload, tp), texts, data, ("median latency, ms", "requests in a second"),
+    return _plot("throughput", (title,), texts, data, ("median latency, ms", "requests in a second"),
                  y={"rangemode": "tozero"}, x={"rangemode": "tozero"}, showlegend=False)  # fmt: skip
 
 
@@ -108,7 +104,7 @@ def _error(middle: float, low: float, high: float) -> dict[str, Any]:
     return {"type": "data", "symmetric": False, "array": [high - middle], "arrayminus": [middle - low], "thickness": 1}
 
 
-def _cpu(rows: Sequence[Row], workload: str, tp: int) -> Plot:
+def _cpu(rows: Sequence[Row], title: str) -> Plot:
     ordered = sorted(rows, key=lambda row: -row["cpu_s_per_request"]["total"])
     data = [
         {
@@ -122,16 +118,16 @@ def _cpu(rows: Sequence[Row], workload: str, tp: int) -> Plot:
         for role in ("frontend", "worker", "rank")
     ]
     texts = (
-        f"CPU of one request, by role: {workload}, {tp} ranks",
+        f"CPU of one request, by role: {title}",
         (
             "Milliseconds that the operating system charged, all processes of a role together; shorter is better. What "
             "ranks spent on the digests that check this very run is left out."
         ),
     )
-    return _plot("cpu", (workload, tp), texts, data, ("CPU ms per request", ""), barmode="stack", y=_NAMES)
+    return _plot("cpu", (title,), texts, data, ("CPU ms per request", ""), barmode="stack", y=_NAMES)
 
 
-def _stalls(rows: Sequence[Row], workload: str, tp: int) -> Plot | None:
+def _stalls(rows: Sequence[Row], title: str) -> Plot | None:
     data = []
     for row in rows:
         counts = row["loop_stall_counts"]
@@ -148,14 +144,14 @@ def _stalls(rows: Sequence[Row], workload: str, tp: int) -> Plot | None:
     if not data:
         return None
     texts = (
-        f"How long a rank's loop stood still: {workload}, {tp} ranks",
+        f"How long a rank's loop stood still: {title}",
         "The share of loop turns that anything but the model held up for longer; further left is better.",
     )
     logarithmic = {"type": "log"}
-    return _plot("stalls", (workload, tp), texts, data, ("ms", "share of turns"), x=logarithmic, y=logarithmic)
+    return _plot("stalls", (title,), texts, data, ("ms", "share of turns"), x=logarithmic, y=logarithmic)
 
 
-def _timeline(rows: Sequence[Row], workload: str, tp: int, share: str) -> Plot | None:
+def _timeline(rows: Sequence[Row], title: str, share: str) -> Plot | None:
     shown = [row for row in rows if len(row["stages_ms"][share]) > 2]
     if not shown:
         return None
@@ -173,10 +169,10 @@ def _timeline(rows: Sequence[Row], workload: str, tp: int, share: str) -> Plot |
     ]
     which = "median" if share == "p50" else "99th percentile"
     texts = (
-        f"Where the time of one request went, {which}: {workload}, {tp} ranks",
+        f"Where the time of one request went, {which}: {title}",
         "The stages of the very request with that latency; those of items that are worked on side by side add up.",
     )
-    return _plot(f"timeline-{share}", (workload, tp), texts, data, ("ms", ""), barmode="stack", y=_NAMES)
+    return _plot(f"timeline-{share}", (title,), texts, data, ("ms", ""), barmode="stack", y=_NAMES)
 
 
 def _memory(samples: Sequence[Row]) -> Plot | None:
