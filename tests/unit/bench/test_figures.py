@@ -153,13 +153,16 @@ def test_a_run_with_errors_is_no_result(code: str) -> None:
 
 def test_an_open_loop_counts_what_was_refused() -> None:
     refused = sample(1, 5.0, status=503, code="overloaded", trace=None)
-    taken = turn([sample(0, 100.0), refused], wall_s=2.0)
+    too_late = sample(2, 120_000.0, code="overloaded", trace=None)
+    taken = turn([sample(0, 100.0), refused, too_late], wall_s=2.0)
     found = row(msgspec.structs.replace(LABEL, concurrency=None, rate=5.0), [taken], MEMORY, MEMORY)
-    assert (found["result"], found["requests"], found["refused"], found["errors"]) == (True, 2, 1, 0)
+    assert (found["result"], found["requests"], found["refused"], found["errors"]) == (True, 3, 2, 0)
     assert found["qps"] == 0.5
     assert found["latency_ms"]["max"] == pytest.approx(100.0)
     only = row(msgspec.structs.replace(LABEL, rate=5.0), [turn([refused])], MEMORY, MEMORY)
     assert (only["result"], only["refused"]) == (False, 1)
+    lost = turn([sample(0, 100.0), sample(1, 5.0, status=503, code="unavailable", trace=None)])
+    assert not row(msgspec.structs.replace(LABEL, rate=5.0), [lost], MEMORY, MEMORY)["result"], "a process has ended"
 
 
 def test_simulated_cpu_is_counted_for_each_materialisation_and_in_no_other_figure() -> None:

@@ -22,8 +22,8 @@ from mmplane.bench.run.server import ROLES, role_of
 from mmplane.core.histogram import Distribution, merged
 
 Row = dict[str, Any]
-REFUSED = 503
-"""Status of a request that the server has no room for."""
+REFUSED = "overloaded"
+"""What a request is told that the server has no room or no time for: with its 503, or in a stream that has begun."""
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -54,7 +54,7 @@ class Turn(msgspec.Struct, frozen=True):
 
     def without_refused(self) -> Turn:
         """The same turn without the requests that the server had no room for."""
-        samples = tuple(sample for sample in self.samples if sample.status != REFUSED)
+        samples = tuple(sample for sample in self.samples if sample.code != REFUSED)
         return msgspec.structs.replace(self, samples=samples)
 
 
