@@ -42,8 +42,8 @@ COMPARED = 4
 """Pictures that both transforms are tried on, and clips that are decoded alone."""
 BUDGET_BYTES = 64 * 1024**3
 """For the servers: what baselines hold of a request on every rank is to be seen in their memory, not refused."""
-STALL_SECONDS = 120
-"""For the servers: a baseline that holds its loop up is to be measured, not replaced."""
+STALL_SECONDS = 300
+"""For the servers: a baseline that holds its loop up, for 100 clips in one step, is measured and not replaced."""
 
 
 class Pools(msgspec.Struct, frozen=True):
