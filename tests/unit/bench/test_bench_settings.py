@@ -53,6 +53,11 @@ def test_the_incident_has_the_pools_of_the_analyses() -> None:
     assert Pools(workers=7).of(workload)["workers"] == 7
 
 
+def test_an_open_loop_is_refused_as_the_server_would_and_a_closed_one_is_answered() -> None:
+    for workload, _, how in _cases(asked("--setting", "incident")):
+        assert ("--request-seconds" in how.server_flags(workload)) == (how.rate is None)
+
+
 def test_real_media_have_enough_requests_for_what_is_said_of_them() -> None:
     def least(workload: str) -> int:
         return min(case.requests for case in SETTINGS["cores"].cases if case.workload == workload)

@@ -42,6 +42,8 @@ COMPARED = 4
 """Pictures that both transforms are tried on, and clips that are decoded alone."""
 BUDGET_BYTES = 64 * 1024**3
 """For the servers: what baselines hold of a request on every rank is to be seen in their memory, not refused."""
+REQUEST_SECONDS = 600
+"""For the servers of closed loops: the last of 100 requests is to be answered. In an open loop it may be refused."""
 STALL_SECONDS = 300
 """For the servers: a baseline that holds its loop up, for 100 clips in one step, is measured and not replaced."""
 
@@ -89,6 +91,8 @@ class Options(msgspec.Struct, frozen=True):
     def server_flags(self, workload: Workload) -> list[str]:
         """Flags of `mmplane serve` for a workload."""
         limits = ["--stall-seconds", str(STALL_SECONDS), "--budget-bytes", str(BUDGET_BYTES)]
+        if self.pace(workload)[1] is None:
+            limits += ["--request-seconds", str(REQUEST_SECONDS)]
         pools = [text for name, size in self.pools.of(workload).items() for text in (_flag(name), str(size))]
         baselines = ["--feature-hash", self.feature_hash, "--ingress", self.ingress]
         return ["--runner", self.runner, *limits, *pools, *baselines, *self.flags, *workload.flags]
