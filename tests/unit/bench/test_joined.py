@@ -17,7 +17,7 @@ def test_rows_follow_one_another_and_every_command_is_named() -> None:
     first, second = run("one", "leader"), run("two", "arena", "auto", soak={"flat": True})
     whole = joined([first, second, run("three")])
     assert [row["delivery"] for row in whole["rows"]] == ["leader", "arena", "auto"]
-    assert whole["soak"] == {"flat": True}
+    assert whole["soak"] == {"flat": True, "others_cores": None}
     assert [each["command"] for each in environments(whole)] == ["one", "two", "three"]
     assert len(first["rows"]) == 1, "what was joined is as it was"
 

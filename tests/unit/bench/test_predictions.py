@@ -149,6 +149,14 @@ def test_a_busy_machine_gets_no_verdict(others_cores: float | None, agrees: bool
     assert verdict(found, "I2").agrees is agrees
 
 
+def test_what_was_pickled_on_a_busy_machine_gets_no_verdict() -> None:
+    form = {"bytes": 90_000_000, "dumps_ms": 400.0, "loads_ms": 400.0}
+    found = run_of([], pickled={"video": {"raw": form, "finished": form}})
+    assert verdict(found, "I6").agrees is True
+    found["environment"]["others_cores"] = 0.5
+    assert verdict(found, "I6").verdict == "no verdict: the machine was busy"
+
+
 def test_rows_of_other_paces_or_ranks_are_not_compared() -> None:
     rows = [incident("original"), incident("leader", concurrency=16), incident("leader", tp=2)]
     assert evidence(joined([run_of(rows)]))["incident"].both("leader", "original", (10,)) is None

@@ -147,7 +147,7 @@ PREDICTIONS = (
         "A4.2", "A4", "pickled size of object vs dict", "time to pickle and unpickle, the same two", "larger", 1.0,
         INFINITE,
         pickled("finished", "raw", measures.there_and_back, "ms", "image"),
-        "Both are copies, so the time follows the size.",
+        "The time grows by more than the size: a tensor of torch is copied more than once to be pickled.",
     ),
     Prediction(
         "A4.3", "A4", "pickled size of object vs dict", "size of the finished object against the raw dict, clip",
@@ -159,7 +159,7 @@ PREDICTIONS = (
         "A4.4", "A4", "pickled size of object vs dict", "time to pickle and unpickle, the same two, clip",
         "larger", 1.0, INFINITE,
         pickled("finished", "raw", measures.there_and_back, "ms", "video"),
-        "Torch pickles a tensor by way of copies of its own, so the time grows by more than the size.",
+        "As with the photograph, and memory bandwidth is the limit.",
     ),
     Prediction(
         "A4.5", "A4", "every consumer accepts the new type", "deliveries whose ranks get the same features", "all", 10,
@@ -231,7 +231,7 @@ PREDICTIONS = (
         "C1.1", "C1", "serialisation 500 -> 50 ms", "pickling the raw dict against the finished object, 90 MB",
         "0.1 x", 0.0, 0.15,
         pickled("raw", "finished", measures.there_and_back, "ms", "video"),
-        "Both are copies, so their ratio is about that of their bytes.",
+        "The dict is as small as the file, and a tensor of torch is copied more than once to be pickled.",
     ),
     Prediction(
         "C1.2", "C1", "2-3x the commit's throughput", "rate of `delayed` against `leader`", "2 to 3 x", 2.0, 3.0,

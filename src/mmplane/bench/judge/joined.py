@@ -8,6 +8,8 @@ from typing import Any
 Found = dict[str, Any]
 """A run, or several: what their JSON says."""
 
+SINGLE = ("pickled", "soak")
+"""Measured once in a run, and judged like rows."""
 PLACE = (
     "setting", "workload", "tp", "runner", "concurrency", "rate", "delivery", "cache", "ingress", "feature_hash",
 )  # fmt: skip
@@ -27,6 +29,8 @@ def joined(runs: Sequence[Found]) -> Found:
                 whole[name] = [*whole.get(name, []), *value]
             elif whole.get(name) is None:
                 whole[name] = value
+                if name in SINGLE and value is not None:
+                    whole[name] = {"others_cores": run["environment"].get("others_cores")} | value
     if len(runs) > 1:
         whole["joined"] = [environment for run in runs for environment in environments(run)]
     return whole

@@ -133,17 +133,18 @@ def pickled(form: str, against: str | None, of: Callable[[dict[str, Any]], float
     """Of what was pickled beside the servers: one form's figure, or two forms' ratio. Shown in the first column."""
 
     def measure(here: Evidence) -> Measured | None:
-        found = here.found.get("pickled")
-        forms = found.get(item, found if "raw" in found and item == "image" else None) if found else None
+        found = here.found.get("pickled") or {}
+        forms = found.get(item, found if "raw" in found and item == "image" else None)
         if forms is None or here.setting != "incident":
             return None
         mine = of(forms[form])
         size = f"{forms[form]['bytes'] / 1e6:.2f} MB"
         if against is None:
-            return Measured(mine, f"{digits(mine)} {unit} ({size})", f"the {form} form takes {digits(mine)} {unit}")
+            said = f"the {form} form takes {digits(mine)} {unit}"
+            return Measured(mine, f"{digits(mine)} {unit} ({size})", said, rows=(found,))
         other = of(forms[against])
         said = f"{form} {digits(mine)} {unit}, {against} {digits(other)}"
-        return Measured(mine / other, f"{digits(mine / other)} x ({size})", said)
+        return Measured(mine / other, f"{digits(mine / other)} x ({size})", said, rows=(found,))
 
     return measure
 
@@ -165,7 +166,7 @@ def growth(here: Evidence) -> Measured | None:
         return None
     value = float(soak["growth_share"])
     said = f"{value * 100:+.1f} % over {soak['seconds'] / 60:.0f} minutes of {soak.get('delivery', 'arena')}"
-    return Measured(value, said, said)
+    return Measured(value, said, said, rows=(soak,))
 
 
 def tested(count: int, unit: str) -> Measure:
