@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from mmplane.arena.errors import ForeignRegion, Owned
-from mmplane.arena.label import check_label, create_labelled, new_plane, own, plane_of
+from mmplane.arena.label import check_label, create_labelled, own, plane_of
 from mmplane.arena.segment import create_region, reopen_read_only
 
 LENGTH_BYTES = 2 * mmap.PAGESIZE
@@ -32,7 +32,7 @@ def test_a_label_names_its_plane_through_any_descriptor(region: int) -> None:
 
 @pytest.mark.parametrize(
     ("length_bytes", "plane", "number"),
-    [(LENGTH_BYTES, new_plane(), 3), (LENGTH_BYTES, PLANE, 2), (mmap.PAGESIZE, PLANE, 3), (4 * LENGTH_BYTES, PLANE, 3)],
+    [(LENGTH_BYTES, bytes(16), 3), (LENGTH_BYTES, PLANE, 2), (mmap.PAGESIZE, PLANE, 3), (4 * LENGTH_BYTES, PLANE, 3)],
 )
 def test_another_label_is_refused(region: int, length_bytes: int, plane: bytes, number: int) -> None:
     with pytest.raises(ForeignRegion):

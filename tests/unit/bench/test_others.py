@@ -1,3 +1,5 @@
+"""A run is judged only on a quiet machine: how much of a core other processes use."""
+
 from __future__ import annotations
 
 import pytest
