@@ -42,7 +42,7 @@ ASKED = {
     "A4": ("pickled size of object vs dict", "every consumer accepts the new type",
            "what happens when construction fails in the tokenizer"),
     "C4": ("sync/async chosen at run time",),
-    "C5": ("100 concurrent requests; mean and p99", "metrics for broadcast time"),
+    "C5": ("100 concurrent requests; mean and p99", "metrics for broadcast time", "materialise time per rank"),
     "D1": ("sent in one collective", "results wait in a cache, popped by request id", "FIFO bound 1,000",
            "skipped when TP=1"),
 }  # fmt: skip
@@ -190,6 +190,13 @@ def test_serialisation_is_judged_by_what_was_pickled() -> None:
 def test_memory_is_judged_by_the_soak(growth: float, agrees: bool) -> None:
     soak = {"growth_share": growth, "seconds": 1800, "delivery": "leader-batch", "flat": agrees, "samples": []}
     assert verdict(run_of([], soak=soak), "D1.8").agrees is agrees
+
+
+def test_ranks_are_compared_by_their_medians() -> None:
+    by_rank = {"0": {"p50": 500.0}, "1": {"p50": 600.0}, "2": {"p50": None}}
+    assert (
+        verdict(run_of([incident("original", materialise_ms_by_rank=by_rank)]), "C5.4").cells[0].startswith("**1.2 x")
+    )
 
 
 def test_a_cache_is_judged_by_what_it_saves_of_repeats() -> None:

@@ -278,6 +278,12 @@ PREDICTIONS = (
         at=TEN,
     ),
     Prediction(
+        "C5.4", "C5", "materialise time per rank", "median of the slowest rank against the quickest, `original`",
+        "1 x", 1.0, 1.25,
+        amount(measures.uneven, "original", at=TEN, unit="x"),
+        "All ranks do the same work; what differs is when each gets a core.", at=TEN,
+    ),
+    Prediction(
         "D1.1", "D1", "10 broadcasts 572 -> 210 ms (-63 %)",
         "time in broadcasts, `leader-batch` against `leader`, 10 at once", "0.37 x", 0.3, 0.45,
         ratio(measures.broadcast_ms, "leader-batch", "leader", at=TEN, unit="ms a request"),

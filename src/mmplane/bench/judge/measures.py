@@ -199,6 +199,12 @@ def collectives(row: Row) -> float | None:
     return row.get("collectives")
 
 
+def uneven(row: Row) -> float | None:
+    """The median time to materialise of the slowest rank, as a multiple of the quickest's."""
+    medians = [each["p50"] for each in row.get("materialise_ms_by_rank", {}).values() if each["p50"]]
+    return max(medians) / min(medians) if medians else None
+
+
 def entries(row: Row) -> float | None:
     """The most that D1's cache held."""
     return row.get("cache_entries")
