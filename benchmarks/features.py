@@ -47,16 +47,20 @@ import transformers
 from mmplane.core.records import Clip
 from mmplane.features.arithmetic.encodings import Encoding
 from mmplane.features.arithmetic.resize import Resize
-from mmplane.features.checkpoint.audio import AudioCheckpoint, reference_of
-from mmplane.features.checkpoint.image import ImageCheckpoint
-from mmplane.features.checkpoint.video import DEFAULTS, VideoCheckpoint
+from mmplane.features.checkpoint import defaults
+from mmplane.features.checkpoint.audio import AudioCheckpoint
+from mmplane.features.checkpoint.files import CheckpointFiles
+from mmplane.features.checkpoint.video import TELLS_SECONDS, VideoCheckpoint
+from mmplane.features.checkpoint.vocabulary import Vocabulary
 from mmplane.features.contract.arrays import views
 from mmplane.features.contract.image import FEATURES, ImageProcessor, Pixels
 from mmplane.features.contract.video import VIDEO_FEATURES
 from mmplane.features.families.log_mel import LogMelProcessor
+from mmplane.features.families.names import FAST
 from mmplane.features.families.qwen_video import QwenVideoProcessor
-from mmplane.features.parity import materialise
-from mmplane.features.select import FAST
+from mmplane.features.reference.checkpoint import ReferenceCheckpoint
+from mmplane.features.reference.parity import materialise
+from mmplane.features.reference.sounds import numpy_path
 
 ENCODINGS: tuple[Encoding, ...] = ("float32", "bfloat16", "uint8")
 CLIPS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -82,11 +86,17 @@ CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+class Tokens(Vocabulary):
+    """Stands in for a checkpoint's tokenizer, which is not measured."""
+
+    def ids(self, text: str) -> tuple[int, ...]:
+        return (len(text),)
+
+
 class Rules:
     """Stands in for a checkpoint's prompt rules, which are not measured."""
 
-    image_token = video_token = "<image>"
-    model_input_names = ("second_per_grid_ts",)
+    image_token = "<image>"
 
     def __init__(self, image_processor: Any) -> None:
         self._image_processor = image_processor
@@ -98,19 +108,18 @@ class Rules:
     def replace_image_token(self, *_: object) -> str:
         return self.image_token
 
-    def replace_video_token(self, *_: object) -> str:
-        return self.image_token
-
     def encode(self, *_: object, **__: object) -> list[int]:
         return [0]
 
 
-def load(kind: str, options: dict[str, Any]) -> ImageCheckpoint:
+def load(kind: str, options: dict[str, Any]) -> ReferenceCheckpoint:
     name = f"{kind}Pil"
     image_processor = getattr(transformers, name)(**options)
     rules = Rules(image_processor)
     more = {"crop_to_patches": True} if kind == "GotOcr2ImageProcessor" else {}
-    return ImageCheckpoint(rules, image_processor, rules, {"return_tensors": "np", **more})
+    return ReferenceCheckpoint(
+        CheckpointFiles("/nowhere"), rules, image_processor, rules, {"return_tensors": "np", **more}
+    )
 
 
 def writing(processor: ImageProcessor, pixels: Pixels) -> Callable[[], object]:
@@ -148,11 +157,12 @@ def image_rows(rounds: int) -> list[dict[str, Any]]:
     found = []
     for label, (kind, options) in CONFIGURATIONS.items():
         checkpoint = load(kind, options)
-        family = FAST[type(checkpoint.image_processor).__name__]
+        described = checkpoint.described()
+        family = FAST[described.kind]
         for width, height in SIZES:
             image = photograph.resize((width, height))
             pixels = np.asarray(image)
-            same = materialise(family(checkpoint, "float32"), pixels)[FEATURES]
+            same = materialise(family(described, "float32"), pixels)[FEATURES]
             assert np.array_equal(same, checkpoint.outputs(image)[FEATURES]), label
             runs: dict[str, Callable[[], object]] = {"Pil": partial(checkpoint.outputs, image)}
             if TORCHVISION.exists():
@@ -160,7 +170,7 @@ def image_rows(rounds: int) -> list[dict[str, Any]]:
                 tensor = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
                 runs["torch"] = partial(getattr(transformers, kind)(**options), [tensor], **given)
             references = list(runs)
-            runs |= {encoding: writing(family(checkpoint, encoding), pixels) for encoding in ENCODINGS}
+            runs |= {encoding: writing(family(described, encoding), pixels) for encoding in ENCODINGS}
             found.append(row(label, [width, height], measure(runs, rounds), references))
     return found
 
@@ -170,11 +180,11 @@ def video_rows(rounds: int) -> list[dict[str, Any]]:
     wide = np.asarray(photograph)
     frames = np.stack([wide[2 * i :, 2 * i :][: CLIP_SIZE[1], : CLIP_SIZE[0]] for i in range(FRAMES)])
     clip = Clip(*CLIP_SIZE, FRAMES, 2.0, tuple(range(FRAMES)))
-    images = load("Qwen2VLImageProcessor", {})
+    files = CheckpointFiles("/nowhere")
     found = []
     for label, (kind, changes) in CLIPS.items():
         options = {"cap_pixels_per_frame": False, "do_sample_frames": False, **changes}
-        checkpoint = VideoCheckpoint(images, kind, {**DEFAULTS[kind], **options})
+        checkpoint = VideoCheckpoint(files, Tokens(files), kind, TELLS_SECONDS, {**defaults.CLIPS[kind], **options})
         runs: dict[str, Callable[[], object]] = {}
         if TORCHVISION.exists():
             processor = getattr(transformers, kind)(**options)
@@ -196,12 +206,13 @@ def audio_rows(rounds: int) -> list[dict[str, Any]]:
     noise, found = np.random.default_rng(0), []
     for label, (bands, seconds) in SOUNDS.items():
         extractor = transformers.WhisperFeatureExtractor(feature_size=bands)
-        checkpoint = AudioCheckpoint(extractor, None, None, "WhisperProcessor")
+        options = {**defaults.SOUNDS, "feature_size": bands}
+        checkpoint = AudioCheckpoint(CheckpointFiles("/nowhere"), options, None, None)
         moments = np.arange(seconds * RATE_HZ) / RATE_HZ
         chirp = np.sin(2 * np.pi * (200 + 40 * moments) * moments) * np.sin(3 * moments) ** 2
         samples = (0.3 * chirp + 0.01 * noise.standard_normal(moments.size)).astype(np.float32)
         runs: dict[str, Callable[[], object]] = {
-            "NumPy": partial(reference_of, checkpoint, samples),
+            "NumPy": partial(numpy_path, checkpoint, samples),
             "call (torch)": partial(extractor, samples, sampling_rate=RATE_HZ, return_tensors="pt"),
         }
         references = list(runs)

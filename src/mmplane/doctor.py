@@ -25,13 +25,14 @@ import numpy as np
 
 from mmplane.core.errors import RequestError
 from mmplane.features.checkpoint.audio import AudioCheckpoint
-from mmplane.features.checkpoint.image import ImageCheckpoint
 from mmplane.features.checkpoint.video import VideoCheckpoint
 from mmplane.features.contract.image import ImageProcessor, Pixels
+from mmplane.features.families.names import FAST
 from mmplane.features.families.qwen_video import QwenVideoProcessor
-from mmplane.features.huggingface import HuggingFaceImageProcessor
-from mmplane.features.parity import difference, materialise, resizes_as_torch, same, ulps_apart
-from mmplane.features.select import FAST
+from mmplane.features.reference.checkpoint import ReferenceCheckpoint
+from mmplane.features.reference.huggingface import HuggingFaceImageProcessor
+from mmplane.features.reference.parity import difference, materialise, resizes_as_torch, same, ulps_apart
+from mmplane.features.select import fast_images
 from mmplane.machine import Facts, Verdict
 from mmplane.machine import findings as machine_findings
 from mmplane.media.image import decode
@@ -102,16 +103,16 @@ def parity(model_folder: str, images: Sequence[Path]) -> Iterator[Finding]:
 
 def _image_findings(model_folder: str, images: Sequence[Path]) -> Iterator[Finding]:
     try:
-        checkpoint = ImageCheckpoint.load(model_folder)
+        reference_checkpoint = ReferenceCheckpoint.load(model_folder)
     except (OSError, ValueError) as error:
         yield Finding("images", "", f"none ({type(error).__name__})", None)
         return
-    name = type(checkpoint.image_processor).__name__
-    kind = FAST.get(name)
-    if kind is None or not kind.serves(checkpoint):
-        yield Finding(name, "", "no fast path", None)
+    checkpoint = fast_images(model_folder) or reference_checkpoint.described()
+    family = FAST.get(checkpoint.kind)
+    if family is None or not family.serves(checkpoint):
+        yield Finding(checkpoint.kind, "", "no fast path", None)
         return
-    fast, reference = kind(checkpoint, "float32"), HuggingFaceImageProcessor(checkpoint)
+    fast, reference = family(checkpoint, "float32"), HuggingFaceImageProcessor(reference_checkpoint)
     for subject, pixels in _read(images) if images else _generated():
         if pixels is None:
             yield Finding(subject, "", "cannot be decoded", None)

@@ -13,9 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, cast
-
-from transformers import AutoConfig
+from typing import TypeVar, cast
 
 from mmplane.config import Config
 from mmplane.core.errors import bad_request, unsupported
@@ -23,18 +21,19 @@ from mmplane.core.keys import digest_parts
 from mmplane.core.records import Modality
 from mmplane.core.simulation import simulation_of
 from mmplane.features.arithmetic.encodings import ENCODINGS, ByteForm, Encoding
-from mmplane.features.checkpoint.embeddings import embedding_form
-from mmplane.features.checkpoint.image import ImageCheckpoint
-from mmplane.features.checkpoint.tokens import tokens_of
+from mmplane.features.checkpoint.files import CheckpointFiles
 from mmplane.features.contract.audio import AudioProcessor
 from mmplane.features.contract.embeddings import EmbeddingForm
 from mmplane.features.contract.image import ImageProcessor
 from mmplane.features.contract.processor import Processor
 from mmplane.features.contract.video import VideoProcessor
+from mmplane.features.embeddings import embedding_form
 from mmplane.features.families.qwen_video import QwenVideoProcessor
 from mmplane.features.families.table import TableImageProcessor
-from mmplane.features.select import audio_processor, image_processor, video_processor
+from mmplane.features.select import audio_processor, fast_paths, image_processor, video_processor
 from mmplane.features.simulated import SimulatedProcessor
+from mmplane.features.tokens import tokens_of
+from mmplane.features.verdict import Verdict, Verdicts, verdicts_of
 
 log = logging.getLogger("mmplane")
 ProcessorT = TypeVar("ProcessorT", bound=Processor)
@@ -116,23 +115,28 @@ class Processors:
             processor.warm()
 
 
-def choose(config: Config) -> Processors:
+def choose(config: Config, verdicts: Verdicts | None = None) -> Processors:
     """The processors of the configured model. Raises ValueError when it has none, or not in the encoding asked for.
 
+    `verdicts` are those of `mmplane.features.verdict`; where none are given they are looked up, or found by comparing.
     A model that takes images must be served with them; clips and sounds of a kind that is not built are left out.
     """
     folder, tokens = config.model_folder, tokens_of(config.model_folder)
     if (simulation := simulation_of(config.decoder)) is not None:
-        return Processors("float32", SimulatedProcessor(simulation, ImageCheckpoint.load(folder).placeholder_id))
+        placeholder_id = image_processor(folder, verdict="same").placeholder_id
+        return Processors("float32", SimulatedProcessor(simulation, placeholder_id))
     if not tokens:
         raise ValueError("this checkpoint takes no images, clips or sounds: its configuration names no token for them")
-    image, encoding = _images(config) if "image" in tokens else (None, _encoding(config))
+    if verdicts is None:
+        verdicts = verdicts_of(folder, fast_paths(folder, tokens))
+    verdict = verdicts.get
+    image, encoding = _images(config, verdict("image")) if "image" in tokens else (None, _encoding(config))
     video = audio = None
     if "video" in tokens:
-        video = _if_built("clips", lambda: video_processor(folder, encoding=encoding))
+        video = _if_built("clips", lambda: video_processor(folder, encoding=encoding, verdict=verdict("video")))
     if "audio" in tokens:
         of_sounds = _model_dtype(config) if encoding == "uint8" else encoding
-        audio = _if_built("sounds", lambda: audio_processor(folder, encoding=of_sounds))
+        audio = _if_built("sounds", lambda: audio_processor(folder, encoding=of_sounds, verdict=verdict("audio")))
     embeddings = embedding_form(folder, image) if config.accept_embeddings else None
     processors = Processors(encoding, image, video, audio, embeddings)
     if image is None and audio is None:
@@ -140,15 +144,15 @@ def choose(config: Config) -> Processors:
     return processors
 
 
-def _images(config: Config) -> tuple[ImageProcessor, Encoding]:
+def _images(config: Config, verdict: Verdict | None) -> tuple[ImageProcessor, Encoding]:
     encoding = _encoding(config)
     try:
-        return image_processor(config.model_folder, encoding=encoding), encoding
+        return image_processor(config.model_folder, encoding=encoding, verdict=verdict), encoding
     except ValueError:
         if config.encoding != "auto" or encoding != "uint8":
             raise
     encoding = _model_dtype(config)  # only the generic path serves this model, and it has no bytes to offer
-    return image_processor(config.model_folder, encoding=encoding), encoding
+    return image_processor(config.model_folder, encoding=encoding, verdict=verdict), encoding
 
 
 def _if_built(items: str, load: Callable[[], ProcessorT]) -> ProcessorT | None:
@@ -169,8 +173,8 @@ def _model_dtype(config: Config) -> Encoding:
     """What the model computes in: its own dtype on a GPU, float32 on a CPU."""
     if config.device != "cuda":
         return "float32"
-    model: Any = AutoConfig.from_pretrained(config.model_folder, trust_remote_code=False)
-    name = str(model.dtype).removeprefix("torch.")
+    model = CheckpointFiles(config.model_folder).json("config.json")
+    name = str(model.get("dtype") or model.get("torch_dtype")).removeprefix("torch.")
     return name if name in ENCODINGS else "float32"
 
 

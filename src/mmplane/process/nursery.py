@@ -36,6 +36,9 @@ PRELOADED: Mapping[str, tuple[str, ...]] = {
         "mmplane.frontend.request.parser",
         "mmplane.ranks.main",
         "mmplane.features.choice",
+        "mmplane.features.reference.images",
+        "mmplane.features.reference.parity",
+        "mmplane.features.reference.configuration",
     ),
     "sidecar": ("mmplane.sidecar.main", "mmplane.media.worker"),
 }

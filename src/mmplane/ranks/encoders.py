@@ -10,7 +10,7 @@ import torch
 from transformers.masking_utils import create_bidirectional_mask
 
 from mmplane.core.records import Modality
-from mmplane.features.checkpoint.tokens import MODALITIES
+from mmplane.features.tokens import MODALITIES
 
 Tensors = dict[str, torch.Tensor]
 Encoder = Callable[[Tensors], torch.Tensor]

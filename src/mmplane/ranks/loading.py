@@ -14,8 +14,8 @@ from transformers import AutoConfig, AutoModelForMultimodalLM, DistributedConfig
 
 from mmplane.config import Config
 from mmplane.core.control import Probing
-from mmplane.features.checkpoint.tokens import tokens_of
 from mmplane.features.choice import Processors, choose
+from mmplane.features.tokens import tokens_of
 from mmplane.process.child import Control
 from mmplane.process.priority import unhurried
 from mmplane.ranks.inbox import Inbox

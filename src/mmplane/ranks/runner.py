@@ -20,8 +20,8 @@ from mmplane.core.plan import Held, Submit
 from mmplane.core.records import Enclosed, Item, Modality
 from mmplane.delivery.delivery import Features
 from mmplane.delivery.faults import strike
-from mmplane.features.checkpoint.tokens import MODALITIES
 from mmplane.features.contract.embeddings import EMBEDDINGS
+from mmplane.features.tokens import MODALITIES
 from mmplane.ranks.attention import NAME, Cache, PackedAttention, Span
 from mmplane.ranks.encoders import encoders_of, parameters_of
 from mmplane.ranks.hashing import Hashing

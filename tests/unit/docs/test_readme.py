@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from mmplane.features.huggingface import HuggingFaceImageProcessor
-from mmplane.features.parity import materialise
+from mmplane.features.reference.huggingface import HuggingFaceImageProcessor
+from mmplane.features.reference.parity import materialise
 from mmplane.frontend.request.schema import ChatRequest, parse
 from mmplane.frontend.sources.source import decode_data_uri
 from mmplane.media.image import decode

@@ -8,22 +8,22 @@ from PIL import Image
 
 from mmplane.core.errors import RequestError
 from mmplane.features.arithmetic.encodings import cast, storage_dtype
-from mmplane.features.checkpoint.image import ImageCheckpoint
 from mmplane.features.contract.arrays import views
 from mmplane.features.contract.image import Pixels
-from mmplane.features.huggingface import HuggingFaceImageProcessor
-from mmplane.features.parity import materialise
+from mmplane.features.reference.checkpoint import ReferenceCheckpoint
+from mmplane.features.reference.huggingface import HuggingFaceImageProcessor
+from mmplane.features.reference.parity import materialise
 
 from .checkpoints import FAMILIES
 
 
 @pytest.fixture(params=FAMILIES, scope="module")
-def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ImageCheckpoint:
-    return ImageCheckpoint.load(FAMILIES[request.param].write(tmp_path_factory.mktemp(request.param)))
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ReferenceCheckpoint:
+    return ReferenceCheckpoint.load(FAMILIES[request.param].write(tmp_path_factory.mktemp(request.param)))
 
 
 @pytest.fixture
-def processor(checkpoint: ImageCheckpoint) -> HuggingFaceImageProcessor:
+def processor(checkpoint: ReferenceCheckpoint) -> HuggingFaceImageProcessor:
     return HuggingFaceImageProcessor(checkpoint)
 
 
@@ -32,7 +32,7 @@ def noise(width: int, height: int) -> Pixels:
 
 
 def test_writes_what_the_whole_processor_call_returns(
-    checkpoint: ImageCheckpoint, processor: HuggingFaceImageProcessor
+    checkpoint: ReferenceCheckpoint, processor: HuggingFaceImageProcessor
 ) -> None:
     pixels = noise(150, 100)
     token = checkpoint.processor.image_token
@@ -46,7 +46,7 @@ def test_writes_what_the_whole_processor_call_returns(
 
 
 def test_expansion_is_what_the_whole_processor_call_puts_into_the_prompt(
-    checkpoint: ImageCheckpoint, processor: HuggingFaceImageProcessor
+    checkpoint: ReferenceCheckpoint, processor: HuggingFaceImageProcessor
 ) -> None:
     token = checkpoint.processor.image_token
     assert checkpoint.tokenizer.convert_tokens_to_ids(token) == processor.placeholder_id
@@ -57,7 +57,7 @@ def test_expansion_is_what_the_whole_processor_call_puts_into_the_prompt(
 
 
 def test_a_16_bit_encoding_is_the_output_cast_once(
-    checkpoint: ImageCheckpoint, processor: HuggingFaceImageProcessor
+    checkpoint: ReferenceCheckpoint, processor: HuggingFaceImageProcessor
 ) -> None:
     pixels = noise(70, 60)
     exact = materialise(processor, pixels)
@@ -70,7 +70,7 @@ def test_a_16_bit_encoding_is_the_output_cast_once(
         assert all(stored[name].dtype == exact[name].dtype for name in exact if name != "pixel_values")
 
 
-def test_pixels_are_not_known_to_the_generic_path(checkpoint: ImageCheckpoint) -> None:
+def test_pixels_are_not_known_to_the_generic_path(checkpoint: ReferenceCheckpoint) -> None:
     with pytest.raises(ValueError, match="uint8"):
         HuggingFaceImageProcessor(checkpoint, "uint8")
 
@@ -84,8 +84,8 @@ def test_a_slot_of_another_shape_is_refused(processor: HuggingFaceImageProcessor
 
 
 def test_fingerprint_covers_configuration_and_encoding(tmp_path: Path) -> None:
-    def checkpoint(name: str, **changes: object) -> ImageCheckpoint:
-        return ImageCheckpoint.load(FAMILIES["qwen2_5_vl"].write(tmp_path / name, **changes))
+    def checkpoint(name: str, **changes: object) -> ReferenceCheckpoint:
+        return ReferenceCheckpoint.load(FAMILIES["qwen2_5_vl"].write(tmp_path / name, **changes))
 
     first = checkpoint("a").fingerprint("float32")
     assert len(first) == 32
@@ -111,6 +111,6 @@ def test_a_checkpoint_without_a_pil_backend_is_refused(tmp_path: Path, monkeypat
         def from_pretrained(*_: object, **__: object) -> object:
             return object()
 
-    monkeypatch.setattr("mmplane.features.checkpoint.image.AutoImageProcessor", Torchvision)
+    monkeypatch.setattr("mmplane.features.reference.checkpoint.AutoImageProcessor", Torchvision)
     with pytest.raises(ValueError, match="PIL"):
-        ImageCheckpoint.load(FAMILIES["llava"].write(tmp_path))
+        ReferenceCheckpoint.load(FAMILIES["llava"].write(tmp_path))

@@ -21,10 +21,11 @@ from mmplane.features.arithmetic.encodings import ENCODINGS, Encoding, cast
 from mmplane.features.checkpoint.image import ImageCheckpoint
 from mmplane.features.contract.arrays import views
 from mmplane.features.contract.image import Pixels
+from mmplane.features.families.names import FAST
 from mmplane.features.families.table import TableImageProcessor
-from mmplane.features.huggingface import HuggingFaceImageProcessor
-from mmplane.features.parity import difference, materialise, same
-from mmplane.features.select import FAST
+from mmplane.features.reference.checkpoint import ReferenceCheckpoint
+from mmplane.features.reference.huggingface import HuggingFaceImageProcessor
+from mmplane.features.reference.parity import difference, materialise, same
 from mmplane.media.image import decode
 
 from .checkpoints import FAMILIES
@@ -64,10 +65,16 @@ ONE_OF_EACH = [name for name in FAMILIES if name != "idefics3"]
 def both(index: int) -> tuple[TableImageProcessor, HuggingFaceImageProcessor]:
     name, changes = CONFIGURATIONS[index]
     with TemporaryDirectory() as folder:
-        checkpoint = ImageCheckpoint.load(FAMILIES[name].write(Path(folder), **changes))
-    kind = FAST[type(checkpoint.image_processor).__name__]
-    assert kind.serves(checkpoint)
-    return kind(checkpoint, "float32"), HuggingFaceImageProcessor(checkpoint)
+        written = FAMILIES[name].write(Path(folder), **changes)
+        checkpoint, reference = ImageCheckpoint.load(written), ReferenceCheckpoint.load(written)
+        fast, generic = FAST[checkpoint.kind](checkpoint, "float32"), HuggingFaceImageProcessor(reference)
+        assert FAST[checkpoint.kind].serves(checkpoint)
+        assert fast.layout(200, 100) == generic.layout(200, 100)  # reads the vocabulary
+        described = reference.described()
+    assert (checkpoint.kind, checkpoint.placeholder_id) == (described.kind, described.placeholder_id)
+    assert checkpoint.options == {name: described.options.get(name) for name in checkpoint.options}
+    assert checkpoint.input_names == described.input_names
+    return fast, generic
 
 
 def assert_equal(index: int, pixels: Pixels) -> None:

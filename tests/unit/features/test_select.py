@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmplane.features import parity
 from mmplane.features.arithmetic import kernels
 from mmplane.features.checkpoint.image import ImageCheckpoint
 from mmplane.features.contract.image import ImageProcessor
@@ -15,8 +14,9 @@ from mmplane.features.families.fixed_size import FixedSizeImageProcessor
 from mmplane.features.families.internvl import InternVLImageProcessor
 from mmplane.features.families.llava_next import LlavaNextImageProcessor
 from mmplane.features.families.qwen_vl import QwenVLImageProcessor
-from mmplane.features.huggingface import HuggingFaceImageProcessor
-from mmplane.features.parity import materialise
+from mmplane.features.reference import parity
+from mmplane.features.reference.huggingface import HuggingFaceImageProcessor
+from mmplane.features.reference.parity import materialise
 from mmplane.features.select import image_processor
 
 from .checkpoints import FAMILIES
@@ -70,7 +70,7 @@ def test_other_configurations_take_the_generic_path(name: str, changes: dict[str
 def test_gemma3_with_pan_and_scan_takes_the_generic_path(tmp_path: Path) -> None:
     checkpoint = ImageCheckpoint.load(FAMILIES["gemma3"].write(tmp_path))
     assert FixedSizeImageProcessor.serves(checkpoint)
-    scanning = replace(checkpoint, images_kwargs={**checkpoint.images_kwargs, "do_pan_and_scan": True})
+    scanning = replace(checkpoint, options={**checkpoint.options, "do_pan_and_scan": True})
     assert not FixedSizeImageProcessor.serves(scanning)
 
 
@@ -88,7 +88,7 @@ def test_one_wrong_bit_brings_the_generic_path_and_a_warning(
     monkeypatch.setattr(kernels, "weights", off_by_one)
     with caplog.at_level(logging.WARNING):
         assert type(image_processor(folder)) is HuggingFaceImageProcessor
-    assert "differs" in caplog.text
+    assert "differ" in caplog.text
     monkeypatch.setattr(kernels, "weights", weights)
     assert type(image_processor(folder)) is CHOSEN[name]
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
-from mmplane.features.checkpoint.image import ImageCheckpoint
+from mmplane.features.reference.checkpoint import ReferenceCheckpoint
 from mmplane.models.tiny import (
     SPECIAL_TOKENS,
     build_tiny,
@@ -42,7 +42,7 @@ def picture(number: str, ground: str = "white") -> Image.Image:
 
 
 def answer(folder: Path, *images: Image.Image) -> str:
-    checkpoint = ImageCheckpoint.load(str(folder))
+    checkpoint = ReferenceCheckpoint.load(str(folder))
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
     messages = [{"role": "user", "content": [*({"type": "image"} for _ in images), QUESTION]}]
     prompt = checkpoint.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
@@ -93,7 +93,7 @@ def test_several_pictures_are_answered_in_order(folder: Path) -> None:
 
 
 def test_without_a_picture_it_says_so(folder: Path) -> None:
-    checkpoint = ImageCheckpoint.load(str(folder))
+    checkpoint = ReferenceCheckpoint.load(str(folder))
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
     prompt = checkpoint.tokenizer.apply_chat_template(
         [{"role": "user", "content": "Which number is this?"}], tokenize=False, add_generation_prompt=True

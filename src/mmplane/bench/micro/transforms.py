@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from transformers import AutoImageProcessor
 
-from mmplane.features.parity import materialise
+from mmplane.features.reference.parity import materialise
 from mmplane.features.select import image_processor as chosen
 from mmplane.media.image import decode
 

@@ -16,8 +16,22 @@ def torch_table(options: Mapping[str, Any]) -> Table:
     ramp = np.broadcast_to(np.arange(256, dtype=np.float32), (3, 256))
     factor = options["rescale_factor"]
     if not options["do_normalize"]:
-        return ramp * np.float32(factor)
+        return np.ascontiguousarray(ramp * np.float32(factor))
     mean, std = (np.array(options[name], np.float32)[:, None] for name in ("image_mean", "image_std"))
     if options["do_rescale"]:
         mean, std = mean * np.float32(1.0 / factor), std * np.float32(1.0 / factor)
-    return (ramp - mean) / std
+    return np.ascontiguousarray((ramp - mean) / std)
+
+
+def pil_table(options: Mapping[str, Any]) -> Table:
+    """(3, 256) float32: what `PilBackend.rescale` and then `PilBackend.normalize` make of each 8-bit value."""
+    ramp = np.broadcast_to(np.arange(256, dtype=np.uint8), (3, 256))
+    values = (ramp.astype(np.float64) * (options["rescale_factor"] if options["do_rescale"] else 1.0)).astype(
+        np.float32
+    )
+    if not options["do_normalize"]:
+        return np.ascontiguousarray(values)
+    mean, std = (
+        np.broadcast_to(np.array(options[name], np.float32), (3,))[:, None] for name in ("image_mean", "image_std")
+    )
+    return np.ascontiguousarray((values - mean) / std)

@@ -1,21 +1,17 @@
-"""The audio half of a checkpoint: its feature extractor, tokenizer and prompt rule."""
+"""The audio half of a checkpoint, read from its files: the feature extractor's options and the rule of its prompts."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import transformers
-from transformers import AutoConfig, AutoFeatureExtractor, AutoTokenizer
-from transformers.processing_utils import ProcessorMixin
-
-from mmplane.core.keys import digest_parts
 from mmplane.features.arithmetic.encodings import Encoding
+from mmplane.features.checkpoint.defaults import SOUNDS, kinds_of
+from mmplane.features.checkpoint.files import CheckpointFiles
+from mmplane.features.checkpoint.vocabulary import Vocabulary
+
+EXTRACTOR = "WhisperFeatureExtractor"
 
 
 @dataclass(frozen=True)
@@ -37,58 +33,40 @@ RULES: Mapping[str, AudioRule] = {
 }
 """By the name of the class. A Whisper model takes the features alone and has no rule."""
 
-_OF_MODEL = {"qwen2_audio": "Qwen2AudioProcessor", "qwen2_5_omni": "Qwen2_5OmniProcessor"}
-
 
 @dataclass(frozen=True)
 class AudioCheckpoint:
-    """What transformers knows about sounds of one checkpoint. No rule: the model takes no prompt with sounds in it."""
+    """What a checkpoint says of sounds; `options` are all of `SOUNDS`. No rule: no prompt has sounds in it."""
 
-    feature_extractor: Any
-    tokenizer: Any
+    files: CheckpointFiles
+    options: Mapping[str, Any]
     rule: AudioRule | None
-    rule_name: str
+    placeholder_id: int | None
+    compared: bool = True
 
     @classmethod
     def load(cls, model_folder: str) -> AudioCheckpoint:
-        """Load from a checkpoint folder. Raises ValueError when the sounds are not of the log-mel family."""
-        extractor = AutoFeatureExtractor.from_pretrained(model_folder, trust_remote_code=False)
-        if type(extractor).__name__ != "WhisperFeatureExtractor":
+        """From a checkpoint folder. Raises ValueError when the sounds are not of the log-mel family."""
+        files = CheckpointFiles(model_folder)
+        given = files.part("feature_extractor", "preprocessor_config.json")
+        if given.get("feature_extractor_type", EXTRACTOR) != EXTRACTOR:
             raise ValueError("this checkpoint's sounds are not of Whisper's log-mel type, the only one that is built")
-        settings, _ = ProcessorMixin.get_processor_dict(model_folder)
-        name = settings.get("processor_class") or getattr(extractor, "_processor_class", None)
-        if name is None:
-            config = AutoConfig.from_pretrained(model_folder, trust_remote_code=False)
-            name = _OF_MODEL.get(config.model_type, "WhisperProcessor")
+        named = files.json("processor_config.json").get("processor_class") or given.get("processor_class")
+        name = str(named or kinds_of(files.model_type).processor)
         if name != "WhisperProcessor" and name not in RULES:
             raise ValueError(f"the prompt rules for sounds of {name} are not built")
-        tokenizer = AutoTokenizer.from_pretrained(model_folder, trust_remote_code=False) if name in RULES else None
-        return cls(extractor, tokenizer, RULES.get(name), name)
+        options = {option: given.get(option, default) for option, default in SOUNDS.items()}
+        if name not in RULES:
+            return cls(files, options, None, None)
+        vocabulary = Vocabulary(files)
+        placeholder_id = vocabulary.one(vocabulary.named("audio_token", "<|AUDIO|>"))
+        return cls(files, options, RULES[name], placeholder_id)
 
     def fingerprint(self, encoding: Encoding) -> bytes:
-        """32 bytes over class, prompt rule, configuration, versions and encoding."""
-        kinds = f"{type(self.feature_extractor).__name__} {self.rule_name} numpy"
-        config = json.dumps(self.feature_extractor.to_dict(), sort_keys=True, default=str)
-        versions = f"transformers {transformers.__version__} numpy {np.__version__}"
-        return digest_parts([kinds.encode(), config.encode(), versions.encode(), encoding.encode()])
+        """Of the files, versions and encoding."""
+        return self.files.fingerprint("audio", encoding, compared=self.compared)
 
-    @cached_property
-    def placeholder_id(self) -> int | None:
-        """The id of the token that stands for one sound in a prompt."""
-        if self.tokenizer is None:
-            return None
-        token = getattr(self.tokenizer, "audio_token", "<|AUDIO|>")
-        ids = self.tokenizer.encode(token, add_special_tokens=False)
-        if len(ids) != 1:
-            raise ValueError("the audio placeholder of this checkpoint is not one token")
-        return int(ids[0])
-
-
-def reference_of(checkpoint: AudioCheckpoint, samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """What transformers' NumPy path gives for one sound, (1, bands, columns) float32."""
-    extractor = checkpoint.feature_extractor
-    padded = np.zeros((1, extractor.n_samples), np.float32)
-    heard = samples[: extractor.n_samples]
-    padded[0, : len(heard)] = heard
-    features: npt.NDArray[np.float32] = extractor._np_extract_fbank_features(padded, "cpu")
-    return features
+    @property
+    def samples_max(self) -> int:
+        """How many samples the model hears."""
+        return int(self.options["chunk_length"] * self.options["sampling_rate"])

@@ -8,11 +8,9 @@ from math import floor
 from typing import Any
 
 import numpy as np
-import torch
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
-from transformers.models.qwen3_vl.video_processing_qwen3_vl import smart_resize as smart_resize_clip
 
 from mmplane.core.errors import bad_media
+from mmplane.features.arithmetic.sizes import whole_patches, whole_patches_of_clip
 
 Options = Mapping[str, Any]
 FPS_UNKNOWN = 24
@@ -32,7 +30,7 @@ def _qwen2_sample(options: Options, total: int, fps: float | None) -> tuple[int,
         raise bad_media("the clip does not say how many frames it has in a second")
     if not 0 < wanted <= total:
         raise bad_media("the clip has too few frames for this model")
-    return tuple(torch.arange(0, total, total / wanted).int().tolist())
+    return tuple(np.arange(0, total, total / wanted).astype(np.float32).astype(int).tolist())  # as torch.arange has it
 
 
 def _qwen3_sample(options: Options, total: int, fps: float | None) -> tuple[int, ...]:
@@ -55,8 +53,7 @@ def _qwen2_size(options: Options, width: int, height: int, frames: int) -> tuple
         total = int(options["max_video_tokens"] * factor * factor * 0.9)
         share = total * options["temporal_patch_size"] // frames
         pixels_max = max(min(pixels_max, share), int(size["shortest_edge"] * 1.05))
-    resized: tuple[int, int] = smart_resize(height, width, factor, size["shortest_edge"], pixels_max)
-    return resized
+    return whole_patches(height, width, factor, size["shortest_edge"], pixels_max)
 
 
 def _qwen3_size(options: Options, width: int, height: int, frames: int) -> tuple[int, int]:
@@ -67,10 +64,7 @@ def _qwen3_size(options: Options, width: int, height: int, frames: int) -> tuple
         cap = options["max_video_tokens"] * factor * factor
         pixels_max = max(min(cap, pixels_max // frames), int(size["shortest_edge"] * 1.05)) * frames
     moment = options["temporal_patch_size"]
-    resized: tuple[int, int] = smart_resize_clip(
-        frames, height, width, moment, factor, size["shortest_edge"], pixels_max
-    )
-    return resized
+    return whole_patches_of_clip((frames, height, width), moment, factor, (size["shortest_edge"], pixels_max))
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,11 @@ which first pads to a square. Features are (1, 3, height, width).
 from __future__ import annotations
 
 import numpy as np
-from transformers.image_transforms import get_resize_output_image_size, get_size_with_aspect_ratio
-from transformers.image_utils import ChannelDimension, get_image_size_for_max_height_width
 
 from mmplane.core.errors import bad_media
 from mmplane.features.arithmetic.encodings import Encoding
 from mmplane.features.arithmetic.resize import FILTERS, Box, Resize
+from mmplane.features.arithmetic.sizes import between_edges, inside, shortest_edge
 from mmplane.features.checkpoint.image import ImageCheckpoint
 from mmplane.features.contract.image import Pixels
 from mmplane.features.families.tiles import Tile, TileImageProcessor
@@ -71,15 +70,12 @@ class FixedSizeImageProcessor(TileImageProcessor):
         """(height, width) after the resize, by the rules of `PilBackend.resize`."""
         size = self._options["size"]
         if size.shortest_edge and size.longest_edge:
-            resized = get_size_with_aspect_ratio((height, width), size.shortest_edge, size.longest_edge)
-        elif size.shortest_edge:
-            shape = np.broadcast_to(np.uint8(0), (3, height, width))
-            resized = get_resize_output_image_size(shape, size.shortest_edge, False, None, ChannelDimension.FIRST)
-        elif size.max_height and size.max_width:
-            resized = get_image_size_for_max_height_width((height, width), size.max_height, size.max_width)
-        else:
-            resized = (size.height, size.width)
-        return int(resized[0]), int(resized[1])
+            return between_edges(height, width, size.shortest_edge, size.longest_edge)
+        if size.shortest_edge:
+            return shortest_edge(height, width, size.shortest_edge)
+        if size.max_height and size.max_width:
+            return inside(height, width, (size.max_height, size.max_width))
+        return size.height, size.width
 
     def _source(self, pixels: Pixels) -> Pixels:
         height, width, _ = pixels.shape
@@ -94,4 +90,4 @@ class FixedSizeImageProcessor(TileImageProcessor):
 
 
 def _pads_to_square(checkpoint: ImageCheckpoint) -> bool:
-    return hasattr(checkpoint.image_processor, "pad_to_square")
+    return checkpoint.kind == "LlavaImageProcessor"

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from itertools import product
 
-from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
-
 from mmplane.features.arithmetic.resize import FILTERS, Box, Resize
+from mmplane.features.arithmetic.sizes import best_grid
 from mmplane.features.checkpoint.image import ImageCheckpoint
 from mmplane.features.families.tiles import Tile, TileImageProcessor
 
@@ -38,9 +37,7 @@ class InternVLImageProcessor(TileImageProcessor):
         kind, columns, rows = int(options["resample"]), 1, 1
         if options["crop_to_patches"] and options["max_patches"] > 1:
             tile = (self._height, self._width)
-            columns, rows = get_optimal_tiled_canvas(
-                (height, width), tile, options["min_patches"], options["max_patches"]
-            )
+            columns, rows = best_grid(height, width, tile, (options["min_patches"], options["max_patches"]))
         tiles = [
             Tile(Resize(columns * self._width, rows * self._height, kind, Box(x, y, x + self._width, y + self._height)))
             for y, x in product(

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from itertools import product
 
-import numpy as np
-from transformers.image_processing_utils import get_patch_output_size, select_best_resolution
-from transformers.image_utils import ChannelDimension
-
 from mmplane.core.errors import bad_media
 from mmplane.features.arithmetic.resize import FILTERS, Box, Resize
-from mmplane.features.checkpoint.image import ImageCheckpoint
-from mmplane.features.families.table import Companions
+from mmplane.features.arithmetic.sizes import best_canvas, on_canvas
+from mmplane.features.checkpoint.image import Companions, ImageCheckpoint
+from mmplane.features.checkpoint.size import Size
 from mmplane.features.families.tiles import Tile, TileImageProcessor
 
 
@@ -30,7 +27,7 @@ class LlavaNextImageProcessor(TileImageProcessor):
         return (
             checkpoint.input_names == {"pixel_values", "image_sizes"}
             and bool(options["do_rescale"] or options["do_normalize"])
-            and dict(options["size"]) in ({"shortest_edge": side}, {"height": side, "width": side})
+            and options["size"] in (Size(shortest_edge=side), Size(side, side))
             and (not options["do_center_crop"] or (crop.height, crop.width) == (side, side))
             and all(edge % side == 0 for pair in options["image_grid_pinpoints"] for edge in pair)
             and options["resample"] in FILTERS
@@ -50,11 +47,10 @@ class LlavaNextImageProcessor(TileImageProcessor):
     def _tiles(self, width: int, height: int) -> tuple[Tile, ...]:
         options = self._checkpoint.options
         kind, side = int(options["resample"]), self._height
-        canvas = select_best_resolution((height, width), options["image_grid_pinpoints"])
+        canvas = best_canvas(height, width, options["image_grid_pinpoints"])
         if canvas is None:
             raise bad_media("the model cannot take an image of this size")
-        shape = np.broadcast_to(np.uint8(0), (3, height, width))
-        resized_height, resized_width = get_patch_output_size(shape, canvas, ChannelDimension.FIRST)
+        resized_height, resized_width = on_canvas(height, width, canvas)
         above, before = (canvas[0] - resized_height) // 2, (canvas[1] - resized_width) // 2
         tiles = [Tile(Resize.whole(side, side, kind))]
         for y, x in product(range(-above, canvas[0] - above, side), range(-before, canvas[1] - before, side)):

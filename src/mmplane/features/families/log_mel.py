@@ -11,17 +11,17 @@ values is part of each, and is known last; so they are made in memory of their o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from transformers.audio_utils import window_function
 
 from mmplane.core.errors import bad_media
 from mmplane.core.records import Layout
-from mmplane.features.arithmetic import kernels
+from mmplane.features.arithmetic import kernels, mel
 from mmplane.features.arithmetic.encodings import Array, Encoding, cast, storage_dtype
-from mmplane.features.checkpoint.audio import AudioCheckpoint, reference_of
+from mmplane.features.checkpoint.audio import AudioCheckpoint
 from mmplane.features.contract.arrays import Arrays, pack, write_all
 from mmplane.features.contract.audio import AUDIO_FEATURES, AudioProcessor, Samples
 from mmplane.features.contract.processor import LAYOUTS_MAX
@@ -33,22 +33,32 @@ MEL_FLOOR = 1e-10
 """No band has less power (`transformers.audio_utils.spectrogram`)."""
 
 
-class LogMelProcessor(AudioProcessor):
-    """The audio processor of the family; not `fast`: transformers' NumPy path itself, and a copy."""
+Reference = Callable[[AudioCheckpoint, Samples], npt.NDArray[np.float32]]
+"""(1, bands, columns) of one sound."""
 
-    def __init__(self, checkpoint: AudioCheckpoint, encoding: Encoding = "float32", *, fast: bool = True) -> None:
+
+class LogMelProcessor(AudioProcessor):
+    """The audio processor of the family; with a `reference`, that path's own values and a copy."""
+
+    def __init__(
+        self, checkpoint: AudioCheckpoint, encoding: Encoding = "float32", *, reference: Reference | None = None
+    ) -> None:
         if encoding == "uint8":
             raise ValueError("sounds have no uint8 encoding")
-        extractor = checkpoint.feature_extractor
-        if extractor.dither != 0.0 or extractor.padding_value != 0.0 or extractor.n_samples % extractor.hop_length:
+        options = checkpoint.options
+        if (
+            options["dither"] != 0.0
+            or options["padding_value"] != 0.0
+            or checkpoint.samples_max % options["hop_length"]
+        ):
             raise ValueError("this configuration of the feature extractor is not built")
-        self._checkpoint, self._encoding, self._fast = checkpoint, encoding, fast
-        self._hop: int = extractor.hop_length
-        self._width: int = extractor.n_fft
-        self._samples_max: int = extractor.n_samples
+        self._checkpoint, self._encoding, self._reference = checkpoint, encoding, reference
+        self._hop: int = options["hop_length"]
+        self._width: int = options["n_fft"]
+        self._samples_max = checkpoint.samples_max
         self._columns = self._samples_max // self._hop
-        self._window = window_function(self._width, "hann").astype(np.float64)
-        self._bands = _bands(extractor.mel_filters)
+        self._window = mel.hann(self._width)
+        self._bands = _bands(mel.filters(1 + self._width // 2, options["feature_size"], options["sampling_rate"]))
         self._layouts = lru_cache(maxsize=LAYOUTS_MAX)(self._layout)
 
     @property
@@ -64,7 +74,7 @@ class LogMelProcessor(AudioProcessor):
     @property
     def sampling_rate_hz(self) -> int:
         """The checkpoint's own."""
-        return int(self._checkpoint.feature_extractor.sampling_rate)
+        return int(self._checkpoint.options["sampling_rate"])
 
     @property
     def samples_max(self) -> int:
@@ -110,8 +120,8 @@ class LogMelProcessor(AudioProcessor):
         return -(-samples // self._hop)
 
     def _fill(self, samples: Samples, logs: Array) -> None:
-        if not self._fast:
-            np.copyto(logs, reference_of(self._checkpoint, samples)[0])
+        if self._reference is not None:
+            np.copyto(logs, self._reference(self._checkpoint, samples)[0])
             return
         heard = min(-(-(len(samples) + self._width // 2) // self._hop), self._columns)
         for start in range(0, heard, BLOCK_COLUMNS):

@@ -5,13 +5,12 @@ Bit-equal to `Qwen2VLImageProcessorPil`. Features are (patches, 3 x copies x sid
 
 from __future__ import annotations
 
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
-
 from mmplane.core.errors import bad_media
 from mmplane.features.arithmetic import kernels
 from mmplane.features.arithmetic.encodings import Array, Encoding
 from mmplane.features.arithmetic.intrinsics import WORD_BYTES
 from mmplane.features.arithmetic.resize import FILTERS, Resize
+from mmplane.features.arithmetic.sizes import whole_patches
 from mmplane.features.checkpoint.image import ImageCheckpoint
 from mmplane.features.contract.image import Pixels
 from mmplane.features.families.table import Outline, TableImageProcessor
@@ -51,10 +50,9 @@ class QwenVLImageProcessor(TableImageProcessor):
         """(height, width) in pixels after the resize."""
         factor = self._side * self._merge
         try:
-            resized: tuple[int, int] = smart_resize(height, width, factor, self._pixels_min, self._pixels_max)
+            return whole_patches(height, width, factor, self._pixels_min, self._pixels_max)
         except ValueError:
             raise bad_media("the model cannot take an image of this size") from None
-        return resized
 
     def _outline(self, width: int, height: int) -> Outline:
         resized_height, resized_width = self._size(width, height)

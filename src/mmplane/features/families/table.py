@@ -7,22 +7,20 @@ pixel up gives the bits that computing it would. With another encoding the table
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from mmplane.core.records import Layout
 from mmplane.features.arithmetic.encodings import Array, ByteForm, Encoding, cast, storage_dtype
-from mmplane.features.checkpoint.image import TRIAL_SIDE, ImageCheckpoint, Runs
+from mmplane.features.arithmetic.table import pil_table
+from mmplane.features.checkpoint.image import TRIAL_SIDE, Companions, ImageCheckpoint
+from mmplane.features.checkpoint.vocabulary import Runs
 from mmplane.features.contract.arrays import Arrays, pack, write_all
 from mmplane.features.contract.image import FEATURES, ImageProcessor, Pixels
 from mmplane.features.contract.processor import LAYOUTS_MAX
-
-Companions = Mapping[str, tuple[tuple[int, ...], ...]]
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class TableImageProcessor(ImageProcessor):
 
     def __init__(self, checkpoint: ImageCheckpoint, encoding: Encoding) -> None:
         run, copies = self._geometry(checkpoint)
-        self.byte_form = ByteForm(float_table(checkpoint), run, copies)
+        self.byte_form = ByteForm(pil_table(checkpoint.options), run, copies)
         self._checkpoint = checkpoint
         self._encoding = encoding
         self._outlines = lru_cache(maxsize=LAYOUTS_MAX)(self._outline)
@@ -101,17 +99,6 @@ class TableImageProcessor(ImageProcessor):
     @abstractmethod
     def _fill(self, pixels: Pixels, features: Array) -> int:
         """Write all of `features`, of the outline's shape; 16-bit floats come as uint16. Returns bytes written."""
-
-
-def float_table(checkpoint: ImageCheckpoint) -> npt.NDArray[np.float32]:
-    """(3, 256) float32: what the processor's rescaling and normalising make of each 8-bit value of each channel."""
-    options, processor = checkpoint.options, checkpoint.image_processor
-    ramp: Any = np.broadcast_to(np.arange(256, dtype=np.uint8), (3, 1, 256))
-    if options["do_rescale"]:
-        ramp = processor.rescale(ramp, options["rescale_factor"])
-    if options["do_normalize"]:
-        ramp = processor.normalize(ramp, options["image_mean"], options["image_std"])
-    return np.ascontiguousarray(ramp, np.float32).reshape(3, 256)
 
 
 def _as_bits(values: Array) -> Array:

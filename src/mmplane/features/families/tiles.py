@@ -9,14 +9,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 
-import numpy as np
-
 from mmplane.features.arithmetic import kernels
 from mmplane.features.arithmetic.encodings import Array, Encoding
 from mmplane.features.arithmetic.resize import Resize
-from mmplane.features.checkpoint.image import ImageCheckpoint, Runs
-from mmplane.features.contract.image import FEATURES, Pixels
-from mmplane.features.families.table import Companions, Outline, TableImageProcessor
+from mmplane.features.checkpoint.image import Companions, ImageCheckpoint
+from mmplane.features.contract.image import Pixels
+from mmplane.features.families.table import Outline, TableImageProcessor
 
 BAND_ROWS = 64
 """How many rows are resized at a time: they stay in the second-level cache until they are written."""
@@ -55,12 +53,6 @@ class TileImageProcessor(TableImageProcessor):
         """Small arrays beside the features, from the image's size."""
         return {}
 
-    def _expanded(self, shape: tuple[int, ...], companions: Companions, tiles: int) -> Runs:
-        """What the checkpoint's own rules put into the prompt for outputs of these shapes."""
-        outputs = {name: np.array(value) for name, value in companions.items()}
-        outputs[FEATURES] = np.broadcast_to(np.float32(0), shape)
-        return self._checkpoint.expansion(outputs | {"num_patches": np.array([tiles]), "num_crops": [0]})
-
     @classmethod
     def _geometry(cls, checkpoint: ImageCheckpoint) -> tuple[int, int]:
         height, width = cls._tile_size(checkpoint)
@@ -69,7 +61,7 @@ class TileImageProcessor(TableImageProcessor):
     def _outline(self, width: int, height: int) -> Outline:
         tiles, companions = len(self._tiles(width, height)), self._companions(width, height)
         shape = (*self._leading(tiles), 3, self._height, self._width)
-        return Outline(shape, self._expanded(shape, companions, tiles), companions)
+        return Outline(shape, self._checkpoint.expansion(shape, companions, tiles), companions)
 
     def _leading(self, tiles: int) -> tuple[int, ...]:
         """The dimensions before the channels."""

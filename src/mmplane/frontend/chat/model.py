@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from mmplane.config import Config
 from mmplane.core.records import Modality
-from mmplane.features.checkpoint.tokens import tokens_of
 from mmplane.features.choice import Processors, choose
+from mmplane.features.tokens import tokens_of
 from mmplane.frontend.chat.prompt import Marks
 from mmplane.frontend.request.renderer import Renderer
 

@@ -16,13 +16,16 @@ from transformers import AutoTokenizer, Qwen2AudioProcessor, WhisperFeatureExtra
 
 from features.checkpoints import Family
 from mmplane.core.errors import RequestError
+from mmplane.features.arithmetic import mel
 from mmplane.features.arithmetic.encodings import Encoding, cast
-from mmplane.features.checkpoint.audio import AudioCheckpoint, reference_of
+from mmplane.features.checkpoint import defaults
+from mmplane.features.checkpoint.audio import AudioCheckpoint
+from mmplane.features.checkpoint.files import CheckpointFiles
 from mmplane.features.contract.arrays import views
 from mmplane.features.contract.audio import AUDIO_FEATURES
-from mmplane.features.families import log_mel
 from mmplane.features.families.log_mel import LogMelProcessor
-from mmplane.features.parity import ulps_apart
+from mmplane.features.reference.parity import ulps_apart
+from mmplane.features.reference.sounds import numpy_path
 from mmplane.features.select import audio_processor
 
 SPECIAL = {"audio_token": "<|AUDIO|>", "audio_bos_token": "<|audio_bos|>", "audio_eos_token": "<|audio_eos|>"}
@@ -78,9 +81,9 @@ def materialise(processor: LogMelProcessor, samples: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("name", SOUNDS)
 def test_numpy_path_to_one_ulp(name: str, checkpoint: AudioCheckpoint) -> None:
     samples = SOUNDS[name]()
-    ours = np.empty((checkpoint.feature_extractor.feature_size, 3000), np.float32)
+    ours = np.empty((checkpoint.options["feature_size"], 3000), np.float32)
     LogMelProcessor(checkpoint)._fill(samples[: 30 * RATE], ours)
-    theirs = reference_of(checkpoint, samples)[0]
+    theirs = numpy_path(checkpoint, samples)[0]
     assert ulps_apart(checkpoint, samples) <= 1
     assert np.count_nonzero(ours != theirs) <= 3  # of 240,000 or more
 
@@ -89,9 +92,10 @@ def test_numpy_path_to_one_ulp(name: str, checkpoint: AudioCheckpoint) -> None:
 def test_torch_path_to_its_tolerance(name: str, checkpoint: AudioCheckpoint) -> None:
     """Where torch is installed the extractor's own call takes this path; its own two differ by 2e-5 at most here."""
     samples = SOUNDS[name]()
-    theirs = checkpoint.feature_extractor(samples, sampling_rate=RATE, return_tensors="np")["input_features"]
-    assert theirs.shape == (1, checkpoint.feature_extractor.feature_size, 3000)
-    differences = np.abs(theirs - reference_of(checkpoint, samples))
+    extractor = WhisperFeatureExtractor(**checkpoint.options)
+    theirs = extractor(samples, sampling_rate=RATE, return_tensors="np")["input_features"]
+    assert theirs.shape == (1, checkpoint.options["feature_size"], 3000)
+    differences = np.abs(theirs - numpy_path(checkpoint, samples))
     assert float(differences.max()) < 5e-5
     ours = np.empty_like(theirs)
     LogMelProcessor(checkpoint)._fill(samples[: 30 * RATE], ours[0])
@@ -101,8 +105,7 @@ def test_torch_path_to_its_tolerance(name: str, checkpoint: AudioCheckpoint) -> 
 @settings(derandomize=True, deadline=None, max_examples=40)
 @given(st.integers(1, 31 * RATE), st.integers(0, 2**32 - 1))
 def test_lengths(length: int, seed: int) -> None:
-    extractor = WhisperFeatureExtractor(feature_size=80)
-    plain = AudioCheckpoint(extractor, None, None, "WhisperProcessor")
+    plain = AudioCheckpoint(CheckpointFiles("/nowhere"), defaults.SOUNDS, None, None)
     assert ulps_apart(plain, np.random.default_rng(seed).uniform(-0.5, 0.5, length).astype(np.float32)) <= 1
 
 
@@ -181,14 +184,14 @@ def test_other_configurations_are_refused(tmp_path: Path) -> None:
 def test_a_difference_brings_transformers_own_and_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, right = folder_of(tmp_path), log_mel.window_function
+    folder = folder_of(tmp_path)
     slow = audio_processor(folder, fast=False)
     samples = speech_like(1.0)
-    monkeypatch.setattr(log_mel, "window_function", lambda length, _: right(length, "hamming"))
+    monkeypatch.setattr(mel, "hann", np.hamming)
     with caplog.at_level(logging.WARNING):
         processor = audio_processor(folder)
     assert "differ" in caplog.text
-    theirs = reference_of(processor._checkpoint, samples)
+    theirs = numpy_path(processor._checkpoint, samples)
     np.testing.assert_array_equal(materialise(processor, samples)[AUDIO_FEATURES], theirs, strict=True)
     np.testing.assert_array_equal(materialise(slow, samples)[AUDIO_FEATURES], theirs, strict=True)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -23,14 +24,14 @@ from mmplane.features.arithmetic import kernels
 from mmplane.features.arithmetic.encodings import ENCODINGS, Encoding, cast
 from mmplane.features.arithmetic.kernels import BICUBIC, BILINEAR
 from mmplane.features.arithmetic.resize import Resize
-from mmplane.features.checkpoint.video import DEFAULTS
+from mmplane.features.checkpoint import defaults
 from mmplane.features.checkpoint.video_rules import RULES
 from mmplane.features.contract.arrays import views
 from mmplane.features.contract.video import VIDEO_FEATURES
 from mmplane.features.families.qwen_video import QwenVideoProcessor
-from mmplane.features.parity import resizes_as_torch
+from mmplane.features.reference.parity import resizes_as_torch
+from mmplane.features.reference.torch_frames import torch_bands
 from mmplane.features.select import video_processor
-from mmplane.features.torch_reference import torch_bands
 from video_reference import INSTALL, TORCHVISION, Reference, reference_process
 
 TEXT = "a<|vision_start|><|video_pad|><|vision_end|>b"
@@ -99,9 +100,9 @@ def materialise(processor: QwenVideoProcessor, frames: Any, clip: Clip) -> dict[
 
 
 def ids_of(processor: QwenVideoProcessor, clip: Clip) -> list[int]:
-    tokenizer = processor._checkpoint.images.tokenizer
+    vocabulary = processor._checkpoint.vocabulary
     ids: list[int] = []
-    for token in tokenizer.encode(TEXT, add_special_tokens=False):
+    for token in vocabulary.ids(TEXT):
         runs = processor.layout(clip).expansion if token == processor.placeholder_id else ((token, 1),)
         ids += [expanded for expanded, count in runs for _ in range(count)]
     return ids
@@ -138,7 +139,7 @@ def test_the_classes_defaults_are_ours(tmp_path: Path, reference: Reference) -> 
         FAMILIES[family].write(folder)
         (folder / "video_preprocessor_config.json").write_text(json.dumps({"video_processor_type": kind}))
         processor = video_processor(str(folder))
-        assert processor._checkpoint.options == DEFAULTS[kind]
+        assert processor._checkpoint.options == defaults.CLIPS[kind]
         frames, fps = np.ascontiguousarray(np.broadcast_to(PHOTO[:203, :310], (9, 203, 310, 3))), 4.0
         metadata = {"total_num_frames": 9, "fps": fps, "frames_indices": list(range(9))}
         theirs = reference(str(folder), frames, TEXT, metadata)
@@ -252,7 +253,7 @@ def test_one_wrong_bit_brings_torch_and_a_warning(
     assert not resizes_as_torch(BICUBIC)
     with caplog.at_level(logging.WARNING):
         processor = video_processor(write("qwen2", tmp_path))
-    assert "differs" in caplog.text
+    assert "differ" in caplog.text
     assert processor._bands is torch_bands
 
 
@@ -263,6 +264,14 @@ def test_other_families_and_configurations_are_refused(tmp_path: Path) -> None:
     (tmp_path / "video_preprocessor_config.json").write_text(json.dumps({"do_resize": False}))
     with pytest.raises(ValueError, match="not built"):
         video_processor(folder)
+
+
+def test_frames_are_spread_as_torch_does() -> None:
+    options = {"temporal_patch_size": 2, "max_frames": 768, "min_frames": 4, "fps": None}
+    for total in range(2, 700, 3):
+        for wanted in range(2, min(total, 99) + 1, 2):
+            expected = tuple(torch.arange(0, total, total / wanted).int().tolist())
+            assert RULES["Qwen2VLVideoProcessor"].sample(options | {"num_frames": wanted}, total, None) == expected
 
 
 @pytest.mark.parametrize("name", ["qwen2", "qwen3"])

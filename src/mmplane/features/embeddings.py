@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from math import isqrt
-from typing import Any
-
-from transformers import AutoConfig
 
 from mmplane.features.contract.embeddings import GRID, EmbeddingForm
 from mmplane.features.contract.image import ImageProcessor
@@ -18,6 +15,8 @@ def embedding_form(model_folder: str, image: ImageProcessor | None) -> Embedding
 
     The width follows from the configuration; the run and the patches of a token from the layout of one image.
     """
+    from mmplane.features.reference.configuration import embedding_width
+
     if image is None or not image.layout_is_cheap:
         raise ValueError(
             "--accept-embeddings: not for this checkpoint, whose images mmplane transforms by its own class"
@@ -27,10 +26,4 @@ def embedding_form(model_folder: str, image: ImageProcessor | None) -> Embedding
         raise ValueError("--accept-embeddings: not for this checkpoint, whose images are more than one run of tokens")
     ((token_id, tokens),) = layout.expansion
     gridded = any(tensor.name == GRID for tensor in layout.tensors)
-    return EmbeddingForm(token_id, _width(model_folder), isqrt(layout.tensors[0].shape[0] // tokens) if gridded else 0)
-
-
-def _width(model_folder: str) -> int:
-    config: Any = AutoConfig.from_pretrained(model_folder, trust_remote_code=False)
-    deepstack = getattr(getattr(config, "vision_config", None), "deepstack_visual_indexes", None) or ()
-    return int(config.get_text_config().hidden_size) * (1 + len(deepstack))
+    return EmbeddingForm(token_id, embedding_width(model_folder), isqrt(layout.tensors[0].shape[0] // tokens) if gridded else 0)

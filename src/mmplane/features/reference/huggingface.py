@@ -17,16 +17,17 @@ from PIL import Image
 from mmplane.core.errors import bad_media
 from mmplane.core.records import Layout
 from mmplane.features.arithmetic.encodings import Array, Encoding, cast
-from mmplane.features.checkpoint.image import TRIAL_SIDE, ImageCheckpoint
+from mmplane.features.checkpoint.image import TRIAL_SIDE
 from mmplane.features.contract.arrays import Arrays, pack
 from mmplane.features.contract.image import FEATURES, ImageProcessor, Pixels
 from mmplane.features.contract.processor import LAYOUTS_MAX
+from mmplane.features.reference.checkpoint import ReferenceCheckpoint
 
 
 class HuggingFaceImageProcessor(ImageProcessor):
     """Runs the checkpoint's own image processor; the copy into the slot is the only one of ours."""
 
-    def __init__(self, checkpoint: ImageCheckpoint, encoding: Encoding = "float32") -> None:
+    def __init__(self, checkpoint: ReferenceCheckpoint, encoding: Encoding = "float32") -> None:
         if encoding == "uint8":
             raise ValueError("this checkpoint has no uint8 encoding: only the fast image processors know the pixels")
         self._checkpoint = checkpoint
@@ -36,7 +37,7 @@ class HuggingFaceImageProcessor(ImageProcessor):
     @classmethod
     def load(cls, model_folder: str) -> HuggingFaceImageProcessor:
         """From a checkpoint folder. Raises ValueError when transformers has no PIL image processor for it."""
-        return cls(ImageCheckpoint.load(model_folder))
+        return cls(ReferenceCheckpoint.load(model_folder))
 
     @property
     def fingerprint(self) -> bytes:

@@ -6,14 +6,20 @@ import numpy as np
 import numpy.typing as npt
 
 from mmplane.core.errors import RequestError
+from mmplane.core.records import Modality
 from mmplane.features.arithmetic.encodings import Array
 from mmplane.features.arithmetic.resize import Resize
-from mmplane.features.checkpoint.audio import AudioCheckpoint, reference_of
+from mmplane.features.checkpoint.audio import AudioCheckpoint
+from mmplane.features.checkpoint.image import ImageCheckpoint
+from mmplane.features.checkpoint.video import VideoCheckpoint
 from mmplane.features.contract.arrays import views
 from mmplane.features.contract.audio import Samples
 from mmplane.features.contract.image import ImageProcessor, Pixels
 from mmplane.features.families.log_mel import LogMelProcessor
-from mmplane.features.torch_reference import torch_bands
+from mmplane.features.families.names import FAST
+from mmplane.features.reference.huggingface import HuggingFaceImageProcessor
+from mmplane.features.reference.sounds import numpy_path
+from mmplane.features.reference.torch_frames import torch_bands
 
 PARITY_SIZES = ((113, 64), (61, 150), (200, 96), (40, 31), (310, 430))
 """(width, height) in pixels of the images tried: scaled down and up, and for most models in both orders of passes."""
@@ -73,12 +79,26 @@ def resizes_as_torch(kind: int) -> bool:
 
 def ulps_apart(checkpoint: AudioCheckpoint, samples: Samples) -> int:
     """The largest difference of any value from transformers' NumPy path, in units of the last place of float32."""
-    ours = np.empty((1, checkpoint.feature_extractor.feature_size, checkpoint.feature_extractor.nb_max_frames), "f4")
-    LogMelProcessor(checkpoint)._fill(samples[: checkpoint.feature_extractor.n_samples], ours[0])
-    return int(np.abs(_ordered(ours) - _ordered(reference_of(checkpoint, samples))).max())
+    theirs = numpy_path(checkpoint, samples)
+    ours = np.empty_like(theirs)
+    LogMelProcessor(checkpoint)._fill(samples[: checkpoint.samples_max], ours[0])
+    return int(np.abs(_ordered(ours) - _ordered(theirs)).max())
 
 
 def _ordered(values: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     """Integers in the order of the values, 1 apart where no float32 lies between."""
     bits = values.view(np.int32).astype(np.int64)
     return np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
+
+
+def compare(model_folder: str, modality: Modality) -> bool:
+    """Whether the fast path of one modality gives what transformers gives. Raises ValueError where there is none."""
+    if modality == "image":
+        own = ImageCheckpoint.load(model_folder)
+        reference = HuggingFaceImageProcessor.load(model_folder)
+        return own.placeholder_id == reference.placeholder_id and agree(FAST[own.kind](own, "float32"), reference)
+    if modality == "video":
+        return resizes_as_torch(VideoCheckpoint.load(model_folder).options["resample"])
+    checkpoint, noise = AudioCheckpoint.load(model_folder), np.random.default_rng(0)
+    sounds = [noise.uniform(-1, 1, samples).astype(np.float32) for samples in PARITY_SAMPLES]
+    return all(ulps_apart(checkpoint, samples) <= 1 for samples in sounds)

@@ -1,0 +1,79 @@
+"""The files of a checkpoint that configure its processors."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from mmplane.core.keys import digest_parts
+from mmplane.core.records import Modality
+from mmplane.features.arithmetic.encodings import Encoding
+
+NAMES = (
+    "config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.json",
+)
+"""All that features, layouts and expansions depend on."""
+
+COMPUTING = ("transformers", "torch", "numpy", "pillow")
+"""The packages whose versions can change what a processor gives; transformers and torch may be missing."""
+
+
+class CheckpointFiles:
+    """Reads a checkpoint's folder; a file that is missing is an empty one."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+        self._read: dict[str, dict[str, Any]] = {}
+
+    def json(self, name: str) -> dict[str, Any]:
+        """The content of one file. Raises ValueError when it is not JSON, or no object."""
+        if name not in self._read:
+            path = self.folder / name
+            content = json.loads(path.read_bytes()) if path.is_file() else {}
+            if not isinstance(content, dict):
+                raise ValueError(f"{name} of this checkpoint holds no object")
+            self._read[name] = content
+        return self._read[name]
+
+    def part(self, name: str, own_file: str) -> dict[str, Any]:
+        """The settings of one part of the processor: nested in `processor_config.json`, or in a file of its own."""
+        nested: dict[str, Any] | None = self.json("processor_config.json").get(name)
+        return self.json(own_file) if nested is None else nested
+
+    @property
+    def model_type(self) -> str:
+        """As `config.json` names it."""
+        return str(self.json("config.json").get("model_type", ""))
+
+    @cached_property
+    def digest(self) -> bytes:
+        """32 bytes over all of `NAMES`."""
+        parts = ((name.encode(), path.read_bytes()) for name in NAMES if (path := self.folder / name).is_file())
+        return digest_parts(part for pair in parts for part in pair)
+
+    def fingerprint(self, modality: Modality, encoding: Encoding, *, compared: bool = True) -> bytes:
+        """32 bytes over the files, the versions that compute, and whether those were compared with transformers'."""
+        state = f"{modality} {encoding} {versions() if compared else 'not compared'}"
+        return digest_parts([self.digest, state.encode()])
+
+
+def versions() -> str:
+    """The versions of `COMPUTING`; reading them imports nothing."""
+    return ", ".join(f"{name} {_version(name)}" for name in COMPUTING)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "-"

@@ -1,0 +1,1 @@
+"""What transformers and torch themselves compute: the generic path, and what the fast ones are compared with."""

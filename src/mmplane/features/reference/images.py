@@ -1,0 +1,26 @@
+"""Images by whichever classes a checkpoint names: loaded by transformers, in place where a family serves them."""
+
+from __future__ import annotations
+
+import logging
+
+from mmplane.features.arithmetic.encodings import Encoding
+from mmplane.features.contract.image import ImageProcessor
+from mmplane.features.families.names import FAST
+from mmplane.features.reference.checkpoint import ReferenceCheckpoint
+from mmplane.features.reference.huggingface import HuggingFaceImageProcessor
+from mmplane.features.reference.parity import agree
+
+log = logging.getLogger("mmplane")
+
+
+def generic(model_folder: str, encoding: Encoding, *, fast: bool) -> ImageProcessor:
+    """The generic processor, or a `fast` family with the checkpoint's own prompt rules, if both agree on noise."""
+    checkpoint = ReferenceCheckpoint.load(model_folder)
+    described = checkpoint.described()
+    family = FAST.get(described.kind)
+    if fast and family is not None and family.serves(described):
+        if agree(family(described, "float32"), HuggingFaceImageProcessor(checkpoint)):
+            return family(described, encoding)
+        log.warning("the fast image processor differs from transformers' own, which serves instead")
+    return HuggingFaceImageProcessor(checkpoint, encoding)
