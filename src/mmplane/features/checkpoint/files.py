@@ -31,9 +31,19 @@ COMPUTING = ("transformers", "torch", "numpy", "pillow")
 class CheckpointFiles:
     """Reads a checkpoint's folder; a file that is missing is an empty one."""
 
-    def __init__(self, folder: str) -> None:
-        self.folder = Path(folder)
+    def __init__(self, model: str) -> None:
+        """`model` is a folder or a hub id."""
+        self._model = model
         self._read: dict[str, dict[str, Any]] = {}
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where they lie. Of a hub id they are fetched, or taken from the hub's cache where nothing can be fetched."""
+        if (path := Path(self._model)).is_dir():
+            return path
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(self._model, allow_patterns=list(NAMES)))
 
     def json(self, name: str) -> dict[str, Any]:
         """The content of one file. Raises ValueError when it is not JSON, or no object."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -31,7 +32,6 @@ class Vocabulary:
 
     def __init__(self, files: CheckpointFiles) -> None:
         self._files = files
-        self._path = files.folder / "tokenizer.json"
 
     def named(self, name: str, default: str | None = None) -> str:
         """A special token by its name in the configuration. Raises ValueError where it has none."""
@@ -69,6 +69,10 @@ class Vocabulary:
                 if times:
                     runs.append((token, times))
         return tuple(runs)
+
+    @property
+    def _path(self) -> Path:
+        return self._files.folder / "tokenizer.json"
 
     @cached_property
     def _special(self) -> dict[str, int]:

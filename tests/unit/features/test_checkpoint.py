@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import transformers
 from transformers import CONFIG_MAPPING, WhisperFeatureExtractor
@@ -11,7 +13,11 @@ from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPI
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
 from mmplane.features.checkpoint.defaults import IMAGES, MODELS, SOUNDS
+from mmplane.features.checkpoint.files import NAMES
+from mmplane.features.checkpoint.image import ImageCheckpoint
 from mmplane.features.families.names import FAST
+
+from .checkpoints import FAMILIES
 
 
 def plain(value: Any) -> Any:
@@ -45,3 +51,17 @@ def test_the_classes_and_tokens_of_a_model(model_type: str) -> None:
 def test_the_options_of_sounds() -> None:
     own = WhisperFeatureExtractor()
     assert {name: getattr(own, name) for name in SOUNDS} == SOUNDS
+
+
+def test_a_hub_ids_files_are_those_that_the_hub_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FAMILIES["qwen2_5_vl"].write(tmp_path)
+    asked: list[tuple[str, tuple[str, ...]]] = []
+
+    def snapshot_download(model: str, *, allow_patterns: list[str]) -> str:
+        asked.append((model, tuple(allow_patterns)))
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    assert ImageCheckpoint.load("somebody/model").options == ImageCheckpoint.load(str(tmp_path)).options
+    assert set(asked) == {("somebody/model", NAMES)}
+    assert len(asked) == 1
