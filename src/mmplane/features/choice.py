@@ -22,6 +22,7 @@ from mmplane.core.records import Modality
 from mmplane.core.simulation import simulation_of
 from mmplane.features.arithmetic.encodings import ENCODINGS, ByteForm, Encoding
 from mmplane.features.checkpoint.files import CheckpointFiles
+from mmplane.features.checkpoint.image import ImageCheckpoint
 from mmplane.features.contract.audio import AudioProcessor
 from mmplane.features.contract.embeddings import EmbeddingForm
 from mmplane.features.contract.image import ImageProcessor
@@ -123,8 +124,7 @@ def choose(config: Config, verdicts: Verdicts | None = None) -> Processors:
     """
     folder, tokens = config.model_folder, tokens_of(config.model_folder)
     if (simulation := simulation_of(config.decoder)) is not None:
-        placeholder_id = image_processor(folder, verdict="same").placeholder_id
-        return Processors("float32", SimulatedProcessor(simulation, placeholder_id))
+        return Processors("float32", SimulatedProcessor(simulation, ImageCheckpoint.load(folder).placeholder_id))
     if not tokens:
         raise ValueError("this checkpoint takes no images, clips or sounds: its configuration names no token for them")
     if verdicts is None:
