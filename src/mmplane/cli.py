@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import importlib
 import ipaddress
 import logging
@@ -20,7 +21,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
-import setproctitle
 
 from mmplane import __version__
 from mmplane.arena.errors import OutOfMemory
@@ -56,6 +56,10 @@ APART = {
     "top": "mmplane.observe.top",
 }
 """Commands with flags of their own, and where their `main` is."""
+EXTRAS = {"bench": "bench"}
+"""The extra that a command needs where it is not `serve`. The base alone has `plan` and every --help."""
+SERVING = ("av", "numba", "setproctitle", "starlette", "tokenizers", "torch", "transformers", "uvicorn")
+"""Of what the extra `serve` brings, what a server fails without at once."""
 
 KEYS_VARIABLE = "MMPLANE_API_KEYS"
 """Several, with commas between them."""
@@ -83,11 +87,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options, rest = parser.parse_known_args(arguments)
     if options.command in APART:
         # Not imported above: doctor and bench load torch, which serving must not; SGLang has an environment of its own.
-        module = SGLANG_DOCTOR if "--sglang" in rest else APART[options.command]
-        sys.exit(importlib.import_module(module).main(rest))
+        sys.exit(_apart(options.command, SGLANG_DOCTOR if "--sglang" in rest else APART[options.command], rest))
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}{near_flags(rest[0], table)}")
     sys.exit(_serve(table, vars(options)))
+
+
+def _apart(command: str, module: str, rest: Sequence[str]) -> int:
+    """A command of its own, or the extra that it lacks; its help is that of its module then."""
+    try:
+        status: int = importlib.import_module(module).main(rest)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("mmplane"):
+            raise
+        lacking = _lacking(command, error.name)
+        if not {"-h", "--help"} & set(rest):
+            print(f"mmplane: {lacking}", file=sys.stderr)
+            return 2
+        source = find_spec(module)
+        assert source is not None
+        assert source.origin is not None
+        print(ast.get_docstring(ast.parse(Path(source.origin).read_text())))
+        print(f"\nWith all of its flags: {lacking}")
+        return 0
+    return status
+
+
+def _lacking(command: str, package: str) -> str:
+    return f"`mmplane {command}` needs {package}: pip install 'mmplane[{EXTRAS.get(command, 'serve')}]'"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -345,6 +372,9 @@ def _read_keys(path: str) -> memoryview:
 def _serve(table: dict[str, Declared], flags: dict[str, Any]) -> int:
     ignored: list[str] = []
     try:
+        for package in SERVING:
+            if find_spec(package) is None:
+                raise ValueError(_lacking("serve", package))
         path = flags["config"] or os.environ.get(CONFIG_VARIABLE)
         settings = settle(table, flags, os.environ, path, ignored.append)
     except ValueError as error:
@@ -373,7 +403,7 @@ def _run(given: dict[str, Any]) -> int:
         listener = _listen(config)
     except (ValueError, OSError) as error:
         return _refuse(error)
-    setproctitle.setproctitle("mmplane: supervisor")
+    importlib.import_module("setproctitle").setproctitle("mmplane: supervisor")
     url = "http://" + _address(*listener.getsockname()[:2])
     log.info("listening on %s; loading %s for %d ranks", url, config.served_name, config.tp)
 

@@ -19,8 +19,6 @@ from enum import Enum
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from packaging.requirements import Requirement
-
 from mmplane.arena.memory import group_folders, memory_available_bytes
 from mmplane.arena.segment import create_region
 from mmplane.config import GIB, MIB, Config
@@ -209,15 +207,21 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(there).free if os.access(there, os.W_OK) else 0
 
 
+SERVING_EXTRAS = ("serve", "media")
+"""The first includes the second."""
+
+
 def outdated_packages(requires: Callable[[str], list[str] | None], version: Callable[[str], str]) -> Iterator[str]:
     """Packages that are missing, or of a version that mmplane's own metadata does not want."""
+    from packaging.requirements import Requirement
+
     try:
         wanted = [Requirement(text) for text in requires("mmplane") or []]
     except PackageNotFoundError:
         yield "mmplane itself is not installed, only found"
         return
     for each in wanted:
-        if each.marker is None or each.marker.evaluate({"extra": "serve"}):
+        if each.marker is None or any(each.marker.evaluate({"extra": extra}) for extra in SERVING_EXTRAS):
             try:
                 found = version(each.name)
             except PackageNotFoundError:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,21 @@ from mmplane.features.verdict import Verdicts
 from mmplane.media.materialise import examine, materialise
 
 SAME: Verdicts = {"image": "same", "video": "same", "audio": "same"}
+"""As if there had been a comparison, where there can be one."""
 
 
-def features_made(cases: Iterable[tuple[str, Any, str]]) -> list[str]:
-    """A digest for each (model folder, modality, file), over features, layout and fingerprint."""
+def features_made(cases: Iterable[tuple[str, Any, str]]) -> list[tuple[str, str]]:
+    """Of each (model folder, modality, file): a digest over features and layout, and the fingerprint."""
+    verdicts = SAME if find_spec("transformers") else None
     found = []
     for folder, modality, path in cases:
-        processors = choose(Config(model="", model_folder=folder, served_name="", device="cpu"), SAME)
+        processors = choose(Config(model="", model_folder=folder, served_name="", device="cpu"), verdicts)
         media = Path(path).read_bytes()
         recipe = examine(processors, media, Ask(modality))
         out = memoryview(bytearray(recipe.layout.length_bytes))
         materialise(processors, media, recipe, out)
-        found.append(hashlib.sha256(bytes(out) + repr(recipe.layout).encode() + processors.fingerprint).hexdigest())
+        digest = hashlib.sha256(bytes(out) + repr(recipe.layout).encode()).hexdigest()
+        found.append((digest, processors.fingerprint.hex()))
     return found
 
 

@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import msgspec
-import setproctitle
 
 from mmplane.config import Config
 from mmplane.core.control import Halted, Preloaded, Refused, Spawn, Spawned, ToNursery
@@ -130,6 +129,8 @@ def _fork(spawn: Spawn, descriptors: list[int], ours: list[int]) -> int:
 
 
 def _become(spawn: Spawn, descriptors: dict[str, int]) -> None:
+    import setproctitle
+
     module, title = MAINS[spawn.role]
     setproctitle.setproctitle(title.format(index=spawn.index, of=spawn.of))
     config = msgspec.msgpack.decode(spawn.config, type=Config)
@@ -149,6 +150,8 @@ def _reap(pidfd: int, pid: int) -> None:
 
 def main() -> None:
     """`python -m mmplane.process.nursery CONTROL_DESCRIPTOR SUPERVISOR_PID LOG_FORMAT KIND`."""
+    import setproctitle
+
     control_descriptor, supervisor_pid, log_format, kind = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
     die_with_parent(supervisor_pid)
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

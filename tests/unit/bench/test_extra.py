@@ -26,9 +26,13 @@ def imported(text: str) -> set[str]:
 
 
 def declared() -> set[str]:
-    """Distributions of the base and of the extra, by name."""
+    """Distributions of the base and of the extra, by name, with those of the extras that it includes."""
     project = tomllib.loads(PROJECT.read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["bench"]]
+    wanted, open_ = [*project["dependencies"]], ["bench"]
+    while open_:
+        for each in project["optional-dependencies"][open_.pop()]:
+            included = re.fullmatch(r"mmplane\[(\w+)\]", each)
+            (open_ if included else wanted).append(included[1] if included else each)
     return {re.split(r"[\[<>=~]", each)[0].lower() for each in wanted}
 
 

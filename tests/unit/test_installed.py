@@ -1,0 +1,99 @@
+"""The built wheel in environments that hold what one extra declares and nothing else: each does what it is for."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import Distribution
+from pathlib import Path
+
+import pytest
+import soundfile
+from features.checkpoints import FAMILIES
+from features.families.test_log_mel import RATE, folder_of, speech_like
+from features.families.test_qwen_video import write
+from PIL import Image
+
+import clips
+import features_made
+from environments import build_wheel, closure, environment
+
+TRAFFIC = ["--requests-per-s", "5", "--body-bytes", "300000", "--item-bytes", "7400000"]
+TRAFFIC += ["--decoded-bytes", "4000000", "--item-s", "0.02"]
+HEAVY = {"torch", "transformers", "starlette", "uvicorn"}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def base(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return environment(tmp_path_factory.mktemp("base"), wheel, "")
+
+
+def run(python: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    given = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run([python, *arguments], capture_output=True, text=True, env=given, cwd=cwd)
+
+
+def test_what_each_extra_brings(base: Path) -> None:
+    (metadata,) = base.parents[1].glob("lib/*/site-packages/mmplane-*.dist-info")
+
+    def brought(extra: str) -> set[str]:
+        return {found.name.lower() for found in closure(Distribution.at(metadata), extra)}
+
+    assert brought("") - {"typing_extensions"} == {"blake3", "msgspec"}  # blake3 needs it under Python 3.11
+    assert not HEAVY & brought("media")
+    assert brought("serve") > HEAVY
+    assert brought("media") < brought("serve") < brought("bench")
+    assert brought("serve") < brought("trace")
+
+
+@pytest.mark.parametrize("command", ["", "serve", "plan", "bench", "doctor", "top", "demo"])
+def test_the_base_has_every_help(command: str, base: Path, tmp_path: Path) -> None:
+    done = run(base, "-m", "mmplane", *command.split(), "--help", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout) > 100
+
+
+def test_the_base_has_its_version_and_plans(base: Path, tmp_path: Path) -> None:
+    assert run(base, "-m", "mmplane", "--version", cwd=tmp_path).stdout.startswith("mmplane ")
+    here = subprocess.run([sys.executable, "-m", "mmplane", "plan", *TRAFFIC], capture_output=True, text=True)
+    done = run(base, "-m", "mmplane", "plan", *TRAFFIC, cwd=tmp_path)
+    assert (done.returncode, done.stderr, done.stdout) == (here.returncode, "", here.stdout)
+
+
+@pytest.mark.parametrize("command", ["serve", "bench", "doctor", "top", "demo"])
+def test_a_command_says_which_extra_it_needs(command: str, base: Path, tmp_path: Path) -> None:
+    done = run(base, "-m", "mmplane", command, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert f"pip install 'mmplane[{'bench' if command == 'bench' else 'serve'}]'" in done.stderr
+
+
+def test_media_makes_features(wheel: Path, tmp_path: Path) -> None:
+    """Of an image, a clip and a sound: the same as here, but under keys that say that nothing was compared."""
+    picture, clip, sound = (str(tmp_path / name) for name in ("picture.jpg", "clip.mp4", "sound.wav"))
+    Image.linear_gradient("L").convert("RGB").resize((230, 170)).save(picture)
+    Path(clip).write_bytes(clips.encode(clips.moving()))
+    soundfile.write(sound, speech_like(1.0), RATE)
+    qwen = write("qwen2.5, sampled", tmp_path / "qwen")
+    cases = [
+        (qwen, "image", picture),
+        (qwen, "video", clip),
+        (FAMILIES["gemma3"].write(tmp_path / "gemma"), "image", picture),
+        (folder_of(tmp_path / "audio"), "audio", sound),
+    ]
+    python = environment(tmp_path / "media", wheel, "media")
+    done = run(python, features_made.__file__, json.dumps(cases), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    apart = json.loads(done.stdout)
+    assert not HEAVY & set(apart["loaded"])
+    here = features_made.features_made(cases)
+    assert [digest for digest, _ in apart["made"]] == [digest for digest, _ in here]
+    assert not {fingerprint for _, fingerprint in apart["made"]} & {fingerprint for _, fingerprint in here}
+    assert done.stderr.count("were not compared with transformers") == 2 * 2 + 1 + 1  # of qwen, images and clips
