@@ -89,6 +89,9 @@ CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 class Tokens(Vocabulary):
     """Stands in for a checkpoint's tokenizer, which is not measured."""
 
+    def named(self, name: str, default: str | None = None) -> str:
+        return default or name
+
     def ids(self, text: str) -> tuple[int, ...]:
         return (len(text),)
 

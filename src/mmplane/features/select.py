@@ -45,14 +45,15 @@ def fast_paths(model_folder: str, modalities: Iterable[Modality]) -> list[Modali
     """Those of the modalities that a family here serves by the files alone."""
 
     def serves(modality: Modality) -> bool:
+        if modality == "image":
+            return fast_images(model_folder) is not None
         try:
             if modality == "video":
                 return QwenVideoProcessor.serves(VideoCheckpoint.load(model_folder))
-            if modality == "audio":
-                return bool(LogMelProcessor(AudioCheckpoint.load(model_folder)))
+            LogMelProcessor(AudioCheckpoint.load(model_folder))
         except ValueError:
             return False
-        return fast_images(model_folder) is not None
+        return True
 
     return [modality for modality in modalities if serves(modality)]
 

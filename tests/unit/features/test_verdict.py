@@ -74,6 +74,15 @@ def test_a_child_compares_where_transformers_is_not_loaded(folder: str) -> None:
     assert verdict._compare_apart(CheckpointFiles(folder), ["image", "video"]) == {"image": "same", "video": "same"}
 
 
+@pytest.mark.parametrize(("what", "value"), [("sys.executable", "/bin/false"), ("COMPARE_SECONDS", 0.01)])
+def test_a_child_that_fails_or_stands_still_has_compared_nothing(
+    what: str, value: object, folder: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"mmplane.features.verdict.{what}", value)
+    assert verdict._compare_apart(CheckpointFiles(folder), ["image"]) == {"image": "not compared"}
+    assert "could not be compared" in caplog.text
+
+
 def test_without_transformers_nothing_is_remembered_and_the_fingerprint_is_another(
     folder: str, compared: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
