@@ -56,10 +56,11 @@ APART = {
     "top": "mmplane.observe.top",
 }
 """Commands with flags of their own, and where their `main` is."""
-EXTRAS = {"bench": "bench"}
+EXTRAS = {"bench": "bench", "sidecar": "media"}
 """The extra that a command needs where it is not `serve`. The base alone has `plan` and every --help."""
-SERVING = ("av", "numba", "setproctitle", "starlette", "tokenizers", "torch", "transformers", "uvicorn")
-"""Of what the extra `serve` brings, what a server fails without at once."""
+_MEDIA = ("av", "numba", "setproctitle", "tokenizers")
+PACKAGES = {"serve": (*_MEDIA, "starlette", "torch", "transformers", "uvicorn"), "sidecar": _MEDIA}
+"""What a command starts processes with, which would fail one after the other without it."""
 
 KEYS_VARIABLE = "MMPLANE_API_KEYS"
 """Several, with commas between them."""
@@ -95,13 +96,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _apart(command: str, module: str, rest: Sequence[str]) -> int:
     """A command of its own, or the extra that it lacks; its help is that of its module then."""
+    helping = bool({"-h", "--help"} & set(rest))
     try:
+        if not helping and (package := _missing(command)) is not None:
+            raise ModuleNotFoundError(name=package)
         status: int = importlib.import_module(module).main(rest)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("mmplane"):
             raise
         lacking = _lacking(command, error.name)
-        if not {"-h", "--help"} & set(rest):
+        if not helping:
             print(f"mmplane: {lacking}", file=sys.stderr)
             return 2
         source = find_spec(module)
@@ -111,6 +115,10 @@ def _apart(command: str, module: str, rest: Sequence[str]) -> int:
         print(f"\nWith all of its flags: {lacking}")
         return 0
     return status
+
+
+def _missing(command: str) -> str | None:
+    return next((package for package in PACKAGES.get(command, ()) if find_spec(package) is None), None)
 
 
 def _lacking(command: str, package: str) -> str:
@@ -372,9 +380,8 @@ def _read_keys(path: str) -> memoryview:
 def _serve(table: dict[str, Declared], flags: dict[str, Any]) -> int:
     ignored: list[str] = []
     try:
-        for package in SERVING:
-            if find_spec(package) is None:
-                raise ValueError(_lacking("serve", package))
+        if (package := _missing("serve")) is not None:
+            raise ValueError(_lacking("serve", package))
         path = flags["config"] or os.environ.get(CONFIG_VARIABLE)
         settings = settle(table, flags, os.environ, path, ignored.append)
     except ValueError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import grp
+import importlib
 import logging
 import os
 import signal
@@ -17,7 +18,6 @@ from threading import Thread
 from typing import Any
 
 import msgspec
-import setproctitle
 
 from mmplane.arena.errors import OutOfMemory
 from mmplane.cli import model_folder, workers_for
@@ -105,7 +105,7 @@ def _run(settings: dict[str, Any]) -> int:
     config = _config(settings)
     provide(config.processes() + 2 * SESSIONS_MAX)
     place = Place(path, config.socket_group)
-    setproctitle.setproctitle("mmplane: supervisor")
+    importlib.import_module("setproctitle").setproctitle("mmplane: supervisor")
 
     def announce() -> None:
         place.take()

@@ -26,4 +26,6 @@ def embedding_form(model_folder: str, image: ImageProcessor | None) -> Embedding
         raise ValueError("--accept-embeddings: not for this checkpoint, whose images are more than one run of tokens")
     ((token_id, tokens),) = layout.expansion
     gridded = any(tensor.name == GRID for tensor in layout.tensors)
-    return EmbeddingForm(token_id, embedding_width(model_folder), isqrt(layout.tensors[0].shape[0] // tokens) if gridded else 0)
+    return EmbeddingForm(
+        token_id, embedding_width(model_folder), isqrt(layout.tensors[0].shape[0] // tokens) if gridded else 0
+    )

@@ -7,16 +7,18 @@ The verdict is a file in `$XDG_CACHE_HOME/mmplane/verdicts`, and part of the fin
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
-from contextlib import suppress
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import llvmlite.binding
 import msgspec
@@ -31,20 +33,53 @@ Verdict = Literal["same", "differs", "not compared"]
 Verdicts = dict[Modality, Verdict]
 
 COMPARE_SECONDS = 300
-"""A child that takes longer is killed."""
+"""A child that takes longer is killed, and nobody waits longer for another process's verdict."""
+
+TURN_SECONDS = 0.05
+"""How often who waits looks."""
 
 
 def verdicts_of(model_folder: str, modalities: Iterable[Modality]) -> Verdicts:
     """What is known of each modality, after a comparison where nothing is."""
     files, wanted = CheckpointFiles(model_folder), list(modalities)
-    found = _remembered(files)
-    missing = [modality for modality in wanted if modality not in found]
-    if missing:
-        found |= _compare_here(model_folder, missing) if _loaded() else _compare_apart(files, missing)
-        _remember(files, {modality: verdict for modality, verdict in found.items() if verdict != "not compared"})
+    found, missing = _remembered(files), list[Modality]()
+    if not set(wanted) <= set(found):
+        with _in_turn(files):
+            found = _remembered(files)
+            missing = [modality for modality in wanted if modality not in found]
+            found |= _compared(files, missing)
+            _remember(files, {modality: verdict for modality, verdict in found.items() if verdict != "not compared"})
     for modality in wanted:
         _tell(modality, found[modality], now=modality in missing)
     return {modality: found[modality] for modality in wanted}
+
+
+def _compared(files: CheckpointFiles, modalities: list[Modality]) -> Verdicts:
+    if not modalities:
+        return {}
+    return _compare_here(str(files.folder), modalities) if _loaded() else _compare_apart(files, modalities)
+
+
+@contextmanager
+def _in_turn(files: CheckpointFiles) -> Iterator[None]:
+    """One process at a time, where they share the folder: the others find its verdict. Who waited for long goes on."""
+    with ExitStack() as stack:
+        with suppress(OSError, RuntimeError):
+            path = _path(files).with_suffix(".lock")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context(path.open("wb"))
+            deadline_s = time.monotonic() + COMPARE_SECONDS
+            while not _locked(lock) and time.monotonic() < deadline_s:
+                time.sleep(TURN_SECONDS)
+        yield
+
+
+def _locked(lock: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _loaded() -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mmplane.features.checkpoint.embeddings import embedding_form
+from mmplane.features.embeddings import embedding_form
 from mmplane.features.select import image_processor
 
 from .checkpoints import FAMILIES

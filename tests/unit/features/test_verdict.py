@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,22 @@ def test_a_verdict_is_found_once(folder: str, compared: list[str]) -> None:
     assert compared == ["image", "video"]
 
 
+def test_processes_that_start_together_compare_once(folder: str, compared: list[str]) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: verdicts_of(folder, ["image", "video"]), range(4)))
+    assert found == [{"image": "same", "video": "differs"}] * 4
+    assert compared == ["image", "video"]
+
+
+def test_who_holds_the_turn_for_long_holds_nobody_up(
+    folder: str, compared: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verdict, "COMPARE_SECONDS", 0.01)
+    with verdict._in_turn(CheckpointFiles(folder)):
+        assert verdicts_of(folder, ["image"]) == {"image": "same"}
+    assert compared == ["image"]
+
+
 def test_another_configuration_version_or_code_is_compared_anew(
     folder: str, compared: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,7 +78,7 @@ def test_another_configuration_version_or_code_is_compared_anew(
 
 def test_a_damaged_or_unwritable_file_means_a_comparison(folder: str, compared: list[str], tmp_path: Path) -> None:
     verdicts_of(folder, ["image"])
-    (remembered,) = (tmp_path / "cache" / "mmplane" / "verdicts").iterdir()
+    (remembered,) = (tmp_path / "cache" / "mmplane" / "verdicts").glob("*.json")
     remembered.write_bytes(b'{"image": "sam')
     assert verdicts_of(folder, ["image"]) == {"image": "same"}
     remembered.unlink()
@@ -93,5 +110,5 @@ def test_without_transformers_nothing_is_remembered_and_the_fingerprint_is_anoth
         alone = image_processor(folder)
     assert alone.fingerprint != fingerprint
     assert "not compared" in caplog.text
-    assert not (tmp_path / "cache").exists()
+    assert not list(tmp_path.rglob("verdicts/*.json"))
     assert compared == []
