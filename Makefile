@@ -11,7 +11,7 @@ TORCH := torch==2.13.0
 TORCH_OPTIONS ?=
 SERVE_OPTIONS ?=
 
-.PHONY: help install install-dev serve test test-unit test-process test-sglang test-report fix check simulate fuzz chaos soak overload bench results train train-smoke evaluate demo clean chaos-freeze chaos-strangers
+.PHONY: help install install-dev serve test test-unit test-process test-sglang test-report fix check simulate fuzz chaos soak overload bench results train train-smoke evaluate demo clean chaos-freeze chaos-sidecar chaos-strangers
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -109,6 +109,9 @@ chaos: install-dev ## the kill matrix: every role killed and stopped at every st
 
 chaos-freeze: install-dev ## ten minutes of stopping all processes together under load
 	PYTHONPATH=tests/process $(BIN)/python -m tests.chaos.freeze $(CHAOS_FREEZE_OPTIONS)
+
+chaos-sidecar: install-dev ## the sidecar's kill matrix: every party killed at every stage of an item
+	PYTHONPATH=tests/process:tests/shared $(BIN)/python -m tests.chaos.sidecar $(CHAOS_SIDECAR_OPTIONS)
 
 chaos-strangers: install-dev ## a minute of each kind of hostile client beside an honest one
 	MMPLANE_STRANGERS_SECONDS=60 $(BIN)/python -m pytest tests/process/test_strangers.py -q --timeout 300

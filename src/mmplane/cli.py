@@ -49,6 +49,7 @@ WORKER_REGION_BYTES = 384 * MIB
 """What each worker's region should have at least: the features of the longest clips that checkpoints allow."""
 APART = {
     "sidecar": "mmplane.sidecar_cli",
+    "features": "mmplane.features_cli",
     "doctor": "mmplane.doctor",
     "demo": "mmplane.demo",
     "bench": "mmplane.bench.main",
@@ -79,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="serve a vision-language model over HTTP", epilog=PRECEDENCE)
     table = declared(_serve_options(serve))
+    commands.add_parser("features", help="features of files, as safetensors; see features --help", add_help=False)
     commands.add_parser("sidecar", help="media for the processes of any engine; see sidecar --help", add_help=False)
     commands.add_parser("doctor", help="check this machine and a checkpoint; see doctor --help", add_help=False)
     commands.add_parser("top", help="what a server does now, in a terminal; see top --help", add_help=False)

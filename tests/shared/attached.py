@@ -2,7 +2,7 @@
 
 producer   make MEDIA (base64), lease GROUP, ranks GROUP (waits for them)
 rank       open RECORD, fork (a child drops all and ends), stay (a child keeps socket and mapping; its pid)
-all        see (the digest of what was held last), drop, cut (the socket is shut, arrays live on), wait
+all        see (the digest of what was held last), drop, cut (the socket is shut, arrays live on), wait, pid
 """
 
 from __future__ import annotations
@@ -70,6 +70,8 @@ def answer(client: Any, held: list[Any], command: str, argument: str) -> Any:
                 os.close(1)
                 signal.pause()
             return pid
+        case "pid":
+            return os.getpid()
         case "cut":
             client._attachment.plane.link._socket.shutdown(socket.SHUT_RDWR)
         case "wait":

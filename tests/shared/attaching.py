@@ -28,12 +28,18 @@ def picture(name: str, side: int = 32) -> bytes:
     return out.getvalue()
 
 
-class Attached:
-    """A process of its own that is attached: `attached.py`. One command at a time, one JSON answer each."""
+APART = ("unshare", "--user", "--map-root-user", "--pid", "--mount", "--fork", "--mount-proc", "--kill-child")
 
-    def __init__(self, path: str, role: str, *arguments: object) -> None:
+
+class Attached:
+    """A process of its own that is attached: `attached.py`. One command at a time, one JSON answer each.
+
+    With `apart` it is in user, PID and mount namespaces of its own.
+    """
+
+    def __init__(self, path: str, role: str, *arguments: object, apart: bool = False) -> None:
         program = Path(__file__).with_name("attached.py")
-        command = [sys.executable, str(program), path, role, *map(str, arguments)]
+        command = [*(APART if apart else ()), sys.executable, str(program), path, role, *map(str, arguments)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def tell(self, command: str, argument: str | bytes = "") -> Any:

@@ -204,6 +204,10 @@ class Arena:
         """Whether somebody writes or leases this slot now. Raises StaleSlot."""
         return self._occupant(slot).is_held
 
+    def has_claims(self, process: Process) -> bool:
+        """Whether this process writes or leases some slot."""
+        return bool(self._claims.get(process))
+
     def held_bytes(self, tenant: str, regions: Iterable[int]) -> int:
         """What this tenant has in these regions that cannot be evicted now, in bytes."""
         return sum(self._regions[region].held_bytes[tenant] for region in regions)

@@ -85,7 +85,7 @@ class Inbox:
         plane, former = self._attachment.plane, self._attachment.former
         if former is not None and leased.plane == former.windows.plane:
             plane = former
-        elif former is not None:
+        elif former is not None and leased.plane == plane.windows.plane:
             self._attachment.former = None
         return plane.windows, plane.welcome.life
 

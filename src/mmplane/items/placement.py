@@ -16,13 +16,15 @@ from mmplane.waiting.lines import Fit
 
 
 class Placement:
-    """For an item of `length_bytes`; who is not `patient` does not wait for room.
+    """For an item of `length_bytes` in one of the workers' `regions`; who is not `patient` does not wait for room.
 
-    A tenant's items in use take at most `share_bytes` of the workers' regions. Raises ArenaHasNoRoom (413).
+    A tenant's items in use take at most `share_bytes` of these regions. Raises ArenaHasNoRoom (413).
     """
 
-    def __init__(self, arena: Arena, length_bytes: int, *, tenant: str, share_bytes: int, patient: bool) -> None:
-        self._regions = range(1, arena.regions)
+    def __init__(
+        self, arena: Arena, length_bytes: int, *, regions: range, tenant: str, share_bytes: int, patient: bool
+    ) -> None:
+        self._regions = regions
         if min(share_bytes, max(map(arena.region_bytes, self._regions), default=0)) < length_bytes:
             raise ArenaHasNoRoom(ever=True)
         self._arena = arena

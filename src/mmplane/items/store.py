@@ -106,7 +106,8 @@ class ItemStore:
         """Where encoded media and long prompts lie for others to read."""
         self._owner = owner
         self._budget = budget
-        features_bytes = sum(arena.region_bytes(region) for region in range(1, arena.regions))
+        self._regions = range(1, arena.regions)  # the workers': further ones are not written by workers
+        features_bytes = sum(map(arena.region_bytes, self._regions))
         self._share_bytes = Share(features_bytes, tenants).each_max
         self._workers = workers
         self.cache = cache
@@ -242,7 +243,7 @@ class ItemStore:
 
     def _check_share(self, item: Item, tenant: str) -> None:
         """Raises ArenaHasNoRoom (503) when this tenant's items in use would be more than its share."""
-        held_bytes = self._arena.held_bytes(tenant, range(1, self._arena.regions))
+        held_bytes = self._arena.held_bytes(tenant, self._regions)
         if held_bytes + item.slot.length_bytes > self._share_bytes and not self._arena.is_held(item.slot):
             raise ArenaHasNoRoom(ever=False)
 
@@ -252,7 +253,7 @@ class ItemStore:
 
     def room(self) -> int:
         """The largest slot, in bytes, that a worker's region could give now."""
-        return max(map(self._arena.room, range(1, self._arena.regions)), default=0)
+        return max(map(self._arena.room, self._regions), default=0)
 
     def release(self, item: Item, tag: int) -> None:
         """Give a lease back."""
@@ -307,6 +308,7 @@ class ItemStore:
         place = Placement(
             self._arena,
             recipe.layout.length_bytes,
+            regions=self._regions,
             tenant=flight.tenant,
             share_bytes=self._share_bytes,
             patient=flight.patient,

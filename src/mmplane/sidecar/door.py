@@ -21,6 +21,8 @@ log = logging.getLogger("mmplane")
 
 WAITING_MAX = 64
 HELLO_SECONDS = 5.0
+PAUSE_SECONDS = 1.0
+"""Before the next attempt to accept, when one has failed."""
 ACCEPTED_MAX = 16
 """In one turn of the loop."""
 ROOT = 0
@@ -54,7 +56,13 @@ class Door:
         for _ in range(ACCEPTED_MAX):
             try:
                 end, _ = self._listener.accept()
-            except OSError:  # nobody is there, or no descriptor is left: who waits is asked again
+            except BlockingIOError:
+                return
+            except OSError as error:  # no descriptor is left, for example: whoever stands there would be there at once
+                log.warning("nobody can attach now: %s", error)
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(self._listener.fileno())
+                loop.call_later(PAUSE_SECONDS, self.open)
                 return
             if len(self._callers) >= WAITING_MAX:
                 end.close()

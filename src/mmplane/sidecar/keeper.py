@@ -69,6 +69,8 @@ SESSIONS_MAX = 256
 REQUESTS_MAX = 256
 """That one session may wait for."""
 LEASES_MAX = 65536
+KEY_BYTES_MAX, TENSORS_MAX, SIDES_MAX = 64, 64, 16
+"""Of what a producer publishes: so that it fits in every record that names it."""
 
 MAY: dict[Role, tuple[type, ...]] = {
     "producer": (
@@ -173,10 +175,12 @@ class Keeper:
         return region
 
     def _part(self, session: Session) -> None:
-        """Its socket is closed. It may still read and write: its claims stay until its exit is seen."""
+        """Its socket is closed. It may still read and write: its claims, if it has any, stay until its exit is seen."""
         session.parted = True
         session.hush()
         self._groups.left(session.process)
+        if not session.own and not self._arena.has_claims(session.process):
+            self._bury(session)
 
     def _bury(self, session: Session) -> None:
         """Its process has exited, or has said goodbye."""
@@ -323,6 +327,10 @@ class Keeper:
 
     def _publish(self, session: Session, asked: Publish) -> Holding:
         item = asked.item
+        if len(item.content_key) > KEY_BYTES_MAX or len(item.tensors) > TENSORS_MAX:
+            raise Misuse("a key or a list of arrays that is too long")
+        if any(len(tensor.shape) > SIDES_MAX for tensor in item.tensors):
+            raise Misuse("an array with too many sides")
         self._arena.commit(item.slot, session.process)
         there = self._arena.publish(_put_key(item.content_key), item)
         hold = session.hold(self._arena, there.item)

@@ -174,7 +174,9 @@ def test_free_bytes_in_pieces_are_no_room() -> None:
     pages = [arena.reserve(1, PAGE_BYTES, first) for _ in range(5)]
     for page in pages[::2]:
         arena.abandon(page, first)
-    placement = Placement(arena, 2 * PAGE_BYTES, tenant="", share_bytes=7 * PAGE_BYTES, patient=True)
+    placement = Placement(
+        arena, 2 * PAGE_BYTES, regions=range(1, 3), tenant="", share_bytes=7 * PAGE_BYTES, patient=True
+    )
     idle: list[Any] = [SimpleNamespace(process=first), SimpleNamespace(process=second)]
     assert placement.take(idle) is idle[1]
 

@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import ml_dtypes
 import numpy as np
@@ -131,6 +132,25 @@ def test_an_exit_ends_claims_whoever_keeps_a_copy_of_the_socket(rig: Rig, client
             assert (now["leases"], now["parted"]) == (0, 0)
         finally:
             os.kill(child, signal.SIGKILL)
+
+
+def test_processes_in_namespaces_of_their_own_share_by_the_socket_alone(rig: Rig) -> None:
+    with ExitStack() as stack:
+        producer, rank = (
+            Attached(rig.socket, *role, apart=True)
+            for role in (("producer",), ("rank", 0, 0, 1))  # type: ignore[arg-type]
+        )
+        for process in (producer, rank):
+            stack.callback(process.kill)
+            assert process.end() == "attached"
+            assert process.tell("pid") == 1, "its number means nothing to others"
+        producer.tell("ranks", "0")
+        assert producer.tell("make", A) == [digest(A), False]
+        assert rank.tell("open", producer.tell("lease", "0")) == digest(A)
+        for process, role in ((producer, "producer"), (rank, "rank")):
+            process.kill()
+            rig.until(lambda now, role=role: role not in now["sessions"])  # type: ignore[misc]
+        assert rig.statistics()["leases"] == rig.statistics()["holds"] == 0
 
 
 def test_a_closed_socket_alone_is_quarantine_until_the_exit_is_seen(rig: Rig, client: Client) -> None:
@@ -327,6 +347,11 @@ def test_features_that_exist_are_put_once_for_all_producers(rig: Rig, client: Cl
         assert rig.until(lambda now: not now["arena"]["total"]["writing_bytes"])["strays"] == 0
         del hold, found
     inbox.close()
+
+
+def test_an_item_that_fits_no_workers_region_never_fits_whatever_producers_have(rig: Rig, client: Client) -> None:
+    with rig.client(arena_bytes=32 * PAGE_BYTES), pytest.raises(TooLarge):
+        client.materialise(picture("large", 300))
 
 
 def test_a_key_that_was_put_never_stands_for_media(rig: Rig, client: Client) -> None:

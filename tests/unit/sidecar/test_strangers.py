@@ -15,7 +15,7 @@ from sidecar_rig import HANG_S, Rig
 
 from attaching import picture
 from mmplane import Client, NotAttached
-from mmplane.core.records import Item, Record, Slot
+from mmplane.core.records import Item, Record, Slot, Tensor
 from mmplane.embed.media import sealed
 from mmplane.sidecar import keeper
 from mmplane.sidecar.records import (
@@ -133,6 +133,9 @@ def test_another_fingerprint_is_refused_and_both_are_named(rig: Rig) -> None:
         ("producer", Abandon(SLOT)),
         ("producer", Reserve(1, 10)),
         ("producer", Publish(1, Item(bytes(32), "image", SLOT, ()))),
+        ("producer", Publish(1, Item(bytes(65), "image", SLOT, ()))),
+        ("producer", Publish(1, Item(bytes(32), "image", SLOT, (Tensor("f", "uint8", (1,), 0),) * 65))),
+        ("producer", Publish(1, Item(bytes(32), "image", SLOT, (Tensor("f", "uint8", (1,) * 17, 0),)))),
         ("producer", Bytes(1)),
         ("rank", Obtain(1, SUBJECT)),
         ("rank", Revoke((1,))),
@@ -206,12 +209,40 @@ def test_requests_of_one_session_are_bounded(
     still_serves(client)
 
 
-def test_sessions_are_bounded(rig: Rig, client: Client) -> None:
-    for _ in range(keeper.SESSIONS_MAX - 1):
-        raw = Raw(rig).hello("janitor")
-        raw.close()  # parted: this process lives, and could still read
-    with pytest.raises(NotAttached, match="attached already"):
-        rig.client()
+def test_sessions_are_bounded_and_one_that_claims_nothing_leaves_with_its_socket(
+    rig_of: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "SESSIONS_MAX", 3)
+    rig = rig_of()
+    with rig.client() as client:
+        others = [Raw(rig).hello("janitor") for _ in range(2)]
+        with pytest.raises(NotAttached, match="3 processes are attached already"):
+            rig.client()
+        others[0].close()
+        rig.until(lambda now: now["sessions"]["janitor"] == 1)
+        rig.client().close()
+        still_serves(client)
+
+
+def test_the_door_pauses_when_no_descriptor_is_left(rig: Rig, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmplane.sidecar.door.PAUSE_SECONDS", 0.0)
+    refusals = iter([OSError(24, "Too many open files")] * 3)
+
+    class Refusing:
+        def __init__(self, listener: socket.socket) -> None:
+            self._listener = listener
+
+        def accept(self) -> Any:
+            if (refusal := next(refusals, None)) is not None:
+                raise refusal
+            return self._listener.accept()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._listener, name)
+
+    rig.on_loop(lambda: setattr(rig.door, "_listener", Refusing(rig.door._listener)))  # type: ignore[arg-type]
+    rig.client().close()
+    assert next(refusals, None) is None
     still_serves(client)
 
 

@@ -1,0 +1,98 @@
+"""`mmplane features`: the features of many files, one safetensors file for each, at the speed of the cores."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mmplane.embed.client import SidecarHold
+from mmplane.embed.errors import SidecarError
+from mmplane.embed.sidecar import Sidecar
+
+DTYPES = {
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
+"""Names of dtypes in records, and in safetensors files."""
+HEADER_ALIGN_BYTES = 8
+
+
+def options_parser() -> argparse.ArgumentParser:
+    """The flags."""
+    parser = argparse.ArgumentParser(prog="mmplane features", description=__doc__)
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="images, clips and sounds")
+    parser.add_argument("--model", required=True, help="a checkpoint folder (its JSON files suffice), or tiny")
+    parser.add_argument("--out", required=True, type=Path, help="a folder for NAME.safetensors of each NAME.jpg")
+    parser.add_argument("--encoding", choices=["auto", "float32", "model", "uint8"], default="float32")
+    parser.add_argument("--backend", choices=["pil"], default="pil", help="whose bits: of transformers with Pillow")
+    parser.add_argument("--workers", type=int, default=None, help="processes (default: by cores)")
+    parser.add_argument("--arena-bytes", type=int, default=None, help="shared memory, reserved at start")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; 1 if a file failed, which is named, and 2 if nothing could be done."""
+    options = options_parser().parse_args(arguments)
+    twice = [name for name, times in Counter(path.stem for path in options.files).items() if times > 1]
+    if twice:
+        print(f"mmplane: several files are called {twice[0]}: their features would have one name", file=sys.stderr)
+        return 2
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        with Sidecar.start(
+            model=options.model,
+            workers=options.workers,
+            arena_bytes=options.arena_bytes,
+            backend=options.backend,
+            encoding=options.encoding,
+        ) as sidecar:
+            return _write_all(sidecar, options.files, options.out)
+    except (OSError, SidecarError) as error:
+        print(f"mmplane: {error}", file=sys.stderr)
+        return 2
+
+
+def _write_all(sidecar: Sidecar, files: Sequence[Path], out: Path) -> int:
+    failed = 0
+    with sidecar.connect() as client:
+        for path, made in zip(files, client.map(files, failures=True), strict=True):
+            if isinstance(made, SidecarHold):
+                with made:
+                    write(made, out / f"{path.stem}.safetensors")
+            else:
+                failed += 1
+                print(f"mmplane: {path}: {made}", file=sys.stderr)
+            del made
+    return 1 if failed else 0
+
+
+def write(hold: SidecarHold, path: Path) -> None:
+    """An item's arrays as a safetensors file, which is there whole or not at all."""
+    arrays = hold.arrays(np)
+    header, end_bytes = {}, 0
+    for tensor in hold.item.tensors:
+        begin_bytes, end_bytes = end_bytes, end_bytes + arrays[tensor.name].nbytes
+        offsets = [begin_bytes, end_bytes]
+        header[tensor.name] = {"dtype": DTYPES[tensor.dtype], "shape": tensor.shape, "data_offsets": offsets}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % HEADER_ALIGN_BYTES)
+    written = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(written, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.writelines(array.tobytes() for array in arrays.values())
+    written.rename(path)

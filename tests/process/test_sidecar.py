@@ -1,0 +1,102 @@
+"""The sidecar as its users have it: real media, real processes, real deaths."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import pytest
+from blake3 import blake3
+from safetensors.numpy import load_file
+from sidecar_live import LiveSidecar, at_rest, sidecar, until
+from tests.chaos.sidecar import FLAGS, Expected, Ground, rounds
+
+from attaching import attached, picture
+from mmplane import Client, Lost
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "beside_a_sidecar.py"
+
+
+@pytest.fixture(scope="module")
+def live(trained_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSidecar]:
+    with sidecar(trained_folder, tmp_path_factory.mktemp("sidecar") / "socket", *FLAGS) as live:
+        yield live
+
+
+def test_twenty_rounds_of_the_kill_matrix(live: LiveSidecar, trained_folder: Path) -> None:
+    ground = Ground(trained_folder, live)
+    try:
+        for round_ in rounds(20):
+            ground.play(round_)
+    finally:
+        ground.close()
+
+
+def test_a_killed_sidecars_socket_is_replaced_and_all_attach_again(trained_folder: Path, tmp_path: Path) -> None:
+    path, media = tmp_path / "socket", picture("a", 84)
+    want = Expected(trained_folder).digest(media)
+    with sidecar(trained_folder, path, *FLAGS) as first, first.client() as client:
+        assert path.stat().st_mode & 0o777 == 0o600
+        with attached(str(path), ("rank", 0, 0, 1)) as (rank,):
+            client.wait_ranks(0)
+            hold = client.materialise(media)
+            assert rank.open(hold.lease(0)) == want
+            first.kill()
+            with pytest.raises(Lost):
+                again_and_again(client, media)
+            with sidecar(trained_folder, path, *FLAGS):
+                client.wait()
+                client.wait_ranks(0)
+                again = client.materialise(media)
+                assert not again.hit
+                assert rank.open(again.lease(0)) == want == rank.tell("see")
+                assert np.array_equal(hold.arrays(np)["pixel_values"], again.arrays(np)["pixel_values"])
+                again.release()
+                rank.tell("drop")
+                until(client, at_rest)
+    assert not path.exists()
+
+
+def test_the_example_runs_and_a_repeat_is_made_once(trained_folder: Path, tmp_path: Path) -> None:
+    pictures = pictures_in(tmp_path)
+    ran = run(str(EXAMPLE), str(trained_folder), *pictures, pictures[0])
+    assert ran.returncode == 0, ran.stderr
+    sums = re.findall(r"rank (\d): \(\d+, \d+\) uint8, sum ([\d.]+)", ran.stdout)
+    assert [rank for rank, _ in sums] == ["0", "1"] * 3
+    assert sums[0] == sums[4] != sums[2]
+    assert "made: 2 of 3" in ran.stdout
+
+
+def test_features_of_files_are_written_and_a_bad_one_is_named(trained_folder: Path, tmp_path: Path) -> None:
+    pictures, bad = pictures_in(tmp_path), tmp_path / "bad.png"
+    bad.write_bytes(b"junk")
+    command = ("-m", "mmplane", "features", "--model", str(trained_folder), "--workers", "1")
+    ran = run(*command, "--arena-bytes", str(32 * 2**20), pictures[0], str(bad), pictures[1], "--out", str(tmp_path))
+    assert ran.returncode == 1, ran.stderr
+    assert str(bad) in ran.stderr
+    expected = Expected(trained_folder)
+    for path in map(Path, pictures):
+        arrays = load_file(path.with_suffix(".safetensors"))
+        assert blake3(arrays["pixel_values"].tobytes()).hexdigest() == expected.digest(path.read_bytes())
+        assert arrays["image_grid_thw"].tolist() == [[1, 6, 6]]
+
+
+def again_and_again(client: Client, media: bytes) -> NoReturn:
+    """Until the kernel has ended the keeper as well."""
+    while True:
+        client.materialise(media)
+
+
+def pictures_in(folder: Path) -> list[str]:
+    for name in "ab":
+        (folder / f"{name}.png").write_bytes(picture(name, 84))
+    return [str(folder / "a.png"), str(folder / "b.png")]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, timeout=200)
