@@ -25,6 +25,10 @@ TIMELINES = "incident"
 """The folder of the drawings that docs/incident.md shows."""
 
 
+WHOLE, PARTS = "whole", ("short", "quick")
+"""How much of a run is measured. A part has a file of its own, so that it does not end what the whole has found."""
+
+
 class Run(msgspec.Struct, frozen=True):
     """Flags of `mmplane bench` for the whole, for half an hour, and for a look. None: not part of that."""
 
@@ -37,7 +41,7 @@ class Run(msgspec.Struct, frozen=True):
 
     def flags(self, effort: str) -> str | None:
         """Those of `whole`, `short` or `quick`; what makes a quick look is part of the short run."""
-        return {"whole": self.whole, "short": self.short or self.quick, "quick": self.quick}[effort]
+        return {WHOLE: self.whole, "short": self.short or self.quick, "quick": self.quick}[effort]
 
 
 TIMELINES_FLAGS = "--timelines --workload incident:500 --tp 4"
@@ -75,16 +79,28 @@ def main(arguments: Sequence[str]) -> int:
         if flags is None or (options.only and run.name not in options.only):
             continue
         began_s = time.monotonic()
-        command = [*shlex.split(flags), "--json", str(folder / f"{run.name}.json")]
+        name = run.name if options.effort == WHOLE else f"{run.name}-{options.effort}"
+        command = [*shlex.split(flags), "--json", str(folder / f"{name}.json")]
         print(f"mmplane bench {shlex.join(command)}", file=sys.stderr, flush=True)
         done = subprocess.run([sys.executable, "-m", "mmplane", "bench", *command], stdout=sys.stderr, check=False)
         print(f"{run.name}: {time.monotonic() - began_s:.0f} s", file=sys.stderr, flush=True)
         if done.returncode != 0:
             failed.append(run.name)
+        elif options.effort == WHOLE:
+            _forget_parts(folder, f"{run.name}-")
+    if options.effort == WHOLE and not options.only and not failed:
+        _forget_parts(folder, "")
     write(options.folder)
     if failed:
         print(f"mmplane bench results: with errors, see above: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _forget_parts(folder: Path, prefix: str) -> None:
+    """The whole has been measured: what short runs left is not needed any more."""
+    for effort in PARTS:
+        for path in folder.glob(f"{prefix}*{effort}.json"):
+            path.unlink()
 
 
 def write(folder: Path) -> None:
@@ -130,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     names = [run.name for run in RUNS]
     efforts = parser.add_mutually_exclusive_group()
     add = efforts.add_argument
-    add("--quick", dest="effort", action="store_const", const="quick", default="whole", help="ten minutes, for a look")
+    add("--quick", dest="effort", action="store_const", const="quick", default=WHOLE, help="ten minutes, for a look")
     add("--short", dest="effort", action="store_const", const="short", help="half an hour, for every prediction's row")
     parser.add_argument("--only", nargs="+", choices=names, help="these runs; the others stay as they are")
     parser.add_argument("--folder", type=Path, default=Path("docs"), help="where the page goes, and results/ beside it")

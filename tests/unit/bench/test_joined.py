@@ -50,6 +50,16 @@ def test_of_rows_of_one_place_the_newest_counts() -> None:
     ]
 
 
+def test_of_timelines_the_newest_count() -> None:
+    def drawn(command: str, at: str) -> dict[str, Any]:
+        found = run(command, timelines=[{"delivery": "arena", "at_once": 1, "requests": [command]}])
+        found["environment"]["at"] = at
+        return found
+
+    found = newest(joined([drawn("new", "2026-02-02"), drawn("old", "2026-01-01")]))
+    assert [group["requests"] for group in found["timelines"]] == [["new"]]
+
+
 def test_the_page_names_all_commands() -> None:
     whole = page(joined([run("mmplane bench one", "arena"), run("mmplane bench two", "leader")])).text
     assert "`mmplane bench one`" in whole

@@ -74,6 +74,18 @@ def test_what_is_not_run_again_stays(commands: list[list[str]], tmp_path: Path) 
     ]  # fmt: skip
 
 
+def test_a_part_leaves_the_whole_and_the_whole_ends_its_parts(commands: list[list[str]], tmp_path: Path) -> None:
+    def files() -> set[str]:
+        return {path.stem for path in (tmp_path / "results").glob("*.json")}
+
+    run = ["--folder", str(tmp_path), "--only", "cores"]
+    results.main(run)
+    results.main([*run, "--quick"])
+    assert files() == {"cores", "cores-quick"}
+    results.main([*run, "bytes"])
+    assert files() == {"cores", "bytes"}
+
+
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no run"):
         results.page_of(tmp_path)

@@ -37,11 +37,17 @@ def joined(runs: Sequence[Found]) -> Found:
 
 
 def newest(found: Found) -> Found:
-    """The same without rows that were measured again later, in the same place."""
+    """The same without rows that were measured again later, in the same place, and with the newest timelines alone.
+
+    Runs were joined newest first.
+    """
     rows: dict[tuple[Any, ...], Found] = {}
     for row in sorted(found["rows"], key=lambda row: str(row["at"])):
         rows[tuple(row.get(name) for name in PLACE)] = row
-    return found | {"rows": list(rows.values())}
+    timelines: dict[tuple[str, int], Found] = {}
+    for group in found.get("timelines", []):
+        timelines.setdefault((group["delivery"], group["at_once"]), group)
+    return found | {"rows": list(rows.values())} | ({"timelines": list(timelines.values())} if timelines else {})
 
 
 def environments(found: Found) -> list[dict[str, Any]]:
