@@ -159,6 +159,19 @@ def test_an_open_loop_sends_at_its_times_whatever_is_under_way() -> None:
     asyncio.run(check())
 
 
+def test_a_connection_that_the_server_will_close_is_not_used_again() -> None:
+    async def answer(_: bytes) -> bytes:
+        return HEAD.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n") + chunk(STREAM) + chunk(b"")
+
+    async def check() -> None:
+        async with stub(answer) as (server, port):
+            results = await sent(port, [b"x"] * 3, concurrency=1)
+            assert [sample.code for sample in results.samples] == [None] * 3
+            assert server.connections == 3
+
+    asyncio.run(check())
+
+
 def test_what_the_generator_was_late_for_is_known() -> None:
     async def check() -> None:
         async with stub(at_once) as (_, port):

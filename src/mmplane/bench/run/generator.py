@@ -90,6 +90,8 @@ class Connection(asyncio.Protocol):
         self._parser: Any = None
         self.chunks: list[tuple[float, bytes]] = []
         self.status = 0
+        self._kept = True
+        """The last answer did not say that the server closes the connection."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep it."""
@@ -116,13 +118,14 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """The parser's: all of it is there."""
         self.status = self._parser.get_status_code()
+        self._kept = self._parser.should_keep_alive()
         if self._done is not None and not self._done.done():
             self._done.set_result(None)
 
     @property
     def open(self) -> bool:
         """Whether it can be used again."""
-        return self._transport is not None and not self._transport.is_closing()
+        return self._kept and self._transport is not None and not self._transport.is_closing()
 
     async def exchange(self, content: memoryview) -> None:
         """Send a whole HTTP request and wait for the whole answer. Raises OSError."""
