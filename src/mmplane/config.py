@@ -127,6 +127,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The group whose processes may attach to a sidecar; empty: only those of its user."""
     producers_bytes: Annotated[int, Meta(ge=0, le=BYTES_MAX)] = 256 * MIB
     """Of a sidecar: regions that producers write themselves take so many bytes together."""
+    metrics_port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    """Of a sidecar: where it answers Prometheus, on loopback; 0: nowhere."""
 
     def processes(self) -> int:
         """How many children the supervisor has: front end, parser, workers, ranks."""

@@ -60,6 +60,7 @@ def options_parser() -> argparse.ArgumentParser:
     add("--backend", "whose bits: of transformers with Pillow", choices=["pil"], default="pil")
     add("--budget-bytes", "bytes that media under way may take")
     add("--body-bytes-max", "encoded bytes of one item at most")
+    add("--metrics-port", "port of http://127.0.0.1:PORT/metrics for Prometheus (0: none)")
     add("--item-seconds", "how long one item may take before its worker is replaced")
     add("--stall-seconds", "how long the keeper may stand still before it is replaced")
     add("--log-level", "how much to log", choices=["debug", "info", "warning", "error"])

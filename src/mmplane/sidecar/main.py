@@ -35,6 +35,7 @@ from mmplane.sidecar.door import Door
 from mmplane.sidecar.keeper import Keeper
 from mmplane.sidecar.making import Making
 from mmplane.sidecar.regions import Regions
+from mmplane.sidecar.scrape import serve
 from mmplane.waiting.budget import Budget
 from mmplane.wire.link import Link
 from mmplane.wire.mailbox import Mailbox
@@ -111,14 +112,22 @@ class KeeperProcess:
             }
 
         making = Making(store, budget, media_bytes_max=config.body_bytes_max)
-        keeper = Keeper(arena, store, making, regions, self._owner, fingerprint=processors.fingerprint, figures=figures)
+        self._keeper = Keeper(
+            arena, store, making, regions, self._owner, fingerprint=processors.fingerprint, figures=figures
+        )
         listener = socket.socket(fileno=self._descriptors["listener"])
-        self._door = Door(listener, keeper.admit, group=bool(config.socket_group))
+        self._door = Door(listener, self._keeper.admit, group=bool(config.socket_group))
         log.info("features lie in the arena as %s", processors.encoding)
 
     async def _open(self) -> None:
         """Who connects finds a worker that has loaded and compiled everything."""
         self._pool.free(await self._pool.idle(lambda idle: idle[0]))
+        if port := self._config.metrics_port:
+            try:
+                self._scrapes = await serve(port, self._keeper.statistics)
+            except OSError as error:
+                self._supervisor.post(Unloadable(f"--metrics-port: port {port} cannot be had: {error.strerror}"))
+                raise
         self._door.open()
         self._supervisor.post(Serving())
 

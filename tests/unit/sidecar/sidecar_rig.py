@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
@@ -110,6 +111,9 @@ class Rig:
 
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result(HANG_S)
 
+    def await_on_loop(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(HANG_S)
+
     def client(self, **how: Any) -> Client:
         return Client(self.socket, limit_s=HANG_S, **how)
 
@@ -171,6 +175,10 @@ class Rig:
             Regions(self.arena, self.regions, producers_bytes=64 * PAGE_BYTES),
             OWNER,
             fingerprint=FINGERPRINT,
+            figures=lambda: {
+                "budget": msgspec.to_builtins(self.budget.statistics()),
+                "workers": msgspec.to_builtins(self.pool.statistics()),
+            },
         )
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listener.bind(self.socket)
