@@ -68,16 +68,15 @@ PREDICTIONS = (
     Prediction(
         "I3", "incident", "throughput collapsed", "rate of the commit against `original`, high concurrency",
         "below 0.8 x", 0.0, 0.8, _rate("leader", "original", MANY),
-        "The leader materialises, pickles and sends one request after the other on the only thread of its loop, while "
-        "`original` has one "
-        "such thread for each rank and nothing to send.",
+        "Both work through their requests one after the other on the only thread of a loop; what the commit adds is a "
+        "pickle, a transfer and an unpickle for each.",
         at=MANY,
     ),
     Prediction(
         "I4", "incident", "throughput collapsed", "the same with features of 90 MB, 10 at once",
         "below 0.8 x", 0.0, 0.8,
         _rate("leader", "original", TEN, LARGE),
-        "The larger the features, the longer rank 0 pickles and sends, while every loop waits.", at=TEN,
+        "As above; the larger the features, the more the commit adds to each.", at=TEN,
     ),
     Prediction(
         "I5", "incident", "CPU sat at 99.9 %", "busiest thread of the commit, share of one core", "99.9 %", 0.9, 1.05,
