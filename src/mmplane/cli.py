@@ -57,10 +57,10 @@ APART = {
     "top": "mmplane.observe.top",
 }
 """Commands with flags of their own, and where their `main` is."""
-EXTRAS = {"bench": "bench", "sidecar": "media"}
+EXTRAS = {"bench": "bench", "sidecar": "media", "features": "media"}
 """The extra that a command needs where it is not `serve`. The base alone has `plan` and every --help."""
 _MEDIA = ("av", "numba", "setproctitle", "tokenizers")
-PACKAGES = {"serve": (*_MEDIA, "starlette", "torch", "transformers", "uvicorn"), "sidecar": _MEDIA}
+PACKAGES = {"serve": (*_MEDIA, "starlette", "torch", "transformers", "uvicorn"), "sidecar": _MEDIA, "features": _MEDIA}
 """What a command starts processes with, which would fail one after the other without it."""
 
 KEYS_VARIABLE = "MMPLANE_API_KEYS"

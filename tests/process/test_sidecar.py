@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -90,6 +92,31 @@ def again_and_again(client: Client, media: bytes) -> NoReturn:
     """Until the kernel has ended the keeper as well."""
     while True:
         client.materialise(media)
+
+
+PARENT = """
+import signal, sys
+from mmplane import Sidecar
+sidecar = Sidecar.start(model=sys.argv[1], workers=1, arena_bytes=32 << 20)
+print(sidecar._process.pid, sidecar.socket, flush=True)
+signal.pause()
+"""
+
+
+def test_a_sidecar_ends_with_the_process_that_started_it(trained_folder: Path) -> None:
+    command = [sys.executable, "-c", PARENT, str(trained_folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid, path = parent.stdout.readline().split()
+        pidfd = os.pidfd_open(int(pid))
+        with Client(path) as client:
+            parent.kill()
+            assert select.select([pidfd], [], [], 60)[0], "it has ended"
+            with pytest.raises(Lost):
+                again_and_again(client, picture("a", 84))
+        os.close(pidfd)
+    assert not Path(path).exists()
+    Path(path).parent.rmdir()
 
 
 def pictures_in(folder: Path) -> list[str]:

@@ -53,7 +53,7 @@ def test_what_each_extra_brings(base: Path) -> None:
     assert brought("serve") < brought("trace")
 
 
-@pytest.mark.parametrize("command", ["", "serve", "sidecar", "plan", "bench", "doctor", "top", "demo"])
+@pytest.mark.parametrize("command", ["", "serve", "sidecar", "features", "plan", "bench", "doctor", "top", "demo"])
 def test_the_base_has_every_help(command: str, base: Path, tmp_path: Path) -> None:
     done = run(base, "-m", "mmplane", *command.split(), "--help", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -67,12 +67,12 @@ def test_the_base_has_its_version_and_plans(base: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr, done.stdout) == (here.returncode, "", here.stdout)
 
 
-@pytest.mark.parametrize("command", ["serve", "sidecar", "bench", "doctor", "top", "demo"])
+@pytest.mark.parametrize("command", ["serve", "sidecar", "features", "bench", "doctor", "top", "demo"])
 def test_a_command_says_which_extra_it_needs(command: str, base: Path, tmp_path: Path) -> None:
     done = run(base, "-m", "mmplane", command, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    extra = {"sidecar": "media", "bench": "bench"}.get(command, "serve")
+    extra = {"sidecar": "media", "features": "media", "bench": "bench"}.get(command, "serve")
     assert f"pip install 'mmplane[{extra}]'" in done.stderr
 
 
