@@ -53,6 +53,8 @@ HELLO_SECONDS = 30.0
 RETRY_SECONDS = 0.1
 """Between two attempts to attach to a successor."""
 SEND_SECONDS = 5.0
+_UNUSABLE = (ArenaError, OSError, ValueError)
+"""What mapping a region may raise: then this process attaches anew."""
 
 
 @dataclass
@@ -156,7 +158,7 @@ class Attachment:
     def _run(self) -> None:
         while not self._closed.is_set():
             plane = self._plane
-            with suppress(LinkError):
+            with suppress(LinkError, *_UNUSABLE):
                 self._read(plane)
             if self._closed.is_set():
                 return
@@ -167,7 +169,7 @@ class Attachment:
             while not self._closed.is_set() and plane is self._plane:
                 try:
                     self._plane = self._attach()
-                except (Lost, NotAttached, ArenaError, OSError):
+                except (Lost, NotAttached, *_UNUSABLE):
                     self._closed.wait(RETRY_SECONDS)
                     continue
                 self.former = plane
