@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mmplane import capacity
 from mmplane.capacity import Plan, Traffic, plan
 from mmplane.config import Config
-from mmplane.frontend.http import completions
+from mmplane.frontend.http import endpoint
 from mmplane.frontend.request import bodies
 
 MB = 10**6
@@ -80,7 +80,7 @@ def test_traffic_that_is_none_is_refused() -> None:
 
 
 def test_the_servers_own_constants() -> None:
-    assert capacity.BODY_FACTOR == completions.BODY_FACTOR
+    assert capacity.BODY_FACTOR == endpoint.BODY_FACTOR
     assert capacity.INLINE_BYTES_MAX == bodies.INLINE_BYTES_MAX
 
 
