@@ -163,11 +163,12 @@ def test_rows_of_other_paces_or_ranks_are_not_compared() -> None:
 
 
 def test_the_large_clip_is_taken_only_where_it_is_asked_for() -> None:
-    rows = [incident("leader", workload=name) for name in ("incident:500:90MB", "incident:500")]
+    rows = [incident("leader", workload=name) for name in ("incident:500:90MB", "incident:500", "incident:10")]
     here = evidence(joined([run_of(rows)]))["incident"]
     assert here.row("leader", (10,)) == here.rows[1]
     assert here.row("leader", (10,), ("incident:500:90MB",)) == here.rows[0]
-    assert here.row("leader", (10,), ("incident:10", "photo")) is None
+    assert here.row("leader", (10,), ("photo",)) is None
+    assert here.row("leader", (10,), ("incident:10",)) == here.rows[2]
 
 
 def test_the_busiest_thread_holds_the_decoding_that_was_simulated_on_it() -> None:

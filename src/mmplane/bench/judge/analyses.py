@@ -19,7 +19,7 @@ LARGE = ("incident:500:90MB", "video-2mb")
 """Pickling counts by the byte."""
 HASHED = ("incident:10", "photo", "video-2mb")
 """Analysis A1 speaks of features whose hash takes longer than their making."""
-PHOTO = ("incident", "photo", "video-2mb")
+PHOTO = ("incident:500", "photo", "video-2mb")
 
 
 class Prediction(msgspec.Struct, frozen=True):

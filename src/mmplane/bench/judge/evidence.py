@@ -14,7 +14,7 @@ SETTINGS = ("incident", "cores", "oversubscribed")
 """Where the bench measures, in the order of the columns; docs/bench.md says what each is."""
 QUIET_CORES = 0.1
 """What other processes may use, in cores, in the seconds before a command whose rows are judged."""
-CLIP = ("incident:500:10MB", "incident:500", "incident", "video-2mb", "photo")
+CLIP = ("incident:500:10MB", "incident:500", "video-2mb", "photo")
 """Workloads by preference: the incident was about a clip."""
 
 
