@@ -52,6 +52,13 @@ class Door:
         self._listener.listen(WAITING_MAX)
         asyncio.get_running_loop().add_reader(self._listener.fileno(), self._accept)
 
+    def close(self) -> None:
+        """Nobody is let in any more; who stands in the door is sent away."""
+        asyncio.get_running_loop().remove_reader(self._listener.fileno())
+        self._listener.close()
+        for caller in list(self._callers):
+            caller.leave()
+
     def _accept(self) -> None:
         for _ in range(ACCEPTED_MAX):
             try:
@@ -79,6 +86,9 @@ class Door:
             log.warning("refused to attach a %s: %s", hello.role, refusal)
             caller.mailbox.post(Refused(str(refusal)))
             caller.mailbox.close()
+        except BaseException:
+            caller.mailbox.close()
+            raise
 
     def _checked(self, caller: Caller, hello: Hello) -> Peer:
         if hello.version != VERSION:
@@ -102,9 +112,9 @@ class Caller:
         self.end = end
         self._heard = heard
         self._gone = gone
-        self._timer = asyncio.get_running_loop().call_later(HELLO_SECONDS, self._leave)
+        self._timer = asyncio.get_running_loop().call_later(HELLO_SECONDS, self.leave)
         self._receive: Callable[[ToKeeper, list[int]], None] = self._greet
-        self._lost = self._leave
+        self._lost = self.leave
         link: Link[ToKeeper] = Link(end, ToKeeper)
         self.mailbox = Mailbox(link, receive=lambda *what: self._receive(*what), lost=lambda: self._lost())
 
@@ -123,7 +133,8 @@ class Caller:
         else:
             self.mailbox.close()
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """It is not let in."""
         self._timer.cancel()
         self._gone(self)
         self.mailbox.close()

@@ -212,8 +212,7 @@ class Rig:
     def _end(self) -> None:
         for index in range(1, len(self.lengths_bytes)):
             self.pool.remove(index, index)
-        self._loop.remove_reader(self._listener.fileno())
-        self._listener.close()
+        self.door.close()
         self.keeper.close()
 
     def check_at_rest(self) -> None:
