@@ -143,12 +143,12 @@ class Ground:
         ]
 
     def _check_that_all_work(self, round_: Round, want: str, media: bytes) -> None:
+        new = picture(f"after round {round_.number}", 84)  # the next round begins with a worker that works
         for producer in self._producers:
             producer.tell("wait")
             producer.tell("ranks", "0")
-            while (answer := producer.tell("make", media)) == "Lost":  # of the worker, or of the keeper, once
-                producer.tell("wait")
-            assert answer[0] == want, answer
+            assert self._made(producer, new) == self._expected.digest(new)
+            assert self._made(producer, media) == want
             producer.tell("ranks", "0")
             record = producer.tell("lease", "0")
             assert [rank.tell("open", record) for rank in self._ranks] == [want] * RANKS
@@ -156,6 +156,13 @@ class Ground:
             process.tell("drop")
         now = until(self._client, at_rest)
         assert now["sessions"] == {"producer": 3, "rank": RANKS}, now["sessions"]
+
+    def _made(self, producer: Attached, media: bytes) -> str:
+        """The digest of the item, after a worker's or a keeper's loss has been heard of."""
+        while (answer := producer.tell("make", media)) == "Lost":
+            producer.tell("wait")
+        digest: str = answer[0]
+        return digest
 
     def _attach(self, role: str, *arguments: object) -> Attached:
         process = Attached(str(self._live.path), role, *arguments)

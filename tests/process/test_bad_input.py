@@ -65,7 +65,7 @@ BAD: dict[str, tuple[dict[str, Any] | bytes, int, str]] = {
     "features instead of a picture (S9)": (
         user({"type": "image_embeds", "image_embeds": "AAAA"}),
         400,
-        "invalid_value",
+        "invalid_media",
     ),
     "embeddings instead of a prompt (S9)": (user(text("Hi")) | {"prompt_embeds": "AAAA"}, 400, "unsupported_parameter"),
     "a clip of 5,000 JPEGs (S6)": (user(video(",".join(["/9j/4AAQSkZJRg"] * 5000))), 400, "invalid_media"),
