@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from math import prod
+from itertools import chain
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -148,10 +148,11 @@ class Client:
                 yield self._wait(future)
             except Full:
                 ahead = 1
-                later = [each for each, begun in waiting if begun.cancel() or True]
+                for _, begun in waiting:
+                    begun.cancel()
+                rest = chain([each for each, _ in waiting], rest)
                 waiting.clear()
                 yield from self._alone(media, failures, more)
-                rest = _chain(later, rest)
             except SidecarError as error:
                 if not failures:
                     raise
@@ -193,9 +194,7 @@ class Client:
         if held is not None:
             return held
         draft = self.draft([(name, dtype_name(one), tuple(one.shape)) for name, one in arrays.items()])
-        for name, one in arrays.items():
-            if prod(one.shape):
-                draft.fill(name, one)
+        draft.fill_all(arrays)
         hold = draft.publish(key, modality=modality)
         assert isinstance(hold, SidecarHold)
         return hold
@@ -352,8 +351,3 @@ def _revoke(attachment: Attachment, leased: Iterable[Leased]) -> None:
     plane = attachment.plane
     numbers = tuple(each.lease for each in leased if each.plane == plane.windows.plane)
     attachment.tell(plane, Revoke(numbers))
-
-
-def _chain(first: Sequence[MediaSource], rest: Iterator[MediaSource]) -> Iterator[MediaSource]:
-    yield from first
-    yield from rest

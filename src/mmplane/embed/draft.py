@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any
 
 from mmplane.arena.arrays import array, content, library_of
@@ -41,6 +42,12 @@ class Draft:
         """Copy an array in; the interpreter's lock is free meanwhile."""
         library, flat = library_of(values), content(values)
         self._array(library, Tensor(name, "uint8", (len(flat),), self._tensors[name].offset_bytes))[...] = flat
+
+    def fill_all(self, arrays: Mapping[str, Any]) -> None:
+        """Copy arrays in by name; one without elements has nothing to copy."""
+        for name, values in arrays.items():
+            if prod(values.shape):
+                self.fill(name, values)
 
     def publish(self, key: bytes, *, modality: Modality = "image") -> Hold:
         """The bytes are complete: index them under their key. If another has been quicker, its item is held."""

@@ -18,7 +18,6 @@ import select
 from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import partial
-from math import prod
 from threading import Lock
 from typing import Any
 
@@ -91,9 +90,7 @@ class Plane:
         if held is not None:
             return held
         draft = self.draft([(name, dtype_name(one), tuple(one.shape)) for name, one in arrays.items()])
-        for name, one in arrays.items():
-            if prod(one.shape):
-                draft.fill(name, one)
+        draft.fill_all(arrays)
         return draft.publish(key, modality=modality)
 
     def get(self, key: bytes) -> Hold | None:
