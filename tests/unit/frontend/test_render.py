@@ -29,7 +29,10 @@ async def test_no_pixel_is_decoded(tokenizer: PreTrainedTokenizerFast) -> None:
 def test_a_mutant_that_decodes_fails_it(tokenizer: PreTrainedTokenizerFast) -> None:
     piece = "return Rendering("
     decodes = "self.task = asyncio.create_task(self._store.acquire(media[0].key, media[0].content, media[0].recipe, 1))"
-    with mutated(Chat.render, piece, f"import asyncio; {decodes}; {piece}"), pytest.raises(AssertionError):
+    with (
+        mutated(Chat.render, piece, f"import asyncio; {decodes}; {piece}"),
+        pytest.raises(AssertionError, match="assert 1 == 0"),
+    ):
         test_no_pixel_is_decoded(tokenizer)
 
 
