@@ -53,7 +53,8 @@ from mmplane.sidecar.records import (
     Revoke,
 )
 
-AHEAD = 16
+AHEAD, AHEAD_PER_WORKER = 16, 2
+"""How many items `map` asks for at a time: so many, and more where there are many workers to keep busy."""
 ResultT = TypeVar("ResultT")
 
 
@@ -129,13 +130,17 @@ class Client:
         return await asyncio.wrap_future(self._obtain(await aread(media, modality, options, tenant)))
 
     def map(
-        self, medias: Iterable[MediaSource], *, ahead: int = AHEAD, failures: bool = False, **more: Any
+        self, medias: Iterable[MediaSource], *, ahead: int | None = None, failures: bool = False, **more: Any
     ) -> Iterator[SidecarHold | SidecarError]:
-        """Holds on the features of all, in order; at most `ahead` are made before they are asked for.
+        """Holds on the features of all, in order. At most `ahead` items are read and asked for at a time.
 
-        Release each hold when you are done with it. When there is no room for so many, fewer are made ahead. `more` is
-        as for `materialise`. With `failures` an item's error is given in its place instead of raised.
+        By default these are enough to keep all workers busy. Release each hold when you are done with it. When there is
+        no room for so many, fewer are made ahead. `more` is as for `materialise`. With `failures` an item's error is
+        given in its place instead of raised.
         """
+        if ahead is None:
+            workers = self.statistics()["workers"]["states"]
+            ahead = max(AHEAD, AHEAD_PER_WORKER * sum(workers.values()))
         waiting: deque[tuple[MediaSource, Future[SidecarHold]]] = deque()
         rest = iter(medias)
         while True:

@@ -9,13 +9,15 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from mmplane.embed.client import Client, connect
+from mmplane.embed.client import Client, SidecarHold, connect
 from mmplane.embed.errors import SidecarError
+from mmplane.embed.media import MediaSource
 
 START_SECONDS = 300.0
 """Kernels may have to be compiled."""
@@ -66,6 +68,11 @@ class Sidecar:
     def connect(self, *, arena_bytes: int = 0) -> Client:
         """Attach this process as a producer."""
         return connect(self.socket, arena_bytes=arena_bytes)
+
+    def map(self, medias: Iterable[MediaSource], **how: Any) -> Iterator[SidecarHold | SidecarError]:
+        """`Client.map` by a client of its own, which detaches at the end. Raises what that raises."""
+        with self.connect() as client:
+            yield from client.map(medias, **how)
 
     def stop(self) -> None:
         """End it. Clients that are attached get Lost. May be called again."""
