@@ -11,7 +11,7 @@ TORCH := torch==2.13.0
 TORCH_OPTIONS ?=
 SERVE_OPTIONS ?=
 
-.PHONY: help install install-dev serve test test-unit test-process test-sglang test-report fix check simulate fuzz chaos soak overload bench results train train-smoke evaluate demo clean chaos-freeze chaos-sidecar chaos-strangers
+.PHONY: help install install-dev serve test test-unit test-process test-sglang test-ray test-report fix check simulate fuzz chaos soak overload bench results train train-smoke evaluate demo clean chaos-freeze chaos-sidecar chaos-strangers
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,6 +31,8 @@ $(VENV)/serve.stamp: pyproject.toml
 $(VENV)/dev.stamp: $(VENV)/serve.stamp tools/get-speech.sh
 	@echo "== installing what the tests need"
 	$(BIN)/python -m pip install --quiet --group dev $(TORCH)
+	@# examples/client.c is compiled by tests.
+	@command -v cc > /dev/null || apt-get install -y gcc libc6-dev
 	@# A reference for tests alone, on no environment's path: beside a CPU torch only half of it loads.
 	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/reference torchvision==0.28.0
 	@tools/get-speech.sh $(VENV)/speech || echo "no real speech: what needs it will be skipped"
@@ -65,6 +67,15 @@ test-report: install-dev ## the bench's report and the status page in a headless
 
 test-sglang: install-dev .venv-sglang/stamp ## the plugin under real SGLang servers
 	$(BIN)/python -m pytest tests/engines/sglang -q --timeout 900
+
+.venv-ray/stamp: pyproject.toml
+	@echo "== making .venv-ray: Ray and the base package"
+	$(PYTHON) -m venv .venv-ray
+	.venv-ray/bin/python -m pip install --quiet "ray[data]>=2.56" --editable .
+	@touch $@
+
+test-ray: install-dev .venv-ray/stamp ## the example for Ray Data under a real Ray
+	$(BIN)/python -m pytest tests/engines/ray -q --timeout 600
 
 train: install-dev ## train the built-in model (hours; replaces its weights)
 	$(BIN)/python -m training.train
@@ -124,4 +135,4 @@ overload: install-dev ## three times more than the server can do
 	$(BIN)/python benchmarks/overload.py
 
 clean: ## remove .venv and caches
-	rm -rf $(VENV) .venv-sglang .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-sglang .venv-ray .mypy_cache .ruff_cache .pytest_cache .hypothesis
