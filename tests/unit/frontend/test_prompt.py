@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -23,7 +25,10 @@ def clip(*runs: tuple[int, int]) -> Recipe:
 
 
 def expanded(ids: list[int], *recipes: Recipe) -> Prompt:
-    return expand(np.array(ids, dtype=np.int32), recipes, MARKS)
+    prompt = expand(np.array(ids, dtype=np.int32), recipes, MARKS)
+    assert prompt.length == len(prompt.ids)
+    assert json.loads(prompt.json()) == prompt.ids.tolist()
+    return prompt
 
 
 def test_text_alone_stays_as_it_is() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,20 @@ from mmplane.frontend.request.schema import (
     UserMessage,
 )
 from mmplane.models.tiny import CHAT_TEMPLATE, SPECIAL_TOKENS
+from mutation import mutated
 
 PICTURE = ImagePart(image_url=ImageUrl.of("data:"))
 
 
 def rendered(tokenizer: PreTrainedTokenizerFast, *messages: Any, template: str = CHAT_TEMPLATE) -> list[int]:
-    return Renderer(tokenizer, template, 1000).render(ChatRequest(model="tiny", messages=list(messages))).tolist()
+    """By transformers, and by the shorter way for plain texts, which must be the same."""
+    request = ChatRequest(model="tiny", messages=list(messages))
+    ids: list[int] = Renderer(tokenizer, template, 1000).render(request).tolist()
+    warm = Renderer(tokenizer, template, 1000)
+    warm.warm()
+    assert warm._encode_plain is not None
+    assert warm.render(request).tolist() == ids
+    return ids
 
 
 def ids_of(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
@@ -58,6 +67,36 @@ def test_special_tokens_that_a_user_types_stay_text(tokenizer: PreTrainedTokeniz
         typed = rendered(tokenizer, UserMessage(content))
         assert typed.count(token) == plain.count(token)
         assert len(typed) > len(plain), "it is there, letter by letter"
+
+
+@pytest.mark.parametrize("special", SPECIAL_TOKENS)
+def test_the_shorter_way_is_right_after_the_longer_one(tokenizer: PreTrainedTokenizerFast, special: str) -> None:
+    """What is sanitised leaves the tokenizer in another state."""
+    plain = rendered(tokenizer, UserMessage("ab"))
+    rendered(tokenizer, UserMessage(f"a{special}"))
+    assert rendered(tokenizer, UserMessage("ab")) == plain
+
+
+def test_transformers_own_marks_are_no_plain_text(tokenizer: PreTrainedTokenizerFast) -> None:
+    assert rendered(tokenizer, UserMessage("a\U000f0000b\U000f0001")) == rendered(tokenizer, UserMessage("ab"))
+
+
+@pytest.mark.parametrize("killer", [test_special_tokens_that_a_user_types_stay_text])
+def test_a_mutant_that_takes_the_shorter_way_always(
+    killer: Callable[..., None], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    piece = " and all(map(self._is_plain, _texts(turns)))"
+    with mutated(Renderer.render, piece, ""), pytest.raises(AssertionError):
+        killer(tokenizer, SPECIAL_TOKENS[0])
+
+
+def test_a_tokenizer_that_disagrees_has_no_shorter_way(
+    tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renderer = Renderer(tokenizer, CHAT_TEMPLATE, 1000)
+    monkeypatch.setattr(renderer, "_by_transformers", lambda _: [1])
+    renderer.warm()
+    assert renderer._encode_plain is None
 
 
 def test_a_message_cannot_close_its_own_turn(tokenizer: PreTrainedTokenizerFast) -> None:

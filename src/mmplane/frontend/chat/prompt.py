@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
+import msgspec
 import numpy as np
 
 from mmplane.core.errors import bad_request
@@ -12,24 +14,57 @@ from mmplane.core.records import Modality, Recipe
 from mmplane.frontend.request.renderer import Ids
 
 Runs = tuple[tuple[int, int], ...]
+Piece = Ids | tuple[int, int]
+"""Tokens of the template and the texts, or (token, how often) of an item."""
+RUNS_KEPT = 256
+"""Runs whose JSON is remembered: an item of a usual size has some kilobytes."""
 
 
 class Prompt:
-    """A tokenised prompt. `placeholders[i]` are the (start, length) runs that item i's embeddings replace.
+    """A tokenised prompt of `length` tokens, piece by piece.
 
-    `spans[i]` is the (start, length) of all tokens that stand for item i.
+    `placeholders[i]` are the (start, length) runs that item i's embeddings replace. `spans[i]` is the (start, length)
+    of all tokens that stand for item i.
     """
 
-    def __init__(self, ids: Ids, placeholders: tuple[Runs, ...], spans: Runs, modalities: tuple[Modality, ...]) -> None:
-        self.ids = ids
+    def __init__(
+        self,
+        pieces: Sequence[Piece],
+        placeholders: tuple[Runs, ...],
+        spans: Runs,
+        modalities: tuple[Modality, ...],
+        length: int,
+    ) -> None:
+        self._pieces = pieces
         self.placeholders = placeholders
         self.spans = spans
         self.modalities = modalities
+        self.length = length
+
+    @cached_property
+    def ids(self) -> Ids:
+        """All of it, int32."""
+        return np.concatenate(
+            [np.full(piece[1], piece[0], np.int32) if isinstance(piece, tuple) else piece for piece in self._pieces]
+        )
+
+    def json(self) -> bytes:
+        """The ids as a JSON array: those of items are not written number by number."""
+        written = [
+            _run(*piece) if isinstance(piece, tuple) else msgspec.json.encode(piece.tolist())[1:-1]
+            for piece in self._pieces
+        ]
+        return b"[" + b",".join(filter(None, written)) + b"]"
 
     def tokens_of(self, modality: Modality) -> int:
         """How many tokens of the prompt stand for items of a modality."""
         of_items = zip(self.placeholders, self.modalities, strict=True)
         return sum(length for runs, own in of_items if own == modality for _, length in runs)
+
+
+@lru_cache(RUNS_KEPT)
+def _run(token: int, count: int) -> bytes:
+    return b",".join([b"%d" % token] * count)
 
 
 @dataclass(frozen=True)
@@ -43,25 +78,28 @@ class Marks:
 def expand(ids: Ids, recipes: Sequence[Recipe], marks: Mapping[Modality, Marks]) -> Prompt:
     """Replace the i-th placeholder by the i-th item's tokens. Raises RequestError (400) when they do not agree."""
     of_placeholder = {mark.placeholder_id: modality for modality, mark in marks.items()}
-    at = np.flatnonzero(np.isin(ids, list(of_placeholder)))
+    found = np.zeros(len(ids), bool)
+    for placeholder in of_placeholder:
+        found |= ids == placeholder
+    at = np.flatnonzero(found)
     if [of_placeholder[int(ids[position])] for position in at] != [recipe.modality for recipe in recipes]:
         raise bad_request("invalid_messages", "the model's chat template does not take these items in these messages")
-    pieces: list[Ids] = []
+    pieces: list[Piece] = []
     placeholders: list[Runs] = []
     spans = []
     end = begin = 0
-    for position, recipe in zip(at, recipes, strict=True):
+    for position, recipe in zip(at.tolist(), recipes, strict=True):
         pieces.append(ids[begin:position])
-        begin = int(position) + 1
-        end += len(pieces[-1])
+        end += position - begin
+        begin = position + 1
         runs, start = [], end
         for token, count in recipe.layout.expansion:
-            pieces.append(np.full(count, token, dtype=np.int32))
+            pieces.append((token, count))
             if token == marks[recipe.modality].embedded_id:
                 runs.append((end, count))
             end += count
         placeholders.append(tuple(runs))
         spans.append((start, end - start))
     pieces.append(ids[begin:])
-    whole = np.concatenate(pieces) if len(pieces) > 1 else ids
-    return Prompt(whole, tuple(placeholders), tuple(spans), tuple(recipe.modality for recipe in recipes))
+    end += len(ids) - begin
+    return Prompt(pieces, tuple(placeholders), tuple(spans), tuple(recipe.modality for recipe in recipes), end)
