@@ -1,30 +1,17 @@
-"""Rendering without pixels: what vLLM 0.32 renders of two hundred requests, recorded by tools/peers/vllm."""
+"""Rendering without pixels, beside ranks."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from pathlib import Path
-
 from live import Live
+from rendered import check_that_all_is_vllms
 
 from render_requests import requests
-
-RECORDED = [json.loads(line) for line in Path(__file__).with_name("vllm_render.jsonl").read_text().splitlines()]
 
 
 def test_ids_placeholders_and_hashes_are_vllms(server: Live) -> None:
     """And nobody decodes anything. The server calls the model as that vLLM did (`SHARED_FLAGS`)."""
     before = server.statistics()
-    for number, (body, recorded) in enumerate(zip(requests(), RECORDED, strict=True)):
-        answer = server.http.post("/v1/chat/completions/render", json=body | {"model": "tiny"})
-        assert answer.status_code == 200, (number, answer.text)
-        rendered = answer.json()
-        ids, features = rendered["token_ids"], rendered["features"] or {}
-        assert len(ids) == recorded["tokens"], number
-        assert hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16] == recorded["token_ids"], number
-        for name in ("mm_hashes", "mm_placeholders"):
-            assert features.get(name) == recorded[name], (number, name)
+    check_that_all_is_vllms(lambda body: server.http.post("/v1/chat/completions/render", json=body))
     after = server.statistics()
     assert after["plane"] == before["plane"]
     assert after["workers"] == before["workers"]

@@ -24,6 +24,7 @@ from mmplane.delivery.delivery import Sends
 from mmplane.features.choice import Processors
 from mmplane.frontend.chat.chat import Chat
 from mmplane.frontend.chat.model import Model
+from mmplane.frontend.chat.preparation import Preparation
 from mmplane.frontend.chat.readiness import Readiness
 from mmplane.frontend.http.completions import Completions
 from mmplane.frontend.http.endpoint import Endpoint, Work
@@ -32,6 +33,7 @@ from mmplane.frontend.http.routes import Routes
 from mmplane.frontend.report import Report, plain, ranks
 from mmplane.frontend.request.bodies import Bodies
 from mmplane.frontend.request.intake import Intake
+from mmplane.frontend.request.looks import StoreLooks
 from mmplane.frontend.send.dispatch import AUTO, Dispatch
 from mmplane.frontend.send.freight import FeatureFreight, Freight, MediaFreight, SlotFreight
 from mmplane.frontend.send.group import Group
@@ -80,7 +82,8 @@ class Assembly:
     store: ItemStore
     bodies: Bodies
     source: Source
-    intake: Intake
+    looks: StoreLooks
+    preparation: Preparation
     dispatch: Dispatch
     group: Group
     chat: Chat
@@ -98,7 +101,8 @@ class Assembly:
     def endpoints(self, closing: asyncio.Future[None]) -> tuple[Endpoint, Endpoint]:
         """What answers chat requests, and what renders them. When `closing` is done, what still runs ends."""
         chat = Completions(self.chat, counters=self.counters, readiness=self.readiness)
-        return self._endpoint(chat, closing), self._endpoint(Renderings(self.chat), closing)
+        renderings = Renderings(self.preparation, model_id=self.config.model_id or self.config.model)
+        return self._endpoint(chat, closing), self._endpoint(renderings, closing)
 
     def _endpoint(self, work: Work, closing: asyncio.Future[None]) -> Endpoint:
         return Endpoint(
@@ -107,7 +111,7 @@ class Assembly:
             budget=self.budget,
             counters=self.counters,
             journal=self.journal,
-            readiness=self.readiness,
+            standing=self.readiness,
             closing=closing,
             seats=self.seats,
             config=self.config,
@@ -140,7 +144,7 @@ class Assembly:
             "loop_lag": self.lag.statistics,
             "bodies": lambda: {"parsed": self.bodies.parser.parsed},
             "fetch": lambda: plain(self.source.statistics()),
-            "media": self.intake.uuids.statistics,
+            "media": self.looks.uuids.statistics,
             "arena": lambda: plain(self.arena.statistics()),
             "budget": lambda: plain(self.budget.statistics()),
             "shares": self.seats.statistics,
@@ -190,8 +194,23 @@ def assemble(
     group = Group(memory.arena, memory.owner, epoch, in_flight_max=in_flight_max)
     dispatch = _dispatch(config, store, model.processors, budget)
     source = Source(Allowed(config.fetch_hosts, config.fetch_networks), media_root=config.media_root)
-    intake = Intake(store, source, frames_max=config.video_frames_max)
-    chat = _chat(config, model, store, dispatch, group, intake)
+    looks = StoreLooks(store)
+    preparation = Preparation(
+        config,
+        Intake(looks, source, frames_max=config.video_frames_max),
+        model.marks,
+        context_tokens=model.renderer.context_tokens,
+        names={config.served_name},
+    )
+    chat = Chat(
+        config=config,
+        store=store,
+        dispatch=dispatch,
+        group=group,
+        preparation=preparation,
+        renderer=model.renderer,
+        copies={modality: form.copies for modality, form in model.processors.byte_forms.items()},
+    )
     tracer = _tracer(config.trace_to)
     log.info("features travel as %s", model.processors.encoding)
     return Assembly(
@@ -212,7 +231,8 @@ def assemble(
             tenants=config.tenants,
         ),
         source=source,
-        intake=intake,
+        looks=looks,
+        preparation=preparation,
         dispatch=dispatch,
         group=group,
         chat=chat,
@@ -299,19 +319,6 @@ def _dispatch(config: Config, store: ItemStore, processors: Processors, budget: 
         largest_item_bytes=max(config.region_bytes()[1:], default=0),
         cache=config.cache,
         ingress=config.ingress,
-    )
-
-
-def _chat(config: Config, model: Model, store: ItemStore, dispatch: Dispatch, group: Group, intake: Intake) -> Chat:
-    return Chat(
-        config=config,
-        store=store,
-        dispatch=dispatch,
-        group=group,
-        intake=intake,
-        renderer=model.renderer,
-        marks=model.marks,
-        copies={modality: form.copies for modality, form in model.processors.byte_forms.items()},
     )
 
 

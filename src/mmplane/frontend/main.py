@@ -5,12 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 
 import msgspec
-import uvicorn
 import uvloop
 
 from mmplane.config import Config
@@ -34,10 +30,7 @@ from mmplane.core.records import Record
 from mmplane.frontend.app import build
 from mmplane.frontend.assembly import assemble
 from mmplane.frontend.chat.model import Model, load
-from mmplane.frontend.http.connections import Connection
-from mmplane.frontend.http.crowd import Crowd
-from mmplane.process.child import BEAT_SECONDS
-from mmplane.process.descriptors import connections_max
+from mmplane.frontend.server import finish, server_of
 from mmplane.wire.link import Link
 from mmplane.wire.mailbox import Mailbox
 
@@ -51,24 +44,6 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
     config = msgspec.msgpack.decode(spawn.config, type=Config)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(Frontend(config, spawn.epoch, spawn.incarnation, descriptors).run())
-
-
-class Server(uvicorn.Server):
-    """uvicorn, but signals are the supervisor's business, and an idle server sleeps."""
-
-    def __init__(self, config: uvicorn.Config, beat: Callable[[], object]) -> None:
-        super().__init__(config)
-        self._beat = beat
-
-    async def main_loop(self) -> None:
-        """uvicorn's own wakes up ten times a second. `on_tick` sets the date of answers."""
-        while not await self.on_tick(0):
-            self._beat()
-            await asyncio.sleep(BEAT_SECONDS)
-
-    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
-        """Capture none."""
-        return nullcontext()
 
 
 class Frontend:
@@ -93,11 +68,13 @@ class Frontend:
             descriptors=self._descriptors,
             tell_supervisor=self._supervisor.post,
         )
-        server = self._server()
+        parts, hosts = self._parts, (self._config.host, *self._config.allow_hosts)
+        app = build(*parts.endpoints(self._closing), parts.console(), parts.keyring, hosts)
+        server = server_of(app, self._config, beat=lambda: self._supervisor.post(Beat()))
         self._supervisor.post(Ready())
         listener = socket.socket(fileno=self._descriptors["listener"])
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._parts.lag.run(self._parts.counters.wait_busy))
+            tasks.create_task(parts.lag.run(parts.counters.wait_busy))
             tasks.create_task(self._warm_up())
             await server.serve(sockets=[listener])
 
@@ -109,24 +86,6 @@ class Frontend:
             self._supervisor.post(Unloadable(f"the model cannot be served: {error}"))
             raise
 
-    def _server(self) -> Server:
-        parts = self._parts
-        hosts = (self._config.host, *self._config.allow_hosts)
-        crowd = Crowd(connections_max(self._config.processes()), self._config.trusted_proxies)
-        return Server(
-            uvicorn.Config(
-                build(*parts.endpoints(self._closing), parts.console(), parts.keyring, hosts),
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                ws="none",
-                proxy_headers=False,
-                http=partial(Connection, crowd=crowd),  # type: ignore[arg-type]
-                backlog=1024,
-            ),
-            beat=lambda: self._supervisor.post(Beat()),
-        )
-
     async def _warm_up(self) -> None:
         """Serve one picture to ourselves, then say so."""
         while (why := await self._parts.readiness.check()) is not None:
@@ -135,13 +94,8 @@ class Frontend:
         self._supervisor.post(Serving())
 
     async def _drain(self, limit_s: float) -> None:
-        counters, tracer = self._parts.counters, self._parts.tracer
-        try:
-            async with asyncio.timeout(limit_s):
-                await counters.wait_idle()
-        except TimeoutError:
-            self._closing.set_result(None)
-            await counters.wait_idle()
+        tracer = self._parts.tracer
+        await finish(self._parts.counters, self._closing, limit_s)
         if tracer is not None:
             await asyncio.to_thread(tracer.flush)
         self._supervisor.post(Drained())

@@ -62,9 +62,9 @@ class Metric:
             yield f"{self.name}_sum{after} {value.total_s}"
 
 
-def exposition(figures: Figures) -> bytes:
-    """Prometheus' text format. Takes milliseconds: not for an event loop."""
-    return "".join(f"{line}\n" for metric in METRICS for line in metric.lines(figures)).encode()
+def exposition(figures: Figures, metrics: Iterable[Metric] | None = None) -> bytes:
+    """Prometheus' text format. All of a server's metrics take milliseconds: not for an event loop."""
+    return "".join(f"{line}\n" for metric in metrics or METRICS for line in metric.lines(figures)).encode()
 
 
 def _escaped(value: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from mmplane.observe.metrics import CONTENT_TYPE, Figures, Labels, Metric, Value
+from mmplane.observe.metrics import CONTENT_TYPE, Figures, Labels, Metric, Value, exposition
 
 HOST = "127.0.0.1"
 HEAD_BYTES_MAX = 8192
@@ -65,7 +65,6 @@ async def _answer(statistics: Callable[[], Now], reader: asyncio.StreamReader, w
 def _reply(head: bytes, statistics: Callable[[], Now]) -> bytes:
     if not head.startswith(b"GET /metrics "):
         return b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-    figures = Figures(statistics())
-    body = "".join(f"{line}\n" for metric in METRICS for line in metric.lines(figures)).encode()
+    body = exposition(Figures(statistics()), METRICS)
     head_lines = f"HTTP/1.1 200 OK\r\ncontent-type: {CONTENT_TYPE}\r\ncontent-length: {len(body)}\r\nconnection: close"
     return head_lines.encode() + b"\r\n\r\n" + body

@@ -101,7 +101,7 @@ def install() -> None:
     """Wrap what stages consist of. A name that is gone is an error at once."""
     from mmplane.delivery.object_collective import ObjectBroadcast
     from mmplane.features.families.table import TableImageProcessor
-    from mmplane.frontend.chat import chat
+    from mmplane.frontend.chat import preparation
     from mmplane.frontend.http.reply import Reply
     from mmplane.frontend.request import parser
     from mmplane.frontend.request.bodies import Bodies
@@ -120,7 +120,7 @@ def install() -> None:
     before(Intake, "_contents", "fetch")
     before(Intake, "_key", "key")
     before(Intake, "_recipe", "probe")
-    before(chat, "expand", "prompt")
+    before(preparation, "expand", "prompt")
     before(Pool, "idle", "slot_wait")
     before(image, "decode", "decode")
     before(TableImageProcessor, "write", "transform")

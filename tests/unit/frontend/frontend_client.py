@@ -20,12 +20,14 @@ from mmplane.config import Config
 from mmplane.core.plan import Submit
 from mmplane.delivery.delivery import Sends
 from mmplane.frontend.chat.chat import Chat
+from mmplane.frontend.chat.preparation import Preparation
 from mmplane.frontend.chat.prompt import Marks
 from mmplane.frontend.chat.readiness import Readiness
 from mmplane.frontend.http.completions import Completions
 from mmplane.frontend.http.endpoint import Endpoint
 from mmplane.frontend.http.render import Renderings
 from mmplane.frontend.request.intake import Intake
+from mmplane.frontend.request.looks import StoreLooks
 from mmplane.frontend.send.dispatch import Dispatch
 from mmplane.frontend.send.freight import SlotFreight
 from mmplane.frontend.send.rollout import Rollout
@@ -136,6 +138,13 @@ class Service:
             body_bytes_max=BUDGET_BYTES // 4,
             running_max=4,
         )
+        preparation = Preparation(
+            config,
+            Intake(StoreLooks(rig.store), self.source, frames_max=8),
+            {"image": Marks(IMAGE_TOKEN, IMAGE_TOKEN)},
+            context_tokens=rig.renderer.context_tokens,
+            names={"tiny"},
+        )
         self.chat = Chat(
             config=config,
             store=rig.store,
@@ -143,9 +152,8 @@ class Service:
                 Rollout("arena"), {Sends.SLOTS: SlotFreight(rig.store)}, rig.store, largest_item_bytes=1, cache="auto"
             ),
             group=rig.group,
-            intake=Intake(rig.store, self.source, frames_max=8),
+            preparation=preparation,
             renderer=rig.renderer,
-            marks={"image": Marks(IMAGE_TOKEN, IMAGE_TOKEN)},
             copies={"image": 1},
         )
         self.readiness = Readiness(self.chat, rig.group, rig.pool, model="tiny", limit_s=HANG_S)
@@ -156,14 +164,14 @@ class Service:
                 budget=self.budget,
                 counters=self.counters,
                 journal=self.journal,
-                readiness=self.readiness,
+                standing=self.readiness,
                 closing=asyncio.get_running_loop().create_future(),
                 seats=Share(100),
                 config=config,
             )
             for work in (
                 Completions(self.chat, counters=self.counters, readiness=self.readiness),
-                Renderings(self.chat),
+                Renderings(preparation, model_id="tiny"),
             )
         )
         self._tokenizer = tokenizer

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 import mmplane.frontend.app as app_module
+import mmplane.frontend.server as server_module
 from frontend_loop import in_loop
 from mmplane.core.errors import RequestError
 from mmplane.core.keyring import SALT_BYTES, Caller, parse_keyring
@@ -20,7 +21,11 @@ from mmplane.frontend.http.access import Access, presented, tenant_of
 
 OPERATOR, ALICE = b"operators-long-key", b"alices-long-key"
 KEYRING = parse_keyring(f"{OPERATOR.decode()}\nalice:{ALICE.decode()}", salt=bytes(SALT_BYTES))
-ROUTES = re.findall(r'Route\("([^"]+)"', Path(app_module.__file__).read_text())
+ROUTES = [
+    route
+    for module in (app_module, server_module)
+    for route in re.findall(r'Route\("([^"]+)"', Path(module.__file__).read_text())
+]
 ELSEWHERE = ["/", "/nowhere", "/v1", "/v1/", "/health/", "//health", "/HEALTH", "/health/../metrics", "/v1/models/x"]
 
 

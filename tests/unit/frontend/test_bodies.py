@@ -24,8 +24,8 @@ from mmplane.frontend.http import endpoint
 from mmplane.frontend.request import bodies as bodies_module
 from mmplane.frontend.request import parser as parser_module
 from mmplane.frontend.request import parser_queue
-from mmplane.frontend.request.bodies import Body, ParsedBody
 from mmplane.frontend.request.parser import take_apart
+from mmplane.frontend.request.reading import Body, ParsedBody
 from mmplane.frontend.request.renderer import Ids, Renderer
 from mmplane.frontend.request.schema import ChatRequest, parse
 from mmplane.models.tiny import CHAT_TEMPLATE

@@ -238,8 +238,8 @@ BODIES = [
     Mutant(
         "quotation marks of a body that is parsed on the loop",
         Bodies.parse,
-        " and quotes_in(body.content) <= INLINE_QUOTES_MAX",
-        "",
+        "(quotes := quotes_in(body.content)) <= INLINE_QUOTES_MAX",
+        "(quotes := 0) == 0",
         test_bodies.test_only_short_prompts_are_rendered_on_the_loop,
         ({"metadata": {"x": '"' * 500}}, False),
     ),

@@ -7,7 +7,7 @@ from frontend_client import picture, question, serving
 from transformers import PreTrainedTokenizerFast
 
 from frontend_loop import in_loop, settle
-from mmplane.frontend.chat.chat import Chat
+from mmplane.frontend.http.render import Renderings
 from mutation import mutated
 
 
@@ -27,10 +27,11 @@ async def test_no_pixel_is_decoded(tokenizer: PreTrainedTokenizerFast) -> None:
 
 
 def test_a_mutant_that_decodes_fails_it(tokenizer: PreTrainedTokenizerFast) -> None:
-    piece = "return Rendering("
-    decodes = "self.task = asyncio.create_task(self._store.acquire(media[0].key, media[0].content, media[0].recipe, 1))"
+    piece = 'journey.enter("reply")'
+    store = "item, store = prepared.media[0], self._preparation._intake._looks._store"
+    decodes = "self.task = asyncio.create_task(store.acquire(item.key, item.content, item.recipe, 1))"
     with (
-        mutated(Chat.render, piece, f"import asyncio; {decodes}; {piece}"),
+        mutated(Renderings.__call__, piece, f"import asyncio; {store}; {decodes}; {piece}"),
         pytest.raises(AssertionError, match="assert 1 == 0"),
     ):
         test_no_pixel_is_decoded(tokenizer)

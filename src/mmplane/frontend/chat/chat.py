@@ -7,23 +7,21 @@ Whatever can be refused is refused before the next, more expensive stage begins.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from mmplane.config import Config
-from mmplane.core.errors import RequestError, bad_request, too_large
+from mmplane.core.errors import too_large
 from mmplane.core.keyring import DEFAULT_TENANT
 from mmplane.core.plan import EVERY_RANK, Sampling, Submit
 from mmplane.core.records import PROMPT_INLINE_BYTES_MAX, Enclosed, Item, Modality, Recipe, Tensor
 from mmplane.delivery.faults import strike
-from mmplane.frontend.chat.prompt import Marks, Prompt, expand
-from mmplane.frontend.chat.rendering import Rendering, name_of
+from mmplane.frontend.chat.preparation import Preparation
+from mmplane.frontend.chat.prompt import Prompt
 from mmplane.frontend.chat.text import TextStream
-from mmplane.frontend.request.bodies import ParsedBody
-from mmplane.frontend.request.intake import Intake, Media
+from mmplane.frontend.request.reading import ParsedBody
 from mmplane.frontend.request.renderer import Renderer
 from mmplane.frontend.request.schema import ChatRequest
 from mmplane.frontend.send.dispatch import Dispatch
@@ -32,11 +30,8 @@ from mmplane.frontend.send.group import Generation, Group
 from mmplane.frontend.sources.fetch import Grow
 from mmplane.items.store import ItemStore
 from mmplane.observe.journey import Journey
-from mmplane.waiting.share import Share
 from mmplane.wire.link import encode
 
-DEFAULT_TOKENS_MAX = 512
-"""Longest answer when the client does not say: cache memory is reserved for all of it."""
 SUBMIT_BYTES_MAX = 36 * 1024
 
 
@@ -85,7 +80,7 @@ class Answer:
 
     def usage(self) -> dict[str, Any]:
         """OpenAI's usage object; the tokens of images, clips and sounds are told apart in the details."""
-        prompt_tokens = len(self.prompt.ids)
+        prompt_tokens = self.prompt.length
         return {
             "prompt_tokens": prompt_tokens,
             "completion_tokens": self.completion_tokens,
@@ -157,18 +152,16 @@ class Chat:
         store: ItemStore,
         dispatch: Dispatch,
         group: Group,
-        intake: Intake,
+        preparation: Preparation,
         renderer: Renderer,
-        marks: Mapping[Modality, Marks],
         copies: Mapping[Modality, int],
     ) -> None:
         self._config = config
         self._store = store
         self._dispatch = dispatch
         self._group = group
-        self._intake = intake
+        self._preparation = preparation
         self.renderer = renderer
-        self._marks = marks
         self._copies = copies
 
     @asynccontextmanager
@@ -191,20 +184,20 @@ class Chat:
         journey.tenant = tenant
         request = asked.request
         self._group.check_room()
-        media, prompt, sampling = await self._laid_out(asked, grow, journey)
-        recipes = [item.recipe for item in media]
+        prepared = await self._preparation.prepare(asked, grow, journey)
+        prompt, recipes = prepared.prompt, [item.recipe for item in prepared.media]
         journey.enter("materialise")
         request.messages.clear()  # they hold the media's base64
         request_id = self._group.next_request_id()
         async with self._dispatch.trip(probe=probe) as trip:
             journey.delivery, journey.request_id = trip.delivery, request_id
-            load = await trip.load(media, request_id)
-            del media
+            load = await trip.load(prepared.media, request_id)
+            prepared.media.clear()  # their bytes lie where they are sent from
             journey.add(load.spans)
             journey.delivery, journey.hits = trip.delivery, sum(load.hits)
             journey.enter("hold")
             try:
-                generation = self._submit(request, journey, prompt, load, sampling)
+                generation = self._submit(request, journey, prompt, load, prepared.sampling)
             except BaseException:
                 load.free()
                 raise
@@ -220,20 +213,6 @@ class Chat:
             finally:
                 trip.work = generation.work
             self._group.finished(generation)
-
-    async def render(self, asked: ParsedBody, grow: Grow, *, tenant: str, journey: Journey) -> Rendering:
-        """What the ranks would be asked, without a look at any pixel, and what vLLM calls the items. RequestError."""
-        journey.tenant = tenant
-        media, prompt, sampling = await self._laid_out(asked, grow, journey)
-        model_id = self._config.model_id or self._config.model
-        return Rendering(prompt, sampling, [await name_of(item, model_id) for item in media])
-
-    async def _laid_out(self, asked: ParsedBody, grow: Grow, journey: Journey) -> tuple[list[Media], Prompt, Sampling]:
-        self._check(asked.request)
-        media = await self._intake.take(asked.request, grow, asked.parked, journey, tenant=journey.tenant)
-        journey.enter("prompt")
-        prompt = expand(asked.ids, [item.recipe for item in media], self._marks)
-        return media, prompt, self._sampling(asked.request, len(prompt.ids))
 
     async def pieces(self, answer: Answer) -> AsyncIterator[Piece]:
         """The answer's text, sample by sample as it comes. Raises RequestError."""
@@ -259,41 +238,6 @@ class Chat:
                 yield Piece(token.sample, text, reason)
         answer.journey.enter("reply")
 
-    def _check(self, request: ChatRequest) -> None:
-        if request.mmplane and request.mmplane.fault and not self._config.fault_injection:
-            raise bad_request("unsupported_parameter", "this server injects no faults", "mmplane.fault")
-        if request.model != self._config.served_name:
-            raise RequestError(404, "model_not_found", "this server does not serve that model", param="model")
-        samples_max = Share(self._config.running_max, self._config.tenants).each_max
-        if (request.n or 1) > samples_max:
-            raise bad_request("invalid_value", f"this server decodes at most {samples_max} samples", "n")
-        if len(request.media) > self._config.images_max:
-            raise bad_request(
-                "too_many_images",
-                f"a request may hold at most {self._config.images_max} images, clips and sounds",
-                "messages",
-            )
-
-    def _sampling(self, request: ChatRequest, prompt_tokens: int) -> Sampling:
-        room = self.renderer.context_tokens - prompt_tokens
-        wanted = request.max_completion_tokens or request.max_tokens
-        if room < (wanted or 1):
-            raise bad_request(
-                "context_length_exceeded",
-                f"the prompt has {prompt_tokens} tokens and the answer may have {wanted or 1}, "
-                f"but the model's context is {self.renderer.context_tokens} tokens",
-                "messages",
-            )
-        seed = request.seed if request.seed is not None else secrets.randbits(62)
-        return Sampling(
-            tokens_max=wanted or min(room, DEFAULT_TOKENS_MAX),
-            temperature=1.0 if request.temperature is None else request.temperature,
-            top_p=1.0 if request.top_p is None else request.top_p,
-            seed=seed,
-            samples=request.n or 1,
-            ignore_end=bool(request.mmplane and request.mmplane.ignore_eos),
-        )
-
     def _submit(
         self, request: ChatRequest, journey: Journey, prompt: Prompt, load: Load, sampling: Sampling
     ) -> Generation:
@@ -309,7 +253,7 @@ class Chat:
             request_id=request_id,
             prompt=b"" if slot else raw,
             prompt_slot=slot,
-            prompt_tokens=len(prompt.ids),
+            prompt_tokens=prompt.length,
             items=load.items,
             placeholders=prompt.placeholders,
             sampling=sampling,

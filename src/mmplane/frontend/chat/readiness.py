@@ -20,7 +20,7 @@ from PIL import Image
 from mmplane.core.errors import RequestError
 from mmplane.core.records import Modality
 from mmplane.frontend.chat.chat import Chat
-from mmplane.frontend.request.bodies import ParsedBody
+from mmplane.frontend.request.reading import ParsedBody
 from mmplane.frontend.request.schema import (
     AnyPart,
     AudioUrlPart,

@@ -41,6 +41,6 @@ class Completions(Work):
                 await reply.whole(200, JSON, await whole(self._chat, answer, head))
         if answer.load.items:
             self._readiness.media_served()
-        journey.prompt_tokens, journey.completion_tokens = len(answer.prompt.ids), answer.completion_tokens
-        self._counters.tokens(len(answer.prompt.ids), answer.completion_tokens)
+        journey.prompt_tokens, journey.completion_tokens = answer.prompt.length, answer.completion_tokens
+        self._counters.tokens(answer.prompt.length, answer.completion_tokens)
         return 200

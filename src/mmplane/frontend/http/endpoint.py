@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,12 +17,11 @@ from starlette.types import Message, Receive, Scope, Send
 
 from mmplane.config import Config
 from mmplane.core.errors import RequestError, internal, overloaded, too_large, unavailable
-from mmplane.frontend.chat.readiness import Readiness
 from mmplane.frontend.http.access import tenant_of
 from mmplane.frontend.http.reply import Reply
-from mmplane.frontend.request.bodies import Bodies, Body, ClientGone, ParsedBody
+from mmplane.frontend.request.reading import Body, BodyReader, ClientGone, ParsedBody
 from mmplane.observe.counters import Counters
-from mmplane.observe.journal import CLIENT_GONE, Journal
+from mmplane.observe.journal import CLIENT_GONE
 from mmplane.observe.journey import Journey
 from mmplane.waiting.budget import Budget, Reservation
 from mmplane.waiting.share import Share
@@ -53,6 +52,24 @@ class Work(Protocol):
         """Answer it; the status. Raises RequestError before anything is sent."""
 
 
+class Journal(Protocol):
+    """Where requests are noted: `mmplane.observe.journal.Journal`, or less."""
+
+    def begin(self, headers: Iterable[tuple[bytes, bytes]]) -> Journey:
+        """A request has come, with these headers."""
+
+    def end(self, journey: Journey, status: int, code: str) -> None:
+        """It has ended, with this status and the code of its error."""
+
+
+class Standing(Protocol):
+    """What is said of this process as a whole."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether it takes no new requests."""
+
+
 class Endpoint:
     """Takes requests in, has them answered, and keeps the books of both."""
 
@@ -60,11 +77,11 @@ class Endpoint:
         self,
         work: Work,
         *,
-        bodies: Bodies,
+        bodies: BodyReader,
         budget: Budget,
         counters: Counters,
         journal: Journal,
-        readiness: Readiness,
+        standing: Standing,
         closing: asyncio.Future[None],
         seats: Share,
         config: Config,
@@ -74,7 +91,7 @@ class Endpoint:
         self._budget = budget
         self._counters = counters
         self._journal = journal
-        self._readiness = readiness
+        self._standing = standing
         self._closing = closing
         self._seats = seats
         self._config = config
@@ -86,7 +103,7 @@ class Endpoint:
         reply = Reply(send, journey.headers)
         status, code = CLIENT_GONE, ""
         try:
-            if self._readiness.draining:
+            if self._standing.draining:
                 raise unavailable("the server is shutting down", retry_after_s=5)
             if self._counters.now >= self._config.running_max + self._config.queue_max:
                 raise overloaded("too many requests are in flight")  # before its body is read: a refusal is cheap

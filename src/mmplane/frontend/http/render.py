@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from mmplane.frontend.chat.chat import Chat
-from mmplane.frontend.chat.rendering import Rendering
+from mmplane.frontend.chat.naming import name_of
+from mmplane.frontend.chat.preparation import Preparation, Prepared
+from mmplane.frontend.chat.prompt import Prompt
 from mmplane.frontend.http.endpoint import Taken, Work
 from mmplane.frontend.http.reply import JSON, Reply
 from mmplane.frontend.request.schema import ChatRequest
@@ -17,38 +19,39 @@ SAMPLING = ("n", "temperature", "top_p", "seed")
 
 
 class Renderings(Work):
-    """Answers from headers and bytes alone; no rank hears of it."""
+    """Answers from headers and bytes alone; no rank hears of it. `model_id` is vLLM's `--model`."""
 
-    def __init__(self, chat: Chat) -> None:
-        self._chat = chat
+    def __init__(self, preparation: Preparation, *, model_id: str) -> None:
+        self._preparation = preparation
+        self._model_id = model_id
 
     async def __call__(self, taken: Taken, reply: Reply) -> int:
         """vLLM's `GenerateRequest` without `kwargs_data`: whoever gets it has the pixels, or makes them."""
-        request, journey = taken.asked.request, taken.journey
-        rendering = await self._chat.render(taken.asked, taken.reserved.grow, tenant=journey.tenant, journey=journey)
+        journey = taken.journey
+        prepared = await self._preparation.prepare(taken.asked, taken.reserved.grow, journey)
+        names = [await name_of(item, self._model_id) for item in prepared.media]
         journey.enter("reply")
-        journey.prompt_tokens = len(rendering.prompt.ids)
-        await reply.whole(200, JSON, msgspec.json.encode(_object(request, rendering)))
+        journey.prompt_tokens = prepared.prompt.length
+        await reply.whole(200, JSON, msgspec.json.encode(_object(taken.asked.request, prepared, names)))
         return 200
 
 
-def _object(request: ChatRequest, rendering: Rendering) -> dict[str, Any]:
+def _object(request: ChatRequest, prepared: Prepared, names: Sequence[str]) -> dict[str, Any]:
     given = {name: value for name in SAMPLING if (value := getattr(request, name)) is not None}
     return {
         "request_id": f"chatcmpl-{secrets.token_hex(16)}",
-        "token_ids": rendering.prompt.ids.tolist(),
-        "features": _features(rendering) if rendering.names else None,
-        "sampling_params": {**given, "max_tokens": rendering.sampling.tokens_max, "stop": list(request.stops)},
+        "token_ids": msgspec.Raw(prepared.prompt.json()),
+        "features": _features(prepared.prompt, names) if names else None,
+        "sampling_params": {**given, "max_tokens": prepared.sampling.tokens_max, "stop": list(request.stops)},
         "model": request.model,
         "stream": bool(request.stream),
     }
 
 
-def _features(rendering: Rendering) -> dict[str, Any]:
+def _features(prompt: Prompt, names: Sequence[str]) -> dict[str, Any]:
     hashes: dict[str, list[str]] = {}
     placeholders: dict[str, list[dict[str, int]]] = {}
-    prompt = rendering.prompt
-    for modality, name, (offset, length) in zip(prompt.modalities, rendering.names, prompt.spans, strict=True):
+    for modality, name, (offset, length) in zip(prompt.modalities, names, prompt.spans, strict=True):
         hashes.setdefault(modality, []).append(name)
         placeholders.setdefault(modality, []).append({"offset": offset, "length": length})
     return {"mm_hashes": hashes, "mm_placeholders": placeholders, "kwargs_data": None, "mm_metadata": None}

@@ -1,4 +1,4 @@
-"""Everything that is asked of the server but chat: the models, probes, figures, and the delivery switch."""
+"""Everything that is asked of the server but chat and probes: the models, figures, and the delivery switch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mmplane.core.errors import RequestError, overloaded, too_large
+from mmplane.core.errors import RequestError, too_large
 from mmplane.frontend.chat.readiness import Readiness
 from mmplane.frontend.http.reply import error_object
 from mmplane.frontend.request.schema import parse_switch
@@ -38,7 +38,7 @@ class Routes:
         figures: Callable[[], Figures],
     ) -> None:
         self._served_name = served_name
-        self._readiness = readiness
+        self.readiness = readiness
         self._dispatch = dispatch
         self._journal = journal
         self._statistics = statistics
@@ -48,17 +48,6 @@ class Routes:
         """The one model, as OpenAI lists models."""
         model = {"id": self._served_name, "object": "model", "created": 0, "owned_by": "mmplane"}
         return _json(200, {"object": "list", "data": [model]})
-
-    async def health(self, _: Request) -> Response:
-        """This process answers."""
-        return _json(200, {"status": "alive"})
-
-    async def ready(self, _: Request) -> Response:
-        """An item has passed all ranks lately, or passes them now."""
-        why = await self._readiness.check()
-        if why is None:
-            return _json(200, {"status": "ready"})
-        return Response(error_object(overloaded(why)), 503, {"retry-after": "1"}, "application/json")
 
     async def delivery(self, request: Request) -> Response:
         """Show the switch, or set it: new requests take it, what is in flight ends as it began."""

@@ -12,12 +12,9 @@ lock. So what is done here takes about a millisecond at most, whatever a body sa
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
 
 import numpy as np
-from starlette.types import Receive
 
 from mmplane.arena.arena import Arena
 from mmplane.arena.errors import ArenaFull
@@ -27,8 +24,9 @@ from mmplane.core.errors import overloaded, too_large
 from mmplane.core.parsing import TOKEN_BYTES, Extent, Parsed, room_bytes
 from mmplane.core.records import Record, Slot
 from mmplane.frontend.request.parser_queue import ParserQueue
-from mmplane.frontend.request.renderer import Ids, Renderer, is_short
-from mmplane.frontend.request.schema import ChatRequest, parse, quotes_in
+from mmplane.frontend.request.reading import Body, BodyReader, ParsedBody
+from mmplane.frontend.request.renderer import Renderer, is_short
+from mmplane.frontend.request.schema import parse, quotes_in
 from mmplane.items.parked import Parked
 from mmplane.items.shelf import FRONT_REGION
 from mmplane.waiting.share import Share
@@ -37,47 +35,8 @@ INLINE_BYTES_MAX = 512 * 1024
 INLINE_QUOTES_MAX = 512
 
 
-class ClientGone(Exception):
-    """Nobody reads the answer any more."""
-
-
-@dataclass(frozen=True)
-class ParsedBody:
-    """A request out of its body, its prompt's ids before expansion, and its media that lies in the body's slot."""
-
-    request: ChatRequest
-    ids: Ids
-    parked: tuple[Parked, ...] = ()
-
-
-class Body:
-    """One request's body, until `release` or the end of the block."""
-
-    def __init__(self, bodies: Bodies, tenant: str) -> None:
-        self._bodies = bodies
-        self.tenant = tenant
-        self.content = bytearray()
-        self.slot: Slot | None = None
-        self.length_bytes = 0
-
-    def release(self) -> None:
-        """The request's media lies elsewhere now, or is not wanted. Idempotent."""
-        self.content = bytearray()
-        slot, self.slot = self.slot, None
-        if slot is not None:
-            self._bodies._release(slot)
-
-    def __enter__(self) -> Body:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.release()
-
-
-class Bodies:
-    """Reads bodies and makes requests of them."""
+class Bodies(BodyReader):
+    """Bodies beside an arena and a parser."""
 
     def __init__(
         self,
@@ -90,33 +49,18 @@ class Bodies:
         tell_supervisor: Callable[[Record], object],
         tenants: int = 0,
     ) -> None:
+        super().__init__(bytes_max)
         self._arena = arena
         self._region = region
         self._owner = owner
         self._renderer = renderer
-        self._bytes_max = bytes_max
         self._share_bytes = Share(arena.region_bytes(FRONT_REGION), tenants).each_max
         self.parser = ParserQueue(arena, tell_supervisor)
 
-    async def read(
-        self, receive: Receive, held_bytes: int, *, tenant: str = "", grow: Callable[[int], None] | None = None
-    ) -> Body:
-        """The whole body, of at most `held_bytes` unless it may `grow`, which is asked for as many again each time.
-
-        Raises RequestError: 413 when it is too long, 503, and what `receive` and `grow` raise.
-        """
-        body = Body(self, tenant)
-        try:
-            await self._read(body, receive, held_bytes, grow)
-        except BaseException:
-            body.release()
-            raise
-        return body
-
     async def parse(self, body: Body) -> ParsedBody:
         """The request in `body`. Raises RequestError."""
-        if body.slot is None and quotes_in(body.content) <= INLINE_QUOTES_MAX:
-            request = parse(body.content)
+        if body.slot is None and (quotes := quotes_in(body.content)) <= INLINE_QUOTES_MAX:
+            request = parse(body.content, quotes=quotes)
             if is_short(request):
                 body.content = bytearray()
                 return ParsedBody(request, self._renderer.render(request))
@@ -138,34 +82,22 @@ class Bodies:
         parked = tuple(self._parked(slot, extent) for extent in parsed.media)
         return ParsedBody(parse(rest), np.frombuffer(ids, np.int32), parked)
 
-    async def _read(self, body: Body, receive: Receive, held_bytes: int, grow: Callable[[int], None] | None) -> None:
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            chunk: bytes = message.get("body", b"")
-            end_bytes = body.length_bytes + len(chunk)
-            if end_bytes > (self._bytes_max if grow else min(held_bytes, self._bytes_max)):
-                raise too_large("the body is larger than this server takes")
-            if grow and end_bytes > held_bytes:
-                grown_bytes = min(max(2 * held_bytes, end_bytes), self._bytes_max)
-                grow(grown_bytes - held_bytes)
-                held_bytes = grown_bytes
-                if body.slot is not None:
-                    self._move(body, held_bytes)
-            if body.slot is None and end_bytes > INLINE_BYTES_MAX:
-                self._move(body, held_bytes)
-            if body.slot is None:
-                body.content += chunk
-            else:
-                self._region.view(body.slot.offset_bytes + body.length_bytes, len(chunk))[:] = chunk
-            body.length_bytes = end_bytes
-            more = message.get("more_body", False)
+    def _keep(self, body: Body, chunk: bytes, held_bytes: int) -> None:
+        if body.slot is None and body.length_bytes + len(chunk) <= INLINE_BYTES_MAX:
+            body.content += chunk
+            return
+        if body.slot is None or body.slot.length_bytes < self._wanted_bytes(held_bytes):
+            self._move(body, held_bytes)
+        assert body.slot is not None
+        self._region.view(body.slot.offset_bytes + body.length_bytes, len(chunk))[:] = chunk
+
+    def _wanted_bytes(self, held_bytes: int) -> int:
+        """What a slot must have for a body of so much, and for what is left when it has been parsed."""
+        return held_bytes + room_bytes(held_bytes, self._renderer.context_tokens)
 
     def _move(self, body: Body, held_bytes: int) -> None:
-        """What came so far into a slot that has room for so much and for what is left when it has been parsed."""
-        wanted_bytes = held_bytes + room_bytes(held_bytes, self._renderer.context_tokens)
+        """What came so far into a slot that has room for so much."""
+        wanted_bytes = self._wanted_bytes(held_bytes)
         if wanted_bytes > self._share_bytes:
             raise too_large("the body is larger than this server's arena takes")
         if self._arena.held_bytes(body.tenant, (FRONT_REGION,)) + wanted_bytes > self._share_bytes:

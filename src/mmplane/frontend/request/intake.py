@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import TypeVar
 
-from mmplane.core.errors import not_held
 from mmplane.core.keyring import DEFAULT_TENANT
 from mmplane.core.records import Ask, Recipe
 from mmplane.frontend.request.inline import inline
+from mmplane.frontend.request.looks import Looks
 from mmplane.frontend.request.schema import ChatRequest, MediaPart
-from mmplane.frontend.request.uuids import Uuids
 from mmplane.frontend.sources.fetch import Grow, too_slow
 from mmplane.frontend.sources.source import Source
-from mmplane.items.parked import MediaBytes, Parked, at, digest_of
-from mmplane.items.store import ItemStore
+from mmplane.items.parked import MediaBytes, Parked, at
 from mmplane.observe.journey import Journey
 
 FETCHES_MAX = 8
@@ -38,14 +37,19 @@ class Media:
     """The client's own name for it."""
 
 
+class Away(Enum):
+    """Where media is that its request has not brought along."""
+
+    ELSEWHERE = auto()
+
+
 class Intake:
     """Takes a request's media in. `frames_max` is the server's ceiling for a clip's frames."""
 
-    def __init__(self, store: ItemStore, source: Source, *, frames_max: int) -> None:
-        self._store = store
+    def __init__(self, looks: Looks, source: Source, *, frames_max: int) -> None:
+        self._looks = looks
         self._source = source
         self._frames_max = frames_max
-        self.uuids = Uuids()
 
     async def take(
         self,
@@ -59,7 +63,7 @@ class Intake:
         """The request's media, in order. Raises RequestError."""
         parts = request.media
         for part in parts:
-            self._store.check_taken(part.ask)
+            self._looks.check_taken(part.ask)
         journey.enter("fetch")
         contents = await self._contents(parts, grow, parked, tenant)
         journey.enter("key")
@@ -73,24 +77,23 @@ class Intake:
     async def _contents(
         self, parts: Sequence[MediaPart], grow: Grow, parked: Sequence[Parked], tenant: str
     ) -> list[MediaBytes | None]:
-        """The bytes of all parts, in order, fetched together."""
+        """The bytes of all parts, in order; those that are elsewhere are fetched together."""
+        brought = [_brought(part, parked) for part in parts]
+        here = [each for each in brought if not isinstance(each, Away)]
+        if len(here) == len(parts):
+            return here
         turns = asyncio.Semaphore(FETCHES_MAX)
 
-        async def load(part: MediaPart) -> MediaBytes | None:
-            source = part.source
-            if source is None:
-                return None
-            here = at(source, parked)
-            if here is not None:
-                return here
-            if part.is_base64:
-                return inline(part)
+        async def load(part: MediaPart, known: MediaBytes | Away | None) -> MediaBytes | None:
+            if not isinstance(known, Away):
+                return known
+            assert part.source is not None
             async with turns:
-                return await self._source.load_json(source, grow, tenant=tenant)
+                return await self._source.load_json(part.source, grow, tenant=tenant)
 
         try:
             async with asyncio.timeout(FETCHES_SECONDS):
-                return await _together(map(load, parts))
+                return await _together(map(load, parts, brought))
         except TimeoutError:
             raise too_slow() from None
 
@@ -102,13 +105,7 @@ class Intake:
         return Ask("video", frames_max=frames_max, fps_max=(options and options.fps) or 0.0)
 
     async def _key(self, part: MediaPart, ask: Ask, content: MediaBytes | None, tenant: str) -> bytes:
-        if content is None:
-            assert part.uuid is not None
-            return self._store.key(ask, self.uuids.digest(part.uuid, part.modality, tenant=tenant), tenant=tenant)
-        digest = await digest_of(content)
-        if part.uuid is not None:
-            self.uuids.remember(part.uuid, part.modality, digest, tenant=tenant)
-        return self._store.key(ask, digest, tenant=tenant)
+        return await self._looks.key(ask, content, uuid=part.uuid, tenant=tenant)
 
     async def _recipes(
         self, asks: list[Ask], keys: list[bytes], contents: list[MediaBytes | None], tenant: str
@@ -117,11 +114,17 @@ class Intake:
         return await _together(self._recipe(*item, tenant) for item in zip(asks, keys, contents, strict=True))
 
     async def _recipe(self, ask: Ask, key: bytes, content: MediaBytes | None, tenant: str) -> Recipe:
-        if content is not None:
-            return await self._store.recipe(ask, key, content, tenant=tenant)
-        if (known := self._store.known_recipe(key)) is None:
-            raise not_held()
-        return known
+        return await self._looks.recipe(ask, key, content, tenant=tenant)
+
+
+def _brought(part: MediaPart, parked: Sequence[Parked]) -> MediaBytes | Away | None:
+    """What the request has brought along: nothing (None) where it has sent a name alone. Raises RequestError (400)."""
+    if part.source is None:
+        return None
+    if (found := at(part.source, parked)) is not None:
+        return found
+    content = inline(part)
+    return Away.ELSEWHERE if content is None else content
 
 
 async def _together(calls: Iterable[Coroutine[None, None, ResultT]]) -> list[ResultT]:

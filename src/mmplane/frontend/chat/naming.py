@@ -1,25 +1,13 @@
-"""A rendered request: its token ids, where its items lie in them, and what vLLM calls these items."""
+"""What vLLM calls the items of a request."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 
-from mmplane.core.plan import Sampling
 from mmplane.core.vllm_hash import EncodedImage, image_hash
-from mmplane.frontend.chat.prompt import Prompt
 from mmplane.frontend.request.intake import Media
 from mmplane.items.parked import LONG_BYTES, view_of
 from mmplane.media.header import is_rgb
-
-
-@dataclass(frozen=True)
-class Rendering:
-    """`names` are the items', in order."""
-
-    prompt: Prompt
-    sampling: Sampling
-    names: list[str]
 
 
 async def name_of(media: Media, model_id: str) -> str:

@@ -1,0 +1,93 @@
+"""A request prepared: its media, its expanded prompt and its sampling. All of it is known before a pixel is decoded."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from mmplane.config import Config
+from mmplane.core.errors import RequestError, bad_request
+from mmplane.core.plan import Sampling
+from mmplane.core.records import Modality
+from mmplane.frontend.chat.prompt import Marks, Prompt, expand
+from mmplane.frontend.request.intake import Intake, Media
+from mmplane.frontend.request.reading import ParsedBody
+from mmplane.frontend.request.schema import ChatRequest
+from mmplane.frontend.sources.fetch import Grow
+from mmplane.observe.journey import Journey
+from mmplane.waiting.share import Share
+
+DEFAULT_TOKENS_MAX = 512
+"""Longest answer when the client does not say: cache memory is reserved for all of it."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the ranks would be asked. `media` are the items, in order."""
+
+    media: list[Media]
+    prompt: Prompt
+    sampling: Sampling
+
+
+class Preparation:
+    """Prepares requests for the model that clients call by one of `names`, with a context of `context_tokens`."""
+
+    def __init__(
+        self,
+        config: Config,
+        intake: Intake,
+        marks: Mapping[Modality, Marks],
+        *,
+        context_tokens: int,
+        names: Collection[str],
+    ) -> None:
+        self._config = config
+        self._intake = intake
+        self._marks = marks
+        self._context_tokens = context_tokens
+        self._names = names
+        self._samples_max = Share(config.running_max, config.tenants).each_max
+
+    async def prepare(self, asked: ParsedBody, grow: Grow, journey: Journey) -> Prepared:
+        """The request of this `journey`'s tenant. Raises RequestError. `grow` reserves memory for what is fetched."""
+        self._check(asked.request)
+        media = await self._intake.take(asked.request, grow, asked.parked, journey, tenant=journey.tenant)
+        journey.enter("prompt")
+        prompt = expand(asked.ids, [item.recipe for item in media], self._marks)
+        return Prepared(media, prompt, self._sampling(asked.request, prompt.length))
+
+    def _check(self, request: ChatRequest) -> None:
+        if request.mmplane and request.mmplane.fault and not self._config.fault_injection:
+            raise bad_request("unsupported_parameter", "this server injects no faults", "mmplane.fault")
+        if request.model not in self._names:
+            raise RequestError(404, "model_not_found", "this server does not serve that model", param="model")
+        if (request.n or 1) > self._samples_max:
+            raise bad_request("invalid_value", f"this server decodes at most {self._samples_max} samples", "n")
+        if len(request.media) > self._config.images_max:
+            raise bad_request(
+                "too_many_images",
+                f"a request may hold at most {self._config.images_max} images, clips and sounds",
+                "messages",
+            )
+
+    def _sampling(self, request: ChatRequest, prompt_tokens: int) -> Sampling:
+        room = self._context_tokens - prompt_tokens
+        wanted = request.max_completion_tokens or request.max_tokens
+        if room < (wanted or 1):
+            raise bad_request(
+                "context_length_exceeded",
+                f"the prompt has {prompt_tokens} tokens and the answer may have {wanted or 1}, "
+                f"but the model's context is {self._context_tokens} tokens",
+                "messages",
+            )
+        seed = request.seed if request.seed is not None else secrets.randbits(62)
+        return Sampling(
+            tokens_max=wanted or min(room, DEFAULT_TOKENS_MAX),
+            temperature=1.0 if request.temperature is None else request.temperature,
+            top_p=1.0 if request.top_p is None else request.top_p,
+            seed=seed,
+            samples=request.n or 1,
+            ignore_end=bool(request.mmplane and request.mmplane.ignore_eos),
+        )

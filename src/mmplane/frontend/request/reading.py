@@ -1,0 +1,107 @@
+"""A request's body as it comes in, and what becomes of it: the same wherever its bytes are kept."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+from starlette.types import Receive
+
+from mmplane.core.errors import too_large
+from mmplane.core.records import Slot
+from mmplane.frontend.request.renderer import Ids
+from mmplane.frontend.request.schema import ChatRequest
+from mmplane.items.parked import Parked
+
+
+class ClientGone(Exception):
+    """Nobody reads the answer any more."""
+
+
+@dataclass(frozen=True)
+class ParsedBody:
+    """A request out of its body, its prompt's ids before expansion, and its media that lies in the body's slot."""
+
+    request: ChatRequest
+    ids: Ids
+    parked: tuple[Parked, ...] = ()
+
+
+class Body:
+    """One request's body, until `release` or the end of the block. `give_back` takes the slot that it lay in."""
+
+    def __init__(self, tenant: str, give_back: Callable[[Slot], object]) -> None:
+        self._give_back = give_back
+        self.tenant = tenant
+        self.content = bytearray()
+        self.slot: Slot | None = None
+        self.length_bytes = 0
+
+    def release(self) -> None:
+        """The request's media lies elsewhere now, or is not wanted. Idempotent."""
+        self.content = bytearray()
+        slot, self.slot = self.slot, None
+        if slot is not None:
+            self._give_back(slot)
+
+    def __enter__(self) -> Body:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class BodyReader(ABC):
+    """Reads bodies of at most `bytes_max` and makes requests of them."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+
+    @abstractmethod
+    async def parse(self, body: Body) -> ParsedBody:
+        """The request in `body`. Raises RequestError."""
+
+    @abstractmethod
+    def _keep(self, body: Body, chunk: bytes, held_bytes: int) -> None:
+        """Append `chunk`; `held_bytes` are reserved for the whole body. Raises RequestError."""
+
+    def _release(self, slot: Slot) -> None:
+        """A body that lay in `slot` is not needed any more."""
+        raise AssertionError(slot)
+
+    async def read(
+        self, receive: Receive, held_bytes: int, *, tenant: str = "", grow: Callable[[int], None] | None = None
+    ) -> Body:
+        """The whole body, of at most `held_bytes` unless it may `grow`, which is asked for as many again each time.
+
+        Raises RequestError: 413 when it is too long, 503, and what `receive` and `grow` raise.
+        """
+        body = Body(tenant, self._release)
+        try:
+            await self._read(body, receive, held_bytes, grow)
+        except BaseException:
+            body.release()
+            raise
+        return body
+
+    async def _read(self, body: Body, receive: Receive, held_bytes: int, grow: Callable[[int], None] | None) -> None:
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            chunk: bytes = message.get("body", b"")
+            end_bytes = body.length_bytes + len(chunk)
+            if end_bytes > (self._bytes_max if grow else min(held_bytes, self._bytes_max)):
+                raise too_large("the body is larger than this server takes")
+            if grow and end_bytes > held_bytes:
+                grown_bytes = min(max(2 * held_bytes, end_bytes), self._bytes_max)
+                grow(grown_bytes - held_bytes)
+                held_bytes = grown_bytes
+            self._keep(body, chunk, held_bytes)
+            body.length_bytes = end_bytes
+            more = message.get("more_body", False)

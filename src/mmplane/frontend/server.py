@@ -1,0 +1,115 @@
+"""What our HTTP processes have alike: who is let in, probes, limits on connections, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Protocol
+
+import msgspec
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from mmplane.config import Config
+from mmplane.core.errors import RequestError, overloaded
+from mmplane.core.keyring import Keyring
+from mmplane.frontend.http.access import Access
+from mmplane.frontend.http.connections import Connection
+from mmplane.frontend.http.crowd import Crowd
+from mmplane.frontend.http.guard import Guard
+from mmplane.frontend.http.reply import error_object
+from mmplane.frontend.http.request_id import RequestIds
+from mmplane.observe.counters import Counters
+from mmplane.process.child import BEAT_SECONDS
+from mmplane.process.descriptors import connections_max
+
+BACKLOG = 1024
+"""Connections that wait to be accepted."""
+
+
+class Checked(Protocol):
+    """Whatever knows whether this process can do its work."""
+
+    async def check(self) -> str | None:
+        """None when it can, else why not."""
+
+
+def application(routes: Sequence[Route], checked: Checked, keyring: Keyring, hosts: Iterable[str]) -> ASGIApp:
+    """These routes and the probes. Without keys, requests must name one of `hosts`."""
+
+    async def health(_: Request) -> Response:
+        """This process answers."""
+        return Response(msgspec.json.encode({"status": "alive"}), media_type="application/json")
+
+    async def ready(_: Request) -> Response:
+        """It can do its work."""
+        why = await checked.check()
+        if why is None:
+            return Response(msgspec.json.encode({"status": "ready"}), media_type="application/json")
+        return Response(error_object(overloaded(why)), 503, {"retry-after": "1"}, "application/json")
+
+    probes = [Route("/health", health), Route("/ready", ready)]
+    app = Starlette(routes=[*routes, *probes], exception_handlers={HTTPException: _refuse})
+    if keyring:
+        return RequestIds(Guard(Access(app, keyring), None))
+    return RequestIds(Guard(app, hosts))
+
+
+async def _refuse(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+    refusal = RequestError(error.status_code, code, str(error.detail))
+    return Response(error_object(refusal), error.status_code, error.headers, "application/json")
+
+
+class Server(uvicorn.Server):
+    """uvicorn, but signals are the supervisor's business, and an idle server sleeps. It calls `beat` once a second."""
+
+    def __init__(self, config: uvicorn.Config, beat: Callable[[], object]) -> None:
+        super().__init__(config)
+        self._beat = beat
+
+    async def main_loop(self) -> None:
+        """uvicorn's own wakes up ten times a second. `on_tick` sets the date of answers."""
+        while not await self.on_tick(0):
+            self._beat()
+            await asyncio.sleep(BEAT_SECONDS)
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        """Capture none."""
+        return nullcontext()
+
+
+def server_of(app: ASGIApp, config: Config, beat: Callable[[], object]) -> Server:
+    """A server of this application, within every limit on connections."""
+    crowd = Crowd(connections_max(config.processes()), config.trusted_proxies)
+    return Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            proxy_headers=False,
+            http=partial(Connection, crowd=crowd),  # type: ignore[arg-type]
+            backlog=BACKLOG,
+        ),
+        beat,
+    )
+
+
+async def finish(counters: Counters, closing: asyncio.Future[None], limit_s: float) -> None:
+    """Until no request is in flight. What still runs after so many seconds ends by `closing`."""
+    try:
+        async with asyncio.timeout(limit_s):
+            await counters.wait_idle()
+    except TimeoutError:
+        closing.set_result(None)
+        await counters.wait_idle()
