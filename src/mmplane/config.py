@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from mmplane.core.records import BackendName
+
 DELIVERY_NAMES = (
     "original",
     "leader",
@@ -62,6 +64,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     fault_injection: bool = False
     """Whether requests may carry faults: for tests."""
     encoding: str = "auto"
+    backend: BackendName = "pil"
+    """Whose bits images have: of transformers with Pillow, or with torchvision, as engines use it."""
     arena_bytes: Annotated[int, Meta(ge=4 * MIB, le=BYTES_MAX)] = 1 * GIB
     budget_bytes: Annotated[int, Meta(ge=MIB, le=BYTES_MAX)] = 1 * GIB
     workers: Annotated[int, Meta(ge=0, le=48)] = 2

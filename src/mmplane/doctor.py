@@ -1,11 +1,11 @@
 """`mmplane doctor`: what this machine allows, and whether what serves here gives the numbers that transformers gives.
 
     mmplane doctor
-    mmplane doctor --parity MODEL_FOLDER [IMAGE ...]
+    mmplane doctor --parity MODEL_FOLDER [--backend pil|torchvision] [IMAGE ...]
 
 The first says what this machine can and cannot do for a server, and the fix for each. The second runs the fast
-image processor of a checkpoint against transformers' own (PIL backend) on the given images, or on generated ones of
-several sizes, and prints the largest difference of each. What else the checkpoint takes is tried on noise: the frames
+image processor of a checkpoint against transformers' own on the given images, or on generated ones of several sizes,
+and prints the largest difference of each. What else the checkpoint takes is tried on noise: the frames
 of videos against torch's resize, sounds against transformers' NumPy path.
 
 It exits with 0 when all is well or all agree, 1 when something differs (a server would then take the slower path by
@@ -20,10 +20,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
 from mmplane.core.errors import RequestError
+from mmplane.core.records import BackendName
 from mmplane.features.checkpoint.audio import AudioCheckpoint
 from mmplane.features.checkpoint.video import VideoCheckpoint
 from mmplane.features.contract.image import ImageProcessor, Pixels
@@ -57,11 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit status."""
     parser = argparse.ArgumentParser(prog="mmplane doctor", description=__doc__.partition("\n\n")[0])
     parser.add_argument("--parity", metavar="MODEL_FOLDER", help="the checkpoint whose processors to try")
+    parser.add_argument("--backend", choices=get_args(BackendName), default="pil", help="of transformers' processor")
     parser.add_argument("images", metavar="IMAGE", nargs="*", type=Path, help="image files (default: generated ones)")
     options = parser.parse_args(arguments)
     if options.parity is None:
         return machine(Facts())
-    findings = list(parity(options.parity, options.images))
+    findings = list(parity(options.parity, options.images, options.backend))
     print(f"{'what':32} {'size':>12}   {'largest difference':20} verdict")
     for finding in findings:
         verdict = {True: "equal", False: "DIFFERS", None: "not compared"}[finding.agrees]
@@ -94,20 +97,20 @@ def conclude(findings: Sequence[Finding]) -> int:
     return 0
 
 
-def parity(model_folder: str, images: Sequence[Path]) -> Iterator[Finding]:
+def parity(model_folder: str, images: Sequence[Path], backend: BackendName = "pil") -> Iterator[Finding]:
     """Everything that the checkpoint takes and that has a fast path here."""
-    yield from _image_findings(model_folder, images)
+    yield from _image_findings(model_folder, images, backend)
     yield from _video_findings(model_folder)
     yield from _audio_findings(model_folder)
 
 
-def _image_findings(model_folder: str, images: Sequence[Path]) -> Iterator[Finding]:
+def _image_findings(model_folder: str, images: Sequence[Path], backend: BackendName) -> Iterator[Finding]:
     try:
-        reference_checkpoint = ReferenceCheckpoint.load(model_folder)
+        reference_checkpoint = ReferenceCheckpoint.load(model_folder, backend)
     except (OSError, ValueError) as error:
-        yield Finding("images", "", f"none ({type(error).__name__})", None)
+        yield Finding("images", "", f"none ({error})", None)
         return
-    checkpoint = fast_images(model_folder) or reference_checkpoint.described()
+    checkpoint = fast_images(model_folder, backend) or reference_checkpoint.described()
     family = FAST.get(checkpoint.kind)
     if family is None or not family.serves(checkpoint):
         yield Finding(checkpoint.kind, "", "no fast path", None)

@@ -9,9 +9,11 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
+from mmplane.core.records import BackendName
 from mmplane.embed.client import SidecarHold
 from mmplane.embed.errors import SidecarError
 from mmplane.embed.sidecar import Sidecar
@@ -39,7 +41,7 @@ def options_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", required=True, help="a checkpoint folder (its JSON files suffice), or tiny")
     parser.add_argument("--out", required=True, type=Path, help="a folder for NAME.safetensors of each NAME.jpg")
     parser.add_argument("--encoding", choices=["auto", "float32", "model", "uint8"], default="float32")
-    parser.add_argument("--backend", choices=["pil"], default="pil", help="whose bits: of transformers with Pillow")
+    parser.add_argument("--backend", choices=get_args(BackendName), default="pil", help="whose bits images have")
     parser.add_argument("--workers", type=int, default=None, help="processes (default: by cores)")
     parser.add_argument("--arena-bytes", type=int, default=None, help="shared memory, reserved at start")
     return parser

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -23,6 +23,7 @@ from mmplane.arena.errors import OutOfMemory
 from mmplane.cli import model_folder, workers_for
 from mmplane.config import Config
 from mmplane.core.keyring import Keyring
+from mmplane.core.records import BackendName
 from mmplane.machine import cores_usable
 from mmplane.process import logs
 from mmplane.process.descriptors import provide
@@ -57,7 +58,9 @@ def options_parser() -> argparse.ArgumentParser:
     add("--arena-bytes", "shared memory for media and features, reserved at start")
     add("--producers-bytes", "shared memory for features that clients bring (put, draft), taken when they ask")
     add("--encoding", "how features lie in the arena", choices=["auto", "float32", "model", "uint8"])
-    add("--backend", "whose bits: of transformers with Pillow", choices=["pil"], default="pil")
+    add(
+        "--backend", "whose bits images have: of transformers with Pillow or torchvision", choices=get_args(BackendName)
+    )
     add("--budget-bytes", "bytes that media under way may take")
     add("--body-bytes-max", "encoded bytes of one item at most")
     add("--metrics-port", "port of http://127.0.0.1:PORT/metrics for Prometheus (0: none)")
@@ -120,7 +123,6 @@ def _run(settings: dict[str, Any]) -> int:
 
 
 def _config(settings: dict[str, Any]) -> Config:
-    settings = {name: value for name, value in settings.items() if name != "backend"}
     if settings["workers"] is None:
         settings["workers"] = workers_for(cores_usable(), settings["arena_bytes"])
     if not settings["workers"]:

@@ -22,7 +22,7 @@ from sidecar_live import LiveSidecar, at_rest, until
 
 from attaching import Attached, picture
 from mmplane.config import Config
-from mmplane.core.records import Ask
+from mmplane.core.records import Ask, BackendName
 from mmplane.features.choice import choose
 from mmplane.media.materialise import examine, materialise
 from mmplane.models.tiny import SHIPPED_WEIGHTS, build_tiny
@@ -48,8 +48,15 @@ def rounds(count: int) -> list[Round]:
 class Expected:
     """What an item's features are, made in this process."""
 
-    def __init__(self, model_folder: Path) -> None:
-        config = Config(model="", model_folder=str(model_folder), served_name="", encoding="float32", device="cpu")
+    def __init__(self, model_folder: Path, backend: BackendName = "pil") -> None:
+        config = Config(
+            model="",
+            model_folder=str(model_folder),
+            served_name="",
+            encoding="float32",
+            device="cpu",
+            backend=backend,
+        )
         self._processors = choose(config)
 
     def digest(self, media: bytes) -> str:

@@ -16,8 +16,8 @@ from reference import Expected, Reference
 
 from clips import CONTAINERS, clip_part, decoded, encode, moving, real
 from mmplane.config import DELIVERY_NAMES
-from video_reference import INSTALL, TORCHVISION, reference_process
-from video_reference import Reference as ProcessorReference
+from torchvision_reference import INSTALL, TORCHVISION, reference_process
+from torchvision_reference import Reference as ProcessorReference
 
 TOKENS_MAX = 8
 MARGIN_MIN = 1e-3
@@ -40,7 +40,7 @@ def processed(processor: ProcessorReference, reference: Reference, media: bytes,
     metadata = {"total_num_frames": len(frames), "fps": fps, "frames_indices": list(range(len(frames)))}
     text_ = "<|vision_start|><|video_pad|><|vision_end|>"
     sampled = {"sample": True, "num_frames": frames_max} if frames_max < len(frames) else {}
-    outputs = processor(str(reference.folder), frames, text_, metadata | sampled)
+    outputs = processor.clip(str(reference.folder), frames, text_, metadata | sampled)
     outputs["second_per_grid_ts"] = outputs["second_per_grid_ts"].astype(np.float32)
     return outputs
 

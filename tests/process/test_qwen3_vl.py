@@ -14,7 +14,7 @@ from qwen3_vl import build_qwen3_vl
 from reference import Reference
 
 from clips import clip_part, decoded, real
-from video_reference import INSTALL, TORCHVISION, reference_process
+from torchvision_reference import INSTALL, TORCHVISION, reference_process
 
 TOKENS_MAX = 8
 MARK = "\x01"
@@ -36,7 +36,7 @@ def test_tokens_and_features(tmp_path: Path) -> None:
     fps = (len(seconds) - 1) / (seconds[-1] - seconds[0])
     metadata = {"total_num_frames": len(frames), "fps": fps, "frames_indices": list(range(len(frames)))}
     with reference_process(tmp_path) as processor:
-        clip = processor(str(folder), frames, prompt, metadata | {"sample": True})
+        clip = processor.clip(str(folder), frames, prompt, metadata | {"sample": True})
     config = reference.model.config
     mark = reference.tokenizer.encode(MARK, add_special_tokens=False)[0]
     given = clip["input_ids"][0].tolist()

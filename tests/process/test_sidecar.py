@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 import numpy as np
 import pytest
@@ -20,6 +20,11 @@ from tests.chaos.sidecar import FLAGS, Expected, Ground, rounds
 
 from attaching import attached, picture
 from mmplane import Client, Lost
+from mmplane.core.records import BackendName
+from mmplane.features import verdict
+from mmplane.features.checkpoint.files import CheckpointFiles
+from mmplane.features.verdict import Subject
+from torchvision_reference import TORCHVISION
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "beside_a_sidecar.py"
 
@@ -74,17 +79,32 @@ def test_the_example_runs_and_a_repeat_is_made_once(trained_folder: Path, tmp_pa
     assert "made: 2 of 3" in ran.stdout
 
 
-def test_features_of_files_are_written_and_a_bad_one_is_named(trained_folder: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def compared(trained_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if a process that can load torchvision had compared the model: here it is installed, for another torch."""
+    path = os.pathsep.join([str(TORCHVISION), *filter(None, [os.environ.get("PYTHONPATH")])])
+    monkeypatch.setenv("PYTHONPATH", path)
+    monkeypatch.syspath_prepend(str(TORCHVISION))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for backend in get_args(BackendName):
+        verdict._remember(Subject(CheckpointFiles(str(trained_folder)), backend), {"image": "same"})
+
+
+def test_features_of_files_are_written_and_a_bad_one_is_named(
+    trained_folder: Path, tmp_path: Path, compared: None
+) -> None:
+    """With the bits of the backend that was asked for."""
     pictures, bad = pictures_in(tmp_path), tmp_path / "bad.png"
     bad.write_bytes(b"junk")
-    command = ("-m", "mmplane", "features", "--model", str(trained_folder), "--workers", "1")
+    command = ("-m", "mmplane", "features", "--model", str(trained_folder), "--workers", "1", "--backend=torchvision")
     ran = run(*command, "--arena-bytes", str(32 * 2**20), pictures[0], str(bad), pictures[1], "--out", str(tmp_path))
     assert ran.returncode == 1, ran.stderr
     assert str(bad) in ran.stderr
-    expected = Expected(trained_folder)
+    expected, others = Expected(trained_folder, "torchvision"), Expected(trained_folder)
     for path in map(Path, pictures):
         arrays = load_file(path.with_suffix(".safetensors"))
-        assert blake3(arrays["pixel_values"].tobytes()).hexdigest() == expected.digest(path.read_bytes())
+        made = blake3(arrays["pixel_values"].tobytes()).hexdigest()
+        assert made == expected.digest(path.read_bytes()) != others.digest(path.read_bytes())
         assert arrays["image_grid_thw"].tolist() == [[1, 6, 6]]
 
 

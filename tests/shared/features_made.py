@@ -1,4 +1,7 @@
-"""Features of files, made by whichever process runs this: `features_made.py '[[FOLDER, MODALITY, FILE], ...]'`."""
+"""Features of files, made by whichever process runs this.
+
+features_made.py '[[FOLDER, MODALITY, FILE, BACKEND], ...]'
+"""
 
 from __future__ import annotations
 
@@ -25,12 +28,13 @@ SAME: Verdicts = {"image": "same", "video": "same", "audio": "same"}
 """As if there had been a comparison, where there can be one."""
 
 
-def features_made(cases: Iterable[tuple[str, Any, str]]) -> list[tuple[str, str]]:
-    """Of each (model folder, modality, file): a digest over features and layout, and the fingerprint."""
+def features_made(cases: Iterable[tuple[str, Any, str, Any]]) -> list[tuple[str, str]]:
+    """Of each (model folder, modality, file, backend): a digest over features and layout, and the fingerprint."""
     verdicts = SAME if find_spec("transformers") else None
     found = []
-    for folder, modality, path in cases:
-        processors = choose(Config(model="", model_folder=folder, served_name="", device="cpu"), verdicts)
+    for folder, modality, path, backend in cases:
+        config = Config(model="", model_folder=folder, served_name="", device="cpu", backend=backend)
+        processors = choose(config, verdicts)
         media = Path(path).read_bytes()
         recipe = examine(processors, media, Ask(modality))
         out = memoryview(bytearray(recipe.layout.length_bytes))

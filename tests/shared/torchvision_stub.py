@@ -1,4 +1,4 @@
-"""transformers' own processors with the torchvision backend beside a CPU torch: a program, the reference for videos.
+"""transformers' own processors with the torchvision backend beside a CPU torch: a program, the reference for tests.
 
 torchvision's wheel is linked to CUDA: its operators do not load beside a CPU torch, and importing it fails where it
 adds to operators that are not there. transformers' processors use none of them, only what torchvision writes in Python;
@@ -8,21 +8,27 @@ nothing else has on its path: to the rest of the suite it is not installed.
     python torchvision_stub.py FOLDER
 
 FOLDER is where torchvision was installed with `pip install --no-deps --target FOLDER`. Each line of standard input is
-the path of a request, each line of standard output says that `<path>.npz` holds the answer; see `video_reference.py`.
+the path of a request, each line of standard output says that `<path>.npz` holds the answer (`torchvision_reference`).
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 OPERATORS = ("nms", "qnms")
 """What torchvision adds to when it is imported, without a check that it is there."""
+
+Request = Mapping[str, Any]
+Arrays = Mapping[str, Any]
 
 
 def declare() -> torch.library.Library:
@@ -33,28 +39,62 @@ def declare() -> torch.library.Library:
     return library
 
 
-def answer(processor: Any, frames: Any, text: str, metadata: dict[str, Any]) -> dict[str, Any]:
+def clip(request: Request, given: Arrays) -> Arrays:
     """What the whole processor gives for one text with one clip."""
+    from transformers import AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(request["folder"], trust_remote_code=False)
+    metadata = request["metadata"]
     options = {"do_sample_frames": metadata.pop("sample", None), "num_frames": metadata.pop("num_frames", None)}
     videos_kwargs = {"video_metadata": [metadata], **options}
-    given = {name: value for name, value in videos_kwargs.items() if value is not None}
-    outputs = processor(text=[text], videos=[frames], return_tensors="np", videos_kwargs=given)
+    kept = {name: value for name, value in videos_kwargs.items() if value is not None}
+    outputs = processor(text=[request["text"]], videos=[given["frames"]], return_tensors="np", videos_kwargs=kept)
     return {name: np.asarray(value) for name, value in outputs.items() if name != "video_metadata"}
+
+
+def images(request: Request, given: Arrays) -> Arrays:
+    """What the image processor gives for each: `N NAME` or `N refused`, and `N bytes` without its arithmetic."""
+    from mmplane.features.reference.checkpoint import ReferenceCheckpoint
+
+    checkpoint = ReferenceCheckpoint.load(request["folder"], "torchvision")
+    raw = dict(checkpoint.images_kwargs) | {"do_rescale": False, "do_normalize": False}
+    found: dict[str, Any] = {}
+    for number, pixels in given.items():
+        image = Image.fromarray(pixels)
+        try:
+            outputs = checkpoint.outputs(image)
+        except (ValueError, RuntimeError) as error:
+            found[f"{number} refused"] = np.array(str(error))
+            continue
+        found |= {f"{number} {name}": np.asarray(outputs[name]) for name in checkpoint.input_names}
+        found[f"{number} expansion"] = np.array(checkpoint.expansion(outputs))
+        if request["bytes"]:
+            found[f"{number} bytes"] = np.asarray(checkpoint.image_processor([image], **raw)["pixel_values"])
+    return found
+
+
+def verdict(request: Request, _: Arrays) -> Arrays:
+    """What a process that has torchvision, as an engine has it, finds and remembers."""
+    from mmplane.features.verdict import verdicts_of
+
+    os.environ["XDG_CACHE_HOME"] = request["cache"]
+    return {"verdict": np.array(verdicts_of(request["folder"], ["image"], "torchvision")["image"])}
+
+
+ANSWERS: Mapping[str, Callable[[Request, Arrays], Arrays]] = {"clip": clip, "images": images, "verdict": verdict}
 
 
 def main() -> None:
     sys.path.append(sys.argv[1])
+    torch.set_num_threads(1)  # images are small here
     library = declare()
-    from transformers import AutoProcessor  # only now: it looks for torchvision
-
     for line in sys.stdin:
         request = json.loads(Path(line.strip()).read_text())
-        frames = np.load(request["frames"])
-        try:
-            processor = AutoProcessor.from_pretrained(request["folder"], trust_remote_code=False)
-            found = answer(processor, frames, request["text"], request["metadata"])
-        except ValueError as error:
-            found = {"error": np.array(str(error))}
+        with np.load(request["given"]) as given:
+            try:
+                found = ANSWERS[request["kind"]](request, dict(given))
+            except ValueError as error:
+                found = {"error": np.array(str(error))}
         np.savez(line.strip() + ".npz", **found)
         print("done", flush=True)
     del library

@@ -84,10 +84,10 @@ def test_media_makes_features(wheel: Path, tmp_path: Path) -> None:
     soundfile.write(sound, speech_like(1.0), RATE)
     qwen = write("qwen2.5, sampled", tmp_path / "qwen")
     cases = [
-        (qwen, "image", picture),
-        (qwen, "video", clip),
-        (FAMILIES["gemma3"].write(tmp_path / "gemma"), "image", picture),
-        (folder_of(tmp_path / "audio"), "audio", sound),
+        (qwen, "image", picture, "pil"),
+        (qwen, "video", clip, "pil"),
+        (FAMILIES["gemma3"].write(tmp_path / "gemma"), "image", picture, "pil"),
+        (folder_of(tmp_path / "audio"), "audio", sound, "pil"),
     ]
     python = environment(tmp_path / "media", wheel, "media")
     done = run(python, features_made.__file__, json.dumps(cases), cwd=tmp_path)

@@ -18,6 +18,9 @@ PROMPT_INLINE_BYTES_MAX = 16 * 1024
 
 Modality = Literal["image", "video", "audio"]
 
+BackendName = Literal["pil", "torchvision"]
+"""Of transformers' image processors, which give different bits."""
+
 Name = Annotated[str, msgspec.Meta(max_length=64)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from mmplane.core.records import BackendName
 from mmplane.embed.client import Client, SidecarHold, connect
 from mmplane.embed.errors import SidecarError
 from mmplane.embed.media import MediaSource
@@ -44,7 +45,7 @@ class Sidecar:
         model: str | os.PathLike[str],
         workers: int | None = None,
         arena_bytes: int | None = None,
-        backend: Literal["pil"] = "pil",
+        backend: BackendName = "pil",
         encoding: Literal["auto", "float32", "model", "uint8"] = "auto",
     ) -> Self:
         """Start one for this model's folder, and return once a worker is warm.

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar, cast
 
 from mmplane.config import Config
@@ -128,7 +129,7 @@ def choose(config: Config, verdicts: Verdicts | None = None) -> Processors:
     if not tokens:
         raise ValueError("this checkpoint takes no images, clips or sounds: its configuration names no token for them")
     if verdicts is None:
-        verdicts = verdicts_of(folder, fast_paths(folder, tokens))
+        verdicts = verdicts_of(folder, fast_paths(folder, tokens, config.backend), config.backend)
     verdict = verdicts.get
     image, encoding = _images(config, verdict("image")) if "image" in tokens else (None, _encoding(config))
     video = audio = None
@@ -146,13 +147,14 @@ def choose(config: Config, verdicts: Verdicts | None = None) -> Processors:
 
 def _images(config: Config, verdict: Verdict | None) -> tuple[ImageProcessor, Encoding]:
     encoding = _encoding(config)
+    processor = partial(image_processor, config.model_folder, backend=config.backend, verdict=verdict)
     try:
-        return image_processor(config.model_folder, encoding=encoding, verdict=verdict), encoding
+        return processor(encoding=encoding), encoding
     except ValueError:
         if config.encoding != "auto" or encoding != "uint8":
             raise
     encoding = _model_dtype(config)  # only the generic path serves this model, and it has no bytes to offer
-    return image_processor(config.model_folder, encoding=encoding, verdict=verdict), encoding
+    return processor(encoding=encoding), encoding
 
 
 def _if_built(items: str, load: Callable[[], ProcessorT]) -> ProcessorT | None:

@@ -1,8 +1,12 @@
 """Which processor serves a checkpoint: a fast one where its classes and configuration are known, else the generic one.
 
-A fast one must give the bits of transformers' PIL backend, of torch's resize for clips, of transformers' NumPy path for
-sounds. A verdict says whether it does (`mmplane.features.verdict`); if not (another version of Pillow or transformers,
-another machine's rounding), transformers and torch serve, which are imported here and nowhere else on this path.
+A fast one must give the bits of transformers' backend for images, of torch's resize for clips, of transformers' NumPy
+path for sounds. A verdict says whether it does (`mmplane.features.verdict`); if not (another version of Pillow or
+transformers, another machine's rounding), transformers and torch serve, which are imported here and nowhere else on
+this path.
+
+Nobody asks for the torchvision backend but to have an engine's own bits. So without a verdict it is refused, where the
+PIL backend serves with a warning.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from mmplane.core.records import Modality
+from mmplane.core.records import BackendName, Modality
 from mmplane.features.arithmetic.encodings import Encoding
 from mmplane.features.arithmetic.resize import Resize
 from mmplane.features.checkpoint.audio import AudioCheckpoint
@@ -22,31 +26,47 @@ from mmplane.features.families.names import FAST
 from mmplane.features.families.qwen_video import QwenVideoProcessor
 from mmplane.features.verdict import Verdict, verdicts_of
 
+UNCONFIRMED = (
+    "--backend torchvision: this checkpoint's images were not compared with those of torchvision itself. "
+    "Install torch and torchvision beside mmplane (workers do not load them), or take --backend pil"
+)
+
 
 def image_processor(
-    model_folder: str, *, fast: bool = True, encoding: Encoding = "float32", verdict: Verdict | None = None
+    model_folder: str,
+    *,
+    fast: bool = True,
+    encoding: Encoding = "float32",
+    backend: BackendName = "pil",
+    verdict: Verdict | None = None,
 ) -> ImageProcessor:
     """The image processor of a checkpoint folder. `fast=False` insists on the generic path.
 
-    Raises ValueError when transformers has no PIL image processor for the checkpoint, or when the encoding is uint8
-    and only the generic path can serve.
+    Raises ValueError when transformers has no such image processor for the checkpoint here, when nobody has compared
+    the torchvision backend, or when the encoding is uint8 and only the generic path can serve.
     """
-    if fast and (checkpoint := fast_images(model_folder)) is not None:
-        verdict = verdict or _verdict(model_folder, "image")
+    if fast and (checkpoint := fast_images(model_folder, backend)) is not None:
+        verdict = verdict or verdicts_of(model_folder, ["image"], backend)["image"]
+        if verdict == "not compared" and backend == "torchvision":
+            raise ValueError(UNCONFIRMED)
         if verdict != "differs":
             checkpoint = replace(checkpoint, compared=verdict == "same")
             return FAST[checkpoint.kind](checkpoint, encoding)
-    from mmplane.features.reference.images import generic
+    try:
+        from mmplane.features.reference.images import generic
+    except ImportError as error:
+        raise ValueError(
+            f"transformers, which has to serve this checkpoint's images, cannot be loaded: {error}"
+        ) from error
+    return generic(model_folder, encoding, fast=fast, backend=backend)
 
-    return generic(model_folder, encoding, fast=fast)
 
-
-def fast_paths(model_folder: str, modalities: Iterable[Modality]) -> list[Modality]:
+def fast_paths(model_folder: str, modalities: Iterable[Modality], backend: BackendName = "pil") -> list[Modality]:
     """Those of the modalities that a family here serves by the files alone."""
 
     def serves(modality: Modality) -> bool:
         if modality == "image":
-            return fast_images(model_folder) is not None
+            return fast_images(model_folder, backend) is not None
         try:
             if modality == "video":
                 return QwenVideoProcessor.serves(VideoCheckpoint.load(model_folder))
@@ -58,10 +78,10 @@ def fast_paths(model_folder: str, modalities: Iterable[Modality]) -> list[Modali
     return [modality for modality in modalities if serves(modality)]
 
 
-def fast_images(model_folder: str) -> ImageCheckpoint | None:
+def fast_images(model_folder: str, backend: BackendName = "pil") -> ImageCheckpoint | None:
     """A checkpoint's images, where a family here serves them by the files alone."""
     try:
-        checkpoint = ImageCheckpoint.load(model_folder)
+        checkpoint = ImageCheckpoint.load(model_folder, backend)
     except ValueError:
         return None
     family = FAST.get(checkpoint.kind)

@@ -1,8 +1,9 @@
 """Whether a checkpoint's fast paths were found to give what transformers gives: compared once, then remembered.
 
-A comparison needs transformers and torch, which workers do without. Where they are loaded anyway it happens in this
-process; else a child does it, once for a checkpoint, the versions that compute, this code and this kind of processor.
-The verdict is a file in `$XDG_CACHE_HOME/mmplane/verdicts`, and part of the fingerprint.
+A comparison needs transformers and torch, and torchvision for its backend, which workers do without. Where they are
+loaded anyway, as in an engine, it happens in this process; else a child does it, once for a checkpoint, a backend, the
+versions that compute, this code and this kind of processor. The verdict is a file in
+`$XDG_CACHE_HOME/mmplane/verdicts`, and part of the fingerprint.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,7 +26,7 @@ import llvmlite.binding
 import msgspec
 
 from mmplane.core.keys import digest_parts
-from mmplane.core.records import Modality
+from mmplane.core.records import BackendName, Modality
 from mmplane.features.checkpoint.files import CheckpointFiles, versions
 
 log = logging.getLogger("mmplane")
@@ -39,33 +41,56 @@ TURN_SECONDS = 0.05
 """How often who waits looks."""
 
 
-def verdicts_of(model_folder: str, modalities: Iterable[Modality]) -> Verdicts:
+@dataclass(frozen=True)
+class Subject:
+    """What is compared: a checkpoint's processors, with one backend for images."""
+
+    files: CheckpointFiles
+    backend: BackendName = "pil"
+
+    @property
+    def versions(self) -> str:
+        """Of what computes."""
+        return versions(self.backend)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Packages without which nothing can be compared."""
+        return ("transformers", "torch", "torchvision") if self.backend == "torchvision" else ("transformers", "torch")
+
+    @property
+    def theirs(self) -> str:
+        """Whose features are right."""
+        return "transformers" if self.backend == "pil" else f"transformers with {self.backend}"
+
+
+def verdicts_of(model_folder: str, modalities: Iterable[Modality], backend: BackendName = "pil") -> Verdicts:
     """What is known of each modality, after a comparison where nothing is."""
-    files, wanted = CheckpointFiles(model_folder), list(modalities)
-    found, missing = _remembered(files), list[Modality]()
+    subject, wanted = Subject(CheckpointFiles(model_folder), backend), list(modalities)
+    found, missing = _remembered(subject), list[Modality]()
     if not set(wanted) <= set(found):
-        with _in_turn(files):
-            found = _remembered(files)
+        with _in_turn(subject):
+            found = _remembered(subject)
             missing = [modality for modality in wanted if modality not in found]
-            found |= _compared(files, missing)
-            _remember(files, {modality: verdict for modality, verdict in found.items() if verdict != "not compared"})
+            found |= _compared(subject, missing)
+            _remember(subject, {modality: verdict for modality, verdict in found.items() if verdict != "not compared"})
     for modality in wanted:
-        _tell(modality, found[modality], now=modality in missing)
+        _tell(subject, modality, found[modality], now=modality in missing)
     return {modality: found[modality] for modality in wanted}
 
 
-def _compared(files: CheckpointFiles, modalities: list[Modality]) -> Verdicts:
+def _compared(subject: Subject, modalities: list[Modality]) -> Verdicts:
     if not modalities:
         return {}
-    return _compare_here(str(files.folder), modalities) if _loaded() else _compare_apart(files, modalities)
+    return _compare_here(subject, modalities) if _loaded() else _compare_apart(subject, modalities)
 
 
 @contextmanager
-def _in_turn(files: CheckpointFiles) -> Iterator[None]:
+def _in_turn(subject: Subject) -> Iterator[None]:
     """One process at a time, where they share the folder: the others find its verdict. Who waited for long goes on."""
     with ExitStack() as stack:
         with suppress(OSError, RuntimeError):
-            path = _path(files).with_suffix(".lock")
+            path = _path(subject).with_suffix(".lock")
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = stack.enter_context(path.open("wb"))
             deadline_s = time.monotonic() + COMPARE_SECONDS
@@ -86,63 +111,73 @@ def _loaded() -> bool:
     return "transformers" in sys.modules
 
 
-def _compare_here(model_folder: str, modalities: list[Modality]) -> Verdicts:
+def _compare_here(subject: Subject, modalities: list[Modality]) -> Verdicts:
     from mmplane.features.reference.parity import compare
 
-    return {modality: "same" if compare(model_folder, modality) else "differs" for modality in modalities}
+    folder = str(subject.files.folder)
+    try:
+        return {
+            modality: "same" if compare(folder, modality, subject.backend) else "differs" for modality in modalities
+        }
+    except ValueError as error:
+        log.warning("the fast processors could not be compared with %s: %s", subject.theirs, error)
+        return dict.fromkeys(modalities, "not compared")
 
 
-def _compare_apart(files: CheckpointFiles, modalities: list[Modality]) -> Verdicts:
+def _compare_apart(subject: Subject, modalities: list[Modality]) -> Verdicts:
     unknown: Verdicts = dict.fromkeys(modalities, "not compared")
-    if find_spec("transformers") is None or find_spec("torch") is None:
+    if not all(map(find_spec, subject.needs)):
         return unknown
-    command = [sys.executable, "-m", "mmplane.features.reference", str(files.folder), *modalities]
+    program = [sys.executable, "-m", "mmplane.features.reference"]
+    command = [*program, str(subject.files.folder), subject.backend, *modalities]
     try:
         done = subprocess.run(command, capture_output=True, timeout=COMPARE_SECONDS, check=True)
         return unknown | msgspec.json.decode(done.stdout, type=Verdicts)
     except (OSError, subprocess.SubprocessError, msgspec.MsgspecError) as error:
         said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip().rpartition("\n")[2]
-        log.warning("the fast processors could not be compared with transformers: %s", said or error)
+        log.warning("the fast processors could not be compared with %s: %s", subject.theirs, said or error)
         return unknown
 
 
-def _tell(modality: Modality, verdict: Verdict, *, now: bool) -> None:
-    when = "compared now" if now else "compared before"
+def _tell(subject: Subject, modality: Modality, verdict: Verdict, *, now: bool) -> None:
+    theirs, when = subject.theirs, "compared now" if now else "compared before"
     if verdict == "not compared":
-        log.warning("%s features were not compared with transformers, which is not installed here or failed", modality)
+        log.warning("%s features were not compared with %s, which is not installed here or failed", modality, theirs)
     elif verdict == "differs":
-        log.warning("fast %s features differ from transformers' own, which serve instead (%s)", modality, when)
+        log.warning("fast %s features differ from those of %s, which serves instead (%s)", modality, theirs, when)
     else:
         log.log(
             logging.INFO if now else logging.DEBUG,
-            "fast %s features are those of transformers (%s; %s)",
+            "fast %s features are those of %s (%s; %s)",
             modality,
+            theirs,
             when,
-            versions(),
+            subject.versions,
         )
 
 
-def _remembered(files: CheckpointFiles) -> Verdicts:
+def _remembered(subject: Subject) -> Verdicts:
     with suppress(OSError, RuntimeError, msgspec.MsgspecError):
-        return msgspec.json.decode(_path(files).read_bytes(), type=Verdicts)
+        return msgspec.json.decode(_path(subject).read_bytes(), type=Verdicts)
     return {}
 
 
-def _remember(files: CheckpointFiles, verdicts: Verdicts) -> None:
+def _remember(subject: Subject, verdicts: Verdicts) -> None:
     """Where no folder is writable, each process compares for itself."""
     if not verdicts:
         return
     with suppress(OSError, RuntimeError):
-        path = _path(files)
+        path = _path(subject)
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_suffix(f".{os.getpid()}")
         fresh.write_bytes(msgspec.json.encode(verdicts))
         fresh.replace(path)
 
 
-def _path(files: CheckpointFiles) -> Path:
+def _path(subject: Subject) -> Path:
     cache_folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    parts = (files.digest, versions().encode(), _code(), llvmlite.binding.get_host_cpu_name().encode())
+    what, processor = f"{subject.backend} {subject.versions}", llvmlite.binding.get_host_cpu_name()
+    parts = (subject.files.digest, what.encode(), _code(), processor.encode())
     return cache_folder / "mmplane" / "verdicts" / f"{digest_parts(parts).hex()}.json"
 
 

@@ -106,6 +106,7 @@ class KeeperProcess:
         def figures() -> dict[str, Any]:
             return {
                 "encoding": processors.encoding,
+                "backend": config.backend,
                 "budget": msgspec.to_builtins(budget.statistics()),
                 "workers": msgspec.to_builtins(self._pool.statistics()),
                 "refused": self._door.refused,
@@ -117,7 +118,7 @@ class KeeperProcess:
         )
         listener = socket.socket(fileno=self._descriptors["listener"])
         self._door = Door(listener, self._keeper.admit, group=bool(config.socket_group))
-        log.info("features lie in the arena as %s", processors.encoding)
+        log.info("features lie in the arena as %s, images by the %s backend", processors.encoding, config.backend)
 
     async def _open(self) -> None:
         """Who connects finds a worker that has loaded and compiled everything."""

@@ -28,11 +28,12 @@ def test_an_image_a_clip_and_a_sound_without_torch_and_transformers(tmp_path: Pa
     build_tiny(tmp_path / "tiny")
     qwen = write("qwen2.5, sampled", tmp_path / "qwen")
     cases = [
-        (str(tmp_path / "tiny"), "image", picture),
-        (qwen, "image", picture),
-        (qwen, "video", clip),
-        (FAMILIES["llava_siglip"].write(tmp_path / "fixed"), "image", picture),
-        (folder_of(tmp_path / "audio"), "audio", sound),
+        (str(tmp_path / "tiny"), "image", picture, "pil"),
+        (qwen, "image", picture, "pil"),
+        (qwen, "image", picture, "torchvision"),
+        (qwen, "video", clip, "pil"),
+        (FAMILIES["llava_siglip"].write(tmp_path / "fixed"), "image", picture, "pil"),
+        (folder_of(tmp_path / "audio"), "audio", sound, "pil"),
     ]
     command = [sys.executable, features_made.__file__, json.dumps(cases)]
     apart = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)

@@ -13,7 +13,7 @@ from mmplane.features import verdict
 from mmplane.features.checkpoint.files import CheckpointFiles
 from mmplane.features.reference import parity
 from mmplane.features.select import image_processor
-from mmplane.features.verdict import verdicts_of
+from mmplane.features.verdict import Subject, verdicts_of
 
 from .checkpoints import FAMILIES
 
@@ -30,8 +30,8 @@ def compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The modalities that were compared, in a test whose verdicts are remembered in a folder of its own."""
     found: list[str] = []
 
-    def compare(_: str, modality: str) -> bool:
-        found.append(modality)
+    def compare(_: str, modality: str, backend: str) -> bool:
+        found.append(modality if backend == "pil" else f"{modality} {backend}")
         return modality != "video"
 
     monkeypatch.setattr(parity, "compare", compare)
@@ -57,7 +57,7 @@ def test_who_holds_the_turn_for_long_holds_nobody_up(
     folder: str, compared: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(verdict, "COMPARE_SECONDS", 0.01)
-    with verdict._in_turn(CheckpointFiles(folder)):
+    with verdict._in_turn(Subject(CheckpointFiles(folder))):
         assert verdicts_of(folder, ["image"]) == {"image": "same"}
     assert compared == ["image"]
 
@@ -69,7 +69,7 @@ def test_another_configuration_version_or_code_is_compared_anew(
     settings = Path(folder, "preprocessor_config.json")
     settings.write_text(json.dumps(json.loads(settings.read_text()) | {"max_pixels": 28 * 28 * 99}))
     verdicts_of(folder, ["image"])
-    monkeypatch.setattr(verdict, "versions", lambda: "transformers 9")
+    monkeypatch.setattr(verdict, "versions", lambda _: "transformers 9")
     verdicts_of(folder, ["image"])
     monkeypatch.setattr(verdict, "_code", lambda: b"another")
     verdicts_of(folder, ["image"])
@@ -88,7 +88,10 @@ def test_a_damaged_or_unwritable_file_means_a_comparison(folder: str, compared: 
 
 
 def test_a_child_compares_where_transformers_is_not_loaded(folder: str) -> None:
-    assert verdict._compare_apart(CheckpointFiles(folder), ["image", "video"]) == {"image": "same", "video": "same"}
+    assert verdict._compare_apart(Subject(CheckpointFiles(folder)), ["image", "video"]) == {
+        "image": "same",
+        "video": "same",
+    }
 
 
 @pytest.mark.parametrize(("what", "value"), [("sys.executable", "/bin/false"), ("COMPARE_SECONDS", 0.01)])
@@ -96,7 +99,7 @@ def test_a_child_that_fails_or_stands_still_has_compared_nothing(
     what: str, value: object, folder: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(f"mmplane.features.verdict.{what}", value)
-    assert verdict._compare_apart(CheckpointFiles(folder), ["image"]) == {"image": "not compared"}
+    assert verdict._compare_apart(Subject(CheckpointFiles(folder)), ["image"]) == {"image": "not compared"}
     assert "could not be compared" in caplog.text
 
 

@@ -62,6 +62,14 @@ class ByteForm:
     run: int
     copies: int
 
+    def with_copies(self, stored: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The bytes with all copies, (..., 3, copies, run): the form that engines normalise on the device.
+
+        A view, in which the copies have a stride of 0.
+        """
+        runs = stored.reshape(-1, 3, 1, self.run)
+        return np.broadcast_to(runs, (len(runs), 3, self.copies, self.run))
+
     def rebuild(self, stored: npt.NDArray[np.uint8], out: npt.NDArray[np.float32]) -> None:
         """Fill the features from the bytes, bit for bit as the processor gives them. Both in C order."""
         pixels = stored.reshape(-1, 3, self.run)

@@ -22,7 +22,7 @@ FILTERS = frozenset({kernels.LANCZOS, kernels.BILINEAR, kernels.BICUBIC})
 """The filters that are built, by Pillow's numbers."""
 
 TORCH_FILTERS = frozenset({kernels.BILINEAR, kernels.BICUBIC})
-"""Those of them that torch has."""
+"""Those of them that older versions of torch have too."""
 
 Taps = tuple[Ints, Ints, Ints]
 

@@ -17,7 +17,7 @@ def torch_table(options: Mapping[str, Any]) -> Table:
     factor = options["rescale_factor"]
     if not options["do_normalize"]:
         return np.ascontiguousarray(ramp * np.float32(factor))
-    mean, std = (np.array(options[name], np.float32)[:, None] for name in ("image_mean", "image_std"))
+    mean, std = _mean_and_std(options)
     if options["do_rescale"]:
         mean, std = mean * np.float32(1.0 / factor), std * np.float32(1.0 / factor)
     return np.ascontiguousarray((ramp - mean) / std)
@@ -31,7 +31,11 @@ def pil_table(options: Mapping[str, Any]) -> Table:
     )
     if not options["do_normalize"]:
         return np.ascontiguousarray(values)
-    mean, std = (
-        np.broadcast_to(np.array(options[name], np.float32), (3,))[:, None] for name in ("image_mean", "image_std")
-    )
+    mean, std = _mean_and_std(options)
     return np.ascontiguousarray((values - mean) / std)
+
+
+def _mean_and_std(options: Mapping[str, Any]) -> tuple[Table, Table]:
+    """(3, 1) each."""
+    mean, std = (np.array(options[name], np.float32) for name in ("image_mean", "image_std"))
+    return np.broadcast_to(mean, (3,))[:, None], np.broadcast_to(std, (3,))[:, None]

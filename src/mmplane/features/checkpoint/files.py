@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmplane.core.keys import digest_parts
-from mmplane.core.records import Modality
+from mmplane.core.records import BackendName, Modality
 from mmplane.features.arithmetic.encodings import Encoding
 
 NAMES = (
@@ -25,7 +25,10 @@ NAMES = (
 """All that features, layouts and expansions depend on."""
 
 COMPUTING = ("transformers", "torch", "numpy", "pillow")
-"""The packages whose versions can change what a processor gives; transformers and torch may be missing."""
+"""The packages whose versions can change what a processor gives, torchvision for its own backend beside them.
+
+transformers, torch and torchvision may be missing.
+"""
 
 
 class CheckpointFiles:
@@ -71,15 +74,18 @@ class CheckpointFiles:
         parts = ((name.encode(), path.read_bytes()) for name in NAMES if (path := self.folder / name).is_file())
         return digest_parts(part for pair in parts for part in pair)
 
-    def fingerprint(self, modality: Modality, encoding: Encoding, *, compared: bool = True) -> bytes:
+    def fingerprint(
+        self, modality: Modality, encoding: Encoding, *, backend: BackendName = "pil", compared: bool = True
+    ) -> bytes:
         """32 bytes over the files, the versions that compute, and whether those were compared with transformers'."""
-        state = f"{modality} {encoding} {versions() if compared else 'not compared'}"
+        state = f"{modality} {backend} {encoding} {versions(backend) if compared else 'not compared'}"
         return digest_parts([self.digest, state.encode()])
 
 
-def versions() -> str:
-    """The versions of `COMPUTING`; reading them imports nothing."""
-    return ", ".join(f"{name} {_version(name)}" for name in COMPUTING)
+def versions(backend: BackendName = "pil") -> str:
+    """The versions of what computes; reading them imports nothing."""
+    names = (*COMPUTING, "torchvision") if backend == "torchvision" else COMPUTING
+    return ", ".join(f"{name} {_version(name)}" for name in names)
 
 
 def _version(name: str) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mmplane.core.records import BackendName
+from mmplane.features.arithmetic.backends import BACKENDS, Backend
 from mmplane.features.arithmetic.encodings import Encoding
 from mmplane.features.checkpoint.defaults import IMAGES, kinds_of
 from mmplane.features.checkpoint.files import CheckpointFiles
@@ -27,7 +29,7 @@ class ImageCheckpoint:
     """What a fast family goes by.
 
     `kind` is the image processor's class, without `Fast` or `Pil`; `options` are all that it takes, resolved;
-    `input_names` are what the model takes of an image.
+    `input_names` are what the model takes of an image; `backend` is whose bits are wanted.
     """
 
     files: CheckpointFiles
@@ -36,10 +38,11 @@ class ImageCheckpoint:
     placeholder_id: int
     input_names: frozenset[str]
     expansion: Expansion
+    backend: Backend = BACKENDS["pil"]
     compared: bool = True
 
     @classmethod
-    def load(cls, model_folder: str) -> ImageCheckpoint:
+    def load(cls, model_folder: str, backend: BackendName = "pil") -> ImageCheckpoint:
         """From a checkpoint folder. Raises ValueError when its classes are not those that are known here."""
         files = CheckpointFiles(model_folder)
         given, settings = files.part("image_processor", "preprocessor_config.json"), files.json("processor_config.json")
@@ -55,11 +58,11 @@ class ImageCheckpoint:
             return vocabulary.runs(rule.pieces(Prompt(settings, options, vocabulary, shape, companions, tiles)))
 
         placeholder_id = vocabulary.one(rule.placeholder(vocabulary, settings))
-        return cls(files, kind, options, placeholder_id, rule.inputs, expansion)
+        return cls(files, kind, options, placeholder_id, rule.inputs, expansion, BACKENDS[backend])
 
     def fingerprint(self, encoding: Encoding) -> bytes:
         """Of the files, versions and encoding. The generic path has the same: so are the bits."""
-        return self.files.fingerprint("image", encoding, compared=self.compared)
+        return self.files.fingerprint("image", encoding, backend=self.backend.name, compared=self.compared)
 
 
 def _resolved(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The fixed-size family (CLIP, SigLIP, LLaVA, Gemma 3 and their like): padded, resized and cropped to one size.
 
-Bit-equal to the plain pipeline of transformers' `PilBackend` (resize, centre crop, rescale, normalise), and to LLaVA's,
+Bit-equal to the plain pipeline of transformers' backends (resize, centre crop, rescale, normalise), and to LLaVA's,
 which first pads to a square. Features are (1, 3, height, width).
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from mmplane.core.errors import bad_media
 from mmplane.features.arithmetic.encodings import Encoding
-from mmplane.features.arithmetic.resize import FILTERS, Box, Resize
+from mmplane.features.arithmetic.resize import Box
 from mmplane.features.arithmetic.sizes import between_edges, inside, shortest_edge
 from mmplane.features.checkpoint.image import ImageCheckpoint
 from mmplane.features.contract.image import Pixels
@@ -43,7 +43,7 @@ class FixedSizeImageProcessor(TileImageProcessor):
             and not options.get("do_pan_and_scan")
             and (not options.get("do_pad") or _pads_to_square(checkpoint))
             and len(options["image_mean"]) == 3
-            and options["resample"] in FILTERS
+            and checkpoint.backend.serves(options)
         )
 
     @staticmethod
@@ -60,14 +60,15 @@ class FixedSizeImageProcessor(TileImageProcessor):
         resized_height, resized_width = self._resized(width, height)
         if resized_height < 1 or resized_width < 1:
             raise bad_media("the model cannot take an image of this size")
-        top, left = (resized_height - self._height) // 2, (resized_width - self._width) // 2
+        backend = self._checkpoint.backend
+        top, left = backend.crop_start(resized_height, self._height), backend.crop_start(resized_width, self._width)
         right, bottom = min(left + self._width, resized_width), min(top + self._height, resized_height)
         box = Box(max(left, 0), max(top, 0), right, bottom)
-        resize = Resize(resized_width, resized_height, int(self._options["resample"]), box)
+        resize = backend.resize(resized_width, resized_height, int(self._options["resample"]), box)
         return (Tile(resize, max(-top, 0), max(-left, 0)),)
 
     def _resized(self, width: int, height: int) -> tuple[int, int]:
-        """(height, width) after the resize, by the rules of `PilBackend.resize`."""
+        """(height, width) after the resize, by the rules of both backends' `resize`."""
         size = self._options["size"]
         if size.shortest_edge and size.longest_edge:
             return between_edges(height, width, size.shortest_edge, size.longest_edge)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from itertools import product
 
 from mmplane.core.errors import bad_media
-from mmplane.features.arithmetic.resize import FILTERS, Box, Resize
+from mmplane.features.arithmetic.resize import Box
 from mmplane.features.arithmetic.sizes import best_canvas, on_canvas
 from mmplane.features.checkpoint.image import Companions, ImageCheckpoint
 from mmplane.features.checkpoint.size import Size
@@ -30,7 +30,7 @@ class LlavaNextImageProcessor(TileImageProcessor):
             and options["size"] in (Size(shortest_edge=side), Size(side, side))
             and (not options["do_center_crop"] or (crop.height, crop.width) == (side, side))
             and all(edge % side == 0 for pair in options["image_grid_pinpoints"] for edge in pair)
-            and options["resample"] in FILTERS
+            and checkpoint.backend.serves(options)
         )
 
     @staticmethod
@@ -45,17 +45,17 @@ class LlavaNextImageProcessor(TileImageProcessor):
         return {"image_sizes": ((height, width),)}
 
     def _tiles(self, width: int, height: int) -> tuple[Tile, ...]:
-        options = self._checkpoint.options
+        options, resize = self._checkpoint.options, self._checkpoint.backend.resize
         kind, side = int(options["resample"]), self._height
         canvas = best_canvas(height, width, options["image_grid_pinpoints"])
         if canvas is None:
             raise bad_media("the model cannot take an image of this size")
         resized_height, resized_width = on_canvas(height, width, canvas)
         above, before = (canvas[0] - resized_height) // 2, (canvas[1] - resized_width) // 2
-        tiles = [Tile(Resize.whole(side, side, kind))]
+        tiles = [Tile(resize(side, side, kind))]
         for y, x in product(range(-above, canvas[0] - above, side), range(-before, canvas[1] - before, side)):
             left, top = min(max(x, 0), resized_width), min(max(y, 0), resized_height)
             right, bottom = max(min(x + side, resized_width), left), max(min(y + side, resized_height), top)
-            resize = Resize(resized_width, resized_height, kind, Box(left, top, right, bottom))
-            tiles.append(Tile(resize, top - y, left - x))
+            box = Box(left, top, right, bottom)
+            tiles.append(Tile(resize(resized_width, resized_height, kind, box), top - y, left - x))
         return tuple(tiles)

@@ -1,6 +1,7 @@
 """The Qwen2-VL family (Qwen2-VL, Qwen2.5-VL, Qwen3-VL): resized to whole patches, cut, each still frame doubled.
 
-Bit-equal to `Qwen2VLImageProcessorPil`. Features are (patches, 3 x copies x side x side), in blocks of merge x merge.
+Bit-equal to `Qwen2VLImageProcessorPil` or, with torchvision as the backend, `Qwen2VLImageProcessor`. Features are
+(patches, 3 x copies x side x side), in blocks of merge x merge.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from mmplane.core.errors import bad_media
 from mmplane.features.arithmetic import kernels
 from mmplane.features.arithmetic.encodings import Array, Encoding
 from mmplane.features.arithmetic.intrinsics import WORD_BYTES
-from mmplane.features.arithmetic.resize import FILTERS, Resize
 from mmplane.features.arithmetic.sizes import whole_patches
 from mmplane.features.checkpoint.image import ImageCheckpoint
 from mmplane.features.contract.image import Pixels
@@ -38,7 +38,7 @@ class QwenVLImageProcessor(TableImageProcessor):
         return (
             checkpoint.input_names == {"pixel_values", "image_grid_thw"}
             and bool(options["do_resize"])
-            and options["resample"] in FILTERS
+            and checkpoint.backend.serves(options)
             and options["patch_size"] >= WORD_BYTES
         )
 
@@ -69,7 +69,8 @@ class QwenVLImageProcessor(TableImageProcessor):
         patches = features.reshape(-1, 3, self._copies, self._side, self._side)
         block = self._side * self._merge
         start = written_bytes = 0
-        for _, planes in Resize.whole(width, height, self._kind).bands(pixels, max(BAND_ROWS // block, 1) * block):
+        resize = self._checkpoint.backend.resize(width, height, self._kind)
+        for _, planes in resize.bands(pixels, max(BAND_ROWS // block, 1) * block):
             end = start + planes.shape[1] * planes.shape[2] // self._side**2
             if self._table is None:
                 kernels.cut_bytes(planes, self._merge, 0, patches[start:end])

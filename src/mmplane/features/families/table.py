@@ -1,4 +1,4 @@
-"""What the fast families share: pixels resized as Pillow does, then one table of 256 values for each channel.
+"""What the fast families share: pixels resized as the backend does, then one table of 256 values for each channel.
 
 The table is filled by the processor's own arithmetic (rescale, then normalise, in its own precision), so looking a
 pixel up gives the bits that computing it would. With another encoding the table is cast, not the features.
@@ -15,7 +15,6 @@ import numpy as np
 
 from mmplane.core.records import Layout
 from mmplane.features.arithmetic.encodings import Array, ByteForm, Encoding, cast, storage_dtype
-from mmplane.features.arithmetic.table import pil_table
 from mmplane.features.checkpoint.image import TRIAL_SIDE, Companions, ImageCheckpoint
 from mmplane.features.checkpoint.vocabulary import Runs
 from mmplane.features.contract.arrays import Arrays, pack, write_all
@@ -39,7 +38,7 @@ class TableImageProcessor(ImageProcessor):
 
     def __init__(self, checkpoint: ImageCheckpoint, encoding: Encoding) -> None:
         run, copies = self._geometry(checkpoint)
-        self.byte_form = ByteForm(pil_table(checkpoint.options), run, copies)
+        self.byte_form = ByteForm(checkpoint.backend.table(checkpoint.options), run, copies)
         self._checkpoint = checkpoint
         self._encoding = encoding
         self._outlines = lru_cache(maxsize=LAYOUTS_MAX)(self._outline)

@@ -1,17 +1,24 @@
-"""Compare a checkpoint's fast paths with transformers, in a process of its own: `python -m ... FOLDER MODALITY ...`."""
+"""Compare fast paths with transformers, in a process of its own: `python -m ... FOLDER BACKEND MODALITY ...`."""
 
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import cast
 
 import msgspec
 
-from mmplane.core.records import Modality
-from mmplane.features.reference.parity import compare
+from mmplane.core.records import BackendName, Modality
 
 if __name__ == "__main__":
-    folder, *names = sys.argv[1:]
+    folder, backend, *names = sys.argv[1:]
     modalities = cast("list[Modality]", names)
-    found = {modality: "same" if compare(folder, modality) else "differs" for modality in modalities}
+    if backend == "torchvision":
+        import_module("torchvision")  # if it was built for another torch, its own error says more than transformers'
+    from mmplane.features.reference.parity import compare
+
+    found = {
+        modality: "same" if compare(folder, modality, cast("BackendName", backend)) else "differs"
+        for modality in modalities
+    }
     sys.stdout.buffer.write(msgspec.json.encode(found))

@@ -1,4 +1,4 @@
-"""The image half of a checkpoint as transformers has it: image processor, tokenizer, prompt rules; no torchvision.
+"""The image half of a checkpoint as transformers has it: image processor, tokenizer, prompt rules.
 
 transformers keeps three things apart that a request needs together: the image processor (pixels to arrays), the
 tokenizer, and the `Processor` that knows by which text an image is replaced in a prompt. The last is composed here by
@@ -20,12 +20,17 @@ from transformers.image_utils import SizeDict
 from transformers.models.auto.processing_auto import processor_class_from_name
 from transformers.processing_utils import ProcessorMixin
 
+from mmplane.core.records import BackendName
+from mmplane.features.arithmetic.backends import BACKENDS
 from mmplane.features.arithmetic.encodings import Encoding
 from mmplane.features.checkpoint.files import CheckpointFiles
 from mmplane.features.checkpoint.image import TRIAL_SIDE, Companions, ImageCheckpoint
 from mmplane.features.checkpoint.size import Size
 from mmplane.features.checkpoint.vocabulary import Runs
 from mmplane.features.contract.image import FEATURES
+
+TENSORS: Mapping[BackendName, str] = {"pil": "np", "torchvision": "pt"}
+"""What each backend computes with."""
 
 
 @dataclass(frozen=True)
@@ -37,19 +42,17 @@ class ReferenceCheckpoint:
     image_processor: Any
     tokenizer: Any
     images_kwargs: Mapping[str, Any]
+    backend: BackendName = "pil"
 
     @classmethod
-    def load(cls, model_folder: str) -> ReferenceCheckpoint:
-        """Load from a checkpoint folder. Raises ValueError when it has no image processor with a PIL backend."""
-        image_processor = AutoImageProcessor.from_pretrained(model_folder, backend="pil", trust_remote_code=False)
-        kind = type(image_processor).__name__
-        if not kind.endswith("Pil"):  # a backend that is missing is replaced without a word
-            raise ValueError(f"no PIL backend for this image processor: transformers gave {kind}")
+    def load(cls, model_folder: str, backend: BackendName = "pil") -> ReferenceCheckpoint:
+        """Load from a checkpoint folder. Raises ValueError when its image processor has no such backend here."""
+        image_processor = _image_processor(model_folder, backend)
         tokenizer = AutoTokenizer.from_pretrained(model_folder, trust_remote_code=False)
         processor = _compose(model_folder, image_processor, tokenizer)
-        merged = processor._merge_kwargs(tokenizer_init_kwargs=tokenizer.init_kwargs)
-        images_kwargs = merged["images_kwargs"] | {"return_tensors": "np"}
-        return cls(CheckpointFiles(model_folder), processor, image_processor, tokenizer, images_kwargs)
+        merged = processor._merge_kwargs(processor.valid_processor_kwargs, tokenizer_init_kwargs=tokenizer.init_kwargs)
+        images_kwargs = merged["images_kwargs"] | {"return_tensors": TENSORS[backend]}
+        return cls(CheckpointFiles(model_folder), processor, image_processor, tokenizer, images_kwargs, backend)
 
     @cached_property
     def options(self) -> Mapping[str, Any]:
@@ -71,11 +74,12 @@ class ReferenceCheckpoint:
             return self.expansion(outputs | {"num_patches": np.array([tiles]), "num_crops": [0]})
 
         kind = type(self.image_processor).__name__.removesuffix("Pil")
-        return ImageCheckpoint(self.files, kind, options, self.placeholder_id, self.input_names, expansion)
+        names, backend = self.input_names, BACKENDS[self.backend]
+        return ImageCheckpoint(self.files, kind, options, self.placeholder_id, names, expansion, backend)
 
     def fingerprint(self, encoding: Encoding) -> bytes:
         """Of the files, versions and encoding. A fast path that was compared shares it: same bits."""
-        return self.files.fingerprint("image", encoding)
+        return self.files.fingerprint("image", encoding, backend=self.backend)
 
     @cached_property
     def placeholder_id(self) -> int:
@@ -89,7 +93,8 @@ class ReferenceCheckpoint:
     def input_names(self) -> frozenset[str]:
         """Which of the image processor's outputs the model takes: what a whole call of the processor keeps of them."""
         image = Image.new("RGB", (TRIAL_SIDE, TRIAL_SIDE))
-        whole = self.processor(images=[image], text=[self.processor.image_token], return_tensors="np")
+        text, tensors = [self.processor.image_token], TENSORS[self.backend]
+        whole = self.processor(images=[image], text=text, return_tensors=tensors)
         return frozenset(whole) & frozenset(self.outputs(image))
 
     def outputs(self, image: Image.Image) -> Mapping[str, Any]:
@@ -105,6 +110,17 @@ class ReferenceCheckpoint:
         text = self.processor.replace_image_token(outputs, 0)
         ids = self.tokenizer.encode(text, add_special_tokens=False)
         return tuple((int(token), sum(1 for _ in run)) for token, run in groupby(ids))
+
+
+def _image_processor(model_folder: str, backend: BackendName) -> Any:
+    try:
+        found = AutoImageProcessor.from_pretrained(model_folder, backend=backend, trust_remote_code=False)
+    except (ImportError, RuntimeError) as error:  # torchvision that was built for another torch
+        raise ValueError(f"transformers cannot load its {backend} backend: {error}") from error
+    if getattr(found, "backend", None) != backend:  # one that is missing is replaced without a word
+        kind = type(found).__name__
+        raise ValueError(f"no {backend} backend for this image processor here: transformers gave {kind}")
+    return found
 
 
 def _compose(model_folder: str, image_processor: Any, tokenizer: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The generic path: any transformers image processor with a PIL backend, by the checkpoint's own configuration.
+"""The generic path: any transformers image processor, with either backend, by the checkpoint's own configuration.
 
 What a size becomes is measured: a blank image of that size goes through the processor once, and the shapes of its
 outputs are remembered. That costs milliseconds for each new size, so `layout` belongs in a worker. It assumes what
@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from mmplane.core.errors import bad_media
-from mmplane.core.records import Layout
+from mmplane.core.records import BackendName, Layout
 from mmplane.features.arithmetic.encodings import Array, Encoding, cast
 from mmplane.features.checkpoint.image import TRIAL_SIDE
 from mmplane.features.contract.arrays import Arrays, pack
@@ -35,9 +35,9 @@ class HuggingFaceImageProcessor(ImageProcessor):
         self._measured = lru_cache(maxsize=LAYOUTS_MAX)(self._measure)
 
     @classmethod
-    def load(cls, model_folder: str) -> HuggingFaceImageProcessor:
-        """From a checkpoint folder. Raises ValueError when transformers has no PIL image processor for it."""
-        return cls(ReferenceCheckpoint.load(model_folder))
+    def load(cls, model_folder: str, backend: BackendName = "pil") -> HuggingFaceImageProcessor:
+        """From a checkpoint folder. Raises ValueError when transformers has no such image processor for it here."""
+        return cls(ReferenceCheckpoint.load(model_folder, backend))
 
     @property
     def fingerprint(self) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from mmplane.core.records import BackendName
 from mmplane.features.arithmetic.encodings import Encoding
 from mmplane.features.contract.image import ImageProcessor
 from mmplane.features.families.names import FAST
@@ -14,9 +15,9 @@ from mmplane.features.reference.parity import agree
 log = logging.getLogger("mmplane")
 
 
-def generic(model_folder: str, encoding: Encoding, *, fast: bool) -> ImageProcessor:
+def generic(model_folder: str, encoding: Encoding, *, fast: bool, backend: BackendName = "pil") -> ImageProcessor:
     """The generic processor, or a `fast` family with the checkpoint's own prompt rules, if both agree on noise."""
-    checkpoint = ReferenceCheckpoint.load(model_folder)
+    checkpoint = ReferenceCheckpoint.load(model_folder, backend)
     described = checkpoint.described()
     family = FAST.get(described.kind)
     if fast and family is not None and family.serves(described):

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmplane.core.errors import RequestError
-from mmplane.core.records import Modality
+from mmplane.core.records import BackendName, Modality
 from mmplane.features.arithmetic.encodings import Array
 from mmplane.features.arithmetic.resize import Resize
 from mmplane.features.checkpoint.audio import AudioCheckpoint
@@ -91,11 +91,14 @@ def _ordered(values: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     return np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
 
 
-def compare(model_folder: str, modality: Modality) -> bool:
-    """Whether the fast path of one modality gives what transformers gives. Raises ValueError where there is none."""
+def compare(model_folder: str, modality: Modality, backend: BackendName = "pil") -> bool:
+    """Whether the fast path of one modality gives what transformers gives. Raises ValueError where there is none.
+
+    `backend` is that of images: clips and sounds have one arithmetic.
+    """
     if modality == "image":
-        own = ImageCheckpoint.load(model_folder)
-        reference = HuggingFaceImageProcessor.load(model_folder)
+        own = ImageCheckpoint.load(model_folder, backend)
+        reference = HuggingFaceImageProcessor.load(model_folder, backend)
         return own.placeholder_id == reference.placeholder_id and agree(FAST[own.kind](own, "float32"), reference)
     if modality == "video":
         return resizes_as_torch(VideoCheckpoint.load(model_folder).options["resample"])

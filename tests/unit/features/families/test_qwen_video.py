@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from mmplane.features.families.qwen_video import QwenVideoProcessor
 from mmplane.features.reference.parity import resizes_as_torch
 from mmplane.features.reference.torch_frames import torch_bands
 from mmplane.features.select import video_processor
-from video_reference import INSTALL, TORCHVISION, Reference, reference_process
+from torchvision_reference import Reference
 
 TEXT = "a<|vision_start|><|video_pad|><|vision_end|>b"
 PHOTO = load_sample_images().images[0]
@@ -80,14 +79,6 @@ def write(name: str, folder: Path) -> str:
     return written
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reference]:
-    if not TORCHVISION.exists():
-        pytest.fail(f"transformers' video processors need torchvision: {INSTALL}")
-    with reference_process(tmp_path_factory.mktemp("reference")) as process:
-        yield process
-
-
 def clip_of(processor: QwenVideoProcessor, frames: Any, fps: float | None) -> Clip:
     return Clip(frames.shape[2], frames.shape[1], len(frames), fps, processor.sample(len(frames), fps))
 
@@ -115,7 +106,7 @@ def test_transformers_own(name: str, tmp_path: Path, reference: Reference) -> No
     compared = 0
     for frames, fps in CLIPS.values():
         metadata = {"total_num_frames": len(frames), "fps": fps, "frames_indices": list(range(len(frames)))}
-        theirs = reference(folder, frames, TEXT, metadata)
+        theirs = reference.clip(folder, frames, TEXT, metadata)
         if "error" in theirs:
             with pytest.raises(RequestError):
                 materialise(processor, frames, clip_of(processor, frames, fps))
@@ -142,7 +133,7 @@ def test_the_classes_defaults_are_ours(tmp_path: Path, reference: Reference) -> 
         assert processor._checkpoint.options == defaults.CLIPS[kind]
         frames, fps = np.ascontiguousarray(np.broadcast_to(PHOTO[:203, :310], (9, 203, 310, 3))), 4.0
         metadata = {"total_num_frames": 9, "fps": fps, "frames_indices": list(range(9))}
-        theirs = reference(str(folder), frames, TEXT, metadata)
+        theirs = reference.clip(str(folder), frames, TEXT, metadata)
         ours = materialise(processor, frames, clip_of(processor, frames, fps))
         np.testing.assert_array_equal(ours[VIDEO_FEATURES], theirs[VIDEO_FEATURES], strict=True)
 

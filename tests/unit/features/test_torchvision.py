@@ -1,0 +1,319 @@
+"""`--backend torchvision`: the bits of transformers' torchvision backend, without torch, where they were compared."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from mmplane.config import Config
+from mmplane.core.errors import RequestError
+from mmplane.features import verdict
+from mmplane.features.arithmetic import kernels
+from mmplane.features.arithmetic.encodings import ENCODINGS, cast
+from mmplane.features.checkpoint import files
+from mmplane.features.checkpoint.files import CheckpointFiles
+from mmplane.features.checkpoint.image import ImageCheckpoint
+from mmplane.features.choice import choose
+from mmplane.features.contract.image import Pixels
+from mmplane.features.families.names import FAST
+from mmplane.features.families.table import TableImageProcessor
+from mmplane.features.reference.parity import materialise
+from mmplane.features.select import image_processor
+from mmplane.features.verdict import Subject
+from mmplane.media.image import decode
+from mutation import Mutant, check_it_is_killed
+from torchvision_reference import TORCHVISION, Reference
+
+from .checkpoints import FAMILIES
+
+PATH = verdict._path
+PHOTOS = [Image.fromarray(pixels) for pixels in load_sample_images().images]
+NOISE = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+SIZES = [(1, 1), (1, 150), (190, 1), (112, 224), (56, 56), (57, 55)]
+"""(height, width) of the first; what an image becomes as it is, and what is padded or refused."""
+SIZES += [tuple(size) for size in np.random.default_rng(1).integers(1, 150, (200, 2)).tolist()]
+
+MORE: list[tuple[str, dict[str, Any]]] = [
+    ("qwen2_5_vl", {"max_pixels": 28 * 28 * 16, "resample": 2}),
+    ("qwen2_5_vl", {"merge_size": 1, "temporal_patch_size": 3, "do_normalize": False}),
+    ("qwen2_5_vl", {"do_rescale": False, "resample": 1}),
+    ("llava", {"size": {"height": 60, "width": 70}}),
+    ("llava", {"size": {"shortest_edge": 40}, "crop_size": {"height": 51, "width": 44}}),
+    ("llava", {"size": {"shortest_edge": 41}, "crop_size": {"height": 50, "width": 44}}),
+    ("llava", {"size": {"shortest_edge": 50, "longest_edge": 90}, "crop_size": {"height": 48, "width": 64}}),
+    ("llava_padded", {"image_mean": [0.5, 0.5, 0.5], "resample": 2, "do_rescale": False}),
+    ("llava_siglip", {"do_normalize": False, "size": {"height": 42, "width": 70}}),
+    ("internvl", {"min_patches": 2, "max_patches": 5, "resample": 2}),
+    ("internvl", {"max_patches": 1}),
+    ("llava_next", {"size": {"height": 28, "width": 28}, "crop_size": 28, "resample": 2}),
+    ("llava_next", {"do_center_crop": False}),
+]
+SERVED = [name for name in FAMILIES if name != "idefics3"]
+
+
+def fast(folder: str) -> TableImageProcessor:
+    checkpoint = ImageCheckpoint.load(folder, "torchvision")
+    family = FAST[checkpoint.kind]
+    assert family.serves(checkpoint)
+    return family(checkpoint, "float32")
+
+
+def assert_equal(processor: TableImageProcessor, images: Sequence[Pixels], answers: Sequence[dict[str, Any]]) -> int:
+    """All of them are those of the answers, in every encoding; how many were not refused."""
+    made = 0
+    for pixels, theirs in zip(images, answers, strict=True):
+        height, width, _ = pixels.shape
+        if "refused" in theirs:
+            with pytest.raises(RequestError):
+                processor.layout(width, height)
+            continue
+        assert [*map(tuple, theirs.pop("expansion").tolist())] == [*processor.layout(width, height).expansion]
+        as_bytes = theirs.pop("bytes", None)
+        exact = theirs["pixel_values"]
+        for encoding in ENCODINGS if as_bytes is not None else ("float32",):
+            recoded = processor.recoded(encoding)
+            ours = materialise(recoded, pixels)
+            assert ours.keys() == theirs.keys()
+            stored: Any = ours["pixel_values"]
+            if encoding == "uint8":
+                rebuilt = np.empty_like(exact)
+                processor.byte_form.rebuild(stored, rebuilt)
+                np.testing.assert_array_equal(rebuilt, exact, strict=True)
+                copied = processor.byte_form.with_copies(stored)
+                assert copied.base is not None
+                np.testing.assert_array_equal(copied.reshape(as_bytes.shape), as_bytes, strict=True)
+            else:
+                np.testing.assert_array_equal(stored, cast(exact, encoding), strict=True)
+            for name, array in theirs.items():
+                if name != "pixel_values":
+                    np.testing.assert_array_equal(ours[name], array, strict=True)
+        made += 1
+    return made
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_two_hundred_sizes(name: str, tmp_path: Path, reference: Reference) -> None:
+    folder = FAMILIES[name].write(tmp_path)
+    images = [np.ascontiguousarray(NOISE[:height, :width]) for height, width in SIZES]
+    assert assert_equal(fast(folder), images, reference.images(folder, images)) >= 200
+
+
+def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, image_format, **options)
+    return buffer.getvalue()
+
+
+def with_alpha(image: Image.Image) -> Image.Image:
+    image = image.copy()
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    return image
+
+
+def turned() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+def deep(image: Image.Image) -> Image.Image:
+    return Image.fromarray(np.asarray(image.convert("L"), np.uint16) * 257)
+
+
+SMALL = PHOTOS[0].resize((210, 140))
+KINDS: dict[str, bytes] = {
+    "JPEG 4:2:0": encoded(SMALL, "JPEG", subsampling=2),
+    "JPEG 4:4:4": encoded(SMALL, "JPEG", subsampling=0),
+    "progressive": encoded(SMALL, "JPEG", progressive=True),
+    "grey": encoded(SMALL.convert("L"), "JPEG"),
+    "CMYK": encoded(SMALL.convert("CMYK"), "JPEG"),
+    "rotated by EXIF": encoded(SMALL, "JPEG", exif=turned()),
+    "PNG": encoded(SMALL, "PNG"),
+    "RGBA": encoded(with_alpha(SMALL), "PNG"),
+    "palette": encoded(SMALL.convert("P"), "PNG"),
+    "16 bit": encoded(deep(SMALL), "PNG"),
+    "WebP": encoded(SMALL, "WEBP"),
+}
+TRUNCATED = KINDS["JPEG 4:2:0"][:3000]
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_twelve_kinds_of_files_in_every_encoding(name: str, tmp_path: Path, reference: Reference) -> None:
+    folder = FAMILIES[name].write(tmp_path)
+    images = [decode(media) for media in KINDS.values()]
+    assert assert_equal(fast(folder), images, reference.images(folder, images, as_bytes=True)) == len(KINDS)
+    with pytest.raises(RequestError):
+        decode(TRUNCATED)
+
+
+@pytest.mark.parametrize(("name", "changes"), MORE, ids=str)
+def test_other_configurations(name: str, changes: dict[str, Any], tmp_path: Path, reference: Reference) -> None:
+    folder = FAMILIES[name].write(tmp_path, **changes)
+    images = [np.ascontiguousarray(NOISE[:height, :width]) for height, width in SIZES[:20]]
+    assert assert_equal(fast(folder), images, reference.images(folder, images)) >= 15
+
+
+def test_large_images(tmp_path: Path, reference: Reference) -> None:
+    images = [np.asarray(PHOTOS[0].resize(size)) for size in ((1288, 966), (3840, 2160))]
+    for name in ("qwen2_5_vl", "internvl"):
+        folder = FAMILIES[name].write(tmp_path / name)
+        assert assert_equal(fast(folder), images, reference.images(folder, images)) == 2
+
+
+@pytest.mark.parametrize("changes", [{"resample": 0}, {"do_rescale": False, "do_normalize": False}])
+def test_what_is_not_reproduced_goes_the_generic_way_which_needs_torchvision(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = FAMILIES["qwen2_5_vl"].write(tmp_path, **changes)
+    with pytest.raises(ValueError, match="no torchvision backend"):
+        image_processor(folder, backend="torchvision")
+
+
+def config(folder: str) -> Config:
+    return Config(model="", model_folder=folder, served_name="", device="none", backend="torchvision")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A model whose verdicts are remembered in a folder of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(verdict, "_path", PATH)
+    return FAMILIES["qwen2_5_vl"].write(tmp_path / "model")
+
+
+def test_without_a_verdict_it_is_refused_and_what_to_do_is_said(
+    folder: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """torchvision is not installed here: nobody can compare."""
+    for loaded in (True, False):
+        monkeypatch.setattr(verdict, "_loaded", lambda loaded=loaded: loaded)
+        with pytest.raises(ValueError, match="Install torch and torchvision"):
+            choose(config(folder))
+        assert "image features were not compared with transformers with torchvision" in caplog.text
+        caplog.clear()
+    assert not list(tmp_path.rglob("verdicts/*.json"))
+
+
+def test_a_torchvision_for_another_torch_is_said(
+    folder: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(TORCHVISION))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    subject = Subject(CheckpointFiles(folder), "torchvision")
+    assert verdict._compare_apart(subject, ["image"]) == {"image": "not compared"}
+    assert "could not be compared with transformers with torchvision" in caplog.text
+    assert "operator torchvision::" in caplog.text
+
+
+def test_the_verdict_of_a_process_that_has_torchvision_serves_one_that_cannot_load_it(
+    folder: str,
+    reference: Reference,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    assert reference.verdict(folder, tmp_path / "cache") == "same"
+    monkeypatch.syspath_prepend(str(TORCHVISION))  # installed, and built for another torch
+    with caplog.at_level(logging.DEBUG):
+        processors = choose(config(folder))
+    assert "those of transformers with torchvision (compared before; " in caplog.text
+    assert "torchvision 0.28.0" in caplog.text
+    assert processors.encoding == "uint8"
+    pixels = np.ascontiguousarray(NOISE[:70, :90])
+    (theirs,) = reference.images(folder, [pixels], as_bytes=True)
+    stored: Any = materialise(processors.for_images, pixels)["pixel_values"]
+    form = processors.byte_forms["image"]
+    np.testing.assert_array_equal(form.with_copies(stored).reshape(theirs["bytes"].shape), theirs["bytes"])
+    monkeypatch.setattr(files, "version", lambda _: "0.29.0")
+    with pytest.raises(ValueError, match="--backend pil"):
+        choose(config(folder))
+
+
+def test_a_difference_means_torchvisions_own(folder: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Which serves where it can be loaded, and is not installed here."""
+    with pytest.raises(ValueError, match="no torchvision backend"):
+        image_processor(folder, backend="torchvision", verdict="differs")
+
+
+def test_one_wrong_bit_is_found(folder: str, reference: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = kernels.torch_weights
+
+    def off_by_one(*sizes: int) -> object:
+        first, count, fixed = right(*sizes)
+        return first, count, fixed + np.int32(1 << 12)
+
+    images = [np.ascontiguousarray(NOISE[:70, :90])]
+    answers = reference.images(folder, images)
+    monkeypatch.setattr(kernels, "torch_weights", off_by_one)
+    with pytest.raises(AssertionError):
+        assert_equal(fast(folder), images, answers)
+
+
+def test_the_backends_give_other_values_and_have_other_fingerprints(folder: str) -> None:
+    by_name = {
+        name: image_processor(folder, backend=name, verdict="same")  # type: ignore[arg-type]
+        for name in ("pil", "torchvision")
+    }
+    pixels = np.asarray(PHOTOS[0].resize((310, 203)))
+    pil, other = (materialise(each, pixels)["pixel_values"] for each in by_name.values())
+    apart = np.abs(pil - other).max()
+    assert 0 < apart < 0.15  # a level of 256 is 0.015
+    assert by_name["pil"].fingerprint != by_name["torchvision"].fingerprint
+
+
+def test_keys_contain_the_backend_and_its_version(folder: str) -> None:
+    def fingerprints() -> list[bytes]:
+        fingerprint = CheckpointFiles(folder).fingerprint
+        return [
+            fingerprint("image", "uint8", backend=backend, compared=compared)
+            for backend in ("pil", "torchvision")
+            for compared in (True, False)
+        ]
+
+    now = fingerprints()
+    assert len(set(now)) == 4
+    version = files.version
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "version", lambda name: "9" if name == "torchvision" else version(name))
+        then = fingerprints()
+    assert [one == other for one, other in zip(now, then, strict=True)] == [True, True, False, True]
+
+
+MUTANTS = [
+    Mutant(
+        "keys of the two backends differ",
+        CheckpointFiles.fingerprint,
+        "{modality} {backend} {encoding}",
+        "{modality} {encoding}",
+        test_keys_contain_the_backend_and_its_version,
+    ),
+    Mutant(
+        "a key contains the version of torchvision",
+        CheckpointFiles.fingerprint,
+        "versions(backend)",
+        "versions()",
+        test_keys_contain_the_backend_and_its_version,
+    ),
+    Mutant(
+        "nothing unconfirmed is served as torchvision's",
+        image_processor,
+        'verdict == "not compared" and backend == "torchvision"',
+        "False",
+        test_without_a_verdict_it_is_refused_and_what_to_do_is_said,
+    ),
+]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+def test_mutants_are_killed(mutant: Mutant, request: pytest.FixtureRequest) -> None:
+    check_it_is_killed(mutant, request)
