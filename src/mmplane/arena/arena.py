@@ -49,6 +49,7 @@ class Arena:
         self._next_generation = first_generation
         self._reaped: dict[tuple[str, int], int] = {}  # (role, index) -> last incarnation known to be dead
         self._evictions = 0
+        self._held_bytes_max = 0
         self._notice: Callable[[], object] = lambda: None
 
     def watch(self, notice: Callable[[], object]) -> None:
@@ -72,6 +73,7 @@ class Arena:
         slot = Slot(region, offset_bytes, length_bytes, self._next_generation)
         self._next_generation += 1
         self._occupants[slot.generation] = self._claims[writer][slot.generation] = here.add(slot, writer, tenant)
+        self._count_held()
         return slot
 
     def commit(self, slot: Slot, writer: Process) -> bool:
@@ -147,6 +149,7 @@ class Arena:
         self._leases += 1
         self._claims[process][slot.generation] = occupant
         self._settle(occupant)
+        self._count_held()
 
     def release(self, slot: Slot, process: Process, tag: int) -> bool:
         """End one lease; True when that freed the bytes: nobody else holds them and no index entry wants them.
@@ -228,6 +231,7 @@ class Arena:
             hits=self._hits,
             misses=self._misses,
             evictions=self._evictions,
+            held_bytes_max=self._held_bytes_max,
         )
 
     def check_integrity(self) -> None:
@@ -246,6 +250,11 @@ class Arena:
         for process, claimed in self._claims.items():
             held = {g for g, o in self._occupants.items() if o.writer == process or o.leases.holds(process)}
             assert set(claimed) == held
+
+    def _count_held(self) -> None:
+        """There may be more that cannot be evicted than ever before."""
+        held_bytes = sum(region.unevictable_bytes for region in self._regions)
+        self._held_bytes_max = max(self._held_bytes_max, held_bytes)
 
     def _occupant(self, slot: Slot) -> Occupant:
         occupant = self._occupants.get(slot.generation)

@@ -67,6 +67,11 @@ class Region:
         """The longest slot that `reserve` could give now."""
         return self._clearings.longest_free[0]
 
+    @property
+    def unevictable_bytes(self) -> int:
+        """Bytes that somebody holds."""
+        return self.length_bytes - self._clearings.free_bytes
+
     def reserve(self, length_bytes: int) -> tuple[int, list[Occupant]] | None:
         """An offset, and the items that are evicted for it, which this region has forgotten. None if there is no room.
 

@@ -33,7 +33,11 @@ class RegionStatistics(msgspec.Struct, frozen=True):
 
 
 class ArenaStatistics(msgspec.Struct, frozen=True):
-    """The arena now (regions, total, slots, leases, items) and since its start (hits, misses, evictions)."""
+    """The arena now (regions, total, slots, leases, items) and since its start (hits, misses, evictions).
+
+    `held_bytes_max` is the most that could not be evicted at any moment since the start: a reader who looks now and
+    then misses what a request holds for a few milliseconds.
+    """
 
     regions: tuple[RegionStatistics, ...]
     total: RegionStatistics
@@ -43,6 +47,7 @@ class ArenaStatistics(msgspec.Struct, frozen=True):
     hits: int
     misses: int
     evictions: int
+    held_bytes_max: int
 
 
 def sum_regions(regions: Sequence[RegionStatistics]) -> RegionStatistics:

@@ -103,7 +103,7 @@ class ArenaMachine(RuleBasedStateMachine):
         self.incarnations: Counter[tuple[str, int]] = Counter()
         self.clock = 0
         self.generation = 0
-        self.hits = self.misses = self.evictions = 0
+        self.hits = self.misses = self.evictions = self.held_bytes_max = 0
 
     def new_arena(self) -> Arena:
         return Arena(REGION_BYTES, align_bytes=ALIGN_BYTES)
@@ -183,7 +183,12 @@ class ArenaMachine(RuleBasedStateMachine):
         assert places is None or new.first in places
         self.evict_under(new, needed=places is not None)
         self.uses.append(new)
+        self.note_held()
         return slot
+
+    def note_held(self) -> None:
+        held_bytes = sum(use.end - use.first for use in self.uses if not use.evictable)
+        self.held_bytes_max = max(self.held_bytes_max, held_bytes)
 
     def evict_under(self, new: Use, *, needed: bool) -> None:
         """Who has been evicted lies in the new slot and was unleased, and no free run was long enough."""
@@ -285,6 +290,7 @@ class ArenaMachine(RuleBasedStateMachine):
         for _ in range(times):
             self.arena.lease(slot, self.process(life), tag)
         use.leases[self.process(life), tag] += times
+        self.note_held()
 
     @rule(slot=slots, life=lives, tag=tags)
     def release(self, slot: Slot | None, life: tuple[str, int], tag: int) -> None:
@@ -385,6 +391,7 @@ class ArenaMachine(RuleBasedStateMachine):
         assert statistics.items == sum(use.key is not None for use in self.uses)
         assert (statistics.hits, statistics.misses) == (self.hits, self.misses)
         assert statistics.evictions == self.evictions
+        assert statistics.held_bytes_max == self.held_bytes_max
 
     def region_figures(self, region: int, free_runs: int) -> RegionStatistics:
         by_kind: Counter[str] = Counter()

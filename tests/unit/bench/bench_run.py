@@ -52,7 +52,7 @@ def memory(at_s: float, *, rank: int = 300, arena: int = 0, descriptors: int = 6
 
 
 LABEL = Label(delivery="arena", workload="photo", tp=2, concurrency=8, rate=None, runner="null", cache=True)
-MEMORY = [memory(0.0), memory(1.0, arena_leased=1000, in_flight=1)]
+MEMORY = [memory(0.0), memory(1.0, arena_leased_max=1000, in_flight=1)]
 
 
 def row_of(delivery: str, *, slower: float = 1.0, **more: Any) -> Row:

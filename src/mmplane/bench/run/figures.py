@@ -232,11 +232,11 @@ def busiest_thread(turns: Sequence[Turn]) -> dict[str, Any]:
 def bytes_per_request_in_flight(alone: Sequence[Memory]) -> int | None:
     """What one request takes that is sent alone: the most beyond what was held before it, which is the first sample.
 
-    Among many requests most wait, and hold no features: divided by all of them, less than a copy would seem to do.
+    At least its features: the arena itself keeps the most that was ever leased, and nothing was before. Among many requests most wait, and hold no features: divided by all of them, less than a copy would seem to do.
     """
     if len(alone) < 2:
         return None
-    return max(each.total_leased for each in alone) - alone[0].total_leased
+    return most_leased(alone) - most_leased(alone[:1])
 
 
 def key_hit_rate(turns: Sequence[Turn]) -> float | None:
@@ -275,12 +275,19 @@ def inter_token_ms(turns: Sequence[Turn]) -> list[float]:
 
 
 def peak_bytes(memory: Sequence[Memory]) -> dict[str, int]:
-    """The most of each role and of the arena, and the most of all at one moment.
+    """The most of each role and of the arena, and of all together.
 
     The arena counts twice: as reserved (`arena`, in `total`) and as leased (`arena_leased`, in `total_leased`).
     """
-    names = (*ROLES, "arena", "arena_leased", "total", "total_leased")
-    return {name: max((getattr(each, name) for each in memory), default=0) for name in names}
+    peak = {name: max((getattr(each, name) for each in memory), default=0) for name in (*ROLES, "arena", "total")}
+    leased = max((each.arena_leased_max for each in memory), default=0)
+    return peak | {"arena_leased": leased, "total_leased": most_leased(memory)}
+
+
+def most_leased(memory: Sequence[Memory]) -> int:
+    """The most that all processes had at one moment, and the most of the arena that requests ever held."""
+    private = max((each.private for each in memory), default=0)
+    return private + max((each.arena_leased_max for each in memory), default=0)
 
 
 def _materialise_ms(samples: list[Sample]) -> list[float]:

@@ -28,7 +28,8 @@ SHARE = 5
 class Memory(msgspec.Struct, frozen=True):
     """Bytes by role, the arena's, open descriptors and threads, at one moment (seconds since the epoch).
 
-    `arena` is what was reserved at start, `arena_leased` what of it requests in flight hold.
+    `arena` is what was reserved at start, `arena_leased` what of it requests in flight hold, and `arena_leased_max` the
+    most that they have held at once since the front end started: a request holds its features for milliseconds.
     """
 
     at_s: float
@@ -43,6 +44,7 @@ class Memory(msgspec.Struct, frozen=True):
     nursery: int = 0
     supervisor: int = 0
     arena_leased: int = 0
+    arena_leased_max: int = 0
 
     @property
     def private(self) -> int:
@@ -53,11 +55,6 @@ class Memory(msgspec.Struct, frozen=True):
     def total(self) -> int:
         """What the server takes: of the arena all that is reserved."""
         return self.private + self.arena
-
-    @property
-    def total_leased(self) -> int:
-        """What the requests take: of the arena what they hold."""
-        return self.private + self.arena_leased
 
 
 class Cpu(msgspec.Struct, frozen=True):
@@ -123,6 +120,7 @@ def memory(server: Server) -> Memory:
         in_flight=statistics["requests"]["in_flight"],
         threads=threads,
         arena_leased=leased_bytes(regions),
+        arena_leased_max=statistics["arena"]["held_bytes_max"],
     )
 
 
@@ -139,19 +137,22 @@ def leased_bytes(regions: Sequence[dict[str, Any]]) -> int:
 
 @contextmanager
 def watched(server: Server, every_s: float = SAMPLE_SECONDS) -> Iterator[list[Memory]]:
-    """Memory while the block runs, sampled by a thread; the list grows.
+    """Memory while the block runs, sampled by a thread, and once more at its end; the list grows.
 
     Reading it takes the kernel tens of milliseconds where gigabytes are mapped, so it may have one part in `SHARE`.
     """
     samples = [memory(server)]
     ended = threading.Event()
 
+    def look() -> None:
+        with suppress(httpx.HTTPError):  # a front end that has just ended: what became of its requests is said
+            samples.append(memory(server))
+
     def watch() -> None:
         took_s = 0.0
         while not ended.wait(max(every_s, (SHARE - 1) * took_s)):
             began_s = time.monotonic()
-            with suppress(httpx.HTTPError):  # a front end that has just ended: what became of its requests is said
-                samples.append(memory(server))
+            look()
             took_s = time.monotonic() - began_s
 
     thread = threading.Thread(target=watch)
@@ -161,3 +162,4 @@ def watched(server: Server, every_s: float = SAMPLE_SECONDS) -> Iterator[list[Me
     finally:
         ended.set()
         thread.join()
+        look()
