@@ -25,6 +25,7 @@ import msgspec
 from mmplane.core.records import MESSAGE_BYTES_MAX, Record
 
 DESCRIPTORS_MAX = 96
+DESCRIPTORS_BYTES = socket.CMSG_SPACE(DESCRIPTORS_MAX * array.array("i").itemsize)
 SEND_BUFFER_BYTES = 1024 * 1024
 SLICE_SECONDS = 0.5
 RecordT = TypeVar("RecordT", bound=Record)
@@ -64,6 +65,8 @@ class Link(Generic[RecordT]):
         self._socket = socket.socket(fileno=end) if isinstance(end, int) else end
         self._socket.setblocking(False)
         self._decoder: msgspec.msgpack.Decoder[RecordT] = msgspec.msgpack.Decoder(receives)
+        self._room = memoryview(bytearray(MESSAGE_BYTES_MAX + 1))
+        """For every message: `recvmsg` would allocate as much for each, and most have a hundred bytes."""
 
     def fileno(self) -> int:
         """The socket's descriptor, for a selector."""
@@ -101,23 +104,23 @@ class Link(Generic[RecordT]):
 
     def receive_nowait(self) -> tuple[RecordT, list[int]] | None:
         """The next record and its descriptors, or None when there is none yet. Raises PeerGone, ProtocolError."""
-        descriptors = array.array("i")
-        room = socket.CMSG_SPACE(DESCRIPTORS_MAX * descriptors.itemsize)
+        flag = socket.MSG_CMSG_CLOEXEC
         try:
-            message, ancillary, flags, _ = self._socket.recvmsg(MESSAGE_BYTES_MAX + 1, room, socket.MSG_CMSG_CLOEXEC)
+            length, ancillary, flags, _ = self._socket.recvmsg_into([self._room], DESCRIPTORS_BYTES, flag)
         except BlockingIOError:
             return None
         except OSError as error:
             raise PeerGone from error
+        descriptors = array.array("i")
         for level, kind, payload in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 descriptors.frombytes(payload[: len(payload) - len(payload) % descriptors.itemsize])
-        if not message and not ancillary:
+        if not length and not ancillary:
             raise PeerGone
         try:
-            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(message) > MESSAGE_BYTES_MAX:
+            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or length > MESSAGE_BYTES_MAX:
                 raise ProtocolError("truncated message")
-            record = self._decoder.decode(message)
+            record = self._decoder.decode(self._room[:length])
         except (ProtocolError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             _close(descriptors)
             raise ProtocolError("not a record of this link") from error
