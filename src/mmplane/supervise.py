@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import signal
 import socket
 import time
@@ -65,6 +64,7 @@ from mmplane.process.restarts import Restarts
 from mmplane.process.signals import BYTES_MAX, heed
 from mmplane.process.spawner import Spawner
 from mmplane.process.watchdog import Watchdog
+from mmplane.process.watched import Watched
 from mmplane.wire.group import GroupLinks
 from mmplane.wire.link import LinkError, pair
 from mmplane.wire.stream import stream_pair
@@ -136,11 +136,14 @@ class Supervisor:
     def run(self) -> int:
         """Start everything, keep it running, return the exit code once every process has ended."""
         adopt_orphans()
-        wake = heed((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+        signals = heed((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+        watched, watched_for = self._watched(signals), self._watched_for()
         try:
             while self._exit_code is None:
                 self._reconcile()
-                self._wait(wake)
+                if watched_for != (now := self._watched_for()):
+                    watched, watched_for = self._watched(signals), now
+                watched.wait(self._due_s() - time.monotonic())
         finally:
             self._end_everything()
         return self._exit_code
@@ -151,41 +154,34 @@ class Supervisor:
         front = [self._head] if self._head else []
         return [*front, *self._workers.values(), *self._ranks.values()]
 
-    def _wait(self, wake: int) -> None:
-        poller = select.poll()
-        poller.register(wake, select.POLLIN)
-        by_descriptor: dict[int, Callable[[], None]] = {}
+    def _watched_for(self) -> tuple[object, ...]:
+        """Changes when other descriptors are to be watched.
 
-        def watch(descriptor: int, act: Callable[[], None]) -> None:
-            by_descriptor[descriptor] = act
-            poller.register(descriptor, select.POLLIN)
+        What is watched keeps its child alive, so no other child has its id.
+        """
+        nursery = self._nursery
+        children = ((id(child), child.speaks) for child in self._children())
+        return nursery.handle and nursery.handle.pid, nursery.listening, *children
 
+    def _watched(self, signals: int) -> Watched:
+        """Messages come before deaths: what a process said before it died still counts."""
+        watched = Watched()
+        watched.watch(signals, lambda: self._signalled(os.read(signals, BYTES_MAX)))
         if self._nursery.handle is not None:
-            watch(self._nursery.handle.pidfd, self._nursery_gone)
+            watched.watch(self._nursery.handle.pidfd, self._nursery_gone, last=True)
         if self._nursery.listening is not None:
-            watch(self._nursery.listening, self._hear_nursery)
+            watched.watch(self._nursery.listening, self._hear_nursery)
         for child in self._children():
-            watch(child.handle.pidfd, lambda child=child: self._gone(child))  # type: ignore[misc]
+            watched.watch(child.handle.pidfd, partial(self._gone, child), last=True)
             if child.speaks:
-                watch(child.link.fileno(), lambda child=child: self._hear(child))  # type: ignore[misc]
-        # Messages before deaths: what a process said before it died still counts.
-        limit_s = max(0.0, self._due_s() - time.monotonic())
-        events = sorted(poller.poll(limit_s * 1000 + 1), key=lambda event: event[0] in self._pidfds())
-        for descriptor, _ in events:
-            if descriptor == wake:
-                self._signalled(os.read(wake, BYTES_MAX))
-            else:
-                by_descriptor[descriptor]()
+                watched.watch(child.link.fileno(), partial(self._hear, child))
+        return watched
 
     def _due_s(self) -> float:
         """When there is something to do even if nothing happens."""
         if self._stopping_by_s is not None:
             return self._stopping_by_s
         return min(self._watchdog.due_s(self._children()), self._restarts.due_s(time.monotonic()))
-
-    def _pidfds(self) -> set[int]:
-        nursery = {self._nursery.handle.pidfd} if self._nursery.handle else set()
-        return nursery | {child.handle.pidfd for child in self._children()}
 
     def _signalled(self, numbers: bytes) -> None:
         for number in numbers:
