@@ -6,7 +6,8 @@ import argparse
 
 import pytest
 
-from mmplane.bench.main import _cases, main, options_parser, workloads
+from mmplane.bench.main import main
+from mmplane.bench.options import cases, options_parser, workloads
 from mmplane.bench.run.campaign import Pools
 from mmplane.bench.run.settings import SETTINGS
 from mmplane.config import DELIVERY_NAMES
@@ -22,9 +23,9 @@ def asked(*arguments: str) -> argparse.Namespace:
 
 @every_setting
 def test_all_deliveries_take_turns_in_every_case(name: str) -> None:
-    cases = _cases(asked("--setting", name))
-    assert len(cases) == len(SETTINGS[name].cases)
-    for _, tp, how in cases:
+    runs = cases(asked("--setting", name))
+    assert len(runs) == len(SETTINGS[name].cases)
+    for _, tp, how in runs:
         assert tp == (SETTINGS[name].tp or cores_usable())
         assert (how.setting, how.runner, how.deliveries) == (name, "null", DELIVERY_NAMES)
         assert (how.concurrency is None) != (how.rate is None)
@@ -54,7 +55,7 @@ def test_the_incident_has_the_pools_of_the_analyses() -> None:
 
 
 def test_an_open_loop_is_refused_as_the_server_would_and_a_closed_one_is_answered() -> None:
-    for workload, _, how in _cases(asked("--setting", "incident")):
+    for workload, _, how in cases(asked("--setting", "incident")):
         assert ("--request-seconds" in how.server_flags(workload)) == (how.rate is None)
 
 
@@ -67,7 +68,7 @@ def test_real_media_have_enough_requests_for_what_is_said_of_them() -> None:
 
 
 def test_a_delivery_may_be_asked_for_alone() -> None:
-    assert {how.deliveries for _, _, how in _cases(asked("--setting", "incident", "--delivery", "leader"))} == {
+    assert {how.deliveries for _, _, how in cases(asked("--setting", "incident", "--delivery", "leader"))} == {
         ("leader",)
     }
 
@@ -86,7 +87,7 @@ def test_quick_is_of_a_setting(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_flood_sends_its_requests_again_under_other_stamps() -> None:
-    ((workload, _, how),) = [each for each in _cases(asked("--setting", "incident")) if each[2].rate]
+    ((workload, _, how),) = [each for each in cases(asked("--setting", "incident")) if each[2].rate]
     load = workload.make(how.requests or 0, 1)
     plan = how.plan(workload, load, load.requests, 0)
     assert plan.arrivals_s is not None

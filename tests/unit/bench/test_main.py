@@ -9,7 +9,8 @@ import pytest
 from bench_run import row_of, run_of
 
 from mmplane.bench.inputs.workloads import WORKLOADS
-from mmplane.bench.main import counts, deliveries, main, options_parser, workloads, written
+from mmplane.bench.main import main, written
+from mmplane.bench.options import counts, deliveries, options_parser, workloads
 from mmplane.bench.run.campaign import Options, repetitions_of, rotated
 from mmplane.config import DELIVERY_NAMES
 

@@ -170,8 +170,16 @@ def test_the_terminal_shows_the_same() -> None:
 def test_the_terminal_says_how_large_the_pools_were_once() -> None:
     sizes = [{"workers": 4, "leader_threads": 4, "delivery_threads": size} for size in (2, 2, 3)]
     told = notes(run_of([row_of("arena", pools=pools) for pools in sizes]))
-    assert [note.count("items made at once: 4 by workers") for note in told] == [1, 1]
-    assert "3 on each rank (delayed-async)" in told[1]
+    assert told[0].startswith("null runner")
+    assert [note.count("items made at once: 4 by workers") for note in told] == [0, 1, 1]
+    assert "3 on each rank (delayed-async)" in told[2]
+
+
+def test_a_table_says_what_each_rank_spent_on_making_features() -> None:
+    spent = {str(rank): {"mean": ms, "p50": ms, "p99": ms} for rank, ms in enumerate((12.0, 13.5))}
+    rows = [row_of("original", materialise_ms_by_rank=spent), row_of("arena")]
+    names, lines = table(rows)
+    assert [cells[names.index("ranks' materialise ms")] for cells in lines] == ["12 / 13.5", "-"]
 
 
 def test_rows_of_another_pace_are_in_a_plot_of_their_own() -> None:

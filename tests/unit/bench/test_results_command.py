@@ -12,7 +12,7 @@ from bench_run import row_of, run_of
 
 from mmplane.bench import results
 from mmplane.bench.judge.analyses import PREDICTIONS
-from mmplane.bench.main import deliveries, options_parser, workloads
+from mmplane.bench.options import deliveries, options_parser, workloads
 from mmplane.bench.run.settings import SETTINGS
 
 

@@ -40,6 +40,20 @@ def cells(row: Row, shown: Sequence[Column]) -> list[str]:
     return [column.cell(row) or "-" for column in shown]
 
 
+def circumstances(rows: Sequence[Row]) -> list[str]:
+    """What a reader of a table must know of all its rows: what ranks computed with, and the sizes of pools."""
+    notes = dict.fromkeys(row["runner_note"] for row in rows if row.get("runner_note"))
+    pools = dict.fromkeys(tuple(row["pools"].items()) for row in rows if row.get("pools"))
+    return [*notes, *(_pools(dict(each)) for each in pools)]
+
+
+def _pools(sizes: dict[str, int]) -> str:
+    return (
+        f"items made at once: {sizes['workers']} by workers, or by threads of the front end (eager); "
+        f"{sizes['leader_threads']} on rank 0 (leader-async); {sizes['delivery_threads']} on each rank (delayed-async)"
+    )
+
+
 def in_order(rows: Sequence[Row]) -> list[Row]:
     """Deliveries in the order of the analyses, so that each is found at the same place in every table and chart."""
 
@@ -119,6 +133,12 @@ def _peak(row: Row) -> str:
     return short(peak.get("total_leased", peak["total"]) / 1e6)
 
 
+def _materialise(row: Row) -> str | None:
+    """The median of each rank that made features itself, rank 0 first."""
+    medians = [each["p50"] for each in row.get("materialise_ms_by_rank", {}).values()]
+    return " / ".join(map(short, medians)) if any(medians) else None
+
+
 def _batch(row: Row) -> str | None:
     size = row.get("batch_size")
     return short(size["mean"]) if size and size.get("mean") else None
@@ -146,6 +166,8 @@ COLUMNS = (
     Column("pickle ms", _positive("pickle_ms_per_request")),
     Column("leader wait ms", _positive("leader_wait_ms_per_request")),
     Column("transfer ms", _positive("transfer_ms_per_request")),
+    Column("ranks' materialise ms", _materialise),
+    Column("key repeats", _positive("key_hit_rate")),
     Column("hit rate", _positive("cache_hit_rate")),
     Column("materialised", lambda row: str(row["materialisations"])),
     Column("peak MB", _peak),

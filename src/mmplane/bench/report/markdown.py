@@ -18,7 +18,7 @@ from mmplane.bench.judge.predictions import COLUMNS, Verdict, by_analysis, judge
 from mmplane.bench.judge.targets import Judged, targets
 from mmplane.bench.report import charts
 from mmplane.bench.report.answers import answers
-from mmplane.bench.report.columns import in_order, table
+from mmplane.bench.report.columns import circumstances, in_order, table
 
 TARGET_COLUMNS = ("what", "asked", "measured", "met", "what stands in the way")
 FOLDER = "results"
@@ -199,7 +199,8 @@ def _sized(row: Row) -> bool:
 
 
 def _rows(group: Sequence[Row]) -> list[str]:
-    return _table(*table(in_order(group)))
+    said = [f"{'; '.join(circumstances(group))}.", ""] if circumstances(group) else []
+    return [*said, *_table(*table(in_order(group)))]
 
 
 def _file(setting: str, row: Row) -> str:

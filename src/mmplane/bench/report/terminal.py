@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from rich.table import Table
@@ -11,7 +11,7 @@ from mmplane.bench.judge.evidence import SETTINGS
 from mmplane.bench.judge.groups import Row, groups
 from mmplane.bench.judge.predictions import Verdict
 from mmplane.bench.judge.targets import Judged
-from mmplane.bench.report.columns import in_order, table
+from mmplane.bench.report.columns import circumstances, in_order, table
 from mmplane.bench.report.markdown import TARGET_COLUMNS, target_cells
 
 
@@ -46,12 +46,8 @@ def judgements(found: Sequence[Judged]) -> Table:
 
 
 def notes(found: dict[str, Any]) -> list[str]:
-    """What the tables do not say: the sizes of pools, what was skipped and why, the transforms, the soak."""
-    texts = [
-        f"items made at once: {pools['workers']} by workers, or by threads of the front end (eager); "
-        f"{pools['leader_threads']} on rank 0 (leader-async); {pools['delivery_threads']} on each rank (delayed-async)"
-        for pools in _unique(row["pools"] for row in found["rows"] if row.get("pools"))
-    ]
+    """What the tables do not say: circumstances, what was skipped and why, the transforms, the soak."""
+    texts = circumstances(found["rows"])
     reasons: dict[str, list[str]] = {}
     for each in found["skipped"]:
         reasons.setdefault(each["why"], []).append(each["delivery"])
@@ -66,10 +62,6 @@ def notes(found: dict[str, Any]) -> list[str]:
         flat = "flat" if soak["flat"] else f"NOT FLAT {soak['why']}"
         texts.append(f"soak of {soak['seconds']:.0f} s, {soak['requests']} requests, errors {soak['errors']}: {flat}")
     return texts
-
-
-def _unique(pools: Iterable[dict[str, int]]) -> list[dict[str, int]]:
-    return [dict(sizes) for sizes in dict.fromkeys(tuple(each.items()) for each in pools)]
 
 
 def _table(title: str, rows: list[Row]) -> Table:

@@ -232,7 +232,8 @@ def busiest_thread(turns: Sequence[Turn]) -> dict[str, Any]:
 def bytes_per_request_in_flight(alone: Sequence[Memory]) -> int | None:
     """What one request takes that is sent alone: the most beyond what was held before it, which is the first sample.
 
-    At least its features: the arena itself keeps the most that was ever leased, and nothing was before. Among many requests most wait, and hold no features: divided by all of them, less than a copy would seem to do.
+    At least its features: the arena itself keeps the most that was ever leased, and nothing was before. Among many
+    requests most wait, and hold no features: divided by all of them, less than a copy would seem to do.
     """
     if len(alone) < 2:
         return None
