@@ -1,5 +1,5 @@
 """`python -m mmplane`."""
 
-from mmplane.cli import main
+from mmplane.commands.main import main
 
 main()

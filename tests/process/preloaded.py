@@ -181,7 +181,7 @@ def _serve(request: bytes, stdout: int, stderr: int) -> NoReturn:
     os.environ.update(asked["env"])
     sys.argv = ["mmplane", *asked["arguments"]]
     spawner.subprocess = SimpleNamespace(Popen=_fork_a_nursery, DEVNULL=subprocess.DEVNULL)  # type: ignore[assignment]
-    importlib.import_module("mmplane.cli").main(asked["arguments"])
+    importlib.import_module("mmplane.commands.main").main(asked["arguments"])
     sys.exit(0)
 
 
@@ -205,7 +205,7 @@ def main() -> None:
     """`python preloaded.py CONTROL_DESCRIPTOR`."""
     setproctitle.setproctitle("tests: preloaded")  # at once: it looks for its room in the environment as it is now
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches the session, which ends this one
-    for module in (*nursery.PRELOADED["server"], "mmplane.cli"):
+    for module in (*nursery.PRELOADED["server"], "mmplane.commands.main", "mmplane.commands.serve"):
         importlib.import_module(module)
     gc.freeze()
     with socket.socket(fileno=int(sys.argv[1])) as control:

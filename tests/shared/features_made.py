@@ -13,11 +13,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import mmplane.items.pool
-import mmplane.items.store
-import mmplane.media.worker
-import mmplane.sidecar.main
-import mmplane.sidecar_cli  # noqa: F401 - all that a sidecar's processes import
 from mmplane.config import Config
 from mmplane.core.records import Ask
 from mmplane.features.choice import choose

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from mmplane import cli, machine
-from mmplane.cli import workers_for
+from mmplane import machine
+from mmplane.commands import main, serve
+from mmplane.commands.options import Parser
+from mmplane.commands.settings import declared, settle
+from mmplane.commands.starting import workers_for
 from mmplane.config import GIB, Config
 
 
@@ -24,27 +27,27 @@ def test_a_configuration_without_flags_has_what_the_smallest_machine_gets() -> N
 def test_a_control_group_bounds_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)))
     monkeypatch.setattr(machine, "cores_granted", lambda: 8.0)
-    table = cli.declared(cli._serve_options(cli._Parser()))
-    given = {name: each.value for name, each in cli.settle(table, {}, {}, None).items()}
-    config = cli.resolve(given | {"model": "a/b", "arena_bytes": 64 * GIB})
+    table = declared(serve.add_flags(Parser()))
+    given = {name: each.value for name, each in settle(table, {}, {}, None).items()}
+    config = serve.resolve(given | {"model": "a/b", "arena_bytes": 64 * GIB})
     assert config.workers == 4
 
 
 def test_a_model_is_not_given_simulated_features() -> None:
-    table = cli.declared(cli._serve_options(cli._Parser()))
-    given = {name: each.value for name, each in cli.settle(table, {}, {}, None).items()}
+    table = declared(serve.add_flags(Parser()))
+    given = {name: each.value for name, each in settle(table, {}, {}, None).items()}
     given |= {"model": "a/b", "decoder": "sim:500:400"}
-    assert cli.resolve(given | {"runner": "null"}).decoder == "sim:500:400"
+    assert serve.resolve(given | {"runner": "null"}).decoder == "sim:500:400"
     with pytest.raises(ValueError, match="--runner null"):
-        cli.resolve(given)
+        serve.resolve(given)
 
 
 def test_an_ingress_that_a_delivery_cannot_have_is_refused() -> None:
-    table = cli.declared(cli._serve_options(cli._Parser()))
-    given = {name: each.value for name, each in cli.settle(table, {}, {}, None).items()} | {"model": "a/b"}
-    assert cli.resolve(given | {"delivery": "leader", "ingress": "leader"}).ingress == "leader"
+    table = declared(serve.add_flags(Parser()))
+    given = {name: each.value for name, each in settle(table, {}, {}, None).items()} | {"model": "a/b"}
+    assert serve.resolve(given | {"delivery": "leader", "ingress": "leader"}).ingress == "leader"
     with pytest.raises(ValueError, match="--ingress: leader is not possible for original: it broadcasts nothing"):
-        cli.resolve(given | {"delivery": "original", "ingress": "leader"})
+        serve.resolve(given | {"delivery": "original", "ingress": "leader"})
 
 
 TRAFFIC = "--body-bytes=1 --item-bytes=1 --decoded-bytes=1"
@@ -70,7 +73,7 @@ TRAFFIC = "--body-bytes=1 --item-bytes=1 --decoded-bytes=1"
 )
 def test_a_mistake_ends_a_command_with_a_sentence(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        cli.main(line.split())
+        main.main(line.split())
     assert ended.value.code == 2
     flag = line.split()[1].partition("=")[0]
     assert (flag if flag != "--from" else "/nowhere") in capsys.readouterr().err

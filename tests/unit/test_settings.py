@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from mmplane import cli
+from mmplane.commands import main, serve
+from mmplane.commands.keys import read_keyring
+from mmplane.commands.options import RANGES
+from mmplane.commands.settings import Declared, Setting, declared, printed, settle
 from mmplane.config import COUNT_MAX
 from mmplane.ranges import Range
-from mmplane.settings import Declared, Setting, declared, printed, settle
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
 
 @pytest.fixture
 def table(parser: argparse.ArgumentParser) -> dict[str, Declared]:
-    return declared(cli._serve_options(parser))
+    return declared(serve.add_flags(parser))
 
 
 def file(folder: Path, text: str) -> str:
@@ -52,7 +54,7 @@ def test_who_wins(
 
 def test_without_anything_all_is_as_the_flags_declare(table: dict[str, Declared]) -> None:
     parser = argparse.ArgumentParser()
-    cli._serve_options(parser)
+    serve.add_flags(parser)
     settings = settle(table, {}, {}, None)
     defaults = vars(parser.parse_args([]))
     assert {name: setting.value for name, setting in settings.items()} == {name: defaults[name] for name in settings}
@@ -161,7 +163,7 @@ def test_variables_of_others(variable: str, table: dict[str, Declared]) -> None:
     assert settle(table, {}, {variable: "1"}, None, pytest.fail) == settle(table, {}, {}, None)
 
 
-NUMBERS = cli.RANGES | {"nodes": Range(int, 1, COUNT_MAX)}
+NUMBERS = RANGES | {"nodes": Range(int, 1, COUNT_MAX)}
 del NUMBERS["tenants"]  # which the keys say, and no flag
 for name in ("producers_bytes", "metrics_port"):  # flags of `mmplane sidecar`
     del NUMBERS[name]
@@ -186,7 +188,7 @@ def test_a_number_lies_in_its_range_wherever_it_is_given(
     allowed, key = NUMBERS[name], name.replace("_", "-")
     for text in beyond(allowed):
         with pytest.raises(SystemExit) as ended:
-            cli.main(["serve", f"--{key}={text}", "--print-config"])
+            main.main(["serve", f"--{key}={text}", "--print-config"])
         assert ended.value.code == 2
         (said,) = capsys.readouterr().err.splitlines()
         assert all(part in said for part in (f"--{key}: ", text[:50], str(allowed)))
@@ -208,7 +210,7 @@ def test_a_number_lies_in_its_range_wherever_it_is_given(
 def test_a_configuration_holds_no_nonsense_either(setting: str, value: object, table: dict[str, Declared]) -> None:
     given = {name: each.value for name, each in settle(table, {}, {}, None).items()}
     with pytest.raises(ValueError, match=f"--{setting.replace('_', '-')}: {value} is not a"):
-        cli.resolve(given | {"model": "a/b", setting: value})
+        serve.resolve(given | {"model": "a/b", setting: value})
 
 
 @pytest.mark.parametrize(
@@ -227,13 +229,13 @@ def test_a_configuration_holds_no_nonsense_either(setting: str, value: object, t
 def test_what_is_no_address(setting: str, value: object, words: str, table: dict[str, Declared]) -> None:
     given = {name: each.value for name, each in settle(table, {}, {}, None).items()}
     with pytest.raises(ValueError, match=re.escape(words)):
-        cli.resolve(given | {"model": "a/b", setting: value})
+        serve.resolve(given | {"model": "a/b", setting: value})
 
 
 def test_addresses_as_hosts(table: dict[str, Declared]) -> None:
     given = {name: each.value for name, each in settle(table, {}, {}, None).items()}
     hosts = ["*", "a-b.test", "127.0.0.1", "::1", "x_y"]
-    assert cli.resolve(given | {"model": "a/b", "fetch_host": hosts}).fetch_hosts == tuple(hosts)
+    assert serve.resolve(given | {"model": "a/b", "fetch_host": hosts}).fetch_hosts == tuple(hosts)
 
 
 def test_what_is_printed_can_be_read_back_and_says_who(tmp_path: Path, table: dict[str, Declared]) -> None:
@@ -256,7 +258,7 @@ def test_the_command_prints_and_ends(
     monkeypatch.setenv("MMPLANE_CONFIG", file(tmp_path, "queue-max = 7"))
     monkeypatch.setenv("MMPLANE_API_KEYS", "a-secret-of-somebody")
     with pytest.raises(SystemExit) as ended:
-        cli.main(["serve", "--tp", "3", "--print-config"])
+        main.main(["serve", "--tp", "3", "--print-config"])
     assert ended.value.code == 0
     said = capsys.readouterr().out
     assert tomllib.loads(said) | {"tp": 3, "queue-max": 7} == tomllib.loads(said)
@@ -265,14 +267,14 @@ def test_the_command_prints_and_ends(
 
 def test_an_unknown_flag_has_near_ones(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        cli.main(["serve", "--stal-seconds=3"])
+        main.main(["serve", "--stal-seconds=3"])
     assert "did you mean --stall-seconds" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["--tpp", "3"], ["--tp", "x"], ["--cache", "maybe"]])
 def test_a_flag_with_a_mistake(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        cli.main(["serve", *words])
+        main.main(["serve", *words])
     assert ended.value.code == 2
     assert words[0] in capsys.readouterr().err
 
@@ -281,36 +283,36 @@ def test_other_addresses_need_keys(table: dict[str, Declared]) -> None:
     given = {name: setting.value for name, setting in settle(table, {}, {}, None).items()}
     given |= {"model": "a/b", "host": "0.0.0.0"}
     with pytest.raises(ValueError, match="--api-key-file"):
-        cli.resolve(given)
-    assert cli.resolve(given, tenants=1).host == "0.0.0.0"
+        serve.resolve(given)
+    assert serve.resolve(given, tenants=1).host == "0.0.0.0"
 
 
 def test_keys_leave_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MMPLANE_API_KEYS", "one-key,alice:another-key")
-    keyring = cli._keyring("")
+    keyring = read_keyring("")
     assert len(keyring.digests) == 2
     assert "MMPLANE_API_KEYS" not in os.environ
-    assert not cli._keyring("")
+    assert not read_keyring("")
     (tmp_path / "keys").write_text("# none\n")
     with pytest.raises(ValueError, match="holds no key"):
-        cli._keyring(str(tmp_path / "keys"))
+        read_keyring(str(tmp_path / "keys"))
     with pytest.raises(ValueError, match="cannot be read"):
-        cli._keyring(str(tmp_path / "missing"))
+        read_keyring(str(tmp_path / "missing"))
     monkeypatch.setenv("MMPLANE_API_KEYS", "")
     with pytest.raises(ValueError, match="holds no key"):
-        cli._keyring("")
+        read_keyring("")
 
 
 def test_one_variable_holds_one_key_whatever_is_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MMPLANE_API_KEY", "S3cret-with,a-comma-inside\n")
-    keyring = cli._keyring("")
+    keyring = read_keyring("")
     assert keyring.caller(b"S3cret-with,a-comma-inside") is not None
     assert keyring.caller(b"S3cret-with") is None
     assert len(keyring.digests) == 1
     for text in ("", " ", "one-key\nother-key", "one-key other-key", "one-key\u2028other-key", "one-key\x0bother-key"):
         monkeypatch.setenv("MMPLANE_API_KEY", text)
         with pytest.raises(ValueError, match="MMPLANE_API_KEY does not hold exactly one key"):
-            cli._keyring("")
+            read_keyring("")
 
 
 @pytest.mark.parametrize("flags", [["--port", "8000"], []])
@@ -329,4 +331,4 @@ def test_the_command_beside_a_service_of_kubernetes(flags: list[str]) -> None:
     ("host", "address"), [("::1", "[::1]:8509"), ("127.0.0.1", "127.0.0.1:8509"), ("localhost", "localhost:8509")]
 )
 def test_an_address_as_a_url_has_it(host: str, address: str) -> None:
-    assert cli._address(host, 8509) == address
+    assert serve.address(host, 8509) == address

@@ -8,7 +8,7 @@ import re
 import shlex
 from pathlib import Path
 
-from mmplane import cli
+from mmplane.commands import serve
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 STOP_SECONDS = 6.0
@@ -18,7 +18,7 @@ STOP_SECONDS = 6.0
 def flags(words: list[str]) -> argparse.Namespace:
     """What the command line makes of them; it exits at a flag that it does not know."""
     parser = argparse.ArgumentParser(exit_on_error=False)
-    cli._serve_options(parser)
+    serve.add_flags(parser)
     return parser.parse_args(words)
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mmplane import cli
 from mmplane.bench.inputs.workloads import WORKLOADS
-from mmplane.bench.main import options_parser
+from mmplane.bench.options import options_parser
+from mmplane.commands import serve
 from mmplane.config import GIB, MIB
 
 ROOT = Path(__file__).parents[3]
@@ -61,7 +61,7 @@ def test_symbol_exists(name: str) -> None:
     assert exists(name)
 
 
-@pytest.mark.parametrize("name", ["mmplane.nothing", "mmplane.cli.nothing", "mmplane.config.Config.nothing"])
+@pytest.mark.parametrize("name", ["mmplane.nothing", "mmplane.commands.main.nothing", "mmplane.config.Config.nothing"])
 def test_a_symbol_that_is_not_there_is_found_out(name: str) -> None:
     assert not exists(name)
 
@@ -99,7 +99,7 @@ def test_no_grouped_folder_holds_more_than_twelve_files(package: str) -> None:
 
 def test_flag_table_is_the_parsers() -> None:
     parser = argparse.ArgumentParser()
-    cli._serve_options(parser)
+    serve.add_flags(parser)
     assert section(README, "flags") == "\n".join(flag_table(parser))
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from test_architecture import ROOT, flag_table, section
 
 import mmplane
-from mmplane.sidecar_cli import options_parser
+from mmplane.commands.sidecar import add_flags
 
 PAGE = ROOT / "docs" / "sidecar.md"
 
 
 def test_the_flag_table_is_the_parsers() -> None:
-    parser: argparse.ArgumentParser = options_parser()
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
     assert section(PAGE, "flags") == "\n".join(flag_table(parser))
 
 

@@ -126,10 +126,10 @@ def test_ensure_builds_once_though_many_ask_and_leaves_nothing_else(tmp_path: Pa
 
 SECOND_START = """
 import subprocess, sys
-from mmplane import cli
+from mmplane.commands.model import built_in_folder
 
 subprocess.run = None  # a first start would build the model by it
-print(cli._tiny_folder(), "torch" in sys.modules)
+print(built_in_folder(), "torch" in sys.modules)
 """
 
 

@@ -12,8 +12,8 @@ from memory import copies
 
 PROGRAM = """
 import os
-from mmplane import cli
-keyring = cli._keyring(sys.argv[2])
+from mmplane.commands.keys import read_keyring
+keyring = read_keyring(sys.argv[2])
 report(len(keyring.digests))
 import signal
 signal.pause()

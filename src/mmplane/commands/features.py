@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
+from safetensors.numpy import save_file
 
-from mmplane.core.records import BackendName
+from mmplane.commands.options import BACKENDS, ENCODINGS
 from mmplane.embed.client import SidecarHold
 from mmplane.embed.errors import SidecarError
 from mmplane.embed.sidecar import Sidecar
-
-DTYPES = {
-    "float64": "F64",
-    "float32": "F32",
-    "float16": "F16",
-    "bfloat16": "BF16",
-    "int64": "I64",
-    "int32": "I32",
-    "int16": "I16",
-    "int8": "I8",
-    "uint8": "U8",
-    "bool": "BOOL",
-}
-"""Names of dtypes in records, and in safetensors files."""
-HEADER_ALIGN_BYTES = 8
 
 
 def options_parser() -> argparse.ArgumentParser:
@@ -40,8 +24,8 @@ def options_parser() -> argparse.ArgumentParser:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="images, clips and sounds")
     parser.add_argument("--model", required=True, help="a checkpoint folder (its JSON files suffice), or tiny")
     parser.add_argument("--out", required=True, type=Path, help="a folder for NAME.safetensors of each NAME.jpg")
-    parser.add_argument("--encoding", choices=["auto", "float32", "model", "uint8"], default="float32")
-    parser.add_argument("--backend", choices=get_args(BackendName), default="pil", help="whose bits images have")
+    parser.add_argument("--encoding", choices=ENCODINGS, default="float32")
+    parser.add_argument("--backend", choices=BACKENDS, default="pil", help="whose bits images have")
     parser.add_argument("--workers", type=int, default=None, help="processes (default: by cores)")
     parser.add_argument("--arena-bytes", type=int, default=None, help="shared memory, reserved at start")
     return parser
@@ -85,16 +69,6 @@ def _write_all(sidecar: Sidecar, files: Sequence[Path], out: Path) -> int:
 
 def write(hold: SidecarHold, path: Path) -> None:
     """An item's arrays as a safetensors file, which is there whole or not at all."""
-    arrays = hold.arrays(np)
-    header, end_bytes = {}, 0
-    for tensor in hold.item.tensors:
-        begin_bytes, end_bytes = end_bytes, end_bytes + arrays[tensor.name].nbytes
-        offsets = [begin_bytes, end_bytes]
-        header[tensor.name] = {"dtype": DTYPES[tensor.dtype], "shape": tensor.shape, "data_offsets": offsets}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % HEADER_ALIGN_BYTES)
     written = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(written, "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        file.writelines(array.tobytes() for array in arrays.values())
+    save_file({name: np.ascontiguousarray(array) for name, array in hold.arrays(np).items()}, written)
     written.rename(path)

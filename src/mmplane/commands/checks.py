@@ -1,0 +1,85 @@
+"""What the values of a configuration must be, alone and together. Each refusal is a ValueError for the operator."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+from mmplane.commands.options import RANGES
+from mmplane.config import Config
+from mmplane.core.simulation import simulation_of
+from mmplane.delivery.ingress import check_ingress
+
+REGION_BYTES_MIN = 1024 * 1024
+_HOST = re.compile(r"\*|[A-Za-z0-9._-]+")
+
+
+def check_memory(config: Config) -> None:
+    """Every number is in its range, and every region has room."""
+    for name, allowed in RANGES.items():
+        try:
+            allowed.checked(getattr(config, name))
+        except ValueError as error:
+            raise ValueError(f"--{name.replace('_', '-')}: {error}") from None
+    if min(config.region_bytes()) < REGION_BYTES_MIN:
+        raise ValueError("--arena-bytes is too small: each region needs at least 1 MiB")
+
+
+def check_server(config: Config) -> None:
+    """All that `mmplane serve` asks."""
+    check_memory(config)
+    if config.workers == 0 and config.delivery in ("arena", "auto"):
+        raise ValueError(f"--workers must be at least 1 for --delivery {config.delivery}")
+    try:
+        check_ingress(config.delivery, config.ingress)
+    except ValueError as error:
+        raise ValueError(f"--ingress: {error}") from None
+    if wrong := set(config.rollback_on) - {"errors", "p99"}:
+        raise ValueError(f"--rollback-on knows errors and p99, not {min(wrong)}")
+    if not re.fullmatch(r"hf|null|sim:\d{1,6}(\.\d{1,6})?", config.runner):
+        raise ValueError("--runner must be hf, null or sim:MILLISECONDS")
+    if simulation_of(config.decoder) is not None and config.runner == "hf":
+        raise ValueError("--decoder: a model cannot take simulated features; use --runner null or sim:MILLISECONDS")
+    _check_hosts(config)
+    if config.media_root and not Path(config.media_root).is_dir():
+        raise ValueError("--media-root: no such folder")
+    if config.trace_to:
+        _check_traces(config.trace_to)
+
+
+def _check_hosts(config: Config) -> None:
+    keyed = config.tenants > 0
+    for flag, hosts in (("--allow-host", config.allow_hosts), ("--fetch-host", config.fetch_hosts)):
+        for host in hosts:
+            if not (_HOST.fullmatch(host) or _is_address(host)):
+                raise ValueError(f"{flag}: {host!r} is not a host: give each alone, without scheme and port")
+    for flag, networks in (("--fetch-network", config.fetch_networks), ("--trusted-proxy", config.trusted_proxies)):
+        for network in networks:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise ValueError(f"{flag}: {error}") from None
+    if not _is_address(config.host) and config.host != "localhost" and not (keyed and _HOST.fullmatch(config.host)):
+        raise ValueError(f"--host: {config.host!r} is not an address")
+    if not keyed and config.host != "localhost" and not ipaddress.ip_address(config.host).is_loopback:
+        raise ValueError("--host: other addresses than loopback need API keys: see --api-key-file")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(host))
+    except ValueError:
+        return False
+
+
+def _check_traces(to: str) -> None:
+    if not re.match(r"https?://([\w.-]|\[[\da-fA-F:.]+\])+|file:.", to):
+        raise ValueError("--trace-to: an http:// or https:// URL, or file:PATH")
+    try:
+        found = find_spec("opentelemetry.sdk") and find_spec("opentelemetry.exporter.otlp.proto.http")
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
+        raise ValueError("--trace-to needs OpenTelemetry: install mmplane[trace]")

@@ -1,0 +1,86 @@
+"""The `mmplane` command."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from mmplane import __version__
+from mmplane.commands.options import Parser
+
+MEDIA = ("av", "numba", "setproctitle", "tokenizers")
+"""Packages that workers run with."""
+
+
+class Command(NamedTuple):
+    """A command with a module and flags of its own. It is imported when it is asked for: some load torch."""
+
+    help: str
+    module: str
+    extra: str = "serve"
+    """The extra that brings what it needs. The base alone has `plan`, and --help of every command."""
+    packages: tuple[str, ...] = ()
+    """What the processes that it starts need: they would fail one after the other without it."""
+
+
+COMMANDS = {
+    "serve": Command(
+        "serve a vision-language model over HTTP",
+        "mmplane.commands.serve",
+        packages=(*MEDIA, "starlette", "torch", "transformers", "uvicorn"),
+    ),
+    "sidecar": Command("media for the processes of any engine", "mmplane.commands.sidecar", "media", MEDIA),
+    "features": Command("features of files, as safetensors", "mmplane.commands.features", "media", MEDIA),
+    "doctor": Command("check this machine and a checkpoint", "mmplane.doctor"),
+    "top": Command("what a server does now, in a terminal", "mmplane.observe.top"),
+    "bench": Command("measure deliveries", "mmplane.bench.main", "bench"),
+    "plan": Command("flags for so much traffic", "mmplane.capacity"),
+    "demo": Command("draw three numbers and have them read", "mmplane.demo"),
+}
+SGLANG_DOCTOR = Command("", "mmplane.engines.sglang.doctor")
+"""SGLang has an environment of its own, without what our doctor imports."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command that the first word names."""
+    parser = Parser(prog="mmplane", description="The multimodal data plane for inference servers.")
+    parser.add_argument("--version", action="version", version=f"mmplane {__version__}")
+    names = parser.add_subparsers(dest="command", required=True)
+    for name, command in COMMANDS.items():
+        names.add_parser(name, help=f"{command.help}; see {name} --help", add_help=False)
+    options, rest = parser.parse_known_args(arguments)
+    command = SGLANG_DOCTOR if options.command == "doctor" and "--sglang" in rest else COMMANDS[options.command]
+    sys.exit(_run(options.command, command, rest))
+
+
+def _run(name: str, command: Command, rest: Sequence[str]) -> int:
+    """Its exit code. Where a package is missing, the extra that brings it; for --help what its module says."""
+    helping = bool({"-h", "--help"} & set(rest))
+    try:
+        missing = next((package for package in command.packages if find_spec(package) is None), None)
+        if missing is not None and not helping:
+            raise ModuleNotFoundError(name=missing)
+        status: int = importlib.import_module(command.module).main(rest)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("mmplane"):
+            raise
+        lacking = f"`mmplane {name}` needs {error.name}: pip install 'mmplane[{command.extra}]'"
+        if not helping:
+            print(f"mmplane: {lacking}", file=sys.stderr)
+            return 2
+        print(f"{_documentation(command.module)}\n\nWith all of its flags: {lacking}")
+        return 0
+    return status
+
+
+def _documentation(module: str) -> str | None:
+    """What a module says of itself, without importing it."""
+    source = find_spec(module)
+    assert source is not None
+    assert source.origin is not None
+    return ast.get_docstring(ast.parse(Path(source.origin).read_text()))

@@ -1,0 +1,35 @@
+"""Where a model's files lie."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from mmplane.models.cached import tiny_folder
+
+
+def model_folder(model: str) -> str:
+    """Where a model's files lie; a hub id as it is. Raises ValueError."""
+    if model == "tiny":
+        return built_in_folder()
+    if Path(model).is_dir():
+        return str(Path(model).resolve())
+    if model.count("/") == 1 and not model.startswith((".", "/")):
+        return model  # a hub id: transformers resolves it
+    raise ValueError(f"--model: no such folder: {model}")
+
+
+def built_in_folder() -> str:
+    """Build the built-in model on first use, in a process of its own: this one never imports torch."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmplane"
+    if (built_before := tiny_folder(cache)).is_dir():
+        return str(built_before)
+    command = [sys.executable, "-m", "mmplane.models.tiny", str(cache)]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    print(built.stderr, file=sys.stderr, end="")
+    if built.returncode != 0:
+        why = (built.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise ValueError(f"--model tiny: the built-in model could not be built in {cache}: {why}")
+    return built.stdout.strip()

@@ -1,0 +1,236 @@
+"""`mmplane serve`: resolve the configuration once, listen, hand over to the supervisor."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mmplane.arena.errors import OutOfMemory
+from mmplane.commands.checks import check_server
+from mmplane.commands.keys import read_keyring
+from mmplane.commands.model import model_folder
+from mmplane.commands.options import ENCODINGS, Options, Parser
+from mmplane.commands.settings import Declared, declared, near_flags, printed, settle
+from mmplane.commands.starting import refuse, release_output, workers_for
+from mmplane.commands.welcome import PICTURE, READY
+from mmplane.config import COUNT_MAX, DELIVERY_NAMES, Config
+from mmplane.core.keyring import WEAK_CHARACTERS
+from mmplane.delivery.ingress import CHOICES
+from mmplane.machine import cores_usable
+from mmplane.process import logs
+from mmplane.process.descriptors import provide
+from mmplane.process.output import Output
+from mmplane.ranges import Range
+from mmplane.supervise import Supervisor
+
+log = logging.getLogger("mmplane")
+
+BACKLOG = 1024
+CONFIG_VARIABLE = "MMPLANE_CONFIG"
+PRECEDENCE = "Each flag is also a variable, MMPLANE_TP=4, and a line of --config, tp = 4. Flags win, then variables."
+ON_OFF = ("on", "off")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; its exit code."""
+    parser = Parser(prog="mmplane serve", description=__doc__, epilog=PRECEDENCE)
+    table = declared(add_flags(parser))
+    options, rest = parser.parse_known_args(arguments)
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}{near_flags(rest[0], table)}")
+    return _serve(table, vars(options))
+
+
+def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """All of them, as `README.md` lists them: those that are settings."""
+    options = Options(parser)
+    _add_model(options)
+    _add_delivery(options)
+    _add_memory(options)
+    _add_limits(options)
+    _add_clients(options)
+    _add_running(options)
+    parser.add_argument("--config", help="a TOML file of these settings; flags and MMPLANE_... variables win over it")
+    parser.add_argument("--print-config", help="print what holds and who says so", action="store_true", default=None)
+    return options.actions
+
+
+def _add_model(options: Options) -> None:
+    add = options.add
+    add("--model", "tiny (built in), a local checkpoint folder, or a hub id", default="tiny")
+    add("--served-model-name", "the name that requests use (default: tiny, or the folder's name)", default=None)
+    add("--tp", "tensor-parallel ranks")
+    add("--host", "address to listen on; other than loopback needs --api-key-file")
+    add("--port", "port to listen on; 0 takes any free one")
+
+
+def _add_delivery(options: Options) -> None:
+    add = options.add
+    add("--delivery", "how features reach the ranks", choices=DELIVERY_NAMES)
+    add("--cache", "keep features for later requests (auto: in the arena only)", choices=["auto", *ON_OFF])
+    add("--cache-bytes", "features that each rank may keep for the other deliveries")
+    add("--materialise", "whether an eager delivery decodes in the front end", choices=["eager", "lazy"])
+    add("--delivery-threads", "threads of each rank that materialise in the background (delayed-async)")
+    add("--leader-threads", "threads of rank 0 that materialise in the background (leader-async)")
+    add("--ingress", "which ranks receive inline bytes (auto: those that the delivery needs)", choices=CHOICES)
+    add("--feature-hash", "the hash over features that all deliveries but arena compute", choices=["none", "sha256"])
+    add("--rollback-on", "what ends a trial of a delivery by itself: errors, p99, or both with a comma", default="")
+    add("--nodes", "machines; more than one is not served", default=1, type=Range(int, 1, COUNT_MAX))
+    add("--fault-injection", "let requests carry faults (for tests)", choices=ON_OFF, default="off")
+
+
+def _add_memory(options: Options) -> None:
+    add = options.add
+    add("--encoding", "how features lie in the arena", choices=ENCODINGS)
+    add("--arena-bytes", "shared memory for media and features, reserved at start")
+    add("--budget-bytes", "bytes that requests in flight may take before they reach the arena")
+    workers = "processes that decode and transform media (default: by cores and --arena-bytes, at least 2)"
+    add("--workers", workers, default=None)
+    add("--kv-bytes", "cache memory for keys and values, per rank")
+
+
+def _add_limits(options: Options) -> None:
+    add = options.add
+    add("--running-max", "samples that decode together")
+    add("--queue-max", "requests that may wait beyond that; more get 503")
+    add("--prefill-tokens", "prompt tokens that one step computes at most")
+    add("--stall-seconds", "how long a rank or the front end may stand still before it is replaced")
+    add("--request-seconds", "how long a request may take until its first token; then it gets 503")
+    add("--item-seconds", "how long one item may take before its worker is replaced")
+    add("--drain-seconds", "how long SIGTERM waits for what runs")
+    add("--images-max", "images, clips and sounds in one request")
+    add("--video-frames-max", "frames taken of one clip at most, whatever the model or a request says")
+    add("--body-bytes-max", "largest request body")
+
+
+def _add_clients(options: Options) -> None:
+    add, several = options.add, {"action": "append", "default": []}
+    embeddings = "let requests carry image embeddings, as safetensors, instead of images"
+    add("--accept-embeddings", embeddings, choices=ON_OFF, default="off")
+    add("--allow-host", "a name of this server in Host beside loopback's (repeat)", **several)
+    add("--trusted-proxy", "an address or network that may have all connections (repeat)", **several)
+    add("--fetch-host", "a host that media URLs may name (repeat; none: only data URIs)", **several)
+    add("--fetch-network", "a network that is not public where hosts may lie (repeat)", **several)
+    add("--media-root", "a folder whose files file: URLs may name", default="")
+    add("--context-tokens-max", "longest prompt plus answer (0: the model's)")
+
+
+def _add_running(options: Options) -> None:
+    add = options.add
+    add("--device", "where ranks compute", choices=["auto", "cpu", "cuda"])
+    add("--runner", "what ranks compute with: hf, or for measurements null or sim:MILLISECONDS")
+    add("--decoder", "how media is decoded: real, or for measurements sim:MILLISECONDS:BYTES")
+    add("--api-key-file", "a file of KEY and TENANT:KEY lines; then nothing but /health is open without one")
+    add("--model-id", "what vLLM servers behind a router call the model, for /render (default: as --model)")
+    add("--trace-to", "where traces go: an OTLP receiver's URL, or file:PATH (empty: nowhere)")
+    options.add_logging()
+
+
+def resolve(given: dict[str, Any], *, tenants: int = 0) -> Config:
+    """The configuration of these settings; so many `tenants` have API keys. Raises ValueError with what to change."""
+    given = dict(given)
+    name, model = given.pop("served_model_name"), given["model"]
+    if given.pop("nodes") != 1:
+        raise ValueError("--nodes: features are handed over in one machine's memory; start one server on each node")
+    if given["workers"] is None:
+        given["workers"] = workers_for(cores_usable(), given["arena_bytes"])
+    if given["device"] == "auto":
+        gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
+        given["device"] = "cuda" if gpus >= given["tp"] else "cpu"
+    for flag in ("allow_host", "trusted_proxy", "fetch_host", "fetch_network"):
+        given[_PLURALS[flag]] = tuple(given.pop(flag))
+    given["rollback_on"] = tuple(filter(None, given["rollback_on"].split(",")))
+    for flag in ("fault_injection", "accept_embeddings"):
+        given[flag] = given[flag] == "on"
+    names = {field.name for field in msgspec.structs.fields(Config)}
+    config = Config(
+        **{key: value for key, value in given.items() if key in names},
+        model_folder=model_folder(model),
+        served_name=name or (model if not Path(model).is_dir() else Path(model).resolve().name),
+        tenants=tenants,
+    )
+    check_server(config)
+    return config
+
+
+_PLURALS = {
+    "allow_host": "allow_hosts",
+    "trusted_proxy": "trusted_proxies",
+    "fetch_host": "fetch_hosts",
+    "fetch_network": "fetch_networks",
+}
+"""Flags that may be given several times, and the fields that hold all of them."""
+
+
+def _serve(table: dict[str, Declared], flags: dict[str, Any]) -> int:
+    ignored: list[str] = []
+    try:
+        path = flags["config"] or os.environ.get(CONFIG_VARIABLE)
+        settings = settle(table, flags, os.environ, path, ignored.append)
+    except ValueError as error:
+        return refuse(error)
+    logs.begin(settings["log_format"].value, settings["log_level"].value, "supervisor")
+    for each in ignored:
+        log.warning("%s", each)
+    if flags["print_config"]:
+        print(printed(settings), end="")
+        return 0
+    return _run({name: setting.value for name, setting in settings.items()})
+
+
+def _run(given: dict[str, Any]) -> int:
+    release_output()
+    started_s = time.monotonic()
+    try:
+        log.info("preparing the model %s", given["model"])
+        keyring = read_keyring(given["api_key_file"])
+        config = resolve(given, tenants=keyring.tenants)
+        if keyring.weak:
+            log.warning("%d API keys have fewer than %d characters", keyring.weak, WEAK_CHARACTERS)
+        provide(config.processes())
+        listener = listen(config.host, config.port)
+    except (ValueError, OSError) as error:
+        return refuse(error)
+    importlib.import_module("setproctitle").setproctitle("mmplane: supervisor")
+    url = "http://" + address(*listener.getsockname()[:2])
+    log.info("listening on %s; loading %s for %d ranks", url, config.served_name, config.tp)
+
+    def announce() -> None:
+        ready = READY.format(url=url, model=config.served_name, picture=PICTURE, s=time.monotonic() - started_s)
+        Output(sys.stdout.fileno()).write(ready + "\n")
+
+    try:
+        supervisor = Supervisor(config, listener, keyring, on_serving=announce)
+    except (ValueError, OSError, OutOfMemory) as error:
+        return refuse(error)
+    return supervisor.run()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that accepts there. Raises ValueError for the operator."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        where = address(host, port)
+        raise ValueError(f"cannot listen on {where} ({error.strerror}): choose another --port or --host") from None
+    listener.listen(BACKLOG)
+    return listener
+
+
+def address(host: str, port: int) -> str:
+    """Host and port as a URL has them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

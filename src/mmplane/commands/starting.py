@@ -1,0 +1,34 @@
+"""What commands that start a supervisor do alike."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+
+from mmplane.commands.options import RANGES
+from mmplane.config import MIB
+from mmplane.process.output import release
+
+WORKER_REGION_BYTES = 384 * MIB
+"""What each worker's region should have at least: the features of the longest clips that checkpoints allow."""
+
+
+def workers_for(cores: int, arena_bytes: int) -> int:
+    """How many workers: one for every two cores, as long as the arena has room for their regions, and at least two.
+
+    The second is there so that a clip does not hold up pictures.
+    """
+    return max(2, min(cores // 2, arena_bytes * 3 // 4 // WORKER_REGION_BYTES, int(RANGES["workers"].most)))
+
+
+def release_output() -> None:
+    """A reader of our output that stops reading does not stop us."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            release(stream.fileno())
+
+
+def refuse(error: Exception) -> int:
+    """Say why the command cannot start; its exit code."""
+    print(f"mmplane: {error}", file=sys.stderr)
+    return 2
