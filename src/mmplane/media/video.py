@@ -1,7 +1,7 @@
 """Encoded clips to frames: which frames there are, then the sampled ones, decoded one after the other.
 
-`examine` reads the container whole, without decoding more than its first frame: every packet says when its frame is
-shown, so the times of all frames are known, and their number is not the header's word. `decode` walks the frames from
+`examine` reads the container whole and decodes one frame, for its size: every packet says when its frame is shown, so
+the times of all frames are known, and their number is not the header's word. `decode` walks the frames from
 the first to the last that is wanted, and leaves out what those do not need (`mmplane.media.gops`). Both run where a
 native decoder may die without harm.
 
@@ -83,16 +83,16 @@ def examine(processor: VideoProcessor, media: bytes | memoryview, ask: Ask) -> R
 
 
 def survey(media: bytes | memoryview, limits: VideoLimits = DEFAULT_LIMITS) -> Footage:
-    """Read the container whole and decode its first frame. Raises RequestError (400)."""
+    """Read the container whole and decode one frame. Raises RequestError (400)."""
     with opened(media, _kind(media), "clip") as container:
         stream = _stream(container)
         rate = stream.average_rate
-        first, shown, units = _shown(container, stream, limits)
-    if first is None or not shown:
+        size, shown, units = _shown(container, stream, limits)
+    if size is None or not shown:
         raise bad_media("the clip has no frames")
     if shown[-1] - shown[0] > limits.seconds_max:
         raise bad_media("the clip is too long")
-    height, width = first.shape[:2]
+    width, height = size
     if max(width, height) > limits.aspect_max * min(width, height):
         raise bad_media("the clip is too long for its width")
     return Footage(width, height, tuple(shown), float(rate) if rate else None, units)
@@ -170,12 +170,15 @@ def _stream(container: Any) -> Any:
     return stream
 
 
-def _shown(container: Any, stream: Any, limits: VideoLimits) -> tuple[Pixels | None, list[float], tuple[Unit, ...]]:
-    """The first frame; when every frame is shown, in the order of showing; and what its packets say, if they do.
+def _shown(
+    container: Any, stream: Any, limits: VideoLimits
+) -> tuple[tuple[int, int] | None, list[float], tuple[Unit, ...]]:
+    """A frame's size; when every frame is shown, in the order of showing; and what its packets say, if they do.
 
     Where a clip begins in mid-group, what is shown before its first packet refers to what is not there.
     """
-    first, first_s, shown, units = None, None, [], []
+    size: tuple[int, int] | None = None
+    first_s, shown, units = None, [], []
     hides = stream.codec_context.name == "vp8"
     read = read_of(stream.codec_context.name, stream.codec_context.extradata)
     for count, packet in enumerate(packets(container, stream, "clip")):
@@ -190,16 +193,38 @@ def _shown(container: Any, stream: Any, limits: VideoLimits) -> tuple[Pixels | N
             if packet.has_sidedata("new_extradata"):  # other parameter sets, out of the container
                 read = unreadable
             units.append(read(memoryview(packet), shown_s))
-        if first is None and count == DELAY_MAX:
+        if size is None and count == DELAY_MAX:
             raise bad_media("the clip cannot be decoded")
-        if first is None and (decoded := packet.decode()):
-            first = _pixels(decoded[0])
+        if size is None and (decoded := _decoded_now(stream.codec_context, packet) if count == 0 else packet.decode()):
+            size = _size(decoded[0])
     if units:  # frames are told apart by their times; of two packets with one, the second holds the other field
         shown = list({at_s for at_s in shown if units[0].begins or first_s is None or at_s >= first_s})
-    return first, sorted(shown), tuple(units)
+    return size, sorted(shown), tuple(units)
+
+
+def _decoded_now(decoder: Any, packet: Any) -> list[Any]:
+    """The frames of a clip's first packet.
+
+    A decoder that puts frames in order gives the first one after sixteen or more packets, unless it is told that no
+    packet follows. It then has to begin anew, so this packet is decoded twice where that was in vain.
+    """
+    decoded: list[Any] = packet.decode() or decoder.decode(None)
+    decoder.flush_buffers()
+    return decoded or packet.decode()
+
+
+def _size(frame: Any) -> tuple[int, int]:
+    """Width and height in pixels, as `_pixels` has them."""
+    return (frame.height, frame.width) if _turns(frame) % 2 else (frame.width, frame.height)
 
 
 def _pixels(frame: Any) -> Pixels:
     pixels: Pixels = frame.to_ndarray(format="rgb24")
-    turns = round(frame.rotation / 90) % 4  # degrees, counterclockwise
+    turns = _turns(frame)
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+
+
+def _turns(frame: Any) -> int:
+    """Quarters, counterclockwise."""
+    turns: int = round(frame.rotation / 90) % 4
+    return turns

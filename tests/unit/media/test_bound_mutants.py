@@ -96,7 +96,7 @@ CLIPS = [
     Mutant(
         "packets before the first frame",
         video._shown,
-        "if first is None and count == DELAY_MAX",
+        "if size is None and count == DELAY_MAX",
         "if False",
         test_video.test_a_clip_that_does_not_begin_is_refused,
     ),

@@ -230,6 +230,32 @@ def test_a_turned_clip_is_shown_upright(rotation: int, turns: int) -> None:
     np.testing.assert_array_equal(pixels[0], np.rot90(plain[0], turns))
 
 
+def test_one_packet_is_decoded_for_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the decoder would give its first frame after as many as may be shown before it."""
+    tried: list[int] = []
+
+    class Counted:
+        def __init__(self, packet: Any) -> None:
+            self._packet = packet
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._packet, name)
+
+        def decode(self) -> list[Any]:
+            tried.append(self._packet.size)
+            found: list[Any] = self._packet.decode()
+            return found
+
+    packets = video.packets
+    monkeypatch.setattr(video, "packets", lambda *given: map(Counted, packets(*given)))
+    monkeypatch.setattr(video, "read_of", lambda *_: None)
+    media = encode(moving(24), "libx264", "mp4")
+    footage = survey(media)
+    assert (footage.width, footage.height) == moving(1)[0].shape[1::-1]
+    assert len(tried) == 1
+    assert len(footage.seconds) == 24
+
+
 def test_a_clip_of_one_frame() -> None:
     assert survey(encode(moving(1))).seconds == (0.0,)
 
