@@ -18,12 +18,10 @@ from mmplane.core.errors import RequestError, overloaded, unavailable
 from mmplane.core.parsing import FromParser, Parse, Parsed, ParseFailed, ParserReady
 from mmplane.core.records import Record, Slot
 from mmplane.waiting.lines import Fit
-from mmplane.waiting.room import WaitingRoom
+from mmplane.waiting.room import WAITING_MAX, WaitingRoom
 from mmplane.wire.link import Link
 from mmplane.wire.mailbox import Mailbox
 
-WAITING_MIN = 64
-"""So many bodies of a tenant may always wait: most take milliseconds."""
 JOB_SECONDS = 4.0
 """How long one body may take in the parser: less than `--stall-seconds`, and several times the usual most."""
 
@@ -52,7 +50,7 @@ class ParserQueue:
             give_back=lambda _: self._free(),
             refusal=_refusal,
             held=lambda tenant: int(tenant == self._served),
-            waiting_min=WAITING_MIN,
+            waiting_min=WAITING_MAX,  # most take milliseconds, so a burst is no sign that they will wait in vain
         )
         self.parsed = 0
         self.ended = 0
