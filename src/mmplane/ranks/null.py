@@ -42,18 +42,20 @@ class NullRunner:
         self.touched = 0
 
     def prepare(self, submit: Submit, features: Sequence[Features]) -> Iterator[Turn]:
-        """Read one byte of every page of each item, as a model would read them all."""
+        """Read one byte of every page of each item, in the form that a model would take, as it would read them all."""
         digests: tuple[bytes, ...] = ()
         failure: Failure | None = None
+        taken: list[torch.Tensor] = []
         try:
-            for tensors in features:
+            for item, tensors in zip(submit.items, features, strict=True):
                 strike(submit.fault, "encode", self._rank)
                 with self._clock.outside():
-                    for tensor in tensors.values():
+                    taken.append(self._restored(item, tensors))
+                    for tensor in (taken[-1], *list(tensors.values())[1:]):
                         self.touched += int(tensor.flatten().view(torch.uint8)[::PAGE_BYTES].sum())
                 yield None
             if submit.digested_by(self._rank):
-                hashed = self._hashing.begin(lambda: map(self._restored, submit.items, features))
+                hashed = self._hashing.begin(lambda: taken)
                 yield hashed
                 digests = hashed.result()
         except InjectedFault:
@@ -61,7 +63,7 @@ class NullRunner:
         yield Held(submit.request_id, self._rank, digests, failure)
 
     def _restored(self, item: Item | Enclosed, tensors: Features) -> torch.Tensor:
-        """The features as a model would take them."""
+        """The first tensor, which holds the features, as a model would take it."""
         stored = tensors[item.tensors[0].name]
         return self._rebuild[item.modality](stored) if stored.dtype == torch.uint8 else stored
 
