@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
+from mmplane.commands.sidecar import add_flags
 from mmplane.config import MIB
 from mmplane.embed.sidecar import START_SECONDS
-from mmplane.sidecar_cli import options_parser
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 WORKER_BYTES = 150 * MIB
@@ -50,7 +50,9 @@ def engine(pod: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture
 def flags(sidecar: dict[str, Any]) -> argparse.Namespace:
     """What `mmplane sidecar` makes of its arguments; it exits at a flag that it does not know."""
-    return options_parser().parse_args(sidecar["args"])
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    return parser.parse_args(sidecar["args"])
 
 
 def amount(text: str) -> int:
