@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 from mmplane.embed.address import Address
 from mmplane.embed.client import Client, Janitor, SidecarHold, connect
 from mmplane.embed.draft import Draft
-from mmplane.embed.errors import BadMedia, Full, Lost, NotAttached, SidecarError, TooLarge
+from mmplane.embed.errors import BadMedia, Full, Lost, NotAttached, SidecarError, TooLarge, Unprofiled
 from mmplane.embed.hold import Hold
 from mmplane.embed.inbox import Inbox, View
 from mmplane.embed.plane import Plane
@@ -32,6 +32,7 @@ __all__ = [
     "SidecarError",
     "SidecarHold",
     "TooLarge",
+    "Unprofiled",
     "View",
     "__version__",
     "connect",

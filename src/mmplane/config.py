@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from mmplane.core.records import BackendName
+from mmplane.core.records import BackendName, DecodeProfile
 
 DELIVERY_NAMES = (
     "original",
@@ -125,6 +125,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Where traces go: an OTLP receiver's URL, or `file:PATH`; empty: there are none."""
     log_level: str = "info"
     log_format: str = "text"
+    decode_profile: DecodeProfile = "mmplane"
+    """Of a sidecar: whose loader images are decoded as."""
     kind: Literal["server", "sidecar"] = "server"
     """Which children the supervisor has (`mmplane.supervise.ROLES`)."""
     socket_group: str = ""

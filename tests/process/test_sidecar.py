@@ -14,6 +14,8 @@ from typing import NoReturn, get_args
 import numpy as np
 import pytest
 from blake3 import blake3
+from PIL import Image
+from PIL.ExifTags import Base
 from safetensors.numpy import load_file
 from sidecar_live import LiveSidecar, at_rest, sidecar, until
 from tests.chaos.sidecar import FLAGS, Expected, Ground, rounds
@@ -97,9 +99,14 @@ def test_features_of_files_are_written_and_a_bad_one_is_named(
     pictures, bad = pictures_in(tmp_path), tmp_path / "bad.png"
     bad.write_bytes(b"junk")
     command = ("-m", "mmplane", "features", "--model", str(trained_folder), "--workers", "1", "--backend=torchvision")
-    ran = run(*command, "--arena-bytes", str(32 * 2**20), pictures[0], str(bad), pictures[1], "--out", str(tmp_path))
+    turned, exif = tmp_path / "turned.jpg", Image.Exif()
+    exif[Base.Orientation] = 6
+    Image.new("RGB", (84, 56), "teal").save(turned, exif=exif)
+    flags = ("--arena-bytes", str(32 * 2**20), "--decode-profile", "sglang", "--out", str(tmp_path))
+    ran = run(*command, *flags, pictures[0], str(bad), pictures[1], str(turned))
     assert ran.returncode == 1, ran.stderr
-    assert str(bad) in ran.stderr
+    assert f"{bad}: the decode profile sglang does not cover it" in ran.stderr
+    assert load_file(turned.with_suffix(".safetensors"))["image_grid_thw"].tolist() == [[1, 4, 6]], "as it is stored"
     expected, others = Expected(trained_folder, "torchvision"), Expected(trained_folder)
     for path in map(Path, pictures):
         arrays = load_file(path.with_suffix(".safetensors"))

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from mmplane.commands.options import BACKENDS, ENCODINGS
+from mmplane.commands.options import BACKENDS, DECODE_PROFILES, ENCODINGS
 from mmplane.embed.client import SidecarHold
 from mmplane.embed.errors import SidecarError
 from mmplane.embed.sidecar import Sidecar
@@ -26,6 +26,12 @@ def options_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", required=True, type=Path, help="a folder for NAME.safetensors of each NAME.jpg")
     parser.add_argument("--encoding", choices=ENCODINGS, default="float32")
     parser.add_argument("--backend", choices=BACKENDS, default="pil", help="whose bits images have")
+    parser.add_argument(
+        "--decode-profile",
+        choices=DECODE_PROFILES,
+        default="mmplane",
+        help="whose image loader is followed, bit for bit",
+    )
     parser.add_argument("--workers", type=int, default=None, help="processes (default: by cores)")
     parser.add_argument("--arena-bytes", type=int, default=None, help="shared memory, reserved at start")
     return parser
@@ -46,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             arena_bytes=options.arena_bytes,
             backend=options.backend,
             encoding=options.encoding,
+            profile=options.decode_profile,
         ) as sidecar:
             return _write_all(sidecar, options.files, options.out)
     except (OSError, SidecarError) as error:

@@ -8,13 +8,14 @@ from typing import Any, NoReturn, get_args
 import msgspec
 
 from mmplane.config import Config
-from mmplane.core.records import BackendName
+from mmplane.core.records import BackendName, DecodeProfile
 from mmplane.ranges import ranges_of
 
 RANGES = ranges_of(Config)
 DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(Config)}
 ENCODINGS = ("auto", "float32", "model", "uint8")
 BACKENDS = get_args(BackendName)
+DECODE_PROFILES = get_args(DecodeProfile)
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
 

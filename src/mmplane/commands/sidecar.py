@@ -17,7 +17,7 @@ from typing import Any
 from mmplane.arena.errors import OutOfMemory
 from mmplane.commands.checks import check_memory
 from mmplane.commands.model import model_folder
-from mmplane.commands.options import BACKENDS, ENCODINGS, Options
+from mmplane.commands.options import BACKENDS, DECODE_PROFILES, ENCODINGS, Options
 from mmplane.commands.place import Place
 from mmplane.commands.settings import declared, settle
 from mmplane.commands.starting import refuse, release_output, workers_for
@@ -49,6 +49,7 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     add("--producers-bytes", "shared memory for features that clients bring (put, draft), taken when they ask")
     add("--encoding", "how features lie in the arena", choices=ENCODINGS)
     add("--backend", "whose bits images have: of transformers with Pillow or torchvision", choices=BACKENDS)
+    add("--decode-profile", "whose image loader is followed, bit for bit", choices=DECODE_PROFILES)
     add("--budget-bytes", "bytes that media under way may take")
     add("--body-bytes-max", "encoded bytes of one item at most")
     add("--metrics-port", "port of http://127.0.0.1:PORT/metrics for Prometheus (0: none)")

@@ -5,6 +5,8 @@ Texts are fixed and short. They never hold an address, a path or a piece of the 
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import msgspec
 
 
@@ -66,6 +68,19 @@ def unsupported(message: str, param: str | None = None) -> RequestError:
 def overloaded(message: str, retry_after_s: int = 1) -> RequestError:
     """503: no room now; the same request may pass later."""
     return RequestError(503, "overloaded", message, retry_after_s=retry_after_s)
+
+
+UnprofiledReason = Literal["modality", "format", "limit", "header"]
+UNPROFILED_REASONS: tuple[UnprofiledReason, ...] = get_args(UnprofiledReason)
+UNPROFILED = "unprofiled"
+
+
+def unprofiled(reason: UnprofiledReason, message: str) -> RequestError:
+    """415: what the consumer's own loader would make of this media is not known here (`mmplane.media.profiles`).
+
+    `param` is the reason, by which such media is counted.
+    """
+    return RequestError(415, UNPROFILED, message, param=reason)
 
 
 class ArenaHasNoRoom(RequestError):

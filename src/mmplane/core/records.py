@@ -21,6 +21,9 @@ Modality = Literal["image", "video", "audio"]
 BackendName = Literal["pil", "torchvision"]
 """Of transformers' image processors, which give different bits."""
 
+DecodeProfile = Literal["mmplane", "vllm", "sglang"]
+"""Whose loader images are decoded as (`mmplane.media.profiles`)."""
+
 Name = Annotated[str, msgspec.Meta(max_length=64)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmplane.core.errors import Failure
+from mmplane.core.errors import UNPROFILED, Failure
 
 
 class SidecarError(Exception):
@@ -11,6 +11,10 @@ class SidecarError(Exception):
 
 class BadMedia(SidecarError):
     """The media cannot be decoded, or this model or sidecar takes none of its kind."""
+
+
+class Unprofiled(SidecarError):
+    """The sidecar's decode profile does not cover this media: the engine has to decode it in its own way."""
 
 
 class TooLarge(SidecarError):
@@ -30,7 +34,7 @@ class NotAttached(SidecarError):
 
 
 _BY_STATUS: dict[int, type[SidecarError]] = {400: BadMedia, 404: BadMedia, 413: TooLarge, 422: BadMedia}
-_BY_CODE: dict[str, type[SidecarError]] = {"overloaded": Full, "unavailable": Lost}
+_BY_CODE: dict[str, type[SidecarError]] = {"overloaded": Full, "unavailable": Lost, UNPROFILED: Unprofiled}
 
 
 def error_of(failure: Failure) -> SidecarError:

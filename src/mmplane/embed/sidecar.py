@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from mmplane.core.records import BackendName
+from mmplane.core.records import BackendName, DecodeProfile
 from mmplane.embed.client import Client, SidecarHold, connect
 from mmplane.embed.errors import SidecarError
 from mmplane.embed.media import MediaSource
@@ -47,13 +47,21 @@ class Sidecar:
         arena_bytes: int | None = None,
         backend: BackendName = "pil",
         encoding: Literal["auto", "float32", "model", "uint8"] = "auto",
+        profile: DecodeProfile = "mmplane",
     ) -> Self:
         """Start one for this model's folder, and return once a worker is warm.
 
+        `profile` is whose loader images are decoded as: the engine's that takes the features.
         Raises SidecarError with what it said, if it ends before that or is not ready within `START_SECONDS`.
         """
         folder = tempfile.mkdtemp(prefix="mmplane-")
-        given = {"workers": workers, "arena-bytes": arena_bytes, "backend": backend, "encoding": encoding}
+        given = {
+            "workers": workers,
+            "arena-bytes": arena_bytes,
+            "backend": backend,
+            "encoding": encoding,
+            "decode-profile": profile,
+        }
         flags = [f"--{name}={value}" for name, value in given.items() if value is not None]
         command = [sys.executable, "-m", "mmplane", "sidecar", "--model", os.fspath(model), *flags]
         command += ["--socket", str(Path(folder) / SOCKET), "--stop-on-eof"]

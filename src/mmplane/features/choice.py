@@ -19,7 +19,7 @@ from typing import TypeVar, cast
 from mmplane.config import Config
 from mmplane.core.errors import bad_request, unsupported
 from mmplane.core.keys import digest_parts
-from mmplane.core.records import Modality
+from mmplane.core.records import DecodeProfile, Modality
 from mmplane.core.simulation import simulation_of
 from mmplane.features.arithmetic.encodings import ENCODINGS, ByteForm, Encoding
 from mmplane.features.checkpoint.files import CheckpointFiles
@@ -45,7 +45,10 @@ NAMES: dict[Modality, str] = {"image": "images", "video": "clips", "audio": "sou
 
 @dataclass(frozen=True)
 class Processors:
-    """What serves each modality; None where the model takes none of it. `encoding` is that of images and clips."""
+    """What serves each modality; None where the model takes none of it. `encoding` is that of images and clips.
+
+    `decode_profile` names what media is decoded by before a processor sees it: features depend on it as well.
+    """
 
     encoding: Encoding
     image: ImageProcessor | None = None
@@ -53,6 +56,7 @@ class Processors:
     audio: AudioProcessor | None = None
     embeddings: EmbeddingForm | None = None
     """What clients may send in the place of images; None unless the operator allows it."""
+    decode_profile: DecodeProfile = "mmplane"
 
     def of(self, modality: Modality) -> Processor:
         """The processor of a modality. Raises RequestError (422) when the model takes none of it."""
@@ -102,8 +106,11 @@ class Processors:
     @property
     def fingerprint(self) -> bytes:
         """32 bytes over the fingerprints of all: two processes that have the same make the same features."""
-        present = self.present.items()
-        return digest_parts(part for modality, each in present for part in (modality.encode(), each.fingerprint))
+        return digest_parts(part for each in self.present for part in (each.encode(), self.fingerprint_of(each)))
+
+    def fingerprint_of(self, modality: Modality) -> bytes:
+        """32 bytes over all that makes one modality's features of media, for content keys. Raises as `of`."""
+        return digest_parts((self.decode_profile.encode(), self.of(modality).fingerprint))
 
     def compact(self) -> Processors:
         """The same processors, those of images and clips in the exact uint8 encoding where they have one."""
@@ -139,7 +146,7 @@ def choose(config: Config, verdicts: Verdicts | None = None) -> Processors:
         of_sounds = _model_dtype(config) if encoding == "uint8" else encoding
         audio = _if_built("sounds", lambda: audio_processor(folder, encoding=of_sounds, verdict=verdict("audio")))
     embeddings = embedding_form(folder, image) if config.accept_embeddings else None
-    processors = Processors(encoding, image, video, audio, embeddings)
+    processors = Processors(encoding, image, video, audio, embeddings, config.decode_profile)
     if image is None and audio is None:
         raise ValueError("this checkpoint takes no images, and clips or sounds only of a kind that is not built")
     return processors

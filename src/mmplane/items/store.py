@@ -36,6 +36,7 @@ from mmplane.items.pool import JobAnswer, Pool, Worker, WorkerLost, WorkerState
 from mmplane.items.shelf import Shelf
 from mmplane.media import embeddings, image
 from mmplane.media.materialise import Made, examine
+from mmplane.media.profiles import PROFILES
 from mmplane.observe.journey import FRONT_END
 from mmplane.waiting.budget import Budget
 from mmplane.waiting.share import Share
@@ -102,6 +103,7 @@ class ItemStore:
         self._arena = arena
         self._pool = pool
         self._processors = processors
+        self._profile = PROFILES[processors.decode_profile]
         self.shelf = shelf
         """Where encoded media and long prompts lie for others to read."""
         self._owner = owner
@@ -155,9 +157,10 @@ class ItemStore:
         if ask.embedded:
             return embeddings.examine(self._processors.for_embeddings, view_of(media))
         if ask.modality == "image":
-            header = image.probe(view_of(media))
+            header = image.probe(view_of(media), profile=self._profile)
             layout = await self.layout(*image.shrunk(header.width, header.height, ask.side_max), tenant=tenant)
-            return Recipe("image", layout, side_max=ask.side_max, decoded_bytes=image.decoded_bytes(header))
+            decoded_bytes = image.decoded_bytes(header, profile=self._profile)
+            return Recipe("image", layout, side_max=ask.side_max, decoded_bytes=decoded_bytes)
         if refusal := self._poison.refusal(key, time.monotonic()):
             raise refusal
         look = self._examinations.get(key)
@@ -179,8 +182,12 @@ class ItemStore:
             look.askers -= 1
 
     def key(self, ask: Ask, digest: bytes, *, tenant: str = "") -> bytes:
-        """The content key of an item, by the digest of its media. Raises RequestError (422) as `check_taken`."""
-        fingerprint = self._processors.of(ask.modality).fingerprint
+        """The content key of an item, by the digest of its media.
+
+        Raises RequestError: 422 as `check_taken`, or `unprofiled` for a modality that the decode profile leaves out.
+        """
+        fingerprint = self._processors.fingerprint_of(ask.modality)
+        self._profile.check_modality(ask.modality)
         return content_key(ask, fingerprint=fingerprint, tenant=tenant, media_digest=digest)
 
     async def acquire(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice, takewhile
 
@@ -38,6 +39,15 @@ class ImageHeader:
     height: int
     format: str
     orientation: int = 1
+
+    @property
+    def stored(self) -> tuple[int, int]:
+        """Width and height before the orientation is undone: as a decoder has them."""
+        return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
+
+    def as_stored(self) -> ImageHeader:
+        """The same file for whoever does not undo its orientation."""
+        return ImageHeader(*self.stored, self.format)
 
 
 def read_header(media: bytes | memoryview) -> ImageHeader:
@@ -131,6 +141,20 @@ def _png(view: memoryview) -> Size:
             return width, height, 1
         at += 12 + length
     raise ValueError
+
+
+def png_says_no_more(media: bytes | memoryview) -> bool:
+    """Whether a PNG ends with its pixels. Behind them there may be an orientation, which `read_header` does not see."""
+    view = memoryview(media)
+    at, seen = 8, False
+    with suppress(struct.error):
+        for _ in range(STEPS_MAX):
+            length, kind = struct.unpack_from(">I4s", view, at)
+            if seen and kind != b"IDAT":
+                return bool(kind == b"IEND")
+            seen = kind == b"IDAT"
+            at += 12 + length
+    return False
 
 
 def _gif(view: memoryview) -> Size:

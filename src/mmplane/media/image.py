@@ -1,7 +1,8 @@
 """Encoded image bytes to RGB pixels: the one normaliser that every route passes.
 
 What a browser would show, as 8-bit RGB: the first frame, turned as EXIF says, transparency over white, 16-bit grey
-scaled (not clipped). A plain RGB JPEG or PNG gives exactly the pixels of `PIL.Image.open(...).convert("RGB")`.
+scaled (not clipped). Another decode profile gives what an engine's own loader would give (`mmplane.media.profiles`).
+Under every profile a plain RGB JPEG or PNG gives exactly the pixels of `PIL.Image.open(...).convert("RGB")`.
 
 `probe` and `decode` agree on the size, because both take size and orientation from one reader of headers
 (`mmplane.media.header`), and `decode` refuses a file in which Pillow sees another. Whatever goes wrong becomes
@@ -18,12 +19,12 @@ from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from mmplane.core.errors import RequestError, bad_media
 from mmplane.features.contract.image import Pixels
-from mmplane.media.header import ImageHeader, jpeg_scans, read_header
+from mmplane.media.header import ImageHeader, jpeg_scans, png_says_no_more, read_header
+from mmplane.media.profiles import MMPLANE, Profile
 
 try:  # 2.5 times as fast as Pillow on plain JPEG, with the same pixels
     from simplejpeg import decode_jpeg
@@ -57,9 +58,21 @@ JPEG_PIXELS_OF_BYTE_MAX = 512
 that with grey, at the price of the whole."""
 
 
-def probe(media: bytes | memoryview, limits: ImageLimits = DEFAULT_LIMITS) -> ImageHeader:
-    """Read an image's size and format from its header, in microseconds. Raises RequestError (400)."""
-    header = read_header(media)
+def probe(
+    media: bytes | memoryview, limits: ImageLimits = DEFAULT_LIMITS, *, profile: Profile = MMPLANE
+) -> ImageHeader:
+    """Read an image's size and format from its header, in microseconds.
+
+    Raises RequestError: 400, or `unprofiled` where only an engine of its own knows what it would make of the file.
+    """
+    with profile.own_way("format"):
+        header = profile.seen(read_header(media))
+    with profile.own_way("limit"):
+        _check(header, len(media), limits)
+    return header
+
+
+def _check(header: ImageHeader, length_bytes: int, limits: ImageLimits) -> None:
     width, height = header.width, header.height
     if width < 1 or height < 1:
         raise bad_media("the image has no pixels")
@@ -67,18 +80,18 @@ def probe(media: bytes | memoryview, limits: ImageLimits = DEFAULT_LIMITS) -> Im
         raise bad_media("the image has too many pixels")
     if max(width, height) > limits.aspect_max * min(width, height):
         raise bad_media("the image is too long for its width")
-    if header.format == "JPEG" and width * height > JPEG_PIXELS_OF_BYTE_MAX * len(media):
+    if header.format == "JPEG" and width * height > JPEG_PIXELS_OF_BYTE_MAX * length_bytes:
         raise bad_media("the image is truncated")
-    return header
 
 
-def decoded_bytes(header: ImageHeader) -> int:
+def decoded_bytes(header: ImageHeader, *, profile: Profile = MMPLANE) -> int:
     """The most memory that `decode` takes at a time: its pixels, and for all but JPEG what Pillow makes on the way.
 
     A JPEG is 3 bytes a pixel, twice when it is turned. Anything else may be transparent: the image, a white one of its
-    size and both together with 4 bytes a pixel each, then RGB twice.
+    size and both together with 4 bytes a pixel each, then RGB twice. Where Pillow turns it there are two copies more.
     """
-    return header.width * header.height * (6 if header.format == "JPEG" else 18)
+    other = 26 if profile.turning == "by Pillow" else 18
+    return header.width * header.height * (6 if header.format == "JPEG" else other)
 
 
 def shrunk(width: int, height: int, side_max: int) -> tuple[int, int]:
@@ -89,28 +102,57 @@ def shrunk(width: int, height: int, side_max: int) -> tuple[int, int]:
     return max(1, round(width * side_max / longer)), max(1, round(height * side_max / longer))
 
 
-def decode(media: bytes | memoryview, limits: ImageLimits = DEFAULT_LIMITS, *, side_max: int = 0) -> Pixels:
+def decode(
+    media: bytes | memoryview, limits: ImageLimits = DEFAULT_LIMITS, *, side_max: int = 0, profile: Profile = MMPLANE
+) -> Pixels:
     """Decode an image into (height, width, 3) uint8 RGB, C order, of the size that `probe` says, or `shrunk` from it.
 
-    Raises RequestError (400) when it is truncated, damaged, not of an allowed format, or beyond the limits.
+    Raises RequestError: 400 when it is truncated, damaged, not of an allowed format, or beyond the limits. Under an
+    engine's profile 400 is what the engine cannot decode either, and all else that is refused is `unprofiled`.
     """
-    header = probe(media, limits)
-    if header.format == "JPEG" and jpeg_scans(media, limits.scans_max + 1) > limits.scans_max:
-        raise bad_media("the image has too many scans")
-    turn = _TURNS.get(header.orientation)
-    sides = (header.height, header.width) if header.orientation >= 5 else (header.width, header.height)
-    with _as_bad_media(), Image.open(BytesIO(media), formats=[header.format]) as image:
-        if image.size != sides:
-            raise bad_media("the image's header contradicts itself")
-        pixels = _decode_plain_jpeg(media, image) if header.format == "JPEG" else _decode_plain_png(media, image)
+    header = probe(media, limits, profile=profile)
+    with profile.own_way("limit"):
+        if header.format == "JPEG" and jpeg_scans(media, limits.scans_max + 1) > limits.scans_max:
+            raise bad_media("the image has too many scans")
+    with _opened(media, header, profile) as image, _as_bad_media():
+        pixels, turn = _decode_plain(media, image, header, profile), _TURNS.get(header.orientation)
         if pixels is None:
-            pixels = np.asarray(_to_rgb(image))
-        if turn is not None:
-            pixels = np.ascontiguousarray(turn(pixels))
-        size = shrunk(pixels.shape[1], pixels.shape[0], side_max)
-        if size != pixels.shape[1::-1]:
-            pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
-        return pixels
+            pixels = np.asarray(profile.rgb(image))
+            turn = None if profile.turning == "by Pillow" else turn
+    if turn is not None:
+        pixels = np.ascontiguousarray(turn(pixels))
+    with profile.own_way("header"):
+        _check_size((pixels.shape[1], pixels.shape[0]), (header.width, header.height))
+    size = shrunk(header.width, header.height, side_max)
+    if size != (header.width, header.height):
+        pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
+    return pixels
+
+
+@contextmanager
+def _opened(media: bytes | memoryview, header: ImageHeader, profile: Profile) -> Iterator[Image.Image]:
+    with profile.own_way("format"), _as_bad_media():
+        image = Image.open(BytesIO(media), formats=[header.format])
+    with image:
+        with profile.own_way("header"):
+            _check_size(image.size, header.stored)
+        yield image
+
+
+def _check_size(found: tuple[int, int], promised: tuple[int, int]) -> None:
+    if found != promised:
+        raise bad_media("the image's header contradicts itself")
+
+
+def _decode_plain(
+    media: bytes | memoryview, image: Image.Image, header: ImageHeader, profile: Profile
+) -> Pixels | None:
+    """The pixels of a plain JPEG or PNG, not turned yet; None when it is neither, or when only Pillow may judge it."""
+    if header.format == "PNG" and profile.turning == "by Pillow" and not png_says_no_more(media):
+        return None
+    if header.format not in ("JPEG", "PNG") or not profile.trusts(header, image):
+        return None
+    return _decode_plain_jpeg(media, image) if header.format == "JPEG" else _decode_plain_png(media, image)
 
 
 def _decode_plain_jpeg(media: bytes | memoryview, image: Image.Image) -> Pixels | None:
@@ -139,23 +181,6 @@ def _decode_plain_png(media: bytes | memoryview, image: Image.Image) -> Pixels |
     if pixels.shape[:2] != (image.height, image.width):
         return None
     return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    image.load()
-    if image.mode.startswith("I;16"):
-        return Image.fromarray(_scale_16_bit(np.asarray(image))).convert("RGB")
-    if image.mode in ("I", "F"):  # no range is defined for these
-        raise bad_media("the image's pixel format is not supported")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _scale_16_bit(grey: npt.NDArray[np.uint16]) -> Pixels:
-    """0..65535 to 0..255, rounded to the nearest: v / 257."""
-    return ((grey.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from mmplane.features.choice import Processors
 from mmplane.features.contract.arrays import Arrays, views
 from mmplane.features.contract.image import Pixels
 from mmplane.media import audio, embeddings, image, video
+from mmplane.media.profiles import PROFILES
 
 Media = memoryview | bytes
 
@@ -57,7 +58,7 @@ def materialise(processors: Processors, media: Media, recipe: Recipe, out: memor
 def _make_image(processors: Processors, media: Media, recipe: Recipe, out: Arrays) -> tuple[float, int]:
     processor = processors.for_images
     started_s = time.perf_counter()
-    pixels = image.decode(media, side_max=recipe.side_max)
+    pixels = image.decode(media, side_max=recipe.side_max, profile=PROFILES[processors.decode_profile])
     decode_s = time.perf_counter() - started_s
     return decode_s, processor.write(pixels, out)
 
@@ -119,10 +120,11 @@ def examine(processors: Processors, media: Media, ask: Ask) -> Recipe:
     if ask.modality == "audio":
         recipe = audio.examine(processors.for_sounds, media)
         return replace(recipe, decoded_bytes=recipe.samples * SAMPLE_BYTES)
-    header = image.probe(media)
+    profile = PROFILES[processors.decode_profile]
+    header = image.probe(media, profile=profile)
     size = image.shrunk(header.width, header.height, ask.side_max)
     layout = processors.for_images.layout(*size)
-    return Recipe("image", layout, side_max=ask.side_max, decoded_bytes=image.decoded_bytes(header))
+    return Recipe("image", layout, side_max=ask.side_max, decoded_bytes=image.decoded_bytes(header, profile=profile))
 
 
 SAMPLE_BYTES = 16

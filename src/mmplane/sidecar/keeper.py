@@ -20,7 +20,16 @@ from mmplane.arena.arena import Arena
 from mmplane.arena.errors import ArenaError, ArenaFull
 from mmplane.arena.leases import Process
 from mmplane.arena.shares import Shares
-from mmplane.core.errors import ArenaHasNoRoom, RequestError, internal, not_held, overloaded, unavailable
+from mmplane.core.errors import (
+    UNPROFILED,
+    UNPROFILED_REASONS,
+    ArenaHasNoRoom,
+    RequestError,
+    internal,
+    not_held,
+    overloaded,
+    unavailable,
+)
 from mmplane.core.keys import digest_parts
 from mmplane.core.records import Record
 from mmplane.items.store import ItemStore
@@ -116,6 +125,7 @@ class Keeper:
         self._incarnations = count(1)
         self._tags = count(1)
         self._strays = 0
+        self._unprofiled: Counter[str | None] = Counter(dict.fromkeys(UNPROFILED_REASONS, 0))
         self._changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the next rank has mapped a region."""
 
@@ -248,6 +258,8 @@ class Keeper:
                 case Await():
                     session.tell(await self._await(asked))
         except RequestError as error:
+            if error.code == UNPROFILED:
+                self._unprofiled[error.param] += 1
             session.tell(Failed(asked.request, error.failure()))
         except Misuse as misuse:
             self._end_by_misuse(session, misuse)
@@ -366,6 +378,7 @@ class Keeper:
             "leases": len(self._shares),
             "groups": len(self._groups),
             "strays": self._strays,
+            "unprofiled": self._unprofiled,
             "materialisations": self._store.materialisations,
             "bytes_written": self._store.bytes_written,
             "arena": msgspec.to_builtins(self._arena.statistics()),

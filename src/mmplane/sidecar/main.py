@@ -26,10 +26,12 @@ from mmplane.core.control import (
     WorkerUp,
 )
 from mmplane.core.records import Record
+from mmplane.features.checkpoint.files import CheckpointFiles
 from mmplane.features.choice import Processors, choose
 from mmplane.items.pool import Pool
 from mmplane.items.shelf import Shelf
 from mmplane.items.store import ItemStore
+from mmplane.media.profiles import PROFILES
 from mmplane.process.child import BEAT_SECONDS
 from mmplane.sidecar.door import Door
 from mmplane.sidecar.keeper import Keeper
@@ -75,6 +77,10 @@ class KeeperProcess:
 
     def _load(self) -> Processors:
         try:
+            files = CheckpointFiles(self._config.model_folder)
+            PROFILES[self._config.decode_profile].check_architectures(
+                files.json("config.json").get("architectures") or []
+            )
             return choose(self._config)
         except (ValueError, OSError) as error:
             log.exception("the sidecar cannot start")
@@ -107,6 +113,7 @@ class KeeperProcess:
             return {
                 "encoding": processors.encoding,
                 "backend": config.backend,
+                "decode_profile": processors.decode_profile,
                 "budget": msgspec.to_builtins(budget.statistics()),
                 "workers": msgspec.to_builtins(self._pool.statistics()),
                 "refused": self._door.refused,
@@ -118,7 +125,10 @@ class KeeperProcess:
         )
         listener = socket.socket(fileno=self._descriptors["listener"])
         self._door = Door(listener, self._keeper.admit, group=bool(config.socket_group))
-        log.info("features lie in the arena as %s, images by the %s backend", processors.encoding, config.backend)
+        log.info(
+            "features lie in the arena as %s, images by the %s backend, decoded as %s does",
+            *(processors.encoding, config.backend, processors.decode_profile),
+        )
 
     async def _open(self) -> None:
         """Who connects finds a worker that has loaded and compiled everything."""

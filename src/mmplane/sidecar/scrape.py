@@ -35,6 +35,10 @@ METRICS = tuple(
         ("holds", "gauge", "Items that producers hold.", (), lambda now: now["holds"]),
         ("leases", "gauge", "Messages whose leases are open.", (), lambda now: now["leases"]),
         ("strays_total", "counter", "Ends of leases that are not open.", (), lambda now: now["strays"]),
+        (
+            *("unprofiled_total", "counter", "Media refused because the decode profile does not cover it."),
+            *(("reason",), lambda now: dict(now["unprofiled"])),
+        ),
         ("materialisations_total", "counter", "Items made.", (), lambda now: now["materialisations"]),
         ("written_bytes_total", "counter", "Bytes of features written.", (), lambda now: now["bytes_written"]),
         ("arena_bytes", "gauge", "Shared memory by state.", ("state",), _arena),

@@ -21,7 +21,7 @@ def test_the_flag_table_is_the_parsers() -> None:
 
 def test_every_error_is_named() -> None:
     text = PAGE.read_text()
-    for error in (mmplane.BadMedia, mmplane.TooLarge, mmplane.Full, mmplane.Lost):
+    for error in (mmplane.BadMedia, mmplane.Unprofiled, mmplane.TooLarge, mmplane.Full, mmplane.Lost):
         assert f"`{error.__name__}`" in text
 
 

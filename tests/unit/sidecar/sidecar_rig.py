@@ -25,7 +25,7 @@ from mmplane.arena.leases import Process
 from mmplane.arena.segment import RegionMapping
 from mmplane.core.errors import bad_media
 from mmplane.core.jobs import JobFailed, Materialise, Materialised, ToWorker, WorkerReady
-from mmplane.core.records import Layout, Tensor
+from mmplane.core.records import DecodeProfile, Layout, Tensor
 from mmplane.features.choice import Processors
 from mmplane.features.contract.arrays import Arrays
 from mmplane.features.contract.image import ImageProcessor, Pixels
@@ -89,8 +89,11 @@ class Gate:
 class Rig:
     """The sidecar without its processes. `worker_bytes` is each worker's region."""
 
-    def __init__(self, path: str, *, workers: int = 2, worker_bytes: int = 16 * PAGE_BYTES) -> None:
+    def __init__(
+        self, path: str, *, workers: int = 2, worker_bytes: int = 16 * PAGE_BYTES, profile: DecodeProfile = "mmplane"
+    ) -> None:
         self.socket = path
+        self.processors = Processors("uint8", BytesOfMedia(), decode_profile=profile)
         self._ends = ExitStack()
         self.gate = Gate()
         self.lengths_bytes = [64 * PAGE_BYTES, *([worker_bytes] * workers)]
@@ -157,17 +160,16 @@ class Rig:
     def _build(self, workers: int) -> list[socket.socket]:
         self.arena = Arena(self.lengths_bytes, align_bytes=PAGE_BYTES)
         self.pool = Pool(
-            fingerprint=Processors("uint8", BytesOfMedia()).fingerprint,
+            fingerprint=self.processors.fingerprint,
             workers=workers,
             item_seconds=HANG_S,
             waiting_max=64,
             tell_supervisor=lambda _: None,
             gone=self.arena.reaped,
         )
-        processors = Processors("uint8", BytesOfMedia())
         self.budget = Budget(2**30, kept_bytes=2**29)
         shelf = Shelf(self.arena, self.media, OWNER)
-        self.store = ItemStore(self.arena, self.pool, processors, shelf, OWNER, self.budget, cache=True)
+        self.store = ItemStore(self.arena, self.pool, self.processors, shelf, OWNER, self.budget, cache=True)
         self.keeper = Keeper(
             self.arena,
             self.store,
@@ -195,7 +197,7 @@ class Rig:
         link: Link[Any] = Link(end, ToWorker)
         out = RegionMapping(self.regions[index], self.lengths_bytes[index], writable=True)
         try:
-            link.send(WorkerReady(Processors("uint8", BytesOfMedia()).fingerprint), limit_s=HANG_S)
+            link.send(WorkerReady(self.processors.fingerprint), limit_s=HANG_S)
             while (received := link.receive(limit_s=HANG_S)) is not None:
                 job: Materialise = received[0]
                 self.gate.pass_()

@@ -46,6 +46,7 @@ def test_the_metrics_are_the_keepers_figures(rig: Rig, client: Client, port: int
         'mmplane_sidecar_arena_bytes{state="leased"} 4096',
         'mmplane_sidecar_workers{state="idle"} 2',
         "mmplane_sidecar_budget_bytes 0",
+        'mmplane_sidecar_unprofiled_total{reason="format"} 0',
     ):
         assert line in text.splitlines(), text
     assert {metric.name for metric in METRICS} == set(re.findall(r"# TYPE (\w+) ", text))

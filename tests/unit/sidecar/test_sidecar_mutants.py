@@ -9,13 +9,17 @@ import numpy as np
 import pytest
 from sidecar_rig import HANG_S, PAGE_BYTES, Rig, features
 from test_groups import test_one_rank_gone_is_the_group_broken_and_the_next_begins_another_life as broken_group
+from test_profile import NO_FORMAT_OF_OURS
+from test_profile import test_keys_and_fingerprints_have_the_profile_in_them as keys_have_the_profile
 from test_strangers import MEDIA, SUBJECT, Raw, unsealed
 
 from attaching import picture
-from mmplane import Inbox, Lost, NotAttached
+from mmplane import Inbox, Lost, NotAttached, Unprofiled
 from mmplane.arena.errors import StaleSlot
 from mmplane.embed.inbox import Inbox as InboxClass
 from mmplane.embed.media import sealed
+from mmplane.features.choice import Processors
+from mmplane.items.store import ItemStore
 from mmplane.sidecar import keeper
 from mmplane.sidecar.door import Door
 from mmplane.sidecar.groups import Groups
@@ -132,6 +136,13 @@ def another_user_is_refused(rig_of: RigOf, monkeypatch: pytest.MonkeyPatch) -> N
         raw.hear(Refused)
 
 
+def what_a_profile_leaves_out_is_counted(rig_of: RigOf) -> None:
+    rig = rig_of(profile="vllm")
+    with rig.client() as client, pytest.raises(Unprofiled):
+        client.materialise(NO_FORMAT_OF_OURS)
+    assert rig.statistics()["unprofiled"]["format"] == 1
+
+
 MUTANTS = [
     Mutant(
         "claims outlive their process",
@@ -177,6 +188,27 @@ MUTANTS = [
         'return digest_parts([b"mmplane-put-1", key])',
         "return key",
         what_was_put_is_not_media,
+    ),
+    Mutant(
+        "media that goes the engine's way is not counted",
+        Keeper._work,
+        "self._unprofiled[error.param] += 1",
+        "pass",
+        what_a_profile_leaves_out_is_counted,
+    ),
+    Mutant(
+        "a header is read without the profile",
+        ItemStore.recipe,
+        "image.probe(view_of(media), profile=self._profile)",
+        "image.probe(view_of(media))",
+        what_a_profile_leaves_out_is_counted,
+    ),
+    Mutant(
+        "the profile is no part of the key",
+        Processors.fingerprint_of,
+        "self.decode_profile.encode()",
+        'b""',
+        keys_have_the_profile,
     ),
     Mutant("requests without bound", Keeper._take, "len(session.tasks) >= REQUESTS_MAX", "False", requests_are_bounded),
     Mutant(
