@@ -6,11 +6,13 @@ What is exported here is the library: `docs/embedding.md`. It needs neither torc
 __version__ = "0.1.0"
 
 from mmplane.embed.address import Address
-from mmplane.embed.client import Client, Janitor, SidecarHold, connect
+from mmplane.embed.client import Client, connect
 from mmplane.embed.draft import Draft
-from mmplane.embed.errors import BadMedia, Full, Lost, NotAttached, SidecarError, TooLarge, Unprofiled
-from mmplane.embed.hold import Hold
+from mmplane.embed.embeddings import Embeddings
+from mmplane.embed.errors import BadMedia, BadOption, Full, Lost, NotAttached, SidecarError, TooLarge, Unprofiled
+from mmplane.embed.hold import Hold, SidecarHold
 from mmplane.embed.inbox import Inbox, View
+from mmplane.embed.janitor import Janitor
 from mmplane.embed.plane import Plane
 from mmplane.embed.records import Leased
 from mmplane.embed.sidecar import Sidecar
@@ -18,8 +20,10 @@ from mmplane.embed.sidecar import Sidecar
 __all__ = [
     "Address",
     "BadMedia",
+    "BadOption",
     "Client",
     "Draft",
+    "Embeddings",
     "Full",
     "Hold",
     "Inbox",

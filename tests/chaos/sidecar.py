@@ -33,6 +33,9 @@ RANKS = 2
 FLAGS = ("--workers", "1", "--arena-bytes", str(32 * 2**20), "--encoding", "float32", "--stall-seconds", "30")
 
 
+PLAIN = Ask("image")
+
+
 class Round(NamedTuple):
     number: int
     victim: str
@@ -59,8 +62,8 @@ class Expected:
         )
         self._processors = choose(config)
 
-    def digest(self, media: bytes) -> str:
-        recipe = examine(self._processors, media, Ask("image"))
+    def digest(self, media: bytes, ask: Ask = PLAIN) -> str:
+        recipe = examine(self._processors, media, ask)
         out = bytearray(recipe.layout.length_bytes)
         materialise(self._processors, media, recipe, memoryview(out))
         features = recipe.layout.tensors[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import select
@@ -21,8 +22,8 @@ from sidecar_live import LiveSidecar, at_rest, sidecar, until
 from tests.chaos.sidecar import FLAGS, Expected, Ground, rounds
 
 from attaching import attached, picture
-from mmplane import Client, Lost
-from mmplane.core.records import BackendName
+from mmplane import BadMedia, BadOption, Client, Embeddings, Lost
+from mmplane.core.records import Ask, BackendName
 from mmplane.features import verdict
 from mmplane.features.checkpoint.files import CheckpointFiles
 from mmplane.features.verdict import Subject
@@ -44,6 +45,27 @@ def test_twenty_rounds_of_the_kill_matrix(live: LiveSidecar, trained_folder: Pat
             ground.play(round_)
     finally:
         ground.close()
+
+
+def test_a_processors_arguments_and_embeddings(live: LiveSidecar, trained_folder: Path) -> None:
+    """In a real worker: the bits of a call with these arguments, and rows of the model's own width."""
+    media, few = picture("a", 168), 28 * 28 * 4
+    width = json.loads((trained_folder / "config.json").read_text())["text_config"]["hidden_size"]
+    with live.client() as client:
+        hold = client.materialise(media, options={"max_pixels": few})
+        features = hold.arrays(np)["pixel_values"]
+        assert features.shape == client.layout(media, options={"max_pixels": few}).shapes["pixel_values"] == (16, 1176)
+        want = Expected(trained_folder).digest(media, Ask("image", arguments=f'{{"max_pixels":{few}}}'))
+        assert blake3(features.tobytes()).hexdigest() == want
+        with pytest.raises(BadOption, match="takes no crop_to_patches"):
+            client.materialise(media, options={"crop_to_patches": True})
+        rows, grid = np.ones((4, width), np.float32), np.array([[1, 4, 4]])
+        sent = client.materialise(Embeddings(image_embeds=rows, image_grid_thw=grid))
+        assert np.array_equal(sent.arrays(np)["image_embeds"], rows)
+        with pytest.raises(BadMedia, match=f"tokens x {width}"):
+            client.materialise(Embeddings(image_embeds=rows[:, 1:], image_grid_thw=grid))
+        with pytest.raises(BadMedia, match="finite"):
+            client.materialise(Embeddings(image_embeds=rows * np.inf, image_grid_thw=grid))
 
 
 def test_a_killed_sidecars_socket_is_replaced_and_all_attach_again(trained_folder: Path, tmp_path: Path) -> None:

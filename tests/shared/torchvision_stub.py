@@ -46,8 +46,9 @@ def clip(request: Request, given: Arrays) -> Arrays:
     processor = AutoProcessor.from_pretrained(request["folder"], trust_remote_code=False)
     metadata = request["metadata"]
     options = {"do_sample_frames": metadata.pop("sample", None), "num_frames": metadata.pop("num_frames", None)}
+    arguments = metadata.pop("arguments", {})
     videos_kwargs = {"video_metadata": [metadata], **options}
-    kept = {name: value for name, value in videos_kwargs.items() if value is not None}
+    kept = {name: value for name, value in videos_kwargs.items() if value is not None} | arguments
     outputs = processor(text=[request["text"]], videos=[given["frames"]], return_tensors="np", videos_kwargs=kept)
     return {name: np.asarray(value) for name, value in outputs.items() if name != "video_metadata"}
 

@@ -13,8 +13,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from mmplane.commands.options import BACKENDS, DECODE_PROFILES, ENCODINGS
-from mmplane.embed.client import SidecarHold
 from mmplane.embed.errors import SidecarError
+from mmplane.embed.hold import SidecarHold
 from mmplane.embed.sidecar import Sidecar
 
 

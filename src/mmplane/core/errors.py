@@ -55,6 +55,11 @@ def bad_media(message: str, param: str | None = None) -> RequestError:
     return RequestError(400, "invalid_media", message, param=param)
 
 
+def bad_option(message: str) -> RequestError:
+    """400: an option of an item that its processor does not take."""
+    return RequestError(400, "invalid_option", message)
+
+
 def too_large(message: str, param: str | None = None) -> RequestError:
     """413: larger than this server will ever admit."""
     return RequestError(413, "too_large", message, param=param)

@@ -16,11 +16,15 @@ class Materialise(Record, frozen=True, tag="materialise"):
 
 
 class Measure(Record, frozen=True, tag="measure"):
-    """Front end -> worker: which layout has an image of this size? (Processors without a closed form.)"""
+    """Front end -> worker: which layout has an image of this size? (Processors without a closed form.)
+
+    `arguments` are the processor's, as in `mmplane.core.records.Ask`.
+    """
 
     job_id: Count
     width: Count
     height: Count
+    arguments: str = ""
 
 
 class Examine(Record, frozen=True, tag="examine"):

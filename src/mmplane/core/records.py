@@ -93,7 +93,8 @@ class Ask(Record, frozen=True):
 
     `side_max`: shrink an image so that its longer side has so many pixels (0: as it is). `frames_max`: take at most so
     many frames of a clip. `fps_max`: and at most so many a second (0: as the checkpoint says). `embedded`: what was
-    sent is what the vision tower would make of the item.
+    sent is what the vision tower would make of the item. `arguments` are the processor's for this item alone, as a JSON
+    object (empty: what the checkpoint says).
     """
 
     modality: Modality
@@ -101,6 +102,7 @@ class Ask(Record, frozen=True):
     frames_max: Count = 0
     fps_max: float = 0.0
     embedded: bool = False
+    arguments: str = ""
 
 
 class Recipe(Record, frozen=True):
@@ -109,6 +111,7 @@ class Recipe(Record, frozen=True):
     `clip` is a video's. `samples` is how many a sound has at the processor's rate. `side_max` shrinks an image before
     it is processed, so that its longer side has so many pixels (0: as it is). `decoded_bytes` is what a worker needs
     beside the slot while it decodes the item. `embedded` media is embeddings: checked and copied, not decoded.
+    `arguments` are the processor's for this item alone, as in `Ask`.
     """
 
     modality: Modality
@@ -118,6 +121,7 @@ class Recipe(Record, frozen=True):
     side_max: Count = 0
     decoded_bytes: Count = 0
     embedded: bool = False
+    arguments: str = ""
 
 
 class Item(Record, frozen=True, tag="item"):

@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from itertools import chain
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import msgspec
 
@@ -28,11 +26,14 @@ from mmplane.arena.arrays import dtype_name
 from mmplane.core.records import Item, Modality, Tensor
 from mmplane.embed.attachment import Attachment, Plane
 from mmplane.embed.draft import Draft
-from mmplane.embed.errors import BadMedia, Full, Lost, SidecarError
-from mmplane.embed.hold import Hold
+from mmplane.embed.errors import BadMedia, Lost, SidecarError
+from mmplane.embed.hold import SidecarHold
+from mmplane.embed.janitor import revoke
 from mmplane.embed.layout import pack
-from mmplane.embed.media import Layout, MediaSource, Read, aread, read
+from mmplane.embed.media import Layout, MediaSource
 from mmplane.embed.records import Leased
+from mmplane.embed.series import AHEAD, AHEAD_PER_WORKER, in_order
+from mmplane.embed.wanted import Asked, Read, Wanted
 from mmplane.sidecar.records import (
     VERSION,
     Abandon,
@@ -50,11 +51,8 @@ from mmplane.sidecar.records import (
     Report,
     Reserve,
     Reserved,
-    Revoke,
 )
 
-AHEAD, AHEAD_PER_WORKER = 16, 2
-"""How many items `map` asks for at a time: so many, and more where there are many workers to keep busy."""
 ResultT = TypeVar("ResultT")
 
 
@@ -78,108 +76,45 @@ class Client:
 
     # Media.
 
-    def layout(
-        self,
-        media: MediaSource,
-        *,
-        modality: Modality | None = None,
-        options: Mapping[str, Any] | None = None,
-        tenant: str = "",
-    ) -> Layout:
+    def layout(self, media: MediaSource, **asked: Unpack[Asked]) -> Layout:
         """What media becomes: an image by its header alone, clips and sounds by one look of a worker.
 
         Raises BadMedia, TooLarge, Full, Lost.
         """
-        return self._wait(self._describe(read(media, modality, options, tenant)))
+        return self._wait(self._describe(Wanted(media, **asked).read()))
 
-    async def alayout(
-        self,
-        media: MediaSource,
-        *,
-        modality: Modality | None = None,
-        options: Mapping[str, Any] | None = None,
-        tenant: str = "",
-    ) -> Layout:
+    async def alayout(self, media: MediaSource, **asked: Unpack[Asked]) -> Layout:
         """`layout`, for asyncio."""
-        return await asyncio.wrap_future(self._describe(await aread(media, modality, options, tenant)))
+        return await asyncio.wrap_future(self._describe(await Wanted(media, **asked).aread()))
 
-    def materialise(
-        self,
-        media: MediaSource,
-        *,
-        modality: Modality | None = None,
-        options: Mapping[str, Any] | None = None,
-        tenant: str = "",
-    ) -> SidecarHold:
+    def materialise(self, media: MediaSource, **asked: Unpack[Asked]) -> SidecarHold:
         """A hold on the media's features, which are made once while they are resident, whoever asks.
 
-        `options`: `side_max` shrinks an image to so many pixels on its longer side, `frames` and `fps` limit a clip.
-        `tenant` salts the key. Raises BadMedia, TooLarge, Full, Lost.
+        What may be asked is in `mmplane.embed.wanted.Asked`. Raises BadMedia, TooLarge, Full, Lost.
         """
-        return self._wait(self._obtain(read(media, modality, options, tenant)))
+        return self._wait(self._obtain(Wanted(media, **asked).read()))
 
-    async def amaterialise(
-        self,
-        media: MediaSource,
-        *,
-        modality: Modality | None = None,
-        options: Mapping[str, Any] | None = None,
-        tenant: str = "",
-    ) -> SidecarHold:
+    async def amaterialise(self, media: MediaSource, **asked: Unpack[Asked]) -> SidecarHold:
         """`materialise`, for asyncio. Cancelling it calls it off."""
-        return await asyncio.wrap_future(self._obtain(await aread(media, modality, options, tenant)))
+        return await asyncio.wrap_future(self._obtain(await Wanted(media, **asked).aread()))
 
     def map(
-        self, medias: Iterable[MediaSource], *, ahead: int | None = None, failures: bool = False, **more: Any
+        self, medias: Iterable[MediaSource], *, ahead: int | None = None, failures: bool = False, **asked: Unpack[Asked]
     ) -> Iterator[SidecarHold | SidecarError]:
         """Holds on the features of all, in order. At most `ahead` items are read and asked for at a time.
 
         By default these are enough to keep all workers busy. Release each hold when you are done with it. When there is
-        no room for so many, fewer are made ahead. `more` is as for `materialise`. With `failures` an item's error is
-        given in its place instead of raised.
+        no room for so many, fewer are made ahead. With `failures` an item's error is given in its place instead of
+        raised.
         """
         if ahead is None:
             workers = self.statistics()["workers"]["states"]
             ahead = max(AHEAD, AHEAD_PER_WORKER * sum(workers.values()))
-        waiting: deque[tuple[MediaSource, Future[SidecarHold]]] = deque()
-        rest = iter(medias)
-        while True:
-            while len(waiting) < max(1, ahead) and (media := next(rest, None)) is not None:
-                waiting.append((media, self._begin(media, more)))
-            if not waiting:
-                return
-            media, future = waiting.popleft()
-            try:
-                yield self._wait(future)
-            except Full:
-                ahead = 1
-                for _, begun in waiting:
-                    begun.cancel()
-                rest = chain([each for each, _ in waiting], rest)
-                waiting.clear()
-                yield from self._alone(media, failures, more)
-            except SidecarError as error:
-                if not failures:
-                    raise
-                yield error
+        wanted = (Wanted(media, **asked) for media in medias)
+        return in_order(wanted, self._begin, self._wait, ahead=ahead, failures=failures)
 
-    def _alone(
-        self, media: MediaSource, failures: bool, more: Mapping[str, Any]
-    ) -> Iterator[SidecarHold | SidecarError]:
-        try:
-            yield self.materialise(media, **more)
-        except SidecarError as error:
-            if not failures:
-                raise
-            yield error
-
-    def _begin(self, media: MediaSource, more: Mapping[str, Any]) -> Future[SidecarHold]:
-        try:
-            return self._obtain(read(media, **{"modality": None, "options": None, "tenant": "", **more}))
-        except SidecarError as error:
-            failed: Future[SidecarHold] = Future()
-            failed.set_exception(error)
-            return failed
+    def _begin(self, wanted: Wanted) -> Future[SidecarHold]:
+        return self._obtain(wanted.read())
 
     # Features that exist already.
 
@@ -224,7 +159,7 @@ class Client:
 
     def revoke(self, *leased: Leased) -> None:
         """These records were never sent and never will be. May be called from a finalizer."""
-        _revoke(self._attachment, leased)
+        revoke(self._attachment, leased)
 
     def wait(self) -> None:
         """Return once a sidecar is attached: after Lost, its successor. Raises Lost when that takes too long."""
@@ -296,43 +231,6 @@ class Client:
             raise Lost(f"no answer from the sidecar within {self._limit_s:g} s") from None
 
 
-class SidecarHold(Hold):
-    """A hold on an item of a sidecar. `hit`: its features were there already, or on their way."""
-
-    def __init__(
-        self,
-        item: Item,
-        window: Any,
-        lease: Callable[[Item, int | None], Future[Leased]],
-        *,
-        wait: Callable[[Future[Leased]], Leased],
-        hit: bool,
-    ) -> None:
-        super().__init__(item, window, lambda item, group: wait(lease(item, group)))
-        self._ask = lease
-        self.hit = hit
-
-    async def alease(self, group: int = 0) -> Leased:
-        """`lease`, for asyncio."""
-        self._check_held()
-        return await asyncio.wrap_future(self._ask(self.item, group))
-
-
-class Janitor:
-    """Attached as a third party, neither producer nor rank: it ends leases of messages that never reached a rank."""
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._attachment = Attachment(path, Hello(VERSION, "janitor"))
-
-    def revoke(self, *leased: Leased) -> None:
-        """No rank will open these records. May be called from a finalizer; it does not wait."""
-        _revoke(self._attachment, leased)
-
-    def close(self) -> None:
-        """Detach."""
-        self._attachment.close()
-
-
 def connect(
     path: str | os.PathLike[str], *, arena_bytes: int = 0, fingerprint: bytes = b"", limit_s: float = 120.0
 ) -> Client:
@@ -350,9 +248,3 @@ def _figures(answer: Figures, _: Plane) -> Any:
 
 def _nothing(*_: object) -> None:
     """A Done says all by coming."""
-
-
-def _revoke(attachment: Attachment, leased: Iterable[Leased]) -> None:
-    plane = attachment.plane
-    numbers = tuple(each.lease for each in leased if each.plane == plane.windows.plane)
-    attachment.tell(plane, Revoke(numbers))

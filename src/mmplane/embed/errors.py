@@ -13,6 +13,10 @@ class BadMedia(SidecarError):
     """The media cannot be decoded, or this model or sidecar takes none of its kind."""
 
 
+class BadOption(BadMedia, ValueError):
+    """An option that there is not, or a value that the checkpoint's processor does not take."""
+
+
 class Unprofiled(SidecarError):
     """The sidecar's decode profile does not cover this media: the engine has to decode it in its own way."""
 
@@ -34,7 +38,12 @@ class NotAttached(SidecarError):
 
 
 _BY_STATUS: dict[int, type[SidecarError]] = {400: BadMedia, 404: BadMedia, 413: TooLarge, 422: BadMedia}
-_BY_CODE: dict[str, type[SidecarError]] = {"overloaded": Full, "unavailable": Lost, UNPROFILED: Unprofiled}
+_BY_CODE: dict[str, type[SidecarError]] = {
+    "overloaded": Full,
+    "unavailable": Lost,
+    "invalid_option": BadOption,
+    UNPROFILED: Unprofiled,
+}
 
 
 def error_of(failure: Failure) -> SidecarError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self
 
@@ -60,3 +62,25 @@ class Hold:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.release()
+
+
+class SidecarHold(Hold):
+    """A hold on an item of a sidecar. `hit`: its features were there already, or on their way."""
+
+    def __init__(
+        self,
+        item: Item,
+        window: Any,
+        lease: Callable[[Item, int | None], Future[Leased]],
+        *,
+        wait: Callable[[Future[Leased]], Leased],
+        hit: bool,
+    ) -> None:
+        super().__init__(item, window, lambda item, group: wait(lease(item, group)))
+        self._ask = lease
+        self.hit = hit
+
+    async def alease(self, group: int = 0) -> Leased:
+        """`lease`, for asyncio."""
+        self._check_held()
+        return await asyncio.wrap_future(self._ask(self.item, group))

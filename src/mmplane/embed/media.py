@@ -1,30 +1,22 @@
-"""Media as a producer hands it over: read, hashed, and, if the sidecar does not know it, in memory that cannot change.
+"""Media as a producer hands it over: its bytes, and, if the sidecar does not know them, in memory that cannot change.
 
-What a file is, is told by its first bytes: an image, a clip or a sound.
+Its first bytes say what a file is: an image, a clip or a sound.
 """
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from blake3 import blake3
 
 from mmplane.core.records import Modality, Tensor
+from mmplane.embed.embeddings import Embeddings
 from mmplane.embed.errors import BadMedia
-from mmplane.sidecar.records import Media, Wish
 
-MediaSource = bytes | bytearray | memoryview | str | os.PathLike[str]
-"""Encoded bytes, or a path."""
-LONG_BYTES = 1024 * 1024
-"""What is longer is read and hashed by a thread where an event loop waits."""
-OPTIONS = {"side_max", "frames", "fps"}
+MediaSource = bytes | bytearray | memoryview | str | os.PathLike[str] | Embeddings
+"""Encoded bytes, a path, or embeddings in the place of an image."""
 HEAD_BYTES = 64
 _AUDIO = re.compile(rb"RIFF....WAVE|fLaC|OggS|ID3|\xff[\xe2-\xff]|....ftypM4A", re.DOTALL)
 _VIDEO = re.compile(rb"....ftyp(?!avif|avis|mif1|msf1)|\x1aE\xdf\xa3", re.DOTALL)
@@ -56,28 +48,12 @@ class Layout:
         return {tensor.name: tensor.dtype for tensor in self.tensors}
 
 
-@dataclass(frozen=True)
-class Read:
-    """Media that was read and hashed."""
-
-    content: bytes | memoryview
-    media: Media
-
-
-def read(media: MediaSource, modality: Modality | None, options: Mapping[str, Any] | None, tenant: str) -> Read:
-    """Raises BadMedia when it is empty or cannot be read, ValueError for an option that does not exist."""
+def content_of(media: MediaSource) -> bytes | memoryview:
+    """The encoded bytes. Raises BadMedia when there are none, or the file cannot be read."""
     content = _content(media)
     if not content:
         raise BadMedia("the file is empty")
-    wish = _wish(modality or modality_of(content), options or {})
-    return Read(content, Media(wish, blake3(content).digest(), len(content), tenant))
-
-
-async def aread(media: MediaSource, modality: Modality | None, options: Mapping[str, Any] | None, tenant: str) -> Read:
-    """`read`, without holding an event loop for long."""
-    if isinstance(media, bytes | bytearray | memoryview) and len(media) <= LONG_BYTES:
-        return read(media, modality, options, tenant)
-    return await asyncio.to_thread(read, media, modality, options, tenant)
+    return content
 
 
 def _content(media: MediaSource) -> bytes | memoryview:
@@ -86,21 +62,12 @@ def _content(media: MediaSource) -> bytes | memoryview:
             return media
         case bytearray() | memoryview():
             return memoryview(media).cast("B")
+        case Embeddings():
+            return media.content()
     try:
         return Path(media).read_bytes()
     except OSError as error:
         raise BadMedia(f"{os.fspath(media)} cannot be read: {error.strerror}") from error
-
-
-def _wish(modality: Modality, options: Mapping[str, Any]) -> Wish:
-    if unknown := sorted(options.keys() - OPTIONS):
-        raise ValueError(f"no such option: {', '.join(unknown)} (there are {', '.join(sorted(OPTIONS))})")
-    return Wish(
-        modality,
-        side_max=int(options.get("side_max", 0)),
-        frames_max=int(options.get("frames", 0)),
-        fps_max=float(options.get("fps", 0.0)),
-    )
 
 
 def modality_of(head: bytes | memoryview) -> Modality:

@@ -16,8 +16,9 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from mmplane.core.records import BackendName, DecodeProfile
-from mmplane.embed.client import Client, SidecarHold, connect
+from mmplane.embed.client import Client, connect
 from mmplane.embed.errors import SidecarError
+from mmplane.embed.hold import SidecarHold
 from mmplane.embed.media import MediaSource
 
 START_SECONDS = 300.0

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar, cast
@@ -55,7 +56,7 @@ class Processors:
     video: VideoProcessor | None = None
     audio: AudioProcessor | None = None
     embeddings: EmbeddingForm | None = None
-    """What clients may send in the place of images; None unless the operator allows it."""
+    """What clients may send in the place of images; None unless the operator allows it, or this is a sidecar."""
     decode_profile: DecodeProfile = "mmplane"
 
     def of(self, modality: Modality) -> Processor:
@@ -145,7 +146,7 @@ def choose(config: Config, verdicts: Verdicts | None = None) -> Processors:
     if "audio" in tokens:
         of_sounds = _model_dtype(config) if encoding == "uint8" else encoding
         audio = _if_built("sounds", lambda: audio_processor(folder, encoding=of_sounds, verdict=verdict("audio")))
-    embeddings = embedding_form(folder, image) if config.accept_embeddings else None
+    embeddings = _embeddings(config, image)
     processors = Processors(encoding, image, video, audio, embeddings, config.decode_profile)
     if image is None and audio is None:
         raise ValueError("this checkpoint takes no images, and clips or sounds only of a kind that is not built")
@@ -162,6 +163,15 @@ def _images(config: Config, verdict: Verdict | None) -> tuple[ImageProcessor, En
             raise
     encoding = _model_dtype(config)  # only the generic path serves this model, and it has no bytes to offer
     return processor(encoding=encoding), encoding
+
+
+def _embeddings(config: Config, image: ImageProcessor | None) -> EmbeddingForm | None:
+    """Those who attach to a sidecar are processes of its user: they may send what the model takes."""
+    if config.kind == "sidecar":
+        with suppress(ValueError):
+            return embedding_form(config.model_folder, image, by_files=True)
+        return None
+    return embedding_form(config.model_folder, image) if config.accept_embeddings else None
 
 
 def _if_built(items: str, load: Callable[[], ProcessorT]) -> ProcessorT | None:

@@ -27,6 +27,7 @@ from mmplane.core.keyring import DEFAULT_TENANT
 from mmplane.core.keys import content_key
 from mmplane.core.records import Ask, Item, Layout, Recipe, Slot
 from mmplane.core.stages import Span
+from mmplane.features.adjusted import adjusted
 from mmplane.features.choice import Processors
 from mmplane.items.pace import pace_of
 from mmplane.items.parked import MediaBytes, view_of
@@ -43,7 +44,7 @@ from mmplane.waiting.share import Share
 
 log = logging.getLogger("mmplane")
 
-KeyT = TypeVar("KeyT", bytes, tuple[int, int])
+KeyT = TypeVar("KeyT", bytes, tuple[int, int, str])
 ValueT = TypeVar("ValueT", Layout, Recipe)
 LAYOUTS_MAX = 4096
 KNOWN_MAX = 16384
@@ -116,7 +117,7 @@ class ItemStore:
         """Whether items stay for later requests."""
         self._flights: dict[bytes, Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._layouts: dict[tuple[int, int], Layout] = {}
+        self._layouts: dict[tuple[int, int, str], Layout] = {}
         self._known: dict[bytes, Recipe] = {}
         self._examinations: dict[bytes, Examination] = {}
         self._poison = Poison()
@@ -124,15 +125,17 @@ class ItemStore:
         self.bytes_written = 0
         arena.watch(pool.room_came)
 
-    async def layout(self, width: int, height: int, *, tenant: str = DEFAULT_TENANT) -> Layout:
-        """What an image of this size becomes, before any pixel is decoded. Raises RequestError."""
-        processor = self._processors.for_images
-        if processor.layout_is_cheap or not self._workers:
-            return processor.layout(width, height)
-        size = (width, height)
-        if size not in self._layouts:
-            _remember(self._layouts, size, await self._measure(*size, tenant), LAYOUTS_MAX)
-        return self._layouts[size]
+    async def layout(self, width: int, height: int, arguments: str = "", *, tenant: str = DEFAULT_TENANT) -> Layout:
+        """What an image of this size becomes, before any pixel is decoded. Raises RequestError.
+
+        `arguments` are the processor's for this item, as in `mmplane.core.records.Ask`.
+        """
+        if self._processors.for_images.layout_is_cheap or not self._workers:
+            return adjusted(self._processors, "image", arguments).for_images.layout(width, height)
+        measured = (width, height, arguments)
+        if measured not in self._layouts:
+            _remember(self._layouts, measured, await self._measure(*measured, tenant), LAYOUTS_MAX)
+        return self._layouts[measured]
 
     def check_taken(self, ask: Ask) -> None:
         """Raises RequestError: 422 when the model takes no items of this modality, 400 when no embeddings are taken."""
@@ -158,9 +161,10 @@ class ItemStore:
             return embeddings.examine(self._processors.for_embeddings, view_of(media))
         if ask.modality == "image":
             header = image.probe(view_of(media), profile=self._profile)
-            layout = await self.layout(*image.shrunk(header.width, header.height, ask.side_max), tenant=tenant)
+            size = image.shrunk(header.width, header.height, ask.side_max)
+            layout = await self.layout(*size, ask.arguments, tenant=tenant)
             decoded_bytes = image.decoded_bytes(header, profile=self._profile)
-            return Recipe("image", layout, side_max=ask.side_max, decoded_bytes=decoded_bytes)
+            return Recipe("image", layout, side_max=ask.side_max, decoded_bytes=decoded_bytes, arguments=ask.arguments)
         if refusal := self._poison.refusal(key, time.monotonic()):
             raise refusal
         look = self._examinations.get(key)
@@ -360,10 +364,10 @@ class ItemStore:
         self._arena.commit(out, worker.process)
         return answer
 
-    async def _measure(self, width: int, height: int, tenant: str) -> Layout:
+    async def _measure(self, width: int, height: int, arguments: str, tenant: str) -> Layout:
         worker = await self._pool.idle(lambda idle: idle[0], tenant=tenant)
         try:
-            answer = await self._pool.ask(worker, lambda job_id: Measure(job_id, width, height))
+            answer = await self._pool.ask(worker, lambda job_id: Measure(job_id, width, height, arguments))
         finally:
             self._pool.free(worker)
         assert isinstance(answer, Measured)

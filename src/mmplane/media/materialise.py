@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from mmplane.core.records import Ask, Modality, Recipe
 from mmplane.core.stages import Span
+from mmplane.features.adjusted import adjusted
 from mmplane.features.choice import Processors
 from mmplane.features.contract.arrays import Arrays, views
 from mmplane.features.contract.image import Pixels
@@ -46,6 +47,7 @@ def materialise(processors: Processors, media: Media, recipe: Recipe, out: memor
     Raises RequestError when the media cannot be decoded, or when the model takes none of its modality.
     """
     began_s = time.perf_counter()
+    processors = adjusted(processors, recipe.modality, recipe.arguments)
     arrays = views(recipe.layout.tensors, out)
     if recipe.embedded:
         decode_s, written_bytes = 0.0, embeddings.write(media, arrays)
@@ -114,17 +116,18 @@ def examine(processors: Processors, media: Media, ask: Ask) -> Recipe:
     """
     if ask.embedded:
         return embeddings.examine(processors.for_embeddings, media)
+    processors = adjusted(processors, ask.modality, ask.arguments)
     if ask.modality == "video":
         recipe = video.examine(processors.for_clips, media, ask)
-        return replace(recipe, decoded_bytes=_frames_bytes(recipe))
+        return replace(recipe, decoded_bytes=_frames_bytes(recipe), arguments=ask.arguments)
     if ask.modality == "audio":
         recipe = audio.examine(processors.for_sounds, media)
         return replace(recipe, decoded_bytes=recipe.samples * SAMPLE_BYTES)
     profile = PROFILES[processors.decode_profile]
     header = image.probe(media, profile=profile)
     size = image.shrunk(header.width, header.height, ask.side_max)
-    layout = processors.for_images.layout(*size)
-    return Recipe("image", layout, side_max=ask.side_max, decoded_bytes=image.decoded_bytes(header, profile=profile))
+    layout, decoded_bytes = processors.for_images.layout(*size), image.decoded_bytes(header, profile=profile)
+    return Recipe("image", layout, side_max=ask.side_max, decoded_bytes=decoded_bytes, arguments=ask.arguments)
 
 
 SAMPLE_BYTES = 16
@@ -145,7 +148,8 @@ def recode(processors: Processors, recipe: Recipe, media: Media) -> Recipe:
     """
     if recipe.modality == "video":
         assert recipe.clip is not None
-        return replace(recipe, layout=processors.for_clips.layout(recipe.clip))
+        clips = adjusted(processors, "video", recipe.arguments).for_clips
+        return replace(recipe, layout=clips.layout(recipe.clip))
     if recipe.modality == "audio" or recipe.embedded:
         return recipe
-    return examine(processors, media, Ask("image", side_max=recipe.side_max))
+    return examine(processors, media, Ask("image", side_max=recipe.side_max, arguments=recipe.arguments))

@@ -29,6 +29,7 @@ from mmplane.core.jobs import (
     WorkerReady,
 )
 from mmplane.core.records import Slot
+from mmplane.features.adjusted import adjusted
 from mmplane.features.choice import Processors, choose
 from mmplane.media.materialise import examine, materialise
 from mmplane.process import sandbox
@@ -91,7 +92,8 @@ class Jobs:
         """The job's result, or the item's failure."""
         try:
             if isinstance(job, Measure):
-                return Measured(job.job_id, self._processors.for_images.layout(job.width, job.height))
+                images = adjusted(self._processors, "image", job.arguments).for_images
+                return Measured(job.job_id, images.layout(job.width, job.height))
             if isinstance(job, Examine):
                 return Examined(job.job_id, examine(self._processors, self._slot(job.media), job.ask))
             return self._materialise(job)

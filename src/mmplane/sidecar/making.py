@@ -81,7 +81,7 @@ class Making:
 
 
 def _ask(wish: Wish) -> Ask:
-    return Ask(wish.modality, side_max=wish.side_max, frames_max=wish.frames_max, fps_max=wish.fps_max)
+    return Ask(wish.modality, wish.side_max, wish.frames_max, wish.fps_max, wish.embedded, wish.arguments)
 
 
 def mapped(descriptor: int, length_bytes: int) -> memoryview:

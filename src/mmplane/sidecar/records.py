@@ -18,6 +18,8 @@ from mmplane.core.records import Count, Item, Layout, Modality, Record, Slot
 VERSION = 1
 CLAIMS_MAX = 4096
 """Leases or holds that one record gives back at most."""
+ARGUMENTS_LENGTH_MAX = 2048
+"""Characters of a processor's arguments for one item."""
 
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Plane = Annotated[bytes, Meta(min_length=PLANE_BYTES, max_length=PLANE_BYTES)]
@@ -87,13 +89,17 @@ class RegionUp(Record, frozen=True, tag="region_up"):
 class Wish(Record, frozen=True):
     """What is asked of an item; 0 leaves it to the checkpoint.
 
-    `side_max`: pixels on an image's longer side. `frames_max` of a clip, and `fps_max` of them a second.
+    `side_max`: pixels on an image's longer side. `frames_max` of a clip, and `fps_max` of them a second. `embedded`:
+    the media is a safetensors file of what the model's vision tower would make of an image. `arguments` are the
+    processor's, as a JSON object by transformers' names; empty: what the checkpoint says.
     """
 
     modality: Modality
     side_max: Count = 0
     frames_max: Count = 0
     fps_max: Annotated[float, Meta(ge=0.0)] = 0.0
+    embedded: bool = False
+    arguments: Annotated[str, Meta(max_length=ARGUMENTS_LENGTH_MAX)] = ""
 
 
 class Media(Record, frozen=True):

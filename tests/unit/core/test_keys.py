@@ -38,6 +38,7 @@ def test_it_is_blake3_over_the_parts_each_after_its_length() -> None:
         Ask("image", frames_max=8),
         Ask("image", fps_max=1.5),
         Ask("image", embedded=True),
+        Ask("image", arguments='{"max_pixels":6272}'),
     ],
 )
 def test_what_is_asked_changes_the_key(other: Ask) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import CONFIG_MAPPING
 
+from mmplane.features.checkpoint.defaults import ADDING, MODELS
 from mmplane.features.embeddings import embedding_form
 from mmplane.features.select import image_processor
 
@@ -49,3 +51,19 @@ def test_images_of_several_runs_of_tokens_are_not_replaced(tmp_path: Path) -> No
 def test_a_model_without_images_takes_none(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--accept-embeddings: not for this checkpoint"):
         embedding_form(str(tmp_path), None)
+
+
+@pytest.mark.parametrize("model_type", sorted(MODELS))
+def test_models_whose_layers_add_to_their_embeddings_are_known(model_type: str) -> None:
+    vision = getattr(CONFIG_MAPPING[model_type](), "vision_config", None)
+    assert (model_type in ADDING) == bool(getattr(vision, "deepstack_visual_indexes", None))
+
+
+def test_by_its_files_alone_a_model_is_known_or_refused(tmp_path: Path) -> None:
+    folder = folder_of("qwen2_5_vl", tmp_path, text_config={"hidden_size": 96})
+    image = image_processor(folder, encoding="float32")
+    assert embedding_form(folder, image, by_files=True).width == 96
+    for config in ({"text_config": {}}, {"model_type": "qwen3_vl"}, {"model_type": "another"}):
+        folder_of("qwen2_5_vl", tmp_path, **{"text_config": {"hidden_size": 96}, **config})
+        with pytest.raises(ValueError, match="does not say how wide"):
+            embedding_form(folder, image, by_files=True)

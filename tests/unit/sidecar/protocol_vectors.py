@@ -44,7 +44,7 @@ from mmplane.sidecar.records import (
 )
 
 PLANE, KEY = bytes(range(16)), bytes(range(32))
-MEDIA = Media(Wish("video", 0, 16, 1.5), KEY, 250_000, "tenant")
+MEDIA = Media(Wish("video", 0, 16, 1.5, arguments='{"num_frames":8}'), KEY, 250_000, "tenant")
 SLOT = Slot(1, 4096, 1088, 7)
 TENSORS = (Tensor("pixel_values", "bfloat16", (16, 32), 0), Tensor("image_grid_thw", "int64", (1, 3), 1024))
 ITEM = Item(KEY, "image", SLOT, TENSORS)
@@ -68,15 +68,15 @@ VECTORS: list[tuple[Record, str]] = [
     (
         Describe(1, MEDIA),
         (
-            "93a86465736372696265019494a5766964656f0010cb3ff8000000000000c420000102030405060708090a0b0c0d0e0f1011"
-            "12131415161718191a1b1c1d1e1fce0003d090a674656e616e74"
+            "93a86465736372696265019496a5766964656f0010cb3ff8000000000000c2b07b226e756d5f6672616d6573223a387dc420"
+            "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1fce0003d090a674656e616e74"
         ),
     ),
     (
         Obtain(2, MEDIA),
         (
-            "93a66f627461696e029494a5766964656f0010cb3ff8000000000000c420000102030405060708090a0b0c0d0e0f10111213"
-            "1415161718191a1b1c1d1e1fce0003d090a674656e616e74"
+            "93a66f627461696e029496a5766964656f0010cb3ff8000000000000c2b07b226e756d5f6672616d6573223a387dc4200001"
+            "02030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1fce0003d090a674656e616e74"
         ),
     ),
     (

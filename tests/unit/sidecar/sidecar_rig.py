@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,11 +27,13 @@ from mmplane.core.errors import bad_media
 from mmplane.core.jobs import JobFailed, Materialise, Materialised, ToWorker, WorkerReady
 from mmplane.core.records import DecodeProfile, Layout, Tensor
 from mmplane.features.choice import Processors
-from mmplane.features.contract.arrays import Arrays
+from mmplane.features.contract.arrays import Arrays, views
+from mmplane.features.contract.embeddings import EmbeddingForm
 from mmplane.features.contract.image import ImageProcessor, Pixels
 from mmplane.items.pool import Pool
 from mmplane.items.shelf import Shelf
 from mmplane.items.store import ItemStore
+from mmplane.media import embeddings
 from mmplane.sidecar.door import Door
 from mmplane.sidecar.keeper import Keeper
 from mmplane.sidecar.making import Making
@@ -47,19 +49,31 @@ ResultT = TypeVar("ResultT")
 
 
 class BytesOfMedia(ImageProcessor):
-    """As many bytes as the image has pixels."""
+    """As many bytes as the image has pixels, or as the argument `max_pixels` allows."""
 
     layout_is_cheap = True
     placeholder_id = 268
     fingerprint = FINGERPRINT
 
+    def __init__(self, pixels_max: int = 2**31) -> None:
+        self._pixels_max = pixels_max
+
     def layout(self, width: int, height: int) -> Layout:
-        return Layout((Tensor("f", "uint8", (width * height,), 0),), ((268, 4),), width * height)
+        length = min(width * height, self._pixels_max)
+        return Layout((Tensor("f", "uint8", (length,), 0),), ((268, 4),), length)
+
+    def adjusted(self, arguments: Mapping[str, Any]) -> BytesOfMedia:
+        if arguments.keys() != {"max_pixels"}:
+            raise ValueError(f"no such argument: {', '.join(arguments)}")
+        return BytesOfMedia(arguments["max_pixels"])
 
     def write(self, pixels: Pixels, out: Arrays) -> int:
         raise NotImplementedError
 
     def warm(self) -> None: ...
+
+
+EMBEDDINGS = EmbeddingForm(268, width=8, merge=2)
 
 
 def features(media: bytes, side: int = 32) -> npt.NDArray[np.uint8]:
@@ -93,7 +107,7 @@ class Rig:
         self, path: str, *, workers: int = 2, worker_bytes: int = 16 * PAGE_BYTES, profile: DecodeProfile = "mmplane"
     ) -> None:
         self.socket = path
-        self.processors = Processors("uint8", BytesOfMedia(), decode_profile=profile)
+        self.processors = Processors("uint8", BytesOfMedia(), embeddings=EMBEDDINGS, decode_profile=profile)
         self._ends = ExitStack()
         self.gate = Gate()
         self.lengths_bytes = [64 * PAGE_BYTES, *([worker_bytes] * workers)]
@@ -206,7 +220,11 @@ class Rig:
                     link.send(JobFailed(job.job_id, bad_media("the image is damaged").failure()), limit_s=HANG_S)
                     continue
                 length_bytes = job.out.length_bytes
-                out.view(job.out.offset_bytes, length_bytes)[:] = blake3(media).digest(length_bytes)
+                slot = out.view(job.out.offset_bytes, length_bytes)
+                if job.recipe.embedded:
+                    embeddings.write(media, views(job.recipe.layout.tensors, slot))
+                else:
+                    slot[:] = blake3(media).digest(length_bytes)
                 link.send(Materialised(job.job_id, 1.0, 1.0, length_bytes), limit_s=HANG_S)
         except PeerGone:
             link.close()

@@ -15,7 +15,7 @@ from protocol_vectors import VECTORS
 from mmplane.core.records import MESSAGE_BYTES_MAX, Record
 from mmplane.embed.records import Leased
 from mmplane.sidecar.keeper import MAY
-from mmplane.sidecar.records import CLAIMS_MAX, Ended, FromKeeper, Hello, ToKeeper
+from mmplane.sidecar.records import CLAIMS_MAX, Ended, FromKeeper, Hello, Media, Obtain, ToKeeper, Wish
 
 TO_KEEPER = msgspec.msgpack.Decoder(ToKeeper)
 FROM_KEEPER = msgspec.msgpack.Decoder(FromKeeper)
@@ -50,6 +50,11 @@ def test_fields_that_a_later_version_appends_are_passed_over() -> None:
             assert decode(record, msgspec.msgpack.encode([*fields, "later"])) == record
 
 
+def test_fields_that_an_earlier_version_does_not_know_may_be_missing() -> None:
+    message = msgspec.msgpack.encode(["obtain", 1, [["image"], bytes(32), 5]])
+    assert TO_KEEPER.decode(message) == Obtain(1, Media(Wish("image"), bytes(32), 5))
+
+
 BAD = {
     "nothing": b"",
     "no array": msgspec.msgpack.encode({"hello": 1}),
@@ -61,6 +66,7 @@ BAD = {
     "a short digest": msgspec.msgpack.encode(["obtain", 1, [["image", 0, 0, 0.0], b"short", 5, ""]]),
     "no bytes of media": msgspec.msgpack.encode(["obtain", 1, [["image", 0, 0, 0.0], bytes(32), 0, ""]]),
     "a long tenant": msgspec.msgpack.encode(["obtain", 1, [["image", 0, 0, 0.0], bytes(32), 5, "t" * 257]]),
+    "long arguments": msgspec.msgpack.encode(["obtain", 1, [["image", 0, 0, 0.0, False, "a" * 2049], bytes(32), 5]]),
     "a long key": msgspec.msgpack.encode(["find", 1, bytes(65)]),
     "too many claims": msgspec.msgpack.encode(["ended", [1] * (CLAIMS_MAX + 1)]),
     "a record of the other side": msgspec.msgpack.encode(["done", 1]),

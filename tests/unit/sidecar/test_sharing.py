@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -16,8 +17,21 @@ from blake3 import blake3
 from sidecar_rig import PAGE_BYTES, Rig, features
 
 from attaching import Attached, attached, picture
-from mmplane import BadMedia, Client, Full, Inbox, Janitor, Leased, Lost, NotAttached, TooLarge
+from mmplane import (
+    BadMedia,
+    BadOption,
+    Client,
+    Embeddings,
+    Full,
+    Inbox,
+    Janitor,
+    Leased,
+    Lost,
+    NotAttached,
+    TooLarge,
+)
 from mmplane.arena.errors import ForeignRegion, StaleSlot
+from mmplane.embed.wanted import Asked, Wanted
 
 A, B = picture("a"), picture("b")
 
@@ -45,12 +59,72 @@ def test_the_layout_is_known_from_the_header_and_nothing_is_made(rig: Rig, clien
 
 
 def test_options_and_tenants_have_keys_of_their_own(client: Client) -> None:
-    holds = [client.materialise(A), client.materialise(A, tenant="t"), client.materialise(A, options={"side_max": 16})]
-    assert len({hold.key for hold in holds}) == 3
+    asked: list[Asked] = [{}, {"tenant": "t"}, {"options": {"side_max": 16}}, {"options": {"max_pixels": 100}}]
+    holds = [client.materialise(A, **each) for each in asked]
+    assert len({hold.key for hold in holds}) == len(asked)
     assert not any(hold.hit for hold in holds)
-    assert holds[2].arrays(np)["f"].shape == (256,)
-    with pytest.raises(ValueError, match="no such option: size"):
-        client.materialise(A, options={"size": 3})
+    assert [hold.arrays(np)["f"].shape for hold in holds] == [(1024,), (1024,), (256,), (100,)]
+    assert client.layout(A, options={"max_pixels": 100}).shapes == {"f": (100,)}
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"max_pixel": 3}, "unknown field `max_pixel`"),
+        ({"min_pixels": 3}, "no such argument: min_pixels"),
+        ({"max_pixels": "3"}, "got `str` - at `..max_pixels`"),
+        ({"max_pixels": object()}, "object"),
+        ({"side_max": -1}, "`int` >= 0 - at `..side_max`"),
+        ({"side_max": "3"}, "got `str` - at `..side_max`"),
+        ({"note": "n" * 3000}, "at most 2048"),
+    ],
+)
+def test_options_that_there_are_not_are_refused(rig: Rig, client: Client, options: dict[str, Any], why: str) -> None:
+    with pytest.raises(BadOption, match=why):
+        client.materialise(A, options=options)
+    assert issubclass(BadOption, ValueError)
+    assert rig.statistics()["materialisations"] == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+def test_embeddings_reach_every_rank_as_they_are(rig: Rig, client: Client, dtype: Any) -> None:
+    rows, grid = np.arange(48).reshape(6, 8).astype(dtype), np.array([[1, 4, 6]])
+    ranks = [Inbox(rig.socket, rank, ranks=2) for rank in range(2)]
+    client.wait_ranks(0)
+    sent = Embeddings(image_embeds=rows, image_grid_thw=grid)
+    assert client.layout(sent).tokens == 6
+    hold = client.materialise(sent)
+    leased = hold.lease(0)
+    for rank in ranks:
+        seen = rank.open(leased).arrays(np)
+        assert (seen["image_embeds"].dtype, seen["image_embeds"].tolist()) == (rows.dtype, rows.tolist())
+        assert seen["image_grid_thw"].tolist() == grid.tolist()
+        del seen
+    assert client.materialise(Embeddings(image_embeds=rows.copy(), image_grid_thw=grid)).hit
+    for rank in ranks:
+        rank.close()
+
+
+@pytest.mark.parametrize(
+    ("rows", "grid", "why"),
+    [
+        (np.zeros((6, 7), np.float32), [[1, 4, 6]], "tokens x 8"),
+        (np.zeros((6, 8), np.float32), [[1, 4, 4]], "image_grid_thw must be"),
+        (np.zeros((6, 8), np.float64), [[1, 4, 6]], "image_embeds must be float32, float16, bfloat16"),
+        (np.zeros((6, 8), np.int64), [[1, 4, 6]], "must be F32"),
+    ],
+)
+def test_embeddings_that_the_model_does_not_take_are_refused(
+    rig: Rig, client: Client, rows: Any, grid: Any, why: str
+) -> None:
+    with pytest.raises(BadMedia, match=why):
+        client.materialise(Embeddings(image_embeds=rows, image_grid_thw=np.array(grid)))
+    assert rig.statistics()["materialisations"] == 0
+
+
+def test_embeddings_take_no_options(client: Client) -> None:
+    with pytest.raises(BadOption, match="no options"):
+        client.materialise(Embeddings(image_embeds=np.zeros((6, 8), np.float32)), options={"side_max": 3})
 
 
 def test_four_producers_and_eight_ranks_share_one_materialisation(rig: Rig) -> None:
@@ -102,7 +176,7 @@ def test_a_producer_that_dies_before_its_item_is_made_takes_nobodys_item_with_it
         rig.gate.close()
         producer.begin("make", A)
         assert rig.gate.begun.acquire(timeout=60)
-        mine = client._begin(A, {})
+        mine = client._begin(Wanted(A))
         rig.until(lambda now: now["requests"] == 2)
         producer.kill()
         rig.until(lambda now: now["sessions"]["producer"] == 1)
@@ -381,7 +455,7 @@ def test_when_the_sidecar_ends_calls_fail_and_all_attach_to_its_successor(rig_of
     before = held.lease(0)
     unread = client.materialise(B).lease(0)
     first.gate.close()
-    coming = client._begin(picture("c"), {})
+    coming = client._begin(Wanted(picture("c")))
     assert first.gate.begun.acquire(timeout=60)
     first.gate.begun.acquire(timeout=60)
     first.close()

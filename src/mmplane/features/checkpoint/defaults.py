@@ -159,6 +159,9 @@ MODELS: Mapping[str, Kinds] = {
 }
 """By `model_type`."""
 
+ADDING = frozenset({"qwen3_vl", "qwen3_vl_moe"})
+"""Those whose first layers add to what an image becomes (deepstack), whether or not a file says so."""
+
 
 def kinds_of(model_type: str) -> Kinds:
     """Those of a type of model; of an unknown one, none."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mmplane.core.records import BackendName
 from mmplane.features.arithmetic.backends import BACKENDS, Backend
 from mmplane.features.arithmetic.encodings import Encoding
+from mmplane.features.checkpoint.arguments import LIMITS, check_names
 from mmplane.features.checkpoint.defaults import IMAGES, kinds_of
 from mmplane.features.checkpoint.files import CheckpointFiles
 from mmplane.features.checkpoint.prompts import RULES, Prompt
@@ -20,8 +21,10 @@ TRIAL_SIDE = 224
 
 Companions = Mapping[str, tuple[tuple[int, ...], ...]]
 
-Expansion = Callable[[tuple[int, ...], Companions, int], Runs]
-"""What replaces the placeholder of an image, of (the features' shape, small arrays beside them, tiles)."""
+Options = Mapping[str, Any]
+
+Expansion = Callable[[Options, tuple[int, ...], Companions, int], Runs]
+"""What replaces the placeholder of an image, of (options, the features' shape, small arrays beside them, tiles)."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,10 @@ class ImageCheckpoint:
 
     files: CheckpointFiles
     kind: str
-    options: Mapping[str, Any]
+    options: Options
     placeholder_id: int
     input_names: frozenset[str]
-    expansion: Expansion
+    expand: Expansion
     backend: Backend = BACKENDS["pil"]
     compared: bool = True
 
@@ -52,13 +55,29 @@ class ImageCheckpoint:
         if not given or kind not in IMAGES or name not in RULES:
             raise ValueError(f"images by {kind} and {name} are not built")
         rule, vocabulary = RULES[name], Vocabulary(files)
-        options = {**_resolved(kind, given), **rule.images}
 
-        def expansion(shape: tuple[int, ...], companions: Companions, tiles: int) -> Runs:
+        def expand(options: Options, shape: tuple[int, ...], companions: Companions, tiles: int) -> Runs:
             return vocabulary.runs(rule.pieces(Prompt(settings, options, vocabulary, shape, companions, tiles)))
 
         placeholder_id = vocabulary.one(rule.placeholder(vocabulary, settings))
-        return cls(files, kind, options, placeholder_id, rule.inputs, expansion, BACKENDS[backend])
+        options = {**_resolved(kind, given), **rule.images}
+        return cls(files, kind, options, placeholder_id, rule.inputs, expand, BACKENDS[backend])
+
+    def adjusted(self, arguments: Mapping[str, Any]) -> ImageCheckpoint:
+        """With arguments of one call, by the rules of `_standardize_kwargs`.
+
+        Raises ValueError for those that the class does not take.
+        """
+        limits = LIMITS if self.kind == "Qwen2VLImageProcessor" else {}
+        check_names(self.kind, arguments, {*IMAGES[self.kind], *limits})
+        options = {**self.options, **{name: value for name, value in arguments.items() if name not in limits}}
+        options |= {name: Size.of(arguments[name]) for name in ("size", "crop_size") if name in arguments}
+        edges = {edge: arguments[name] for name, edge in limits.items() if name in arguments}
+        return replace(self, options={**options, "size": replace(options["size"], **edges)})
+
+    def expansion(self, shape: tuple[int, ...], companions: Companions, tiles: int) -> Runs:
+        """What replaces the placeholder of an image that became these features, in so many tiles."""
+        return self.expand(self.options, shape, companions, tiles)
 
     def fingerprint(self, encoding: Encoding) -> bytes:
         """Of the files, versions and encoding. The generic path has the same: so are the bits."""

@@ -7,12 +7,13 @@ which are read and written down here; the tests hold them against the classes th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from mmplane.core.records import Clip
 from mmplane.features.arithmetic.encodings import Encoding
+from mmplane.features.checkpoint.arguments import LIMITS, check_names
 from mmplane.features.checkpoint.defaults import CLIPS, kinds_of
 from mmplane.features.checkpoint.files import CheckpointFiles
 from mmplane.features.checkpoint.video_rules import FPS_UNKNOWN
@@ -54,6 +55,20 @@ class VideoCheckpoint:
             size["shortest_edge"] = settings.get("min_pixels") or size["shortest_edge"]
             size["longest_edge"] = settings.get("max_pixels") or size["longest_edge"]
         return cls(files, Vocabulary(files), kind, processor, {**options, "size": size})
+
+    def adjusted(self, arguments: Mapping[str, Any]) -> VideoCheckpoint:
+        """With arguments of one call. Raises ValueError for those that the class does not take.
+
+        `num_frames` takes the place of the checkpoint's `fps`: transformers refuses both.
+        """
+        older = self.kind == "Qwen2VLVideoProcessor"
+        limits = LIMITS if older else {}
+        taken = {*CLIPS[self.kind], *limits} - (set() if older else {"min_frames", "max_frames"})
+        check_names(self.kind, arguments, taken)
+        options = {**self.options, **{name: value for name, value in arguments.items() if name not in limits}}
+        edges = {edge: arguments[name] for name, edge in limits.items() if name in arguments}
+        fps = None if "num_frames" in arguments else options["fps"]
+        return replace(self, options={**options, "size": {**options["size"], **edges}, "fps": fps})
 
     def fingerprint(self, encoding: Encoding) -> bytes:
         """Of the files, versions and encoding."""

@@ -7,6 +7,8 @@ suite. A fast one serves a family and must give the bits of the generic one.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Self
 
 LAYOUTS_MAX = 1024
 """How many sizes a processor remembers the layout of."""
@@ -35,3 +37,10 @@ class Processor(ABC):
     @abstractmethod
     def warm(self) -> None:
         """Do all that happens once (compile, load from the cache on disk), so that no request's path does it."""
+
+    def adjusted(self, arguments: Mapping[str, Any]) -> Self:
+        """The same processor with arguments of one call, as transformers' class takes them, in place of its own.
+
+        Raises ValueError for arguments that it does not take.
+        """
+        raise ValueError(f"the processor of these items takes no arguments: {', '.join(arguments)}")

@@ -10,9 +10,9 @@ merge x merge; where the last moment lacks frames, the last frame is repeated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,13 @@ class QwenVideoProcessor(VideoProcessor):
     def recoded(self, encoding: Encoding) -> QwenVideoProcessor:
         """The same processor in another encoding."""
         return QwenVideoProcessor(self._checkpoint, encoding, self._bands)
+
+    def adjusted(self, arguments: Mapping[str, Any]) -> Self:
+        """With arguments of one call. Raises ValueError for those that make a configuration that is not built."""
+        checkpoint = self._checkpoint.adjusted(arguments)
+        if not self.serves(checkpoint) or checkpoint.options["size"].keys() != {"shortest_edge", "longest_edge"}:
+            raise ValueError(f"{checkpoint.kind} is not built for these arguments: {', '.join(arguments)}")
+        return type(self)(checkpoint, self._encoding, self._bands)
 
     @staticmethod
     def serves(checkpoint: VideoCheckpoint) -> bool:

@@ -7,12 +7,14 @@ pixel up gives the bits that computing it would. With another encoding the table
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from mmplane.core.errors import RequestError
 from mmplane.core.records import Layout
 from mmplane.features.arithmetic.encodings import Array, ByteForm, Encoding, cast, storage_dtype
 from mmplane.features.checkpoint.image import TRIAL_SIDE, Companions, ImageCheckpoint
@@ -50,6 +52,18 @@ class TableImageProcessor(ImageProcessor):
     def recoded(self, encoding: Encoding) -> TableImageProcessor:
         """The same processor in another encoding."""
         return type(self)(self._checkpoint, encoding)
+
+    def adjusted(self, arguments: Mapping[str, Any]) -> Self:
+        """With arguments of one call. Raises ValueError for those that make a configuration that is not built."""
+        checkpoint = self._checkpoint.adjusted(arguments)
+        try:
+            if self.serves(checkpoint):
+                adjusted = type(self)(checkpoint, self._encoding)
+                adjusted.layout(TRIAL_SIDE, TRIAL_SIDE)
+                return adjusted
+        except (ArithmeticError, LookupError, RequestError, TypeError):  # a size without an edge that is needed
+            pass
+        raise ValueError(f"{checkpoint.kind} is not built for these arguments: {', '.join(arguments)}")
 
     @property
     def fingerprint(self) -> bytes:

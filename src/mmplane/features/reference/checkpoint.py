@@ -24,7 +24,7 @@ from mmplane.core.records import BackendName
 from mmplane.features.arithmetic.backends import BACKENDS
 from mmplane.features.arithmetic.encodings import Encoding
 from mmplane.features.checkpoint.files import CheckpointFiles
-from mmplane.features.checkpoint.image import TRIAL_SIDE, Companions, ImageCheckpoint
+from mmplane.features.checkpoint.image import TRIAL_SIDE, Companions, ImageCheckpoint, Options
 from mmplane.features.checkpoint.size import Size
 from mmplane.features.checkpoint.vocabulary import Runs
 from mmplane.features.contract.image import FEATURES
@@ -68,14 +68,14 @@ class ReferenceCheckpoint:
             name: Size(**dict(value)) if isinstance(value, SizeDict) else value for name, value in self.options.items()
         }
 
-        def expansion(shape: tuple[int, ...], companions: Companions, tiles: int) -> Runs:
+        def expand(_: Options, shape: tuple[int, ...], companions: Companions, tiles: int) -> Runs:
             outputs: dict[str, Any] = {name: np.array(value) for name, value in companions.items()}
             outputs[FEATURES] = np.broadcast_to(np.float32(0), shape)
             return self.expansion(outputs | {"num_patches": np.array([tiles]), "num_crops": [0]})
 
         kind = type(self.image_processor).__name__.removesuffix("Pil")
         names, backend = self.input_names, BACKENDS[self.backend]
-        return ImageCheckpoint(self.files, kind, options, self.placeholder_id, names, expansion, backend)
+        return ImageCheckpoint(self.files, kind, options, self.placeholder_id, names, expand, backend)
 
     def fingerprint(self, encoding: Encoding) -> bytes:
         """Of the files, versions and encoding. A fast path that was compared shares it: same bits."""

@@ -8,13 +8,14 @@ holds for every processor in transformers: shapes follow from sizes, never from 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
 
-from mmplane.core.errors import bad_media
+from mmplane.core.errors import RequestError, bad_media
 from mmplane.core.records import BackendName, Layout
 from mmplane.features.arithmetic.encodings import Array, Encoding, cast
 from mmplane.features.checkpoint.image import TRIAL_SIDE
@@ -38,6 +39,16 @@ class HuggingFaceImageProcessor(ImageProcessor):
     def load(cls, model_folder: str, backend: BackendName = "pil") -> HuggingFaceImageProcessor:
         """From a checkpoint folder. Raises ValueError when transformers has no such image processor for it here."""
         return cls(ReferenceCheckpoint.load(model_folder, backend))
+
+    def adjusted(self, arguments: Mapping[str, Any]) -> Self:
+        """With arguments of one call, which are transformers' own to check. Raises ValueError."""
+        given = {**self._checkpoint.images_kwargs, **arguments}
+        adjusted = type(self)(replace(self._checkpoint, images_kwargs=given), self._encoding)
+        try:
+            adjusted.layout(TRIAL_SIDE, TRIAL_SIDE)
+        except RequestError:
+            raise ValueError(f"transformers refuses these arguments: {', '.join(arguments)}") from None
+        return adjusted
 
     @property
     def fingerprint(self) -> bytes:

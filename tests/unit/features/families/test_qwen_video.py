@@ -138,6 +138,50 @@ def test_the_classes_defaults_are_ours(tmp_path: Path, reference: Reference) -> 
         np.testing.assert_array_equal(ours[VIDEO_FEATURES], theirs[VIDEO_FEATURES], strict=True)
 
 
+ARGUMENTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("qwen2_5_vl", {"min_pixels": 28 * 28, "max_pixels": 28 * 28 * 4}, {}),
+    ("qwen2_5_vl", {"size": {"shortest_edge": 28 * 28 * 2, "longest_edge": 28 * 28 * 3}, "do_normalize": False}, {}),
+    ("qwen2_5_vl", {"do_sample_frames": True, "num_frames": 6}, {}),
+    ("qwen3_vl", {"do_sample_frames": True, "num_frames": 3}, {"fps": None}),
+    ("qwen3_vl", {"size": {"shortest_edge": 4096, "longest_edge": 32 * 32 * 40}, "do_sample_frames": False}, {}),
+]
+"""Family, arguments, and what transformers must be given beside them: it takes `num_frames` without `fps` alone."""
+
+
+@pytest.mark.parametrize(("family", "arguments", "beside"), ARGUMENTS, ids=str)
+def test_arguments_of_one_call(
+    family: str, arguments: dict[str, Any], beside: dict[str, Any], tmp_path: Path, reference: Reference
+) -> None:
+    kind = "Qwen2VLVideoProcessor" if family == "qwen2_5_vl" else "Qwen3VLVideoProcessor"
+    folder = FAMILIES[family].write(tmp_path)
+    (tmp_path / "video_preprocessor_config.json").write_text(json.dumps({"video_processor_type": kind}))
+    own = video_processor(folder)
+    fast = own.adjusted(arguments)
+    frames = np.ascontiguousarray(NOISE[None, :100, :140] >> np.arange(9, dtype=np.uint8)[:, None, None, None] % 3)
+    metadata = {"total_num_frames": 9, "fps": 4.0, "frames_indices": list(range(9))}
+    theirs = reference.clip(folder, frames, TEXT, metadata | {"arguments": arguments | beside})
+    ours = materialise(fast, frames, clip_of(fast, frames, 4.0))
+    np.testing.assert_array_equal(ours[VIDEO_FEATURES], theirs[VIDEO_FEATURES], strict=True)
+    np.testing.assert_array_equal(ours["video_grid_thw"], theirs["video_grid_thw"], strict=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({"max_frames": 3}, "takes no max_frames"),
+        ({"min_pixels": 3}, "takes no min_pixels"),
+        ({"size": {"longest_edge": 9999}}, "not built for these arguments: size"),
+        ({"do_resize": False}, "not built for these arguments: do_resize"),
+    ],
+    ids=str,
+)
+def test_arguments_that_the_class_does_not_use_are_refused(arguments: dict[str, Any], why: str, tmp_path: Path) -> None:
+    folder = FAMILIES["qwen3_vl"].write(tmp_path)
+    (tmp_path / "video_preprocessor_config.json").write_text('{"video_processor_type": "Qwen3VLVideoProcessor"}')
+    with pytest.raises(ValueError, match=why):
+        video_processor(folder).adjusted(arguments)
+
+
 @pytest.mark.parametrize("name", FOLDERS)
 def test_torch_alone_gives_the_same(name: str, tmp_path: Path) -> None:
     folder = write(name, tmp_path)

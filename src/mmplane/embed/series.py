@@ -1,0 +1,64 @@
+"""Many items in order, one hold after the other: some are made ahead, and fewer when there is no room."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from itertools import chain
+
+from mmplane.embed.errors import Full, SidecarError
+from mmplane.embed.hold import SidecarHold
+from mmplane.embed.wanted import Wanted
+
+AHEAD, AHEAD_PER_WORKER = 16, 2
+"""How many items are asked for at a time: so many, and more where there are many workers to keep busy."""
+
+
+def in_order(
+    medias: Iterable[Wanted],
+    begin: Callable[[Wanted], Future[SidecarHold]],
+    wait: Callable[[Future[SidecarHold]], SidecarHold],
+    *,
+    ahead: int,
+    failures: bool,
+) -> Iterator[SidecarHold | SidecarError]:
+    """What `begin` and `wait` make of each; at most `ahead` are begun before they are asked for.
+
+    With `failures` an item's error is given in its place instead of raised.
+    """
+    waiting: deque[tuple[Wanted, Future[SidecarHold]]] = deque()
+    rest = iter(medias)
+    while True:
+        while len(waiting) < max(1, ahead) and (wanted := next(rest, None)) is not None:
+            waiting.append((wanted, _begun(begin, wanted)))
+        if not waiting:
+            return
+        wanted, future = waiting.popleft()
+        try:
+            yield wait(future)
+        except Full as full:
+            if ahead > 1:  # nothing else is made while this one is tried again
+                ahead = 1
+                for _, begun in waiting:
+                    begun.cancel()
+                rest = chain([wanted], [each for each, _ in waiting], rest)
+                waiting.clear()
+            elif not failures:
+                raise
+            else:
+                yield full
+        except SidecarError as error:
+            if not failures:
+                raise
+            yield error
+
+
+def _begun(begin: Callable[[Wanted], Future[SidecarHold]], wanted: Wanted) -> Future[SidecarHold]:
+    """An error at once is that item's, as one that comes later."""
+    try:
+        return begin(wanted)
+    except SidecarError as error:
+        failed: Future[SidecarHold] = Future()
+        failed.set_exception(error)
+        return failed
