@@ -8,7 +8,7 @@ from mmplane import machine
 from mmplane.commands import main, serve
 from mmplane.commands.options import Parser
 from mmplane.commands.settings import declared, settle
-from mmplane.commands.starting import workers_for
+from mmplane.commands.starting import arena_for, workers_for
 from mmplane.config import GIB, Config
 
 
@@ -18,6 +18,17 @@ from mmplane.config import GIB, Config
 )
 def test_workers_by_cores_and_room(cores: int, arena_bytes: int, workers: int) -> None:
     assert workers_for(cores, arena_bytes) == workers
+
+
+@pytest.mark.parametrize(
+    ("cores", "memory_bytes", "arena_bytes", "workers"),
+    [(2, 24 * GIB, GIB, 2), (16, 64 * GIB, 8 * GIB, 16), (16, 8 * GIB, 4 * GIB, 8), (256, 1024 * GIB, 24 * GIB, 48)],
+)
+def test_offline_every_core_has_a_worker_as_far_as_memory_goes(
+    cores: int, memory_bytes: int, arena_bytes: int, workers: int
+) -> None:
+    assert arena_for(cores, memory_bytes) == arena_bytes
+    assert workers_for(cores, arena_bytes, cores_each=1) == workers
 
 
 def test_a_configuration_without_flags_has_what_the_smallest_machine_gets() -> None:

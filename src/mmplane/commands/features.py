@@ -12,10 +12,13 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
+from mmplane.arena.memory import memory_available_bytes
 from mmplane.commands.options import BACKENDS, DECODE_PROFILES, ENCODINGS
+from mmplane.commands.starting import arena_for, workers_for
 from mmplane.embed.errors import SidecarError
 from mmplane.embed.hold import SidecarHold
 from mmplane.embed.sidecar import Sidecar
+from mmplane.machine import cores_usable
 
 
 def options_parser() -> argparse.ArgumentParser:
@@ -32,8 +35,10 @@ def options_parser() -> argparse.ArgumentParser:
         default="mmplane",
         help="whose image loader is followed, bit for bit",
     )
-    parser.add_argument("--workers", type=int, default=None, help="processes (default: by cores)")
-    parser.add_argument("--arena-bytes", type=int, default=None, help="shared memory, reserved at start")
+    parser.add_argument("--workers", type=int, default=None, help="processes (default: one for each core)")
+    parser.add_argument(
+        "--arena-bytes", type=int, default=None, help="shared memory, reserved at start (default: by cores and memory)"
+    )
     return parser
 
 
@@ -46,10 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         options.out.mkdir(parents=True, exist_ok=True)
+        cores = cores_usable()
+        arena_bytes = options.arena_bytes or arena_for(cores, memory_available_bytes())
         with Sidecar.start(
             model=options.model,
-            workers=options.workers,
-            arena_bytes=options.arena_bytes,
+            workers=options.workers or workers_for(cores, arena_bytes, cores_each=1),
+            arena_bytes=arena_bytes,
             backend=options.backend,
             encoding=options.encoding,
             profile=options.decode_profile,
@@ -62,15 +69,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _write_all(sidecar: Sidecar, files: Sequence[Path], out: Path) -> int:
     failed = 0
-    with sidecar.connect() as client:
-        for path, made in zip(files, client.map(files, failures=True), strict=True):
-            if isinstance(made, SidecarHold):
-                with made:
-                    write(made, out / f"{path.stem}.safetensors")
-            else:
-                failed += 1
-                print(f"mmplane: {path}: {made}", file=sys.stderr)
-            del made
+    for path, made in zip(files, sidecar.map(files, failures=True), strict=True):
+        if isinstance(made, SidecarHold):
+            with made:
+                write(made, out / f"{path.stem}.safetensors")
+        else:
+            failed += 1
+            print(f"mmplane: {path}: {made}", file=sys.stderr)
+        del made
     return 1 if failed else 0
 
 

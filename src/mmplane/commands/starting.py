@@ -11,14 +11,20 @@ from mmplane.process.output import release
 
 WORKER_REGION_BYTES = 384 * MIB
 """What each worker's region should have at least: the features of the longest clips that checkpoints allow."""
+WORKERS_MAX = int(RANGES["workers"].most)
 
 
-def workers_for(cores: int, arena_bytes: int) -> int:
-    """How many workers: one for every two cores, as long as the arena has room for their regions, and at least two.
+def workers_for(cores: int, arena_bytes: int, *, cores_each: int = 2) -> int:
+    """How many workers: one for `cores_each` cores, as long as the arena has room for their regions, and at least two.
 
     The second is there so that a clip does not hold up pictures.
     """
-    return max(2, min(cores // 2, arena_bytes * 3 // 4 // WORKER_REGION_BYTES, int(RANGES["workers"].most)))
+    return max(2, min(cores // cores_each, arena_bytes * 3 // 4 // WORKER_REGION_BYTES, WORKERS_MAX))
+
+
+def arena_for(cores: int, memory_bytes: int) -> int:
+    """Bytes of an arena where nothing but workers computes: a region for each core, in at most half of the memory."""
+    return min(min(cores, WORKERS_MAX) * WORKER_REGION_BYTES * 4 // 3, memory_bytes // 2)
 
 
 def release_output() -> None:
