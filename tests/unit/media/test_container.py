@@ -53,7 +53,7 @@ def test_no_memory_is_not_the_files_fault(monkeypatch: pytest.MonkeyPatch) -> No
     media = real("bikes")
     clip = Clip(*SIZE, 2, 25.0, (0, 1))
     for module, name, use in (
-        (video, "_pixels", lambda: survey(media)),
+        (video, "_size", lambda: survey(media)),
         (video, "_pixels", lambda: list(video.decode(media, clip))),
         (av, "open", lambda: survey(media)),
         (av, "AudioResampler", lambda: heard(real("bigbuckbunny"), 1.0)),
