@@ -74,3 +74,9 @@ def test_a_checkpoint_for_sounds(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_nothing_to_try(tmp_path: Path) -> None:
     assert doctor.main(["--parity", str(tmp_path)]) == 2
+
+
+def test_a_backend_that_is_not_here_cannot_be_tried(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """torchvision is not installed beside the tests."""
+    assert doctor.main(["--parity", FAMILIES["llava"].write(tmp_path), "--backend", "torchvision"]) == 2
+    assert "no torchvision backend for this image processor here" in capsys.readouterr().out
