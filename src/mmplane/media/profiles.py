@@ -76,9 +76,8 @@ class Profile:
     def check_architectures(self, architectures: list[str]) -> None:
         """Raises ValueError when the engine loads this model's images in a way of its own."""
         if found := self.apart.intersection(architectures):
-            raise ValueError(
-                f"--decode-profile {self.name} does not cover {', '.join(found)}: its images load otherwise"
-            )
+            models = ", ".join(sorted(found))
+            raise ValueError(f"--decode-profile {self.name}: the engine loads the images of {models} in another way")
 
     @contextmanager
     def own_way(self, reason: UnprofiledReason) -> Iterator[None]:
@@ -109,10 +108,16 @@ def _loaded(image: Image.Image) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """vLLM's `normalize_image`, and its loading after it: what a first attempt could not load a second may."""
-    with suppress(Exception):
+    """vLLM's `normalize_image`, and its loading after it: what a first attempt could not load a second may.
+
+    But where there was no memory for a turned copy, an image that is not turned must not stand for it.
+    """
+    try:
         return ImageOps.exif_transpose(image)
-    return _loaded(image)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - as there
+        return _loaded(image)
 
 
 def _pillows_orientation(image: Image.Image) -> int:

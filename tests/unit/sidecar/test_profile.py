@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sidecar_rig import Rig
@@ -10,8 +12,24 @@ from sidecar_rig import Rig
 from attaching import picture
 from mmplane import BadMedia, Client, Unprofiled
 from mmplane.commands.options import DECODE_PROFILES
+from mmplane.config import Config
+from mmplane.core.control import Spawn, Unloadable
+from mmplane.sidecar.main import KeeperProcess
 
 NO_FORMAT_OF_OURS = b"P6 1 1 255 abc"
+
+
+def test_a_model_that_the_engine_loads_otherwise_is_refused_at_start(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["Glm4vForConditionalGeneration"]}')
+    config = Config(
+        model="m", model_folder=str(tmp_path), served_name="m", kind="sidecar", tp=1, decode_profile="sglang"
+    )
+    keeper = KeeperProcess(config, Spawn(1, "sidecar", 0, 1, 1, 1, b"", ()), {})
+    said: list[Unloadable] = []
+    keeper._supervisor = SimpleNamespace(post=said.append)  # type: ignore[assignment]
+    with pytest.raises(ValueError, match="in another way"):
+        keeper._load()
+    assert ["Glm4vForConditionalGeneration in another way" in each.reason for each in said] == [True]
 
 
 def test_keys_and_fingerprints_have_the_profile_in_them(rig_of: Callable[..., Rig]) -> None:
