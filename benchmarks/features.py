@@ -83,7 +83,19 @@ CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "Gemma 3 (896)": ("Gemma3ImageProcessor", {"size": {"height": 896, "width": 896}}),
     "InternVL (448, 12 tiles)": ("GotOcr2ImageProcessor", {"size": {"height": 448, "width": 448}}),
     "LLaVA-NeXT (336)": ("LlavaNextImageProcessor", {"size": {"shortest_edge": 336}, "crop_size": 336}),
+    "GLM-4.1V": ("Glm4vImageProcessor", {}),
+    "Idefics3 (364)": ("Idefics3ImageProcessor", {}),
+    "SmolVLM 2 (512)": (
+        "SmolVLMImageProcessor",
+        {"size": {"longest_edge": 2048}, "max_image_size": {"longest_edge": 512}},
+    ),
+    "PaddleOCR-VL": ("PaddleOCRVLImageProcessor", {"min_pixels": 147384, "max_pixels": 2822400}),
+    "MiniCPM-V 4.6": ("MiniCPMV4_6ImageProcessor", {}),
 }
+
+
+ASIDE = ("num_patches", "num_crops", "grids", "num_patches_per_image")
+"""What processors give for prompts alone."""
 
 
 class Tokens(Vocabulary):
@@ -106,7 +118,10 @@ class Rules:
 
     def __call__(self, *, images: list[Image.Image], **_: object) -> Mapping[str, Any]:
         outputs = dict(self._image_processor(images, return_tensors="np"))
-        return {name: value for name, value in outputs.items() if name not in ("num_patches", "num_crops")}
+        return {name: value for name, value in outputs.items() if name not in ASIDE}
+
+    def _process_images(self, images: list[Image.Image], **options: Any) -> tuple[Mapping[str, Any], list[str]]:
+        return self._image_processor(images, **options), [self.image_token]
 
     def replace_image_token(self, *_: object) -> str:
         return self.image_token

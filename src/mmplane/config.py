@@ -129,6 +129,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Of a sidecar: whose loader images are decoded as."""
     kind: Literal["server", "sidecar"] = "server"
     """Which children the supervisor has (`mmplane.supervise.ROLES`)."""
+    generic: bool = True
+    """Whether transformers itself may make features, where no fast path does. A sidecar has to be told."""
     socket_group: str = ""
     """The group whose processes may attach to a sidecar; empty: only those of its user."""
     producers_bytes: Annotated[int, Meta(ge=0, le=BYTES_MAX)] = 256 * MIB

@@ -29,7 +29,7 @@ from mmplane.core.records import BackendName
 from mmplane.features.checkpoint.audio import AudioCheckpoint
 from mmplane.features.checkpoint.video import VideoCheckpoint
 from mmplane.features.contract.image import ImageProcessor, Pixels
-from mmplane.features.families.names import FAST
+from mmplane.features.families.names import FAST, KNOWN
 from mmplane.features.families.qwen_video import QwenVideoProcessor
 from mmplane.features.reference.checkpoint import ReferenceCheckpoint
 from mmplane.features.reference.huggingface import HuggingFaceImageProcessor
@@ -159,7 +159,7 @@ def _generated() -> Iterator[tuple[str, Pixels]]:
 
 def _video_findings(model_folder: str) -> Iterator[Finding]:
     try:
-        checkpoint = VideoCheckpoint.load(model_folder)
+        checkpoint = VideoCheckpoint.load(model_folder, KNOWN)
     except (OSError, ValueError):
         return
     if not QwenVideoProcessor.serves(checkpoint):
@@ -171,7 +171,7 @@ def _video_findings(model_folder: str) -> Iterator[Finding]:
 
 def _audio_findings(model_folder: str) -> Iterator[Finding]:
     try:
-        checkpoint = AudioCheckpoint.load(model_folder)
+        checkpoint = AudioCheckpoint.load(model_folder, KNOWN)
     except (OSError, ValueError):
         return
     noise = np.random.default_rng(0)

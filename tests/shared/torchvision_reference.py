@@ -32,18 +32,24 @@ class Reference:
         """The whole processor's outputs as arrays; `error` where it raises ValueError."""
         return self._ask("clip", {"frames": frames}, folder=model_folder, text=text, metadata=dict(metadata))
 
-    def images(self, model_folder: str, images: Sequence[Pixels], *, as_bytes: bool = False) -> list[dict[str, Any]]:
+    def images(
+        self, model_folder: str, images: Sequence[Pixels], *, as_bytes: bool = False, backend: str = "torchvision"
+    ) -> list[dict[str, Any]]:
         """Of each image what the model takes, and the `expansion` of its placeholder; only `refused` where it is.
 
         With `as_bytes` also the features that are neither rescaled nor normalised, `bytes`.
         """
         given = {str(number): pixels for number, pixels in enumerate(images)}
-        answers = self._ask("images", given, folder=model_folder, bytes=as_bytes)
+        answers = self._ask("images", given, folder=model_folder, bytes=as_bytes, backend=backend)
         found: list[dict[str, Any]] = [{} for _ in images]
         for label, array in answers.items():
             number, _, name = label.partition(" ")
             found[int(number)][name] = array
         return found
+
+    def defaults(self, kind: str) -> dict[str, Any]:
+        """What a class of image processors takes where nothing is given, by option."""
+        return dict(json.loads(str(self._ask("options", {}, **{"class": kind})["defaults"])))
 
     def verdict(self, model_folder: str, cache: Path) -> str:
         """What it finds of the fast path for images, and remembers below `cache`."""

@@ -24,6 +24,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from mmplane.features.checkpoint.defaults import IMAGES
+
 OPERATORS = ("nms", "qnms")
 """What torchvision adds to when it is imported, without a check that it is there."""
 
@@ -57,21 +59,40 @@ def images(request: Request, given: Arrays) -> Arrays:
     """What the image processor gives for each: `N NAME` or `N refused`, and `N bytes` without its arithmetic."""
     from mmplane.features.reference.checkpoint import ReferenceCheckpoint
 
-    checkpoint = ReferenceCheckpoint.load(request["folder"], "torchvision")
-    raw = dict(checkpoint.images_kwargs) | {"do_rescale": False, "do_normalize": False}
-    found: dict[str, Any] = {}
-    for number, pixels in given.items():
-        image = Image.fromarray(pixels)
-        try:
-            outputs = checkpoint.outputs(image)
-        except (ValueError, RuntimeError) as error:
-            found[f"{number} refused"] = np.array(str(error))
-            continue
-        found |= {f"{number} {name}": np.asarray(outputs[name]) for name in checkpoint.input_names}
-        found[f"{number} expansion"] = np.array(checkpoint.expansion(outputs))
-        if request["bytes"]:
-            found[f"{number} bytes"] = np.asarray(checkpoint.image_processor([image], **raw)["pixel_values"])
+    checkpoint = ReferenceCheckpoint.load(request["folder"], request["backend"])
+    answers = (image(checkpoint, pixels, as_bytes=request["bytes"]) for pixels in given.values())
+    named = zip(given, answers, strict=True)
+    return {f"{number} {name}": value for number, answer in named for name, value in answer.items()}
+
+
+def image(checkpoint: Any, pixels: Any, *, as_bytes: bool = False) -> Arrays:
+    """What it gives for one."""
+    from mmplane.features.reference.checkpoint import as_array
+
+    picture = Image.fromarray(pixels)
+    try:
+        outputs, expansion = checkpoint.replacement(picture)
+    except (ValueError, RuntimeError) as error:
+        return {"refused": np.array(str(error))}
+    found = {name: as_array(outputs[name]) for name in checkpoint.input_names} | {"expansion": np.array(expansion)}
+    if as_bytes:
+        raw = dict(checkpoint.images_kwargs) | {"do_rescale": False, "do_normalize": False}
+        found["bytes"] = as_array(checkpoint.processor._process_images([picture], **raw)[0]["pixel_values"])
     return found
+
+
+def defaults(kind: Any) -> dict[str, Any]:
+    """What a class of image processors takes for each option where nothing is given."""
+    names = ("default_to_square", *kind.valid_kwargs.__annotations__)
+    found = {name: getattr(kind, name, None) for name in (*names, *IMAGES)}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+
+
+def options(request: Request, _: Arrays) -> Arrays:
+    """The same of a class that needs torchvision, as JSON."""
+    import transformers
+
+    return {"defaults": np.array(json.dumps(defaults(getattr(transformers, request["class"]))))}
 
 
 def verdict(request: Request, _: Arrays) -> Arrays:
@@ -82,7 +103,12 @@ def verdict(request: Request, _: Arrays) -> Arrays:
     return {"verdict": np.array(verdicts_of(request["folder"], ["image"], "torchvision")["image"])}
 
 
-ANSWERS: Mapping[str, Callable[[Request, Arrays], Arrays]] = {"clip": clip, "images": images, "verdict": verdict}
+ANSWERS: Mapping[str, Callable[[Request, Arrays], Arrays]] = {
+    "clip": clip,
+    "images": images,
+    "options": options,
+    "verdict": verdict,
+}
 
 
 def main() -> None:

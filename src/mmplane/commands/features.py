@@ -35,6 +35,9 @@ def options_parser() -> argparse.ArgumentParser:
         default="mmplane",
         help="whose image loader is followed, bit for bit",
     )
+    parser.add_argument(
+        "--generic", action="store_true", help="run transformers itself, in workers, where no fast path exists"
+    )
     parser.add_argument("--workers", type=int, default=None, help="processes (default: one for each core)")
     parser.add_argument(
         "--arena-bytes", type=int, default=None, help="shared memory, reserved at start (default: by cores and memory)"
@@ -60,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             backend=options.backend,
             encoding=options.encoding,
             profile=options.decode_profile,
+            generic=options.generic,
         ) as sidecar:
             return _write_all(sidecar, options.files, options.out)
     except (OSError, SidecarError) as error:

@@ -56,6 +56,8 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     add("--item-seconds", "how long one item may take before its worker is replaced")
     add("--stall-seconds", "how long the keeper may stand still before it is replaced")
     options.add_logging()
+    generic = "run transformers itself, in workers, where no fast path exists"
+    parser.add_argument("--generic", help=generic, action="store_true")
     on_eof = "end when standard input ends: for a launcher's child"
     parser.add_argument("--stop-on-eof", help=on_eof, action="store_true")
     return options.actions
@@ -66,11 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="mmplane sidecar", description=__doc__)
     table = declared(add_flags(parser))
     given = vars(parser.parse_args(arguments))
+    generic = given.pop("generic")
     if given.pop("stop_on_eof"):
         Thread(target=_stop_on_eof, daemon=True).start()
     ignored: list[str] = []
     try:
         settings = {name: each.value for name, each in settle(table, given, os.environ, None, ignored.append).items()}
+        settings["generic"] = generic
         logs.begin(settings["log_format"], settings["log_level"], "sidecar")
         for each in ignored:
             log.warning("%s", each)

@@ -49,10 +49,13 @@ class Sidecar:
         backend: BackendName = "pil",
         encoding: Literal["auto", "float32", "model", "uint8"] = "auto",
         profile: DecodeProfile = "mmplane",
+        generic: bool = False,
     ) -> Self:
         """Start one for this model's folder, and return once a worker is warm.
 
-        `profile` is whose loader images are decoded as: the engine's that takes the features.
+        `profile` is whose loader images are decoded as: the engine's that takes the features. With `generic` its
+        workers run transformers itself where no fast path exists; they need torch for it.
+
         Raises SidecarError with what it said, if it ends before that or is not ready within `START_SECONDS`.
         """
         folder = tempfile.mkdtemp(prefix="mmplane-")
@@ -65,6 +68,7 @@ class Sidecar:
         }
         flags = [f"--{name}={value}" for name, value in given.items() if value is not None]
         command = [sys.executable, "-m", "mmplane", "sidecar", "--model", os.fspath(model), *flags]
+        command += ["--generic"] * generic
         command += ["--socket", str(Path(folder) / SOCKET), "--stop-on-eof"]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         sidecar = cls(process, folder)

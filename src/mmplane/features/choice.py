@@ -20,26 +20,38 @@ from typing import TypeVar, cast
 from mmplane.config import Config
 from mmplane.core.errors import bad_request, unsupported
 from mmplane.core.keys import digest_parts
-from mmplane.core.records import DecodeProfile, Modality
+from mmplane.core.records import Clip, DecodeProfile, Modality
 from mmplane.core.simulation import simulation_of
 from mmplane.features.arithmetic.encodings import ENCODINGS, ByteForm, Encoding
 from mmplane.features.checkpoint.files import CheckpointFiles
-from mmplane.features.checkpoint.image import ImageCheckpoint
+from mmplane.features.checkpoint.image import TRIAL_SIDE, ImageCheckpoint
 from mmplane.features.contract.audio import AudioProcessor
 from mmplane.features.contract.embeddings import EmbeddingForm
 from mmplane.features.contract.image import ImageProcessor
 from mmplane.features.contract.processor import Processor
 from mmplane.features.contract.video import VideoProcessor
 from mmplane.features.embeddings import embedding_form
+from mmplane.features.families.names import KNOWN
 from mmplane.features.families.qwen_video import QwenVideoProcessor
 from mmplane.features.families.table import TableImageProcessor
-from mmplane.features.select import audio_processor, fast_paths, image_processor, video_processor
+from mmplane.features.select import (
+    GENERIC,
+    audio_processor,
+    fast_paths,
+    image_backend,
+    image_processor,
+    numbers_images,
+    video_processor,
+)
 from mmplane.features.simulated import SimulatedProcessor
 from mmplane.features.tokens import tokens_of
 from mmplane.features.verdict import Verdict, Verdicts, verdicts_of
 
 log = logging.getLogger("mmplane")
 ProcessorT = TypeVar("ProcessorT", bound=Processor)
+
+TRIAL_FRAMES = 8
+"""Of a clip that every model takes."""
 
 NAMES: dict[Modality, str] = {"image": "images", "video": "clips", "audio": "sounds"}
 
@@ -131,21 +143,29 @@ def choose(config: Config, verdicts: Verdicts | None = None) -> Processors:
     `verdicts` are those of `mmplane.features.verdict`; where none are given they are looked up, or found by comparing.
     A model that takes images must be served with them; clips and sounds of a kind that is not built are left out.
     """
-    folder, tokens = config.model_folder, tokens_of(config.model_folder)
+    folder, tokens = config.model_folder, tokens_of(config.model_folder, generic=config.generic)
     if (simulation := simulation_of(config.decoder)) is not None:
-        return Processors("float32", SimulatedProcessor(simulation, ImageCheckpoint.load(folder).placeholder_id))
+        return Processors("float32", SimulatedProcessor(simulation, ImageCheckpoint.load(folder, KNOWN).placeholder_id))
     if not tokens:
-        raise ValueError("this checkpoint takes no images, clips or sounds: its configuration names no token for them")
+        known = config.generic or CheckpointFiles(folder).model_type in KNOWN.models
+        wrong = "this checkpoint takes no images, clips or sounds: its configuration names no token for them"
+        raise ValueError(wrong if known else f"{wrong}, and no family here knows its type of model. {GENERIC}")
+    if config.kind == "server" and numbers_images(folder):
+        raise ValueError(
+            "the prompts of this checkpoint number their images, which is not built: run it with a sidecar"
+        )
     if verdicts is None:
-        verdicts = verdicts_of(folder, fast_paths(folder, tokens, config.backend), config.backend)
-    verdict = verdicts.get
+        backend = image_backend(folder, config.backend)
+        verdicts = verdicts_of(folder, fast_paths(folder, tokens, backend), backend)
+    verdict, generic = verdicts.get, config.generic
     image, encoding = _images(config, verdict("image")) if "image" in tokens else (None, _encoding(config))
     video = audio = None
     if "video" in tokens:
-        video = _if_built("clips", lambda: video_processor(folder, encoding=encoding, verdict=verdict("video")))
+        video = _if_built("clips", partial(_clips, config, encoding, verdict("video")))
     if "audio" in tokens:
         of_sounds = _model_dtype(config) if encoding == "uint8" else encoding
-        audio = _if_built("sounds", lambda: audio_processor(folder, encoding=of_sounds, verdict=verdict("audio")))
+        load_sounds = partial(audio_processor, folder, encoding=of_sounds, generic=generic, verdict=verdict("audio"))
+        audio = _if_built("sounds", load_sounds)
     embeddings = _embeddings(config, image)
     processors = Processors(encoding, image, video, audio, embeddings, config.decode_profile)
     if image is None and audio is None:
@@ -155,7 +175,9 @@ def choose(config: Config, verdicts: Verdicts | None = None) -> Processors:
 
 def _images(config: Config, verdict: Verdict | None) -> tuple[ImageProcessor, Encoding]:
     encoding = _encoding(config)
-    processor = partial(image_processor, config.model_folder, backend=config.backend, verdict=verdict)
+    processor = partial(
+        image_processor, config.model_folder, backend=config.backend, generic=config.generic, verdict=verdict
+    )
     try:
         return processor(encoding=encoding), encoding
     except ValueError:
@@ -172,6 +194,15 @@ def _embeddings(config: Config, image: ImageProcessor | None) -> EmbeddingForm |
             return embedding_form(config.model_folder, image, by_files=True)
         return None
     return embedding_form(config.model_folder, image) if config.accept_embeddings else None
+
+
+def _clips(config: Config, encoding: Encoding, verdict: Verdict | None) -> QwenVideoProcessor:
+    processor = video_processor(config.model_folder, encoding=encoding, generic=config.generic, verdict=verdict)
+    if config.kind == "server":
+        trial = Clip(TRIAL_SIDE, TRIAL_SIDE, TRIAL_FRAMES, None, tuple(range(TRIAL_FRAMES)))
+        if processor.placeholder_id not in (token for token, _ in processor.layout(trial).expansion):
+            raise ValueError("their frames stand in the prompt as images, which is not built")
+    return processor
 
 
 def _if_built(items: str, load: Callable[[], ProcessorT]) -> ProcessorT | None:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from math import isqrt
 from typing import Any
 
-from mmplane.features.checkpoint.defaults import ADDING, MODELS
+from mmplane.features.checkpoint.defaults import ADDING
 from mmplane.features.checkpoint.files import CheckpointFiles
 from mmplane.features.contract.embeddings import GRID, EmbeddingForm
 from mmplane.features.contract.image import ImageProcessor
+from mmplane.features.families.names import KNOWN
 
 TRIAL_SIDE = 224
 
@@ -49,6 +50,6 @@ def _stated(config: Mapping[str, Any]) -> int | None:
     hidden = (config.get("text_config") or config).get("hidden_size")
     adding = (config.get("vision_config") or {}).get("deepstack_visual_indexes")
     kind = config.get("model_type")
-    if hidden is None or (adding is None and (kind not in MODELS or kind in ADDING)):
+    if hidden is None or (adding is None and (kind not in KNOWN.models or kind in ADDING)):
         return None
     return int(hidden) * (1 + len(adding or ()))

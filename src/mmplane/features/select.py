@@ -18,18 +18,22 @@ from mmplane.core.records import BackendName, Modality
 from mmplane.features.arithmetic.encodings import Encoding
 from mmplane.features.arithmetic.resize import Resize
 from mmplane.features.checkpoint.audio import AudioCheckpoint
-from mmplane.features.checkpoint.image import ImageCheckpoint
+from mmplane.features.checkpoint.files import CheckpointFiles
+from mmplane.features.checkpoint.image import Description, ImageCheckpoint
 from mmplane.features.checkpoint.video import VideoCheckpoint
 from mmplane.features.contract.image import ImageProcessor
 from mmplane.features.families.log_mel import LogMelProcessor
-from mmplane.features.families.names import FAST
+from mmplane.features.families.names import FAST, KNOWN
 from mmplane.features.families.qwen_video import QwenVideoProcessor
 from mmplane.features.verdict import Verdict, verdicts_of
 
+GENERIC = "Start with --generic to run transformers itself in the workers: each loads torch, which takes about 300 MB"
+
 UNCONFIRMED = (
-    "--backend torchvision: this checkpoint's images were not compared with those of torchvision itself. "
-    "Install torch and torchvision beside mmplane (workers do not load them), or take --backend pil"
+    "this checkpoint's images were not compared with those of torchvision itself. "
+    "Install torch and torchvision beside mmplane (workers do not load them)"
 )
+OR_PIL = ", or take --backend pil"
 
 
 def image_processor(
@@ -38,27 +42,32 @@ def image_processor(
     fast: bool = True,
     encoding: Encoding = "float32",
     backend: BackendName = "pil",
+    generic: bool = True,
     verdict: Verdict | None = None,
 ) -> ImageProcessor:
-    """The image processor of a checkpoint folder. `fast=False` insists on the generic path.
+    """The image processor of a checkpoint folder. `fast=False` insists on the generic path, `generic=False` forbids it.
 
     Raises ValueError when transformers has no such image processor for the checkpoint here, when nobody has compared
     the torchvision backend, or when the encoding is uint8 and only the generic path can serve.
     """
+    wrong = "this checkpoint's images are of a family without a fast path"
     if fast and (checkpoint := fast_images(model_folder, backend)) is not None:
+        wrong, backend = "fast image features differ from transformers' own here", checkpoint.backend.name
         verdict = verdict or verdicts_of(model_folder, ["image"], backend)["image"]
         if verdict == "not compared" and backend == "torchvision":
-            raise ValueError(UNCONFIRMED)
+            raise ValueError(UNCONFIRMED if checkpoint.kind in KNOWN.torchvision else UNCONFIRMED + OR_PIL)
         if verdict != "differs":
             checkpoint = replace(checkpoint, compared=verdict == "same")
             return FAST[checkpoint.kind](checkpoint, encoding)
+    if not generic:
+        raise ValueError(f"{wrong}. {GENERIC}")
     try:
-        from mmplane.features.reference.images import generic
+        from mmplane.features.reference import images
     except ImportError as error:
         raise ValueError(
             f"transformers, which has to serve this checkpoint's images, cannot be loaded: {error}"
         ) from error
-    return generic(model_folder, encoding, fast=fast, backend=backend)
+    return images.generic(model_folder, encoding, fast=fast, backend=backend)
 
 
 def fast_paths(model_folder: str, modalities: Iterable[Modality], backend: BackendName = "pil") -> list[Modality]:
@@ -69,8 +78,8 @@ def fast_paths(model_folder: str, modalities: Iterable[Modality], backend: Backe
             return fast_images(model_folder, backend) is not None
         try:
             if modality == "video":
-                return QwenVideoProcessor.serves(VideoCheckpoint.load(model_folder))
-            LogMelProcessor(AudioCheckpoint.load(model_folder))
+                return QwenVideoProcessor.serves(VideoCheckpoint.load(model_folder, KNOWN))
+            LogMelProcessor(AudioCheckpoint.load(model_folder, KNOWN))
         except ValueError:
             return False
         return True
@@ -78,10 +87,29 @@ def fast_paths(model_folder: str, modalities: Iterable[Modality], backend: Backe
     return [modality for modality in modalities if serves(modality)]
 
 
+def image_backend(model_folder: str, backend: BackendName) -> BackendName:
+    """The backend that serves a checkpoint's images where this one is asked for: some families have no other one."""
+    described = _described(model_folder)
+    return "torchvision" if described is not None and described.kind in KNOWN.torchvision else backend
+
+
+def numbers_images(model_folder: str) -> bool:
+    """Whether a prompt counts its images, so that an image's share of it depends on those before."""
+    described = _described(model_folder)
+    return described is not None and bool(described.options.get("use_image_id"))
+
+
+def _described(model_folder: str) -> Description | None:
+    try:
+        return Description.of(CheckpointFiles(model_folder), KNOWN)
+    except ValueError:
+        return None
+
+
 def fast_images(model_folder: str, backend: BackendName = "pil") -> ImageCheckpoint | None:
     """A checkpoint's images, where a family here serves them by the files alone."""
     try:
-        checkpoint = ImageCheckpoint.load(model_folder, backend)
+        checkpoint = ImageCheckpoint.load(model_folder, KNOWN, backend)
     except ValueError:
         return None
     family = FAST.get(checkpoint.kind)
@@ -89,37 +117,53 @@ def fast_images(model_folder: str, backend: BackendName = "pil") -> ImageCheckpo
 
 
 def video_processor(
-    model_folder: str, *, fast: bool = True, encoding: Encoding = "float32", verdict: Verdict | None = None
+    model_folder: str,
+    *,
+    fast: bool = True,
+    encoding: Encoding = "float32",
+    generic: bool = True,
+    verdict: Verdict | None = None,
 ) -> QwenVideoProcessor:
     """The video processor of a checkpoint folder. `fast=False` resizes with torch itself; the bits are the same.
 
-    Raises ValueError when the checkpoint's videos are of another family or configuration.
+    Raises ValueError when the checkpoint's videos are of another family or configuration, or when torch would have to
+    resize and `generic` forbids it.
     """
-    checkpoint = VideoCheckpoint.load(model_folder)
+    checkpoint = VideoCheckpoint.load(model_folder, KNOWN)
     if not QwenVideoProcessor.serves(checkpoint):
         raise ValueError("this configuration of the video processor is not built")
     if fast:
         verdict = verdict or _verdict(model_folder, "video")
         if verdict != "differs":
             return QwenVideoProcessor(replace(checkpoint, compared=verdict == "same"), encoding, Resize.bands)
+    if not generic:
+        raise ValueError(f"resized frames differ from torch's own here. {GENERIC}")
     from mmplane.features.reference.torch_frames import torch_bands
 
     return QwenVideoProcessor(checkpoint, encoding, torch_bands)
 
 
 def audio_processor(
-    model_folder: str, *, fast: bool = True, encoding: Encoding = "float32", verdict: Verdict | None = None
+    model_folder: str,
+    *,
+    fast: bool = True,
+    encoding: Encoding = "float32",
+    generic: bool = True,
+    verdict: Verdict | None = None,
 ) -> LogMelProcessor:
     """The audio processor of a checkpoint folder. `fast=False` insists on transformers' own NumPy path.
 
-    Raises ValueError when the checkpoint's sounds are of another family or configuration.
+    Raises ValueError when the checkpoint's sounds are of another family or configuration, or when only that path could
+    serve and `generic` forbids it.
     """
-    checkpoint = AudioCheckpoint.load(model_folder)
+    checkpoint = AudioCheckpoint.load(model_folder, KNOWN)
     processor = LogMelProcessor(checkpoint, encoding)
     if fast:
         verdict = verdict or _verdict(model_folder, "audio")
         if verdict != "differs":
             return processor if verdict == "same" else LogMelProcessor(replace(checkpoint, compared=False), encoding)
+    if not generic:
+        raise ValueError(f"features of sounds differ from transformers' own here. {GENERIC}")
     from mmplane.features.reference.sounds import numpy_path
 
     return LogMelProcessor(checkpoint, encoding, reference=numpy_path)

@@ -44,15 +44,17 @@ class Rebuild:
 
     def _look_up(self, stored: torch.Tensor) -> torch.Tensor:
         *sides, last = stored.shape
-        pixels = stored.reshape(-1, 3, 1, self._form.run)
+        run = self._form.run_of(stored.shape)
+        pixels = stored.reshape(-1, 3, 1, run)
         values = self._table[pixels.to(torch.int32) + self._offsets]
-        return values.expand(-1, 3, self._form.copies, self._form.run).reshape(*sides, last * self._form.copies)
+        return values.expand(-1, 3, self._form.copies, run).reshape(*sides, last * self._form.copies)
 
     def _compiled(self, backend: Any) -> Run:  # GPU: run on a CPU with other backends only (tests/unit/features)
         """One graph without a break, for any number of patches; not on a request's path, so it is called once here."""
         run: Run = torch.compile(self._look_up, backend=backend, fullgraph=True, dynamic=True)
         try:
-            run(torch.zeros((TRIAL_PATCHES, 3 * self._form.run), dtype=torch.uint8, device=self._table.device))
+            sides = (3 * self._form.run,) if self._form.run else (3, TRIAL_PATCHES, TRIAL_PATCHES)
+            run(torch.zeros((TRIAL_PATCHES, *sides), dtype=torch.uint8, device=self._table.device))
         except Exception:  # a compiler or a driver that is missing may raise anything
             log.warning("features are rebuilt by several kernels: torch cannot compile them into one", exc_info=True)
             return self._look_up

@@ -20,8 +20,35 @@ SPECIAL = {
     "end_image_token": "</img>",
     "context_image_token": "<context>",
     "video_token": "<video>",
-    "fake_image_token": "<fake>",
-    "global_image_token": "<global>",
+    "fake_image_token": "<fake_token_around_image>",
+    "global_image_token": "<global-img>",
+}
+PIXTRAL_SPECIAL = {"image_token": "[IMG]", "image_break": "[IMG_BREAK]", "image_end": "[IMG_END]"}
+GLM_SPECIAL = {
+    "image_token": "<|image|>",
+    "video_token": "<|video|>",
+    "image_start": "<|begin_of_image|>",
+    "image_end": "<|end_of_image|>",
+    "video_start": "<|begin_of_video|>",
+    "video_end": "<|end_of_video|>",
+}
+LLAMA_SPECIAL = {
+    "image_token": "<|image|>",
+    "start": "<|image_start|>",
+    "end": "<|image_end|>",
+    "patch": "<|patch|>",
+    "across": "<|tile_x_separator|>",
+    "down": "<|tile_y_separator|>",
+}
+MINICPM_SPECIAL = {
+    "image_token": "<unit>",
+    "video_token": "<video>",
+    "image_start_token": "<image>",
+    "image_end_token": "</image>",
+    "slice_start_token": "<slice>",
+    "slice_end_token": "</slice>",
+    "image_id_start_token": "<image_id>",
+    "image_id_end_token": "</image_id>",
 }
 QWEN_SPECIAL = {
     "image_token": "<|image_pad|>",
@@ -39,6 +66,7 @@ class Family:
     processor: dict[str, Any]
     model_type: str
     special: dict[str, str] = field(default_factory=lambda: SPECIAL)
+    config: dict[str, Any] = field(default_factory=dict)
 
     def write(self, folder: Path, **changes: Any) -> str:
         """Write a folder that `ImageCheckpoint` can load, with changes to the image processor's options; its path."""
@@ -51,11 +79,12 @@ class Family:
         tokenizer_config = {
             "tokenizer_class": "TokenizersBackend",
             "unk_token": "<unk>",
+            "pad_token": "<unk>",
             "model_max_length": 1 << 30,
             "extra_special_tokens": self.special,
         }
         for name, content in {
-            "config.json": {"model_type": self.model_type},
+            "config.json": {"model_type": self.model_type, **self.config},
             "preprocessor_config.json": self.preprocessor | changes,
             "processor_config.json": self.processor,
             "tokenizer_config.json": tokenizer_config,
@@ -74,6 +103,13 @@ _QWEN = {
     "image_mean": CLIP_MEAN,
     "image_std": CLIP_STD,
 }
+
+_IDEFICS = {
+    "image_processor_type": "Idefics3ImageProcessor",
+    "size": {"longest_edge": 96},
+    "max_image_size": {"longest_edge": 32},
+}
+_GLM = {"size": {"shortest_edge": 28 * 28 * 4, "longest_edge": 28 * 28 * 60}}
 
 FAMILIES = {
     "qwen2_5_vl": Family(_QWEN, {"processor_class": "Qwen2_5_VLProcessor"}, "qwen2_5_vl", QWEN_SPECIAL),
@@ -112,14 +148,86 @@ FAMILIES = {
         _LLAVA_RULES | {"processor_class": "LlavaNextProcessor"},
         "llava_next",
     ),
-    "idefics3": Family(
+    "llava_onevision": Family(
         {
-            "image_processor_type": "Idefics3ImageProcessor",
-            "size": {"longest_edge": 128},
-            "max_image_size": {"longest_edge": 64},
+            "image_processor_type": "LlavaOnevisionImageProcessor",
+            "size": _SQUARE,
+            "image_grid_pinpoints": [[56 * rows, 56 * columns] for rows in range(1, 5) for columns in range(1, 5)],
         },
-        {"processor_class": "Idefics3Processor", "image_seq_len": 4},
-        "idefics3",
+        {
+            "processor_class": "LlavaOnevisionProcessor",
+            "num_image_tokens": 16,
+            "vision_feature_select_strategy": "full",
+            "vision_aspect_ratio": "anyres_max_4",
+        },
+        "llava_onevision",
+    ),
+    "idefics3": Family(_IDEFICS, {"processor_class": "Idefics3Processor", "image_seq_len": 4}, "idefics3"),
+    "smolvlm": Family(
+        _IDEFICS | {"image_processor_type": "SmolVLMImageProcessor"},
+        {"processor_class": "SmolVLMProcessor", "image_seq_len": 4},
+        "smolvlm",
+    ),
+    "pixtral": Family(
+        {
+            "image_processor_type": "PixtralImageProcessor",
+            "patch_size": {"height": 8, "width": 8},
+            "size": {"longest_edge": 128},
+        },
+        {"processor_class": "PixtralProcessor", "patch_size": 8, "spatial_merge_size": 2},
+        "mistral3",
+        PIXTRAL_SPECIAL,
+    ),
+    "glm4v": Family(
+        _GLM | {"image_processor_type": "Glm4vImageProcessor"},
+        {"processor_class": "Glm4vProcessor"},
+        "glm4v",
+        GLM_SPECIAL,
+    ),
+    "glm46v": Family(
+        _GLM | {"image_processor_type": "Glm46VImageProcessor"},
+        {"processor_class": "Glm46VProcessor"},
+        "glm46v",
+        GLM_SPECIAL,
+    ),
+    "paddle_ocr": Family(
+        {
+            "image_processor_type": "PaddleOCRVLImageProcessor",
+            "min_pixels": 28 * 28 * 4,
+            "max_pixels": 28 * 28 * 30,
+            "image_mean": [0.5] * 3,
+            "image_std": [0.5] * 3,
+        },
+        {"processor_class": "PaddleOCRVLProcessor"},
+        "paddleocr_vl",
+    ),
+    "minicpm_v": Family(
+        {"image_processor_type": "MiniCPMV4_6ImageProcessor", "scale_resolution": 112},
+        {"processor_class": "MiniCPMV4_6Processor"},
+        "minicpmv4_6",
+        MINICPM_SPECIAL,
+        {"image_token_id": 5},
+    ),
+    "llama4": Family(
+        {"image_processor_type": "Llama4ImageProcessorFast", "size": _SQUARE, "max_patches": 5},
+        {"processor_class": "Llama4Processor", "patch_size": 14, "pixel_shuffle_ratio": 0.5},
+        "llama4",
+        LLAMA_SPECIAL,
+    ),
+    "kimi_vl": Family(
+        {
+            "image_processor_type": "Kimi_K25ImageProcessor",
+            "max_patches": 100,
+            "size": {"max_height": 12, "max_width": 12},
+        },
+        {"processor_class": "Kimi_K25Processor"},
+        "kimi_k25",
     ),
 }
-"""All families that the tests know. `idefics3` has no fast path."""
+"""All families that the tests know."""
+
+TORCHVISION_ALONE = ("llama4", "kimi_vl")
+"""Those that transformers has no other backend for."""
+
+GENERIC = Family({"image_processor_type": "ViTImageProcessor", "size": _SQUARE}, _LLAVA_RULES, "llava")
+"""Without a fast path."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from transformers.models.smolvlm import processing_smolvlm
 
 from mmplane.features import verdict
 from torchvision_reference import INSTALL, TORCHVISION, Reference, reference_process
@@ -13,6 +14,12 @@ from torchvision_reference import INSTALL, TORCHVISION, Reference, reference_pro
 def _nothing_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Some tests here break what is compared with transformers: each compares for itself."""
     monkeypatch.setattr(verdict, "_path", lambda _: Path("/dev/null/verdict"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _words_for_numbers() -> None:
+    """SmolVLM's Processor asks for a package that only its clips need."""
+    processing_smolvlm.num2words = str
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from mmplane.features.families.table import TableImageProcessor
 from mmplane.features.reference.parity import materialise, same
 from mmplane.features.select import image_processor
 
-from .checkpoints import FAMILIES
+from .checkpoints import FAMILIES, GENERIC
 
 NOISE = np.random.default_rng(0).integers(0, 256, (150, 210, 3), dtype=np.uint8)
 
@@ -35,6 +35,10 @@ TAKEN: list[tuple[str, dict[str, Any]]] = [
     ("internvl", {"min_patches": 2, "max_patches": 5, "size": {"height": 28, "width": 28}}),
     ("llava_next", {"do_normalize": False}),
     ("idefics3", {"do_normalize": False}),
+    ("glm4v", {"size": {"shortest_edge": 28 * 28 * 2, "longest_edge": 28 * 28 * 12}}),
+    ("paddle_ocr", {"max_pixels": 28 * 28 * 6}),
+    ("minicpm_v", {"do_normalize": False}),
+    ("llava_onevision", {"size": {"height": 28, "width": 28}}),
 ]
 
 
@@ -49,6 +53,8 @@ def test_the_bits_are_those_of_a_call_of_transformers(family: str, arguments: di
     plain = materialise(own, NOISE)["pixel_values"]
     assert plain.tobytes() != materialise(fast, NOISE)["pixel_values"].tobytes(), "they change something"
 
+
+MODELS = {**FAMILIES, "generic": GENERIC}
 
 REFUSED: list[tuple[str, str, str]] = [
     ("qwen2_5_vl", '{"max_pixel": 3}', "unknown field `max_pixel`"),
@@ -68,13 +74,15 @@ REFUSED: list[tuple[str, str, str]] = [
     ("llava", '{"size": {"longest_edge": 56}}', "not built for these arguments: size"),
     ("llava", '{"crop_size": {"height": 56}}', "form"),
     ("llava", '{"do_rescale": false, "do_normalize": false}', "not built"),
-    ("idefics3", '{"num_frames": 2}', "transformers refuses these arguments: num_frames"),
+    ("idefics3", '{"num_frames": 2}', "takes no num_frames"),
+    ("llama4", '{"max_pixels": 9}', "takes no max_pixels"),
+    ("generic", '{"num_frames": 2}', "transformers refuses these arguments: num_frames"),
 ]
 
 
 @pytest.mark.parametrize(("family", "arguments", "why"), REFUSED, ids=str)
 def test_others_are_refused_by_name(family: str, arguments: str, why: str, tmp_path: Path) -> None:
-    processors = Processors("float32", image_processor(FAMILIES[family].write(tmp_path)))
+    processors = Processors("float32", image_processor(MODELS[family].write(tmp_path), verdict="same"))
     with pytest.raises(RequestError, match=why) as refused:
         adjusted(processors, "image", arguments)
     assert (refused.value.status, refused.value.code) == (400, "invalid_option")

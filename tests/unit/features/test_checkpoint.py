@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import huggingface_hub
 import pytest
@@ -12,37 +11,39 @@ from transformers import CONFIG_MAPPING, WhisperFeatureExtractor
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
-from mmplane.features.checkpoint.defaults import IMAGES, MODELS, SOUNDS
+import torchvision_stub
+from mmplane.features.checkpoint.defaults import SOUNDS
 from mmplane.features.checkpoint.files import NAMES
 from mmplane.features.checkpoint.image import ImageCheckpoint
-from mmplane.features.families.names import FAST
+from mmplane.features.families.names import KNOWN
+from torchvision_reference import Reference
 
 from .checkpoints import FAMILIES
 
-
-def plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) and isinstance(value[0], float) else value
-
-
-@pytest.mark.parametrize("kind", IMAGES)
-def test_an_image_processors_options(kind: str) -> None:
-    own = getattr(transformers, f"{kind}Pil")
-    assert {name: plain(getattr(own, name, None)) for name in IMAGES[kind]} == IMAGES[kind]
-    ignored = {"do_convert_rgb", "pan_and_scan_min_crop_size"}
-    said = {name for name in own.valid_kwargs.__annotations__ if getattr(own, name, None) is not None}
-    assert said - set(IMAGES[kind]) - ignored == set()
+IGNORED = {"do_convert_rgb", "pan_and_scan_min_crop_size", "return_row_col_info"}
+"""They change no output here: images are RGB, and what the last ones say is always asked for, or never."""
 
 
-def test_every_family_has_its_options() -> None:
-    assert set(FAST) == set(IMAGES)
+@pytest.mark.parametrize("kind", KNOWN.images)
+def test_an_image_processors_options(kind: str, request: pytest.FixtureRequest) -> None:
+    known = {name: list(value) if isinstance(value, tuple) else value for name, value in KNOWN.images[kind].items()}
+    if kind in KNOWN.torchvision:
+        reference: Reference = request.getfixturevalue("reference")
+        said = reference.defaults(kind)
+    else:
+        said = torchvision_stub.defaults(getattr(transformers, f"{kind}Pil"))
+    assert {name: said.pop(name, None) for name in known} == known
+    assert {name for name, value in said.items() if value is not None} - IGNORED == set()
 
 
-@pytest.mark.parametrize("model_type", MODELS)
+@pytest.mark.parametrize("model_type", KNOWN.models)
 def test_the_classes_and_tokens_of_a_model(model_type: str) -> None:
-    kinds = MODELS[model_type]
+    kinds = KNOWN.models[model_type]
     assert kinds.processor == PROCESSOR_MAPPING_NAMES[model_type]
     if kinds.image:
-        assert IMAGE_PROCESSOR_MAPPING_NAMES[model_type]["pil"] == f"{kinds.image}Pil"
+        backends = IMAGE_PROCESSOR_MAPPING_NAMES[model_type]
+        assert backends.get("pil", backends["torchvision"]).removesuffix("Pil") == kinds.image
+        assert ("pil" in backends) == (kinds.image not in KNOWN.torchvision)
     config = CONFIG_MAPPING[model_type]()
     for modality in ("image", "video", "audio"):
         assert getattr(config, f"{modality}_token_id", None) == kinds.tokens.get(modality)
@@ -62,6 +63,6 @@ def test_a_hub_ids_files_are_those_that_the_hub_gives(tmp_path: Path, monkeypatc
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    assert ImageCheckpoint.load("somebody/model").options == ImageCheckpoint.load(str(tmp_path)).options
+    assert ImageCheckpoint.load("somebody/model", KNOWN).options == ImageCheckpoint.load(str(tmp_path), KNOWN).options
     assert set(asked) == {("somebody/model", NAMES)}
     assert len(asked) == 1

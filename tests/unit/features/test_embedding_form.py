@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from transformers import CONFIG_MAPPING
 
-from mmplane.features.checkpoint.defaults import ADDING, MODELS
+from mmplane.features.checkpoint.defaults import ADDING
 from mmplane.features.embeddings import embedding_form
+from mmplane.features.families.names import KNOWN
 from mmplane.features.select import image_processor
 
 from .checkpoints import FAMILIES
@@ -53,7 +54,7 @@ def test_a_model_without_images_takes_none(tmp_path: Path) -> None:
         embedding_form(str(tmp_path), None)
 
 
-@pytest.mark.parametrize("model_type", sorted(MODELS))
+@pytest.mark.parametrize("model_type", sorted(KNOWN.models))
 def test_models_whose_layers_add_to_their_embeddings_are_known(model_type: str) -> None:
     vision = getattr(CONFIG_MAPPING[model_type](), "vision_config", None)
     assert (model_type in ADDING) == bool(getattr(vision, "deepstack_visual_indexes", None))

@@ -21,7 +21,7 @@ from mmplane.features.arithmetic.encodings import ENCODINGS, Encoding, cast
 from mmplane.features.checkpoint.image import ImageCheckpoint
 from mmplane.features.contract.arrays import views
 from mmplane.features.contract.image import Pixels
-from mmplane.features.families.names import FAST
+from mmplane.features.families.names import FAST, KNOWN
 from mmplane.features.families.table import TableImageProcessor
 from mmplane.features.reference.checkpoint import ReferenceCheckpoint
 from mmplane.features.reference.huggingface import HuggingFaceImageProcessor
@@ -57,8 +57,13 @@ CONFIGURATIONS: list[tuple[str, dict[str, Any]]] = [
     ("llava_next", {}),
     ("llava_next", {"size": {"height": 28, "width": 28}, "crop_size": 28, "resample": 2}),
     ("llava_next", {"do_center_crop": False}),
+    ("glm4v", {}),
+    ("idefics3", {}),
+    ("idefics3", {"do_image_splitting": False}),
+    ("paddle_ocr", {}),
+    ("minicpm_v", {}),
 ]
-ONE_OF_EACH = [name for name in FAMILIES if name != "idefics3"]
+ONE_OF_EACH = sorted({name for name, _ in CONFIGURATIONS})
 
 
 @cache
@@ -66,10 +71,11 @@ def both(index: int) -> tuple[TableImageProcessor, HuggingFaceImageProcessor]:
     name, changes = CONFIGURATIONS[index]
     with TemporaryDirectory() as folder:
         written = FAMILIES[name].write(Path(folder), **changes)
-        checkpoint, reference = ImageCheckpoint.load(written), ReferenceCheckpoint.load(written)
+        checkpoint, reference = ImageCheckpoint.load(written, KNOWN), ReferenceCheckpoint.load(written)
         fast, generic = FAST[checkpoint.kind](checkpoint, "float32"), HuggingFaceImageProcessor(reference)
         assert FAST[checkpoint.kind].serves(checkpoint)
-        assert fast.layout(200, 100) == generic.layout(200, 100)  # reads the vocabulary
+        for size in ((200, 100), (300, 200)):  # reads the vocabulary
+            assert fast.layout(*size) == generic.layout(*size)
         described = reference.described()
     assert (checkpoint.kind, checkpoint.placeholder_id) == (described.kind, described.placeholder_id)
     assert checkpoint.options == {name: described.options.get(name) for name in checkpoint.options}

@@ -11,8 +11,13 @@ from mmplane.features.arithmetic import kernels
 from mmplane.features.checkpoint.image import ImageCheckpoint
 from mmplane.features.contract.image import ImageProcessor
 from mmplane.features.families.fixed_size import FixedSizeImageProcessor
+from mmplane.features.families.glm_v import GlmVImageProcessor
+from mmplane.features.families.idefics3 import Idefics3ImageProcessor
 from mmplane.features.families.internvl import InternVLImageProcessor
 from mmplane.features.families.llava_next import LlavaNextImageProcessor
+from mmplane.features.families.minicpm_v import MiniCPMVImageProcessor
+from mmplane.features.families.names import KNOWN
+from mmplane.features.families.paddle_ocr import PaddleOcrImageProcessor
 from mmplane.features.families.qwen_vl import QwenVLImageProcessor
 from mmplane.features.reference import parity
 from mmplane.features.reference.huggingface import HuggingFaceImageProcessor
@@ -30,11 +35,17 @@ CHOSEN: dict[str, type[ImageProcessor]] = {
     "gemma3": FixedSizeImageProcessor,
     "internvl": InternVLImageProcessor,
     "llava_next": LlavaNextImageProcessor,
-    "idefics3": HuggingFaceImageProcessor,
+    "llava_onevision": LlavaNextImageProcessor,
+    "idefics3": Idefics3ImageProcessor,
+    "smolvlm": Idefics3ImageProcessor,
+    "glm4v": GlmVImageProcessor,
+    "glm46v": GlmVImageProcessor,
+    "paddle_ocr": PaddleOcrImageProcessor,
+    "minicpm_v": MiniCPMVImageProcessor,
 }
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", CHOSEN)
 def test_each_family_gets_its_own(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = FAMILIES[name].write(tmp_path)
     fast, generic = image_processor(folder), image_processor(folder, fast=False)
@@ -43,7 +54,7 @@ def test_each_family_gets_its_own(name: str, tmp_path: Path, caplog: pytest.LogC
     assert fast.fingerprint == generic.fingerprint
     assert fast.placeholder_id == generic.placeholder_id
     assert generic.layout_is_cheap is False
-    assert fast.layout_is_cheap is (CHOSEN[name] is not HuggingFaceImageProcessor)
+    assert fast.layout_is_cheap is True
     fast.warm()
     generic.warm()
     assert not caplog.records
@@ -61,6 +72,12 @@ def test_each_family_gets_its_own(name: str, tmp_path: Path, caplog: pytest.LogC
         ("llava_next", {"image_grid_pinpoints": [[56, 100]]}),
         ("llava_next", {"crop_size": 28}),
         ("internvl", {"do_resize": False}),
+        ("glm4v", {"do_resize": False}),
+        ("idefics3", {"do_pad": False}),
+        ("idefics3", {"do_resize": False}),
+        ("idefics3", {"size": {"height": 64, "width": 64}}),
+        ("paddle_ocr", {"patch_size": 4}),
+        ("minicpm_v", {"do_resize": False}),
     ],
 )
 def test_other_configurations_take_the_generic_path(name: str, changes: dict[str, object], tmp_path: Path) -> None:
@@ -68,7 +85,7 @@ def test_other_configurations_take_the_generic_path(name: str, changes: dict[str
 
 
 def test_gemma3_with_pan_and_scan_takes_the_generic_path(tmp_path: Path) -> None:
-    checkpoint = ImageCheckpoint.load(FAMILIES["gemma3"].write(tmp_path))
+    checkpoint = ImageCheckpoint.load(FAMILIES["gemma3"].write(tmp_path), KNOWN)
     assert FixedSizeImageProcessor.serves(checkpoint)
     scanning = replace(checkpoint, options={**checkpoint.options, "do_pan_and_scan": True})
     assert not FixedSizeImageProcessor.serves(scanning)

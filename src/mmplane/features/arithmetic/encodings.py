@@ -55,24 +55,30 @@ class ByteForm:
     """How uint8 features become float32 ones.
 
     `table` is (3, 256) float32. The bytes are runs of `run` for each channel in turn, (..., 3, run); the features hold
-    each run `copies` times, (..., 3, copies, run).
+    each run `copies` times, (..., 3, copies, run). 0 stands for the last two sides of each array.
     """
 
     table: npt.NDArray[np.float32]
     run: int
     copies: int
 
+    def run_of(self, shape: tuple[int, ...]) -> int:
+        """How long the runs of an array of this shape are."""
+        return self.run or shape[-2] * shape[-1]
+
     def with_copies(self, stored: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """The bytes with all copies, (..., 3, copies, run): the form that engines normalise on the device.
 
         A view, in which the copies have a stride of 0.
         """
-        runs = stored.reshape(-1, 3, 1, self.run)
-        return np.broadcast_to(runs, (len(runs), 3, self.copies, self.run))
+        run = self.run_of(stored.shape)
+        runs = stored.reshape(-1, 3, 1, run)
+        return np.broadcast_to(runs, (len(runs), 3, self.copies, run))
 
     def rebuild(self, stored: npt.NDArray[np.uint8], out: npt.NDArray[np.float32]) -> None:
         """Fill the features from the bytes, bit for bit as the processor gives them. Both in C order."""
-        pixels = stored.reshape(-1, 3, self.run)
-        features = out.reshape(-1, 3, self.copies, self.run)
+        run = self.run_of(stored.shape)
+        pixels = stored.reshape(-1, 3, run)
+        features = out.reshape(-1, 3, self.copies, run)
         for channel in range(3):
             features[:, channel] = self.table[channel][pixels[:, channel, None]]

@@ -26,6 +26,9 @@ TORCH_FILTERS = frozenset({kernels.BILINEAR, kernels.BICUBIC})
 
 Taps = tuple[Ints, Ints, Ints]
 
+Bands = Iterator[tuple[int, Bytes]]
+"""(row, planes), from top to bottom."""
+
 
 @dataclass(frozen=True)
 class Box:
@@ -52,7 +55,7 @@ class Resize:
         """A resize whose result is wanted whole."""
         return cls(width, height, kind, Box(0, 0, width, height), as_torch)
 
-    def bands(self, pixels: Bytes, rows: int) -> Iterator[tuple[int, Bytes]]:
+    def bands(self, pixels: Bytes, rows: int) -> Bands:
         """Yield (y, planes): row y of the box and up to `rows` - 1 more, as (3, rows, box width) uint8.
 
         `pixels` are (height, width, 3) RGB. The planes are overwritten by the next band.
@@ -67,6 +70,15 @@ class Resize:
             band = planes if end - start == planes.shape[1] else np.empty((3, end - start, width), np.uint8)
             kernels.separate(lines.of(start, end), band)
             yield start, band
+
+    def image(self, pixels: Bytes) -> Bytes:
+        """All of the box, (height, width, 3)."""
+        height, width = self.box.bottom - self.box.top, self.box.right - self.box.left
+        lines, image = _Lines(pixels, self), np.empty((height, 3 * width), np.uint8)
+        for start in range(0, height, STRIP_ROWS):
+            end = min(start + STRIP_ROWS, height)
+            image[start:end] = lines.of(start, end)
+        return image.reshape(height, width, 3)
 
 
 class _Lines:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmplane.features.arithmetic.encodings import Encoding
-from mmplane.features.checkpoint.defaults import SOUNDS, kinds_of
+from mmplane.features.checkpoint.defaults import SOUNDS
 from mmplane.features.checkpoint.files import CheckpointFiles
+from mmplane.features.checkpoint.known import Known
 from mmplane.features.checkpoint.vocabulary import Vocabulary
 
 EXTRACTOR = "WhisperFeatureExtractor"
@@ -16,10 +17,16 @@ EXTRACTOR = "WhisperFeatureExtractor"
 
 @dataclass(frozen=True)
 class AudioRule:
-    """What a Processor class of transformers adds to the features: tokens for a number of frames, and a mask's name."""
+    """What a Processor class of transformers adds to the features: tokens for a number of frames, and a mask's name.
+
+    Without a mask all frames count. A long sound takes up to `chunks_max` chunks, each with its own row of features.
+    `placeholder_id` is that of a class which asks no tokenizer.
+    """
 
     tokens: Callable[[int], int]
-    mask: str
+    mask: str = ""
+    chunks_max: int = 1
+    placeholder_id: int | None = None
 
 
 def _qwen_tokens(frames: int) -> int:
@@ -27,9 +34,15 @@ def _qwen_tokens(frames: int) -> int:
     return ((frames - 1) // 2 + 1 - 2) // 2 + 1
 
 
+def _voxtral_tokens(frames: int) -> int:
+    """A strided layer, and four positions side by side (`VoxtralMultiModalProjector`)."""
+    return frames // 8
+
+
 RULES: Mapping[str, AudioRule] = {
     "Qwen2AudioProcessor": AudioRule(_qwen_tokens, "feature_attention_mask"),
     "Qwen2_5OmniProcessor": AudioRule(_qwen_tokens, "feature_attention_mask"),
+    "VoxtralProcessor": AudioRule(_voxtral_tokens, chunks_max=80, placeholder_id=24),
 }
 """By the name of the class. A Whisper model takes the features alone and has no rule."""
 
@@ -45,28 +58,38 @@ class AudioCheckpoint:
     compared: bool = True
 
     @classmethod
-    def load(cls, model_folder: str) -> AudioCheckpoint:
+    def load(cls, model_folder: str, known: Known) -> AudioCheckpoint:
         """From a checkpoint folder. Raises ValueError when the sounds are not of the log-mel family."""
         files = CheckpointFiles(model_folder)
         given = files.part("feature_extractor", "preprocessor_config.json")
         if given.get("feature_extractor_type", EXTRACTOR) != EXTRACTOR:
             raise ValueError("this checkpoint's sounds are not of Whisper's log-mel type, the only one that is built")
         named = files.json("processor_config.json").get("processor_class") or given.get("processor_class")
-        name = str(named or kinds_of(files.model_type).processor)
+        name = str(named or known.kinds_of(files.model_type).processor)
         if name != "WhisperProcessor" and name not in RULES:
             raise ValueError(f"the prompt rules for sounds of {name} are not built")
         options = {option: given.get(option, default) for option, default in SOUNDS.items()}
         if name not in RULES:
             return cls(files, options, None, None)
-        vocabulary = Vocabulary(files)
-        placeholder_id = vocabulary.one(vocabulary.named("audio_token", "<|AUDIO|>"))
-        return cls(files, options, RULES[name], placeholder_id)
+        rule, vocabulary = RULES[name], Vocabulary(files)
+        if (placeholder_id := rule.placeholder_id) is None:
+            placeholder_id = vocabulary.one(vocabulary.named("audio_token", "<|AUDIO|>"))
+        return cls(files, options, rule, placeholder_id)
 
     def fingerprint(self, encoding: Encoding) -> bytes:
         """Of the files, versions and encoding."""
         return self.files.fingerprint("audio", encoding, compared=self.compared)
 
     @property
+    def chunk_samples(self) -> int:
+        """How many samples become one row of features."""
+        return int(self.options["chunk_length"] * self.options["sampling_rate"])
+
+    @property
     def samples_max(self) -> int:
         """How many samples the model hears."""
-        return int(self.options["chunk_length"] * self.options["sampling_rate"])
+        return self.chunk_samples * (1 if self.rule is None else self.rule.chunks_max)
+
+    def chunks(self, samples: int) -> int:
+        """How many rows of features a sound of so many samples becomes."""
+        return -(-min(samples, self.samples_max) // self.chunk_samples)

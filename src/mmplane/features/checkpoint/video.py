@@ -1,4 +1,4 @@
-"""The video half of a checkpoint of the Qwen-VL family: its options, and by what a clip is replaced in a prompt.
+"""The video half of a checkpoint of the Qwen-VL or GLM-V family: its options, and what replaces a clip in a prompt.
 
 transformers' video processors exist only where torchvision imports. What they do is a few options and closed formulas,
 which are read and written down here; the tests hold them against the classes themselves.
@@ -6,7 +6,7 @@ which are read and written down here; the tests hold them against the classes th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -14,18 +14,58 @@ from typing import Any
 from mmplane.core.records import Clip
 from mmplane.features.arithmetic.encodings import Encoding
 from mmplane.features.checkpoint.arguments import LIMITS, check_names
-from mmplane.features.checkpoint.defaults import CLIPS, kinds_of
+from mmplane.features.checkpoint.defaults import CLIPS
 from mmplane.features.checkpoint.files import CheckpointFiles
+from mmplane.features.checkpoint.known import Kinds, Known
 from mmplane.features.checkpoint.video_rules import FPS_UNKNOWN
-from mmplane.features.checkpoint.vocabulary import Runs, Vocabulary
+from mmplane.features.checkpoint.vocabulary import Pieces, Runs, Vocabulary
 
 TELLS_SECONDS = "Qwen2_5_VLProcessor"
 """The Processor class whose model takes `second_per_grid_ts`."""
 
-TELLS_TIMES = "Qwen3VLProcessor"
-"""The Processor class whose prompts tell the time of every moment."""
+Moment = Callable[[Vocabulary, tuple[float, float], int], Pieces]
+"""What stands for one moment, of (vocabulary, seconds of its first and its last frame, tokens)."""
 
-PROCESSORS = ("Qwen2VLProcessor", TELLS_SECONDS, TELLS_TIMES)
+
+@dataclass(frozen=True)
+class ClipPrompt:
+    """By what a Processor class replaces a clip: so many placeholders, or what it says of each moment.
+
+    `token` is the placeholder where the tokenizer names none; `frames` are those of a moment, for a class that takes
+    only one number.
+    """
+
+    token: str
+    moment: Moment | None = None
+    frames: int = 0
+
+
+def _qwen3_moment(vocabulary: Vocabulary, times_s: tuple[float, float], tokens: int) -> Pieces:
+    """Halfway between its frames, in tenths."""
+    start = vocabulary.named("vision_start_token", "<|vision_start|>")
+    end = vocabulary.named("vision_end_token", "<|vision_end|>")
+    token = vocabulary.named("video_token", "<|video_pad|>")
+    return [(f"<{sum(times_s) / 2:.1f} seconds>", 1), (start, 1), (token, tokens), (end, 1)]
+
+
+def _glm_moment(told: Callable[[float], str]) -> Moment:
+    """As an image, and then its first frame's time."""
+
+    def moment(vocabulary: Vocabulary, times_s: tuple[float, float], tokens: int) -> Pieces:
+        token = vocabulary.named("image_token", "<|image|>")
+        return [("<|begin_of_image|>", 1), (token, tokens), ("<|end_of_image|>", 1), (told(times_s[0]), 1)]
+
+    return moment
+
+
+PROMPTS: Mapping[str, ClipPrompt] = {
+    "Qwen2VLProcessor": ClipPrompt("<|video_pad|>"),
+    TELLS_SECONDS: ClipPrompt("<|video_pad|>"),
+    "Qwen3VLProcessor": ClipPrompt("<|video_pad|>", _qwen3_moment),
+    "Glm4vProcessor": ClipPrompt("<|video|>", _glm_moment(lambda seconds: f"{int(seconds)}"), frames=2),
+    "Glm46VProcessor": ClipPrompt("<|video|>", _glm_moment(lambda seconds: f"{seconds:.1f} seconds"), frames=2),
+}
+"""By the name of the class."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +80,19 @@ class VideoCheckpoint:
     compared: bool = True
 
     @classmethod
-    def load(cls, model_folder: str) -> VideoCheckpoint:
-        """From a checkpoint folder. Raises ValueError when its videos are not of the Qwen-VL family."""
+    def load(cls, model_folder: str, known: Known) -> VideoCheckpoint:
+        """From a checkpoint folder. Raises ValueError when its videos are of another family."""
         files = CheckpointFiles(model_folder)
         settings, images = _settings(files), files.part("image_processor", "preprocessor_config.json")
         named = files.json("processor_config.json").get("processor_class") or images.get("processor_class")
-        processor = named or kinds_of(files.model_type).processor
-        kind = str(settings.get("video_processor_type") or _kind_of_model(files, settings))
-        if kind not in CLIPS or processor not in PROCESSORS:
-            raise ValueError("this checkpoint's videos are not of the Qwen-VL family, the only one that is built")
+        kinds = known.kinds_of(files.model_type)
+        processor = named or kinds.processor
+        kind = str(settings.get("video_processor_type") or _kind_of_model(kinds, settings))
+        if kind not in CLIPS or processor not in PROMPTS:
+            raise ValueError("this checkpoint's videos are not of the families of Qwen-VL or GLM-V, which are built")
         options: dict[str, Any] = {name: settings.get(name, default) for name, default in CLIPS[kind].items()}
+        if options["temporal_patch_size"] != (PROMPTS[processor].frames or options["temporal_patch_size"]):
+            raise ValueError("this configuration of the video processor is not built")
         size = {**options["size"]}
         if kind == "Qwen2VLVideoProcessor":  # older configurations name the limits so
             size["shortest_edge"] = settings.get("min_pixels") or size["shortest_edge"]
@@ -91,25 +134,21 @@ class VideoCheckpoint:
 
     def expansion(self, clip: Clip, moments: int, tokens: int) -> Runs:
         """What replaces the placeholder of a clip of so many moments of so many tokens each."""
-        if self.processor != TELLS_TIMES:
+        if (moment := PROMPTS[self.processor].moment) is None:
             return self.vocabulary.runs([(self._token, moments * tokens)])
-        return self.vocabulary.runs(piece for time_s in self._times(clip) for piece in self._moment(time_s, tokens))
+        told = (moment(self.vocabulary, times_s, tokens) for times_s in self._times(clip))
+        return self.vocabulary.runs(piece for pieces in told for piece in pieces)
 
-    def _moment(self, time_s: float, tokens: int) -> list[tuple[str, int]]:
-        start = self.vocabulary.named("vision_start_token", "<|vision_start|>")
-        end = self.vocabulary.named("vision_end_token", "<|vision_end|>")
-        return [(f"<{time_s:.1f} seconds>", 1), (start, 1), (self._token, tokens), (end, 1)]
-
-    def _times(self, clip: Clip) -> Iterator[float]:
-        """Of each moment: between its first and its last frame; the last frame is repeated where some lack."""
+    def _times(self, clip: Clip) -> Iterator[tuple[float, float]]:
+        """Of each moment's first and last frame, in seconds; the last frame is repeated where some lack."""
         length, fps = self.options["temporal_patch_size"], clip.fps or FPS_UNKNOWN
         for start in range(0, len(clip.indices), length):
             last = clip.indices[min(start + length, len(clip.indices)) - 1]
-            yield (clip.indices[start] / fps + last / fps) / 2
+            yield clip.indices[start] / fps, last / fps
 
     @property
     def _token(self) -> str:
-        return self.vocabulary.named("video_token", "<|video_pad|>")
+        return self.vocabulary.named("video_token", PROMPTS[self.processor].token)
 
 
 def _settings(files: CheckpointFiles) -> dict[str, Any]:
@@ -118,7 +157,7 @@ def _settings(files: CheckpointFiles) -> dict[str, Any]:
     return own or files.json("preprocessor_config.json")
 
 
-def _kind_of_model(files: CheckpointFiles, settings: Mapping[str, Any]) -> str:
+def _kind_of_model(kinds: Kinds, settings: Mapping[str, Any]) -> str:
     """The class where no `video_processor_type` names it (`AutoVideoProcessor`)."""
     guess = str(settings.get("image_processor_type")).replace("ImageProcessor", "VideoProcessor")
-    return guess if guess in CLIPS else kinds_of(files.model_type).video
+    return guess if guess in CLIPS else kinds.video

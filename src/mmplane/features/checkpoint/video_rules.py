@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import floor
+from math import ceil, floor
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,73 @@ def _qwen3_size(options: Options, width: int, height: int, frames: int) -> tuple
     return whole_patches_of_clip((frames, height, width), moment, factor, (size["shortest_edge"], pixels_max))
 
 
+def _glm4v_sample(options: Options, total: int, fps: float | None) -> tuple[int, ...]:
+    """`Glm4vVideoProcessor.sample_frames`, without the last frame's repetition; spread evenly without `fps`."""
+    if options["fps"] is None:
+        return _spread(total, options["num_frames"])
+    if fps is None:
+        raise bad_media("the clip does not say how many frames it has in a second")
+    seconds, wanted_fps = total / fps, options["fps"]
+    if seconds <= options["max_duration"]:
+        taken = [ceil(i * fps / wanted_fps) for i in range(max(floor(seconds * wanted_fps), 1))]
+    elif (wanted := int(options["max_duration"] * wanted_fps)) >= total:
+        return tuple(range(total))
+    else:
+        taken = [ceil(second * fps) for second in np.linspace(0, seconds, wanted)]
+    return tuple(sorted({min(frame, total - 1) for frame in taken}))
+
+
+GLM_SECONDS_MAX, GLM_FRAMES_MAX = 2400, 640
+"""What GLM-4.6V looks at of a long clip."""
+
+
+def _glm46v_sample(options: Options, total: int, fps: float | None) -> tuple[int, ...]:
+    """`Glm46VVideoProcessor.sample_frames`, without the last frame's repetition; spread evenly without `fps`."""
+    if options["fps"] is None:
+        return _spread(total, options["num_frames"])
+    if fps is None:
+        raise bad_media("the clip does not say how many frames it has in a second")
+    seconds = min(total / fps, GLM_SECONDS_MAX)
+    per_second = options["temporal_patch_size"] * (3 if seconds <= 30 else 1 if seconds <= 300 else 0.5)
+    wanted = min(int(seconds * per_second), GLM_FRAMES_MAX)
+    taken = list(range(total))
+    if total >= wanted:
+        taken = _paced(total, fps, per_second)
+        if len(taken) < wanted:
+            first, last = (taken[0], taken[-1]) if taken else (0, total - 1)
+            taken = np.linspace(first, last, wanted, dtype=int).tolist()
+        elif len(taken) > wanted:
+            taken = np.linspace(0, total - 1, wanted, dtype=int).tolist()
+    return tuple(sorted(set(taken)))
+
+
+def _paced(total: int, fps: float, per_second: float) -> list[int]:
+    """The first frame of each step in time, until the last whole second."""
+    taken, due_s = list[int](), 0.0
+    for frame in range(total):
+        if frame * (1 / fps) >= due_s:
+            due_s += 1 / per_second
+            taken.append(frame)
+            if due_s >= int(total / fps):
+                break
+    return taken
+
+
+def _spread(total: int, wanted: int) -> tuple[int, ...]:
+    return tuple(sorted(set(np.linspace(0, total - 1, wanted).round().astype(int).tolist())))
+
+
+def _glm_size(options: Options, width: int, height: int, frames: int) -> tuple[int, int]:
+    """`Glm4vVideoProcessor.resize`, of an even number of frames where they were sampled."""
+    factor, size, moment = (
+        options["patch_size"] * options["merge_size"],
+        options["size"],
+        options["temporal_patch_size"],
+    )
+    taken = frames + frames % 2 if options["do_sample_frames"] else frames
+    return whole_patches_of_clip((taken, height, width), moment, factor, (size["shortest_edge"], size["longest_edge"]))
+
+
 @dataclass(frozen=True)
 class VideoRules:
     """The rules of one class: frame numbers from (options, frames in all, frames per second), which may be unknown;
@@ -80,5 +147,7 @@ class VideoRules:
 RULES: Mapping[str, VideoRules] = {
     "Qwen2VLVideoProcessor": VideoRules(_qwen2_sample, _qwen2_size),
     "Qwen3VLVideoProcessor": VideoRules(_qwen3_sample, _qwen3_size),
+    "Glm4vVideoProcessor": VideoRules(_glm4v_sample, _glm_size),
+    "Glm46VVideoProcessor": VideoRules(_glm46v_sample, _glm_size),
 }
 """By the name of the video processor class of transformers."""

@@ -10,14 +10,64 @@ import numpy as np
 
 from mmplane.core.errors import bad_media
 from mmplane.features.arithmetic.encodings import Encoding
+from mmplane.features.arithmetic.kernels import BILINEAR
 from mmplane.features.arithmetic.resize import Box
 from mmplane.features.arithmetic.sizes import between_edges, inside, shortest_edge
+from mmplane.features.checkpoint.defaults import HALVES, IMAGES, Options
 from mmplane.features.checkpoint.image import ImageCheckpoint
+from mmplane.features.checkpoint.known import Kinds, Known
+from mmplane.features.checkpoint.prompts import Companions, Prompt, PromptRule, llava_token, llava_view_tokens
+from mmplane.features.checkpoint.vocabulary import Pieces
 from mmplane.features.contract.image import Pixels
 from mmplane.features.families.tiles import Tile, TileImageProcessor
 
 SQUARE_PIXELS_MAX = 64_000_000
 """No image is padded to a larger square."""
+
+_CLIP: Options = {
+    **IMAGES,
+    "size": {"shortest_edge": 224},
+    "crop_size": {"height": 224, "width": 224},
+    "do_center_crop": True,
+}
+_HALVES: Options = {**IMAGES, "size": {"height": 224, "width": 224}, "image_mean": HALVES, "image_std": HALVES}
+
+
+def _llava_pieces(prompt: Prompt) -> Pieces:
+    return [(llava_token(prompt.vocabulary, prompt.settings), llava_view_tokens(prompt))]
+
+
+def _gemma_pieces(prompt: Prompt) -> Pieces:
+    named = prompt.vocabulary.named
+    tokens = prompt.settings.get("image_seq_length", 256)
+    return [("\n\n", 1), (named("boi_token"), 1), (named("image_token"), tokens), (named("eoi_token"), 1), ("\n\n", 1)]
+
+
+KNOWN = Known(
+    images={
+        "CLIPImageProcessor": _CLIP,
+        "LlavaImageProcessor": {**_CLIP, "do_pad": False},
+        "SiglipImageProcessor": _HALVES,
+        "Gemma3ImageProcessor": {
+            **_HALVES,
+            "default_to_square": True,
+            "resample": BILINEAR,
+            "do_pan_and_scan": None,
+        },
+    },
+    prompts={
+        "LlavaProcessor": PromptRule(llava_token, _llava_pieces),
+        "Gemma3Processor": PromptRule(
+            lambda vocabulary, _: vocabulary.named("boi_token"),
+            _gemma_pieces,
+            images=lambda _: {"do_pan_and_scan": False},
+        ),
+    },
+    models={
+        "llava": Kinds("LlavaProcessor", "LlavaImageProcessor", tokens={"image": 32000}),
+        "gemma3": Kinds("Gemma3Processor", "Gemma3ImageProcessor", tokens={"image": 262144}),
+    },
+)
 
 
 class FixedSizeImageProcessor(TileImageProcessor):
@@ -27,6 +77,8 @@ class FixedSizeImageProcessor(TileImageProcessor):
         super().__init__(checkpoint, encoding)
         options = checkpoint.options
         self._options = options
+        size = options["crop_size"] if options.get("do_center_crop") else options["size"]
+        self._tile = (size.height, size.width)
         self._background = np.array([int(mean * 255) for mean in options["image_mean"]], np.uint8)
 
     @staticmethod
@@ -46,11 +98,8 @@ class FixedSizeImageProcessor(TileImageProcessor):
             and checkpoint.backend.serves(options)
         )
 
-    @staticmethod
-    def _tile_size(checkpoint: ImageCheckpoint) -> tuple[int, int]:
-        options = checkpoint.options
-        size = options["crop_size"] if options.get("do_center_crop") else options["size"]
-        return size.height, size.width
+    def _companions(self, width: int, height: int, tiles: int) -> Companions:  # noqa: ARG002 - the same for all
+        return {"num_crops": np.zeros(1, np.int64)}
 
     def _tiles(self, width: int, height: int) -> tuple[Tile, ...]:
         if self._options.get("do_pad"):
@@ -60,12 +109,11 @@ class FixedSizeImageProcessor(TileImageProcessor):
         resized_height, resized_width = self._resized(width, height)
         if resized_height < 1 or resized_width < 1:
             raise bad_media("the model cannot take an image of this size")
-        backend = self._checkpoint.backend
-        top, left = backend.crop_start(resized_height, self._height), backend.crop_start(resized_width, self._width)
-        right, bottom = min(left + self._width, resized_width), min(top + self._height, resized_height)
+        crop_start, (tile_height, tile_width) = self._checkpoint.backend.crop_start, self._tile
+        top, left = crop_start(resized_height, tile_height), crop_start(resized_width, tile_width)
+        right, bottom = min(left + tile_width, resized_width), min(top + tile_height, resized_height)
         box = Box(max(left, 0), max(top, 0), right, bottom)
-        resize = backend.resize(resized_width, resized_height, int(self._options["resample"]), box)
-        return (Tile(resize, max(-top, 0), max(-left, 0)),)
+        return (Tile(self._resize(resized_width, resized_height, box), max(-top, 0), max(-left, 0)),)
 
     def _resized(self, width: int, height: int) -> tuple[int, int]:
         """(height, width) after the resize, by the rules of both backends' `resize`."""
@@ -78,16 +126,16 @@ class FixedSizeImageProcessor(TileImageProcessor):
             return inside(height, width, (size.max_height, size.max_width))
         return size.height, size.width
 
-    def _source(self, pixels: Pixels) -> Pixels:
+    def _sources(self, pixels: Pixels) -> tuple[Pixels]:
         height, width, _ = pixels.shape
         if not self._options.get("do_pad") or height == width:
-            return pixels
+            return (pixels,)
         side = max(height, width)
         square = np.empty((side, side, 3), np.uint8)
         square[...] = self._background
         top, left = (side - height) // 2, (side - width) // 2
         square[top : top + height, left : left + width] = pixels
-        return square
+        return (square,)
 
 
 def _pads_to_square(checkpoint: ImageCheckpoint) -> bool:

@@ -1,9 +1,11 @@
-"""Log-mel features of Whisper's type (Whisper, Qwen2-Audio, Qwen2.5-Omni): 30 seconds, one column each 10 ms.
+"""Log-mel features of Whisper's type (Whisper, Qwen2-Audio, Qwen2.5-Omni, Voxtral): one column each 10 ms.
+
+A chunk is 30 seconds: all that most models hear. A long sound for Voxtral is computed as one and then cut into chunks.
 
 The values are those of `WhisperFeatureExtractor`'s NumPy path to at most 1 ulp (and in nearly all of them to the bit):
 spectra in double precision, rounded to single, then summed into bands in double. Where torch is installed, the
 extractor's own call takes torch's single-precision path instead, which differs from its NumPy path by up to 2e-5; that
-path's bits depend on the machine, so the NumPy path is what is served. Features are (1, bands, columns).
+path's bits depend on the machine, so the NumPy path is what is served. Features are (chunks, bands, columns).
 
 The spectra are taken for a block of columns at a time, the padding's not at all: they are silence. The largest of all
 values is part of each, and is known last; so they are made in memory of their own (1.5 MB) and written once.
@@ -22,6 +24,7 @@ from mmplane.core.records import Layout
 from mmplane.features.arithmetic import kernels, mel
 from mmplane.features.arithmetic.encodings import Array, Encoding, cast, storage_dtype
 from mmplane.features.checkpoint.audio import AudioCheckpoint
+from mmplane.features.checkpoint.known import Kinds, Known
 from mmplane.features.contract.arrays import Arrays, pack, write_all
 from mmplane.features.contract.audio import AUDIO_FEATURES, AudioProcessor, Samples
 from mmplane.features.contract.processor import LAYOUTS_MAX
@@ -32,9 +35,16 @@ BLOCK_COLUMNS = 64
 MEL_FLOOR = 1e-10
 """No band has less power (`transformers.audio_utils.spectrogram`)."""
 
+KNOWN = Known(
+    models={
+        "qwen2_audio": Kinds("Qwen2AudioProcessor", tokens={"audio": 151646}),
+        "whisper": Kinds("WhisperProcessor"),
+        "voxtral": Kinds("VoxtralProcessor"),
+    }
+)
 
 Reference = Callable[[AudioCheckpoint, Samples], npt.NDArray[np.float32]]
-"""(1, bands, columns) of one sound."""
+"""(1, bands, columns of all chunks) of one sound."""
 
 
 class LogMelProcessor(AudioProcessor):
@@ -49,14 +59,14 @@ class LogMelProcessor(AudioProcessor):
         if (
             options["dither"] != 0.0
             or options["padding_value"] != 0.0
-            or checkpoint.samples_max % options["hop_length"]
+            or checkpoint.chunk_samples % options["hop_length"]
         ):
             raise ValueError("this configuration of the feature extractor is not built")
         self._checkpoint, self._encoding, self._reference = checkpoint, encoding, reference
         self._hop: int = options["hop_length"]
         self._width: int = options["n_fft"]
         self._samples_max = checkpoint.samples_max
-        self._columns = self._samples_max // self._hop
+        self._columns = checkpoint.chunk_samples // self._hop
         self._window = mel.hann(self._width)
         self._bands = _bands(mel.filters(1 + self._width // 2, options["feature_size"], options["sampling_rate"]))
         self._layouts = lru_cache(maxsize=LAYOUTS_MAX)(self._layout)
@@ -78,7 +88,7 @@ class LogMelProcessor(AudioProcessor):
 
     @property
     def samples_max(self) -> int:
-        """Thirty seconds."""
+        """Thirty seconds for most models."""
         return self._samples_max
 
     def layout(self, samples: int) -> Layout:
@@ -91,12 +101,13 @@ class LogMelProcessor(AudioProcessor):
         layout, features = self.layout(len(samples)), out[AUDIO_FEATURES]
         if features.shape != layout.tensors[0].shape or features.dtype != storage_dtype(self._encoding):
             raise RuntimeError("the slot does not have the shape that the layout said")
-        exact = np.empty(features.shape, np.float32)
-        self._fill(samples, exact[0])
-        features[...] = cast(exact, self._encoding)
+        chunks, bands, columns = features.shape
+        exact = np.empty((bands, chunks * columns), np.float32)
+        self._fill(samples, exact)
+        features[...] = cast(exact, self._encoding).reshape(bands, chunks, columns).swapaxes(0, 1)
         masks = {}
-        if (rule := self._checkpoint.rule) is not None:
-            masks[rule.mask] = np.arange(self._columns) < self._heard(len(samples))
+        if (rule := self._checkpoint.rule) is not None and rule.mask:
+            masks[rule.mask] = np.arange(columns) < self._heard(len(samples))
         return features.nbytes + write_all(masks, out)
 
     def warm(self) -> None:
@@ -106,14 +117,16 @@ class LogMelProcessor(AudioProcessor):
     def _layout(self, samples: int) -> Layout:
         if samples < 1:
             raise bad_media("the sound is empty")
-        features = (AUDIO_FEATURES, self._encoding, (1, len(self._bands[0]), self._columns))
+        chunks = self._checkpoint.chunks(samples)
+        features = (AUDIO_FEATURES, self._encoding, (chunks, len(self._bands[0]), self._columns))
         rule, placeholder = self._checkpoint.rule, self._checkpoint.placeholder_id
         if rule is None or placeholder is None:
             return pack([features], ())
-        tokens = rule.tokens(self._heard(samples))
+        tokens = rule.tokens(self._heard(samples) if rule.mask else chunks * self._columns)
         if tokens < 1:
             raise bad_media("the sound is too short for this model")
-        return pack([features, (rule.mask, "int32", (1, self._columns))], ((placeholder, tokens),))
+        masks = [(rule.mask, "int32", (1, self._columns))] if rule.mask else []
+        return pack([features, *masks], ((placeholder, tokens),))
 
     def _heard(self, samples: int) -> int:
         """How many columns the mask covers: those that begin in the sound."""
@@ -123,37 +136,38 @@ class LogMelProcessor(AudioProcessor):
         if self._reference is not None:
             np.copyto(logs, self._reference(self._checkpoint, samples)[0])
             return
-        heard = min(-(-(len(samples) + self._width // 2) // self._hop), self._columns)
+        heard = min(-(-(len(samples) + self._width // 2) // self._hop), logs.shape[1])
         for start in range(0, heard, BLOCK_COLUMNS):
             end = min(start + BLOCK_COLUMNS, heard)
             power = np.empty((len(logs), end - start))
-            kernels.sum_bands(self._spectra(samples, start, end), *self._bands, MEL_FLOOR, power)
+            kernels.sum_bands(self._spectra(samples, start, end, logs.shape[1]), *self._bands, MEL_FLOOR, power)
             logs[:, start:end] = np.log10(power, out=power)
         logs[:, heard:] = np.log10(MEL_FLOOR)
         np.maximum(logs, logs.max() - 8.0, out=logs)
         np.add(logs, 4.0, out=logs)
         np.divide(logs, 4.0, out=logs)
 
-    def _spectra(self, samples: Samples, start: int, end: int) -> npt.NDArray[np.complex128]:
-        """Of columns start..end, each centred on its moment."""
+    def _spectra(self, samples: Samples, start: int, end: int, columns: int) -> npt.NDArray[np.complex128]:
+        """Of columns start..end of so many, each centred on its moment."""
         half = self._width // 2
-        stretch = self._stretch(samples, start * self._hop - half, (end - 1) * self._hop + half)
+        stretch = _stretch(samples, start * self._hop - half, (end - 1) * self._hop + half, columns * self._hop)
         frames = np.lib.stride_tricks.sliding_window_view(stretch, self._width)[:: self._hop]
         return np.fft.rfft(frames * self._window)
 
-    def _stretch(self, samples: Samples, start: int, end: int) -> npt.NDArray[np.float32]:
-        """Samples start..end of the sound: silent after its end, and reflected at both ends of what the model hears."""
-        stretch = np.zeros(end - start, np.float32)
-        from_, to = max(start, 0), min(end, len(samples))
-        stretch[from_ - start : max(to, from_) - start] = samples[from_:to]
-        if start < 0:
-            before = samples[1 : 1 - start]
-            stretch[-start - len(before) : -start] = before[::-1]
-        last = self._samples_max - 1
-        if end > last + 1:
-            after = samples[2 * last - end + 1 : last]
-            stretch[len(stretch) - len(after) :] = after[::-1]
-        return stretch
+
+def _stretch(samples: Samples, start: int, end: int, length: int) -> npt.NDArray[np.float32]:
+    """Samples start..end of the sound: silent after its end, and reflected at both ends of the `length` that counts."""
+    stretch = np.zeros(end - start, np.float32)
+    from_, to = max(start, 0), min(end, len(samples))
+    stretch[from_ - start : max(to, from_) - start] = samples[from_:to]
+    if start < 0:
+        before = samples[1 : 1 - start]
+        stretch[-start - len(before) : -start] = before[::-1]
+    last = length - 1
+    if end > last + 1:
+        after = samples[2 * last - end + 1 : last]
+        stretch[len(stretch) - len(after) :] = after[::-1]
+    return stretch
 
 
 def _bands(filters: npt.NDArray[np.float64]) -> tuple[kernels.Ints, kernels.Ints, kernels.Doubles]:

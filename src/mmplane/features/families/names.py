@@ -1,22 +1,43 @@
-"""Which family serves which class of transformers: one row for each."""
+"""The table of families: one row for each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mmplane.features.families.fixed_size import FixedSizeImageProcessor
-from mmplane.features.families.internvl import InternVLImageProcessor
-from mmplane.features.families.llava_next import LlavaNextImageProcessor
-from mmplane.features.families.qwen_vl import QwenVLImageProcessor
+from mmplane.features.checkpoint.known import Known
+from mmplane.features.families import (
+    fixed_size,
+    glm_v,
+    idefics3,
+    internvl,
+    kimi_vl,
+    llama4,
+    llava_next,
+    log_mel,
+    minicpm_v,
+    paddle_ocr,
+    pixtral,
+    qwen_vl,
+)
 from mmplane.features.families.table import TableImageProcessor
 
-FAST: Mapping[str, type[TableImageProcessor]] = {
-    "Qwen2VLImageProcessor": QwenVLImageProcessor,
-    "CLIPImageProcessor": FixedSizeImageProcessor,
-    "SiglipImageProcessor": FixedSizeImageProcessor,
-    "LlavaImageProcessor": FixedSizeImageProcessor,
-    "Gemma3ImageProcessor": FixedSizeImageProcessor,
-    "GotOcr2ImageProcessor": InternVLImageProcessor,
-    "LlavaNextImageProcessor": LlavaNextImageProcessor,
-}
-"""By the image processor's class, without `Fast` and `Pil`."""
+FAMILIES: tuple[tuple[type[TableImageProcessor], Known], ...] = (
+    (qwen_vl.QwenVLImageProcessor, qwen_vl.KNOWN),
+    (fixed_size.FixedSizeImageProcessor, fixed_size.KNOWN),
+    (internvl.InternVLImageProcessor, internvl.KNOWN),
+    (llava_next.LlavaNextImageProcessor, llava_next.KNOWN),
+    (pixtral.PixtralImageProcessor, pixtral.KNOWN),
+    (glm_v.GlmVImageProcessor, glm_v.KNOWN),
+    (idefics3.Idefics3ImageProcessor, idefics3.KNOWN),
+    (llama4.Llama4ImageProcessor, llama4.KNOWN),
+    (paddle_ocr.PaddleOcrImageProcessor, paddle_ocr.KNOWN),
+    (kimi_vl.KimiVLImageProcessor, kimi_vl.KNOWN),
+    (minicpm_v.MiniCPMVImageProcessor, minicpm_v.KNOWN),
+)
+"""What serves images, and what is known of transformers' classes for them."""
+
+FAST: Mapping[str, type[TableImageProcessor]] = {kind: family for family, known in FAMILIES for kind in known.images}
+"""What serves images, by the image processor's class, without `Fast` and `Pil`."""
+
+KNOWN = Known.merged([*(known for _, known in FAMILIES), log_mel.KNOWN])
+"""All that is known of transformers' classes."""

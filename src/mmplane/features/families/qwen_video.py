@@ -1,8 +1,9 @@
-"""Videos of the Qwen2-VL family (Qwen2-VL, Qwen2.5-VL, Qwen3-VL): frames resized to whole patches, cut, and paired.
+"""Videos of the Qwen2-VL family, and of GLM-V: frames resized to whole patches, cut, and paired.
 
-Bit-equal to `Qwen2VLVideoProcessor` and `Qwen3VLVideoProcessor` of transformers, which compute in torch: 8-bit frames
-are resized as torch does it, and rescaling and normalising are one step. (An image of this family goes through PIL's
-arithmetic instead; after a resize the two differ by some 8-bit steps, most where they pass in another order.)
+Bit-equal to `Qwen2VLVideoProcessor`, `Qwen3VLVideoProcessor`, `Glm4vVideoProcessor` and `Glm46VVideoProcessor` of
+transformers, which compute in torch: 8-bit frames are resized as torch does it, and rescaling and normalising are one
+step. (An image of this family goes through PIL's arithmetic instead; after a resize the two differ by some 8-bit steps,
+most where they pass in another order.)
 
 Features are (patches, 3 x moment x side x side) for moments of `temporal_patch_size` frames, in blocks of
 merge x merge; where the last moment lacks frames, the last frame is repeated.

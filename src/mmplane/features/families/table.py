@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Self
 
@@ -17,7 +17,9 @@ import numpy as np
 from mmplane.core.errors import RequestError
 from mmplane.core.records import Layout
 from mmplane.features.arithmetic.encodings import Array, ByteForm, Encoding, cast, storage_dtype
-from mmplane.features.checkpoint.image import TRIAL_SIDE, Companions, ImageCheckpoint
+from mmplane.features.arithmetic.table import Table
+from mmplane.features.checkpoint.image import TRIAL_SIDE, ImageCheckpoint
+from mmplane.features.checkpoint.prompts import Companions
 from mmplane.features.checkpoint.vocabulary import Runs
 from mmplane.features.contract.arrays import Arrays, pack, write_all
 from mmplane.features.contract.image import FEATURES, ImageProcessor, Pixels
@@ -26,11 +28,13 @@ from mmplane.features.contract.processor import LAYOUTS_MAX
 
 @dataclass(frozen=True)
 class Outline:
-    """What an image of one size becomes: the features' shape, its share of the prompt, small int64 companions."""
+    """What an image of one size becomes: the features' shape, its share of the prompt, and what the model takes beside
+    the features.
+    """
 
     shape: tuple[int, ...]
     expansion: Runs
-    companions: Companions = field(default_factory=dict)
+    companions: Companions
 
 
 class TableImageProcessor(ImageProcessor):
@@ -40,10 +44,10 @@ class TableImageProcessor(ImageProcessor):
 
     def __init__(self, checkpoint: ImageCheckpoint, encoding: Encoding) -> None:
         run, copies = self._geometry(checkpoint)
-        self.byte_form = ByteForm(checkpoint.backend.table(checkpoint.options), run, copies)
+        self.byte_form = ByteForm(self._table_of(checkpoint), run, copies)
         self._checkpoint = checkpoint
         self._encoding = encoding
-        self._outlines = lru_cache(maxsize=LAYOUTS_MAX)(self._outline)
+        self._outlines = lru_cache(maxsize=LAYOUTS_MAX)(self._outlined)
         self._copies = 1 if encoding == "uint8" else copies
         self._table: Array | None = None
         if encoding != "uint8":
@@ -78,7 +82,7 @@ class TableImageProcessor(ImageProcessor):
     def layout(self, width: int, height: int) -> Layout:
         """In closed form: microseconds. Raises RequestError (400)."""
         outline = self._outlines(width, height)
-        companions = [(name, "int64", np.shape(value)) for name, value in outline.companions.items()]
+        companions = [(name, str(value.dtype), value.shape) for name, value in outline.companions.items()]
         return pack([(FEATURES, self._encoding, outline.shape), *companions], outline.expansion)
 
     def write(self, pixels: Pixels, out: Arrays) -> int:
@@ -95,6 +99,16 @@ class TableImageProcessor(ImageProcessor):
         arrays = {t.name: np.empty(t.shape, storage_dtype(t.dtype)) for t in layout.tensors}
         self.write(np.zeros((TRIAL_SIDE, TRIAL_SIDE, 3), np.uint8), arrays)
 
+    def _outlined(self, width: int, height: int) -> Outline:
+        shape, companions = self._outline(width, height)
+        taken = {name: value for name, value in companions.items() if name in self._checkpoint.input_names}
+        return Outline(shape, self._checkpoint.expansion(shape, companions), taken)
+
+    @staticmethod
+    def _table_of(checkpoint: ImageCheckpoint) -> Table:
+        """(3, 256) float32: what becomes of each 8-bit value of each channel."""
+        return checkpoint.backend.table(checkpoint.options)
+
     @staticmethod
     @abstractmethod
     def serves(checkpoint: ImageCheckpoint) -> bool:
@@ -106,8 +120,8 @@ class TableImageProcessor(ImageProcessor):
         """(run, copies) of `ByteForm`."""
 
     @abstractmethod
-    def _outline(self, width: int, height: int) -> Outline:
-        """In closed form; `shape` is that of the encoded features. Raises RequestError (400)."""
+    def _outline(self, width: int, height: int) -> tuple[tuple[int, ...], Companions]:
+        """The encoded features' shape and all that comes beside them, in closed form. Raises RequestError (400)."""
 
     @abstractmethod
     def _fill(self, pixels: Pixels, features: Array) -> int:

@@ -1,4 +1,4 @@
-"""What the families of square tiles share: an image becomes tiles of one fixed size, each a part of some resize of it.
+"""What the families of tiles share: an image becomes tiles of one size, each a part of some resize of it.
 
 Features are (..., 3, tile height, tile width). What no resize covers is padding: a pixel of value 0, looked up like
 every other.
@@ -7,14 +7,18 @@ every other.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from mmplane.features.arithmetic import kernels
 from mmplane.features.arithmetic.encodings import Array, Encoding
-from mmplane.features.arithmetic.resize import Resize
-from mmplane.features.checkpoint.image import Companions, ImageCheckpoint
+from mmplane.features.arithmetic.resize import Box, Resize
+from mmplane.features.arithmetic.sizes import Size
+from mmplane.features.checkpoint.image import ImageCheckpoint
+from mmplane.features.checkpoint.prompts import Companions
 from mmplane.features.contract.image import Pixels
-from mmplane.features.families.table import Outline, TableImageProcessor
+from mmplane.features.families.table import TableImageProcessor
 
 BAND_ROWS = 64
 """How many rows are resized at a time: they stay in the second-level cache until they are written."""
@@ -22,56 +26,92 @@ BAND_ROWS = 64
 
 @dataclass(frozen=True)
 class Tile:
-    """One tile: the box of a resize, laid with its top left corner at (top, left) of the tile."""
+    """One tile: the box of a resize, laid with its top left corner at (top, left) of the tile.
+
+    What is resized is a `source` of the image, by number.
+    """
 
     resize: Resize
     top: int = 0
     left: int = 0
+    source: int = 0
+
+    @property
+    def size(self) -> Size:
+        """(height, width) in pixels of the box."""
+        box = self.resize.box
+        return box.bottom - box.top, box.right - box.left
+
+
+@dataclass(frozen=True)
+class Grid:
+    """(height, width) in pixels, cut into tiles of one size; a resized image lies on it, from `start` on."""
+
+    size: Size
+    tile: Size
+    start: Size = (0, 0)
+
+    def tiles(self, resized: Size, resize: Callable[[int, int, Box], Resize], source: int = 0) -> list[Tile]:
+        """Row by row. `resize` is to (width, height, box)."""
+        (height, width), (tile_height, tile_width) = resized, self.tile
+        (above, before), (canvas_height, canvas_width) = self.start, self.size
+        tiles = []
+        for y, x in product(
+            range(-above, canvas_height - above, tile_height), range(-before, canvas_width - before, tile_width)
+        ):
+            left, top = min(max(x, 0), width), min(max(y, 0), height)
+            right, bottom = max(min(x + tile_width, width), left), max(min(y + tile_height, height), top)
+            tiles.append(Tile(resize(width, height, Box(left, top, right, bottom)), top - y, left - x, source))
+        return tiles
 
 
 class TileImageProcessor(TableImageProcessor):
     """Base of the tile families."""
 
+    _tile: Size
+    """(height, width) in pixels, for a family whose tiles are of one size."""
+
     def __init__(self, checkpoint: ImageCheckpoint, encoding: Encoding) -> None:
         super().__init__(checkpoint, encoding)
-        self._height, self._width = self._tile_size(checkpoint)
+        self._kind = int(checkpoint.options["resample"])
 
-    @staticmethod
-    @abstractmethod
-    def _tile_size(checkpoint: ImageCheckpoint) -> tuple[int, int]:
-        """(height, width) of every tile in pixels."""
+    def _tile_size(self, width: int, height: int) -> Size:  # noqa: ARG002 - of one size for most families
+        """(height, width) in pixels of every tile of an image of this size."""
+        return self._tile
 
     @abstractmethod
-    def _tiles(self, width: int, height: int) -> tuple[Tile, ...]:
+    def _tiles(self, width: int, height: int) -> Sequence[Tile]:
         """The tiles of an image of this size, in order. Raises RequestError (400)."""
 
-    def _source(self, pixels: Pixels) -> Pixels:
-        """What is resized: the image itself, unless a family pads it first."""
-        return pixels
+    def _sources(self, pixels: Pixels) -> Sequence[Pixels]:
+        """What is resized: the image itself, unless a family pads or resizes it first."""
+        return (pixels,)
 
-    def _companions(self, width: int, height: int) -> Companions:  # noqa: ARG002 - most families have none
-        """Small arrays beside the features, from the image's size."""
+    def _companions(self, width: int, height: int, tiles: int) -> Companions:  # noqa: ARG002 - many have none
+        """What comes beside the features of an image of this size, which becomes so many tiles."""
         return {}
-
-    @classmethod
-    def _geometry(cls, checkpoint: ImageCheckpoint) -> tuple[int, int]:
-        height, width = cls._tile_size(checkpoint)
-        return height * width, 1
-
-    def _outline(self, width: int, height: int) -> Outline:
-        tiles, companions = len(self._tiles(width, height)), self._companions(width, height)
-        shape = (*self._leading(tiles), 3, self._height, self._width)
-        return Outline(shape, self._checkpoint.expansion(shape, companions, tiles), companions)
 
     def _leading(self, tiles: int) -> tuple[int, ...]:
         """The dimensions before the channels."""
         return (tiles,)
 
+    @staticmethod
+    def _geometry(checkpoint: ImageCheckpoint) -> tuple[int, int]:  # noqa: ARG004 - the same for all
+        return 0, 1
+
+    def _resize(self, width: int, height: int, box: Box | None = None) -> Resize:
+        return self._checkpoint.backend.resize(width, height, self._kind, box)
+
+    def _outline(self, width: int, height: int) -> tuple[tuple[int, ...], Companions]:
+        tiles = len(self._tiles(width, height))
+        shape = (*self._leading(tiles), 3, *self._tile_size(width, height))
+        return shape, self._companions(width, height, tiles)
+
     def _fill(self, pixels: Pixels, features: Array) -> int:
-        source = self._source(pixels)
-        targets = features.reshape(-1, 3, self._height, self._width)
+        sources = self._sources(pixels)
+        targets = features.reshape(-1, *features.shape[-3:])
         tiles = zip(self._tiles(pixels.shape[1], pixels.shape[0]), targets, strict=True)
-        return sum(self._lay(source, tile, target) for tile, target in tiles)
+        return sum(self._lay(sources[tile.source], tile, target) for tile, target in tiles)
 
     def _lay(self, source: Pixels, tile: Tile, target: Array) -> int:
         written_bytes = self._pad(tile, target)
@@ -86,8 +126,8 @@ class TileImageProcessor(TableImageProcessor):
 
     def _pad(self, tile: Tile, target: Array) -> int:
         """Write what lies around the tile's box, and nothing else."""
-        box, black = tile.resize.box, 0 if self._table is None else self._table[:, :1, None]
-        bottom, right = tile.top + box.bottom - box.top, tile.left + box.right - box.left
+        (height, width), black = tile.size, 0 if self._table is None else self._table[:, :1, None]
+        bottom, right = tile.top + height, tile.left + width
         rows = slice(tile.top, bottom)
         borders = (target[:, : tile.top], target[:, bottom:], target[:, rows, : tile.left], target[:, rows, right:])
         for border in borders:

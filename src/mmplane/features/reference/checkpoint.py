@@ -22,9 +22,11 @@ from transformers.processing_utils import ProcessorMixin
 
 from mmplane.core.records import BackendName
 from mmplane.features.arithmetic.backends import BACKENDS
-from mmplane.features.arithmetic.encodings import Encoding
+from mmplane.features.arithmetic.encodings import Array, Encoding
+from mmplane.features.checkpoint.defaults import Options
 from mmplane.features.checkpoint.files import CheckpointFiles
-from mmplane.features.checkpoint.image import TRIAL_SIDE, Companions, ImageCheckpoint, Options
+from mmplane.features.checkpoint.image import TRIAL_SIDE, ImageCheckpoint
+from mmplane.features.checkpoint.prompts import Companions
 from mmplane.features.checkpoint.size import Size
 from mmplane.features.checkpoint.vocabulary import Runs
 from mmplane.features.contract.image import FEATURES
@@ -46,13 +48,17 @@ class ReferenceCheckpoint:
 
     @classmethod
     def load(cls, model_folder: str, backend: BackendName = "pil") -> ReferenceCheckpoint:
-        """Load from a checkpoint folder. Raises ValueError when its image processor has no such backend here."""
+        """Load from a checkpoint folder. Raises ValueError when its image processor has no such backend here.
+
+        One that transformers has for torchvision alone is loaded whichever backend is asked for.
+        """
         image_processor = _image_processor(model_folder, backend)
         tokenizer = AutoTokenizer.from_pretrained(model_folder, trust_remote_code=False)
         processor = _compose(model_folder, image_processor, tokenizer)
         merged = processor._merge_kwargs(processor.valid_processor_kwargs, tokenizer_init_kwargs=tokenizer.init_kwargs)
-        images_kwargs = merged["images_kwargs"] | {"return_tensors": TENSORS[backend]}
-        return cls(CheckpointFiles(model_folder), processor, image_processor, tokenizer, images_kwargs, backend)
+        images_kwargs = merged["images_kwargs"] | {"return_tensors": TENSORS[image_processor.backend]}
+        files = CheckpointFiles(model_folder)
+        return cls(files, processor, image_processor, tokenizer, images_kwargs, image_processor.backend)
 
     @cached_property
     def options(self) -> Mapping[str, Any]:
@@ -68,10 +74,9 @@ class ReferenceCheckpoint:
             name: Size(**dict(value)) if isinstance(value, SizeDict) else value for name, value in self.options.items()
         }
 
-        def expand(_: Options, shape: tuple[int, ...], companions: Companions, tiles: int) -> Runs:
-            outputs: dict[str, Any] = {name: np.array(value) for name, value in companions.items()}
-            outputs[FEATURES] = np.broadcast_to(np.float32(0), shape)
-            return self.expansion(outputs | {"num_patches": np.array([tiles]), "num_crops": [0]})
+        def expand(_: Options, shape: tuple[int, ...], companions: Companions) -> Runs:
+            outputs = {FEATURES: np.broadcast_to(np.float32(0), shape), **companions}
+            return self._runs(self.processor.replace_image_token(outputs, 0))
 
         kind = type(self.image_processor).__name__.removesuffix("Pil")
         names, backend = self.input_names, BACKENDS[self.backend]
@@ -99,17 +104,25 @@ class ReferenceCheckpoint:
 
     def outputs(self, image: Image.Image) -> Mapping[str, Any]:
         """What the image processor makes of one RGB image, batch dimension and all."""
-        outputs: Mapping[str, Any] = self.image_processor([image], **self.images_kwargs)
-        return outputs
+        return self.replacement(image)[0]
 
-    def expansion(self, outputs: Mapping[str, Any]) -> Runs:
-        """The (token id, repetitions) runs that replace the placeholder of the image with these processor outputs.
+    def replacement(self, image: Image.Image) -> tuple[Mapping[str, Any], Runs]:
+        """That, and the (token id, repetitions) runs that replace the placeholder of the image.
 
-        The text is tokenised apart from its neighbours, which is exact where it begins and ends with special tokens.
+        A Processor class may give its image processor options of its own, so it is the one that is asked.
         """
-        text = self.processor.replace_image_token(outputs, 0)
+        outputs, (text,) = self.processor._process_images([image], **self.images_kwargs)
+        return outputs, self._runs(text)
+
+    def _runs(self, text: str) -> Runs:
+        """The text is tokenised apart from its neighbours: exact where it begins and ends with special tokens."""
         ids = self.tokenizer.encode(text, add_special_tokens=False)
         return tuple((int(token), sum(1 for _ in run)) for token, run in groupby(ids))
+
+
+def as_array(value: Any) -> Array:
+    """An output of a processor in NumPy, which has no bfloat16: such values become float32."""
+    return np.asarray(value.float() if str(getattr(value, "dtype", "")) == "torch.bfloat16" else value)
 
 
 def _image_processor(model_folder: str, backend: BackendName) -> Any:
@@ -117,7 +130,7 @@ def _image_processor(model_folder: str, backend: BackendName) -> Any:
         found = AutoImageProcessor.from_pretrained(model_folder, backend=backend, trust_remote_code=False)
     except (ImportError, RuntimeError) as error:  # torchvision that was built for another torch
         raise ValueError(f"transformers cannot load its {backend} backend: {error}") from error
-    if getattr(found, "backend", None) != backend:  # one that is missing is replaced without a word
+    if getattr(found, "backend", None) not in (backend, "torchvision"):  # what is missing is replaced without a word
         kind = type(found).__name__
         raise ValueError(f"no {backend} backend for this image processor here: transformers gave {kind}")
     return found
@@ -136,8 +149,28 @@ def _compose(model_folder: str, image_processor: Any, tokenizer: Any) -> Any:
         raise ValueError("this checkpoint names no processor class that transformers knows")
 
     def check(self: Any, name: str, value: Any) -> Any:
-        return None if value is None else kind.check_argument_for_proper_class(self, name, value)
+        if value is None or isinstance(value, _Nothing):
+            return None
+        return kind.check_argument_for_proper_class(self, name, value)
 
     images_only: Any = type(f"ImagesOnly{kind.__name__}", (kind,), {"check_argument_for_proper_class": check})
     parts = {"image_processor": image_processor, "tokenizer": tokenizer}
-    return images_only.from_args_and_dict([parts.get(p) for p in kind.get_attributes()], settings)
+    names = kind.get_attributes()
+    try:
+        return images_only.from_args_and_dict([parts.get(name) for name in names], settings)
+    except AttributeError:  # it asks another part for its options
+        stand_ins = dict.fromkeys(names, _Nothing()) | parts
+        processor = images_only.from_args_and_dict([stand_ins[name] for name in names], settings)
+        for name in set(names) - set(parts):
+            setattr(processor, name, None)
+        return processor
+    except ImportError as error:
+        raise ValueError(f"transformers cannot load {kind.__name__}: {str(error).strip().splitlines()[0]}") from error
+
+
+class _Nothing(dict[str, Any]):
+    """A part of a Processor that is not there; every option of it is None."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)

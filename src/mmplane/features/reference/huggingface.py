@@ -22,7 +22,7 @@ from mmplane.features.checkpoint.image import TRIAL_SIDE
 from mmplane.features.contract.arrays import Arrays, pack
 from mmplane.features.contract.image import FEATURES, ImageProcessor, Pixels
 from mmplane.features.contract.processor import LAYOUTS_MAX
-from mmplane.features.reference.checkpoint import ReferenceCheckpoint
+from mmplane.features.reference.checkpoint import ReferenceCheckpoint, as_array
 
 
 class HuggingFaceImageProcessor(ImageProcessor):
@@ -83,11 +83,11 @@ class HuggingFaceImageProcessor(ImageProcessor):
 
     def _measure(self, width: int, height: int) -> Layout:
         try:
-            outputs = self._checkpoint.outputs(Image.new("RGB", (width, height)))
+            outputs, expansion = self._checkpoint.replacement(Image.new("RGB", (width, height)))
         except Exception:  # noqa: BLE001 - processors raise many types, and of a blank image only the size can be wrong
             raise bad_media("the model cannot take an image of this size") from None
         tensors = [(name, self._named(array), array.shape) for name, array in self._model_inputs(outputs).items()]
-        return pack(tensors, self._checkpoint.expansion(outputs))
+        return pack(tensors, expansion)
 
     def _named(self, array: Array) -> str:
         return self._encoding if array.dtype == np.float32 else array.dtype.name
@@ -95,6 +95,6 @@ class HuggingFaceImageProcessor(ImageProcessor):
     def _model_inputs(self, outputs: Mapping[str, Any]) -> dict[str, Array]:
         """What of the outputs the model takes, features first."""
         names = self._checkpoint.input_names
-        arrays = {name: np.asarray(value) for name, value in outputs.items() if name in names}
+        arrays = {name: as_array(value) for name, value in outputs.items() if name in names}
         first = FEATURES if FEATURES in arrays else max(arrays, key=lambda name: arrays[name].nbytes)
         return {first: arrays.pop(first), **arrays}

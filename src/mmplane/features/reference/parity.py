@@ -16,7 +16,7 @@ from mmplane.features.contract.arrays import views
 from mmplane.features.contract.audio import Samples
 from mmplane.features.contract.image import ImageProcessor, Pixels
 from mmplane.features.families.log_mel import LogMelProcessor
-from mmplane.features.families.names import FAST
+from mmplane.features.families.names import FAST, KNOWN
 from mmplane.features.reference.huggingface import HuggingFaceImageProcessor
 from mmplane.features.reference.sounds import numpy_path
 from mmplane.features.reference.torch_frames import torch_bands
@@ -97,11 +97,11 @@ def compare(model_folder: str, modality: Modality, backend: BackendName = "pil")
     `backend` is that of images: clips and sounds have one arithmetic.
     """
     if modality == "image":
-        own = ImageCheckpoint.load(model_folder, backend)
+        own = ImageCheckpoint.load(model_folder, KNOWN, backend)
         reference = HuggingFaceImageProcessor.load(model_folder, backend)
         return own.placeholder_id == reference.placeholder_id and agree(FAST[own.kind](own, "float32"), reference)
     if modality == "video":
-        return resizes_as_torch(VideoCheckpoint.load(model_folder).options["resample"])
-    checkpoint, noise = AudioCheckpoint.load(model_folder), np.random.default_rng(0)
+        return resizes_as_torch(VideoCheckpoint.load(model_folder, KNOWN).options["resample"])
+    checkpoint, noise = AudioCheckpoint.load(model_folder, KNOWN), np.random.default_rng(0)
     sounds = [noise.uniform(-1, 1, samples).astype(np.float32) for samples in PARITY_SAMPLES]
     return all(ulps_apart(checkpoint, samples) <= 1 for samples in sounds)

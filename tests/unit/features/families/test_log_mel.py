@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,19 +13,28 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer, Qwen2AudioProcessor, WhisperFeatureExtractor
+from transformers import (
+    AutoTokenizer,
+    Qwen2AudioProcessor,
+    VoxtralConfig,
+    VoxtralForConditionalGeneration,
+    VoxtralProcessor,
+    WhisperFeatureExtractor,
+)
+from transformers.models.whisper import feature_extraction_whisper
 
 from features.checkpoints import Family
 from mmplane.core.errors import RequestError
 from mmplane.features.arithmetic import mel
 from mmplane.features.arithmetic.encodings import Encoding, cast
 from mmplane.features.checkpoint import defaults
-from mmplane.features.checkpoint.audio import AudioCheckpoint
+from mmplane.features.checkpoint.audio import RULES, AudioCheckpoint
 from mmplane.features.checkpoint.files import CheckpointFiles
 from mmplane.features.contract.arrays import views
 from mmplane.features.contract.audio import AUDIO_FEATURES
 from mmplane.features.families.log_mel import LogMelProcessor
-from mmplane.features.reference.parity import ulps_apart
+from mmplane.features.families.names import KNOWN
+from mmplane.features.reference.parity import _ordered, ulps_apart
 from mmplane.features.reference.sounds import numpy_path
 from mmplane.features.select import audio_processor
 
@@ -35,7 +45,7 @@ NOISE = np.random.default_rng(0)
 
 def folder_of(tmp_path: Path, rules: str = "Qwen2AudioProcessor", **changes: Any) -> str:
     settings_ = WhisperFeatureExtractor(**{"feature_size": 128, **changes}).to_dict()
-    model = "whisper" if rules == "WhisperProcessor" else "qwen2_audio"
+    model = {"WhisperProcessor": "whisper", "VoxtralProcessor": "voxtral"}.get(rules, "qwen2_audio")
     written = Family(settings_, {"processor_class": rules}, model, SPECIAL).write(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings_, default=list))
     return written
@@ -68,7 +78,7 @@ SOUNDS = {
 
 @pytest.fixture(scope="module", params=[80, 128])
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AudioCheckpoint:
-    return AudioCheckpoint.load(folder_of(tmp_path_factory.mktemp("audio"), feature_size=request.param))
+    return AudioCheckpoint.load(folder_of(tmp_path_factory.mktemp("audio"), feature_size=request.param), KNOWN)
 
 
 def materialise(processor: LogMelProcessor, samples: Any) -> dict[str, Any]:
@@ -139,6 +149,47 @@ def test_whisper_has_features_alone(tmp_path: Path) -> None:
     assert [(tensor.name, tensor.shape) for tensor in layout.tensors] == [(AUDIO_FEATURES, (1, 80, 3000))]
 
 
+VOXTRAL_SECONDS = (0.1, 29.99, 30.0, 30.01, 47.0, 90.0)
+
+
+@pytest.mark.parametrize("seconds", VOXTRAL_SECONDS)
+def test_voxtral_hears_long_sounds_in_chunks(seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One row of features for each half minute, of one transform of the whole; its own processor by its NumPy path."""
+    processor = audio_processor(folder_of(tmp_path, "VoxtralProcessor"))
+    samples = speech_like(seconds)
+    monkeypatch.setattr(feature_extraction_whisper, "is_torch_available", lambda: False)
+    own = SimpleNamespace(feature_extractor=WhisperFeatureExtractor(feature_size=128))
+    theirs = VoxtralProcessor._retrieve_input_features(own, [samples], **VoxtralProcessor.audio_kwargs).numpy()
+    arrays = materialise(processor, samples)
+    assert list(arrays) == [AUDIO_FEATURES]
+    assert arrays[AUDIO_FEATURES].shape == theirs.shape
+    assert np.abs(_ordered(arrays[AUDIO_FEATURES]) - _ordered(theirs)).max() <= 1
+    assert processor.layout(len(samples)).expansion == ((24, 375 * len(theirs)),)
+
+
+def test_voxtrals_tokens_are_as_many_as_its_model_makes() -> None:
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "num_mel_bins": 128}
+    text = {
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "vocab_size": 32,
+    }
+    config = VoxtralConfig(audio_config={**sizes, "intermediate_size": 32}, text_config=text)
+    model = VoxtralForConditionalGeneration(config)
+    with torch.no_grad():
+        found = model.get_audio_features(torch.zeros((2, 128, 3000)), return_dict=True)
+    assert len(found.pooler_output) == RULES["VoxtralProcessor"].tokens(2 * 3000)
+
+
+def test_voxtral_hears_forty_minutes(tmp_path: Path) -> None:
+    processor = audio_processor(folder_of(tmp_path, "VoxtralProcessor"))
+    assert processor.samples_max == 40 * 60 * RATE
+    assert processor.layout(50 * 60 * RATE) == processor.layout(40 * 60 * RATE)
+    assert processor.layout(40 * 60 * RATE).tensors[0].shape == (80, 128, 3000)
+
+
 @pytest.mark.parametrize("encoding", ["bfloat16", "float16"])
 def test_encodings_hold_the_same_values(encoding: Encoding, tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
@@ -178,7 +229,7 @@ def test_other_configurations_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="uint8"):
         audio_processor(folder_of(tmp_path / "bytes"), encoding="uint8")
     with pytest.raises(ValueError, match="prompt rules"):
-        audio_processor(folder_of(tmp_path / "rules", "VoxtralProcessor"))
+        audio_processor(folder_of(tmp_path / "rules", "GraniteSpeechProcessor"))
 
 
 def test_a_difference_brings_transformers_own_and_a_warning(

@@ -34,6 +34,7 @@ from mmplane.features.select import video_processor
 from torchvision_reference import Reference
 
 TEXT = "a<|vision_start|><|video_pad|><|vision_end|>b"
+GLM_TEXT = "a<|begin_of_video|><|video|><|end_of_video|>b"
 PHOTO = load_sample_images().images[0]
 NOISE = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
 SMALL = {"size": {"shortest_edge": 28 * 28 * 4, "longest_edge": 28 * 28 * 60}}
@@ -57,6 +58,14 @@ FOLDERS: dict[str, tuple[str, dict[str, Any]]] = {
         "qwen3_vl",
         {"cap_pixels_per_frame": True, "size": {"shortest_edge": 4096, "longest_edge": 300000}, "max_video_tokens": 9},
     ),
+    "glm4v": ("glm4v", {"video_processor_type": "Glm4vVideoProcessor", **SMALL}),
+    "glm4v, long": ("glm4v", {"video_processor_type": "Glm4vVideoProcessor", "max_duration": 1, **SMALL}),
+    "glm4v, a frame a second": ("glm4v", {"video_processor_type": "Glm4vVideoProcessor", "fps": 1, **SMALL}),
+    "glm4v, as they come": (
+        "glm4v",
+        {"video_processor_type": "Glm4vVideoProcessor", "do_sample_frames": False, **SMALL},
+    ),
+    "glm46v": ("glm46v", {"video_processor_type": "Glm46VVideoProcessor", **SMALL}),
     "qwen3, as they come": ("qwen3_vl", {"do_sample_frames": False, "video_processor_type": "Qwen3VLVideoProcessor"}),
 }
 
@@ -71,9 +80,9 @@ CLIPS = {
 
 def write(name: str, folder: Path) -> str:
     family, changes = FOLDERS[name]
-    base = FAMILIES["qwen3_vl" if family == "qwen3_vl" else "qwen2_5_vl"]
-    rules = {"qwen2_vl": "Qwen2VLProcessor", "qwen2_5_vl": "Qwen2_5_VLProcessor", "qwen3_vl": "Qwen3VLProcessor"}
-    written = Family(base.preprocessor, {"processor_class": rules[family]}, family, base.special).write(folder)
+    base = FAMILIES["qwen2_5_vl" if family == "qwen2_vl" else family]
+    rules = {"processor_class": "Qwen2VLProcessor"} if family == "qwen2_vl" else base.processor
+    written = Family(base.preprocessor, rules, family, base.special).write(folder)
     shared = {"cap_pixels_per_frame": False}
     (folder / "video_preprocessor_config.json").write_text(json.dumps(shared | changes))
     return written
@@ -90,10 +99,10 @@ def materialise(processor: QwenVideoProcessor, frames: Any, clip: Clip) -> dict[
     return dict(arrays)
 
 
-def ids_of(processor: QwenVideoProcessor, clip: Clip) -> list[int]:
+def ids_of(processor: QwenVideoProcessor, clip: Clip, text: str) -> list[int]:
     vocabulary = processor._checkpoint.vocabulary
     ids: list[int] = []
-    for token in vocabulary.ids(TEXT):
+    for token in vocabulary.ids(text):
         runs = processor.layout(clip).expansion if token == processor.placeholder_id else ((token, 1),)
         ids += [expanded for expanded, count in runs for _ in range(count)]
     return ids
@@ -102,18 +111,20 @@ def ids_of(processor: QwenVideoProcessor, clip: Clip) -> list[int]:
 @pytest.mark.parametrize("name", FOLDERS)
 def test_transformers_own(name: str, tmp_path: Path, reference: Reference) -> None:
     folder = write(name, tmp_path)
-    processor = video_processor(folder)
-    compared = 0
+    processor, compared = video_processor(folder), 0
+    text = GLM_TEXT if name.startswith("glm") else TEXT
     for frames, fps in CLIPS.values():
         metadata = {"total_num_frames": len(frames), "fps": fps, "frames_indices": list(range(len(frames)))}
-        theirs = reference.clip(folder, frames, TEXT, metadata)
+        if fps is not None:
+            metadata["duration"] = len(frames) / fps
+        theirs = reference.clip(folder, frames, text, metadata)
         if "error" in theirs:
             with pytest.raises(RequestError):
                 materialise(processor, frames, clip_of(processor, frames, fps))
             continue
         clip = clip_of(processor, frames, fps)
         ours = materialise(processor, frames, clip)
-        assert ids_of(processor, clip) == theirs["input_ids"][0].tolist()
+        assert ids_of(processor, clip, text) == theirs["input_ids"][0].tolist()
         for tensor in ("pixel_values_videos", "video_grid_thw"):
             np.testing.assert_array_equal(ours[tensor], theirs[tensor], strict=True)
         assert ("second_per_grid_ts" in ours) == ("second_per_grid_ts" in theirs)
@@ -125,15 +136,20 @@ def test_transformers_own(name: str, tmp_path: Path, reference: Reference) -> No
 
 def test_the_classes_defaults_are_ours(tmp_path: Path, reference: Reference) -> None:
     """Where a configuration says nothing: whole clips through both classes, at their own sizes."""
-    for kind, family in (("Qwen2VLVideoProcessor", "qwen2_5_vl"), ("Qwen3VLVideoProcessor", "qwen3_vl")):
+    for kind, family, text in (
+        ("Qwen2VLVideoProcessor", "qwen2_5_vl", TEXT),
+        ("Qwen3VLVideoProcessor", "qwen3_vl", TEXT),
+        ("Glm4vVideoProcessor", "glm4v", GLM_TEXT),
+        ("Glm46VVideoProcessor", "glm46v", GLM_TEXT),
+    ):
         folder = tmp_path / family
         FAMILIES[family].write(folder)
         (folder / "video_preprocessor_config.json").write_text(json.dumps({"video_processor_type": kind}))
         processor = video_processor(str(folder))
         assert processor._checkpoint.options == defaults.CLIPS[kind]
         frames, fps = np.ascontiguousarray(np.broadcast_to(PHOTO[:203, :310], (9, 203, 310, 3))), 4.0
-        metadata = {"total_num_frames": 9, "fps": fps, "frames_indices": list(range(9))}
-        theirs = reference.clip(str(folder), frames, TEXT, metadata)
+        metadata = {"total_num_frames": 9, "fps": fps, "frames_indices": list(range(9)), "duration": 9 / fps}
+        theirs = reference.clip(str(folder), frames, text, metadata)
         ours = materialise(processor, frames, clip_of(processor, frames, fps))
         np.testing.assert_array_equal(ours[VIDEO_FEATURES], theirs[VIDEO_FEATURES], strict=True)
 
@@ -293,7 +309,7 @@ def test_one_wrong_bit_brings_torch_and_a_warning(
 
 
 def test_other_families_and_configurations_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="family"):
+    with pytest.raises(ValueError, match="families"):
         video_processor(FAMILIES["llava"].write(tmp_path / "llava"))
     folder = write("qwen2", tmp_path)
     (tmp_path / "video_preprocessor_config.json").write_text(json.dumps({"do_resize": False}))
