@@ -38,8 +38,8 @@ def in_order(
         try:
             yield wait(future)
         except Full as full:
-            if ahead > 1:  # nothing else is made while this one is tried again
-                ahead = 1
+            if ahead > 1:  # it is tried again with half as many beside it, in the end alone
+                ahead //= 2
                 for _, begun in waiting:
                     begun.cancel()
                 rest = chain([wanted], [each for each, _ in waiting], rest)
