@@ -186,7 +186,7 @@ class Supervisor:
     def _signalled(self, numbers: bytes) -> None:
         for number in numbers:
             if number == signal.SIGINT or self._stopping_by_s is not None:
-                log.warning("stopping at once")
+                log.info("stopping at once")
                 self._exit_code = 0 if number == signal.SIGINT else 1
             else:
                 log.info("draining for at most %g s", self._config.drain_seconds)
