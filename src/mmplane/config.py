@@ -137,10 +137,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Of a sidecar: regions that producers write themselves take so many bytes together."""
     metrics_port: Annotated[int, Meta(ge=0, le=65535)] = 0
     """Of a sidecar: where it answers Prometheus, on loopback; 0: nowhere."""
+    render_processes: Annotated[int, Meta(ge=0, le=64)] = 0
+    """Of a sidecar: processes that render requests over HTTP."""
+    socket: str = ""
+    """Of a sidecar: the path of its socket, where render processes attach for clips and sounds."""
 
     def processes(self) -> int:
-        """How many children the supervisor has: front end, parser, workers, ranks."""
-        return 2 + self.workers + self.tp
+        """How many children the supervisor has: front end, parser, workers, ranks, render processes."""
+        return 2 + self.workers + self.tp + self.render_processes
 
     def decode_bytes(self) -> int:
         """The part of the budget that is kept for items while they are decoded, and what one worker may take."""

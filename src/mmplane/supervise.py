@@ -10,7 +10,8 @@ the order of events does not matter. `ROLES` says which children there are.
                            └─ rank 0..N-1    one dies or stands still: the whole group is replaced
 
     supervisor ── nursery ─┬─ keeper         dies: epoch + 1, workers and all regions replaced
-      (sidecar)            └─ worker 1..W    dies: replaced alone
+      (sidecar)            ├─ worker 1..W    dies: replaced alone
+                           └─ render 1..R    dies: replaced alone
 
 What it does not like about itself: starting a child waits for the nursery's answer (a few ms), so a stopped nursery
 holds the loop for a few seconds before everything is started anew.
@@ -59,12 +60,13 @@ from mmplane.core.keyring import Keyring
 from mmplane.core.records import Record
 from mmplane.process.death import adopt_orphans
 from mmplane.process.handed import hand_over
-from mmplane.process.handle import Child
+from mmplane.process.handle import HEADS, Child
 from mmplane.process.restarts import Restarts
 from mmplane.process.signals import BYTES_MAX, heed
 from mmplane.process.spawner import Spawner
 from mmplane.process.watchdog import Watchdog
 from mmplane.process.watched import Watched
+from mmplane.render.tally import create_tally
 from mmplane.wire.group import GroupLinks
 from mmplane.wire.link import LinkError, pair
 from mmplane.wire.stream import stream_pair
@@ -96,6 +98,8 @@ PARSER = 0
 """The parser stands among the workers, as the one that writes region 0, and is started and replaced like them."""
 END_LIMIT_S = 5.0
 RANKS = "the group of ranks"
+SERVING = (*HEADS, "render")
+"""Roles that clients talk to: they finish what runs before the end."""
 REFUSE_S = 1.0
 """How long the front end may take to answer those whose requests were not finished in time."""
 
@@ -104,9 +108,18 @@ class Supervisor:
     """Owns the regions, the listening socket and every process's handle. Single-threaded; `run` is its life."""
 
     def __init__(
-        self, config: Config, listener: socket.socket, keyring: Keyring, *, on_serving: Callable[[], None]
+        self,
+        config: Config,
+        listener: socket.socket,
+        keyring: Keyring,
+        *,
+        on_serving: Callable[[], None],
+        http: socket.socket | None = None,
     ) -> None:
+        """`http` is the listening socket of render processes, where there are any."""
         self._config = config
+        self._http = http
+        self._tally = create_tally(config.render_processes) if config.render_processes else None
         self._roles = ROLES[config.kind]
         self._listener = listener
         self._keyring = hand_over("mmplane-keyring", msgspec.msgpack.encode(keyring))
@@ -115,13 +128,14 @@ class Supervisor:
         self._regions: list[int] = []
         self._regions_read_only: list[int] = []
         self._renew_regions()
-        self._nursery = Spawner(config.log_format, config.kind)
+        self._nursery = Spawner(config.log_format, "rendering" if config.render_processes else config.kind)
         self._watchdog = Watchdog(stall_s=config.stall_seconds, item_s=config.item_seconds, load_s=LOAD_SECONDS)
         self._told_out: tuple[str, ...] = ()
         self._told_running: tuple[Running, ...] = ()
         self._head: Child | None = None
         self._workers: dict[int, Child] = {}
         self._ranks: dict[int, Child] = {}
+        self._renders: dict[int, Child] = {}
         self._ranks_ready: RanksReady | None = None
         self._copy_features = False
         self._attached_epoch = 0
@@ -129,9 +143,13 @@ class Supervisor:
         self._incarnation = 0
         self._restarts = Restarts()
         self._stopping_by_s: float | None = None
-        self._drained = False
+        self._undrained: set[str] = set()
+        """Children that have still to finish what runs."""
         self._exit_code: int | None = None
+        self._serving = False
+        """The head has served."""
         self._served = False
+        """All have been ready at once."""
 
     def run(self) -> int:
         """Start everything, keep it running, return the exit code once every process has ended."""
@@ -152,7 +170,7 @@ class Supervisor:
 
     def _children(self) -> list[Child]:
         front = [self._head] if self._head else []
-        return [*front, *self._workers.values(), *self._ranks.values()]
+        return [*front, *self._workers.values(), *self._ranks.values(), *self._renders.values()]
 
     def _watched_for(self) -> tuple[object, ...]:
         """Changes when other descriptors are to be watched.
@@ -191,8 +209,11 @@ class Supervisor:
             else:
                 log.info("draining for at most %g s", self._config.drain_seconds)
                 self._stopping_by_s = time.monotonic() + self._config.drain_seconds + REFUSE_S
-                if self._head is not None:
-                    self._tell(self._head, Drain(self._config.drain_seconds))
+                for child in self._children():
+                    if child.role in SERVING:
+                        child.draining = True
+                        self._undrained.add(child.name)
+                        self._tell(child, Drain(self._config.drain_seconds))
 
     def _hear_nursery(self) -> None:
         for halted in self._nursery.hear():
@@ -217,6 +238,7 @@ class Supervisor:
             case Ready():
                 child.ready = True
                 self._restarts.ready(child.name)
+                self._announce()
             case RanksReady():
                 self._ranks_ready = record
                 for rank in self._ranks.values():
@@ -226,27 +248,35 @@ class Supervisor:
             case Probing():
                 child.probing = True
             case Serving():
-                if not self._served:
-                    self._served = True
-                    self._on_serving()
+                self._serving = True
+                self._announce()
             case Replace():
                 worker = self._workers.get(record.index)
                 if worker is not None and worker.handle.incarnation == record.incarnation:
                     self._watchdog.condemn(worker, "missed an item's deadline")
             case Drained():
-                self._drained = True
+                self._undrained.discard(child.name)
             case Unloadable():
                 log.error("%s: %s", child, record.reason)
                 if not self._served:  # else it worked before, and may again
                     self._exit_code = 1
+
+    def _announce(self) -> None:
+        rendering = sum(child.ready for child in self._renders.values()) == self._config.render_processes
+        if self._serving and rendering and not self._served:
+            self._served = True
+            self._on_serving()
 
     def _gone(self, child: Child) -> None:
         self._hear(child)
         stacks = child.stacks.written()  # a crash is the last thing it says
         child.close()
         log.info("%s ended", child, extra={"stacks": stacks})
+        self._undrained.discard(child.name)
         if child is self._head:
             self._head = None
+        elif child.role == "render":
+            del self._renders[child.index]
         elif child.role in ("worker", "parser"):
             del self._workers[child.index]
             self._tell(self._head, WorkerGone(child.index, child.handle.incarnation))
@@ -283,7 +313,7 @@ class Supervisor:
 
     def _reconcile(self) -> None:
         if self._stopping_by_s is not None:
-            if self._drained or self._head is None or time.monotonic() > self._stopping_by_s:
+            if not self._undrained or time.monotonic() > self._stopping_by_s:
                 self._exit_code = 0
             return
         self._look()
@@ -320,6 +350,9 @@ class Supervisor:
             for index in range(1, self._config.workers + 1):
                 if index not in self._workers:
                     self._start(f"worker {index}", partial(self._start_worker, index))
+        for index in range(1, self._config.render_processes + 1):
+            if index not in self._renders:
+                self._start(f"render {index}", partial(self._start_render, index))
         if self._roles.ranks and not self._ranks:
             self._start(RANKS, self._start_ranks)
         if (
@@ -403,6 +436,12 @@ class Supervisor:
             )
             self._tell(self._head, WorkerUp(index, child.handle.incarnation), ours.fileno())
 
+    def _start_render(self, index: int) -> None:
+        assert self._http is not None
+        assert self._tally is not None
+        given = {"listener": self._http.fileno(), "keyring": self._keyring, "tally": self._tally}
+        self._renders[index] = self._spawn("render", index, self._config.render_processes, given)
+
     def _start_ranks(self) -> None:
         tp = self._config.tp
         self._incarnation += 1
@@ -461,3 +500,5 @@ class Supervisor:
             nursery.reap()
         self._close_regions()
         os.close(self._keyring)
+        if self._tally is not None:
+            os.close(self._tally)

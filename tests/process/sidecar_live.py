@@ -32,6 +32,7 @@ class LiveSidecar:
         ready = select.select([read], [], [], START_LIMIT_S)[0] and os.read(read, 4096)
         os.close(read)
         assert ready, "the sidecar ended before it was ready"
+        self.said = ready.decode()
         self.supervisor = psutil.Process(self._process.pid)
 
     def client(self, **how: Any) -> Client:

@@ -1,4 +1,4 @@
-"""A hostile client: `strangers.py KIND HOST PORT KEY SECONDS`, from 127.0.0.2, in a process of its own.
+"""A hostile client: `strangers.py KIND HOST PORT KEY SECONDS [PATH]`, from 127.0.0.2, in a process of its own.
 
 Each kind is what one connection does. So many run at once, and each begins again when the server has ended it.
 """
@@ -14,6 +14,7 @@ from contextlib import suppress
 
 ADDRESS = "127.0.0.2"
 TICK_S = 0.1
+CHAT = "/v1/chat/completions"
 TEXT_BYTES = 1_000_000
 PARTS = 30_000
 
@@ -23,10 +24,10 @@ Kind = Callable[["Connection"], Awaitable[None]]
 class Connection:
     """One connection, and the key that it may show."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: str) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: str, path: str) -> None:
         self.reader = reader
         self.writer = writer
-        self.head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n".encode()
+        self.head = f"POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n".encode()
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)
@@ -115,7 +116,7 @@ def _chat(content: object, **fields: object) -> bytes:
     return json.dumps({"model": "tiny", "messages": messages, "temperature": 0} | fields).encode()
 
 
-async def attack(kind: str, host: str, port: int, key: str, seconds: float) -> None:
+async def attack(kind: str, host: str, port: int, key: str, seconds: float, path: str = CHAT) -> None:
     """Do it for so long."""
     one, count = KINDS[kind]
 
@@ -130,7 +131,7 @@ async def attack(kind: str, host: str, port: int, key: str, seconds: float) -> N
                 await asyncio.get_running_loop().sock_connect(stranger, (host, port))
                 reader, writer = await asyncio.open_connection(sock=stranger, limit=2048)
                 try:
-                    await one(Connection(reader, writer, key))
+                    await one(Connection(reader, writer, key, path))
                 finally:
                     writer.transport.abort()
             await asyncio.sleep(TICK_S)
@@ -142,4 +143,4 @@ async def attack(kind: str, host: str, port: int, key: str, seconds: float) -> N
 
 
 if __name__ == "__main__":
-    asyncio.run(attack(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], float(sys.argv[5])))
+    asyncio.run(attack(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], float(sys.argv[5]), *sys.argv[6:]))

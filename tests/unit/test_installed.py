@@ -98,3 +98,7 @@ def test_media_makes_features(wheel: Path, tmp_path: Path) -> None:
     assert [digest for digest, _ in apart["made"]] == [digest for digest, _ in here]
     assert not {fingerprint for _, fingerprint in apart["made"]} & {fingerprint for _, fingerprint in here}
     assert done.stderr.count("were not compared with transformers") == 2 * 2 + 1 + 1  # of qwen, images and clips
+    renders = run(python, "-m", "mmplane", "sidecar", "--model", str(qwen), "--http-port", "0", cwd=tmp_path)
+    assert renders.returncode == 2
+    assert "`mmplane sidecar --http-port` needs" in renders.stderr
+    assert "pip install 'mmplane[serve]'" in renders.stderr

@@ -165,7 +165,7 @@ def test_variables_of_others(variable: str, table: dict[str, Declared]) -> None:
 
 NUMBERS = RANGES | {"nodes": Range(int, 1, COUNT_MAX)}
 del NUMBERS["tenants"]  # which the keys say, and no flag
-for name in ("producers_bytes", "metrics_port"):  # flags of `mmplane sidecar`
+for name in ("producers_bytes", "metrics_port", "render_processes"):  # flags of `mmplane sidecar`
     del NUMBERS[name]
 
 

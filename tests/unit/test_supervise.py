@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from mmplane.config import Config
-from mmplane.core.control import RanksReady, Spawn, Unloadable
+from mmplane.core.control import Drain, Drained, RanksReady, Ready, Serving, Spawn, Unloadable
 from mmplane.core.keyring import Keyring
 from mmplane.core.records import Record
 from mmplane.process.handle import Child
@@ -171,6 +172,72 @@ def test_a_refused_start_is_tried_again(refused: int, supervisor: Supervisor, mo
     assert supervisor._head is not None
     assert (list(supervisor._workers), list(supervisor._ranks)) == ([0], [0, 1])
     supervisor._head, supervisor._workers, supervisor._ranks = None, {}, {}
+
+
+@pytest.fixture
+def beside() -> Iterator[Supervisor]:
+    """Of a sidecar with a worker and two render processes; all are there, and the keeper alone is ready."""
+    config = Config(
+        model="tiny",
+        model_folder="",
+        served_name="tiny",
+        kind="sidecar",
+        workers=1,
+        arena_bytes=4 << 20,
+        render_processes=2,
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        made = Supervisor(config, listener, Keyring(), on_serving=lambda: None, http=listener)
+        made._head, made._epoch = child("keeper", 0), 1
+        made._workers = {1: child("worker", 1)}
+        made._renders = {index: child("render", index) for index in (1, 2)}
+        yield made
+        made._head, made._workers, made._renders = None, {}, {}
+        made._end_everything()
+
+
+def test_a_sidecar_is_ready_when_its_render_processes_are(beside: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(beside, "_on_serving", lambda: said.append("ready"))
+    for render in beside._renders.values():
+        render.ready = False
+    assert beside._head is not None
+    beside._heard(beside._head, Serving())
+    beside._heard(beside._renders[1], Ready())
+    assert said == []
+    beside._heard(beside._renders[2], Ready())
+    beside._heard(beside._renders[2], Ready())
+    assert said == ["ready"]
+
+
+def test_a_render_process_that_ended_is_replaced_alone(beside: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[tuple[str, int, set[str]]] = []
+
+    def spawn(spawn: Spawn, descriptors: dict[str, int]) -> Child:
+        started.append((spawn.role, spawn.index, set(descriptors)))
+        return child(spawn.role, spawn.index)
+
+    monkeypatch.setattr(beside._nursery, "spawn", spawn)
+    beside._gone(beside._renders[2])
+    beside._reconcile_children()
+    assert started == [("render", 2, {"listener", "keyring", "tally"})]
+    assert cast("Any", beside._head).link.told == []
+
+
+def test_a_sidecar_ends_once_its_render_processes_have_finished(beside: Supervisor) -> None:
+    beside._signalled(bytes([signal.SIGTERM]))
+    children = [each for each in beside._children() if each.role != "worker"]
+    assert len(children) == 3
+    for each in children:
+        assert each.speaks
+        assert [type(record) for record in cast("Any", each).link.told] == [Drain]
+    for each in children[:2]:
+        beside._reconcile()
+        assert beside._exit_code is None
+        beside._heard(each, Drained())
+    beside._gone(children[2])
+    beside._reconcile()
+    assert beside._exit_code == 0
 
 
 def test_the_front_end_hears_of_every_process_and_only_when_that_has_changed(supervisor: Supervisor) -> None:

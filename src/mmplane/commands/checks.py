@@ -61,10 +61,15 @@ def _check_hosts(config: Config) -> None:
                 ipaddress.ip_network(network)
             except ValueError as error:
                 raise ValueError(f"{flag}: {error}") from None
-    if not _is_address(config.host) and config.host != "localhost" and not (keyed and _HOST.fullmatch(config.host)):
-        raise ValueError(f"--host: {config.host!r} is not an address")
-    if not keyed and config.host != "localhost" and not ipaddress.ip_address(config.host).is_loopback:
-        raise ValueError("--host: other addresses than loopback need API keys: see --api-key-file")
+    check_host("--host", config.host, keyed=keyed)
+
+
+def check_host(flag: str, host: str, *, keyed: bool) -> None:
+    """A server may listen there: on loopback, or anywhere with API keys."""
+    if not _is_address(host) and host != "localhost" and not (keyed and _HOST.fullmatch(host)):
+        raise ValueError(f"{flag}: {host!r} is not an address")
+    if not keyed and host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+        raise ValueError(f"{flag}: other addresses than loopback need API keys: see --api-key-file")
 
 
 def _is_address(host: str) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 
-from mmplane.core.keyring import SALT_BYTES, Keyring, parse_keyring
+from mmplane.core.keyring import SALT_BYTES, WEAK_CHARACTERS, Keyring, parse_keyring
 from mmplane.process.environment import take, wipe
+
+log = logging.getLogger("mmplane")
 
 KEYS_BYTES_MAX = 1024 * 1024
 """Of a file of keys, with what is said in it about them."""
@@ -39,6 +42,8 @@ def read_keyring(path: str) -> Keyring:
             wipe(text)
     if not keyring and (path or several is not None or one is not None):
         raise ValueError(f"--api-key-file, {KEYS_VARIABLE} or {KEY_VARIABLE} is given, but holds no key")
+    if keyring.weak:
+        log.warning("%d API keys have fewer than %d characters", keyring.weak, WEAK_CHARACTERS)
     return keyring
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from mmplane import __version__
 from mmplane.commands.options import Parser
+from mmplane.commands.starting import lacking
 
 MEDIA = ("av", "numba", "setproctitle", "tokenizers")
 """Packages that workers run with."""
@@ -69,11 +70,11 @@ def _run(name: str, command: Command, rest: Sequence[str]) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("mmplane"):
             raise
-        lacking = f"`mmplane {name}` needs {error.name}: pip install 'mmplane[{command.extra}]'"
+        needed = lacking(name, error.name, command.extra)
         if not helping:
-            print(f"mmplane: {lacking}", file=sys.stderr)
+            print(f"mmplane: {needed}", file=sys.stderr)
             return 2
-        print(f"{_documentation(command.module)}\n\nWith all of its flags: {lacking}")
+        print(f"{_documentation(command.module)}\n\nWith all of its flags: {needed}")
         return 0
     return status
 

@@ -21,6 +21,11 @@ def model_folder(model: str) -> str:
     raise ValueError(f"--model: no such folder: {model}")
 
 
+def name_of(model: str) -> str:
+    """What requests call it, unless the operator says otherwise."""
+    return Path(model).resolve().name if Path(model).is_dir() else model
+
+
 def built_in_folder() -> str:
     """Build the built-in model on first use, in a process of its own: this one never imports torch."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmplane"

@@ -6,7 +6,6 @@ import argparse
 import importlib
 import logging
 import os
-import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -18,13 +17,12 @@ import msgspec
 from mmplane.arena.errors import OutOfMemory
 from mmplane.commands.checks import check_server
 from mmplane.commands.keys import read_keyring
-from mmplane.commands.model import model_folder
+from mmplane.commands.model import model_folder, name_of
 from mmplane.commands.options import ENCODINGS, Options, Parser
 from mmplane.commands.settings import Declared, declared, near_flags, printed, settle
-from mmplane.commands.starting import refuse, release_output, workers_for
+from mmplane.commands.starting import address, listen, refuse, release_output, workers_for
 from mmplane.commands.welcome import PICTURE, READY
 from mmplane.config import COUNT_MAX, DELIVERY_NAMES, Config
-from mmplane.core.keyring import WEAK_CHARACTERS
 from mmplane.delivery.ingress import CHOICES
 from mmplane.machine import cores_usable
 from mmplane.process import logs
@@ -35,7 +33,6 @@ from mmplane.supervise import Supervisor
 
 log = logging.getLogger("mmplane")
 
-BACKLOG = 1024
 CONFIG_VARIABLE = "MMPLANE_CONFIG"
 PRECEDENCE = "Each flag is also a variable, MMPLANE_TP=4, and a line of --config, tp = 4. Flags win, then variables."
 ON_OFF = ("on", "off")
@@ -156,7 +153,7 @@ def resolve(given: dict[str, Any], *, tenants: int = 0) -> Config:
     config = Config(
         **{key: value for key, value in given.items() if key in names},
         model_folder=model_folder(model),
-        served_name=name or (model if not Path(model).is_dir() else Path(model).resolve().name),
+        served_name=name or name_of(model),
         tenants=tenants,
     )
     check_server(config)
@@ -195,8 +192,6 @@ def _run(given: dict[str, Any]) -> int:
         log.info("preparing the model %s", given["model"])
         keyring = read_keyring(given["api_key_file"])
         config = resolve(given, tenants=keyring.tenants)
-        if keyring.weak:
-            log.warning("%d API keys have fewer than %d characters", keyring.weak, WEAK_CHARACTERS)
         provide(config.processes())
         listener = listen(config.host, config.port)
     except (ValueError, OSError) as error:
@@ -214,23 +209,3 @@ def _run(given: dict[str, Any]) -> int:
     except (ValueError, OSError, OutOfMemory) as error:
         return refuse(error)
     return supervisor.run()
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that accepts there. Raises ValueError for the operator."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        where = address(host, port)
-        raise ValueError(f"cannot listen on {where} ({error.strerror}): choose another --port or --host") from None
-    listener.listen(BACKLOG)
-    return listener
-
-
-def address(host: str, port: int) -> str:
-    """Host and port as a URL has them."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

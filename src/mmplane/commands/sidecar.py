@@ -10,29 +10,34 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 from mmplane.arena.errors import OutOfMemory
-from mmplane.commands.checks import check_memory
-from mmplane.commands.model import model_folder
-from mmplane.commands.options import BACKENDS, DECODE_PROFILES, ENCODINGS, Options
+from mmplane.commands.checks import check_host, check_memory
+from mmplane.commands.keys import read_keyring
+from mmplane.commands.model import model_folder, name_of
+from mmplane.commands.options import BACKENDS, DECODE_PROFILES, ENCODINGS, RANGES, Options
 from mmplane.commands.place import Place
 from mmplane.commands.settings import declared, settle
-from mmplane.commands.starting import refuse, release_output, workers_for
+from mmplane.commands.starting import address, lacking, listen, refuse, release_output, workers_for
 from mmplane.config import Config
 from mmplane.core.keyring import Keyring
 from mmplane.machine import cores_usable
 from mmplane.process import logs
 from mmplane.process.descriptors import provide
 from mmplane.process.output import Output
+from mmplane.ranges import Range
 from mmplane.supervise import Supervisor
 
 log = logging.getLogger("mmplane")
 
 SESSIONS_MAX = 256
 """As many files again as there may be sessions: a socket and a handle each."""
+RENDERING = ("pybase64", "starlette", "transformers", "uvicorn", "uvloop")
+"""Packages that render processes need beside those of all sidecars."""
 _ENCODING = {"auto": "auto", "model": "auto", "float32": "float32", "uint8": "uint8"}
 """No rank says what it computes in, so `model` has nothing to follow."""
 
@@ -53,6 +58,7 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     add("--budget-bytes", "bytes that media under way may take")
     add("--body-bytes-max", "encoded bytes of one item at most")
     add("--metrics-port", "port of http://127.0.0.1:PORT/metrics for Prometheus (0: none)")
+    _add_rendering(options)
     add("--item-seconds", "how long one item may take before its worker is replaced")
     add("--stall-seconds", "how long the keeper may stand still before it is replaced")
     options.add_logging()
@@ -61,6 +67,17 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     on_eof = "end when standard input ends: for a launcher's child"
     parser.add_argument("--stop-on-eof", help=on_eof, action="store_true")
     return options.actions
+
+
+def _add_rendering(options: Options) -> None:
+    add = options.add
+    http_port = "port of POST /v1/chat/completions/render; 0 takes any free one (default: no HTTP)"
+    add("--http-port", http_port, default=None, type=RANGES["port"])
+    add("--http-host", "address to listen on; other than loopback needs --api-key-file", default="127.0.0.1")
+    most = int(RANGES["render_processes"].most)
+    add("--render-processes", "processes that render requests (default: 1)", default=None, type=Range(int, 1, most))
+    add("--model-id", "what vLLM servers behind a router call the model (default: as --model)")
+    add("--api-key-file", "a file of KEY and TENANT:KEY lines; then nothing but /health is open without one")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,24 +110,48 @@ def _stop_on_eof() -> None:
 def _run(settings: dict[str, Any]) -> int:
     release_output()
     started_s = time.monotonic()
-    path = Path(settings.pop("socket"))
-    config = _config(settings)
+    path = Path(settings["socket"])
+    keyring = _keyring(settings)
+    config = _config(settings, tenants=keyring.tenants)
+    http = listen(config.host, config.port, flags="--http-port or --http-host") if config.render_processes else None
+    where = f" and http://{address(*http.getsockname()[:2])}" if http else ""
     provide(config.processes() + 2 * SESSIONS_MAX)
     place = Place(path, config.socket_group)
     importlib.import_module("setproctitle").setproctitle("mmplane: supervisor")
 
     def announce() -> None:
         place.take()
-        log.info("ready after %.1f s at %s", time.monotonic() - started_s, path)
-        Output(sys.stdout.fileno()).write(f"mmplane sidecar is ready at {path}\n")
+        log.info("ready after %.1f s at %s%s", time.monotonic() - started_s, path, where)
+        Output(sys.stdout.fileno()).write(f"mmplane sidecar is ready at {path}{where}\n")
 
     try:
-        return Supervisor(config, place.listener, Keyring(), on_serving=announce).run()
+        return Supervisor(config, place.listener, keyring, on_serving=announce, http=http).run()
     finally:
         place.leave()
 
 
-def _config(settings: dict[str, Any]) -> Config:
+def _keyring(settings: dict[str, Any]) -> Keyring:
+    """The API keys, of a sidecar that has HTTP. Raises ValueError for what has no effect without, or cannot be."""
+    if settings["http_port"] is None:
+        for name in ("render_processes", "model_id", "api_key_file"):
+            if settings[name]:
+                raise ValueError(f"--{name.replace('_', '-')} needs --http-port")
+        return Keyring()
+    missing = next((package for package in RENDERING if find_spec(package) is None), None)
+    if missing is not None:
+        raise ValueError(lacking("sidecar --http-port", missing, "serve"))
+    keyring = read_keyring(settings["api_key_file"])
+    check_host("--http-host", settings["http_host"], keyed=keyring.tenants > 0)
+    return keyring
+
+
+def _config(settings: dict[str, Any], *, tenants: int) -> Config:
+    settings = settings | {"socket": str(Path(settings["socket"]).absolute()), "tenants": tenants}
+    host, port = settings.pop("http_host"), settings.pop("http_port")
+    if port is None:
+        settings["render_processes"] = 0
+    else:
+        settings |= {"host": host, "port": port, "render_processes": settings["render_processes"] or 1}
     if settings["workers"] is None:
         settings["workers"] = workers_for(cores_usable(), settings["arena_bytes"])
     if not settings["workers"]:
@@ -118,7 +159,7 @@ def _config(settings: dict[str, Any]) -> Config:
     model = settings["model"]
     settings["encoding"] = _ENCODING[settings["encoding"]]
     config = Config(
-        **settings, kind="sidecar", model_folder=model_folder(model), served_name=model, device="none", tp=1
+        **settings, kind="sidecar", model_folder=model_folder(model), served_name=name_of(model), device="none", tp=1
     )
     check_memory(config)
     return config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from contextlib import suppress
 
@@ -9,6 +10,8 @@ from mmplane.commands.options import RANGES
 from mmplane.config import MIB
 from mmplane.process.output import release
 
+BACKLOG = 1024
+"""Connections that wait to be accepted."""
 WORKER_REGION_BYTES = 384 * MIB
 """What each worker's region should have at least: the features of the longest clips that checkpoints allow."""
 WORKERS_MAX = int(RANGES["workers"].most)
@@ -34,7 +37,32 @@ def release_output() -> None:
             release(stream.fileno())
 
 
+def lacking(command: str, package: str, extra: str) -> str:
+    """What to install for a command that needs a package."""
+    return f"`mmplane {command}` needs {package}: pip install 'mmplane[{extra}]'"
+
+
 def refuse(error: Exception) -> int:
     """Say why the command cannot start; its exit code."""
     print(f"mmplane: {error}", file=sys.stderr)
     return 2
+
+
+def listen(host: str, port: int, *, flags: str = "--port or --host") -> socket.socket:
+    """A socket that accepts there. Raises ValueError for the operator, who can change it by these `flags`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        where = address(host, port)
+        raise ValueError(f"cannot listen on {where} ({error.strerror}): choose another {flags}") from None
+    listener.listen(BACKLOG)
+    return listener
+
+
+def address(host: str, port: int) -> str:
+    """Host and port as a URL has them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

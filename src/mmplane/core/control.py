@@ -135,13 +135,13 @@ class RanksReady(Record, frozen=True, tag="ranks_ready"):
 
 
 class Drain(Record, frozen=True, tag="drain"):
-    """Supervisor -> front end: take nothing new, finish what runs within so many seconds, then say `Drained`."""
+    """Supervisor -> front end or render process: finish what runs within so many seconds, then say `Drained`."""
 
     limit_s: float
 
 
 class Drained(Record, frozen=True, tag="drained"):
-    """Front end -> supervisor: nothing is in flight any more."""
+    """Front end or render process -> supervisor: nothing is in flight any more."""
 
 
 class Unloadable(Record, frozen=True, tag="unloadable"):
@@ -155,3 +155,4 @@ FromNursery = Spawned | Refused | Halted | Preloaded
 FromChild = Ready | Beat | Probing | Serving | Replace | RanksReady | Drained | Unloadable
 ToFrontend = WorkerUp | WorkerGone | RanksUp | RanksGone | OutOfService | Everyone | Drain
 ToRank = Attach
+ToRender = Drain

@@ -68,6 +68,8 @@ class Child:
     ready: bool = False
     deaf: bool = False
     probing: bool = False
+    draining: bool = False
+    """It was told to finish, and will say when it has."""
     condemned_s: float | None = None
     """When it was decided to kill it."""
     stillness: Stillness = field(default_factory=lambda: Stillness(time.monotonic()))
@@ -80,7 +82,7 @@ class Child:
     @property
     def speaks(self) -> bool:
         """Whether it may say something that cannot wait. Beats can: nobody has to wake up for each."""
-        return not self.deaf and (self.role in HEADS or not self.ready)
+        return not self.deaf and (self.role in HEADS or not self.ready or self.draining)
 
     def heard(self) -> None:
         """It said something, or is known to be well."""

@@ -40,14 +40,19 @@ PRELOADED: Mapping[str, tuple[str, ...]] = {
         "mmplane.features.reference.configuration",
     ),
     "sidecar": ("mmplane.sidecar.main", "mmplane.media.worker"),
+    "rendering": ("mmplane.sidecar.main", "mmplane.media.worker", "mmplane.render.main"),
 }
-"""The modules of a kind's children; importing them imports everything that the children need."""
+"""The modules of a kind's children; importing them imports everything that the children need.
+
+A sidecar that renders is a kind of its own: transformers imports torch, which takes longer than all the rest.
+"""
 
 MAINS: Mapping[str, tuple[str, str]] = {
     "frontend": ("mmplane.frontend.main", "mmplane: frontend"),
     "parser": ("mmplane.frontend.request.parser", "mmplane: parser"),
     "worker": ("mmplane.media.worker", "mmplane: worker {index}"),
     "keeper": ("mmplane.sidecar.main", "mmplane: sidecar"),
+    "render": ("mmplane.render.main", "mmplane: render {index}"),
     "rank": ("mmplane.ranks.main", "mmplane: rank {index}/{of}"),
 }
 

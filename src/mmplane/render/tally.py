@@ -1,0 +1,71 @@
+"""What each render process has answered, in memory that all of them map: whichever is scraped tells of all.
+
+A row for each process, by its number, which it alone writes. Its successor goes on in the same row, so that no counter
+goes back when a process is replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from mmplane.arena.segment import RegionMapping, create_region
+from mmplane.observe.journal import outcome_of
+from mmplane.observe.journey import Journey
+from mmplane.observe.metrics import Figures, Labels, Metric
+
+OUTCOMES = ("answered", "refused", "failed", "aborted")
+COLUMNS = (*OUTCOMES, "items", "prompt_tokens")
+_ROW_BYTES = 8 * len(COLUMNS)
+
+
+def create_tally(processes: int) -> int:
+    """A descriptor of the memory; the caller's to close. Raises OutOfMemory."""
+    return create_region("mmplane-tally", processes * _ROW_BYTES)
+
+
+class Tally:
+    """The journal of render process `index` (from 1) of so many `processes`."""
+
+    def __init__(self, descriptor: int, processes: int, index: int) -> None:
+        region = RegionMapping(descriptor, processes * _ROW_BYTES, writable=True)
+        self._rows = [region.view(row * _ROW_BYTES, _ROW_BYTES).cast("q") for row in range(processes)]
+        self._own = self._rows[index - 1]
+
+    def begin(self, _: Iterable[tuple[bytes, bytes]]) -> Journey:
+        """A request has come."""
+        return Journey()
+
+    def end(self, journey: Journey, status: int, code: str) -> None:
+        """It has ended."""
+        journey.end(status, code)
+        outcome = outcome_of(status)
+        self._own[COLUMNS.index(outcome)] += 1
+        if outcome == "answered":
+            self._own[COLUMNS.index("items")] += journey.items
+            self._own[COLUMNS.index("prompt_tokens")] += journey.prompt_tokens
+
+    def figures(self) -> Figures:
+        """What `/metrics` shows."""
+        return Figures({str(number): dict(zip(COLUMNS, row, strict=True)) for number, row in enumerate(self._rows, 1)})
+
+
+def _column(name: str) -> Callable[[Figures], Iterable[tuple[Labels, float]]]:
+    return lambda figures: [((process,), row[name]) for process, row in figures.now.items()]
+
+
+def _outcomes(figures: Figures) -> Iterable[tuple[Labels, float]]:
+    return [((process, outcome), row[outcome]) for process, row in figures.now.items() for outcome in OUTCOMES]
+
+
+METRICS = (
+    Metric("mmplane_render_requests_total", "counter", "Requests that have ended.", ("process", "outcome"), _outcomes),
+    Metric("mmplane_render_items_total", "counter", "Items of answered requests.", ("process",), _column("items")),
+    Metric(
+        "mmplane_render_prompt_tokens_total",
+        "counter",
+        "Tokens of their prompts.",
+        ("process",),
+        _column("prompt_tokens"),
+    ),
+)
+"""Every metric of render processes; docs/sidecar.md lists them."""
