@@ -229,5 +229,14 @@ FAMILIES = {
 TORCHVISION_ALONE = ("llama4", "kimi_vl")
 """Those that transformers has no other backend for."""
 
+PHI4 = Family(
+    {"image_processor_type": "Phi4MultimodalImageProcessor", "size": _SQUARE, "dynamic_hd": 4},
+    {"processor_class": "Phi4MultimodalProcessor"},
+    "phi4_multimodal",
+    {**SPECIAL, "audio_token": "<sound>"},
+    {"image_token_id": 5},
+)
+"""Without a fast path, and without a PIL backend."""
+
 GENERIC = Family({"image_processor_type": "ViTImageProcessor", "size": _SQUARE}, _LLAVA_RULES, "llava")
 """Without a fast path."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from mmplane.core.records import Ask, BackendName
+from mmplane.features.choice import Processors
 from mmplane.features.contract.image import Pixels
 from mmplane.features.families.names import FAMILIES as TABLE
 from mmplane.features.families.names import FAST, KNOWN
 from mmplane.features.reference.checkpoint import ReferenceCheckpoint
+from mmplane.media.materialise import examine
 from torchvision_reference import Reference
 from torchvision_stub import image
 
@@ -62,6 +67,18 @@ def test_two_hundred_sizes(name: str, tmp_path: Path, reference: Reference) -> N
 def test_other_configurations(name: str, changes: dict[str, Any], tmp_path: Path, reference: Reference) -> None:
     folder, images = FAMILIES[name].write(tmp_path, **changes), noise(SIZES[:40])
     assert assert_equal(fast(folder), images, answers(name, folder, images, reference)) >= 30
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_layout_needs_the_header_alone(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens and shapes of a file whose pixels nobody may look at; the rest of it is missing."""
+    backend: BackendName = "torchvision" if name in TORCHVISION_ALONE else "pil"
+    processor, media = fast(FAMILIES[name].write(tmp_path), backend), io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(NOISE[:130, :170])).save(media, "PNG")
+    monkeypatch.setattr("mmplane.media.image.decode", lambda *_, **__: pytest.fail("decoded"))
+    recipe = examine(Processors("float32", processor), media.getvalue()[:1000], Ask("image"))
+    assert recipe.layout == processor.layout(170, 130)
+    assert sum(count for _, count in recipe.layout.expansion) > 0
 
 
 def test_the_table_has_every_family_once() -> None:

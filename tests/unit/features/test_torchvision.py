@@ -28,7 +28,7 @@ from mmplane.media.image import decode
 from mutation import Mutant, check_it_is_killed
 from torchvision_reference import TORCHVISION, Reference
 
-from .checkpoints import FAMILIES
+from .checkpoints import FAMILIES, PHI4
 from .conformance import assert_equal, fast
 
 PATH = verdict._path
@@ -147,6 +147,20 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(verdict, "_path", PATH)
     return FAMILIES["qwen2_5_vl"].write(tmp_path / "model")
+
+
+def test_phi4_needs_the_generic_path_which_needs_torchvision(tmp_path: Path, reference: Reference) -> None:
+    """Whichever backend is asked for: there is only one."""
+    folder = PHI4.write(tmp_path)
+    with pytest.raises(ValueError, match=r"family without a fast path\. Start with --generic"):
+        image_processor(folder, generic=False)
+    pixels = np.ascontiguousarray(NOISE[:90, :130])
+    (theirs,) = reference.images(folder, [pixels], backend="pil")
+    assert theirs.keys() == {"image_pixel_values", "image_sizes", "image_attention_mask", "expansion"}
+    assert theirs["image_pixel_values"].shape == (1, 5, 3, 56, 56)
+    (token, count), *rest = theirs["expansion"].tolist()
+    assert (token, rest) == (5, [])
+    assert count > 256
 
 
 def test_without_a_verdict_it_is_refused_and_what_to_do_is_said(
