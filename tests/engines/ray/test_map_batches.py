@@ -29,7 +29,7 @@ def test_two_actors_give_a_row_for_each_picture_which_is_made_once(tmp_path: Pat
         Path(path).write_bytes(media)
     how = {"workers": 1, "arena_bytes": 64 * 2**20, "encoding": "float32"}
     with Sidecar.start(model=tmp_path / "tiny", **how) as sidecar, sidecar.connect() as client:  # type: ignore[arg-type]
-        rows = run(sidecar.socket, *pictures)
+        rows = run(tmp_path, sidecar.socket, *pictures)
         assert list(rows) == list(pictures)
         for path, row in rows.items():
             pixels = client.materialise(path).arrays(np)["pixel_values"]
@@ -37,9 +37,9 @@ def test_two_actors_give_a_row_for_each_picture_which_is_made_once(tmp_path: Pat
         assert client.statistics()["materialisations"] == len(pictures)
 
 
-def run(*arguments: str) -> dict[str, str]:
-    """What the example prints, by path."""
-    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+def run(home: Path, *arguments: str) -> dict[str, str]:
+    """What the example prints, by path. Ray keeps its token in `home`."""
+    environment = {**os.environ, "HOME": str(home), "RAY_USAGE_STATS_ENABLED": "0"}
     command = [*APART, str(PYTHON), str(EXAMPLE), *arguments]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG_S, env=environment)
     assert ran.returncode == 0, ran.stderr
