@@ -49,12 +49,12 @@ def test_an_actor_of_ray_data_gives_a_row_for_each_picture(rig: Rig, tmp_path: P
     actor._client.close()
 
 
-@pytest.mark.parametrize("name", ["startupProbe", "readinessProbe"])
-def test_a_probe_of_the_pod_asks_the_sidecar(name: str, rig: Rig) -> None:
+def test_the_probes_of_the_pod_ask_the_sidecar(rig: Rig) -> None:
     deployment = yaml.safe_load((ROOT / "deploy" / "kubernetes-sidecar.yaml").read_text())
     (sidecar,) = deployment["spec"]["template"]["spec"]["initContainers"]
     (socket,) = [flag.removeprefix("--socket=") for flag in sidecar["args"] if flag.startswith("--socket=")]
-    python, option, program = sidecar[name]["exec"]["command"]
+    assert sidecar["startupProbe"]["exec"] == sidecar["readinessProbe"]["exec"]
+    python, option, program = sidecar["readinessProbe"]["exec"]["command"]
     assert (python, option) == ("/opt/mmplane/bin/python", "-c")
     assert probe(program.replace(socket, rig.socket)) == (0, "")
     code, error = probe(program.replace(socket, f"{rig.socket}.gone"))
