@@ -29,6 +29,7 @@ DESCRIPTORS_BYTES = socket.CMSG_SPACE(DESCRIPTORS_MAX * array.array("i").itemsiz
 SEND_BUFFER_BYTES = 1024 * 1024
 SLICE_SECONDS = 0.5
 RecordT = TypeVar("RecordT", bound=Record)
+_TRUNCATED = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)  # as a number: Python's flags take a microsecond each time
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -118,7 +119,7 @@ class Link(Generic[RecordT]):
         if not length and not ancillary:
             raise PeerGone
         try:
-            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or length > MESSAGE_BYTES_MAX:
+            if flags & _TRUNCATED or length > MESSAGE_BYTES_MAX:
                 raise ProtocolError("truncated message")
             record = self._decoder.decode(self._room[:length])
         except (ProtocolError, msgspec.MsgspecError, UnicodeDecodeError) as error:

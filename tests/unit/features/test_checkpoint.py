@@ -12,6 +12,7 @@ from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPI
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
 import torchvision_stub
+from mmplane.features.checkpoint import files
 from mmplane.features.checkpoint.defaults import SOUNDS
 from mmplane.features.checkpoint.files import NAMES
 from mmplane.features.checkpoint.image import ImageCheckpoint
@@ -66,3 +67,12 @@ def test_a_hub_ids_files_are_those_that_the_hub_gives(tmp_path: Path, monkeypatc
     assert ImageCheckpoint.load("somebody/model", KNOWN).options == ImageCheckpoint.load(str(tmp_path), KNOWN).options
     assert set(asked) == {("somebody/model", NAMES)}
     assert len(asked) == 1
+
+
+def test_a_fingerprint_reads_the_versions_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every key asks for it, and reading a package's metadata takes a millisecond."""
+    asked: list[str] = []
+    monkeypatch.setattr(files, "version", lambda name: asked.append(name) or "1")
+    checkpoint = files.CheckpointFiles(FAMILIES["qwen2_5_vl"].write(tmp_path))
+    assert len({checkpoint.fingerprint("image", "uint8") for _ in range(3)}) == 1
+    assert asked == list(files.COMPUTING)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class CheckpointFiles:
         """`model` is a folder or a hub id."""
         self._model = model
         self._read: dict[str, dict[str, Any]] = {}
+        self._versions = cache(versions)  # milliseconds, and every key asks
 
     @cached_property
     def folder(self) -> Path:
@@ -78,7 +79,7 @@ class CheckpointFiles:
         self, modality: Modality, encoding: Encoding, *, backend: BackendName = "pil", compared: bool = True
     ) -> bytes:
         """32 bytes over the files, the versions that compute, and whether those were compared with transformers'."""
-        state = f"{modality} {backend} {encoding} {versions(backend) if compared else 'not compared'}"
+        state = f"{modality} {backend} {encoding} {self._versions(backend) if compared else 'not compared'}"
         return digest_parts([self.digest, state.encode()])
 
 
