@@ -57,8 +57,11 @@ def clip(request: Request, given: Arrays) -> Arrays:
 
 def images(request: Request, given: Arrays) -> Arrays:
     """What the image processor gives for each: `N NAME` or `N refused`, and `N bytes` without its arithmetic."""
+    from transformers.models.smolvlm import processing_smolvlm
+
     from mmplane.features.reference.checkpoint import ReferenceCheckpoint
 
+    processing_smolvlm.num2words = str  # a package that only clips need
     checkpoint = ReferenceCheckpoint.load(request["folder"], request["backend"])
     answers = (image(checkpoint, pixels, as_bytes=request["bytes"]) for pixels in given.values())
     named = zip(given, answers, strict=True)

@@ -22,7 +22,7 @@ from mmplane.features.families.qwen_vl import QwenVLImageProcessor
 from mmplane.features.reference import parity
 from mmplane.features.reference.huggingface import HuggingFaceImageProcessor
 from mmplane.features.reference.parity import materialise
-from mmplane.features.select import image_processor
+from mmplane.features.select import fast_images, image_processor
 
 from .checkpoints import FAMILIES
 
@@ -89,6 +89,22 @@ def test_gemma3_with_pan_and_scan_takes_the_generic_path(tmp_path: Path) -> None
     assert FixedSizeImageProcessor.serves(checkpoint)
     scanning = replace(checkpoint, options={**checkpoint.options, "do_pan_and_scan": True})
     assert not FixedSizeImageProcessor.serves(scanning)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("llama4", {"do_normalize": False}),
+        ("llama4", {"size": {"height": 56, "width": 28}}),
+        ("kimi_vl", {"size": {"max_height": 8, "max_width": 9}}),
+        ("kimi_vl", {"patch_size": 4}),
+        ("pixtral", {"do_center_crop": True, "crop_size": 32}),
+        ("llava_onevision", {"crop_size": 28}),
+    ],
+)
+def test_other_configurations_have_no_fast_path(name: str, changes: dict[str, object], tmp_path: Path) -> None:
+    assert fast_images(FAMILIES[name].write(tmp_path / "own")) is not None
+    assert fast_images(FAMILIES[name].write(tmp_path / "other", **changes)) is None
 
 
 @pytest.mark.parametrize("name", ["qwen2_5_vl", "llava", "internvl"])
