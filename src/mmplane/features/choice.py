@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar, cast
 
@@ -70,6 +70,8 @@ class Processors:
     embeddings: EmbeddingForm | None = None
     """What clients may send in the place of images; None unless the operator allows it, or this is a sidecar."""
     decode_profile: DecodeProfile = "mmplane"
+    _fingerprints: dict[Modality, bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Each is made once: the versions in it are read from disk, which takes milliseconds."""
 
     def of(self, modality: Modality) -> Processor:
         """The processor of a modality. Raises RequestError (422) when the model takes none of it."""
@@ -123,7 +125,10 @@ class Processors:
 
     def fingerprint_of(self, modality: Modality) -> bytes:
         """32 bytes over all that makes one modality's features of media, for content keys. Raises as `of`."""
-        return digest_parts((self.decode_profile.encode(), self.of(modality).fingerprint))
+        if modality not in self._fingerprints:
+            parts = (self.decode_profile.encode(), self.of(modality).fingerprint)
+            self._fingerprints[modality] = digest_parts(parts)
+        return self._fingerprints[modality]
 
     def compact(self) -> Processors:
         """The same processors, those of images and clips in the exact uint8 encoding where they have one."""
