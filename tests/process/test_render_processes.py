@@ -106,7 +106,7 @@ def test_each_process_answers_while_the_other_stands_still(live: LiveSidecar) ->
             until(lambda: answered(client) == expected, LIMIT_S, f"{expected}")  # noqa: B023
 
 
-def test_what_keys_open(live: LiveSidecar) -> None:
+def test_what_is_answered(live: LiveSidecar) -> None:
     url = address(live)
     assert httpx.get(url.join("/health")).status_code == 200
     assert httpx.post(url.join(PATH), json=SHORT).status_code == 401
@@ -115,6 +115,8 @@ def test_what_keys_open(live: LiveSidecar) -> None:
         assert client.get("/metrics").status_code == 403
         assert client.post("/v1/chat/completions", json=SHORT).status_code == 404
         assert client.post(PATH, json=SHORT | {"model": "other"}).status_code == 404
+        embeddings = client.post(PATH, json=body_of({"type": "image_embeds", "image_embeds": "AAAA"}))
+        assert (embeddings.status_code, embeddings.json()["error"]["code"]) == (400, "unsupported_parameter")
 
 
 def test_a_clip_is_looked_at_once_by_a_worker(live: LiveSidecar) -> None:

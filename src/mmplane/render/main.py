@@ -10,6 +10,7 @@ import asyncio
 import gc
 import logging
 import socket
+from dataclasses import replace
 
 import msgspec
 import uvloop
@@ -97,7 +98,7 @@ class RenderProcess:
         preparation = Preparation(
             config,
             Intake(
-                HeaderLooks(model.processors, Attached(config.socket)),
+                HeaderLooks(replace(model.processors, embeddings=None), Attached(config.socket)),
                 Source(Allowed(config.fetch_hosts)),
                 frames_max=config.video_frames_max,
             ),
