@@ -41,6 +41,7 @@ class Reference:
         """
         given = {str(number): pixels for number, pixels in enumerate(images)}
         answers = self._ask("images", given, folder=model_folder, bytes=as_bytes, backend=backend)
+        assert "error" not in answers, answers["error"]
         found: list[dict[str, Any]] = [{} for _ in images]
         for label, array in answers.items():
             number, _, name = label.partition(" ")
