@@ -99,7 +99,9 @@ def options(request: Request, _: Arrays) -> Arrays:
 
 
 def verdict(request: Request, _: Arrays) -> Arrays:
-    """What a process that has torchvision, as an engine has it, finds and remembers."""
+    """What a process that has torchvision and transformers loaded, as an engine has them, finds and remembers."""
+    import transformers  # noqa: F401
+
     from mmplane.features.verdict import verdicts_of
 
     os.environ["XDG_CACHE_HOME"] = request["cache"]

@@ -246,6 +246,18 @@ def test_the_backends_give_other_values_and_have_other_fingerprints(folder: str)
     assert by_name["pil"].fingerprint != by_name["torchvision"].fingerprint
 
 
+def test_arguments_of_one_call_keep_the_backend(folder: str, tmp_path: Path) -> None:
+    processor = image_processor(folder, backend="torchvision", verdict="same")
+    shrunk = fast(FAMILIES["qwen2_5_vl"].write(tmp_path / "shrunk", max_pixels=28 * 28 * 4), "torchvision")
+    pixels = np.ascontiguousarray(NOISE[:150, :210])
+    ours, theirs = materialise(processor.adjusted({"max_pixels": 28 * 28 * 4}), pixels), materialise(shrunk, pixels)
+    assert {name: array.tobytes() for name, array in ours.items()} == {
+        name: array.tobytes() for name, array in theirs.items()
+    }
+    with pytest.raises(ValueError, match="Qwen2VLImageProcessor"):  # torchvision would give bytes
+        processor.adjusted({"do_rescale": False, "do_normalize": False})
+
+
 def test_keys_contain_the_backend_and_its_version(folder: str) -> None:
     def fingerprints() -> list[bytes]:
         fingerprint = CheckpointFiles(folder).fingerprint
