@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mmplane.features.arithmetic import kernels
 from mmplane.features.arithmetic.encodings import Array
 from mmplane.features.arithmetic.sizes import Size
 from mmplane.features.checkpoint.defaults import HALVES, IMAGES
@@ -97,18 +98,17 @@ class MiniCPMVImageProcessor(TileImageProcessor):
         return shape, {"target_sizes": sizes // side, "grids": np.array([grid or (0, 0)])}
 
     def _fill(self, pixels: Pixels, features: Array) -> int:
-        side, start = self._checkpoint.options["patch_size"], 0
+        side, strip, left = self._checkpoint.options["patch_size"], features[0], 0
         for tile in self._tiles(pixels.shape[1], pixels.shape[0]):
-            height, width = tile.size
-            end = start + height * width // side
-            target = features[0, :, :, start:end].reshape(3, side, -1, width).transpose(0, 2, 1, 3)
-            for y, planes in tile.resize.bands(pixels, max(BAND_ROWS // side, 1) * side):
-                rows = planes.reshape(3, -1, side, width)
-                values = (
-                    rows if self._table is None else [table[row] for table, row in zip(self._table, rows, strict=True)]
-                )
-                target[:, y // side : y // side + rows.shape[1]] = values
-            start = end
+            for _, planes in tile.resize.bands(pixels, max(BAND_ROWS // side, 1) * side):
+                _, rows, width = planes.shape
+                for y in range(0, rows, side):
+                    row = planes[:, y : y + side]
+                    if self._table is None:
+                        strip[:, :, left : left + width] = row
+                    else:
+                        kernels.lay_planes(np.ascontiguousarray(row), self._table, 0, left, strip)
+                    left += width
         return features.nbytes
 
 
