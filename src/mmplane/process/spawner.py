@@ -49,7 +49,7 @@ class Spawner:
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
-                env=os.environ | _ENVIRONMENT,
+                env=os.environ | _ENVIRONMENT | _OF_KIND.get(self._kind, {}),
             )
             process.returncode = 0  # the handle reaps it, Popen must not
             self.handle = Handle.of_child(process.pid)
@@ -113,6 +113,9 @@ class Spawner:
                     self._note(record)
         raise LinkError("the nursery does not answer")
 
+
+_OF_KIND = {"sidecar": {"OMP_NUM_THREADS": "1"}}
+"""There are as many workers as cores: where torch serves (`--generic`), each computes in one thread."""
 
 _ENVIRONMENT = {
     # gloo listens where this says, and on all interfaces without it.
