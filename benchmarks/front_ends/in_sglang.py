@@ -22,9 +22,8 @@ PLACE = "<|vision_start|><|image_pad|><|vision_end|>"
 
 
 async def main(model: str) -> None:
-    arguments = ServerArgs(
-        model_path=model, tokenizer_path=model, device="cpu", enable_multimodal=True, context_length=32768
-    )
+    arguments = ServerArgs(model_path=model, device="cpu", enable_multimodal=True, context_length=32768)
+    arguments.resolve_once()
     get_context().set_server_args(arguments)
     import_processors("sglang.srt.multimodal.processors")
     config = ModelConfig.from_server_args(arguments)

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -31,7 +32,9 @@ from mmplane import (
     TooLarge,
 )
 from mmplane.arena.errors import ForeignRegion, StaleSlot
+from mmplane.core.records import Record
 from mmplane.embed.wanted import Asked, Wanted
+from mmplane.wire.link import encode
 
 A, B = picture("a"), picture("b")
 
@@ -151,6 +154,33 @@ def test_four_producers_and_eight_ranks_share_one_materialisation(rig: Rig) -> N
         now = rig.until(lambda now: not now["holds"] and not now["leases"])
         assert now["strays"] == 0
     rig.check_at_rest()
+
+
+def test_a_picture_takes_ten_messages_and_a_repeat_six(
+    rig: Rig, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All processes together, from asking to the end of its lease: each message may have to wake a core."""
+    inbox, sent = Inbox(rig.socket), Counter[str]()
+    client.wait_ranks(0)
+
+    def counted(record: Record) -> bytes:
+        sent[type(record).__name__] += 1
+        return encode(record)
+
+    for module in ("link", "mailbox"):
+        monkeypatch.setattr(f"mmplane.wire.{module}.encode", counted)
+    for hit in (False, True):
+        sent.clear()
+        with client.materialise(A) as hold:
+            assert opened(inbox, hold.lease(0)) == digest(A)
+        assert hold.hit is hit
+        del hold
+        gc.collect()
+        rig.until(lambda now: not now["holds"] and not now["leases"])
+        always = ["Obtain", "Holding", "Lease", "Leasing", "Ended", "Release"]
+        once = [] if hit else ["NeedBytes", "Bytes", "Materialise", "Materialised"]
+        assert sent == Counter([*always, *once])
+    inbox.close()
 
 
 def test_a_dead_producer_and_a_dead_rank_hold_nothing_and_the_others_go_on(rig: Rig, client: Client) -> None:
