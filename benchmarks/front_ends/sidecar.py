@@ -31,7 +31,8 @@ def watch_the_loop() -> None:
 
 def held() -> dict[str, Any]:
     """Since it was last asked: the longest hold of the loop, and the 99th percentile."""
-    seen, _held_ms[:] = list(_held_ms), []
+    seen = list(_held_ms)
+    asyncio.get_running_loop().call_soon(_held_ms.clear)  # once this callback has been noted, too
     walls, cpus = zip(*seen, strict=True) if seen else ((0.0,), (0.0,))
     names = {"hold_ms": walls, "hold_cpu_ms": cpus}
     return {
