@@ -4,8 +4,8 @@
     all else: short texts with pictures, however large these are                    parsed and rendered here
 
 The thread does one body at a time, in turns of the tenants. A tokenizer lets go of the interpreter's lock, so that the
-loop goes on meanwhile; parsing does not, and holds the loop for as long as one body takes: half a second at most, by
-`QUOTES_MAX`. Large pictures hold it for a tenth of a second (64 MiB of base64). Other processes answer meanwhile.
+loop goes on meanwhile. Parsing and decoding base64 do not: they hold the loop for as long as one body takes, some 40 ms
+for as many values as `QUOTES_MAX` allows, and as much for 64 MiB of base64. Other processes answer meanwhile.
 """
 
 from __future__ import annotations
