@@ -58,7 +58,7 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     names = ", ".join([*WORKLOADS, *SEVERAL, "incident:MS[:BYTES]"])
     add("--setting", choices=SETTINGS, help="run a named table of workloads, paces and ranks instead of those below")
-    add("--quick", action="store_true", help="of a setting: its first cases, with few requests")
+    add("--quick", action="store_true", help="of a setting: its first cases, with few requests, without memory")
     add("--workload", default="photo", help=f"names with commas ({names}), or a file of JSON lines")
     add("--delivery", default="all", help="names with commas, or all")
     add("--tp", default="2", help="tensor-parallel ranks; several with commas")
@@ -161,6 +161,7 @@ def _how(options: argparse.Namespace) -> Options:
         repetitions=options.repetitions,
         seed=options.seed,
         setting=options.setting,
+        memory=not options.quick,
         feature_hash=options.feature_hash,
         ingress=options.ingress,
         pools=Pools(options.workers, options.leader_threads, options.delivery_threads),

@@ -17,6 +17,7 @@ from mmplane.bench.report.html_report import page as html_page
 from mmplane.bench.report.markdown import page
 from mmplane.bench.report.plots import plots
 from mmplane.bench.report.terminal import notes, tables, verdicts
+from mmplane.bench.run.figures import peak_bytes
 
 
 class Page(HTMLParser):
@@ -173,6 +174,12 @@ def test_the_terminal_says_how_large_the_pools_were_once() -> None:
     assert told[0].startswith("null runner")
     assert [note.count("items made at once: 4 by workers") for note in told] == [0, 1, 1]
     assert "3 on each rank (delayed-async)" in told[2]
+
+
+def test_memory_that_was_not_measured_has_no_column() -> None:
+    rows = [row_of(name) for name in ("leader", "arena")]
+    assert "peak MB" in table(rows)[0]
+    assert "peak MB" not in table([each | {"peak_bytes": peak_bytes([])} for each in rows])[0]
 
 
 def test_a_table_says_what_each_rank_spent_on_making_features() -> None:

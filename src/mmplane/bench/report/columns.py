@@ -127,10 +127,10 @@ def _busiest(row: Row) -> str | None:
     return f"{thread['role']} {thread['share'] * 100:.0f} %" if thread else None
 
 
-def _peak(row: Row) -> str:
-    """With what requests hold of the arena, which is reserved whole at the start."""
+def _peak(row: Row) -> str | None:
+    """With what requests hold of the arena, which is reserved whole at the start; None where it was not measured."""
     peak = row["peak_bytes"]
-    return short(peak.get("total_leased", peak["total"]) / 1e6)
+    return short(peak.get("total_leased", peak["total"]) / 1e6) if peak["total"] else None
 
 
 def _materialise(row: Row) -> str | None:

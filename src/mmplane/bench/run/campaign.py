@@ -85,6 +85,8 @@ class Options(msgspec.Struct, frozen=True):
     ingress: str = AUTO
     setting: str | None = None
     """The named setting that this is a case of."""
+    memory: bool = True
+    """Whether memory is measured: of each delivery in fresh processes, which takes most of the time of a quick run."""
     flags: tuple[str, ...] = ()
     """Further flags of `mmplane serve`."""
 
@@ -235,22 +237,28 @@ class Bench:
         return True
 
     def _warm_up(self, part: Part, variant: Variant) -> None:
-        """One request at a time, and then as many as run at once.
-
-        In fresh processes: an allocator keeps what an earlier delivery has needed, which is not this one's memory.
-        """
-        self._server.renew()
-        self._switch(*variant)
+        """As many requests as run at once, whose answers are checked; for memory one before."""
         concurrency, _ = part.options.pace(part.workload)
         requests = part.load.requests[:concurrency]
         self._progress.stage(f"{part.workload.name}: warming up {named(variant)}", 1 + len(requests))
-        idle = meters.memory(self._server)
-        _, alone = self._watch(turns.TurnPlan(requests[:1], (), 1), _note(part, "alone", variant))
-        together = turns.TurnPlan(requests, part.load.background, concurrency)
-        results, self._memory[variant] = self._watch(together, _note(part, "warm", variant))
-        self._alone[variant] = [idle, *alone]
+        together, note = turns.TurnPlan(requests, part.load.background, concurrency), _note(part, "warm", variant)
+        if part.options.memory:
+            results = self._warm_up_fresh(part, variant, together, note)
+        else:
+            results = turns.send(self._server, together, self._items, note, self._progress.tick)
+            self._memory[variant] = self._alone[variant] = []
         self._wrong[variant] = turns.wrong(results.samples, requests, self._items, self._server.tp)
+
+    def _warm_up_fresh(self, part: Part, variant: Variant, together: turns.TurnPlan, note: str) -> Results:
+        """In fresh processes: an allocator keeps what an earlier delivery needed, which is not this one's memory."""
+        self._server.renew()
+        self._switch(*variant)
+        idle = meters.memory(self._server)
+        _, alone = self._watch(turns.TurnPlan(together.requests[:1], (), 1), _note(part, "alone", variant))
+        results, self._memory[variant] = self._watch(together, note)
+        self._alone[variant] = [idle, *alone]
         self._keep(part, variant, [idle, *alone, *self._memory[variant]])
+        return results
 
     def _watch(self, plan: turns.TurnPlan, note: str) -> tuple[Results, list[Memory]]:
         """Memory while the plan is sent; again, if that was over before it could be sampled."""
