@@ -7,7 +7,9 @@ read are declared read-only, which accepts writable ones too. Images are rows of
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from functools import cache
 from math import ceil, pi, sin
 from typing import Any, TypeVar
 
@@ -18,6 +20,7 @@ from numba import types
 
 from mmplane.features.arithmetic.intrinsics import BLOCK, WORD_BYTES, move_word, transpose_block
 
+log = logging.getLogger("mmplane")
 Function = TypeVar("Function", bound=Callable[..., Any])
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int32]
@@ -54,11 +57,19 @@ def _compiled(signature: Any) -> Callable[[Function], Function]:
     def compile_now(function: Function) -> Function:
         try:
             compiled: Function = numba.njit(signature, cache=True, nogil=True)(function)
+            if getattr(compiled, "stats").cache_misses:  # noqa: B009 - of a dispatcher, which the type hides
+                _tell_that_it_compiles()
         except RuntimeError:  # no folder for a cache is writable: each process compiles for itself
             compiled = numba.njit(signature, nogil=True)(function)
         return compiled
 
     return compile_now
+
+
+@cache
+def _tell_that_it_compiles() -> None:
+    """Once a process: why it starts slowly."""
+    log.info("compiling the loops for this machine: this start takes longer, later ones load them from a cache")
 
 
 def _inlined(function: Function) -> Function:
