@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 from tests.unit.features.checkpoints import GENERIC
 
 from attaching import picture
-from mmplane import Sidecar, SidecarError
+from mmplane.commands import features
 from mmplane.features.reference.huggingface import HuggingFaceImageProcessor
 from mmplane.features.reference.parity import materialise
 
@@ -19,15 +19,14 @@ from mmplane.features.reference.parity import materialise
 def test_without_the_flag_it_is_refused_and_with_it_transformers_serves(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    folder, media = GENERIC.write(tmp_path), picture("a", 84)
-    with pytest.raises(SidecarError, match="ended before it was ready"):
-        Sidecar.start(model=folder, workers=1, arena_bytes=32 << 20)
+    """By the command that starts a sidecar as its child: every flag on the way is needed."""
+    folder, file = GENERIC.write(tmp_path / "model"), tmp_path / "a.png"
+    file.write_bytes(picture("a", 84))
+    command = ["--model", folder, str(file), "--out", str(tmp_path), "--workers", "1", "--arena-bytes", str(32 << 20)]
+    assert features.main(command) == 2
     assert "Start with --generic" in capfd.readouterr().err
-    theirs = materialise(HuggingFaceImageProcessor.load(folder), np.asarray(Image.open(io.BytesIO(media))))
-    with (
-        Sidecar.start(model=folder, workers=1, arena_bytes=32 << 20, generic=True) as sidecar,
-        sidecar.connect() as client,
-        client.materialise(media) as hold,
-    ):
-        assert client.layout(media).shapes == {"pixel_values": (1, 3, 56, 56)}
-        np.testing.assert_array_equal(hold.arrays(np)["pixel_values"], theirs["pixel_values"], strict=True)
+    assert features.main([*command, "--generic"]) == 0
+    theirs = materialise(HuggingFaceImageProcessor.load(folder), np.asarray(Image.open(file)))
+    made = load_file(tmp_path / "a.safetensors")
+    assert made.keys() == theirs.keys()
+    np.testing.assert_array_equal(made["pixel_values"], theirs["pixel_values"], strict=True)
