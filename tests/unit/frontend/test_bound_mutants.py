@@ -291,7 +291,7 @@ BODIES = [
     Mutant(
         "objects that a body becomes",
         schema.parse,
-        "if quotes_in(body) > QUOTES_MAX",
+        "if (quotes_in(body) if quotes is None else quotes) > QUOTES_MAX",
         "if False",
         test_schema.test_what_decoding_would_make_is_bounded_before_it_begins,
         (test_schema.TEXT_PART,),
