@@ -18,6 +18,7 @@ from mmplane.features.families.llava_next import LlavaNextImageProcessor
 from mmplane.features.families.minicpm_v import MiniCPMVImageProcessor
 from mmplane.features.families.names import KNOWN
 from mmplane.features.families.paddle_ocr import PaddleOcrImageProcessor
+from mmplane.features.families.pixtral import PixtralImageProcessor
 from mmplane.features.families.qwen_vl import QwenVLImageProcessor
 from mmplane.features.reference import parity
 from mmplane.features.reference.huggingface import HuggingFaceImageProcessor
@@ -89,6 +90,22 @@ def test_gemma3_with_pan_and_scan_takes_the_generic_path(tmp_path: Path) -> None
     assert FixedSizeImageProcessor.serves(checkpoint)
     scanning = replace(checkpoint, options={**checkpoint.options, "do_pan_and_scan": True})
     assert not FixedSizeImageProcessor.serves(scanning)
+
+
+def test_prompts_that_transformers_has_with_torchvision_alone_are_not_compared(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Pixtral's Processor class needs torchvision, its image processor does not: the bits of Pillow are served."""
+    processor = image_processor(FAMILIES["pixtral"].write(tmp_path))
+    assert type(processor) is PixtralImageProcessor
+    assert "could not be compared with transformers: transformers cannot load PixtralProcessor" in caplog.text
+    assert processor.fingerprint != image_processor(str(tmp_path), verdict="same").fingerprint
+
+
+def test_a_family_of_torchvision_alone_is_refused_where_nobody_can_compare(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Install torch and torchvision") as refused:
+        image_processor(FAMILIES["llama4"].write(tmp_path))
+    assert "--backend" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -154,18 +154,22 @@ def _compose(model_folder: str, image_processor: Any, tokenizer: Any) -> Any:
         return kind.check_argument_for_proper_class(self, name, value)
 
     images_only: Any = type(f"ImagesOnly{kind.__name__}", (kind,), {"check_argument_for_proper_class": check})
-    parts = {"image_processor": image_processor, "tokenizer": tokenizer}
+    try:
+        return _of_parts(images_only, {"image_processor": image_processor, "tokenizer": tokenizer}, settings)
+    except ImportError as error:
+        raise ValueError(f"transformers cannot load {kind.__name__}: {str(error).strip().splitlines()[0]}") from error
+
+
+def _of_parts(kind: Any, parts: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
     names = kind.get_attributes()
     try:
-        return images_only.from_args_and_dict([parts.get(name) for name in names], settings)
+        return kind.from_args_and_dict([parts.get(name) for name in names], settings)
     except AttributeError:  # it asks another part for its options
-        stand_ins = dict.fromkeys(names, _Nothing()) | parts
-        processor = images_only.from_args_and_dict([stand_ins[name] for name in names], settings)
+        stand_ins = {**dict.fromkeys(names, _Nothing()), **parts}
+        processor = kind.from_args_and_dict([stand_ins[name] for name in names], settings)
         for name in set(names) - set(parts):
             setattr(processor, name, None)
         return processor
-    except ImportError as error:
-        raise ValueError(f"transformers cannot load {kind.__name__}: {str(error).strip().splitlines()[0]}") from error
 
 
 class _Nothing(dict[str, Any]):
