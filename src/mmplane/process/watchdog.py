@@ -21,7 +21,7 @@ from mmplane.process.stacks import SIGNAL, STOPPED, WAITING, kernel_side, memory
 log = logging.getLogger("mmplane")
 
 LOOK_SECONDS = 0.2
-CALM_SECONDS = 0.8
+CALM_SECONDS = 1.0
 """Between two looks while nothing is wrong: the nursery tells of a child that is stopped at once."""
 ANSWER_S = 0.3
 """How long a condemned process may take to write its stacks."""

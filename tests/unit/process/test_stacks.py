@@ -50,9 +50,10 @@ def test_a_process_says_where_it_stands(what: str) -> None:
 def test_a_crash_is_remembered_whoever_reads_of_it_first() -> None:
     """The watchdog may have read it before the supervisor hears of the end."""
     stacks = Stacks()
-    with standing("os.kill(os.getpid(), signal.SIGSEGV)", stacks):
+    with standing("os.kill(os.getpid(), signal.SIGSEGV)", stacks) as one:
         assert not stacks.crashed
-        assert CRASHED in dumped(stacks)
+        one.process.wait(HANG_S)  # then all that it writes is there
+        assert CRASHED in stacks.written()
         assert (stacks.written(), stacks.crashed) == ("", True)
     stacks.handed_over()
     stacks.close()
