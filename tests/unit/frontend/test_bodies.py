@@ -17,14 +17,17 @@ from hypothesis import given, strategies
 from transformers import PreTrainedTokenizerFast
 
 from frontend_loop import HANG_S, in_loop, settle
+from mmplane.arena.arena import Arena
 from mmplane.core.control import Replace
 from mmplane.core.errors import RequestError, bad_request
 from mmplane.core.parsing import ParseFailed
+from mmplane.core.records import Slot
 from mmplane.frontend.http import endpoint
 from mmplane.frontend.request import bodies as bodies_module
 from mmplane.frontend.request import parser as parser_module
 from mmplane.frontend.request import parser_queue
 from mmplane.frontend.request.parser import take_apart
+from mmplane.frontend.request.parser_queue import ParserQueue
 from mmplane.frontend.request.reading import Body, ParsedBody
 from mmplane.frontend.request.renderer import Ids, Renderer
 from mmplane.frontend.request.schema import ChatRequest, parse
@@ -408,6 +411,18 @@ async def test_tenants_take_turns_at_the_parser() -> None:
             await parser.parse_one()
         outcomes = await asyncio.gather(*many, return_exceptions=True)
         assert [isinstance(outcome, RequestError) for outcome in outcomes] == [True] + [False] * 4
+
+
+@in_loop
+async def test_a_burst_of_one_tenant_waits_its_turn() -> None:
+    """100 requests at once, while the parser is busy with none of them yet."""
+    queue = ParserQueue(Arena([4096]), lambda _: None)
+    begun = [asyncio.create_task(queue.ask(lambda: Slot(0, 0, 64, 1), 64, "tenant")) for _ in range(100)]
+    await settle()
+    assert not any(each.done() for each in begun)
+    for each in begun:
+        each.cancel()
+    await asyncio.gather(*begun, return_exceptions=True)
 
 
 @in_loop

@@ -21,6 +21,8 @@ from mmplane.frontend.request.threaded import INLINE_QUOTES_MAX, ThreadedBodies
 from mutation import Mutant, check_it_is_killed
 
 LONG = "x" * 1025
+BURST = 100
+"""Requests of one client at once."""
 
 
 class PlayedRenderer(Renderer):
@@ -102,9 +104,21 @@ async def test_tenants_take_turns() -> None:
 
 
 @in_loop
+async def test_a_burst_of_one_tenant_waits_its_turn() -> None:
+    parsing = Parsing()
+    parsing.there.gate.clear()
+    begun = [parsing.begin(str(number), text=LONG) for number in range(BURST)]
+    await settle()
+    assert not any(each.done() for each in begun)
+    parsing.there.gate.set()
+    await asyncio.gather(*begun)
+    assert len(parsing.there.rendered) == BURST
+
+
+@in_loop
 async def test_not_more_wait_than_may() -> None:
     with pytest.MonkeyPatch.context() as limits:
-        limits.setattr(threaded, "WAITING_MIN", 2)
+        limits.setattr(threaded, "WAITING_MAX", 2)
         parsing = Parsing()
         parsing.there.gate.clear()
         begun = [parsing.begin(str(number), text=LONG) for number in range(3)]
@@ -169,7 +183,7 @@ MUTANTS = [
     Mutant(
         "bodies that wait for the thread",
         threaded.ThreadedBodies.__init__,
-        "waiting_min=WAITING_MIN",
+        "waiting_min=WAITING_MAX",
         "waiting_min=1000",
         test_not_more_wait_than_may,
     ),

@@ -20,11 +20,9 @@ from mmplane.frontend.request.reading import Body, BodyReader, ParsedBody
 from mmplane.frontend.request.renderer import Renderer, is_short
 from mmplane.frontend.request.schema import ChatRequest, parse, quotes_in
 from mmplane.waiting.lines import Fit
-from mmplane.waiting.room import WaitingRoom
+from mmplane.waiting.room import WAITING_MAX, WaitingRoom
 
 INLINE_QUOTES_MAX = 512
-WAITING_MIN = 64
-"""So many bodies of a tenant may always wait for the thread: most take milliseconds."""
 
 
 class ThreadedBodies(BodyReader):
@@ -41,7 +39,7 @@ class ThreadedBodies(BodyReader):
             give_back=lambda _: self._free(),
             refusal=_refusal,
             held=lambda tenant: int(tenant == self._served),
-            waiting_min=WAITING_MIN,
+            waiting_min=WAITING_MAX,  # most take milliseconds, so a burst is no sign that they will wait in vain
         )
 
     async def parse(self, body: Body) -> ParsedBody:
