@@ -13,6 +13,7 @@ from mmplane.core.records import Item
 from mmplane.delivery.attempt import delivered
 from mmplane.delivery.delivery import Delivered, Delivery, Order, Sends, done
 from mmplane.delivery.faults import strike
+from mmplane.delivery.rank_ports import RankPorts
 
 
 class Arena(Delivery):
@@ -23,10 +24,14 @@ class Arena(Delivery):
     once = True
     in_place = True
 
+    def __init__(self, ports: RankPorts) -> None:
+        super().__init__(ports)
+        self._view_of = ports.view
+
     def begin(self, orders: Sequence[Order]) -> list[Future[Delivered]]:
         """A tensor over the slot for each item."""
         return [done(delivered(partial(self._view, order))) for order in orders]
 
     def _view(self, order: Order) -> Delivered:
-        strike(order.submit.fault, "view", self._ports.rank)
-        return Delivered(tuple(self._ports.view(item) for item in order.items if isinstance(item, Item)))
+        strike(order.fault, "view", self._ports.rank)
+        return Delivered(tuple(self._view_of(item) for item in order.items if isinstance(item, Item)))

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import cast
 
 from mmplane.core.errors import Failure
 from mmplane.delivery.attempt import attempt, delivered
 from mmplane.delivery.delivery import Delivered, Delivery, Order, Sends, done
 from mmplane.delivery.exchange import exchange
-from mmplane.delivery.make import Media, contents, make
 from mmplane.delivery.ports import Ports
 
 
@@ -33,15 +31,15 @@ class Delayed(Delivery):
         return made(self._ports, order, received)
 
 
-def raw(ports: Ports, order: Order) -> list[bytes] | Failure | None:
-    """What the leader has to share: the encoded media. None on a follower."""
+def raw(ports: Ports, order: Order) -> object:
+    """What the leader has to share: the encoded media, or why there is none. None on a follower."""
     if not ports.leads:
         return None
-    return attempt(lambda: [bytes(content) for content in contents(ports, order)])
+    return attempt(lambda: ports.raw(order))
 
 
 def made(ports: Ports, order: Order, received: object) -> Delivered:
     """The features, made here of what was shared."""
     if isinstance(received, Failure):
         return Delivered((), received)
-    return delivered(lambda: make(ports, order, cast("Media", received)))
+    return delivered(lambda: ports.make(order, received))

@@ -26,11 +26,12 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 
 from mmplane.core.errors import Failure
+from mmplane.core.faults import Fault
 from mmplane.core.plan import NOTHING, Submit, Work
 from mmplane.core.records import Enclosed, Item
 from mmplane.delivery.ports import Ports
@@ -52,25 +53,31 @@ class Sends(Enum):
 
 @dataclass(frozen=True)
 class Order:
-    """What a delivery is asked for: the features of these items of one request (what is cached is not among them)."""
+    """What a delivery is asked for: the features of these items of one request (what is cached is not among them).
 
-    submit: Submit
-    items: tuple[Item | Enclosed, ...]
+    `request_id` is the same on all ranks. In another engine (`mmplane.engines`) items are what that engine has.
+    """
 
-    @property
-    def request_id(self) -> int:
-        """The request's number, the same on all ranks."""
-        return self.submit.request_id
+    request_id: int
+    items: tuple[Any, ...]
+    fault: Fault | None = None
+    feature_hash: bool = False
+
+    @classmethod
+    def of(cls, submit: Submit, items: tuple[Item | Enclosed, ...]) -> Self:
+        """These items of a request."""
+        return cls(submit.request_id, items, submit.fault, submit.feature_hash)
 
 
 @dataclass(frozen=True)
 class Delivered:
-    """What became of an order on this rank: the features of its items in order, or the failure.
+    """What became of an order on this rank: the features (`Features`) of its items in order, or the failure.
 
-    `hashes` are those of the features (`mmplane.delivery.feature_hash`), unless hashing is off.
+    In another engine it is what that engine builds of each item. `hashes` are those of the features
+    (`mmplane.delivery.feature_hash`), unless hashing is off.
     """
 
-    features: tuple[Features, ...]
+    features: tuple[Any, ...]
     failure: Failure | None = None
     work: Work = NOTHING
     hashes: tuple[int, ...] = ()

@@ -16,6 +16,7 @@ from mmplane.delivery.compact import unpack
 from mmplane.delivery.delivery import Delivered, Delivery, Features, Order, Sends, done
 from mmplane.delivery.faults import strike
 from mmplane.delivery.make import contents, make
+from mmplane.delivery.rank_ports import RankPorts
 from mmplane.delivery.tensors import tensors_of
 
 
@@ -26,15 +27,21 @@ class Eager(Delivery):
     sends = Sends.FEATURES
     once = True
 
+    def __init__(self, ports: RankPorts) -> None:
+        super().__init__(ports)
+        self._rank_ports = ports
+
     def begin(self, orders: Sequence[Order]) -> list[Future[Delivered]]:
         """Nothing is left to do but to look."""
         return [done(delivered(partial(self._view, order))) for order in orders]
 
     def _view(self, order: Order) -> Delivered:
-        strike(order.submit.fault, "view", self._ports.rank)
-        parcel = contents(self._ports, order)
+        strike(order.fault, "view", self._ports.rank)
+        parcel = contents(self._rank_ports, order)
         if all(isinstance(item, Enclosed) and item.media for item in order.items):
-            return make(self._ports, order, parcel)  # --materialise lazy: built in the front end, decoded on a look
+            return make(
+                self._rank_ports, order, parcel
+            )  # --materialise lazy: built in the front end, decoded on a look
         items = [item for item in order.items if isinstance(item, Enclosed)]
         features = tuple(_tensors(item, content) for item, content in zip(items, parcel, strict=True))
         return Delivered(features, hashes=tuple(item.feature_hash for item in items if item.feature_hash is not None))

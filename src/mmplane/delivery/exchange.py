@@ -20,10 +20,10 @@ def exchange(ports: Ports, broadcast: Broadcast, orders: Sequence[Order], payloa
     """
     before = [_struck(order, "before_collective", ports.rank) for order in orders]
     sent = [failure or payload for failure, payload in zip(before, payloads, strict=True)]
-    received = broadcast(sent, [order.submit.fault for order in orders])
+    received = broadcast(sent, [order.fault for order in orders])
     after = [_struck(order, "after_collective", ports.rank) for order in orders]
     return [first or last or payload for first, last, payload in zip(before, after, received, strict=True)]
 
 
 def _struck(order: Order, point: Point, rank: int) -> Failure | None:
-    return attempt(lambda: strike(order.submit.fault, point, rank))
+    return attempt(lambda: strike(order.fault, point, rank))

@@ -15,7 +15,6 @@ from mmplane.core.plan import NOTHING
 from mmplane.delivery.attempt import attempt
 from mmplane.delivery.delivery import Delivered, Delivery, Order, Sends, done
 from mmplane.delivery.exchange import exchange
-from mmplane.delivery.make import contents, make
 from mmplane.delivery.ports import Ports
 
 
@@ -40,7 +39,7 @@ def lead(ports: Ports, order: Order) -> Delivered | Failure | None:
     """What the leader has to share: the features, or why there are none. None on a follower."""
     if not ports.leads:
         return None
-    return attempt(lambda: make(ports, order, contents(ports, order)))
+    return attempt(lambda: ports.make(order))
 
 
 def take(ports: Ports, received: object) -> Delivered:

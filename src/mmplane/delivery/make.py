@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from mmplane.core.plan import Work
 from mmplane.core.records import Enclosed
@@ -11,7 +12,9 @@ from mmplane.delivery.delivery import Delivered, Order
 from mmplane.delivery.faults import strike
 from mmplane.delivery.feature_hash import hash_features, with_hashes
 from mmplane.delivery.lazy import LazyItem
-from mmplane.delivery.ports import Ports
+
+if TYPE_CHECKING:
+    from mmplane.delivery.rank_ports import RankPorts
 
 PARCEL_SECONDS = 2.0
 """The leader names a request only when its parcel has been passed on, so it is here or all but here."""
@@ -19,7 +22,7 @@ PARCEL_SECONDS = 2.0
 Media = Sequence[bytes | memoryview]
 
 
-def contents(ports: Ports, order: Order) -> list[memoryview]:
+def contents(ports: RankPorts, order: Order) -> list[memoryview]:
     """The inline bytes of each item, from the parcel. Raises RequestError (503) when it is not here."""
     parcel = ports.parcels.get(order.request_id, PARCEL_SECONDS)
     found = []
@@ -29,12 +32,12 @@ def contents(ports: Ports, order: Order) -> list[memoryview]:
     return found
 
 
-def make(ports: Ports, order: Order, media: Media) -> Delivered:
+def make(ports: RankPorts, order: Order, media: Media) -> Delivered:
     """The features of each item, decoded on first access as the incident's server does, and hashed if that is wanted.
 
     Raises RequestError.
     """
-    strike(order.submit.fault, "materialise", ports.rank)
+    strike(order.fault, "materialise", ports.rank)
     made_s = time.perf_counter()
     lazy = [
         LazyItem(content, item.recipe, ports.materialise)
@@ -44,5 +47,5 @@ def make(ports: Ports, order: Order, media: Media) -> Delivered:
     features = tuple(item.features for item in lazy)
     materialise_ms = sum(item.materialise_ms for item in lazy)
     work = Work(len(lazy), materialise_ms, decode_ms=sum(item.decode_ms for item in lazy), made_s=made_s)
-    hashed = [hash_features(item) for item in features] if order.submit.feature_hash else []
+    hashed = [hash_features(item) for item in features] if order.feature_hash else []
     return Delivered(features, work=with_hashes(work, hashed), hashes=tuple(each.value for each in hashed))

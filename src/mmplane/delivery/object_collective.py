@@ -28,13 +28,23 @@ from mmplane.delivery.ports import Broadcast
 
 
 class ObjectBroadcast(Broadcast):
-    """Over one process group of torch, whose source is its rank 0. Without a group there is one rank, and no call."""
+    """Over one process group of torch. Its leader has rank 0 in it, and number `source` among all processes of torch.
+
+    Without a group there is one rank, and no call.
+    """
 
     def __init__(
-        self, group: Any, rank: int, meter: Meter | None = None, *, now_s: Callable[[], float] = time.perf_counter
+        self,
+        group: Any,
+        rank: int,
+        meter: Meter | None = None,
+        *,
+        source: int = 0,
+        now_s: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._group = group
         self._rank = rank
+        self._source = source
         self._meter = meter or Meter()
         self._now_s = now_s
 
@@ -78,7 +88,7 @@ class ObjectBroadcast(Broadcast):
         return received
 
     def _broadcast(self, tensor: torch.Tensor) -> None:
-        dist.broadcast(tensor, src=0, group=self._group)
+        dist.broadcast(tensor, src=self._source, group=self._group)
 
 
 def _pickled(payload: object, fault: Fault | None = None) -> torch.Tensor:

@@ -11,7 +11,6 @@ from functools import partial
 
 from mmplane.delivery.attempt import delivered
 from mmplane.delivery.delivery import Delivered, Delivery, Order, Sends, done
-from mmplane.delivery.make import contents, make
 
 
 class Original(Delivery):
@@ -22,7 +21,4 @@ class Original(Delivery):
 
     def begin(self, orders: Sequence[Order]) -> list[Future[Delivered]]:
         """Decode and transform here and now."""
-        return [done(delivered(partial(self._make, order))) for order in orders]
-
-    def _make(self, order: Order) -> Delivered:
-        return make(self._ports, order, contents(self._ports, order))
+        return [done(delivered(partial(self._ports.make, order))) for order in orders]

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-
-import torch
+from typing import TYPE_CHECKING
 
 from mmplane.core.faults import Fault
-from mmplane.core.records import Item, Recipe
 from mmplane.delivery.lane import Lane
 from mmplane.delivery.meter import Meter
-from mmplane.delivery.parcels import Parcels
-from mmplane.media.materialise import Made
+
+if TYPE_CHECKING:
+    from mmplane.delivery.delivery import Delivered, Order
 
 
 class Broadcast(ABC):
@@ -30,17 +29,12 @@ class Broadcast(ABC):
         """
 
 
-@dataclass(frozen=True)
-class Ports:
-    """One rank's means."""
+@dataclass(frozen=True, kw_only=True)
+class Ports(ABC):
+    """One rank's means. How it makes an order's features is its engine's business."""
 
     rank: int
     size: int
-    materialise: Callable[[memoryview | bytes, Recipe, memoryview], Made]
-    """Encoded media into a writable buffer of the layout's length. Raises RequestError."""
-    view: Callable[[Item], dict[str, torch.Tensor]]
-    """An item's tensors over the arena."""
-    parcels: Parcels
     in_step: Broadcast
     """For the rank's loop."""
     in_lane: Broadcast
@@ -59,3 +53,11 @@ class Ports:
     def leads(self) -> bool:
         """Whether this is the leader."""
         return self.rank == 0
+
+    @abstractmethod
+    def raw(self, order: Order) -> object:
+        """What this rank has of an order before it is made, as it can be pickled. Raises RequestError."""
+
+    @abstractmethod
+    def make(self, order: Order, raw: object = None) -> Delivered:
+        """An order made here and now: of another rank's `raw`, or of what this rank has. Raises RequestError."""

@@ -27,7 +27,7 @@ from mmplane.delivery.meter import Meter
 from mmplane.delivery.names import DELIVERIES
 from mmplane.delivery.object_collective import ObjectBroadcast
 from mmplane.delivery.parcels import Parcels
-from mmplane.delivery.ports import Ports
+from mmplane.delivery.rank_ports import RankPorts
 from mmplane.features.choice import Processors
 from mmplane.media.materialise import materialise
 from mmplane.process.child import Control
@@ -102,12 +102,12 @@ def _ports(
     inbox: Inbox,
     parcels: Parcels,
     meter: Meter,
-) -> Ports:
+) -> RankPorts:
     """What this rank's deliveries work with. Every rank must call it: groups are made by all ranks together."""
     limit = collective_limit(config)  # a group does not inherit it: torch's own is half an hour
     with unhurried():
         groups = [dist.new_group(backend="cpu:gloo", timeout=limit) if tp > 1 else None for _ in range(2)]
-    return Ports(
+    return RankPorts(
         rank=rank,
         size=tp,
         materialise=partial(materialise, processors),

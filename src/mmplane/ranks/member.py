@@ -158,7 +158,7 @@ class Member:
             entry = Preparing(submit, cached, done(Delivered(())), began_s)
             self._preparing.append(entry)
             if items:
-                orders.setdefault(submit.delivery, []).append((entry, Order(submit, items)))
+                orders.setdefault(submit.delivery, []).append((entry, Order.of(submit, items)))
         for name, group in orders.items():
             futures = self._deliveries[name].begin([order for _, order in group])
             for (entry, _), future in zip(group, futures, strict=True):

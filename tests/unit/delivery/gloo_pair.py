@@ -28,7 +28,7 @@ from mmplane.delivery.meter import Meter
 from mmplane.delivery.names import DELIVERIES
 from mmplane.delivery.object_collective import ObjectBroadcast
 from mmplane.delivery.parcels import Parcels
-from mmplane.delivery.ports import Ports
+from mmplane.delivery.rank_ports import RankPorts
 from mmplane.media.materialise import Made
 
 LIMIT_S = 30
@@ -39,7 +39,7 @@ SIDES = 8
 class Bench:
     """What stands in for the processor of a rank: features are the media reversed, and a test may hold it up."""
 
-    ports: Ports
+    ports: RankPorts
     begun: list[bytes] = field(default_factory=list)
     hold: Callable[[bytes], None] = lambda _: None
 
@@ -105,7 +105,7 @@ def bench(rank: int, size: int, groups: list[Any], *, threads: int = 2, leader_t
         return {"x": torch.frombuffer(bytearray(features_of(item.content_key)), dtype=torch.uint8)}
 
     meter = Meter()
-    ports = Ports(
+    ports = RankPorts(
         rank=rank,
         size=size,
         materialise=materialise,
@@ -159,7 +159,7 @@ def order(
         request_id, b"", None, 1, tuple(items), ((),) * len(items), sampling, delivery=name,
         parcel_bytes=len(parcel), relayed=relayed, fault=fault, feature_hash=hashed,
     )  # fmt: skip
-    return Order(submit, tuple(items))
+    return Order.of(submit, tuple(items))
 
 
 def plain(delivered: Delivered) -> list[bytes] | int:

@@ -65,7 +65,7 @@ MUTANTS = [
     Mutant(
         "it hashes though it must not",
         make,
-        "if order.submit.feature_hash",
+        "if order.feature_hash",
         "if order",
         test_hashing_can_be_off,
         ("original",),

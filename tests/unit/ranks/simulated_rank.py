@@ -25,7 +25,7 @@ from simulated_runner import SimulatedRunner
 from mmplane.core.plan import Held, Plan, Position
 from mmplane.delivery.delivery import Delivery
 from mmplane.delivery.names import DELIVERIES
-from mmplane.delivery.ports import Ports
+from mmplane.delivery.rank_ports import RankPorts
 from mmplane.ranks.loop import LoopClock
 from mmplane.ranks.member import Member
 from mmplane.ranks.schedule import Schedule, Step
@@ -39,7 +39,7 @@ class Parts:
 
     schedule: Callable[[int, int], Schedule] = lambda _rank, prefill_tokens: Schedule(prefill_tokens)
     member: Callable[..., Member] = Member
-    deliveries: Mapping[str, Callable[[Ports], Delivery]] = field(default_factory=lambda: DELIVERIES)
+    deliveries: Mapping[str, Callable[[RankPorts], Delivery]] = field(default_factory=lambda: DELIVERIES)
     lane: type[TurnLane] = TurnLane
     parcels: type[LateParcels] = LateParcels
 
@@ -89,7 +89,7 @@ class SimulatedRank:
         self.parcels = parts.parcels(around.slow)
         self.broadcasts = [TapeBroadcast(tape, rank, around.tp) for tape in (around.in_step, around.in_lane)]
         self.lane = parts.lane(self.broadcasts[1], waiting_max=around.running_max)
-        ports = Ports(
+        ports = RankPorts(
             rank=rank,
             size=around.tp,
             materialise=materialise,

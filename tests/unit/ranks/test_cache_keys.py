@@ -17,7 +17,7 @@ from mmplane.core.records import Ask, Enclosed, Layout, Recipe, Tensor
 from mmplane.delivery.delivery import Features
 from mmplane.delivery.original import Original
 from mmplane.delivery.parcels import Parcels
-from mmplane.delivery.ports import Ports
+from mmplane.delivery.rank_ports import RankPorts
 from mmplane.ranks.leader import Leader
 from mmplane.ranks.loop import LoopClock
 from mmplane.ranks.member import Member
@@ -55,7 +55,7 @@ class Group:
 
     def _member(self, rank: int) -> Member:
         unused: Any = None
-        ports = Ports(
+        ports = RankPorts(
             rank=rank,
             size=RANKS,
             materialise=self._materialise,

@@ -25,9 +25,8 @@ from mmplane.delivery.leader import Leader as LeaderDelivery
 from mmplane.delivery.leader import lead, take
 from mmplane.delivery.leader_async import LeaderAsync
 from mmplane.delivery.leader_batch import LeaderBatch
-from mmplane.delivery.make import contents, make
 from mmplane.delivery.names import DELIVERIES
-from mmplane.delivery.ports import Ports
+from mmplane.delivery.rank_ports import RankPorts
 from mmplane.ranks.cache import CacheTable
 from mmplane.ranks.leader import Leader, Request
 from mmplane.ranks.member import Member, Preparing
@@ -179,21 +178,15 @@ class FallsBackLocally(LeaderDelivery):
     def _try(self, order: Order, future: Future[Delivered]) -> Future[Delivered]:
         if future.result().failure is None or not self._ports.leads:
             return future
-        again = attempt(
-            lambda: make(self._ports, Order(_unharmed(order.submit), order.items), contents(self._ports, order))
-        )
+        again = attempt(lambda: self._ports.make(replace(order, fault=None)))
         return future if isinstance(again, Failure) else done(again)
-
-
-def _unharmed(submit: Submit) -> Submit:
-    return msgspec.structs.replace(submit, fault=None)
 
 
 class FailsBeforeTheCollective(LeaderDelivery):
     def begin(self, orders: Sequence[Order]) -> list[Future[Delivered]]:
         futures = []
         for order in orders:
-            struck = attempt(lambda order=order: strike(order.submit.fault, "before_collective", self._ports.rank))  # type: ignore[misc]
+            struck = attempt(lambda order=order: strike(order.fault, "before_collective", self._ports.rank))  # type: ignore[misc]
             futures += [done(Delivered((), struck))] if struck else super().begin([order])
         return futures
 
@@ -284,7 +277,7 @@ DELIVERY_MUTANTS: list[type[Delivery]] = [
 
 
 def with_delivery(mutant: type[Delivery]) -> Parts:
-    def kind(ports: Ports) -> Delivery:
+    def kind(ports: RankPorts) -> Delivery:
         return mutant(ports)
 
     return Parts(deliveries={**DELIVERIES, mutant.name: kind})
