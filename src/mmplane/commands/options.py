@@ -14,6 +14,8 @@ from mmplane.ranges import ranges_of
 RANGES = ranges_of(Config)
 DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(Config)}
 ENCODINGS = ("auto", "float32", "model", "uint8")
+SIDECAR_ENCODINGS = (*ENCODINGS, "bfloat16", "float16", "uint8_copies")
+"""A sidecar's ranks may be an engine's, which take features as its own processor gives them."""
 BACKENDS = get_args(BackendName)
 DECODE_PROFILES = get_args(DecodeProfile)
 LOG_LEVELS = ("debug", "info", "warning", "error")

@@ -19,7 +19,7 @@ from mmplane.arena.errors import OutOfMemory
 from mmplane.commands.checks import check_host, check_memory
 from mmplane.commands.keys import read_keyring
 from mmplane.commands.model import model_folder, name_of
-from mmplane.commands.options import BACKENDS, DECODE_PROFILES, ENCODINGS, RANGES, Options
+from mmplane.commands.options import BACKENDS, DECODE_PROFILES, RANGES, SIDECAR_ENCODINGS, Options
 from mmplane.commands.place import Place
 from mmplane.commands.settings import declared, settle
 from mmplane.commands.starting import address, lacking, listen, refuse, release_output, workers_for
@@ -38,8 +38,6 @@ SESSIONS_MAX = 256
 """As many files again as there may be sessions: a socket and a handle each."""
 RENDERING = ("pybase64", "starlette", "transformers", "uvicorn", "uvloop")
 """Packages that render processes need beside those of all sidecars."""
-_ENCODING = {"auto": "auto", "model": "auto", "float32": "float32", "uint8": "uint8"}
-"""No rank says what it computes in, so `model` has nothing to follow."""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
@@ -52,7 +50,7 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     add("--workers", "processes that decode and transform (default: by cores and --arena-bytes)", default=None)
     add("--arena-bytes", "shared memory for media and features, reserved at start")
     add("--producers-bytes", "shared memory for features that clients bring (put, draft), taken when they ask")
-    add("--encoding", "how features lie in the arena", choices=ENCODINGS)
+    add("--encoding", "how features lie in the arena", choices=SIDECAR_ENCODINGS)
     add("--backend", "whose bits images have: of transformers with Pillow or torchvision", choices=BACKENDS)
     add("--decode-profile", "whose image loader is followed, bit for bit", choices=DECODE_PROFILES)
     add("--budget-bytes", "bytes that media under way may take")
@@ -157,7 +155,8 @@ def _config(settings: dict[str, Any], *, tenants: int) -> Config:
     if not settings["workers"]:
         raise ValueError("--workers must be at least 1")
     model = settings["model"]
-    settings["encoding"] = _ENCODING[settings["encoding"]]
+    if settings["encoding"] == "model":  # no rank says what it computes in
+        settings["encoding"] = "auto"
     config = Config(
         **settings, kind="sidecar", model_folder=model_folder(model), served_name=name_of(model), device="none", tp=1
     )

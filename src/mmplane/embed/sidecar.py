@@ -21,6 +21,7 @@ from mmplane.embed.errors import SidecarError
 from mmplane.embed.hold import SidecarHold
 from mmplane.embed.media import MediaSource
 
+SidecarEncoding = Literal["auto", "float32", "model", "uint8", "bfloat16", "float16", "uint8_copies"]
 START_SECONDS = 300.0
 """Kernels may have to be compiled."""
 STOP_SECONDS = 10.0
@@ -47,7 +48,7 @@ class Sidecar:
         workers: int | None = None,
         arena_bytes: int | None = None,
         backend: BackendName = "pil",
-        encoding: Literal["auto", "float32", "model", "uint8"] = "auto",
+        encoding: SidecarEncoding = "auto",
         profile: DecodeProfile = "mmplane",
         generic: bool = False,
     ) -> Self:

@@ -22,7 +22,7 @@ from mmplane.core.errors import bad_request, unsupported
 from mmplane.core.keys import digest_parts
 from mmplane.core.records import Clip, DecodeProfile, Modality
 from mmplane.core.simulation import simulation_of
-from mmplane.features.arithmetic.encodings import ENCODINGS, ByteForm, Encoding
+from mmplane.features.arithmetic.encodings import ENCODINGS, ByteForm, Encoding, dtype_of
 from mmplane.features.checkpoint.files import CheckpointFiles
 from mmplane.features.checkpoint.image import TRIAL_SIDE, ImageCheckpoint
 from mmplane.features.contract.audio import AudioProcessor
@@ -168,7 +168,7 @@ def choose(config: Config, verdicts: Verdicts | None = None) -> Processors:
     if "video" in tokens:
         video = _if_built("clips", partial(_clips, config, encoding, verdict("video")))
     if "audio" in tokens:
-        of_sounds = _model_dtype(config) if encoding == "uint8" else encoding
+        of_sounds = _model_dtype(config) if dtype_of(encoding) == "uint8" else encoding
         load_sounds = partial(audio_processor, folder, encoding=of_sounds, generic=generic, verdict=verdict("audio"))
         audio = _if_built("sounds", load_sounds)
     embeddings = _embeddings(config, image)

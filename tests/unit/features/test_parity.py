@@ -17,7 +17,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from mmplane.core.errors import RequestError
-from mmplane.features.arithmetic.encodings import ENCODINGS, Encoding, cast
+from mmplane.features.arithmetic.encodings import ENCODINGS, Encoding, cast, dtype_of
 from mmplane.features.checkpoint.image import ImageCheckpoint
 from mmplane.features.contract.arrays import views
 from mmplane.features.contract.image import Pixels
@@ -157,13 +157,16 @@ def test_encodings_hold_the_same_values(name: str, encoding: Encoding) -> None:
     pixels = np.ascontiguousarray(NOISE[:90, :170])
     exact: Any = materialise(reference, pixels)["pixel_values"]
     processor = type(fast)(fast._checkpoint, encoding)
-    assert processor.layout(170, 90).tensors[0].dtype == encoding
+    assert processor.layout(170, 90).tensors[0].dtype == dtype_of(encoding)
     stored: Any = materialise(processor, pixels)["pixel_values"]
     if encoding == "uint8":
         rebuilt = np.empty_like(exact)
         processor.byte_form.rebuild(stored, rebuilt)
         np.testing.assert_array_equal(rebuilt, exact, strict=True)
         assert exact.nbytes == stored.nbytes * 4 * processor.byte_form.copies
+    elif encoding == "uint8_copies":
+        pixels_alone: Any = materialise(processor.recoded("uint8"), pixels)["pixel_values"]
+        np.testing.assert_array_equal(stored.ravel(), processor.byte_form.with_copies(pixels_alone).ravel())
     else:
         np.testing.assert_array_equal(stored, cast(exact, encoding), strict=True)
 

@@ -6,6 +6,7 @@
 - `uint8`: the resized pixels themselves. Exact, because an 8-bit pixel has 256 values in each of three channels, so
   the processor's rescaling and normalising is a table of 3 x 256 floats (`ByteForm`). Qwen's second copy of a still
   frame is left out. A quarter of the size, an eighth for the Qwen family.
+- `uint8_copies`: the same with all copies, which is what an engine has that normalises on the device.
 
 NumPy has no bfloat16: such values are held as uint16, and `storage_dtype` says so.
 """
@@ -18,10 +19,15 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-Encoding = Literal["float32", "bfloat16", "float16", "uint8"]
+Encoding = Literal["float32", "bfloat16", "float16", "uint8", "uint8_copies"]
 ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
 
 Array = npt.NDArray[Any]
+
+
+def dtype_of(encoding: Encoding) -> str:
+    """The `Tensor.dtype` of features in this encoding."""
+    return "uint8" if encoding == "uint8_copies" else encoding
 
 
 def storage_dtype(name: str) -> np.dtype[Any]:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from mmplane.core.errors import bad_media
 from mmplane.core.records import Layout
 from mmplane.features.arithmetic import kernels, mel
-from mmplane.features.arithmetic.encodings import Array, Encoding, cast, storage_dtype
+from mmplane.features.arithmetic.encodings import Array, Encoding, cast, dtype_of, storage_dtype
 from mmplane.features.checkpoint.audio import AudioCheckpoint
 from mmplane.features.checkpoint.known import Kinds, Known
 from mmplane.features.contract.arrays import Arrays, pack, write_all
@@ -53,7 +53,7 @@ class LogMelProcessor(AudioProcessor):
     def __init__(
         self, checkpoint: AudioCheckpoint, encoding: Encoding = "float32", *, reference: Reference | None = None
     ) -> None:
-        if encoding == "uint8":
+        if dtype_of(encoding) == "uint8":
             raise ValueError("sounds have no uint8 encoding")
         options = checkpoint.options
         if (

@@ -113,7 +113,8 @@ class PatchImageProcessor(TableImageProcessor):
         for planes in canvas.bands(resize.bands(pixels, max(BAND_ROWS // block, 1) * block)):
             end = start + planes.shape[1] * planes.shape[2] // self._side**2
             if self._table is None:
-                kernels.cut_bytes(planes, self._block, 0, patches[start:end])
+                for copy in range(self._copies):
+                    kernels.cut_bytes(planes, self._block, copy, patches[start:end])
             else:
                 kernels.cut_patches(planes, self._table, self._block, patches[start:end])
             written_bytes += patches[start:end].nbytes

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from mmplane.core.errors import bad_media
 from mmplane.core.records import Clip, Layout
 from mmplane.features.arithmetic import kernels
-from mmplane.features.arithmetic.encodings import Array, ByteForm, Encoding, cast, storage_dtype
+from mmplane.features.arithmetic.encodings import Array, ByteForm, Encoding, cast, dtype_of, storage_dtype
 from mmplane.features.arithmetic.intrinsics import WORD_BYTES
 from mmplane.features.arithmetic.resize import TORCH_FILTERS, Resize
 from mmplane.features.arithmetic.table import torch_table
@@ -50,7 +50,8 @@ class QwenVideoProcessor(VideoProcessor):
         self._rules = RULES[checkpoint.kind]
         self._layouts = lru_cache(maxsize=LAYOUTS_MAX)(self._layout)
         self.byte_form = ByteForm(torch_table(checkpoint.options), self._moment * self._side**2, 1)
-        self._table = None if encoding == "uint8" else _as_bits(cast(self.byte_form.table, encoding))
+        self._dtype = dtype_of(encoding)
+        self._table = None if self._dtype == "uint8" else _as_bits(cast(self.byte_form.table, encoding))
 
     def recoded(self, encoding: Encoding) -> QwenVideoProcessor:
         """The same processor in another encoding."""
@@ -111,7 +112,7 @@ class QwenVideoProcessor(VideoProcessor):
         """Resize, look up and cut, frame by frame and band by band, straight into `out`."""
         layout = self._layouts(clip)
         features: Array = out[VIDEO_FEATURES]
-        if features.shape != layout.tensors[0].shape or features.dtype != storage_dtype(self._encoding):
+        if features.shape != layout.tensors[0].shape or features.dtype != storage_dtype(self._dtype):
             raise RuntimeError("the slot does not have the shape that the layout said")
         resized_height, resized_width = self._size(clip)
         resize = Resize.whole(resized_width, resized_height, self._checkpoint.options["resample"], as_torch=True)
@@ -158,7 +159,7 @@ class QwenVideoProcessor(VideoProcessor):
         shape = (moments * patches, 3 * self._moment * self._side**2)
         companions = [(name, str(value.dtype), value.shape) for name, value in self._companions(clip).items()]
         expansion = self._checkpoint.expansion(clip, moments, patches // self._merge**2)
-        return pack([(VIDEO_FEATURES, self._encoding, shape), *companions], expansion)
+        return pack([(VIDEO_FEATURES, self._dtype, shape), *companions], expansion)
 
     def _companions(self, clip: Clip) -> dict[str, npt.NDArray[Any]]:
         height, width = self._size(clip)

@@ -16,7 +16,7 @@ import numpy as np
 
 from mmplane.core.errors import RequestError
 from mmplane.core.records import Layout
-from mmplane.features.arithmetic.encodings import Array, ByteForm, Encoding, cast, storage_dtype
+from mmplane.features.arithmetic.encodings import Array, ByteForm, Encoding, cast, dtype_of, storage_dtype
 from mmplane.features.arithmetic.table import Table
 from mmplane.features.checkpoint.image import TRIAL_SIDE, ImageCheckpoint
 from mmplane.features.checkpoint.prompts import Companions
@@ -49,8 +49,9 @@ class TableImageProcessor(ImageProcessor):
         self._encoding = encoding
         self._outlines = lru_cache(maxsize=LAYOUTS_MAX)(self._outlined)
         self._copies = 1 if encoding == "uint8" else copies
+        self._dtype = dtype_of(encoding)
         self._table: Array | None = None
-        if encoding != "uint8":
+        if self._dtype != "uint8":
             self._table = _as_bits(cast(self.byte_form.table, encoding))
 
     def recoded(self, encoding: Encoding) -> TableImageProcessor:
@@ -83,13 +84,13 @@ class TableImageProcessor(ImageProcessor):
         """In closed form: microseconds. Raises RequestError (400)."""
         outline = self._outlines(width, height)
         companions = [(name, str(value.dtype), value.shape) for name, value in outline.companions.items()]
-        return pack([(FEATURES, self._encoding, outline.shape), *companions], outline.expansion)
+        return pack([(FEATURES, self._dtype, outline.shape), *companions], outline.expansion)
 
     def write(self, pixels: Pixels, out: Arrays) -> int:
         """Resize and look up, band by band, straight into `out`."""
         outline = self._outlines(pixels.shape[1], pixels.shape[0])
         features = out[FEATURES]
-        if features.shape != outline.shape or features.dtype != storage_dtype(self._encoding):
+        if features.shape != outline.shape or features.dtype != storage_dtype(self._dtype):
             raise RuntimeError("the slot does not have the shape that the layout said")
         return self._fill(pixels, _as_bits(features)) + write_all(outline.companions, out)
 

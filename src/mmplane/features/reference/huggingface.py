@@ -17,7 +17,7 @@ from PIL import Image
 
 from mmplane.core.errors import RequestError, bad_media
 from mmplane.core.records import BackendName, Layout
-from mmplane.features.arithmetic.encodings import Array, Encoding, cast
+from mmplane.features.arithmetic.encodings import Array, Encoding, cast, dtype_of
 from mmplane.features.checkpoint.image import TRIAL_SIDE
 from mmplane.features.contract.arrays import Arrays, pack
 from mmplane.features.contract.image import FEATURES, ImageProcessor, Pixels
@@ -29,7 +29,7 @@ class HuggingFaceImageProcessor(ImageProcessor):
     """Runs the checkpoint's own image processor; the copy into the slot is the only one of ours."""
 
     def __init__(self, checkpoint: ReferenceCheckpoint, encoding: Encoding = "float32") -> None:
-        if encoding == "uint8":
+        if dtype_of(encoding) == "uint8":
             raise ValueError("this checkpoint has no uint8 encoding: only the fast image processors know the pixels")
         self._checkpoint = checkpoint
         self._encoding = encoding
