@@ -119,7 +119,10 @@ class Client:
     # Features that exist already.
 
     def get(self, key: bytes) -> SidecarHold | None:
-        """What some producer has put under this key; None if nothing is resident. Raises Lost."""
+        """What some producer has put under this key, or the item whose `Hold.key` it is; None if it is not resident.
+
+        Raises Lost.
+        """
         future: Future[SidecarHold] = self._attachment.call(lambda request: Find(request, key), self._held)
         with suppress(BadMedia):
             return self._wait(future)

@@ -327,7 +327,7 @@ class Keeper:
         return Done(asked.request)
 
     def _find(self, session: Session, asked: Find) -> Holding:
-        item = self._arena.lookup(_put_key(asked.key))
+        item = self._arena.lookup(_put_key(asked.key)) or self._arena.lookup(asked.key)
         if item is None:
             raise not_held()
         return Holding(asked.request, session.hold(self._arena, item), item, hit=True)

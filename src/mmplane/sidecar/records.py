@@ -145,7 +145,10 @@ class Forget(Record, frozen=True, tag="forget"):
 
 
 class Find(Record, frozen=True, tag="find"):
-    """Producer -> keeper: hold what was published under this key. Answer: Holding, or Failed with status 404."""
+    """Producer -> keeper: hold what was published under this key, or the item with this content key.
+
+    Answer: Holding, or Failed with status 404.
+    """
 
     request: Request
     key: Key

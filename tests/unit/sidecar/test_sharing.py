@@ -427,6 +427,13 @@ def test_asyncio_waits_beside_other_tasks_and_a_cancelled_call_is_called_off(rig
     asyncio.run(go())
 
 
+def test_an_item_is_found_again_by_its_own_key(client: Client) -> None:
+    hold = client.materialise(A)
+    found = client.get(hold.key)
+    assert found is not None
+    assert found.item == hold.item
+
+
 def test_features_that_exist_are_put_once_for_all_producers(rig: Rig, client: Client) -> None:
     inbox = Inbox(rig.socket)  # it is there before the producer's region is
     with rig.client(arena_bytes=4 * PAGE_BYTES) as producer:
@@ -439,6 +446,7 @@ def test_features_that_exist_are_put_once_for_all_producers(rig: Rig, client: Cl
         for arrays in (found.arrays(np), inbox.open(hold.lease(0)).arrays(np)):
             assert arrays["f"].dtype == ml_dtypes.bfloat16
             assert np.array_equal(arrays["f"], values)
+        assert client.get(hold.key) is not None
         assert client.get(b"other") is None
         with pytest.raises(ValueError, match="arena_bytes"):
             client.put(b"x", {"f": values})
