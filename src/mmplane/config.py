@@ -133,6 +133,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Whether transformers itself may make features, where no fast path does. A sidecar has to be told."""
     socket_group: str = ""
     """The group whose processes may attach to a sidecar; empty: only those of its user."""
+    carry_only: bool = False
+    """Of a sidecar: it has no model and no workers, and carries what producers bring."""
     producers_bytes: Annotated[int, Meta(ge=0, le=BYTES_MAX)] = 256 * MIB
     """Of a sidecar: regions that producers write themselves take so many bytes together."""
     metrics_port: Annotated[int, Meta(ge=0, le=65535)] = 0

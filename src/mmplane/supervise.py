@@ -128,7 +128,7 @@ class Supervisor:
         self._regions: list[int] = []
         self._regions_read_only: list[int] = []
         self._renew_regions()
-        self._nursery = Spawner(config.log_format, "rendering" if config.render_processes else config.kind)
+        self._nursery = Spawner(config.log_format, _preloaded(config))
         self._watchdog = Watchdog(stall_s=config.stall_seconds, item_s=config.item_seconds, load_s=LOAD_SECONDS)
         self._told_out: tuple[str, ...] = ()
         self._told_running: tuple[Running, ...] = ()
@@ -502,3 +502,10 @@ class Supervisor:
         os.close(self._keyring)
         if self._tally is not None:
             os.close(self._tally)
+
+
+def _preloaded(config: Config) -> str:
+    """What the nursery imports (`mmplane.process.nursery.PRELOADED`)."""
+    if config.carry_only:
+        return "carrying"
+    return "rendering" if config.render_processes else config.kind

@@ -12,10 +12,7 @@ from typing import NamedTuple
 
 from mmplane import __version__
 from mmplane.commands.options import Parser
-from mmplane.commands.starting import lacking
-
-MEDIA = ("av", "numba", "setproctitle", "tokenizers")
-"""Packages that workers run with."""
+from mmplane.commands.starting import MEDIA, lacking
 
 
 class Command(NamedTuple):
@@ -35,7 +32,7 @@ COMMANDS = {
         "mmplane.commands.serve",
         packages=(*MEDIA, "starlette", "torch", "transformers", "uvicorn"),
     ),
-    "sidecar": Command("media for the processes of any engine", "mmplane.commands.sidecar", "media", MEDIA),
+    "sidecar": Command("media for the processes of any engine", "mmplane.commands.sidecar", "media"),
     "features": Command("features of files, as safetensors", "mmplane.commands.features", "media", MEDIA),
     "doctor": Command("check this machine and a checkpoint", "mmplane.doctor"),
     "top": Command("what a server does now, in a terminal", "mmplane.observe.top"),

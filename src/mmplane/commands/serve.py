@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import logging
 import os
 import sys
@@ -28,6 +27,7 @@ from mmplane.machine import cores_usable
 from mmplane.process import logs
 from mmplane.process.descriptors import provide
 from mmplane.process.output import Output
+from mmplane.process.title import entitle
 from mmplane.ranges import Range
 from mmplane.supervise import Supervisor
 
@@ -196,7 +196,7 @@ def _run(given: dict[str, Any]) -> int:
         listener = listen(config.host, config.port)
     except (ValueError, OSError) as error:
         return refuse(error)
-    importlib.import_module("setproctitle").setproctitle("mmplane: supervisor")
+    entitle("mmplane: supervisor")
     url = "http://" + address(*listener.getsockname()[:2])
     log.info("listening on %s; loading %s for %d ranks", url, config.served_name, config.tp)
 

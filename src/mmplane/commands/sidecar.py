@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import logging
 import os
 import signal
@@ -22,13 +21,14 @@ from mmplane.commands.model import model_folder, name_of
 from mmplane.commands.options import BACKENDS, DECODE_PROFILES, RANGES, SIDECAR_ENCODINGS, Options
 from mmplane.commands.place import Place
 from mmplane.commands.settings import declared, settle
-from mmplane.commands.starting import address, lacking, listen, refuse, release_output, workers_for
+from mmplane.commands.starting import MEDIA, address, lacking, listen, refuse, release_output, workers_for
 from mmplane.config import Config
 from mmplane.core.keyring import Keyring
 from mmplane.machine import cores_usable
 from mmplane.process import logs
 from mmplane.process.descriptors import provide
 from mmplane.process.output import Output
+from mmplane.process.title import entitle
 from mmplane.ranges import Range
 from mmplane.supervise import Supervisor
 
@@ -36,6 +36,8 @@ log = logging.getLogger("mmplane")
 
 SESSIONS_MAX = 256
 """As many files again as there may be sessions: a socket and a handle each."""
+ARENA_BYTES_MIN = int(RANGES["arena_bytes"].least)
+"""Of a sidecar that only carries: features lie in the producers' regions."""
 RENDERING = ("pybase64", "starlette", "transformers", "uvicorn", "uvloop")
 """Packages that render processes need beside those of all sidecars."""
 
@@ -62,6 +64,8 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     options.add_logging()
     generic = "run transformers itself, in workers, where no fast path exists"
     parser.add_argument("--generic", help=generic, action="store_true")
+    carry_only = "make nothing: carry the features that clients bring; needs no model and no extra"
+    parser.add_argument("--carry-only", help=carry_only, action="store_true")
     on_eof = "end when standard input ends: for a launcher's child"
     parser.add_argument("--stop-on-eof", help=on_eof, action="store_true")
     return options.actions
@@ -83,13 +87,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="mmplane sidecar", description=__doc__)
     table = declared(add_flags(parser))
     given = vars(parser.parse_args(arguments))
-    generic = given.pop("generic")
+    told = {name: given.pop(name) for name in ("generic", "carry_only")}
     if given.pop("stop_on_eof"):
         Thread(target=_stop_on_eof, daemon=True).start()
     ignored: list[str] = []
     try:
         settings = {name: each.value for name, each in settle(table, given, os.environ, None, ignored.append).items()}
-        settings["generic"] = generic
+        settings |= told
         logs.begin(settings["log_format"], settings["log_level"], "sidecar")
         for each in ignored:
             log.warning("%s", each)
@@ -115,7 +119,7 @@ def _run(settings: dict[str, Any]) -> int:
     where = f" and http://{address(*http.getsockname()[:2])}" if http else ""
     provide(config.processes() + 2 * SESSIONS_MAX)
     place = Place(path, config.socket_group)
-    importlib.import_module("setproctitle").setproctitle("mmplane: supervisor")
+    entitle("mmplane: supervisor")
 
     def announce() -> None:
         place.take()
@@ -144,21 +148,26 @@ def _keyring(settings: dict[str, Any]) -> Keyring:
 
 
 def _config(settings: dict[str, Any], *, tenants: int) -> Config:
+    """Raises ValueError for what cannot be."""
+    carry_only = settings["carry_only"]
+    if not carry_only and (missing := next((each for each in MEDIA if find_spec(each) is None), None)):
+        raise ValueError(lacking("sidecar", missing, "media"))
     settings = settings | {"socket": str(Path(settings["socket"]).absolute()), "tenants": tenants}
     host, port = settings.pop("http_host"), settings.pop("http_port")
     if port is None:
         settings["render_processes"] = 0
     else:
         settings |= {"host": host, "port": port, "render_processes": settings["render_processes"] or 1}
-    if settings["workers"] is None:
+    if carry_only:
+        settings |= {"workers": 0, "arena_bytes": ARENA_BYTES_MIN}
+    elif settings["workers"] is None:
         settings["workers"] = workers_for(cores_usable(), settings["arena_bytes"])
-    if not settings["workers"]:
+    elif not settings["workers"]:
         raise ValueError("--workers must be at least 1")
     model = settings["model"]
     if settings["encoding"] == "model":  # no rank says what it computes in
         settings["encoding"] = "auto"
-    config = Config(
-        **settings, kind="sidecar", model_folder=model_folder(model), served_name=name_of(model), device="none", tp=1
-    )
+    folder = "" if carry_only else model_folder(model)
+    config = Config(**settings, kind="sidecar", model_folder=folder, served_name=name_of(model), device="none", tp=1)
     check_memory(config)
     return config

@@ -14,6 +14,8 @@ BACKLOG = 1024
 """Connections that wait to be accepted."""
 WORKER_REGION_BYTES = 384 * MIB
 """What each worker's region should have at least: the features of the longest clips that checkpoints allow."""
+MEDIA = ("av", "numba", "setproctitle", "tokenizers")
+"""Packages that workers run with."""
 WORKERS_MAX = int(RANGES["workers"].most)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -80,10 +81,12 @@ class Plane:
 class Attachment:
     """Attached to the sidecar at `path` from now on. Raises Lost when there is none, NotAttached when it refuses.
 
+    A sidecar that is starting may take `wait_s` until it listens.
+
     In a process that was forked later every call raises Lost.
     """
 
-    def __init__(self, path: str | os.PathLike[str], hello: Hello) -> None:
+    def __init__(self, path: str | os.PathLike[str], hello: Hello, *, wait_s: float = 0.0) -> None:
         self.path = os.fspath(path)
         self._hello = hello
         self._pid = os.getpid()
@@ -95,7 +98,7 @@ class Attachment:
         """Set while there is a sidecar."""
         self.former: Plane | None = None
         """The last sidecar's plane: its memory is there as long as somebody maps it, and nobody writes it any more."""
-        self._plane = self._attach()
+        self._plane = self._attach_within(wait_s)
         self.attached.set()
         self._thread = Thread(target=self._run, name="mmplane: sidecar", daemon=True)
         self._thread.start()
@@ -258,6 +261,16 @@ class Attachment:
     def _called_off(self, plane: Plane, request: int, future: Future[Any]) -> None:
         if future.cancelled() and plane.calls.pop(request, None) is not None:
             self.tell(plane, Forget(request))
+
+    def _attach_within(self, wait_s: float) -> Plane:
+        deadline_s = time.monotonic() + wait_s
+        while True:
+            try:
+                return self._attach()
+            except Lost:
+                if time.monotonic() >= deadline_s:
+                    raise
+                time.sleep(RETRY_SECONDS)
 
     def _attach(self) -> Plane:
         end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

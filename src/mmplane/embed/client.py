@@ -59,6 +59,8 @@ ResultT = TypeVar("ResultT")
 class Client:
     """Attached as a producer. `arena_bytes` is for `put` and `draft`; `limit_s` how long a blocking call may take.
 
+    A sidecar that is starting may take `wait_s` until it listens.
+
     Raises Lost when no sidecar listens at `path`, NotAttached when it refuses this process or another `fingerprint`.
     """
 
@@ -69,10 +71,11 @@ class Client:
         arena_bytes: int = 0,
         fingerprint: bytes = b"",
         limit_s: float = 120.0,
+        wait_s: float = 0.0,
     ) -> None:
         self._limit_s = limit_s
         hello = Hello(VERSION, "producer", fingerprint=fingerprint, region_bytes=arena_bytes)
-        self._attachment = Attachment(path, hello)
+        self._attachment = Attachment(path, hello, wait_s=wait_s)
 
     # Media.
 
@@ -235,10 +238,15 @@ class Client:
 
 
 def connect(
-    path: str | os.PathLike[str], *, arena_bytes: int = 0, fingerprint: bytes = b"", limit_s: float = 120.0
+    path: str | os.PathLike[str],
+    *,
+    arena_bytes: int = 0,
+    fingerprint: bytes = b"",
+    limit_s: float = 120.0,
+    wait_s: float = 0.0,
 ) -> Client:
     """Attach to the sidecar at this socket, as a producer: see `Client`."""
-    return Client(path, arena_bytes=arena_bytes, fingerprint=fingerprint, limit_s=limit_s)
+    return Client(path, arena_bytes=arena_bytes, fingerprint=fingerprint, limit_s=limit_s, wait_s=wait_s)
 
 
 def _layout(answer: Described, _: Plane) -> Layout:

@@ -31,6 +31,8 @@ class Inbox:
     regions are mapped there is `access`: `private` (arrays may be written, and only this process sees it), `shared`
     (reading alone; writing is a SIGSEGV) or `writable` (for memory that a device registers: do not write).
 
+    A sidecar that is starting may take `wait_s` until it listens.
+
     Its calls belong to one thread; arrays may die in any. Raises OSError when an address cannot be reached, ValueError
     if it has no such rank; Lost when there is no sidecar, NotAttached when it refuses this rank.
     """
@@ -43,6 +45,7 @@ class Inbox:
         group: int = 0,
         ranks: int = 1,
         access: Access = "private",
+        wait_s: float = 0.0,
     ) -> None:
         self.rank = rank
         self._attachment: Attachment | None = None
@@ -50,7 +53,7 @@ class Inbox:
             self._windows = _at_address(where, rank)
         else:
             hello = Hello(VERSION, "rank", group=group, rank=rank, ranks=ranks, access=access)
-            self._attachment = Attachment(where, hello)
+            self._attachment = Attachment(where, hello, wait_s=wait_s)
 
     def open(self, leased: Leased) -> View:
         """The view that this record stands for; the same memory when it is opened again while it lives.

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Required, Self, TypedDict, Unpack
 
 from mmplane.core.records import BackendName, DecodeProfile
 from mmplane.embed.client import Client, connect
@@ -29,6 +29,23 @@ SAID_BYTES_MAX = 4096
 SOCKET = "socket"
 
 
+class Settings(TypedDict, total=False):
+    """What a sidecar is started with; what is left out is as in `mmplane sidecar --help`."""
+
+    model: Required[str | os.PathLike[str] | None]
+    """A checkpoint's folder or a hub id; None: it only carries what producers bring (`put`, `draft`)."""
+    workers: int | None
+    arena_bytes: int | None
+    producers_bytes: int | None
+    """For the regions of all producers together (`connect(arena_bytes=...)`)."""
+    backend: BackendName
+    encoding: SidecarEncoding
+    profile: DecodeProfile
+    """Whose loader images are decoded as: the engine's that takes the features."""
+    generic: bool
+    """Whether workers run transformers itself where no fast path exists; they need torch for it."""
+
+
 class Sidecar:
     """`mmplane sidecar`, run by this process and ended with it, or at the end of the block.
 
@@ -38,47 +55,41 @@ class Sidecar:
     def __init__(self, process: subprocess.Popen[bytes], folder: str) -> None:
         self._process = process
         self._folder = folder
+        self._said = b""
         self.socket = str(Path(folder) / SOCKET)
 
     @classmethod
-    def start(
-        cls,
-        *,
-        model: str | os.PathLike[str],
-        workers: int | None = None,
-        arena_bytes: int | None = None,
-        backend: BackendName = "pil",
-        encoding: SidecarEncoding = "auto",
-        profile: DecodeProfile = "mmplane",
-        generic: bool = False,
-    ) -> Self:
-        """Start one for this model's folder, and return once a worker is warm.
-
-        `profile` is whose loader images are decoded as: the engine's that takes the features. With `generic` its
-        workers run transformers itself where no fast path exists; they need torch for it.
+    def start(cls, **settings: Unpack[Settings]) -> Self:
+        """Start one, and return once a worker is warm.
 
         Raises SidecarError with what it said, if it ends before that or is not ready within `START_SECONDS`.
         """
-        folder = tempfile.mkdtemp(prefix="mmplane-")
-        given = {
-            "workers": workers,
-            "arena-bytes": arena_bytes,
-            "backend": backend,
-            "encoding": encoding,
-            "decode-profile": profile,
-        }
-        flags = [f"--{name}={value}" for name, value in given.items() if value is not None]
-        command = [sys.executable, "-m", "mmplane", "sidecar", "--model", os.fspath(model), *flags]
-        command += ["--generic"] * generic
-        command += ["--socket", str(Path(folder) / SOCKET), "--stop-on-eof"]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        sidecar = cls(process, folder)
+        sidecar = cls.begin(**settings)
         try:
-            sidecar._wait()
+            sidecar.wait()
         except BaseException:
             sidecar.stop()
             raise
         return sidecar
+
+    @classmethod
+    def begin(cls, **settings: Unpack[Settings]) -> Self:
+        """Start one, and return at once: `wait` for it, or attach with a `wait_s`."""
+        folder = tempfile.mkdtemp(prefix="mmplane-")
+        command = [sys.executable, "-m", "mmplane", "sidecar", *_flags(settings)]
+        command += ["--socket", str(Path(folder) / SOCKET), "--stop-on-eof"]
+        return cls(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE), folder)
+
+    def wait(self) -> None:
+        """Return once a worker is warm. Raises SidecarError as `start` does."""
+        assert self._process.stdout is not None
+        if self._said:
+            return
+        if not select.select([self._process.stdout], [], [], START_SECONDS)[0]:
+            raise SidecarError(f"the sidecar is not ready after {START_SECONDS:g} s: see its log")
+        self._said = os.read(self._process.stdout.fileno(), SAID_BYTES_MAX)
+        if not self._said:
+            raise SidecarError("the sidecar ended before it was ready: see its log on standard error")
 
     def connect(self, *, arena_bytes: int = 0) -> Client:
         """Attach this process as a producer."""
@@ -103,14 +114,6 @@ class Sidecar:
         with suppress(FileNotFoundError):
             shutil.rmtree(self._folder)
 
-    def _wait(self) -> None:
-        """It says one line when it is ready, and nothing before."""
-        assert self._process.stdout is not None
-        if not select.select([self._process.stdout], [], [], START_SECONDS)[0]:
-            raise SidecarError(f"the sidecar is not ready after {START_SECONDS:g} s: see its log")
-        if not os.read(self._process.stdout.fileno(), SAID_BYTES_MAX):
-            raise SidecarError("the sidecar ended before it was ready: see its log on standard error")
-
     def __enter__(self) -> Self:
         return self
 
@@ -118,3 +121,18 @@ class Sidecar:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _flags(settings: Settings) -> list[str]:
+    model = settings["model"]
+    given = {
+        "model": None if model is None else os.fspath(model),
+        "workers": settings.get("workers"),
+        "arena-bytes": settings.get("arena_bytes"),
+        "producers-bytes": settings.get("producers_bytes"),
+        "backend": settings.get("backend"),
+        "encoding": settings.get("encoding"),
+        "decode-profile": settings.get("profile"),
+    }
+    flags = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    return flags + ["--generic"] * settings.get("generic", False) + ["--carry-only"] * (model is None)

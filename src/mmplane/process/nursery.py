@@ -26,6 +26,7 @@ from mmplane.process import logs
 from mmplane.process.death import die_with_parent
 from mmplane.process.signals import BYTES_MAX, heed, unheed
 from mmplane.process.stacks import answer_with_stacks
+from mmplane.process.title import entitle
 from mmplane.wire.link import Link, LinkError, PeerGone
 
 PRELOADED: Mapping[str, tuple[str, ...]] = {
@@ -39,12 +40,14 @@ PRELOADED: Mapping[str, tuple[str, ...]] = {
         "mmplane.features.reference.parity",
         "mmplane.features.reference.configuration",
     ),
-    "sidecar": ("mmplane.sidecar.main", "mmplane.media.worker"),
-    "rendering": ("mmplane.sidecar.main", "mmplane.media.worker", "mmplane.render.main"),
+    "sidecar": ("mmplane.sidecar.main", "mmplane.sidecar.workshop", "mmplane.media.worker"),
+    "carrying": ("mmplane.sidecar.main",),
+    "rendering": ("mmplane.sidecar.main", "mmplane.sidecar.workshop", "mmplane.media.worker", "mmplane.render.main"),
 }
 """The modules of a kind's children; importing them imports everything that the children need.
 
-A sidecar that renders is a kind of its own: transformers imports torch, which takes longer than all the rest.
+A sidecar that only carries imports no library of media. One that renders imports transformers, and with it torch, which
+takes longer than all the rest.
 """
 
 MAINS: Mapping[str, tuple[str, str]] = {
@@ -134,10 +137,8 @@ def _fork(spawn: Spawn, descriptors: list[int], ours: list[int]) -> int:
 
 
 def _become(spawn: Spawn, descriptors: dict[str, int]) -> None:
-    import setproctitle
-
     module, title = MAINS[spawn.role]
-    setproctitle.setproctitle(title.format(index=spawn.index, of=spawn.of))
+    entitle(title.format(index=spawn.index, of=spawn.of))
     config = msgspec.msgpack.decode(spawn.config, type=Config)
     logs.begin(
         config.log_format, config.log_level, title.removeprefix("mmplane: ").format(index=spawn.index, of=spawn.of)
@@ -155,13 +156,11 @@ def _reap(pidfd: int, pid: int) -> None:
 
 def main() -> None:
     """`python -m mmplane.process.nursery CONTROL_DESCRIPTOR SUPERVISOR_PID LOG_FORMAT KIND`."""
-    import setproctitle
-
     control_descriptor, supervisor_pid, log_format, kind = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
     die_with_parent(supervisor_pid)
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)  # the supervisor decides; a terminal's Ctrl-C reaches it alone
-    setproctitle.setproctitle("mmplane: nursery")
+    entitle("mmplane: nursery")
     answer_with_stacks(sys.stderr.fileno())
     logs.begin(log_format, "info", "nursery")
     started_s = time.monotonic()

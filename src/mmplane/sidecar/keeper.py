@@ -32,10 +32,9 @@ from mmplane.core.errors import (
 )
 from mmplane.core.keys import digest_parts
 from mmplane.core.records import Record
-from mmplane.items.store import ItemStore
 from mmplane.sidecar.door import Caller, Refusal
 from mmplane.sidecar.groups import Groups, Misplaced
-from mmplane.sidecar.making import Making
+from mmplane.sidecar.maker import Maker
 from mmplane.sidecar.peer import Peer
 from mmplane.sidecar.records import (
     VERSION,
@@ -103,20 +102,16 @@ class Keeper:
     def __init__(
         self,
         arena: Arena,
-        store: ItemStore,
-        making: Making,
+        maker: Maker,
         regions: Regions,
         owner: Process,
         *,
-        fingerprint: bytes,
         figures: Callable[[], dict[str, Any]] = dict,
     ) -> None:
         self._arena = arena
-        self._store = store
-        self._making = making
+        self._maker = maker
         self._regions = regions
         self._owner = owner
-        self._fingerprint = fingerprint
         self._figures = figures
         self._shares = Shares(arena, owner)
         self._groups = Groups()
@@ -153,12 +148,12 @@ class Keeper:
 
     def _welcome(self, session: Session) -> tuple[Welcome, list[int]]:
         hello = session.hello
-        if hello.fingerprint not in (b"", self._fingerprint):
+        if hello.fingerprint not in (b"", self._maker.fingerprint):
             raise Refusal(
-                f"the sidecar's processors make other features: its fingerprint is {self._fingerprint.hex()}, "
+                f"the sidecar's processors make other features: its fingerprint is {self._maker.fingerprint.hex()}, "
                 f"the client's {hello.fingerprint.hex()}"
             )
-        welcome = Welcome(VERSION, self._regions.plane, self._fingerprint)
+        welcome = Welcome(VERSION, self._regions.plane, self._maker.fingerprint)
         if hello.role == "janitor":
             return welcome, []
         if hello.role == "rank":
@@ -310,16 +305,16 @@ class Keeper:
                 self._bury(session)
 
     async def _describe(self, session: Session, asked: Describe) -> Described:
-        key, recipe = await self._making.describe(session, asked.request, asked.media)
+        key, recipe = await self._maker.describe(session, asked.request, asked.media)
         return Described(asked.request, key, recipe.modality, recipe.layout)
 
     async def _obtain(self, session: Session, asked: Obtain) -> Holding:
         tag = next(self._tags)
-        asset = await self._making.obtain(session, asked.request, asked.media, tag)
+        asset = await self._maker.obtain(session, asked.request, asked.media, tag)
         try:
             return Holding(asked.request, session.hold(self._arena, asset.item), asset.item, asset.hit)
         finally:
-            self._store.release(asset.item, tag)
+            self._maker.release(asset.item, tag)
 
     async def _await(self, asked: Await) -> Done:
         while not self._is_joined(asked.group, range(len(self._regions.all))):
@@ -368,7 +363,7 @@ class Keeper:
         )
 
     def statistics(self) -> dict[str, Any]:
-        """Sessions by role and how many are parted, leases, strays, and what the store and the arena say."""
+        """Sessions by role and how many are parted, leases, strays, and what the maker and the arena say."""
         sessions = self._sessions.values()
         return {
             "sessions": Counter(session.hello.role for session in sessions),
@@ -379,9 +374,8 @@ class Keeper:
             "groups": len(self._groups),
             "strays": self._strays,
             "unprofiled": self._unprofiled,
-            "materialisations": self._store.materialisations,
-            "bytes_written": self._store.bytes_written,
             "arena": msgspec.to_builtins(self._arena.statistics()),
+            **self._maker.statistics(),
             **self._figures(),
         }
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import socket
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
 from mmplane.arena.arena import Arena
 from mmplane.arena.leases import Process
-from mmplane.arena.segment import RegionMapping
 from mmplane.config import Config
 from mmplane.core.control import (
     Beat,
@@ -26,21 +26,17 @@ from mmplane.core.control import (
     WorkerUp,
 )
 from mmplane.core.records import Record
-from mmplane.features.checkpoint.files import CheckpointFiles
-from mmplane.features.choice import Processors, choose
-from mmplane.items.pool import Pool
-from mmplane.items.shelf import Shelf
-from mmplane.items.store import ItemStore
-from mmplane.media.profiles import PROFILES
 from mmplane.process.child import BEAT_SECONDS
 from mmplane.sidecar.door import Door
 from mmplane.sidecar.keeper import Keeper
-from mmplane.sidecar.making import Making
+from mmplane.sidecar.maker import Carrier, Maker
 from mmplane.sidecar.regions import Regions
 from mmplane.sidecar.scrape import serve
-from mmplane.waiting.budget import Budget
 from mmplane.wire.link import Link
 from mmplane.wire.mailbox import Mailbox
+
+if TYPE_CHECKING:
+    from mmplane.sidecar.workshop import Workshop
 
 log = logging.getLogger("mmplane")
 
@@ -61,12 +57,12 @@ class KeeperProcess:
         self._config = config
         self._owner = Process("keeper", 0, spawn.incarnation)
         self._descriptors = descriptors
+        self._workshop: Workshop | None = None
 
     async def run(self) -> NoReturn:
         """Build, wait for a worker, open the door, and say so; then beat."""
         self._supervisor = Mailbox(Link(self._descriptors["control"], ToFrontend), receive=self._hear)
-        processors = self._load()
-        self._build(processors)
+        self._build()
         self._supervisor.post(Ready())
         opening = asyncio.create_task(self._open())
         while True:
@@ -75,64 +71,46 @@ class KeeperProcess:
             if opening.done():
                 opening.result()
 
-    def _load(self) -> Processors:
+    def _build(self) -> None:
+        config = self._config
+        arena = Arena(config.region_bytes(), align_bytes=PAGE_BYTES)
+        maker = Carrier() if config.carry_only else self._make(arena)
+        regions = Regions(
+            arena,
+            [self._descriptors[f"region{number}"] for number, _ in enumerate(config.region_bytes())],
+            producers_bytes=config.producers_bytes,
+        )
+        self._keeper = Keeper(arena, maker, regions, self._owner, figures=self._figures)
+        listener = socket.socket(fileno=self._descriptors["listener"])
+        self._door = Door(listener, self._keeper.admit, group=bool(config.socket_group))
+
+    def _make(self, arena: Arena) -> Maker:
+        # Not imported above: it brings every processor, and a sidecar that only carries needs none.
+        workshop = importlib.import_module("mmplane.sidecar.workshop").Workshop
         try:
-            files = CheckpointFiles(self._config.model_folder)
-            PROFILES[self._config.decode_profile].check_architectures(
-                files.json("config.json").get("architectures") or []
+            self._workshop = made = workshop(
+                self._config, arena, self._descriptors["region0"], self._owner, self._supervisor.post
             )
-            return choose(self._config)
         except (ValueError, OSError) as error:
             log.exception("the sidecar cannot start")
             self._supervisor.post(Unloadable(f"this model's media cannot be processed: {error}"))
             raise
-
-    def _build(self, processors: Processors) -> None:
-        config, lengths_bytes = self._config, self._config.region_bytes()
-        arena = Arena(lengths_bytes, align_bytes=PAGE_BYTES)
-        region = RegionMapping(self._descriptors["region0"], lengths_bytes[0], writable=True)
-        budget = Budget(config.budget_bytes, kept_bytes=config.decode_bytes())
-        self._pool = Pool(
-            fingerprint=processors.fingerprint,
-            workers=config.workers,
-            item_seconds=config.item_seconds,
-            waiting_max=config.queue_max,
-            tell_supervisor=self._supervisor.post,
-            gone=arena.reaped,
-        )
-        store = ItemStore(
-            arena, self._pool, processors, Shelf(arena, region, self._owner), self._owner, budget, cache=True
-        )
-        regions = Regions(
-            arena,
-            [self._descriptors[f"region{number}"] for number, _ in enumerate(lengths_bytes)],
-            producers_bytes=config.producers_bytes,
-        )
-
-        def figures() -> dict[str, Any]:
-            return {
-                "encoding": processors.encoding,
-                "backend": config.backend,
-                "decode_profile": processors.decode_profile,
-                "budget": msgspec.to_builtins(budget.statistics()),
-                "workers": msgspec.to_builtins(self._pool.statistics()),
-                "refused": self._door.refused,
-            }
-
-        making = Making(store, budget, media_bytes_max=config.body_bytes_max)
-        self._keeper = Keeper(
-            arena, store, making, regions, self._owner, fingerprint=processors.fingerprint, figures=figures
-        )
-        listener = socket.socket(fileno=self._descriptors["listener"])
-        self._door = Door(listener, self._keeper.admit, group=bool(config.socket_group))
         log.info(
-            "features lie in the arena as %s, images by the %s backend, decoded as %s does",
-            *(processors.encoding, config.backend, processors.decode_profile),
+            "features lie in the arena as %(encoding)s, images by the %(backend)s backend, "
+            "decoded as %(decode_profile)s does",
+            made.figures,
         )
+        maker: Maker = made.maker
+        return maker
+
+    def _figures(self) -> dict[str, Any]:
+        made = self._workshop.figures if self._workshop else {}
+        return made | {"refused": self._door.refused}
 
     async def _open(self) -> None:
         """Who connects finds a worker that has loaded and compiled everything."""
-        self._pool.free(await self._pool.idle(lambda idle: idle[0]))
+        if self._workshop is not None:
+            await self._workshop.warm()
         if port := self._config.metrics_port:
             try:
                 self._scrapes = await serve(port, self._keeper.statistics)
@@ -144,9 +122,9 @@ class KeeperProcess:
 
     def _hear(self, record: Record, descriptors: list[int]) -> None:
         match record:
-            case WorkerUp():
-                self._pool.add(record.index, record.incarnation, descriptors[0])
-            case WorkerGone():
-                self._pool.remove(record.index, record.incarnation)
+            case WorkerUp() if self._workshop is not None:
+                self._workshop.pool.add(record.index, record.incarnation, descriptors[0])
+            case WorkerGone() if self._workshop is not None:
+                self._workshop.pool.remove(record.index, record.incarnation)
             case Drain():
                 self._supervisor.post(Drained())  # what is in flight fails as it does when the sidecar dies

@@ -12,11 +12,16 @@ import asyncio
 import fcntl
 import mmap
 import os
+from typing import Any
+
+import msgspec
 
 from mmplane.core.errors import bad_media, too_large
-from mmplane.core.records import Ask, Recipe
+from mmplane.core.records import Ask, Item, Recipe
 from mmplane.items.parked import digest_of
+from mmplane.items.pool import Pool
 from mmplane.items.store import Asset, ItemStore
+from mmplane.sidecar.maker import Maker
 from mmplane.sidecar.records import Media, NeedBytes, Wish
 from mmplane.sidecar.session import Misuse, Session
 from mmplane.waiting.budget import Budget
@@ -26,16 +31,20 @@ BYTES_SECONDS = 10.0
 """How long a client may take to send the bytes that it was asked for."""
 
 
-class Making:
+class Making(Maker):
     """What producers ask of the store; encoded media of one item is at most `media_bytes_max` long."""
 
-    def __init__(self, store: ItemStore, budget: Budget, *, media_bytes_max: int) -> None:
+    def __init__(
+        self, store: ItemStore, pool: Pool, budget: Budget, *, fingerprint: bytes, media_bytes_max: int
+    ) -> None:
+        self.fingerprint = fingerprint
         self._store = store
+        self._pool = pool
         self._budget = budget
         self._media_bytes_max = media_bytes_max
 
-    async def describe(self, session: Session, request: int, media: Media) -> tuple[bytes, Recipe]:
-        """Key and recipe. Raises RequestError, Misuse."""
+    async def describe(self, session: Session, request: int, media: Media, /) -> tuple[bytes, Recipe]:
+        """By the header alone where that says enough. Raises RequestError, Misuse."""
         key = self.key_of(media)
         recipe = self._store.known_recipe(key)
         if recipe is None:
@@ -44,8 +53,8 @@ class Making:
                 recipe = await self._store.recipe(_ask(media.wish), key, content, tenant=session.line)
         return key, recipe
 
-    async def obtain(self, session: Session, request: int, media: Media, tag: int) -> Asset:
-        """The item, leased to the keeper under `tag`. Raises RequestError, Misuse."""
+    async def obtain(self, session: Session, request: int, media: Media, tag: int, /) -> Asset:
+        """Made once while it is resident. Raises RequestError, Misuse."""
         key = self.key_of(media)
         if self._store.holds(key):
             return await self._store.acquire(key, None, None, tag, tenant=session.line)
@@ -53,6 +62,19 @@ class Making:
             content = await self._content(session, request, media)
             recipe = await self._store.recipe(_ask(media.wish), key, content, tenant=session.line)
             return await self._store.acquire(key, content, recipe, tag, tenant=session.line)
+
+    def release(self, item: Item, tag: int, /) -> None:
+        """The keeper has a hold of its own, or the client is gone."""
+        self._store.release(item, tag)
+
+    def statistics(self) -> dict[str, Any]:
+        """Of the store, the budget and the pool."""
+        return {
+            "materialisations": self._store.materialisations,
+            "bytes_written": self._store.bytes_written,
+            "budget": msgspec.to_builtins(self._budget.statistics()),
+            "workers": msgspec.to_builtins(self._pool.statistics()),
+        }
 
     def key_of(self, media: Media) -> bytes:
         """The content key. Raises RequestError: 422 for a modality that is not served, 413 for too many bytes."""

@@ -13,7 +13,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
@@ -186,15 +185,9 @@ class Rig:
         self.store = ItemStore(self.arena, self.pool, self.processors, shelf, OWNER, self.budget, cache=True)
         self.keeper = Keeper(
             self.arena,
-            self.store,
-            Making(self.store, self.budget, media_bytes_max=2**20),
+            Making(self.store, self.pool, self.budget, fingerprint=FINGERPRINT, media_bytes_max=2**20),
             Regions(self.arena, self.regions, producers_bytes=64 * PAGE_BYTES),
             OWNER,
-            fingerprint=FINGERPRINT,
-            figures=lambda: {
-                "budget": msgspec.to_builtins(self.budget.statistics()),
-                "workers": msgspec.to_builtins(self.pool.statistics()),
-            },
         )
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listener.bind(self.socket)

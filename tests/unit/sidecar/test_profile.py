@@ -11,6 +11,7 @@ from sidecar_rig import Rig
 
 from attaching import picture
 from mmplane import BadMedia, Client, Unprofiled
+from mmplane.arena.arena import Arena
 from mmplane.commands.options import DECODE_PROFILES
 from mmplane.config import Config
 from mmplane.core.control import Spawn, Unloadable
@@ -24,11 +25,11 @@ def test_a_model_that_the_engine_loads_otherwise_is_refused_at_start(tmp_path: P
     config = Config(
         model="m", model_folder=str(tmp_path), served_name="m", kind="sidecar", tp=1, decode_profile="sglang"
     )
-    keeper = KeeperProcess(config, Spawn(1, "sidecar", 0, 1, 1, 1, b"", ()), {})
+    keeper = KeeperProcess(config, Spawn(1, "sidecar", 0, 1, 1, 1, b"", ()), {"region0": -1})
     said: list[Unloadable] = []
     keeper._supervisor = SimpleNamespace(post=said.append)  # type: ignore[assignment]
     with pytest.raises(ValueError, match="in another way"):
-        keeper._load()
+        keeper._make(Arena(config.region_bytes()))
     assert ["Glm4vForConditionalGeneration in another way" in each.reason for each in said] == [True]
 
 

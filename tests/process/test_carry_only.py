@@ -1,0 +1,58 @@
+"""A sidecar without a model: what producers bring reaches the ranks, and nothing is made."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from attaching import picture
+from mmplane import BadMedia, Inbox, Lost, Sidecar, connect
+
+FEATURES = np.arange(2**16, dtype=np.float32).reshape(64, 1024)
+
+
+def test_features_travel_and_nothing_is_made() -> None:
+    with Sidecar.begin(model=None, producers_bytes=2**20) as sidecar:
+        with connect(sidecar.socket, arena_bytes=2**20, wait_s=60) as client:
+            rank = Inbox(sidecar.socket, rank=0, ranks=1)
+            client.wait_ranks()
+            with client.put(b"key", {"pixel_values": FEATURES}) as hold:
+                view = rank.open(hold.lease(0))
+            assert np.array_equal(view.arrays(np)["pixel_values"], FEATURES)
+            for ask in (client.layout, client.materialise):
+                with pytest.raises(BadMedia, match="only carries"):
+                    ask(picture("a"))
+            assert client.statistics()["materialisations"] == 0
+            del view
+            rank.close()
+        libraries = {Path(mapped.path).name for each in family(sidecar) for mapped in each.memory_maps()}
+    assert not [name for name in libraries if "numpy" in name or "numba" in name or "torch" in name]
+
+
+def test_it_says_so_when_there_is_no_sidecar_in_time(tmp_path: Path) -> None:
+    with pytest.raises(Lost, match="there is no sidecar"):
+        connect(tmp_path / "socket", wait_s=0.2)
+
+
+def test_nothing_but_the_base_is_imported_for_it() -> None:
+    """What an engine's environment may lack: everything but blake3 and msgspec."""
+    hidden = ("av", "ml_dtypes", "numba", "numpy", "PIL", "setproctitle", "tokenizers", "torch", "transformers")
+    script = f"""
+import sys
+sys.modules.update(dict.fromkeys({hidden!r}))
+import mmplane.commands.sidecar, mmplane.process.nursery
+for module in mmplane.process.nursery.PRELOADED["carrying"]:
+    __import__(module)
+mmplane.process.title.entitle("as it is")
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def family(sidecar: Sidecar) -> list[psutil.Process]:
+    first = psutil.Process(sidecar._process.pid)
+    return [first, *first.children(recursive=True)]
