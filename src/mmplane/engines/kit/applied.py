@@ -1,0 +1,20 @@
+"""Whether the functions in a table are wrapped: an engine that applies hooks itself may only log that it could not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from mmplane.engines.kit.hooks import Hook, existing, function_at
+
+_originals: dict[str, Callable[..., object]] = {}
+
+
+def remember(hooks: Iterable[Hook]) -> None:
+    """What the targets are now, before they are wrapped."""
+    for hook in existing(hooks):
+        _originals.setdefault(hook.target, function_at(hook.target))
+
+
+def missing() -> list[str]:
+    """The targets that were remembered and are still what they were."""
+    return [target for target, original in _originals.items() if function_at(target) is original]

@@ -1,0 +1,83 @@
+"""The frame of `mmplane doctor --ENGINE [URL]`: checks of an environment, then of a running server by its metrics.
+
+It exits with 0 when every line says `ok`. A check that raises is a check that fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+URL_LIMIT_S = 10.0
+METRICS_BYTES_MAX = 16 * 2**20
+
+Check = Callable[[], str | None]
+"""What is wrong and how to fix it; None where nothing is."""
+
+
+def run(engine: str, checks: Mapping[str, Check], arguments: Sequence[str] | None, *, metrics: str) -> int:
+    """The command; its exit status. `engine` is its flag's name, `metrics` how a server is made to show its figures."""
+    parser = argparse.ArgumentParser(
+        prog="mmplane doctor", description=f"Whether the plugin for {engine} works in this environment, or in a server."
+    )
+    parser.add_argument(f"--{engine}", action="store_true", required=True)
+    parser.add_argument("url", nargs="?", help="a running server, such as http://127.0.0.1:30000")
+    options = parser.parse_args(arguments)
+    wrong = 0
+    for subject, trouble in findings(checks, options.url, metrics=metrics):
+        print(f"{subject:48} {trouble or 'ok'}")
+        wrong += trouble is not None
+    return 1 if wrong else 0
+
+
+def findings(checks: Mapping[str, Check], url: str | None, *, metrics: str) -> Iterator[tuple[str, str | None]]:
+    """(what was looked at, what is wrong) of every check, and of the server at `url`."""
+    for subject, check in checks.items():
+        yield subject, _outcome(check)
+    if url is None:
+        return
+    try:
+        with urllib.request.urlopen(url.rstrip("/") + "/metrics", timeout=URL_LIMIT_S) as answer:  # noqa: S310
+            text = answer.read(METRICS_BYTES_MAX).decode(errors="replace")
+    except (OSError, ValueError) as error:
+        yield f"the server at {url}", f"{error}: {metrics}"
+        return
+    yield from served(f"the server at {url}", text)
+
+
+def served(subject: str, text: str) -> Iterator[tuple[str, str | None]]:
+    """What a server's metrics say of its features: some came in and none was carried is a failure."""
+    figures = figures_of(text)
+    if "features_seen" not in figures:
+        yield subject, "it shows no figures of the plugin: look for `mmplane:` in its log"
+        return
+    seen, carried = sum(figures["features_seen"].values()), sum(figures.get("features_carried", {}).values())
+    passed_over = {reason: count for reason, count in figures.get("features_passed_over", {}).items() if count}
+    why = ", ".join(f"{count:.0f} {reason}" for reason, count in sorted(passed_over.items()))
+    subject = f"{subject}: {seen:.0f} features, {carried:.0f} through the arena" + (f", passed over: {why}" * bool(why))
+    if not seen:
+        yield subject, "no features yet: send it an image"
+    elif not carried:
+        yield subject, "none went through the arena: see docs for the reasons" if why else "none went through the arena"
+    else:
+        yield subject, None
+
+
+def figures_of(text: str) -> dict[str, dict[str, float]]:
+    """The plugin's figures by name and by the first label's value ("" without one), summed over other labels."""
+    figures: dict[str, dict[str, float]] = {}
+    for name, labels, value in re.findall(r"^mmplane_(\w+)(?:\{(.*)\})? (\S+)$", text, re.MULTILINE):
+        found = re.search(r'reason="([^"]*)"', labels)
+        by_reason = figures.setdefault(name, {})
+        reason = found[1] if found else ""
+        by_reason[reason] = by_reason.get(reason, 0.0) + float(value)
+    return figures
+
+
+def _outcome(check: Check) -> str | None:
+    try:
+        return check()
+    except Exception as error:  # noqa: BLE001 - it is the answer
+        return f"{type(error).__name__}: {error}"

@@ -1,0 +1,56 @@
+"""Figures in the engine's own `/metrics`.
+
+`prometheus_client` decides when it is imported how processes share figures, and engines settle that first; so it is
+imported here when the first gauge is made. A process that runs two engines has each gauge once: it shows their sum.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+from weakref import WeakKeyDictionary
+
+PREFIX = "mmplane_"
+
+_made: dict[str, _Gauge] = {}
+
+
+class Gauges:
+    """One owner's gauges. `table` gives each name, without the prefix, its help text.
+
+    `label` is for `show_by`: the one gauge of the table that has it. `mode` says what a scrape over several processes
+    shows: "livesum" of the living, or "livemostrecent" for a figure that all of them share.
+    """
+
+    def __init__(self, table: Mapping[str, str], *, label: str = "", mode: str = "livesum") -> None:
+        for name, text in table.items():
+            if name not in _made:
+                _made[name] = _Gauge(name, text, label, mode)
+        self._gauges = {name: _made[name] for name in table}
+
+    def show(self, figures: Mapping[str, float]) -> None:
+        """Set those that are named. Raises KeyError for a name that the table does not have."""
+        for name, value in figures.items():
+            self._gauges[name].set(self, "", value)
+
+    def show_by(self, name: str, values: Mapping[str, float]) -> None:
+        """Set one gauge for each value of its label."""
+        for label, value in values.items():
+            self._gauges[name].set(self, label, value)
+
+
+class _Gauge:
+    """A gauge and what each living owner has set."""
+
+    def __init__(self, name: str, text: str, label: str, mode: str) -> None:
+        self._is_shared = mode != "livesum"
+        gauge = importlib.import_module("prometheus_client").Gauge
+        self._gauge: Any = gauge(PREFIX + name, text, [label] if label else [], multiprocess_mode=mode)
+        self._set: dict[str, WeakKeyDictionary[object, float]] = {}
+
+    def set(self, owner: object, label: str, value: float) -> None:
+        parts = self._set.setdefault(label, WeakKeyDictionary())
+        parts[owner] = value
+        gauge = self._gauge.labels(label) if label else self._gauge
+        gauge.set(value if self._is_shared else sum(parts.values()))

@@ -1,0 +1,99 @@
+"""Functions of an engine to wrap, as a table, and whether this engine has them as they are expected.
+
+    HOOKS = (
+        Hook("sglang.srt.managers.scheduler.Scheduler._get_multimodal_inputs", rank.build_inputs),
+        Hook("sglang.srt.entrypoints.engine.Engine.shutdown", launcher.shutdown, optional=True),
+    )
+
+A wrapper is called with the original first, then with the arguments: `wrapper(original, self, ...)`. Of a class method
+the original is the plain function, so `original(cls, ...)`. The wrapper's own signature says what it expects: after
+`original` it names the target's first parameters, in order, and takes the others by `*args, **kwargs`. A target with
+other names or more parameters than the wrapper can take is a problem, found before anything is wrapped.
+"""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from inspect import Parameter
+from typing import Any
+
+_POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+
+
+@dataclass(frozen=True)
+class Hook:
+    """One function to wrap.
+
+    `target` is the dotted path of a module's function, a method, a class method, a static method or an inherited
+    method. `needs` names parameters that the wrapper takes out of `*args, **kwargs`. With `optional` the hook is left
+    out where the target does not exist; a target that exists must have the expected signature all the same.
+    """
+
+    target: str
+    wrapper: Callable[..., Any]
+    needs: tuple[str, ...] = ()
+    optional: bool = False
+
+
+def existing(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
+    """All but the optional ones whose targets this engine does not have."""
+    return tuple(hook for hook in hooks if not hook.optional or _exists(hook.target))
+
+
+def problem(hooks: Iterable[Hook]) -> str | None:
+    """Why these cannot all be applied here: a target is missing or has another signature. None if they can."""
+    return next(filter(None, map(_problem, existing(hooks))), None)
+
+
+def function_at(target: str) -> Callable[..., Any]:
+    """The plain function at this path. A bound method would be a new object each time.
+
+    Raises ImportError or AttributeError where nothing is there.
+    """
+    found = pkgutil.resolve_name(target)
+    function: Callable[..., Any] = getattr(found, "__func__", found)
+    return function
+
+
+def _exists(target: str) -> bool:
+    try:
+        function_at(target)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+def _problem(hook: Hook) -> str | None:
+    try:
+        target = function_at(hook.target)
+    except (ImportError, AttributeError) as error:
+        return f"this engine lacks what is hooked: {hook.target} ({error})"
+    if isinstance(target, type) or not callable(target):
+        return f"{hook.target} is not a function"
+    try:
+        theirs = list(inspect.signature(target).parameters.values())
+    except ValueError:
+        return f"{hook.target} has no signature"
+    mismatch = _mismatch(theirs, list(inspect.signature(hook.wrapper).parameters.values())[1:], hook.needs)
+    return None if mismatch is None else f"{hook.target} has another signature: {mismatch}"
+
+
+def _mismatch(theirs: list[Parameter], ours: list[Parameter], needs: tuple[str, ...]) -> str | None:
+    """How the target's parameters differ from what the wrapper takes."""
+    named = [one for one in ours if one.kind in _POSITIONAL]
+    first = [one.name for one in theirs if one.kind in _POSITIONAL][: len(named)]
+    if first != [one.name for one in named]:
+        return f"it begins with ({', '.join(first)}), expected ({', '.join(one.name for one in named)})"
+    missing = {*needs} - {one.name for one in theirs}
+    if missing:
+        return f"it has no parameter {', '.join(sorted(missing))}"
+    kinds = {one.kind for one in ours}
+    takes_all = {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD} <= kinds
+    keywords = {one.name for one in ours if one.kind is Parameter.KEYWORD_ONLY}
+    others = [one for one in theirs if one.name not in first and one.name not in keywords]
+    if others and not takes_all:
+        return f"it has a parameter {others[0].name}, which the wrapper does not take"
+    return None

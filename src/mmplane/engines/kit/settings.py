@@ -1,0 +1,44 @@
+"""What an operator sets by environment variables, since an engine's command line is the engine's.
+
+Every function takes the variable's whole name and raises ValueError, which names it, for a value that it cannot take.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+
+def number(name: str, default: int, *, least: int = 0, most: int = 2**63 - 1) -> int:
+    """A whole number, such as of bytes."""
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
+        raise ValueError(f"{name}: {text[:40]!r} is not a whole number from {least} to {most}")
+    return int(text)
+
+
+def flag(name: str, *, default: bool = False) -> bool:
+    """1 or 0."""
+    return choice(name, ("0", "1"), str(int(default))) == "1"
+
+
+def choice(name: str, choices: Sequence[str], default: str) -> str:
+    """One of these."""
+    text = os.environ.get(name, "").strip() or default
+    if text not in choices:
+        raise ValueError(f"{name}: {text[:40]!r} is not one of {', '.join(choices)}")
+    return text
+
+
+def some(name: str, choices: Sequence[str], default: Sequence[str]) -> frozenset[str]:
+    """Any of these, separated by commas. Set and empty, it is none of them."""
+    text = os.environ.get(name)
+    if text is None:
+        return frozenset(default)
+    chosen = {word.strip() for word in text.split(",")} - {""}
+    unknown = sorted(chosen - set(choices))
+    if unknown:
+        raise ValueError(f"{name}: {unknown[0][:40]!r} is not one of {', '.join(choices)}")
+    return frozenset(chosen)

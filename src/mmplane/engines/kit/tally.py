@@ -1,0 +1,60 @@
+"""What was carried and what was not, by kind of reason; one line of the log at the first of each.
+
+Every feature is either carried or passed over. `mmplane doctor --ENGINE URL` fails where some were seen and none was
+carried, so `seen` must come before anything that may fail.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from threading import Lock
+
+
+class Tally:
+    """Counts of one process. Its methods may be called in any thread.
+
+    `reasons` are the kinds of reasons to pass a feature over, each with the rest of "passed over because ...".
+    """
+
+    def __init__(self, reasons: Mapping[str, str], log: logging.Logger) -> None:
+        self._reasons = dict(reasons)
+        self._log = log
+        self._lock = Lock()
+        self._seen = 0
+        self._carried = 0
+        self._passed_over: Counter[str] = Counter()
+
+    def seen(self, count: int = 1) -> None:
+        """So many features came in."""
+        with self._lock:
+            self._seen += count
+
+    def carried(self, count: int = 1) -> None:
+        """So many went through the arena."""
+        with self._lock:
+            is_first = count > 0 and self._carried == 0
+            self._carried += count
+        if is_first:
+            self._log.info("mmplane: first feature in the arena")
+
+    def passed_over(self, reason: str, detail: object = "") -> None:
+        """One goes by the engine's own way. Raises KeyError for a reason that was not declared."""
+        text = self._reasons[reason]
+        with self._lock:
+            is_first = self._passed_over[reason] == 0
+            self._passed_over[reason] += 1
+        if is_first:
+            more = f" ({detail})" if detail else ""
+            self._log.warning("mmplane: first feature passed over because %s%s; others are only counted", text, more)
+
+    def figures(self) -> dict[str, int]:
+        """`features_seen`, `features_carried`."""
+        with self._lock:
+            return {"features_seen": self._seen, "features_carried": self._carried}
+
+    def reasons(self) -> dict[str, int]:
+        """How many were passed over, for every declared reason."""
+        with self._lock:
+            return {reason: self._passed_over[reason] for reason in self._reasons}
