@@ -7,9 +7,20 @@ from types import MappingProxyType
 from typing import Any
 
 from mmplane.engines.sglang import launcher, rank, tokenizer
+from mmplane.engines.sglang.building import step
+from mmplane.engines.sglang.building.choice import wanted
 
 _SRT = "sglang.srt"
 _POINTER = f"{_SRT}.managers.mm_utils.ShmPointerMMData"
+
+_SCHEDULER = f"{_SRT}.managers.scheduler.Scheduler"
+
+DESIGN_HOOKS: dict[str, Callable[..., Any]] = {
+    f"{_SCHEDULER}.process_input_requests": step.process,
+    f"{_SCHEDULER}.abort_request": step.abort,
+    f"{_SCHEDULER}.maybe_sleep_on_idle": step.sleep,
+}
+"""Where the server was started with a design."""
 
 HOOKS: MappingProxyType[str, Callable[..., Any]] = MappingProxyType(
     {
@@ -26,6 +37,7 @@ HOOKS: MappingProxyType[str, Callable[..., Any]] = MappingProxyType(
         f"{_POINTER}.__setstate__": rank.set_state,
         f"{_POINTER}.materialize": rank.materialize,
         f"{_POINTER}.close_and_unlink": rank.close_and_unlink,
+        **(DESIGN_HOOKS if wanted() else {}),
     }
 )
 """All of them are AROUND hooks: called with the original first, they pass through where the plugin is not on."""

@@ -20,6 +20,7 @@ from mmplane.arena.errors import OutOfMemory
 from mmplane.core.records import Count, Record
 from mmplane.embed.address import Address
 from mmplane.engines.sglang import applied
+from mmplane.engines.sglang.building.choice import problem
 from mmplane.engines.sglang.settings import arena_bytes
 
 log = logging.getLogger("mmplane")
@@ -65,6 +66,8 @@ class Planes(Record, frozen=True):
 def launch(original: Callable[..., Any], cls: type, *args: Any, **kwargs: Any) -> Any:
     """Around `Engine._launch_scheduler_processes`."""
     os.environ.pop(PLANES_VARIABLE, None)  # another server's, in a process that starts several
+    if (wrong := problem()) is not None:
+        log.warning("mmplane: %s", wrong)
     reason = uncovered()
     if reason is None:
         try:

@@ -20,6 +20,8 @@ from mmplane.arena.errors import ArenaError
 from mmplane.embed.plane import Plane
 from mmplane.embed.records import Leased
 from mmplane.engines.sglang import pointer
+from mmplane.engines.sglang.building import route
+from mmplane.engines.sglang.building.choice import goes_by_arena
 from mmplane.engines.sglang.identity import identity, is_covered, slot_key
 from mmplane.engines.sglang.launcher import Planes
 from mmplane.engines.sglang.metrics import Metrics
@@ -106,6 +108,7 @@ def start(original: Callable[..., None], self: Any, *args: Any, **kwargs: Any) -
     """Around `TokenizerManager.__init__`: this is a tokenizer process."""
     global _producer
     original(self, *args, **kwargs)
+    route.attach(workers=self.server_args.tokenizer_worker_num)
     planes = Planes.inherited()
     if planes is None:
         return
@@ -119,7 +122,7 @@ def start(original: Callable[..., None], self: Any, *args: Any, **kwargs: Any) -
 async def tokenize(original: Callable[..., Awaitable[Any]], self: Any, *args: Any, **kwargs: Any) -> Any:
     """Around `TokenizerManager._tokenize_one_request`."""
     tokenized = await original(self, *args, **kwargs)
-    if _producer is not None and tokenized.mm_inputs is not None:
+    if tokenized.mm_inputs is not None and await goes_by_arena(tokenized.mm_inputs) and _producer is not None:
         await _producer.place(tokenized.mm_inputs.mm_items)
     return tokenized
 
