@@ -76,13 +76,13 @@ def test_the_listing_of_folders_is_the_sources() -> None:
     lines = section(ROOT / "docs" / "architecture.md", "folders").splitlines()[2:-1]
     folders: set[str] = set()
     files: set[str] = set()
-    parent = ""
+    parents = {0: ""}
     for line in lines:
         indent = len(line) - len(line.lstrip())
         name = line.split()[0]
         if name.endswith("/"):
-            parent = name if indent == 2 else parent
-            folders.add(name if indent == 2 else parent + name)
+            parents[indent] = parents[indent - 2] + name
+            folders.add(parents[indent])
         else:
             files |= {word for word in line.split() if word.endswith(".py")}
     source = SOURCE / "mmplane"
