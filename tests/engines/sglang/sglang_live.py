@@ -41,7 +41,9 @@ class SGLang:
             port = free.getsockname()[1]
         environment = os.environ | {
             "SGLANG_PLUGINS": plugins,
-            "PYTHONPATH": str(Path(__file__).parent / "plugins"),
+            "PYTHONPATH": os.pathsep.join(
+                filter(None, (str(Path(__file__).parent / "plugins"), os.environ.get("PYTHONPATH")))
+            ),
             "MMPLANE_SGLANG_ARENA_BYTES": str(arena_bytes),
         }
         script = ROOT / "tools" / "peers" / "sglang" / "serve.sh"
