@@ -10,16 +10,16 @@ import logging
 import os
 import pkgutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from mmplane.engines.kit.hooks import Hook, problem
+from mmplane.engines.kit.hooks import Hook, existing, problem
 from mmplane.engines.kit.verdict import Verdict, judge
 
 UNTESTED = "MMPLANE_{}_UNTESTED"
 _SAID = "MMPLANE_{}_SAID"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Plugin:
     """One plugin.
 
@@ -36,6 +36,8 @@ class Plugin:
     hooks: str
     self_test: str | None = None
     logger: str = "mmplane"
+    judged: Verdict | None = field(default=None, init=False)
+    """What `load` has found."""
 
     def load(self, apply: Callable[[tuple[Hook, ...]], object]) -> None:
         """Apply all hooks, or log why none is. Never raises.
@@ -43,11 +45,11 @@ class Plugin:
         A child process that inherits this one's environment does not log the same line again.
         """
         try:
-            verdict = self.verdict()
-            if verdict.is_on:
-                apply(self.table())
-                return
-            self._say(verdict.says)
+            self.judged = self.verdict()
+            if self.judged.is_on:
+                apply(existing(self.table()))
+            else:
+                self._say(self.judged.says)
         except Exception as error:
             self._say(f"{type(error).__name__}: {error}")
             logging.getLogger(self.logger).debug("mmplane: off", exc_info=True)

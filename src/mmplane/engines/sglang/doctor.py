@@ -1,62 +1,44 @@
 """`mmplane doctor --sglang [URL]`: whether the plugin will work in this environment, and whether it does in a server.
 
 Run it with the Python that SGLang runs with. It exits with 0 when every line says `ok`. Given the URL of a server,
-started with `--enable-metrics`, it also says how many features went through its arena.
+started with `--enable-metrics`, it fails when images were served and no features went through the arena.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import re
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import entry_points
+from collections.abc import Sequence
+from contextlib import closing
+from importlib.metadata import entry_points, version
 
-import sglang
 import torch
 
-from mmplane.arena.errors import ArenaError
-from mmplane.arena.memory import memory_available_bytes
-from mmplane.embed.address import Address
 from mmplane.embed.inbox import Inbox
-from mmplane.embed.plane import Plane
-from mmplane.engines.sglang.plugin import GROUP, NAME, unfit
-from mmplane.engines.sglang.settings import ARENA_BYTES_VARIABLE, arena_bytes
+from mmplane.embed.sidecar import Sidecar
+from mmplane.engines.kit import doctor
+from mmplane.engines.sglang.plugin import GROUP, NAME, PLUGIN
+from mmplane.engines.sglang.settings import arena_bytes
 
-URL_LIMIT_S = 10.0
+METRICS = "start it with --enable-metrics"
+ARENA_BYTES = 2**20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit status."""
-    parser = argparse.ArgumentParser(prog="mmplane doctor", description=__doc__.partition("\n\n")[0])
-    parser.add_argument("--sglang", action="store_true", required=True)
-    parser.add_argument("url", nargs="?", help="a running server, such as http://127.0.0.1:30000")
-    options = parser.parse_args(arguments)
-    wrong = 0
-    for subject, trouble in findings(options.url):
-        print(f"{subject:48} {trouble or 'ok'}")
-        wrong += trouble is not None
-    return 1 if wrong else 0
-
-
-def findings(url: str | None) -> Iterator[tuple[str, str | None]]:
-    """(what was looked at, what is wrong and how to mend it) of everything."""
-    checks: dict[str, Callable[[], str | None]] = {
-        f"SGLang {sglang.__version__}, and what is hooked": unfit,
+    verdict = PLUGIN.verdict()
+    known = f", {verdict.says}" if verdict.is_on else ""
+    checks: dict[str, doctor.Check] = {
+        f"SGLang {version('sglang')}{known}": lambda: None if verdict.is_on else verdict.says,
         "SGLang finds the plugin": _is_found,
         "memory for the arena": _has_memory,
-        "a tensor through an arena": _makes_the_trip,
+        "a tensor through a sidecar's arena": _makes_the_trip,
     }
-    for subject, check in checks.items():
-        yield subject, check()
-    if url is not None:
-        yield _running(url)
+    return doctor.run("sglang", checks, arguments, metrics=METRICS)
 
 
 def _is_found() -> str | None:
     if not any(point.name == NAME for point in entry_points(group=GROUP)):
-        return "no entry point: pip install --no-deps mmplane into this environment"
+        return "no entry point: install mmplane into this environment"
     chosen = os.environ.get("SGLANG_PLUGINS")
     if chosen and NAME not in [name.strip() for name in chosen.split(",")]:
         return f"SGLANG_PLUGINS leaves it out: add {NAME}"
@@ -64,33 +46,20 @@ def _is_found() -> str | None:
 
 
 def _has_memory() -> str | None:
-    wanted_bytes, available_bytes = arena_bytes(), memory_available_bytes()
-    if wanted_bytes > available_bytes:
-        return f"{wanted_bytes >> 20} MiB wanted, {available_bytes >> 20} available: lower {ARENA_BYTES_VARIABLE}"
+    """Raises ValueError with what is wrong."""
+    arena_bytes()
     return None
 
 
 def _makes_the_trip() -> str | None:
+    """Put by a producer, leased, opened by a rank. Raises what the library raises."""
     source = torch.arange(1000, dtype=torch.bfloat16)
-    try:
-        address = Address.create(2**20)
-        plane, inbox = Plane(address), Inbox(address, 0)
-        view = inbox.open(plane.put(bytes(32), {"f": source}).lease())
-    except (OSError, ArenaError, ValueError) as error:
-        return f"{error}: /proc of other processes of this user must be readable"
-    return None if torch.equal(view.arrays(torch)["f"], source) else "it arrived changed: please report this"
-
-
-def _running(url: str) -> tuple[str, str | None]:
-    """What a server says in its metrics."""
-    subject = f"the server at {url}"
-    try:
-        with urllib.request.urlopen(url.rstrip("/") + "/metrics", timeout=URL_LIMIT_S) as answer:  # noqa: S310
-            text = answer.read().decode()
-    except OSError as error:
-        return subject, f"{error}: start it with --enable-metrics"
-    figures = dict(re.findall(r"^mmplane_(\w+)(?:\{.*\})? (\S+)$", text, re.MULTILINE))
-    if "arena_misses" not in figures:
-        return subject, "no features in its arena yet: send it an image, and look for `mmplane:` in its log"
-    placed = float(figures["arena_hits"]) + float(figures["arena_misses"])
-    return f"{subject}: {placed:.0f} features, {float(figures['features_inline']):.0f} of them inline", None
+    with (
+        Sidecar.start(model=None, producers_bytes=ARENA_BYTES) as sidecar,
+        sidecar.connect(arena_bytes=ARENA_BYTES) as client,
+        closing(Inbox(sidecar.socket)) as inbox,
+    ):
+        client.wait_ranks()
+        with client.put(bytes(32), {"f": source}) as hold:
+            arrived = inbox.open(hold.lease()).arrays(torch)["f"]
+            return None if torch.equal(arrived, source) else "it arrived changed: please report this"

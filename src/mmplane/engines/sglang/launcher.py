@@ -19,7 +19,7 @@ from sglang.srt.runtime_context import get_disagg, get_parallel, get_serving
 from mmplane.arena.errors import OutOfMemory
 from mmplane.core.records import Count, Record
 from mmplane.embed.address import Address
-from mmplane.engines.sglang import applied
+from mmplane.engines.kit import applied
 from mmplane.engines.sglang.building.choice import problem
 from mmplane.engines.sglang.settings import arena_bytes
 

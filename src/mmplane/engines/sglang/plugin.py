@@ -1,51 +1,39 @@
 """The entry point `mmplane` of the group `sglang.srt.plugins`: SGLang calls `load` in each of its processes.
 
-Either every hook takes and the version is one that this was tested with, or nothing at all is changed. One line in the
-launcher's log says which.
+Either every hook takes and this version is known to work, or nothing at all is changed. One line in the launcher's log
+says which.
 """
 
 from __future__ import annotations
 
-import importlib
-import logging
-import pkgutil
-
-import sglang
-from sglang.srt.plugins.hook_registry import HookRegistry, HookType
-
-from mmplane.engines.sglang import applied
-
-log = logging.getLogger("mmplane")
+from mmplane.engines.kit import applied
+from mmplane.engines.kit.hooks import Hook
+from mmplane.engines.kit.plugin import Plugin
 
 GROUP, NAME = "sglang.srt.plugins", "mmplane"
 """Where SGLang looks for plugins, and what `SGLANG_PLUGINS` calls this one."""
 
-HOOKS = "mmplane.engines.sglang.hooks"
+TESTED = ("0.5.20", "0.5.21", "0.5.22", "0.5.23")
+"""The versions of SGLang that the tests run with: CI with the last, `make test-sglang-versions` with the others."""
 
-VERSIONS = ("0.5.23",)
-"""The versions of SGLang that the tests have run with."""
+PLUGIN = Plugin(
+    "SGLang",
+    "sglang",
+    TESTED,
+    hooks="mmplane.engines.sglang.hooks:HOOKS",
+    self_test="mmplane.engines.sglang.selftest:self_test",
+)
 
 
 def load() -> None:
     """Register every hook, or none."""
-    reason = unfit()
-    if reason is not None:
-        log.warning("mmplane: off: %s", reason)
-        return
-    # Not imported above: it stands on internals that another version may not have.
-    hooks = importlib.import_module(HOOKS).HOOKS
+    PLUGIN.load(_register)
+
+
+def _register(hooks: tuple[Hook, ...]) -> None:
+    """SGLang wraps what is registered once all plugins are loaded."""
+    from sglang.srt.plugins.hook_registry import HookRegistry, HookType
+
     applied.remember(hooks)
-    for target, hook in hooks.items():
-        HookRegistry.register(target, hook, HookType.AROUND)
-
-
-def unfit() -> str | None:
-    """Why this SGLang cannot be served, if it cannot."""
-    if sglang.__version__ not in VERSIONS:
-        return f"SGLang {sglang.__version__} has not been tested; these have: {', '.join(VERSIONS)}"
-    try:
-        for target in importlib.import_module(HOOKS).HOOKS:
-            pkgutil.resolve_name(target)
-    except (ImportError, AttributeError) as error:
-        return f"this SGLang lacks what is hooked ({error})"
-    return None
+    for hook in hooks:
+        HookRegistry.register(hook.target, hook.wrapper, HookType.AROUND)

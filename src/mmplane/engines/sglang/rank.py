@@ -90,18 +90,18 @@ def close_and_unlink(original: Callable[..., None], self: ShmPointerMMData) -> N
     return None
 
 
-def finalize(original: Callable[..., None], self: Any, received: list[Any] | None) -> None:
+def finalize(original: Callable[..., None], self: Any, recv_reqs: list[Any] | None) -> None:
     """Around `SchedulerRequestReceiver._finalize_shm_features`.
 
     All ranks got the same list, so all take the same branch: with one pointer to a named segment among them they agree
     by SGLang's collectives, as without the plugin.
     """
-    if not received or not _inboxes:
-        return original(self, received)
-    requests = [request for request in _flatten(received) if getattr(request, "mm_inputs", None) is not None]
+    if not recv_reqs or not _inboxes:
+        return original(self, recv_reqs)
+    requests = [request for request in _flatten(recv_reqs) if getattr(request, "mm_inputs", None) is not None]
     pointers = [one for request in requests for one in _pointers(request)]
     if not pointers or not all(map(pointer.is_ours, pointers)):
-        return original(self, received)
+        return original(self, recv_reqs)
     for request in requests:
         try:
             unwrap_shm_features(request)

@@ -127,17 +127,17 @@ async def tokenize(original: Callable[..., Awaitable[Any]], self: Any, *args: An
     return tokenized
 
 
-def dispatch(original: Callable[..., None], self: Any, message: Any) -> None:
+def dispatch(original: Callable[..., None], self: Any, obj: Any) -> None:
     """Around `TokenizerManager._dispatch_to_scheduler`: leases for what is sent, ended if it is not."""
     if _producer is None:
-        return original(self, message)
+        return original(self, obj)
     lent: list[Leased] = []
     try:
-        for request in _requests(message):
+        for request in _requests(obj):
             for item in request.mm_inputs.mm_items:
                 _producer.lend(item, lent)
             wrap_shm_features(request)
-        return original(self, message)
+        return original(self, obj)
     except BaseException:
         for leased in lent:
             _producer.plane.revoke(leased)
