@@ -36,6 +36,8 @@ class Plugin:
     hooks: str
     self_test: str | None = None
     logger: str = "mmplane"
+    compared: str = ""
+    """A newer version than the tested ones, of which names and signatures were compared."""
     judged: Verdict | None = field(default=None, init=False)
     """What `load` has found."""
 
@@ -62,7 +64,9 @@ class Plugin:
             return Verdict(False, f"{self.engine} cannot be imported ({error})")
         variable = self.variable(UNTESTED)
         allowed = "" if os.environ.get(variable) == "1" else variable
-        return judge(self.engine, version, tested=self.tested, allowed=allowed, check=self.trouble)
+        return judge(
+            self.engine, version, tested=self.tested, compared=self.compared, allowed=allowed, check=self.trouble
+        )
 
     def trouble(self) -> str | None:
         """What is wrong with the hooks, or with the self-test. Never raises."""

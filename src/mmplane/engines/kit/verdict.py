@@ -23,15 +23,22 @@ class Verdict(NamedTuple):
 
 
 def judge(
-    engine: str, version: str, *, tested: tuple[str, ...], allowed: str, check: Callable[[], str | None]
+    engine: str,
+    version: str,
+    *,
+    tested: tuple[str, ...],
+    allowed: str,
+    check: Callable[[], str | None],
+    compared: str = "",
 ) -> Verdict:
     """The verdict on this version.
 
-    `tested` are in ascending order. `allowed` names the environment variable by which a newer version is allowed; the
+    `tested` are in ascending order; `compared` is a newer version of which the names and signatures of what is hooked
+    were compared, and nothing ran. `allowed` names the environment variable by which a newer version is allowed; the
     caller passes "" where it is set. `check` looks at hooks and runs the self-test: the trouble, or None. It is not
     called where the version alone decides.
     """
-    number, oldest, newest = _release(version), _release(tested[0]), _release(tested[-1])
+    number, oldest, newest = _release(version), _release(tested[0]), _release(compared or tested[-1])
     names = ", ".join(tested)
     if number is None or oldest is None or newest is None:
         return Verdict(False, f"{engine} {version} is not a version that can be compared; tested are {names}")

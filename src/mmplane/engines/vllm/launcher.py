@@ -1,0 +1,126 @@
+"""In the launcher, before any process is started: begin the sidecar, and say in one line whether the plugin is on."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from mmplane.embed.client import connect
+from mmplane.embed.errors import SidecarError
+from mmplane.embed.sidecar import Settings, Sidecar
+from mmplane.engines.kit import sidecar
+from mmplane.engines.vllm import process, settings
+
+log = logging.getLogger("vllm.mmplane")
+
+_EXECUTORS = ("mp", "uni", None)
+
+
+@dataclass
+class Begun:
+    """The sidecar of the server that this process has begun to start."""
+
+    sidecar: Sidecar
+    shape: tuple[int, ...]
+    pid: int
+
+
+_begun: Begun | None = None
+
+
+def prepare(config: Any) -> None:
+    """Decide for this configuration. vLLM makes more than one for one server; nothing here may end it."""
+    parallel = config.parallel_config
+    if parallel._api_process_rank >= 0 and parallel._api_process_count > 1:
+        return  # a child: its launcher has decided
+    shape = (parallel.world_size, parallel.data_parallel_size, parallel._api_process_count)
+    if _is_begun(shape):
+        return
+    sidecar.forget(process.PLACE_VARIABLE)
+    try:
+        reason = uncovered(config)
+        if reason is None:
+            _begin(shape, settings.modes() & {settings.CARRY})
+    except Exception as error:
+        log.debug("mmplane: off", exc_info=True)
+        reason = f"{type(error).__name__}: {error}"
+    if reason is not None:
+        log.warning("mmplane: off: %s", reason)
+
+
+def uncovered(config: Any) -> str | None:
+    """Why this server stays on vLLM's own path, if it does."""
+    return _unwanted(config) or _unreachable(config.parallel_config) or _otherwise_carried(config)
+
+
+def _unwanted(config: Any) -> str | None:
+    model = config.model_config
+    if not settings.modes():
+        return f"{settings.MODES_VARIABLE} says so"
+    if not model.supports_multimodal_inputs:
+        return "the model takes no media"
+    if model.get_multimodal_config().mm_processor_cache_gb <= 0:
+        return "--mm-processor-cache-gb 0 asks for no cache"
+    return None
+
+
+def _unreachable(parallel: Any) -> str | None:
+    """Why some process of this server would not find the sidecar, or not at its number."""
+    if os.environ.get("VLLM_WORKER_MULTIPROC_METHOD") == "forkserver":
+        return "forkserver children do not see the sidecar"
+    if parallel.nnodes > 1 or parallel.data_parallel_size_local != parallel.data_parallel_size:
+        return "several nodes share no memory"
+    if parallel.data_parallel_external_lb or parallel.data_parallel_hybrid_lb:
+        return "engines behind another load balancer are not covered"
+    if parallel.distributed_executor_backend not in _EXECUTORS or parallel.data_parallel_backend != "mp":
+        return f"the executor {parallel.distributed_executor_backend} is not covered"
+    if parallel.enable_elastic_ep or parallel.enable_fault_tolerance:
+        return "engines that come and go are not covered"
+    return None
+
+
+def _otherwise_carried(config: Any) -> str | None:
+    """Why features of this server do not go the way that is hooked."""
+    if os.environ.get("VLLM_USE_RUST_FRONTEND", "0") != "0":
+        return "the Rust front end is not covered"
+    if os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING", "1") == "0":
+        return "everything is in one process"
+    if config.ec_transfer_config is not None:
+        return "encoder disaggregation is not covered"
+    return None
+
+
+def _begin(shape: tuple[int, ...], modes: frozenset[str]) -> None:
+    """Raises OSError, and ValueError for settings."""
+    global _begun
+    ranks, engines, frontends = shape
+    wanted_bytes = settings.arena_bytes()
+    begun, _ = sidecar.begin(
+        process.PLACE_VARIABLE,
+        groups=(ranks,) * engines,
+        region_bytes=wanted_bytes // frontends,
+        **Settings(model=None, producers_bytes=wanted_bytes),
+    )
+    _begun = Begun(begun, shape, os.getpid())
+    process.decide(modes)
+    log.info(
+        "mmplane: on (%s): %d MiB of arena, %d API server(s), %d engine(s) of %d rank(s)",
+        ", ".join(sorted(modes)),
+        wanted_bytes >> 20,
+        frontends,
+        engines,
+        ranks,
+    )
+
+
+def _is_begun(shape: tuple[int, ...]) -> bool:
+    """Whether the sidecar is there for this server: no rank of another one is attached to it."""
+    if _begun is None or _begun.pid != os.getpid() or _begun.shape != shape or process.PLACE_VARIABLE not in os.environ:
+        return False
+    try:
+        with connect(_begun.sidecar.socket) as client:
+            return not client.statistics()["sessions"].get("rank")
+    except SidecarError:  # it is starting
+        return True

@@ -1,0 +1,56 @@
+"""In a worker: records become tensors over the arena, and stay until the request has ended.
+
+A worker may need the features of a request more than once: the encoder runs again after a preemption, and the second
+runner is sent the request again. So a view lives until the engine names the request among those that have ended, which
+it does for every one, however it ended.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from mmplane.embed.inbox import Inbox, View
+from mmplane.embed.records import Leased
+from mmplane.engines.vllm.held import ADDRESS, leased_in, restored
+
+
+class Rank:
+    """This worker's inbox, which attaches in a thread: a model takes longer to load than a sidecar to start.
+
+    A record comes only after all ranks of the group are attached, so waiting for the thread then is no wait.
+    """
+
+    def __init__(self, attach: Callable[[], Inbox]) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mmplane")
+        self._inbox = self._thread.submit(attach)
+        self._views: defaultdict[str, dict[tuple[bytes, int], View]] = defaultdict(dict)
+
+    def apply(self, output: Any) -> None:
+        """Give the new requests of a scheduler's output their features, and let go of those that have ended."""
+        for request_id in output.finished_req_ids:
+            self._views.pop(request_id, None)
+        for new in output.scheduled_new_reqs:
+            if any(_is_record(feature) for feature in new.mm_features):
+                views = self._views[new.req_id]
+                new.mm_features = [self._opened(feature, views) for feature in new.mm_features]
+
+    def _opened(self, feature: Any, views: dict[tuple[bytes, int], View]) -> Any:
+        if not _is_record(feature):
+            return feature
+        leased = leased_in(feature.data)
+        view = views.get((leased.plane, leased.lease)) or self._open(leased, views)
+        return replace(feature, data=restored(feature.data, view.arrays(torch)))
+
+    def _open(self, leased: Leased, views: dict[tuple[bytes, int], View]) -> View:
+        view = views[leased.plane, leased.lease] = self._inbox.result().open(leased)
+        return view
+
+
+def _is_record(feature: Any) -> bool:
+    return feature.data is not None and ADDRESS in feature.data
