@@ -6,8 +6,8 @@ import threading
 from typing import Any, get_args
 
 import pytest
-from gloo_pair import LIMIT_S, Bench, bench, expected, order, plain, run_on_two_ranks
 
+from gloo_pair import LIMIT_S, Bench, bench, expected, order, plain, run_on_two_ranks
 from mmplane.config import DELIVERY_NAMES
 from mmplane.core.faults import Fault, Point
 from mmplane.delivery.ingress import EVERY_RANK, INGRESS

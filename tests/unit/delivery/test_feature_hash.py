@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from gloo_pair import LIMIT_S, Bench, hash_of, order, run_on_two_ranks
 
+from gloo_pair import LIMIT_S, Bench, hash_of, order, run_on_two_ranks
 from mmplane.delivery import feature_hash as module
 from mmplane.delivery.feature_hash import feature_hash
 from mmplane.delivery.leader import take

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch.distributed as dist
-from gloo_pair import Bench, run_on_two_ranks
 
+from gloo_pair import Bench, run_on_two_ranks
 from mmplane.core.errors import Failure
 from mmplane.core.plan import Collectives
 from mmplane.delivery.meter import Meter
