@@ -107,7 +107,7 @@ class ArenaCache(BaseMultiModalProcessorCache):  # type: ignore[misc]
             raise ValueError(f"an item from outside has no element {ADDRESS!r} (item {mm_hash})")
 
     def clear_cache(self) -> None:
-        """Forget all. What this process has put is not found again: under the same uuid there may be another picture."""
+        """Forget all. What this process has put is not found again: under the same uuid may be another picture."""
         with self._lock:
             if self._known:
                 self._salt = os.urandom(16)

@@ -40,7 +40,9 @@ class HeldItem(MultiModalKwargsItem):  # type: ignore[misc]
 def lent(item: MultiModalKwargsItem, leased: Leased) -> MultiModalKwargsItem:
     """The item as it travels: the record, and what is not in the arena."""
     there = {tensor.name for tensor in leased.item.tensors}
-    rest = {name: replace(one, data=None) if name in there and is_large(one.data) else one for name, one in item.items()}
+    rest = {
+        name: replace(one, data=None) if name in there and is_large(one.data) else one for name, one in item.items()
+    }
     record = torch.frombuffer(bytearray(leased.encode()), dtype=torch.uint8)
     return MultiModalKwargsItem({**rest, ADDRESS: MultiModalFieldElem(record, MultiModalBatchedField())})
 
