@@ -11,9 +11,9 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -111,17 +111,23 @@ class Attachment:
         return self._plane
 
     def call(
-        self, ask: Callable[[int], Record], then: Callable[[Any, Plane], Any], *, media: bytes | memoryview = b""
+        self,
+        ask: Callable[[int], Record],
+        then: Callable[[Any, Plane], Any],
+        *,
+        media: bytes | memoryview = b"",
+        along: bool = False,
     ) -> Future[Any]:
         """Ask something. The future's result is what `then` makes of the answer, in the thread; its error a typed one.
 
-        A future that is cancelled calls it off.
+        `media` is sent when it is asked for, or `along`. A future that is cancelled calls it off.
         """
         plane, request = self.plane, next(self._requests)
         future: Future[Any] = Future()
         plane.calls[request] = Call(future, then, media)
         try:
-            plane.link.send(ask(request), limit_s=SEND_SECONDS)
+            with _sealed_for_a_while(media if along else b"") as memory:
+                plane.link.send(ask(request), memory, limit_s=SEND_SECONDS)
         except LinkError as error:
             plane.calls.pop(request, None)
             raise Lost("the sidecar has ended, or does not read") from error
@@ -217,16 +223,12 @@ class Attachment:
         call = plane.calls.get(request)
         if call is None:
             return
-        try:
-            memory = sealed(call.media)
-        except OSError as error:
-            self._fail(plane, request, Lost(f"there is no memory to hand media over: {error.strerror}"))
-            plane.link.send(Forget(request), limit_s=SEND_SECONDS)
-            return
-        try:
-            plane.link.send(Bytes(request), [memory], limit_s=SEND_SECONDS)
-        finally:
-            os.close(memory)
+        with _sealed_for_a_while(call.media) as memory:
+            if memory:
+                plane.link.send(Bytes(request), memory, limit_s=SEND_SECONDS)
+                return
+        self._fail(plane, request, Lost("there is no memory to hand media over"))
+        plane.link.send(Forget(request), limit_s=SEND_SECONDS)
 
     def _answered(self, plane: Plane, answer: Any) -> None:
         call = plane.calls.pop(answer.request, None)
@@ -320,3 +322,17 @@ class Attachment:
         self.tell(plane, Ended((claim,)) if self._hello.role == "rank" else Release((claim,)))
         if self._closed.is_set():
             self._leave(plane)
+
+
+@contextmanager
+def _sealed_for_a_while(content: bytes | memoryview) -> Iterator[list[int]]:
+    """A descriptor of sealed memory with this content; none if there is no content, or no memory for it."""
+    try:
+        memory = [sealed(content)] if content else []
+    except OSError:
+        memory = []
+    try:
+        yield memory
+    finally:
+        for descriptor in memory:
+            os.close(descriptor)

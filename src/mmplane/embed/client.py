@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -23,7 +24,7 @@ from typing import Any, Self, TypeVar, Unpack
 import msgspec
 
 from mmplane.arena.arrays import dtype_name
-from mmplane.core.records import Item, Modality, Tensor
+from mmplane.core.records import Item, Modality, Record, Tensor
 from mmplane.embed.attachment import Attachment, Plane
 from mmplane.embed.draft import Draft
 from mmplane.embed.errors import BadMedia, Lost, SidecarError
@@ -54,6 +55,9 @@ from mmplane.sidecar.records import (
 )
 
 ResultT = TypeVar("ResultT")
+ALONG_BYTES_MAX = 512 * 1024
+"""Longer media waits for its turn on this side: until then it takes no memory of the sidecar's."""
+LATELY_MAX = 4096
 
 
 class Client:
@@ -76,6 +80,7 @@ class Client:
         self._limit_s = limit_s
         hello = Hello(VERSION, "producer", fingerprint=fingerprint, region_bytes=arena_bytes)
         self._attachment = Attachment(path, hello, wait_s=wait_s)
+        self._lately: OrderedDict[bytes, None] = OrderedDict()
 
     # Media.
 
@@ -197,10 +202,22 @@ class Client:
     # What the calls have in common.
 
     def _describe(self, read: Read) -> Future[Layout]:
-        return self._attachment.call(lambda request: Describe(request, read.media), _layout, media=read.content)
+        return self._ask_about(read, lambda request: Describe(request, read.media), _layout)
 
     def _obtain(self, read: Read) -> Future[SidecarHold]:
-        return self._attachment.call(lambda request: Obtain(request, read.media), self._held, media=read.content)
+        return self._ask_about(read, lambda request: Obtain(request, read.media), self._held)
+
+    def _ask_about(
+        self, read: Read, ask: Callable[[int], Record], then: Callable[[Any, Plane], ResultT]
+    ) -> Future[ResultT]:
+        """Media that this client has not asked for lately brings its bytes along; a repeat most likely needs none."""
+        content, digest = read.content, read.media.digest
+        along = len(content) <= ALONG_BYTES_MAX and digest not in self._lately
+        self._lately[digest] = None
+        if len(self._lately) > LATELY_MAX:
+            self._lately.popitem(last=False)
+        future: Future[ResultT] = self._attachment.call(ask, then, media=content, along=along)
+        return future
 
     def _held(self, answer: Holding, plane: Plane) -> SidecarHold:
         window = plane.windows.open(answer.hold, answer.item.slot)

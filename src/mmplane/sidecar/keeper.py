@@ -69,6 +69,7 @@ from mmplane.sidecar.records import (
     Welcome,
 )
 from mmplane.sidecar.regions import Regions
+from mmplane.sidecar.sealed import mapped
 from mmplane.sidecar.session import Misuse, Session
 
 log = logging.getLogger("mmplane")
@@ -209,7 +210,7 @@ class Keeper:
             if isinstance(record, Bytes):
                 self._take_bytes(session, record, descriptors)
             elif isinstance(record, Asked):
-                self._take(session, record)
+                self._take(session, record, _given(record, descriptors))
             else:
                 self._note(session, record)
         except (Misuse, ArenaError) as misuse:
@@ -229,7 +230,7 @@ class Keeper:
         if len(descriptors) != 1:
             raise Misuse("one descriptor comes with bytes")
 
-    def _take(self, session: Session, asked: Asked) -> None:
+    def _take(self, session: Session, asked: Asked, given: memoryview | None) -> None:
         if asked.request in session.tasks:
             raise Misuse("a request's number is in use")
         if not isinstance(asked, Describe | Obtain | Await):
@@ -238,9 +239,15 @@ class Keeper:
             refusal = overloaded(f"{REQUESTS_MAX} requests of this process are under way")
             session.tell(Failed(asked.request, refusal.failure()))
         else:
+            if given is not None:
+                session.bytes_given[asked.request] = given
             task = asyncio.create_task(self._work(session, asked))
             session.tasks[asked.request] = task
-            task.add_done_callback(lambda _: session.tasks.pop(asked.request, None))
+            task.add_done_callback(lambda _: self._done(session, asked.request))
+
+    def _done(self, session: Session, request: int) -> None:
+        session.tasks.pop(request, None)
+        session.bytes_given.pop(request, None)
 
     async def _work(self, session: Session, asked: Describe | Obtain | Await) -> None:
         """Answer what takes a while."""
@@ -395,3 +402,18 @@ class Keeper:
 def _put_key(key: bytes) -> bytes:
     """What a producer's own key is indexed under: never an item's content key."""
     return digest_parts([b"mmplane-put-1", key])
+
+
+def _given(asked: Asked, descriptors: list[int]) -> memoryview | None:
+    """The bytes that came along with a question. Raises Misuse."""
+    try:
+        if not descriptors:
+            return None
+        if len(descriptors) > 1 or not isinstance(asked, Describe | Obtain):
+            raise Misuse("one descriptor comes with a question about media, and none with any other")
+        return mapped(descriptors[0], asked.media.length_bytes)
+    except OSError:  # no room for one mapping more: the bytes are asked for in their turn
+        return None
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)

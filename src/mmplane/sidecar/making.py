@@ -1,16 +1,12 @@
 """Media of attached processes to items: asked for by digest first, so that a repeat brings no bytes.
 
-    key known ──────────────> the item, or the flight to it, as `mmplane.items.store` has it
-        └─ else NeedBytes ──> a sealed memfd, mapped, its digest checked ──> recipe ──> item
-
-The memfd must be sealed against writing and shrinking: what was checked cannot change, and no access can fault.
+key known ────────────────────────> the item, or the flight to it, as `mmplane.items.store` has it
+    └─ else the bytes, which came along or are asked for (NeedBytes) ──> digest checked ──> recipe ──> item
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import mmap
 import os
 from typing import Any
 
@@ -23,10 +19,10 @@ from mmplane.items.pool import Pool
 from mmplane.items.store import Asset, ItemStore
 from mmplane.sidecar.maker import Maker
 from mmplane.sidecar.records import Media, NeedBytes, Wish
-from mmplane.sidecar.session import Misuse, Session
+from mmplane.sidecar.sealed import mapped
+from mmplane.sidecar.session import Session
 from mmplane.waiting.budget import Budget
 
-SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK
 BYTES_SECONDS = 10.0
 """How long a client may take to send the bytes that it was asked for."""
 
@@ -84,6 +80,14 @@ class Making(Maker):
 
     async def _content(self, session: Session, request: int, media: Media) -> memoryview:
         """The bytes, in memory that cannot change."""
+        content = session.bytes_given.pop(request, None)
+        if content is None:
+            content = await self._asked(session, request, media)
+        if await digest_of(content) != media.digest:
+            raise bad_media("the bytes are not those of the digest: the file changed while it was read")
+        return content
+
+    async def _asked(self, session: Session, request: int, media: Media) -> memoryview:
         coming = session.bytes_wanted[request] = asyncio.get_running_loop().create_future()
         try:
             session.tell(NeedBytes(request))
@@ -94,24 +98,10 @@ class Making(Maker):
         finally:
             session.bytes_wanted.pop(request, None)
         try:
-            content = mapped(descriptor, media.length_bytes)
+            return mapped(descriptor, media.length_bytes)
         finally:
             os.close(descriptor)
-        if await digest_of(content) != media.digest:
-            raise bad_media("the bytes are not those of the digest: the file changed while it was read")
-        return content
 
 
 def _ask(wish: Wish) -> Ask:
     return Ask(wish.modality, wish.side_max, wish.frames_max, wish.fps_max, wish.embedded, wish.arguments)
-
-
-def mapped(descriptor: int, length_bytes: int) -> memoryview:
-    """The content of a sealed memfd, which stays mapped as long as the view lives. Raises Misuse."""
-    try:
-        seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
-    except OSError:
-        raise Misuse("media comes in a memfd") from None
-    if seals & SEALS != SEALS or os.fstat(descriptor).st_size != length_bytes:
-        raise Misuse("media comes in a memfd that is sealed against writing and shrinking, of the length that was said")
-    return memoryview(mmap.mmap(descriptor, length_bytes, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ))

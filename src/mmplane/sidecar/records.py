@@ -112,15 +112,23 @@ class Media(Record, frozen=True):
 
 
 class Describe(Record, frozen=True, tag="describe"):
-    """Producer -> keeper: what does this become? Answer: Described, perhaps after NeedBytes."""
+    """Producer -> keeper: what does this become? Answer: Described, perhaps after NeedBytes.
 
+    The bytes may ride along, as with Bytes.
+    """
+
+    carries = True
     request: Request
     media: Media
 
 
 class Obtain(Record, frozen=True, tag="obtain"):
-    """Producer -> keeper: make this, unless it is there, and hold it. Answer: Holding, perhaps after NeedBytes."""
+    """Producer -> keeper: make this, unless it is there, and hold it. Answer: Holding, perhaps after NeedBytes.
 
+    The bytes may ride along, as with Bytes.
+    """
+
+    carries = True
     request: Request
     media: Media
 

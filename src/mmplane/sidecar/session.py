@@ -48,6 +48,8 @@ class Session:
     """What it has asked for and waits for, by request."""
     bytes_wanted: dict[int, asyncio.Future[int]] = field(default_factory=dict)
     """Requests whose media was asked for: a descriptor comes."""
+    bytes_given: dict[int, memoryview] = field(default_factory=dict)
+    """Media that came along with its request."""
     _numbers: count[int] = field(default_factory=lambda: count(1))
 
     @property

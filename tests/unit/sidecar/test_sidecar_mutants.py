@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,8 +25,9 @@ from mmplane.sidecar import keeper
 from mmplane.sidecar.door import Door
 from mmplane.sidecar.groups import Groups
 from mmplane.sidecar.keeper import Keeper
-from mmplane.sidecar.making import Making, mapped
+from mmplane.sidecar.making import Making
 from mmplane.sidecar.records import VERSION, Await, Bye, Bytes, Failed, Hello, Holding, NeedBytes, Obtain, Refused
+from mmplane.sidecar.sealed import mapped
 from mmplane.wire.link import PeerGone
 from mutation import Mutant, check_it_is_killed
 
@@ -68,6 +70,17 @@ def memory_that_could_change_is_refused(rig_of: RigOf) -> None:
     os.close(memory)
     with pytest.raises(PeerGone):
         raw.link.receive(limit_s=HANG_S)
+
+
+def bytes_that_rode_along_are_let_go_of(rig_of: RigOf) -> None:
+    rig = rig_of()
+    holding(rig)
+    raw, memory = Raw(rig).hello(), sealed(MEDIA)
+    raw.say(Obtain(1, SUBJECT), [memory])
+    os.close(memory)
+    raw.hear(Holding)
+    rig.until(lambda now: not now["requests"])
+    assert "memfd:mmplane-media" not in Path("/proc/self/maps").read_text()
 
 
 def the_digest_is_checked(rig_of: RigOf) -> None:
@@ -157,6 +170,10 @@ MUTANTS = [
         "session.parted = True",
         "return self._bury(session)",
         a_closed_socket_is_quarantine,
+    ),
+    Mutant(
+        *("bytes that rode along stay", Keeper._done, "session.bytes_given.pop(request, None)", "pass"),
+        bytes_that_rode_along_are_let_go_of,
     ),
     Mutant("media may change", mapped, "seals & SEALS != SEALS or", "", memory_that_could_change_is_refused),
     Mutant(

@@ -6,6 +6,8 @@ import fcntl
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,6 +24,7 @@ from mmplane.sidecar.records import (
     VERSION,
     Abandon,
     Await,
+    Bye,
     Bytes,
     Ended,
     Failed,
@@ -163,6 +166,15 @@ def half_sealed() -> int:
     return descriptor
 
 
+@contextmanager
+def memory_of(content: bytes) -> Iterator[int]:
+    descriptor = sealed(content)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def a_pipe() -> int:
     read, write = os.pipe()
     os.close(write)
@@ -194,6 +206,41 @@ def test_bytes_of_another_digest_are_bad_media_and_poison_no_key(rig: Rig, clien
     os.close(other)
     assert raw.hear(Failed).failure.status == 400
     assert not client.materialise(MEDIA).hit
+
+
+def test_bytes_that_ride_along_are_held_to_the_same(rig: Rig, client: Client, raw: Raw) -> None:
+    raw.hello()
+    with memory_of(bytes(len(MEDIA))) as other:
+        raw.say(Obtain(1, SUBJECT), [other])
+    assert raw.hear(Failed).failure.status == 400, "another digest"
+    with memory_of(MEDIA) as memory:
+        raw.say(Obtain(2, SUBJECT), [memory, memory])
+    assert raw.is_cut_off(), "two descriptors"
+    still_serves(client)
+
+
+@pytest.mark.parametrize("memory", [unsealed, half_sealed, a_pipe, lambda: sealed(MEDIA + b"more")])
+def test_memory_that_could_change_is_refused_beside_a_question(
+    rig: Rig, client: Client, raw: Raw, memory: Callable[[], int]
+) -> None:
+    descriptor = memory()
+    raw.hello().say(Obtain(1, SUBJECT), [descriptor])
+    os.close(descriptor)
+    assert raw.is_cut_off()
+    still_serves(client)
+
+
+def test_bytes_that_nobody_needs_are_let_go_of(rig: Rig, client: Client, raw: Raw) -> None:
+    """Neither a descriptor nor a mapping stays for a repeat, or for a question that is called off."""
+    with client.materialise(MEDIA):
+        raw.hello()
+        for request in range(1, 9):
+            with memory_of(MEDIA) as memory:
+                raw.say(Obtain(request, SUBJECT), [memory])
+            assert raw.hear(Holding).hit
+    rig.until(lambda now: not now["requests"])
+    assert "memfd:mmplane-media" not in Path("/proc/self/maps").read_text()
+    raw.say(Bye())
 
 
 def test_requests_of_one_session_are_bounded(

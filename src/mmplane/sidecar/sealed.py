@@ -1,0 +1,28 @@
+"""Encoded media as a client hands it over: a memfd that is sealed against writing and shrinking.
+
+What was checked cannot change, and no access can fault.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+
+from mmplane.sidecar.session import Misuse
+
+SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK
+
+
+def mapped(descriptor: int, length_bytes: int) -> memoryview:
+    """The content, which stays mapped as long as the view lives. `descriptor` stays the caller's.
+
+    Raises Misuse, and OSError when there is no room for a mapping.
+    """
+    try:
+        seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
+    except OSError:
+        raise Misuse("media comes in a memfd") from None
+    if seals & SEALS != SEALS or os.fstat(descriptor).st_size != length_bytes:
+        raise Misuse("media comes in a memfd that is sealed against writing and shrinking, of the length that was said")
+    return memoryview(mmap.mmap(descriptor, length_bytes, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ))
