@@ -9,6 +9,7 @@ import sys
 from importlib.metadata import Distribution
 from pathlib import Path
 
+import installed_plugins
 import pytest
 import soundfile
 from features.checkpoints import FAMILIES
@@ -102,3 +103,25 @@ def test_media_makes_features(wheel: Path, tmp_path: Path) -> None:
     assert renders.returncode == 2
     assert "`mmplane sidecar --http-port` needs" in renders.stderr
     assert "pip install 'mmplane[serve]'" in renders.stderr
+
+
+def test_the_base_is_enough_for_plugins_and_for_what_carries_their_features(base: Path, tmp_path: Path) -> None:
+    """Without an engine they say so, and raise nothing. A sidecar that carries needs no extra either."""
+    done = run(base, installed_plugins.__file__, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["loaded"] == ["sglang.srt.plugins", "vllm.general_plugins"]
+    for engine in ("SGLang", "vLLM"):
+        assert done.stderr.count(f"mmplane: off: {engine} cannot be imported") == 1
+    assert said["carried"] == [1, installed_plugins.LENGTH_BYTES]
+    assert not (HEAVY | {"numpy"}) & set(said["modules"])
+
+
+@pytest.mark.parametrize("engine", ["sglang"])
+def test_an_engines_doctor_runs_where_the_engine_is_missing(engine: str, base: Path, tmp_path: Path) -> None:
+    done = run(base, "-m", "mmplane", "doctor", f"--{engine}", cwd=tmp_path)
+    lines = done.stdout.splitlines()
+    assert (done.returncode, len(lines)) == (1, 4), done.stderr
+    assert "cannot be imported" in lines[0]
+    assert lines[1].endswith(" ok"), "the entry point is found"
+    assert lines[2].endswith(" ok"), "memory"

@@ -40,8 +40,8 @@ COMMANDS = {
     "plan": Command("flags for so much traffic", "mmplane.capacity"),
     "demo": Command("draw three numbers and have them read", "mmplane.demo"),
 }
-SGLANG_DOCTOR = Command("", "mmplane.engines.sglang.doctor")
-"""SGLang has an environment of its own, without what our doctor imports."""
+ENGINE_DOCTORS = {"--sglang": "mmplane.engines.sglang.doctor", "--vllm": "mmplane.engines.vllm.doctor"}
+"""An engine has an environment of its own, without what our doctor imports."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -52,7 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, command in COMMANDS.items():
         names.add_parser(name, help=f"{command.help}; see {name} --help", add_help=False)
     options, rest = parser.parse_known_args(arguments)
-    command = SGLANG_DOCTOR if options.command == "doctor" and "--sglang" in rest else COMMANDS[options.command]
+    command = COMMANDS[options.command]
+    for flag, module in ENGINE_DOCTORS.items():
+        if options.command == "doctor" and flag in rest:
+            command = Command("", module)
     sys.exit(_run(options.command, command, rest))
 
 

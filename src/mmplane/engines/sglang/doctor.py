@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import closing
-from importlib.metadata import entry_points, version
-
-import torch
+from importlib import import_module
+from importlib.metadata import entry_points
 
 from mmplane.embed.inbox import Inbox
 from mmplane.embed.sidecar import Sidecar
@@ -26,9 +25,8 @@ ARENA_BYTES = 2**20
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit status."""
     verdict = PLUGIN.verdict()
-    known = f", {verdict.says}" if verdict.is_on else ""
     checks: dict[str, doctor.Check] = {
-        f"SGLang {version('sglang')}{known}": lambda: None if verdict.is_on else verdict.says,
+        f"SGLang: {verdict.says}" if verdict.is_on else "SGLang": lambda: None if verdict.is_on else verdict.says,
         "SGLang finds the plugin": _is_found,
         "memory for the arena": _has_memory,
         "a tensor through a sidecar's arena": _makes_the_trip,
@@ -53,6 +51,7 @@ def _has_memory() -> str | None:
 
 def _makes_the_trip() -> str | None:
     """Put by a producer, leased, opened by a rank. Raises what the library raises."""
+    torch = import_module("torch")  # SGLang has it; the other checks need SGLang alone
     source = torch.arange(1000, dtype=torch.bfloat16)
     with (
         Sidecar.start(model=None, producers_bytes=ARENA_BYTES) as sidecar,
