@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save_file
+from tqdm import tqdm
 
 from mmplane.arena.memory import memory_available_bytes
 from mmplane.commands.options import BACKENDS, DECODE_PROFILES, ENCODINGS
@@ -73,13 +74,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _write_all(sidecar: Sidecar, files: Sequence[Path], out: Path) -> int:
     failed = 0
-    for path, made in zip(files, sidecar.map(files, failures=True), strict=True):
+    shown = tqdm(files, unit="file", disable=None)  # a bar where somebody watches, and none in a log
+    for path, made in zip(shown, sidecar.map(files, failures=True), strict=True):
         if isinstance(made, SidecarHold):
             with made:
                 write(made, out / f"{path.stem}.safetensors")
         else:
             failed += 1
-            print(f"mmplane: {path}: {made}", file=sys.stderr)
+            tqdm.write(f"mmplane: {path}: {made}", file=sys.stderr)
         del made
     return 1 if failed else 0
 
