@@ -178,6 +178,11 @@ class Client:
             raise Lost(f"no sidecar listens at {self._attachment.path}")
 
     @property
+    def is_attached(self) -> bool:
+        """Whether a sidecar is there now; false from its end until its successor has taken this process in."""
+        return self._attachment.attached.is_set()
+
+    @property
     def fingerprint(self) -> bytes:
         """Of the sidecar's processors: equal ones make equal features."""
         return self._attachment.plane.welcome.fingerprint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mmplane.engines.kit.hooks import Hook
 from mmplane.engines.sglang import launcher, rank, tokenizer
+from mmplane.engines.sglang.processor import install, refusal
 
 _SRT = "sglang.srt"
 _MANAGERS = f"{_SRT}.managers"
@@ -17,6 +18,8 @@ HOOKS = (
     Hook(f"{_TOKENIZER}.__init__", tokenizer.start),
     Hook(f"{_TOKENIZER}._tokenize_one_request", tokenizer.tokenize),
     Hook(f"{_TOKENIZER}._dispatch_to_scheduler", tokenizer.dispatch),
+    Hook(f"{_MANAGERS}.multimodal_processor.get_mm_processor", install.make),
+    Hook(f"{_SRT}.entrypoints.openai.serving_base.OpenAIServingBase.create_error_response", refusal.answer),
     Hook(f"{_MANAGERS}.schedule_batch.MultimodalDataItem.set_pad_value", tokenizer.set_pad_value),
     Hook(f"{_SCHEDULER}.__init__", rank.start),
     Hook(f"{_SCHEDULER}._get_multimodal_inputs", rank.build_inputs),

@@ -1,0 +1,84 @@
+"""Around the making of SGLang's processor: the sidecar makes its pictures once a trial has shown the same bits."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from threading import Thread
+from typing import Any
+
+from sglang.srt.multimodal.processors.base_processor import BaseMultimodalProcessor
+
+from mmplane.embed.client import Client
+from mmplane.embed.errors import SidecarError
+from mmplane.engines.kit.sidecar import Place
+from mmplane.engines.sglang.processor import launch, refusal, trial
+from mmplane.engines.sglang.processor.loading import Loading
+from mmplane.engines.sglang.processor.maker import Maker
+from mmplane.engines.sglang.processor.swapped import Swapped
+
+log = logging.getLogger("mmplane")
+
+PLACE_VARIABLE = "MMPLANE_SGLANG_PLACE"
+START_SECONDS = 300.0
+"""How long the sidecar may take to start: kernels may have to be compiled."""
+
+
+def make(
+    original: Callable[..., Any],
+    hf_config: Any,
+    server_args: Any,
+    processor: Any,
+    transport_mode: Any,
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """Around `get_mm_processor`: this process tokenises."""
+    place = Place.inherited(PLACE_VARIABLE)
+    own = getattr(processor, "image_processor", None)
+    if place is None or own is None or isinstance(launch.wanted(server_args, hf_config), str):
+        return original(hf_config, server_args, processor, transport_mode, *args, **kwargs)
+    maker = Maker()
+    processor.image_processor = Swapped(own, maker)
+    made = original(hf_config, server_args, processor, transport_mode, *args, **kwargs)
+    reason = unfit(made)
+    if reason is not None:
+        log.warning("mmplane: processor: off: %s", reason)
+        return made
+    made.io_executor = Loading(made.io_executor, maker)
+    made.process_mm_data_async = refusal.unwrapped(made.process_mm_data_async)
+    refusal.answer_natively()
+    Thread(target=_begin, args=(made, maker, place.socket), name="mmplane: trial", daemon=True).start()
+    return made
+
+
+def unfit(processor: Any) -> str | None:
+    """Why this processor of SGLang's is left alone."""
+    kind = type(processor)
+    if kind._load_single_item.__func__ is not BaseMultimodalProcessor._load_single_item.__func__:
+        return f"{kind.__name__} loads pictures in a way of its own"
+    if kind.smart_rgb_conversion:
+        return f"{kind.__name__} blends transparent pictures in a way of its own"
+    if processor.mm_preprocess_cache.enabled:
+        return "SGLang's preprocess cache would keep the arena's memory"
+    return None
+
+
+def _begin(processor: Any, maker: Maker, socket: str) -> None:
+    try:
+        maker.attach(Client(socket, wait_s=START_SECONDS), processor.image_config)
+        wrong = trial.difference(processor, maker)
+    except SidecarError as error:
+        wrong = str(error)
+    except Exception as error:
+        log.exception("mmplane: processor: the trial failed")
+        wrong = f"{type(error).__name__}: {error}"
+    if wrong is None:
+        maker.begin()
+        log.info("mmplane: processor: on: pictures are decoded and transformed by the sidecar, with SGLang's own bits")
+    elif launch.chosen() == "on" and wrong == trial.BITS:
+        maker.begin()
+        log.warning("mmplane: processor: on, as %s says: %s", launch.VARIABLE, wrong)
+    else:
+        maker.refuse("off")
+        log.warning("mmplane: processor: off: %s", wrong)

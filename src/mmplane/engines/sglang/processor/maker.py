@@ -1,0 +1,110 @@
+"""One process's way to the sidecar's workers: a file in, a hold on its features out, or the reason why not."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from mmplane.embed.client import Client
+from mmplane.embed.errors import BadMedia, Full, Lost, SidecarError, TooLarge, Unprofiled
+from mmplane.embed.hold import SidecarHold
+from mmplane.engines.kit.tally import Tally
+from mmplane.engines.sglang.processor.refusal import Overloaded
+
+log = logging.getLogger("mmplane")
+
+Way = Literal["theirs", "ours"]
+STARTING, TRIAL = "starting", "trial"
+REASONS = {
+    STARTING: "the sidecar is starting",
+    "off": "the trial has failed",
+    "unprofiled": "nobody but SGLang knows what it makes of such a file",
+    "bad_media": "the sidecar cannot decode it: SGLang says what is wrong",
+    "too_large": "it is larger than the sidecar takes",
+    "options": "the request has options that the sidecar does not have",
+    "decoded": "it comes as an image that is decoded already",
+    "alpha": "its alpha channel is wanted",
+    "video": "SGLang's frames of clips are not the sidecar's",
+    "audio": "SGLang's samples of sounds are not the sidecar's",
+    "full": "the sidecar is full: the request was refused",
+    "worker_lost": "the worker that decoded it has ended: the request was refused",
+    "no_sidecar": "the sidecar has ended",
+    "error": "of an error in the sidecar",
+}
+"""Why the sidecar has not made a picture."""
+
+_BY_ERROR = {Unprofiled: "unprofiled", TooLarge: "too_large", BadMedia: "bad_media", SidecarError: "error"}
+"""The first that fits."""
+
+
+class Maker:
+    """Makes nothing until `begin`: pictures go SGLang's own way, and are counted by the reason."""
+
+    def __init__(self) -> None:
+        self._client: Client | None = None
+        self._options: Mapping[str, Any] | None = None
+        self._reason = STARTING
+        self._trial = threading.local()
+        self._calls: list[object] = []
+        self.tally = Tally(REASONS, log)
+
+    def attach(self, client: Client, options: Mapping[str, Any]) -> None:
+        """From now on a trial can make pictures, with these options of the checkpoint's processor."""
+        self._client, self._options = client, options or None
+
+    def begin(self) -> None:
+        """From now on every request's pictures are made."""
+        self._reason = ""
+
+    def refuse(self, reason: str) -> None:
+        """Every picture goes SGLang's own way."""
+        self._reason = reason
+
+    def reason(self) -> str:
+        """Why the calling thread's pictures are not made; empty if they are."""
+        way: Way | None = getattr(self._trial, "way", None)
+        return self._reason if way is None else "" if way == "ours" else TRIAL
+
+    def try_out(self, way: Way | None) -> None:
+        """Pictures that the calling thread submits go this way; None: as all others."""
+        self._trial.way = way
+
+    def tried(self, call: object) -> bool:
+        """Whether the trial called the image processor with these arguments. Before `begin` only the trial does."""
+        if self._reason == STARTING and call not in self._calls:
+            self._calls.append(call)
+        return call in self._calls
+
+    def pass_over(self, reason: str, detail: object = "") -> None:
+        """A picture is not made; those of the trial are not counted."""
+        if reason != TRIAL:
+            self.tally.seen()
+            self.tally.passed_over(reason, detail)
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        """SGLang copies a processor for each of its threads: all of them have one maker."""
+        return self
+
+    def make(self, content: bytes) -> SidecarHold | None:
+        """The hold on a picture's features; None when SGLang has to decode it. Raises Overloaded. Waits."""
+        assert self._client is not None
+        try:
+            hold = self._client.materialise(content, modality="image", options=self._options)
+        except Full as error:
+            self.pass_over("full")
+            raise Overloaded from error
+        except Lost as error:
+            if not self._client.is_attached:
+                self.pass_over("no_sidecar")
+                return None
+            # The worker ended, perhaps by this very picture, which would end this process as well.
+            self.pass_over("worker_lost")
+            raise Overloaded from error
+        except SidecarError as error:
+            self.pass_over(next(reason for kind, reason in _BY_ERROR.items() if isinstance(error, kind)), error)
+            return None
+        self.tally.seen()
+        self.tally.carried()
+        return hold
