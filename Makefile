@@ -11,7 +11,7 @@ TORCH := torch==2.13.0
 TORCH_OPTIONS ?=
 SERVE_OPTIONS ?=
 
-.PHONY: help install install-dev serve test test-unit test-process test-sglang test-ray test-report fix check simulate fuzz chaos soak overload bench results train train-smoke evaluate demo clean chaos-freeze chaos-sidecar chaos-strangers
+.PHONY: help install install-dev serve test test-unit test-process test-sglang test-ray test-report fix check simulate fuzz chaos soak overload bench results results-sglang train train-smoke evaluate demo clean chaos-freeze chaos-sidecar chaos-strangers
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -105,6 +105,9 @@ bench: install-dev ## what handing features over costs, five ways
 # QUICK=1 is for a look: it leaves the published page alone.
 results: install ## measure everything again and write docs/results.md (3 hours); QUICK=1: build/results.md in 10 minutes
 	$(BIN)/mmplane bench results $(if $(QUICK),--quick --folder build) $(RESULTS_OPTIONS)
+
+results-sglang: install-dev .venv-sglang/stamp ## measure the analyses' designs inside SGLang and write docs/results-sglang.md (an hour); QUICK=1: build/, 10 minutes
+	$(BIN)/python benchmarks/results_sglang.py .venv-sglang $(if $(QUICK),--quick --folder build) $(RESULTS_SGLANG_OPTIONS)
 
 simulate: install-dev ## ten thousand runs of a simulated rank group (a minute)
 	MMPLANE_FUZZ_EXAMPLES=3334 $(BIN)/python -m pytest tests/unit/ranks/test_simulation.py -q

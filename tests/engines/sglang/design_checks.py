@@ -7,6 +7,7 @@ went through SGLang's own encoding. What stands in is the scheduler's queue: it 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import multiprocessing
 import os
@@ -35,6 +36,7 @@ from sglang.srt.managers.scheduler import Scheduler, _MultimodalInputProcessingE
 from sglang.srt.utils.msgpack_utils import enc_hook, ext_hook
 
 from mmplane.core.faults import Fault
+from mmplane.engines.sglang import hooks, tokenizer
 from mmplane.engines.sglang.building import building as module
 from mmplane.engines.sglang.building import choice, step
 from mmplane.engines.sglang.designs.names import DESIGNS
@@ -225,11 +227,35 @@ def an_abort_is_handled_after_what_it_aborts() -> None:
         assert account["abort"]["handled"].keys() == {"before", "after"}
 
 
+def the_hooks_are_there_with_a_design_and_only_then() -> None:
+    for design, there in (("leader", True), ("", False)):
+        with patch.dict(os.environ, {choice.VARIABLE: design}):
+            targets = {hook.target for hook in importlib.reload(hooks).HOOKS}
+        assert ({hook.target for hook in hooks.DESIGN_HOOKS} <= targets) == there
+
+
+def the_tokenizer_asks_for_the_design() -> None:
+    asked: list[Any] = []
+
+    async def goes(mm_inputs: Any) -> bool:
+        asked.append(mm_inputs)
+        return False
+
+    async def original(_self: Any, _obj: Any) -> Any:
+        return SimpleNamespace(mm_inputs=SimpleNamespace(mm_items=[]))
+
+    with patch.object(tokenizer, "goes_by_arena", goes):
+        asyncio.run(tokenizer.tokenize(original, SimpleNamespace(), SimpleNamespace()))
+    assert len(asked) == 1
+
+
 CHECKS: tuple[Callable[[], None], ...] = (
     answers_are_the_defaults,
     a_failure_on_either_rank_is_that_requests_on_both,
     sglangs_hash_is_made_where_the_design_says,
     an_abort_is_handled_after_what_it_aborts,
+    the_hooks_are_there_with_a_design_and_only_then,
+    the_tokenizer_asks_for_the_design,
 )
 
 

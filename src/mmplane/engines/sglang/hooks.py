@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from mmplane.engines.kit.hooks import Hook
 from mmplane.engines.sglang import launcher, rank, tokenizer
+from mmplane.engines.sglang.building import step
+from mmplane.engines.sglang.building.choice import wanted
 from mmplane.engines.sglang.processor import install, refusal
 
 _SRT = "sglang.srt"
@@ -12,6 +14,13 @@ _TOKENIZER = f"{_MANAGERS}.tokenizer_manager.TokenizerManager"
 _SCHEDULER = f"{_MANAGERS}.scheduler.Scheduler"
 _RECEIVER = f"{_MANAGERS}.scheduler_components.request_receiver.SchedulerRequestReceiver"
 _POINTER = f"{_MANAGERS}.mm_utils.ShmPointerMMData"
+
+DESIGN_HOOKS = (
+    Hook(f"{_SCHEDULER}.process_input_requests", step.process),
+    Hook(f"{_SCHEDULER}.abort_request", step.abort),
+    Hook(f"{_SCHEDULER}.maybe_sleep_on_idle", step.sleep),
+)
+"""Only where the server was started with a design (`MMPLANE_SGLANG_DESIGN`)."""
 
 HOOKS = (
     Hook(f"{_SRT}.entrypoints.engine.Engine._launch_scheduler_processes", launcher.launch),
@@ -27,5 +36,6 @@ HOOKS = (
     Hook(f"{_POINTER}.__setstate__", rank.set_state),
     Hook(f"{_POINTER}.materialize", rank.materialize),
     Hook(f"{_POINTER}.close_and_unlink", rank.close_and_unlink),
+    *(DESIGN_HOOKS if wanted() else ()),
 )
 """They are called with the original first, and pass through where the plugin is not on."""
