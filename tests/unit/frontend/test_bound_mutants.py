@@ -38,6 +38,7 @@ from mmplane.items.placement import Placement
 from mmplane.items.poison import Poison
 from mmplane.items.pool import Pool
 from mmplane.items.shelf import Shelf
+from mmplane.waiting.fair_lock import FairLock
 from mmplane.waiting.threads import Threads
 from mutation import Mutant, check_it_is_killed
 
@@ -335,14 +336,14 @@ BODIES = [
     ),
     Mutant(
         "one job at a time",
-        ParserQueue._take,
-        "self._idle = False",
+        FairLock._take,
+        "self._is_held = True",
         "pass",
         test_bodies.test_tenants_take_turns_at_the_parser,
     ),
     Mutant(
         "tenants take turns at the parser",
-        ParserQueue.ask,
+        FairLock.acquire,
         "self._served = tenant",
         "pass",
         test_bodies.test_tenants_take_turns_at_the_parser,

@@ -13,11 +13,12 @@ from frontend_client import question
 
 from frontend_loop import HANG_S, in_loop, settle
 from mmplane.core.errors import RequestError
-from mmplane.frontend.request import threaded
 from mmplane.frontend.request.reading import ParsedBody
 from mmplane.frontend.request.renderer import Ids, Renderer
 from mmplane.frontend.request.schema import ChatRequest
 from mmplane.frontend.request.threaded import INLINE_QUOTES_MAX, ThreadedBodies
+from mmplane.waiting import fair_lock
+from mmplane.waiting.fair_lock import FairLock
 from mutation import Mutant, check_it_is_killed
 
 LONG = "x" * 1025
@@ -118,7 +119,7 @@ async def test_a_burst_of_one_tenant_waits_its_turn() -> None:
 @in_loop
 async def test_not_more_wait_than_may() -> None:
     with pytest.MonkeyPatch.context() as limits:
-        limits.setattr(threaded, "WAITING_MAX", 2)
+        limits.setattr(fair_lock, "WAITING_MAX", 2)
         parsing = Parsing()
         parsing.there.gate.clear()
         begun = [parsing.begin(str(number), text=LONG) for number in range(3)]
@@ -175,14 +176,14 @@ MUTANTS = [
     ),
     Mutant(
         "the tenant that had the last turn is behind others",
-        ThreadedBodies._in_turn,
+        FairLock.acquire,
         "self._served = tenant",
         "pass",
         test_tenants_take_turns,
     ),
     Mutant(
         "bodies that wait for the thread",
-        threaded.ThreadedBodies.__init__,
+        FairLock.__init__,
         "waiting_min=WAITING_MAX",
         "waiting_min=1000",
         test_not_more_wait_than_may,

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from mmplane.arena.arena import Arena
 from mmplane.arena.leases import Process
 from mmplane.core.control import Replace
-from mmplane.core.errors import RequestError, overloaded, unavailable
+from mmplane.core.errors import unavailable
 from mmplane.core.parsing import FromParser, Parse, Parsed, ParseFailed, ParserReady
 from mmplane.core.records import Record, Slot
-from mmplane.waiting.lines import Fit
-from mmplane.waiting.room import WAITING_MAX, WaitingRoom
+from mmplane.waiting.fair_lock import FairLock
 from mmplane.wire.link import Link
 from mmplane.wire.mailbox import Mailbox
 
@@ -42,16 +41,9 @@ class ParserQueue:
         self._tell_supervisor = tell_supervisor
         self._process = Process("parser", 0, 0)
         self._mailbox: Mailbox | None = None
-        self._idle = False
         self._job: _Job | None = None
         self._job_ids = itertools.count(1)
-        self._served = ""
-        self._room: WaitingRoom[None] = WaitingRoom(
-            give_back=lambda _: self._free(),
-            refusal=_refusal,
-            held=lambda tenant: int(tenant == self._served),
-            waiting_min=WAITING_MAX,  # most take milliseconds, so a burst is no sign that they will wait in vain
-        )
+        self._turn = FairLock("no parser was free for this request in time", usable=False)
         self.parsed = 0
         self.ended = 0
         """Parsers that have died."""
@@ -67,7 +59,7 @@ class ParserQueue:
         self.ended += 1
         if incarnation == self._process.incarnation and self._mailbox is not None:
             self._mailbox.close()
-            self._mailbox, self._idle = None, False
+            self._mailbox, self._turn.usable = None, False
             if (job := self._end_job()) is not None and not job.done.done():
                 job.done.set_exception(unavailable("the process that was parsing this request ended"))
         self._arena.reaped(Process("parser", 0, incarnation))
@@ -77,12 +69,11 @@ class ParserQueue:
 
         The parser's lease ends with its answer or its life, even when nobody waits any more.
         """
-        await self._room.wait(tenant, self._take)
-        self._served = tenant
+        await self._turn.acquire(tenant)
         try:
             slot = slot_of()
         except BaseException:
-            self._free()
+            self._turn.release()
             raise
         done: asyncio.Future[Parsed] = asyncio.get_running_loop().create_future()
         overdue = asyncio.get_running_loop().call_later(JOB_SECONDS, self._replace)
@@ -94,16 +85,6 @@ class ParserQueue:
             raise unavailable("long requests cannot be parsed now")
         return await done
 
-    def _take(self) -> Fit | None:
-        if not self._idle:
-            return Fit.NO_ROOM
-        self._idle = False
-        return None
-
-    def _free(self) -> None:
-        self._idle = self._mailbox is not None
-        self._room.offer()
-
     def _replace(self) -> None:
         self._tell_supervisor(Replace(self._process.index, self._process.incarnation))
 
@@ -114,13 +95,15 @@ class ParserQueue:
         return job
 
     def _receive(self, record: FromParser) -> None:
-        if not isinstance(record, ParserReady):
+        if isinstance(record, ParserReady):
+            self._turn.usable = True
+        else:
             job = self._end_job()
             assert job is not None
             assert job.job_id == record.job_id
             self._arena.release(job.slot, self._process, job.job_id)
             self._settle(job.done, record)
-        self._free()
+        self._turn.release()
 
     def _settle(self, done: asyncio.Future[Parsed], record: Parsed | ParseFailed) -> None:
         if done.done():
@@ -130,7 +113,3 @@ class ParserQueue:
             return
         self.parsed += 1
         done.set_result(record)
-
-
-def _refusal(_: bool) -> RequestError:
-    return overloaded("no parser was free for this request in time")

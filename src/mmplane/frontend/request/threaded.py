@@ -15,12 +15,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
-from mmplane.core.errors import RequestError, overloaded
 from mmplane.frontend.request.reading import Body, BodyReader, ParsedBody
 from mmplane.frontend.request.renderer import Renderer, is_short
 from mmplane.frontend.request.schema import ChatRequest, parse, quotes_in
-from mmplane.waiting.lines import Fit
-from mmplane.waiting.room import WAITING_MAX, WaitingRoom
+from mmplane.waiting.fair_lock import FairLock
 
 INLINE_QUOTES_MAX = 512
 
@@ -33,14 +31,7 @@ class ThreadedBodies(BodyReader):
         self._renderer = renderer
         self._load = load
         self._thread = ThreadPoolExecutor(1, "render")
-        self._idle = True
-        self._served = ""
-        self._room: WaitingRoom[None] = WaitingRoom(
-            give_back=lambda _: self._free(),
-            refusal=_refusal,
-            held=lambda tenant: int(tenant == self._served),
-            waiting_min=WAITING_MAX,  # most take milliseconds, so a burst is no sign that they will wait in vain
-        )
+        self._turn = FairLock("too many long requests are waiting to be rendered")
 
     async def parse(self, body: Body) -> ParsedBody:
         """The request in `body`. Raises RequestError."""
@@ -67,26 +58,11 @@ class ThreadedBodies(BodyReader):
 
     async def _in_turn(self, tenant: str, work: Callable[[], ParsedBody]) -> ParsedBody:
         """What `work` returns or raises, done by the thread in this tenant's turn, even if nobody waits any more."""
-        await self._room.wait(tenant, self._take)
-        self._served = tenant
+        await self._turn.acquire(tenant)
         working = asyncio.get_running_loop().run_in_executor(self._thread, work)
         working.add_done_callback(self._done)
         return await asyncio.shield(working)
 
     def _done(self, work: asyncio.Future[ParsedBody]) -> None:
         work.exception()  # nobody may be left to ask for it
-        self._free()
-
-    def _take(self) -> Fit | None:
-        if not self._idle:
-            return Fit.NO_ROOM
-        self._idle = False
-        return None
-
-    def _free(self) -> None:
-        self._idle = True
-        self._room.offer()
-
-
-def _refusal(_: bool) -> RequestError:
-    return overloaded("too many long requests are waiting to be rendered")
+        self._turn.release()
