@@ -286,8 +286,8 @@ def main() -> None:
             together = tp == 2 and not options.quick
             found = measured(options.venv, model, tp, rounds=rounds, turns=turns, together=together)
             rows += [row(kind, at_once, tp, turns) for (kind, at_once), turns in found.items()]
-    (options.folder / "results").mkdir(parents=True, exist_ok=True)
-    (options.folder / "results" / "sglang.json").write_text(json.dumps({"run": run, "rows": rows}, indent=1) + "\n")
+    options.folder.mkdir(exist_ok=True)
+    (options.folder / "results-sglang.json").write_text(json.dumps({"run": run, "rows": rows}, indent=1) + "\n")
     (options.folder / "results-sglang.md").write_text(page_of(run, rows))
 
 

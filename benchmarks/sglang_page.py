@@ -6,7 +6,7 @@ from typing import Any
 
 HEAD = """# The designs of the analyses inside SGLang, measured
 
-`make results-sglang` writes this page and `docs/results/sglang.json`, and a test checks that they agree. What the
+`make results-sglang` writes this page and `docs/results-sglang.json`, and a test checks that they agree. What the
 designs are: [sglang.md](sglang.md#the-designs-of-the-analyses).
 
 Each server is a real SGLang 0.5.23 on the CPU with a tiny Qwen2.5-VL, whose encoder and decoder take most of a
