@@ -11,7 +11,7 @@ TORCH := torch==2.13.0
 TORCH_OPTIONS ?=
 SERVE_OPTIONS ?=
 
-.PHONY: help install install-dev serve test test-unit test-process test-sglang test-ray test-report fix check simulate fuzz chaos soak overload bench results results-sglang train train-smoke evaluate demo clean chaos-freeze chaos-sidecar chaos-strangers
+.PHONY: help install install-dev serve test test-unit test-process test-sglang test-vllm test-ray test-report fix check simulate fuzz chaos soak overload bench results results-sglang train train-smoke evaluate demo clean chaos-freeze chaos-sidecar chaos-strangers
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -67,6 +67,16 @@ test-report: install-dev ## the bench's report and the status page in a headless
 
 test-sglang: install-dev .venv-sglang/stamp ## the plugin under real SGLang servers
 	$(BIN)/python -m pytest tests/engines/sglang -q --timeout 900
+
+.venv-vllm/stamp: tools/peers/vllm/install.sh pyproject.toml
+	@echo "== making .venv-vllm: vLLM for CPUs and its torch, 2 GB (some minutes)"
+	tools/peers/vllm/install.sh .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --editable ".[media]"
+	@touch $@
+
+# FULL=1 runs the rarest tests too.
+test-vllm: install-dev .venv-vllm/stamp ## the plugin under real vLLM servers (12 minutes; FULL=1: all of them)
+	MMPLANE_FULL=$(FULL) $(BIN)/python -m pytest tests/engines/vllm -q --timeout 900 --durations=10
 
 .venv-ray/stamp: pyproject.toml
 	@echo "== making .venv-ray: Ray and the base package"
@@ -138,4 +148,4 @@ overload: install-dev ## three times more than the server can do
 	$(BIN)/python benchmarks/overload.py
 
 clean: ## remove .venv and caches
-	rm -rf $(VENV) .venv-sglang .venv-ray .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-sglang .venv-vllm .venv-ray .mypy_cache .ruff_cache .pytest_cache .hypothesis

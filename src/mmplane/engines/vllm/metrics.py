@@ -43,6 +43,8 @@ _SIDECARS = {
     "arena_written_bytes": "Bytes of features that the sidecar has made",
     "materialisations": "Items that the sidecar has made",
 }
+FIGURES = _OWN | {_PASSED_OVER: "Features that went by vLLM's own way, by reason"} | _SIDECARS
+"""All of them, by name without the prefix."""
 
 
 class Metrics:
@@ -52,7 +54,7 @@ class Metrics:
         self._tally = tally
         self._client = client
         self._own = Gauges(_OWN)
-        self._reasons = Gauges({_PASSED_OVER: "Features that went by vLLM's own way, by reason"}, label="reason")
+        self._reasons = Gauges({_PASSED_OVER: FIGURES[_PASSED_OVER]}, label="reason")
         self._sidecars = Gauges(_SIDECARS, mode="livemostrecent")
         self._news = Event()
         Thread(target=self._run, name="mmplane: figures", daemon=True).start()

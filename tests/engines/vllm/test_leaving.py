@@ -1,0 +1,90 @@
+"""Clients that go away, requests that are preempted: nothing stays behind, and the cache goes on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from vllm_live import ROOT, VENV, VLLM, part, serving, text, until
+from vllm_work import FLOWER, answer, leave, leave_waiting
+
+LIMIT_S = 60.0
+WAITERS = 20
+
+
+def pictures(first: int, count: int) -> Iterator[Image.Image]:
+    """Pieces that nobody else sends."""
+    for at in range(first, first + count):
+        yield FLOWER.crop((at, at, at + 280, at + 280))
+
+
+def test_clients_leave_after_scheduling(server: VLLM) -> None:
+    for picture in pictures(0, 6):
+        leave(server, picture)
+    server.settle()
+
+
+def test_clients_leave_while_their_requests_wait(server: VLLM) -> None:
+    until(lambda: hits_after_waiters_left(server) == 6, LIMIT_S, "three pictures are found again, twice each")
+    server.settle()
+
+
+def test_preempted_requests_are_encoded_again(server: VLLM) -> None:
+    """Their encoder outputs are gone, and their features are still there."""
+    content = [part(FLOWER), text("Say a lot.")]
+    fields: dict[str, Any] = {"max_tokens": 300, "ignore_eos": True}
+    undisturbed = answer(server, content, **fields)
+    with ThreadPoolExecutor(1) as threads:
+        given = threads.submit(answer, server, content, **fields)
+        before = server.metrics("vllm:")
+        until(lambda: given.done() or server.metrics("vllm:")["num_requests_running"], LIMIT_S, "it runs")
+        server.http.post("/reset_encoder_cache").raise_for_status()
+        server.http.post("/reset_prefix_cache", params={"reset_running_requests": "true"}).raise_for_status()
+        assert given.result() == undisturbed
+    assert server.metrics("vllm:")["num_preemptions_total"] > before["num_preemptions_total"]
+    server.settle()
+
+
+@pytest.mark.full
+def test_the_shm_cache_stops(folder: Path, tmp_path: Path) -> None:
+    """The same without the plugin: vLLM's cache in shared memory finds nothing again. docs/upstream.md reports it."""
+    options = ("--mm-processor-cache-type", "shm", "--mm-processor-cache-gb", "0.0625")
+    with serving(folder, *options, log=tmp_path / "log") as server:
+        assert hits_after_waiters_left(server) == 0
+
+
+def test_the_report_is_still_true() -> None:
+    """Its reproduction needs no server."""
+    report = (ROOT / "docs" / "upstream.md").read_text()
+    command = [str(VENV / "bin" / "python"), str(ROOT / "tools" / "upstream" / "vllm_shm_cache.py")]
+    environment = os.environ | {"VLLM_LOGGING_LEVEL": "ERROR"}
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=LIMIT_S)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout.splitlines()[-1] in report, "the report quotes what the script prints"
+
+
+def hits_after_waiters_left(server: VLLM) -> float:
+    """How many of six repeats are hits, after twenty clients have gone whose requests waited for the engine."""
+    server.http.post("/pause", params={"mode": "keep"}).raise_for_status()
+    try:
+        with ThreadPoolExecutor(WAITERS) as threads:
+            left = [*threads.map(lambda picture: leave_waiting(server, picture), pictures(100, WAITERS))]
+        assert None not in left
+    finally:
+        server.http.post("/resume").raise_for_status()
+    before = hits(server)
+    for _ in range(3):
+        for picture in pictures(200, 3):
+            answer(server, [part(picture), text("Again?")])
+    return hits(server) - before
+
+
+def hits(server: VLLM) -> float:
+    """Of vLLM's cache of processed items, as vLLM counts them."""
+    return server.metrics("vllm:mm_cache_")["hits_total"]
