@@ -99,6 +99,7 @@ class Attachment:
         self.former: Plane | None = None
         """The last sidecar's plane: its memory is there as long as somebody maps it, and nobody writes it any more."""
         self._plane = self._attach_within(wait_s)
+        self._say_mapped()
         self.attached.set()
         self._thread = Thread(target=self._run, name="mmplane: sidecar", daemon=True)
         self._thread.start()
@@ -177,11 +178,12 @@ class Attachment:
             plane.link.close()
             while not self._closed.is_set() and plane is self._plane:
                 try:
-                    self._plane = self._attach()
+                    successor = self._attach()
                 except (Lost, NotAttached, *_UNUSABLE):
                     self._closed.wait(RETRY_SECONDS)
                     continue
-                self.former = plane
+                self.former, self._plane = plane, successor
+                self._say_mapped()
                 self.attached.set()
 
     def _read(self, plane: Plane) -> None:
@@ -303,10 +305,15 @@ class Attachment:
                 windows = Windows(welcome.plane, lambda claim: self._claim_ended(plane, claim))
                 plane = Plane(link, windows, welcome)
                 self._map(windows, welcome.regions, descriptors, own=welcome.own)
-                if self._hello.role == "rank":
-                    link.send(Mapped(tuple(each.region for each in welcome.regions)), limit_s=SEND_SECONDS)
                 return plane
         raise Lost("the sidecar does not answer")
+
+    def _say_mapped(self) -> None:
+        """From now on records of this plane may come to a rank: it must know the plane already."""
+        if self._hello.role == "rank":
+            regions = tuple(each.region for each in self._plane.welcome.regions)
+            with suppress(LinkError):  # it has ended meanwhile: the thread will see
+                self._plane.link.send(Mapped(regions), limit_s=SEND_SECONDS)
 
     def _map(self, windows: Windows, regions: Sequence[Region], descriptors: Sequence[int], *, own: int = 0) -> None:
         rank = self._hello.role == "rank"

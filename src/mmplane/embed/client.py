@@ -63,7 +63,8 @@ LATELY_MAX = 4096
 class Client:
     """Attached as a producer. `arena_bytes` is for `put` and `draft`; `limit_s` how long a blocking call may take.
 
-    A sidecar that is starting may take `wait_s` until it listens.
+    A sidecar that is starting may take `wait_s` until it listens. With several `groups` of ranks, which count from 0, a
+    lease without a group leaves open to which of them its message goes.
 
     Raises Lost when no sidecar listens at `path`, NotAttached when it refuses this process or another `fingerprint`.
     """
@@ -76,8 +77,10 @@ class Client:
         fingerprint: bytes = b"",
         limit_s: float = 120.0,
         wait_s: float = 0.0,
+        groups: int = 1,
     ) -> None:
         self._limit_s = limit_s
+        self._groups = groups
         hello = Hello(VERSION, "producer", fingerprint=fingerprint, region_bytes=arena_bytes)
         self._attachment = Attachment(path, hello, wait_s=wait_s)
         self._lately: OrderedDict[bytes, None] = OrderedDict()
@@ -245,7 +248,8 @@ class Client:
         def then(answer: Leasing, plane: Plane) -> Leased:
             return Leased(answer.lease, item, plane.windows.plane, answer.life)
 
-        return self._attachment.call(lambda request: Lease(request, hold, group or 0), then)
+        groups = self._groups if group is None and self._groups > 1 else 0
+        return self._attachment.call(lambda request: Lease(request, hold, group or 0, groups), then)
 
     def _check(self, plane: Plane) -> None:
         if plane.ended or plane is not self._attachment.plane:
@@ -266,9 +270,10 @@ def connect(
     fingerprint: bytes = b"",
     limit_s: float = 120.0,
     wait_s: float = 0.0,
+    groups: int = 1,
 ) -> Client:
     """Attach to the sidecar at this socket, as a producer: see `Client`."""
-    return Client(path, arena_bytes=arena_bytes, fingerprint=fingerprint, limit_s=limit_s, wait_s=wait_s)
+    return Client(path, arena_bytes=arena_bytes, fingerprint=fingerprint, limit_s=limit_s, wait_s=wait_s, groups=groups)
 
 
 def _layout(answer: Described, _: Plane) -> Layout:

@@ -80,7 +80,7 @@ class SidecarHold(Hold):
         self._ask = lease
         self.hit = hit
 
-    async def alease(self, group: int = 0) -> Leased:
+    async def alease(self, group: int | None = None) -> Leased:
         """`lease`, for asyncio."""
         self._check_held()
         return await asyncio.wrap_future(self._ask(self.item, group))

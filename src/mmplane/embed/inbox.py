@@ -64,7 +64,7 @@ class Inbox:
         windows, life = self._of(leased)
         if leased.plane != windows.plane:
             raise ForeignRegion("this record is of another plane")
-        if leased.life != life:
+        if leased.life not in (0, life):
             raise StaleSlot("this record was leased to another life of the group")
         return View(leased, windows.open(leased.lease, leased.item.slot))
 

@@ -14,6 +14,7 @@ class Leased(Record, frozen=True):
 
     Put its `encode`d bytes into any message that goes to those ranks. Each of them ends its share once. `plane` is
     where item and lease are known, `life` the life of the group that it was leased to: its ranks from start to death.
+    A `life` of 0 is any group's.
     """
 
     lease: Count

@@ -303,7 +303,7 @@ class Keeper:
             case Revoke():
                 self._strays += sum(not self._shares.revoke(lease) for lease in record.leases)
             case Ended():
-                self._strays += sum(not self._shares.end(lease, session.process) for lease in record.leases)
+                self._strays += sum(not self._end(lease, session) for lease in record.leases)
             case Mapped():
                 session.mapped.update(record.regions)
                 self._changed.set_result(None)
@@ -354,14 +354,24 @@ class Keeper:
 
     def _lease(self, session: Session, asked: Lease) -> Leasing:
         item = session.held(asked.hold)
-        life = self._groups.of(asked.group)
-        if life is None or not self._is_joined(asked.group, (item.slot.region,)):
-            raise unavailable(f"not every rank of group {asked.group} is attached")
+        for group in range(asked.groups) if asked.groups else (asked.group,):
+            if not self._is_joined(group, (item.slot.region,)):
+                raise unavailable(f"not every rank of group {group} is attached")
         if len(self._shares) >= LEASES_MAX:
             raise overloaded("too many leases are open")
         lease = self._shares.lease(item.slot)
+        if asked.groups:
+            return Leasing(asked.request, lease, 0)
+        life = self._groups.of(asked.group)
+        assert life is not None
         self._shares.decide(lease, life.members.values())
         return Leasing(asked.request, lease, life.number)
+
+    def _end(self, lease: int, session: Session) -> bool:
+        """This rank ends its share; with it, its group is the one that the message went to. False for a stray."""
+        if self._shares.is_undecided(lease) and session.life is not None:
+            self._shares.decide(lease, session.life.members.values())
+        return self._shares.end(lease, session.process)
 
     def _is_joined(self, group: int, regions: Any) -> bool:
         life = self._groups.of(group)

@@ -186,11 +186,15 @@ class Abandon(Record, frozen=True, tag="abandon"):
 
 
 class Lease(Record, frozen=True, tag="lease"):
-    """Producer -> keeper: a held item goes to a group in a message. Answer: Leasing."""
+    """Producer -> keeper: a held item goes to a group in a message. Answer: Leasing.
+
+    With `groups` it goes to one of the groups 0 to `groups - 1`: the first rank that ends its share says which.
+    """
 
     request: Request
     hold: Count
     group: Count
+    groups: Annotated[int, Meta(ge=0, le=1024)] = 0
 
 
 class Await(Record, frozen=True, tag="await"):
@@ -260,7 +264,7 @@ class Reserved(Record, frozen=True, tag="reserved"):
 
 
 class Leasing(Record, frozen=True, tag="leasing"):
-    """Keeper -> producer: the lease of a message to the ranks of this life of the group."""
+    """Keeper -> producer: the lease of a message to the ranks of this life of the group; 0: of any group."""
 
     request: Request
     lease: Count

@@ -34,7 +34,8 @@ from mmplane import (
 from mmplane.arena.errors import ForeignRegion, StaleSlot
 from mmplane.core.records import Record
 from mmplane.embed.wanted import Asked, Wanted
-from mmplane.wire.link import encode
+from mmplane.sidecar.records import Mapped
+from mmplane.wire.link import Link, encode
 
 A, B = picture("a"), picture("b")
 
@@ -325,6 +326,29 @@ def test_nothing_is_leased_before_every_rank_is_attached(rig: Rig, client: Clien
     second.close()
 
 
+def test_a_message_may_go_to_any_of_several_groups_and_the_first_end_says_which(rig: Rig) -> None:
+    first = Inbox(rig.socket, group=0)
+    with rig.client(groups=2) as client:
+        client.wait_ranks(0)
+        hold = client.materialise(A)
+        with pytest.raises(Lost, match="group 1"):
+            hold.lease()
+        others = [Inbox(rig.socket, rank, group=1, ranks=2) for rank in (0, 1)]
+        client.wait_ranks(1)
+        leased = [hold.lease() for _ in range(3)]
+        hold.release()
+        assert opened(others[0], leased[0]) == digest(A)
+        assert rig.until(lambda now: now["arena"]["leases"] == 3)["leases"] == 3, (
+            "the group's other rank may still read"
+        )
+        assert opened(others[1], leased[0]) == digest(A)
+        assert opened(first, leased[1]) == digest(A)
+        client.revoke(leased[2])
+        assert rig.until(lambda now: not now["leases"])["strays"] == 0
+    for inbox in (first, *others):
+        inbox.close()
+
+
 @pytest.mark.parametrize("role", ["producer", "janitor"])
 def test_a_message_that_never_arrived_is_revoked(rig: Rig, client: Client, role: str) -> None:
     inbox = Inbox(rig.socket)
@@ -483,6 +507,35 @@ def test_a_producers_region_goes_to_the_next_one_and_what_it_published_stays(rig
         found = client.get(b"1")
         assert found is not None
         assert found.arrays(np)["f"].tolist() == [1] * 10
+
+
+def test_a_rank_knows_a_plane_before_it_says_that_it_has_mapped_it(
+    rig_of: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From then on records come, and no rank may fail to open one that the others can."""
+    inboxes: list[Inbox] = []
+    known: list[bytes] = []
+
+    def send(link: Link[Any], record: Record, *rest: Any, **how: Any) -> None:
+        if isinstance(record, Mapped) and inboxes:
+            known.append(inboxes[0]._attachment.plane.windows.plane)  # type: ignore[union-attr]
+        original(link, record, *rest, **how)
+
+    original = Link.send
+    monkeypatch.setattr(Link, "send", send)
+    first = rig_of()
+    client = first.client()
+    inboxes.append(Inbox(first.socket))
+    client.wait_ranks(0)
+    first.close()
+    second = rig_of(first.socket)
+    client.wait()
+    client.wait_ranks(0)
+    with client.materialise(A) as hold:
+        assert known == [hold.lease(0).plane]
+    inboxes[0].close()
+    client.close()
+    second.check_at_rest()
 
 
 def test_when_the_sidecar_ends_calls_fail_and_all_attach_to_its_successor(rig_of: Callable[..., Rig]) -> None:

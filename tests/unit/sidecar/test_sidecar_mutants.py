@@ -186,14 +186,14 @@ MUTANTS = [
     Mutant(
         "leased before it is mapped",
         Keeper._lease,
-        "life is None or not self._is_joined(asked.group, (item.slot.region,))",
-        "life is None",
+        "not self._is_joined(group, (item.slot.region,))",
+        "self._groups.of(group) is None",
         a_lease_waits_for_ranks_that_map,
     ),
     Mutant(
         "a later life reads old records",
         InboxClass.open,
-        "leased.life != life",
+        "leased.life not in (0, life)",
         "False",
         a_later_life_reads_no_old_record,
     ),
