@@ -12,6 +12,7 @@ from pathlib import Path
 from sglang_live import ROOT, VENV
 
 STUBS = ROOT / "tools" / "peers" / "sglang" / "stubs"
+PATH = os.pathsep.join(map(str, (ROOT / "src", STUBS)))
 LIMIT_S = 240.0
 
 
@@ -26,8 +27,7 @@ def names(program: str) -> list[str]:
 @cache
 def outcomes(program: str) -> dict[str, str | None]:
     """What went wrong in each check."""
-    path = os.pathsep.join(filter(None, (str(STUBS), os.environ.get("PYTHONPATH"))))
-    environment = os.environ | {"PYTHONPATH": path, "SGLANG_USE_CPU_ENGINE": "1", "SGLANG_PLUGINS": "mmplane"}
+    environment = os.environ | {"PYTHONPATH": PATH, "SGLANG_USE_CPU_ENGINE": "1", "SGLANG_PLUGINS": "mmplane"}
     command = [str(VENV / "bin" / "python"), str(Path(__file__).parent / program)]
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=LIMIT_S)
     lines = [json.loads(line.removeprefix("CHECK ")) for line in ran.stdout.splitlines() if line.startswith("CHECK ")]

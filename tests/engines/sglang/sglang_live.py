@@ -41,9 +41,7 @@ class SGLang:
             port = free.getsockname()[1]
         environment = os.environ | {
             "SGLANG_PLUGINS": plugins,
-            "PYTHONPATH": os.pathsep.join(
-                filter(None, (str(Path(__file__).parent / "plugins"), os.environ.get("PYTHONPATH")))
-            ),
+            "PYTHONPATH": os.pathsep.join((str(Path(__file__).parent / "plugins"), str(ROOT / "src"))),
             "MMPLANE_SGLANG_ARENA_BYTES": str(arena_bytes),
         }
         script = ROOT / "tools" / "peers" / "sglang" / "serve.sh"
@@ -94,11 +92,10 @@ class SGLang:
         return int((usage["prompt_tokens_details"] or {"cached_tokens": 0})["cached_tokens"])
 
     def figures(self) -> dict[str, float]:
-        """The plugin's metrics, from SGLang's own route, without the prefix."""
+        """The plugin's metrics, from SGLang's own route, without the prefix; `features_passed_over.full` by reason."""
         text = self.http.get("/metrics").raise_for_status().text
-        return {
-            name: float(value) for name, value in re.findall(r"^mmplane_(\w+)(?:\{.*\})? (\S+)$", text, re.MULTILINE)
-        }
+        found = re.findall(r"^mmplane_(\w+)(?:\{(.*)\})? (\S+)$", text, re.MULTILINE)
+        return {".".join((name, *re.findall(r'reason="(\w+)"', labels))): float(value) for name, labels, value in found}
 
     def kill(self) -> None:
         """End everything at once."""

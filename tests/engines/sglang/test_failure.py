@@ -25,12 +25,12 @@ def test_sglang_alone_ends(alone: Alone) -> None:
 
 
 def test_what_does_not_fit_goes_by_sglangs_own_way(server: SGLang) -> None:
-    inline = server.figures().get("features_inline", 0)
+    inline = server.figures().get("features_passed_over.full", 0)
     size = (1288, 966)
     assert (size[0] // 14) * (size[1] // 14) * 1176 * 4 > ARENA_BYTES
     large = part(CHINA.resize(size))
     for at in (2, 3):
         assert server.answers([large, text("Small and"), part(Image.new("RGB", (56 * at, 84)))])
-    until(lambda: server.figures()["features_inline"] == inline + 2, LIMIT_S, "both were counted")
+    until(lambda: server.figures()["features_passed_over.full"] == inline + 2, LIMIT_S, "both were counted")
     assert segments() <= server.segments
     assert server.answers(GOOD)

@@ -2,48 +2,24 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import os
 import subprocess
-from functools import cache
-from pathlib import Path
 
 import pytest
-from sglang_live import ROOT, VENV
+from sglang_checks import LIMIT_S, PATH, names, outcomes
+from sglang_live import VENV
 
-PROGRAM = Path(__file__).with_name("transport_checks.py")
-STUBS = ROOT / "tools" / "peers" / "sglang" / "stubs"
-LIMIT_S = 240.0
-
-
-def names() -> list[str]:
-    """What the program's table of checks names."""
-    tree = ast.parse(PROGRAM.read_text())
-    (table,) = [node for node in tree.body if isinstance(node, ast.AnnAssign)]
-    assert isinstance(table.value, ast.Tuple)
-    return [name.id for name in table.value.elts if isinstance(name, ast.Name)]
+PROGRAM = "transport_checks.py"
 
 
-@cache
-def outcomes() -> dict[str, str | None]:
-    """What went wrong in each check."""
-    environment = os.environ | {"PYTHONPATH": str(STUBS), "SGLANG_USE_CPU_ENGINE": "1", "SGLANG_PLUGINS": "mmplane"}
-    command = [str(VENV / "bin" / "python"), str(PROGRAM)]
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=LIMIT_S)
-    lines = [json.loads(line.removeprefix("CHECK ")) for line in ran.stdout.splitlines() if line.startswith("CHECK ")]
-    assert lines, ran.stderr[-3000:]
-    return {line["name"]: line["error"] for line in lines}
-
-
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", names(PROGRAM))
 def test_transport(name: str) -> None:
-    error = outcomes()[name]
+    error = outcomes(PROGRAM)[name]
     assert error is None, error
 
 
 def test_doctor_finds_nothing_wrong() -> None:
-    environment = os.environ | {"PYTHONPATH": str(STUBS), "SGLANG_USE_CPU_ENGINE": "1", "PYTHONWARNINGS": "ignore"}
+    environment = os.environ | {"PYTHONPATH": PATH, "SGLANG_USE_CPU_ENGINE": "1", "PYTHONWARNINGS": "ignore"}
     command = [str(VENV / "bin" / "python"), "-m", "mmplane", "doctor", "--sglang"]
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=LIMIT_S)
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -51,7 +27,7 @@ def test_doctor_finds_nothing_wrong() -> None:
 
 
 def test_doctor_says_that_the_plugin_is_not_chosen() -> None:
-    environment = os.environ | {"PYTHONPATH": str(STUBS), "SGLANG_USE_CPU_ENGINE": "1", "SGLANG_PLUGINS": "other"}
+    environment = os.environ | {"PYTHONPATH": PATH, "SGLANG_USE_CPU_ENGINE": "1", "SGLANG_PLUGINS": "other"}
     command = [str(VENV / "bin" / "python"), "-m", "mmplane", "doctor", "--sglang"]
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=LIMIT_S)
     assert ran.returncode == 1

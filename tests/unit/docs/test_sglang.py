@@ -6,6 +6,7 @@ import ast
 import re
 from pathlib import Path
 
+from mmplane.engines.kit import room
 from mmplane.engines.sglang import plugin, settings
 
 ROOT = Path(__file__).parents[3]
@@ -23,9 +24,20 @@ def constant(file: str, name: str) -> object:
     raise AssertionError(f"{file} has no {name}")
 
 
+def table(name: str) -> dict[str, str]:
+    """A table of texts."""
+    found = constant("metrics.py", name)
+    assert isinstance(found, dict)
+    return found
+
+
 def test_metrics_table_is_the_codes() -> None:
     listed = dict(re.findall(r"^\| `mmplane_(\w+)` \| (.*) \|$", DOCUMENT, re.MULTILINE))
-    assert listed == constant("metrics.py", "_HELP")
+    assert listed == table("SIDECARS") | table("OWN") | table("PASSED_OVER")
+
+
+def test_reasons_are_listed() -> None:
+    assert all(f"| `{reason}` | {text}" in DOCUMENT for reason, text in table("REASONS").items())
 
 
 def test_the_tested_versions_are_named() -> None:
@@ -33,4 +45,6 @@ def test_the_tested_versions_are_named() -> None:
 
 
 def test_variables_are_listed() -> None:
-    assert f"| `{settings.ARENA_BYTES_VARIABLE}` | {settings.ARENA_BYTES // 2**30} GiB |" in DOCUMENT
+    assert (room.SHARE, room.BYTES_MAX) == (4, 16 * 2**30)
+    default = "a quarter of the available memory, at most 16 GiB"
+    assert f"| `{settings.ARENA_BYTES_VARIABLE}` | {default} |" in DOCUMENT

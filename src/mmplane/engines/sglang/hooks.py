@@ -24,6 +24,7 @@ DESIGN_HOOKS = (
 
 HOOKS = (
     Hook(f"{_SRT}.entrypoints.engine.Engine._launch_scheduler_processes", launcher.launch),
+    Hook(f"{_SRT}.entrypoints.engine.Engine.shutdown", launcher.shutdown),
     Hook(f"{_TOKENIZER}.__init__", tokenizer.start),
     Hook(f"{_TOKENIZER}._tokenize_one_request", tokenizer.tokenize),
     Hook(f"{_TOKENIZER}._dispatch_to_scheduler", tokenizer.dispatch),

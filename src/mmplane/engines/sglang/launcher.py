@@ -1,122 +1,122 @@
-"""In the launcher, before any process is started: reserve the memory, and say in one line whether the plugin is on.
+"""In the launcher, before any process is started: begin the sidecar, and say in one line whether the plugin is on.
 
-Every tokenizer process has an arena of its own, since an arena has one owner. Which is whose they settle by drawing
-tickets: a pipe holds one byte for each arena, and whoever reads it first has it, once for the server's life. A worker
-that SGLang starts again finds no ticket and serves by SGLang's own way; ranks may still read what its predecessor sent.
+Every server has a sidecar of its own, a child of its launcher. The server's processes find it by an environment
+variable that they inherit. It ends with `Engine.shutdown`, or with the launcher.
 """
 
 from __future__ import annotations
 
 import logging
+import mmap
 import os
-from collections.abc import Callable
-from typing import Any, Self
+from collections.abc import Callable, Mapping
+from typing import Any
 
-import msgspec
+from sglang.srt.configs.model_config import ModelConfig
 from sglang.srt.environ import envs
-from sglang.srt.runtime_context import get_disagg, get_parallel, get_serving
 
-from mmplane.arena.errors import OutOfMemory
-from mmplane.core.records import Count, Record
-from mmplane.embed.address import Address
+from mmplane.embed.sidecar import Settings, Sidecar
 from mmplane.engines.kit import applied
+from mmplane.engines.kit import sidecar as sidecars
+from mmplane.engines.kit.room import pictures
 from mmplane.engines.sglang.building.choice import problem
 from mmplane.engines.sglang.settings import arena_bytes
+from mmplane.engines.sglang.topology import Topology, options_of
+from mmplane.engines.sglang.versions import has_worker_app
 
 log = logging.getLogger("mmplane")
 
-PLANES_VARIABLE = "MMPLANE_SGLANG_PLANES"
-"""How the launcher's children find the planes: they inherit it."""
+PLACE_VARIABLE = "MMPLANE_SGLANG_PLACE"
+"""How the launcher's children find the sidecar: they inherit it."""
 
 WORKER_APP = "mmplane.engines.sglang.worker:app"
 
 
-class Planes(Record, frozen=True):
-    """The planes of one server."""
-
-    pid: Count
-    tickets_fd: Count
-    addresses: tuple[Address, ...]
-
-    @classmethod
-    def create(cls, count: int, arena_bytes: int, groups: tuple[int, ...]) -> Self:
-        """Reserve them. Raises ValueError and OutOfMemory."""
-        addresses = tuple(Address.create(arena_bytes // count, groups) for _ in range(count))
-        tickets_fd, into_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        os.write(into_fd, bytes(range(count)))
-        return cls(os.getpid(), tickets_fd, addresses)
-
-    @classmethod
-    def inherited(cls) -> Self | None:
-        """Those of this process's server; None where the plugin is off."""
-        text = os.environ.get(PLANES_VARIABLE)
-        return None if not text else msgspec.json.decode(text, type=cls)
-
-    def draw(self) -> int | None:
-        """The number of a plane that is this process's from now on; None when all are taken."""
-        ticket_fd = os.open(f"/proc/{self.pid}/fd/{self.tickets_fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            return os.read(ticket_fd, 1)[0]
-        except BlockingIOError:
-            return None
-        finally:
-            os.close(ticket_fd)
-
-
-def launch(original: Callable[..., Any], cls: type, *args: Any, **kwargs: Any) -> Any:
+def launch(original: Callable[..., Any], cls: type, server_args: Any, *args: Any, **kwargs: Any) -> Any:
     """Around `Engine._launch_scheduler_processes`."""
-    os.environ.pop(PLANES_VARIABLE, None)  # another server's, in a process that starts several
+    sidecars.forget(PLACE_VARIABLE)  # another server's, in a process that starts several
     if (wrong := problem()) is not None:
         log.warning("mmplane: %s", wrong)
-    reason = uncovered()
+    options = options_of(server_args)
+    reason = uncovered(options) or _unprofitable(server_args)
+    sidecar = None
     if reason is None:
         try:
-            _prepare()
-        except (ValueError, OSError, OutOfMemory) as error:
+            sidecar = _begin(options)
+        except (ValueError, OSError) as error:
             reason = str(error)
-    if reason is not None:
+    if sidecar is None:
         log.warning("mmplane: off: %s", reason)
-    return original(cls, *args, **kwargs)
+        return original(cls, server_args, *args, **kwargs)
+    try:
+        launched = original(cls, server_args, *args, **kwargs)
+    except BaseException:
+        sidecars.end(sidecar)
+        raise
+    launched[0].mmplane_sidecar = sidecar  # SGLang keeps this object as long as the server lives
+    return launched
 
 
-def uncovered() -> str | None:
-    """Why this server stays on SGLang's own path, if it does."""
+def shutdown(original: Callable[..., Any], self: Any) -> Any:
+    """Around `Engine.shutdown`: the sidecar ends after the processes that use it."""
+    launched = getattr(self, "_scheduler_init_result", None)
+    try:
+        return original(self)
+    finally:
+        sidecar = vars(launched).pop("mmplane_sidecar", None) if launched is not None else None
+        if sidecar is not None:
+            sidecars.end(sidecar)
+
+
+def uncovered(options: Mapping[str, Any]) -> str | None:
+    """Why a server with these options stays on SGLang's own path, if it does."""
+    transport, workers = options.get("mm_feature_transport") or "cpu", options.get("tokenizer_worker_num") or 1
+    cases = {
+        "several nodes share no memory": options["nnodes"] > 1,
+        "pipeline parallelism is not covered": options["pp_size"] > 1,
+        "encoder disaggregation is not covered": options.get("language_only") or options.get("encoder_only"),
+        "the encoder is not loaded (--language-model-only)": options.get("language_model_only"),
+        "without a tokenizer SGLang sends features inline": options["skip_tokenizer_init"],
+        "elastic EP: a rank that joins later has no place": options.get("elastic_ep_backend") is not None,
+        f"features go from GPU to GPU (--mm-feature-transport {transport})": transport != "cpu",
+        "features stay on the GPU (--keep-mm-feature-on-device)": options.get("keep_mm_feature_on_device"),
+        "several tokenizers load no plugins before SGLang 0.5.23": workers > 1 and not has_worker_app(),
+        "the Rust server is not covered": envs.SGLANG_RUST_SERVER.get(),
+    }
+    return next((reason for reason, holds in cases.items() if holds), None)
+
+
+def settings_of(options: Mapping[str, Any], total_bytes: int) -> Settings:  # noqa: ARG001 - a processor needs the model
+    """What the sidecar of a server with these options is started with; `total_bytes` are for features of tokenizers."""
+    return {"model": None, "producers_bytes": total_bytes}
+
+
+def _unprofitable(server_args: Any) -> str | None:
+    """What only SGLang itself can tell."""
     missing = applied.missing()
     if missing:
         return f"SGLang did not apply the hook on {missing[0]}"
-    parallel = get_parallel()
-    if parallel.nnodes > 1:
-        return "several nodes share no memory"
-    if parallel.pp_size > 1:
-        return "pipeline parallelism is not covered"
-    disaggregation = get_disagg()
-    if disaggregation.disaggregation_mode != "null" or disaggregation.language_only or disaggregation.encoder_only:
-        return "disaggregation is not covered"
-    if get_serving().skip_tokenizer_init:
-        return "without a tokenizer SGLang sends features inline"
-    if envs.SGLANG_RUST_SERVER.get():
-        return "the Rust server is not covered"
+    if not ModelConfig.from_server_args(server_args).is_multimodal:
+        return "the model takes text alone"
     return None
 
 
-def groups_of() -> tuple[int, ...]:
-    """How many ranks get each message, for each group of ranks that shares a waiting queue."""
-    parallel = get_parallel()
-    width = parallel.attn_tp_size * parallel.attn_cp_size if parallel.attn_dp_enabled else parallel.tp_size
-    return (int(width),) * int(parallel.num_dp_ranks)
-
-
-def _prepare() -> None:
-    wanted_bytes = arena_bytes()
-    workers = get_serving().tokenizer_worker_num
+def _begin(options: Mapping[str, Any]) -> Sidecar:
+    """Raises ValueError, OSError."""
+    total_bytes, workers = arena_bytes(), options.get("tokenizer_worker_num") or 1
     if workers > 1 and envs.SGLANG_HTTP_SERVER_APP_PATH.get() != WORKER_APP:
         # SGLang loads plugins in all of its processes but these.
         os.environ["SGLANG_HTTP_SERVER_APP_PATH"] = WORKER_APP
-    planes = Planes.create(workers, wanted_bytes, groups_of())
-    os.environ[PLANES_VARIABLE] = msgspec.json.encode(planes).decode()
-    log.info(
-        "mmplane: on: %d MiB of arena, %d tokenizer process(es), ranks in groups of %s",
-        wanted_bytes >> 20,
-        workers,
-        "+".join(str(count) for count in planes.addresses[0].groups),
+    region_bytes = total_bytes // workers // mmap.PAGESIZE * mmap.PAGESIZE
+    sidecar, place = sidecars.begin(
+        PLACE_VARIABLE,
+        groups=Topology.of(options).groups,
+        region_bytes=region_bytes,
+        **settings_of(options, total_bytes),
     )
+    log.info(
+        "mmplane: on: %d MiB of arena, room for %d pictures of 1288x966; %d tokenizer process(es), "
+        "ranks in groups of %s",
+        *(total_bytes >> 20, pictures(total_bytes), workers, "+".join(map(str, place.groups))),
+    )
+    return sidecar

@@ -1,52 +1,80 @@
-"""The plane's figures in SGLang's own `/metrics`, where that is switched on (`--enable-metrics`)."""
+"""What a tokenizer process counts, and the figures in SGLang's own `/metrics` (`--enable-metrics`)."""
 
 from __future__ import annotations
 
-import importlib
+import logging
+from collections.abc import Mapping
+from threading import Lock
 from typing import Any
 
 from sglang.srt.runtime_context import get_observability
 
-_HELP = {
+from mmplane.engines.kit.gauges import Gauges
+from mmplane.engines.kit.tally import Tally
+
+log = logging.getLogger("mmplane")
+
+REASONS = {
+    "not_ready": "not every rank is attached yet",
+    "full": "the arena has no room for it",
+    "gpu": "it lies on a GPU",
+    "empty": "it is empty",
+    "dtype": "its dtype has no name in a record",
+    "error": "of an exception",
+}
+"""Why a feature goes by SGLang's own way."""
+
+SIDECARS = {
     "arena_leased_bytes": "Arena bytes that a process may still read",
     "arena_evictable_bytes": "Arena bytes kept for requests to come",
     "arena_free_bytes": "Arena bytes that nobody uses",
     "arena_items": "Items indexed",
     "arena_leases": "Leases of messages that some rank has not ended",
+    "arena_evictions": "Items that made room for others",
+}
+OWN = {
+    "features_seen": "Features of requests",
+    "features_carried": "Features that went through the arena",
     "arena_hits": "Features that lay in the arena already",
     "arena_misses": "Features that did not",
-    "arena_evictions": "Items that made room for others",
     "features_written_bytes": "Bytes of features written",
-    "features_inline": "Features that went by SGLang's own way, for lack of room",
 }
+PASSED_OVER = {"features_passed_over": "Features that went by SGLang's own way, by reason"}
 
 
 class Metrics:
-    """Gauges of this tokenizer process; their sum over all of them is what a scrape shows."""
+    """Counts of this tokenizer process, and gauges of them and of the sidecar that it shares with the others."""
 
     def __init__(self) -> None:
-        self._gauges: dict[str, Any] = {}
-        if get_observability().enable_metrics:
-            # Not imported above: SGLang first says where processes share their figures, and the import settles it.
-            gauge = importlib.import_module("prometheus_client").Gauge
-            self._gauges = {
-                name: gauge(f"mmplane_{name}", text, multiprocess_mode="livesum") for name, text in _HELP.items()
-            }
+        self.tally = Tally(REASONS, log)
+        self._written = dict.fromkeys(("arena_hits", "arena_misses", "features_written_bytes"), 0)
+        self._lock = Lock()
+        self.is_shown = bool(get_observability().enable_metrics)
+        if self.is_shown:
+            self._sidecars = Gauges(SIDECARS, mode="livemostrecent")
+            self._own = Gauges(OWN)
+            self._passed_over = Gauges(PASSED_OVER, label="reason")
 
-    def update(self, statistics: dict[str, Any], inline: int) -> None:
-        """Set them all."""
-        arena = statistics["arena"]
-        figures = {
-            "arena_leased_bytes": arena.total.leased_bytes,
-            "arena_evictable_bytes": arena.total.evictable_bytes,
-            "arena_free_bytes": arena.total.free_bytes,
-            "arena_items": arena.items,
-            "arena_leases": statistics["leases"],
-            "arena_hits": arena.hits,
-            "arena_misses": arena.misses,
-            "arena_evictions": arena.evictions,
-            "features_written_bytes": statistics["written_bytes"],
-            "features_inline": inline,
-        }
-        for name, gauge in self._gauges.items():
-            gauge.set(figures[name])
+    def carried(self, length_bytes: int, *, hit: bool) -> None:
+        """A feature goes through the arena. May be called in any thread."""
+        self.tally.carried()
+        with self._lock:
+            self._written["arena_hits" if hit else "arena_misses"] += 1
+            self._written["features_written_bytes"] += 0 if hit else length_bytes
+
+    def show(self, figures: Mapping[str, Any] | None) -> None:
+        """Set all gauges; without `figures` of the sidecar only this process's own."""
+        with self._lock:
+            self._own.show(self.tally.figures() | self._written)
+        self._passed_over.show_by("features_passed_over", self.tally.reasons())
+        if figures is None:
+            return
+        arena = figures["arena"]
+        self._sidecars.show(
+            {
+                **{f"arena_{kind}_bytes": arena["total"][f"{kind}_bytes"] for kind in ("leased", "evictable", "free")},
+                "arena_items": arena["items"],
+                "arena_leases": figures["leases"],
+                "arena_evictions": arena["evictions"],
+            }
+        )

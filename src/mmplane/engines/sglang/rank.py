@@ -1,54 +1,51 @@
-"""On a scheduler rank: a pointer becomes a tensor over the mapping; a failure becomes that request's.
+"""On a scheduler rank: a pointer becomes an array over the mapping; a failure becomes that request's.
 
-The region is mapped when the scheduler starts. From then on no step of this can fail on one rank and not on another,
-so requests whose features all lie in an arena need no agreement: neither SGLang's barrier nor its all_reduce. A lease
-ends with the last tensor over it, whatever SGLang does with the request: finish, abort, retract, or keep for n > 1.
+Regions are mapped when the scheduler starts, and nothing is leased before all ranks of a group have mapped them. So
+what a rank does depends on the message alone, and all ranks do the same: requests whose features all lie in an arena
+need no agreement, neither SGLang's barrier nor its all_reduce. A lease ends with the last array over it, whatever
+SGLang does with the request: finish, abort, retract, or keep for n > 1.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
-import torch
 from sglang.srt.managers.io_struct import MMInputsProcessError
-from sglang.srt.managers.mm_utils import ShmPointerMMData, unwrap_shm_features
-from sglang.srt.managers.schedule_batch import MultimodalInputs
+from sglang.srt.managers.mm_utils import ShmPointerMMData, discard_shm_features
 from sglang.srt.managers.scheduler import _MultimodalInputProcessingError
 from sglang.srt.runtime_context import get_mm, get_parallel
 
-from mmplane.arena.errors import ArenaError
 from mmplane.embed.inbox import Inbox
+from mmplane.engines.kit.attach import attach
+from mmplane.engines.kit.sidecar import Place
 from mmplane.engines.sglang import pointer
-from mmplane.engines.sglang.launcher import Planes
+from mmplane.engines.sglang.launcher import PLACE_VARIABLE
+from mmplane.engines.sglang.topology import Topology, options_of, ranks_of
+from mmplane.engines.sglang.versions import build
 
 log = logging.getLogger("mmplane")
 
-_inboxes: list[Inbox] = []
+ATTACHED_LIMIT_S = 10.0
+"""When a record is there the sidecar has welcomed this rank: its own thread is about to know."""
+
+_attached: Future[Inbox] | None = None
+"""This process's. A process is one rank, since torch.distributed is one to a process; and records name their plane."""
 
 
-def start(original: Callable[..., None], self: Any, *args: Any, **kwargs: Any) -> None:
-    """Around `Scheduler.__init__`: this is a rank. It joins every plane, or the tokenizer leaves the arena alone."""
-    original(self, *args, **kwargs)
-    planes = Planes.inherited()
-    if planes is None:
-        return
-    try:
-        _inboxes.extend([Inbox(address, rank_number()) for address in planes.addresses])
-    except (OSError, ValueError) as error:
-        log.warning("mmplane: off: a rank cannot map the arena (%s)", error)
-
-
-def rank_number() -> int:
-    """This process among all that get messages, group after group."""
-    parallel = get_parallel()
-    if parallel.attn_dp_enabled:
-        width = parallel.attn_tp_size * parallel.attn_cp_size
-        return int(
-            parallel.attn_dp_rank * width + parallel.attn_cp_rank * parallel.attn_tp_size + parallel.attn_tp_rank
-        )
-    return int((parallel.dp_rank or 0) * parallel.tp_size + parallel.tp_rank)
+def start(original: Callable[..., None], self: Any, server_args: Any, *args: Any, **kwargs: Any) -> None:
+    """Around `Scheduler.__init__`: this is a rank. Until all have attached the tokenizer leaves the arena alone."""
+    global _attached
+    original(self, server_args, *args, **kwargs)
+    place = Place.inherited(PLACE_VARIABLE)
+    if place is not None:
+        given = inspect.signature(original).bind(self, server_args, *args, **kwargs).arguments
+        group, rank = Topology.of(options_of(server_args)).position(*ranks_of(given, get_parallel()))
+        _attached = attach(lambda: Inbox(place.socket, group=group, rank=rank, ranks=place.groups[group]))
 
 
 def set_state(original: Callable[..., None], self: ShmPointerMMData, state: dict[str, Any]) -> None:
@@ -62,24 +59,23 @@ def set_state(original: Callable[..., None], self: ShmPointerMMData, state: dict
     self.shm_name, self.shape, self.dtype = state["shm_name"], state["shape"], state["dtype"]
     self.precomputed_hash = state.get("precomputed_hash")
     self.mmplane_view = None
-    if _inboxes:
+    if _attached is not None:
         try:
-            plane, leased = pointer.parse(self.shm_name)
-            self.mmplane_view = _inboxes[plane].open(leased)
-        except (ValueError, IndexError, ArenaError) as error:
+            self.mmplane_view = _attached.result(ATTACHED_LIMIT_S).open(pointer.parse(self.shm_name))
+        except Exception as error:  # noqa: BLE001 - `materialize` says it, where a request can fail
             self._materialization_error = f"{type(error).__name__}: {error}"
     return None
 
 
-def materialize(original: Callable[..., torch.Tensor], self: ShmPointerMMData) -> torch.Tensor:
-    """Around `ShmPointerMMData.materialize`: a tensor over the mapping, writable, private to this process."""
+def materialize(original: Callable[..., Any], self: ShmPointerMMData) -> Any:
+    """Around `ShmPointerMMData.materialize`: an array over the mapping, writable, private to this process."""
     if not pointer.is_ours(self):
         return original(self)
     if self.mmplane_view is None:
         raise RuntimeError(self._materialization_error or "this process is no rank")
-    tensor: torch.Tensor = self.mmplane_view.arrays(torch)[pointer.ARRAY]
+    array = self.mmplane_view.arrays(pointer.library(self))[pointer.ARRAY]
     self.mmplane_view = None
-    return tensor
+    return array
 
 
 def close_and_unlink(original: Callable[..., None], self: ShmPointerMMData) -> None:
@@ -91,24 +87,16 @@ def close_and_unlink(original: Callable[..., None], self: ShmPointerMMData) -> N
 
 
 def finalize(original: Callable[..., None], self: Any, recv_reqs: list[Any] | None) -> None:
-    """Around `SchedulerRequestReceiver._finalize_shm_features`.
-
-    All ranks got the same list, so all take the same branch: with one pointer to a named segment among them they agree
-    by SGLang's collectives, as without the plugin.
-    """
-    if not recv_reqs or not _inboxes:
-        return original(self, recv_reqs)
-    requests = [request for request in _flatten(recv_reqs) if getattr(request, "mm_inputs", None) is not None]
-    pointers = [one for request in requests for one in _pointers(request)]
-    if not pointers or not all(map(pointer.is_ours, pointers)):
-        return original(self, recv_reqs)
-    for request in requests:
+    """Around `SchedulerRequestReceiver._finalize_shm_features`: it then finds named segments alone, or nothing."""
+    for request in _flatten(recv_reqs or []):
         try:
-            unwrap_shm_features(request)
+            for item in getattr(getattr(request, "mm_inputs", None), "mm_items", ()):
+                pointer.replace(item, _restored)
         except (RuntimeError, ValueError):  # a record that no rank can read
             log.exception("mmplane: features of rid=%s cannot be read", request.rid)
+            discard_shm_features(request)
             request.mm_inputs = MMInputsProcessError("The features of this request could not be read.")
-    return None
+    return original(self, recv_reqs)
 
 
 def build_inputs(original: Callable[..., Any], self: Any, mm_inputs: Any) -> Any:
@@ -117,18 +105,21 @@ def build_inputs(original: Callable[..., Any], self: Any, mm_inputs: Any) -> Any
     What the tokenizer has identified is built on each rank in microseconds, so SGLang's flag that builds on one rank
     and broadcasts the features once more (`--enable-broadcast-mm-inputs-process`) is passed over.
     """
-    if not _inboxes:
+    if PLACE_VARIABLE not in os.environ:
         return original(self, mm_inputs)
     try:
         if get_mm().enable_broadcast_mm_inputs_process and _is_identified(mm_inputs):
-            requires = self.model_config.requires_mm_token_modalities
-            return MultimodalInputs.from_processor_output(mm_inputs, requires_mm_token_modalities=requires)
+            return build(mm_inputs, self.model_config)
         return original(self, mm_inputs)
     except _MultimodalInputProcessingError:
         raise
     except Exception as error:
         log.exception("mmplane: the inputs of a request could not be built")
         raise _MultimodalInputProcessingError("The multimodal inputs of this request could not be built.") from error
+
+
+def _restored(value: Any, _place: str) -> Any:
+    return value.materialize() if pointer.is_ours(value) else value
 
 
 def _is_identified(mm_inputs: Any) -> bool:
@@ -139,10 +130,3 @@ def _is_identified(mm_inputs: Any) -> bool:
 def _flatten(received: list[Any]) -> Iterator[Any]:
     for request in received:
         yield from getattr(request, "batch", None) or (request,)
-
-
-def _pointers(request: Any) -> Iterator[ShmPointerMMData]:
-    for item in getattr(request.mm_inputs, "mm_items", ()):
-        for value in pointer.values_of(item):
-            if isinstance(value, ShmPointerMMData):
-                yield value

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
+from mmplane.engines.kit import room
 
 ARENA_BYTES_VARIABLE = "MMPLANE_SGLANG_ARENA_BYTES"
-ARENA_BYTES = 1024**3
-"""Of all tokenizer processes together."""
 
 
 def arena_bytes() -> int:
-    """As set, or the default. Raises ValueError when it is no number."""
-    text = os.environ.get(ARENA_BYTES_VARIABLE)
-    if text is None:
-        return ARENA_BYTES
-    if not text.isdigit():
-        raise ValueError(f"{ARENA_BYTES_VARIABLE} must be a number of bytes")
-    return int(text)
+    """For the features of all tokenizer processes together: as set, or a part of the memory that is available.
+
+    Raises ValueError when what is set is no number, or more than is available.
+    """
+    return room.arena_bytes(ARENA_BYTES_VARIABLE)
