@@ -89,6 +89,8 @@ class Carrier:
             except Exception:
                 log.exception("mmplane: an item goes by SGLang's own way")
                 self._tally.passed_over("error")
+        if self._metrics.is_shown:
+            self._metrics.show(None)
 
     def _carry_item(self, item: Any, messages: int, *, trusted: bool) -> None:
         if not identity.is_local(item):
