@@ -85,7 +85,9 @@ class Sidecar:
         assert self._process.stdout is not None
         if self._said:
             return
-        if not select.select([self._process.stdout], [], [], START_SECONDS)[0]:
+        poller = select.poll()  # select() knows descriptors up to 1023, and an engine may have more
+        poller.register(self._process.stdout, select.POLLIN)
+        if not poller.poll(START_SECONDS * 1000):
             raise SidecarError(f"the sidecar is not ready after {START_SECONDS:g} s: see its log")
         self._said = os.read(self._process.stdout.fileno(), SAID_BYTES_MAX)
         if not self._said:
