@@ -31,6 +31,10 @@ PACKETS_MAX = 250_000
 SOUND_PACKETS_MAX = 20_000
 """Up to the last one that is heard: to decode and resample one takes tens of microseconds, be it a single sample."""
 
+_OPTIONS = {"protocol_whitelist": ""}
+_PROBING = {"mov": {"probesize": "32"}}
+"""What keeps FFmpeg from decoding frames on opening. An MP4's index has all that is asked of a clip."""
+
 av.logging.set_level(av.logging.PANIC)  # what FFmpeg has to say holds pieces of the payload
 
 
@@ -49,17 +53,19 @@ def kind_of(media: bytes | memoryview) -> str | None:
 
 
 @contextmanager
-def opened(media: bytes | memoryview, kind: str, items: str) -> Iterator[Any]:
+def opened(media: bytes | memoryview, kind: str, items: str, *, probe: bool = True) -> Iterator[Any]:
     """The container, for reading. `items` names in errors what it should hold. Raises RequestError (400).
+
+    With `probe` FFmpeg decodes the first frames of what does not say all of itself. A sound may need that: AAC may have
+    twice the rate that its file says.
 
     Whatever goes wrong inside the block becomes `bad_media` with a fixed text: FFmpeg's own hold pieces of the payload.
     But that there is no memory is not the file's fault (MemoryError, as FFmpeg's ENOMEM is too).
     """
     assert kind in DEMUXERS
+    options = _OPTIONS if probe else _OPTIONS | _PROBING.get(kind, {})
     try:
-        with av.open(
-            BytesIO(media), format=kind, options={"protocol_whitelist": ""}, metadata_errors="ignore"
-        ) as container:
+        with av.open(BytesIO(media), format=kind, options=options, metadata_errors="ignore") as container:
             yield container
     except RequestError:
         raise

@@ -84,7 +84,7 @@ def examine(processor: VideoProcessor, media: bytes | memoryview, ask: Ask) -> R
 
 def survey(media: bytes | memoryview, limits: VideoLimits = DEFAULT_LIMITS) -> Footage:
     """Read the container whole and decode one frame. Raises RequestError (400)."""
-    with opened(media, _kind(media), "clip") as container:
+    with opened(media, _kind(media), "clip", probe=False) as container:
         stream = _stream(container)
         rate = stream.average_rate
         size, shown, units = _shown(container, stream, limits)
@@ -101,7 +101,7 @@ def survey(media: bytes | memoryview, limits: VideoLimits = DEFAULT_LIMITS) -> F
 def decode(media: bytes | memoryview, clip: Clip) -> Generator[Pixels, None, None]:
     """The sampled frames, (height, width, 3) uint8 RGB, each as soon as it is decoded. Raises RequestError (400)."""
     left = len(clip.indices)
-    with opened(media, _kind(media), "clip") as container:
+    with opened(media, _kind(media), "clip", probe=False) as container:
         stream = _stream(container)
         for frame in _sampled(container, stream, clip):
             pixels = _pixels(frame)

@@ -13,6 +13,7 @@ from clips import real
 from mmplane.core.errors import RequestError
 from mmplane.core.records import Clip
 from mmplane.media import container, video
+from mmplane.media.container import opened
 from mmplane.media.video import survey
 from sounds import speech_like, write
 
@@ -71,3 +72,11 @@ def test_who_decodes_offers_its_core_between_packets(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("mmplane.media.container.give_way", lambda: offers.append(None))
     footage = survey(real("bikes"))
     assert len(offers) >= len(footage.seconds) > 0
+
+
+def test_no_frame_of_a_clip_is_decoded_on_opening() -> None:
+    """FFmpeg learns the format of the pixels of this one by decoding."""
+    media = real("bigbuckbunny")
+    for probe in (True, False):
+        with opened(media, "mov", "clip", probe=probe) as container:
+            assert (container.streams.video[0].codec_context.pix_fmt is not None) is probe
