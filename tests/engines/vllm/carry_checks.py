@@ -39,6 +39,7 @@ from mmplane.embed.inbox import Inbox
 from mmplane.embed.sidecar import Sidecar
 from mmplane.engines.kit.hooks import problem
 from mmplane.engines.vllm import core, launcher, plugin, trip
+from mmplane.engines.vllm.cache import ArenaCache
 from mmplane.engines.vllm.core import Waiting
 from mmplane.engines.vllm.frontend import Frontend
 from mmplane.engines.vllm.held import ADDRESS, HeldItem
@@ -278,6 +279,26 @@ def a_request_is_sent_again() -> None:
         del request
 
 
+def a_scheduled_request_is_the_workers() -> None:
+    """The engine core drops it, finished, before the workers hear that it has: its leases are theirs to end."""
+    with rig() as r:
+        request, _ = r.waiting.take(build, r.send(r.item(1)))
+        r.step(r.schedule(request))
+        del request
+        gc.collect()
+        r.has_leases(1)
+        r.step(finished=("r",))
+
+
+def nothing_is_held_between_requests() -> None:
+    """What was found for one request may be evicted after it."""
+    with rig() as r:
+        r.item(1)
+        r.item(1)
+        gc.collect()
+        assert r.figures["holds"] == 0
+
+
 def a_name_is_used_again() -> None:
     """A request ends and another of the same name comes, in one message of the scheduler."""
     with rig() as r:
@@ -480,6 +501,37 @@ STEPS_ASIDE: dict[tuple[str, str], tuple[Any, str]] = {
 }
 
 
+def _opened_and_let_go(self: Rank, leased: Any, _views: Any) -> Any:
+    return self._inbox.result().open(leased)
+
+
+async def _sent_at_once(_self: Frontend, send: Any, message: Any) -> Any:
+    return await send(message)
+
+
+MUTANTS: tuple[tuple[Any, str, Any, Callable[[], None]], ...] = (
+    (core.weakref, "finalize", lambda *_: SimpleNamespace(detach=lambda: None), a_request_that_never_ran),
+    (core, "scheduled", lambda _: None, a_scheduled_request_is_the_workers),
+    (Frontend, "_revoke", lambda *_: None, a_message_that_cannot_be_sent),
+    (Frontend, "_send_after", _sent_at_once, aborts_follow_what_they_abort),
+    (Rank, "_open", _opened_and_let_go, a_request_is_sent_again),
+    (ArenaCache, "validate_input_item", lambda *_: None, small_and_foreign_items_go_inline),
+    (ArenaCache, "release_sender_touches", lambda _: None, nothing_is_held_between_requests),
+)
+"""What is broken, how, and the check that must notice."""
+
+
+def mutants_are_killed() -> None:
+    """Each check that an invariant stands on fails without it."""
+    for owner, name, instead, killer in MUTANTS:
+        with patch.object(owner, name, instead), patch(f"{__name__}.LIMIT_S", 1.0):
+            try:
+                killer()
+            except Exception:
+                continue
+        raise AssertionError(f"{killer.__name__} does not notice that {name} is gone")
+
+
 CHECKS: tuple[Callable[[], None], ...] = (
     features_make_the_trip,
     items_are_found_again,
@@ -488,6 +540,8 @@ CHECKS: tuple[Callable[[], None], ...] = (
     a_request_that_never_ran,
     a_request_that_cannot_be_built,
     a_request_is_sent_again,
+    a_scheduled_request_is_the_workers,
+    nothing_is_held_between_requests,
     a_name_is_used_again,
     an_aborted_request_ended_before_its_second_sending,
     covered_items_arrive,
@@ -500,6 +554,7 @@ CHECKS: tuple[Callable[[], None], ...] = (
     hooks_fit,
     nothing_escapes_from_load,
     a_launcher_steps_aside,
+    mutants_are_killed,
 )
 
 

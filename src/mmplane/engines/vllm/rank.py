@@ -7,10 +7,12 @@ it does for every one, however it ended.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
+from threading import Thread
 from typing import Any
 
 import torch
@@ -18,6 +20,11 @@ import torch
 from mmplane.embed.inbox import Inbox, View
 from mmplane.embed.records import Leased
 from mmplane.engines.vllm.held import ADDRESS, leased_in, restored
+
+log = logging.getLogger("vllm.mmplane")
+
+ATTACHED_LIMIT_S = 30.0
+"""Between this rank's word that it is attached and the end of its thread lies nothing that takes time."""
 
 
 class Rank:
@@ -27,8 +34,8 @@ class Rank:
     """
 
     def __init__(self, attach: Callable[[], Inbox]) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mmplane")
-        self._inbox = self._thread.submit(attach)
+        self._inbox: Future[Inbox] = Future()
+        Thread(target=self._attach, args=(attach,), name="mmplane: attach", daemon=True).start()
         self._views: defaultdict[str, dict[tuple[bytes, int], View]] = defaultdict(dict)
 
     def apply(self, output: Any) -> None:
@@ -40,6 +47,13 @@ class Rank:
                 views = self._views[new.req_id]
                 new.mm_features = [self._opened(feature, views) for feature in new.mm_features]
 
+    def _attach(self, attach: Callable[[], Inbox]) -> None:
+        try:
+            self._inbox.set_result(attach())
+        except Exception as error:  # noqa: BLE001 - it is for whoever waits; nobody leases to this rank
+            log.warning("mmplane: off: this worker cannot attach to the sidecar (%s)", error)
+            self._inbox.set_exception(error)
+
     def _opened(self, feature: Any, views: dict[tuple[bytes, int], View]) -> Any:
         if not _is_record(feature):
             return feature
@@ -48,7 +62,7 @@ class Rank:
         return replace(feature, data=restored(feature.data, view.arrays(torch)))
 
     def _open(self, leased: Leased, views: dict[tuple[bytes, int], View]) -> View:
-        view = views[leased.plane, leased.lease] = self._inbox.result().open(leased)
+        view = views[leased.plane, leased.lease] = self._inbox.result(ATTACHED_LIMIT_S).open(leased)
         return view
 
 
