@@ -12,10 +12,13 @@ from mmplane.embed.errors import SidecarError
 from mmplane.embed.sidecar import Settings, Sidecar
 from mmplane.engines.kit import sidecar
 from mmplane.engines.vllm import process, settings
+from mmplane.engines.vllm.make.begin import begin_making, making
 
 log = logging.getLogger("vllm.mmplane")
 
 _EXECUTORS = ("mp", "uni", None)
+PUT_SHARE = 4
+"""Where most features are made in the arena, one in so many bytes is for those that vLLM makes."""
 
 
 @dataclass
@@ -33,8 +36,14 @@ _begun: Begun | None = None
 def prepare(config: Any) -> None:
     """Decide for this configuration. vLLM makes more than one for one server; nothing here may end it."""
     parallel = config.parallel_config
-    if parallel._api_process_rank >= 0 and parallel._api_process_count > 1:
-        return  # a child: its launcher has decided
+    if parallel._api_process_rank < 0 or parallel._api_process_count <= 1:  # else a child: its launcher has decided
+        _decide(config)
+    if process.does(settings.MAKE):
+        begin_making(config, process.client)
+
+
+def _decide(config: Any) -> None:
+    parallel = config.parallel_config
     shape = (parallel.world_size, parallel.data_parallel_size, parallel._api_process_count)
     if _is_begun(shape):
         return
@@ -42,7 +51,7 @@ def prepare(config: Any) -> None:
     try:
         reason = uncovered(config)
         if reason is None:
-            _begin(shape, settings.modes() & {settings.CARRY})
+            reason = _begin(config, shape)
     except Exception as error:
         log.debug("mmplane: off", exc_info=True)
         reason = f"{type(error).__name__}: {error}"
@@ -92,16 +101,24 @@ def _otherwise_carried(config: Any) -> str | None:
     return None
 
 
-def _begin(shape: tuple[int, ...], modes: frozenset[str]) -> None:
-    """Raises OSError, and ValueError for settings."""
+def _begin(config: Any, shape: tuple[int, ...]) -> str | None:
+    """Why the plugin stays off, if it does. Raises OSError, and ValueError for settings."""
     global _begun
     ranks, engines, frontends = shape
-    wanted_bytes = settings.arena_bytes()
+    modes, wanted_bytes = settings.modes(), settings.arena_bytes()
+    made, reason = making(config) if settings.MAKE in modes else (None, None)
+    if made is None:
+        modes -= {settings.MAKE}
+    if not modes:
+        return reason
+    if reason is not None:
+        log.warning("mmplane: make is off: %s", reason)
+    region_bytes = _region_bytes(wanted_bytes, modes)
     begun, _ = sidecar.begin(
         process.PLACE_VARIABLE,
         groups=(ranks,) * engines,
-        region_bytes=wanted_bytes // frontends,
-        **Settings(model=None, producers_bytes=wanted_bytes),
+        region_bytes=region_bytes // frontends,
+        **_settings(made, wanted_bytes - region_bytes, region_bytes),
     )
     _begun = Begun(begun, shape, os.getpid())
     process.decide(modes)
@@ -113,6 +130,20 @@ def _begin(shape: tuple[int, ...], modes: frozenset[str]) -> None:
         engines,
         ranks,
     )
+    return None
+
+
+def _region_bytes(wanted_bytes: int, modes: frozenset[str]) -> int:
+    """The part of the arena for features that vLLM has made, where they are carried."""
+    if settings.CARRY not in modes:
+        return 0
+    return wanted_bytes // PUT_SHARE if settings.MAKE in modes else wanted_bytes
+
+
+def _settings(made: Settings | None, arena_bytes: int, producers_bytes: int) -> Settings:
+    if made is None:
+        return Settings(model=None, producers_bytes=producers_bytes)
+    return {**made, "arena_bytes": arena_bytes, "producers_bytes": producers_bytes or None}
 
 
 def _is_begun(shape: tuple[int, ...]) -> bool:

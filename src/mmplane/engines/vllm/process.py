@@ -95,6 +95,12 @@ def begin_client() -> Attaching | None:
     return parts.client
 
 
+def client() -> Client | None:
+    """An API server's client; None until it is attached, and in other processes."""
+    attaching = here().client
+    return None if attaching is None else attaching()
+
+
 def begin_frontend() -> Frontend | None:
     """An API server's part; None where features are not carried."""
     client = begin_client()

@@ -1,0 +1,135 @@
+"""The model's own multimodal processor, as a subclass that finds features made where vLLM would call transformers.
+
+What it changes: items that the cache misses keep their encoded bytes (vLLM unwraps them, and copies each image twice),
+and the context's call of the HF processor gives what the sidecar has made. Hashes, the cache, placeholders and all that
+concerns prompts are the model's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from transformers.feature_extraction_utils import BatchFeature
+from vllm.multimodal.inputs import MultiModalKwargsItem
+from vllm.multimodal.parse import ImageProcessorItems, MultiModalDataItems
+from vllm.multimodal.processing import InputProcessingContext
+
+from mmplane.engines.vllm.cache import ArenaCache
+from mmplane.engines.vllm.held import HeldItem, is_large
+from mmplane.engines.vllm.make.image import SidecarImage, decoded, is_counted
+from mmplane.engines.vllm.make.maker import Maker
+from mmplane.engines.vllm.make.reasons import NotMade
+
+FEATURES = "pixel_values"
+RAW = {"do_rescale": False, "do_normalize": False}
+"""What vLLM asks of a processor whose model normalises on the device."""
+OPTIONS = frozenset({"min_pixels", "max_pixels", "size"})
+"""Arguments of a call that the sidecar understands as transformers does."""
+IGNORED = frozenset({"truncation", "text_kwargs", "videos_kwargs", "audio_kwargs"})
+"""Arguments that say nothing about images."""
+
+
+@dataclass(frozen=True)
+class MakingContext(InputProcessingContext):  # type: ignore[misc]
+    """vLLM's context of a model, with a maker. `raw`: the sidecar makes pixels that the device normalises."""
+
+    maker: Maker
+    raw: bool
+
+    def call_hf_processor(
+        self, hf_processor: Callable[..., Any], data: Mapping[str, Any], kwargs: Mapping[str, Any] = {}
+    ) -> Any:
+        """What the HF processor would give for these images. Raises what vLLM raises, and Overloaded."""
+        images = data.get("images")
+        if not images:
+            return super().call_hf_processor(hf_processor, data, kwargs)
+        try:
+            made = self._made(images, data, kwargs)
+        except NotMade as reason:
+            self._pass_over(images, str(reason))
+            return super().call_hf_processor(hf_processor, {**data, "images": [*map(decoded, images)]}, kwargs)
+        self.maker.tally.seen(len(images))
+        self.maker.tally.carried(len(images))
+        return made
+
+    def _made(self, images: Sequence[Any], data: Mapping[str, Any], kwargs: Mapping[str, Any]) -> BatchFeature:
+        if not data.keys() <= {"images", "text"} or not all(isinstance(image, SidecarImage) for image in images):
+            raise NotMade("company")
+        options = self._options(self.get_merged_mm_kwargs(kwargs))
+        return BatchFeature(outlined([self.maker.make(image, options) for image in images]))
+
+    def _options(self, merged: Mapping[str, Any]) -> dict[str, Any]:
+        flat = {name: value for name, value in merged.items() if name not in IGNORED and name != "images_kwargs"}
+        flat |= merged.get("images_kwargs", {})
+        raw = {name: flat.pop(name) for name in RAW if name in flat}
+        if raw != (RAW if self.raw else {}) or not flat.keys() <= OPTIONS:
+            raise NotMade("options")
+        return {name: value for name, value in flat.items() if value is not None}
+
+    def _pass_over(self, images: Sequence[Any], reason: str) -> None:
+        for image in images:
+            if not is_counted(image):
+                self.maker.tally.seen()
+                self.maker.tally.passed_over(reason if isinstance(image, SidecarImage) else "no bytes")
+
+
+def outlined(made: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """All arrays of all images, one after the other. Features have only dtype and shape: `placed` puts them in."""
+    joined = {name: torch.cat([each[name] for each in made]) for name in made[0] if name != FEATURES}
+    features = [each[FEATURES] for each in made]
+    shape = (sum(map(len, features)), *features[0].shape[1:])
+    return {**joined, FEATURES: torch.empty((), dtype=features[0].dtype).expand(shape)}
+
+
+def placed(item: MultiModalKwargsItem, image: Any) -> MultiModalKwargsItem:
+    """The item with the image's features, if it has been outlined. Large ones that stay in the arena are held."""
+    element = item[FEATURES]
+    if any(element.data.stride()):
+        return item
+    features = image.features[FEATURES]
+    filled = MultiModalKwargsItem({**item, FEATURES: replace(element, data=features.view(element.data.shape))})
+    stays = image.hold is not None and features.shape == element.data.shape and is_large(features)
+    return HeldItem(filled, image.hold) if stays else filled
+
+
+class _WithBytes(ImageProcessorItems):  # type: ignore[misc]
+    """Images that are handed on as they came, with their bytes."""
+
+    def __getitem__(self, index: int) -> Any:
+        return self.data[index]
+
+
+class Making:
+    """Mixed into a model's processor class, before it."""
+
+    info: Any
+
+    def _cached_apply_hf_processor(self, inputs: Any, timing_ctx: Any) -> Any:
+        """One request at a time: vLLM has one thread for this."""
+        self.info.ctx.maker.keeps = isinstance(inputs.cache, ArenaCache)
+        return super()._cached_apply_hf_processor(inputs, timing_ctx)  # type: ignore[misc]
+
+    def _get_cache_missing_items(self, cache: Any, mm_data_items: Any, mm_hashes: Any) -> Any:
+        items = {
+            modality: _WithBytes(each.data) if type(each) is ImageProcessorItems else each
+            for modality, each in mm_data_items.items()
+        }
+        return super()._get_cache_missing_items(cache, MultiModalDataItems(items), mm_hashes)  # type: ignore[misc]
+
+    def _get_hf_mm_inputs(self, mm_items: Any, hf_kwargs: Any) -> Any:
+        """Images that come with other media are decoded: the HF processor takes all at once."""
+        inputs = super()._get_hf_mm_inputs(mm_items, hf_kwargs)  # type: ignore[misc]
+        if sum(map(bool, mm_items.values())) > 1 and "images" in inputs.hf_data:
+            inputs.hf_data["images"] = [*map(decoded, inputs.hf_data["images"])]
+        return inputs
+
+    def _get_mm_prompt_updates(self, mm_items: Any, hf_processor_mm_kwargs: Any, out_mm_kwargs: Any) -> Any:
+        """What comes next after items are split: they get their features."""
+        images = mm_items.get("image")
+        if isinstance(images, ImageProcessorItems):
+            items = out_mm_kwargs["image"]
+            items[:] = map(placed, items, images.get_all())
+        return super()._get_mm_prompt_updates(mm_items, hf_processor_mm_kwargs, out_mm_kwargs)  # type: ignore[misc]
