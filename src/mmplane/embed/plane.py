@@ -12,6 +12,7 @@ Calls may come from several threads; the copying is done outside the lock.
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
 import select
@@ -35,6 +36,8 @@ from mmplane.embed.layout import pack
 from mmplane.embed.records import Leased
 from mmplane.embed.releases import JOINED, Release, capacity, hear_nowait
 from mmplane.embed.windows import Windows
+
+log = logging.getLogger("mmplane")
 
 _PRODUCER = Process("producer", 0, 0)
 
@@ -74,6 +77,8 @@ class Plane:
         self._abandoned: deque[Slot] = deque()
         self._revoked: deque[int] = deque()
         self._holds: dict[int, Slot] = {}
+        self._joining: dict[int, Release] = {}
+        """Ranks of which no handle could be had yet."""
         self._pidfds: dict[int, int] = {}
         self._dead: set[int] = set()
         self._poll = select.poll()
@@ -194,6 +199,8 @@ class Plane:
         while releases := hear_nowait(self._hear_fd):
             for release in releases:
                 self._apply(release)
+        for release in list(self._joining.values()):
+            self._join(release)
         for pidfd, _ in self._poll.poll(0):
             self._bury(next(rank for rank, known in self._pidfds.items() if known == pidfd))
         while self._revoked:
@@ -215,10 +222,16 @@ class Plane:
             return
         try:
             pidfd = os.pidfd_open(release.pid)
-        except OSError:  # it has died since
+        except ProcessLookupError:  # it has died since
+            self._joining.pop(release.rank, None)
             self._pidfds[release.rank] = -1
             self._bury(release.rank)
             return
+        except OSError as error:  # no descriptor is free, for example: at the next call one may be
+            if self._joining.setdefault(release.rank, release) is release:
+                log.warning("rank %d has not joined yet: %s", release.rank, error.strerror)
+            return
+        self._joining.pop(release.rank, None)
         self._pidfds[release.rank] = pidfd
         self._poll.register(pidfd, select.POLLIN)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 from collections.abc import Callable
@@ -308,3 +309,19 @@ def test_numpy_sees_bfloat16_as_ml_dtypes(rig: Rig) -> None:
     hold = rig.plane.put(key(1), {"f": tensor})
     assert hold.arrays(np)["f"].dtype == ml_dtypes.bfloat16
     assert hold.arrays(np)["f"].astype(np.float32).tolist() == tensor.tolist()
+
+
+def test_a_descriptor_that_is_lacking_for_a_moment_is_no_death(monkeypatch: pytest.MonkeyPatch) -> None:
+    plane = Plane(Address.create(MIB))
+    inbox = Inbox(plane.address, 0)
+
+    def lacking(pid: int) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with monkeypatch.context() as moment:
+        moment.setattr(os, "pidfd_open", lacking)
+        assert [plane.is_ready() for _ in range(2)] == [False, False]
+    assert plane.is_ready()
+    assert plane.statistics()["dead"] == 0
+    leased = plane.put(key(1), {"f": floats(1)}).lease()
+    assert np.array_equal(inbox.open(leased).arrays(np)["f"], floats(1))
