@@ -48,7 +48,6 @@ class SGLang:
         command = ["bash", str(script), str(VENV), str(folder), str(tp), str(port)]
         # Schedulers that wait for requests would otherwise spin, all of them, on the machine's few cores.
         command += ["--enable-cache-report", "--enable-metrics", "--sleep-on-idle", *options]
-        self.segments = segments()
         self._log = log
         with log.open("wb") as file:
             self._process = subprocess.Popen(command, stdout=file, stderr=file, env=environment, start_new_session=True)
@@ -97,6 +96,11 @@ class SGLang:
         found = re.findall(r"^mmplane_(\w+)(?:\{(.*)\})? (\S+)$", text, re.MULTILINE)
         return {".".join((name, *re.findall(r'reason="(\w+)"', labels))): float(value) for name, labels, value in found}
 
+    def segments(self) -> list[Path]:
+        """Its named segments of multimodal features: their names have the process that made them."""
+        made = {process.pid for process in self.processes}
+        return [path for path in Path("/dev/shm").glob("sgl_shm_mm_*") if int(path.name.split("_")[-2]) in made]
+
     def kill(self) -> None:
         """End everything at once."""
         with suppress(ProcessLookupError):
@@ -125,11 +129,6 @@ def part(image: Image.Image) -> dict[str, Any]:
 def text(words: str) -> dict[str, Any]:
     """A text part."""
     return {"type": "text", "text": words}
-
-
-def segments() -> set[str]:
-    """The named segments of multimodal features on this machine."""
-    return {path.name for path in Path("/dev/shm").glob("sgl_shm_mm_*")}
 
 
 def maps_an_arena(process: psutil.Process) -> bool:

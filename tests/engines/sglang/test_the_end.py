@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from sglang_live import SGLang, is_alive, part, segments, text, until
+from sglang_alone import Alone
+from sglang_burst import PICTURES, killed_in_a_burst
+from sglang_live import SGLang, is_alive, part, text, until
 from sglang_work import CHINA
 
 LIMIT_S = 120.0
 
 
 def test_a_killed_process_leaves_nothing(server: SGLang, tp: int) -> None:
+    """With two ranks: the last one, in a burst of 200 pictures."""
+    if tp == 2:
+        assert killed_in_a_burst(server, server.ranks()[-1]) == 0
+        return
     server.answers([part(CHINA), text("What is this?")])
-    victim = server.tokenizer if tp == 1 else server.ranks()[-1]
-    victim.kill()
+    server.tokenizer.kill()
     until(lambda: not any(map(is_alive, server.processes)), LIMIT_S, "every process has ended")
-    assert segments() <= server.segments
+    assert server.segments() == []
+
+
+def test_sglang_alone_leaves_segments(alone: Alone, tp: int) -> None:
+    assert (alone.left > PICTURES // 10) == (tp == 2), alone.left
