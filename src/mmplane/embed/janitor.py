@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from mmplane.embed.attachment import Attachment
 from mmplane.embed.records import Leased
-from mmplane.sidecar.records import VERSION, Hello, Revoke
+from mmplane.sidecar.records import CLAIMS_MAX, VERSION, Hello, Revoke
 
 
 class Janitor:
@@ -29,4 +29,5 @@ def revoke(attachment: Attachment, leased: Iterable[Leased]) -> None:
     """End the leases of these records, where they are the present plane's. Does not wait."""
     plane = attachment.plane
     numbers = tuple(each.lease for each in leased if each.plane == plane.windows.plane)
-    attachment.tell(plane, Revoke(numbers))
+    for start in range(0, len(numbers), CLAIMS_MAX):
+        attachment.tell(plane, Revoke(numbers[start : start + CLAIMS_MAX]))

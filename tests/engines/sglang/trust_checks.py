@@ -44,6 +44,7 @@ from sglang_world import (
     world_of,
 )
 
+from mmplane.embed.errors import Full
 from mmplane.embed.sidecar import Sidecar
 from mmplane.engines.kit.sidecar import Place
 from mmplane.engines.sglang import carrier, identity, launcher, pointer, rank, tokenizer
@@ -353,6 +354,24 @@ def samples_have_a_lease_each() -> None:
         until(lambda: world.client.statistics()["leases"] == 0)
 
 
+def leases_that_do_not_suffice_are_given_back() -> None:
+    """The second of three is refused: the item goes by SGLang's own way, and nothing stays leased."""
+    with world_of() as world:
+        leases = iter((world.client._lease, None))
+
+        def lease(*asked: object) -> object:
+            if (original := next(leases)) is None:
+                raise Full("too many leases are open")
+            return original(*asked)
+
+        with patch.object(world.client, "_lease", lease):
+            message = request(torch.ones(11))
+            placed(world, message, messages=3)
+        assert passed_over(world) == {"full": 1}
+        assert isinstance(message.mm_inputs.mm_items[0].feature, torch.Tensor)
+        until(lambda: world.client.statistics()["leases"] == 0)
+
+
 def a_cancelled_request_keeps_its_place() -> None:
     """Until its thread is done: so never more wait than work."""
     with world_of() as world:
@@ -476,6 +495,7 @@ CHECKS: tuple[Callable[[], None], ...] = (
     a_rank_without_its_inbox_does_what_the_others_do, identity_is_free_of_the_prompt, a_forked_child_ends_nothing,
     a_tokenizer_starts_whatever_fails, an_engine_gives_all_back_at_its_shutdown, a_launch_that_fails_leaves_no_sidecar,
     servers_that_gain_nothing_are_off, one_message_to_any_of_several_groups, samples_have_a_lease_each,
+    leases_that_do_not_suffice_are_given_back,
     a_cancelled_request_keeps_its_place, figures_are_taken_off_the_loop, large_arrays_are_carried_wherever_they_lie,
     a_hash_of_sglangs_is_digested_no_second_time, reasons_are_counted_by_kind,
 )  # fmt: skip

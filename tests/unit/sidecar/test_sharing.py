@@ -362,6 +362,18 @@ def test_a_message_that_never_arrived_is_revoked(rig: Rig, client: Client, role:
     inbox.close()
 
 
+def test_more_leases_are_revoked_than_one_record_takes(
+    rig: Rig, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmplane.embed.janitor.CLAIMS_MAX", 4)
+    inbox = Inbox(rig.socket)
+    client.wait_ranks(0)
+    with client.materialise(A) as hold:
+        client.revoke(*(hold.lease(0) for _ in range(10)))
+    assert rig.until(lambda now: not now["leases"])["strays"] == 0
+    inbox.close()
+
+
 def test_a_rank_may_map_for_reading_alone_or_writable_for_a_device(rig: Rig, client: Client) -> None:
     for access in ("shared", "writable"):
         inbox = Inbox(rig.socket, access=access)

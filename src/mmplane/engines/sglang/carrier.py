@@ -19,6 +19,7 @@ import torch
 from mmplane.embed.client import Client
 from mmplane.embed.errors import Full, Lost, TooLarge
 from mmplane.embed.hold import SidecarHold
+from mmplane.embed.records import Leased
 from mmplane.engines.kit.attach import attach
 from mmplane.engines.kit.leases import Leases
 from mmplane.engines.kit.sidecar import Place
@@ -65,20 +66,23 @@ class Carrier:
         work.add_done_callback(self._worked)
         await asyncio.shield(work)
 
-    def revoke(self, *leased: Any) -> None:
+    def revoke(self, *leased: Leased) -> None:
         """These records are not sent."""
-        self._attached.result(0).revoke(*leased)
+        self._client().revoke(*leased)
 
     def lease(self, hold: SidecarHold, messages: int) -> Leases:
         """Leases of what is held for so many messages. Raises Refused, Full, Lost."""
+        leased: list[Leased] = []
+        leases = Leases(leased, self.revoke)
         try:
-            leased = [hold.lease() for _ in range(messages)]
+            for _ in range(messages):
+                leased.append(hold.lease())  # noqa: PERF401 - after an error the first ones are given back
         except Lost as error:
             if self._was_ready:
                 raise Refused("a rank, or the sidecar, has been lost") from error
             raise
         self._was_ready = True
-        return Leases(leased, self.revoke)
+        return leases
 
     def _carry(self, items: list[Any], messages: int, *, trusted: bool) -> None:
         for item in items:
@@ -119,10 +123,8 @@ class Carrier:
         pointer.replace(item, carried)
 
     def _carry_array(self, array: Any, key: Callable[[], bytes], messages: int) -> Any:
-        if not self._attached.done():
-            raise Lost("the sidecar is starting")
         try:
-            hold = self._attached.result(0).put(key(), {pointer.ARRAY: array})
+            hold = self._client().put(key(), {pointer.ARRAY: array})
         except Lost as error:
             if self._was_ready:
                 raise Refused("the sidecar has been lost") from error
@@ -130,6 +132,11 @@ class Carrier:
         leases = self.lease(hold, messages)
         self._metrics.carried(_bytes_of(array), hit=hold.hit)
         return pointer.ready(leases, array)
+
+    def _client(self) -> Client:
+        if not self._attached.done() or self._attached.exception() is not None:
+            raise Lost("this process is not attached")
+        return self._attached.result()
 
     def _worked(self, work: asyncio.Future[None]) -> None:
         self._room.release()
@@ -145,8 +152,8 @@ class Carrier:
 
     def _figures(self) -> dict[str, Any] | None:
         try:
-            return self._attached.result(0).statistics()
-        except (Lost, TimeoutError):
+            return self._client().statistics()
+        except Lost:
             return None
 
     def _show(self, taken: asyncio.Future[dict[str, Any] | None]) -> None:
