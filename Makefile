@@ -11,7 +11,7 @@ TORCH := torch==2.13.0
 TORCH_OPTIONS ?=
 SERVE_OPTIONS ?=
 
-.PHONY: help install install-dev serve test test-unit test-process test-sglang test-vllm test-ray test-report fix check simulate fuzz chaos soak overload bench results results-sglang train train-smoke evaluate demo clean chaos-freeze chaos-sidecar chaos-strangers
+.PHONY: help install install-dev serve test test-unit test-process test-sglang test-sglang-versions test-vllm test-ray test-report fix check simulate fuzz chaos soak overload bench results results-sglang train train-smoke evaluate demo clean chaos-freeze chaos-sidecar chaos-strangers
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -115,6 +115,18 @@ bench: install-dev ## what handing features over costs, five ways
 # QUICK=1 is for a look: it leaves the published page alone.
 results: install ## measure everything again and write docs/results.md (3 hours); QUICK=1: build/results.md in 10 minutes
 	$(BIN)/mmplane bench results $(if $(QUICK),--quick --folder build) $(RESULTS_OPTIONS)
+
+SGLANG_VERSIONS ?= 0.5.20 0.5.21 0.5.22
+REQUESTS ?= 46
+
+test-sglang-versions: install-dev .venv-sglang/stamp ## the plugin under other versions of SGLang (200 MB each): transport, and REQUESTS=46 with and without it, TP 1 and 2
+	@set -e; for version in $(SGLANG_VERSIONS); do \
+	  tools/peers/sglang/overlay.sh .venv-sglang $$version .venv-sglang/overlays/$$version; \
+	  echo "== SGLang $$version"; \
+	  MMPLANE_SGLANG_OVERLAY=$$PWD/.venv-sglang/overlays/$$version MMPLANE_SGLANG_REQUESTS=$(REQUESTS) \
+	    $(BIN)/python -m pytest tests/engines/sglang/test_transport.py tests/engines/sglang/test_same_answers.py \
+	    -q --timeout 900; \
+	done
 
 results-sglang: install-dev .venv-sglang/stamp ## measure the analyses' designs inside SGLang and write docs/results-sglang.md (an hour); QUICK=1: build/, 10 minutes
 	$(BIN)/python benchmarks/results_sglang.py .venv-sglang $(if $(QUICK),--quick --folder build) $(RESULTS_SGLANG_OPTIONS)

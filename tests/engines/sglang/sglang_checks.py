@@ -9,10 +9,11 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+import sglang_live
 from sglang_live import ROOT, VENV
 
 STUBS = ROOT / "tools" / "peers" / "sglang" / "stubs"
-PATH = os.pathsep.join(map(str, (ROOT / "src", STUBS)))
+PATH = os.pathsep.join(map(str, (*sglang_live.PATH, STUBS)))
 LIMIT_S = 240.0
 
 

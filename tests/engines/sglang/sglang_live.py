@@ -21,6 +21,9 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[3]
 VENV = Path(os.environ.get("MMPLANE_SGLANG_VENV", ROOT / ".venv-sglang"))
+OVERLAY = os.environ.get("MMPLANE_SGLANG_OVERLAY")
+"""Where another version of SGLang lies, to be taken instead of that environment's (`tools/peers/sglang/overlay.sh`)."""
+PATH = (ROOT / "src", *([Path(OVERLAY)] if OVERLAY else []))
 FAULTY_SIZE = (280, 84)
 """Width and height in pixels of the image that the plugin in `plugins/` refuses."""
 
@@ -41,7 +44,7 @@ class SGLang:
             port = free.getsockname()[1]
         environment = os.environ | {
             "SGLANG_PLUGINS": plugins,
-            "PYTHONPATH": os.pathsep.join((str(Path(__file__).parent / "plugins"), str(ROOT / "src"))),
+            "PYTHONPATH": os.pathsep.join(map(str, (Path(__file__).parent / "plugins", *PATH))),
             "MMPLANE_SGLANG_ARENA_BYTES": str(arena_bytes),
         }
         script = ROOT / "tools" / "peers" / "sglang" / "serve.sh"

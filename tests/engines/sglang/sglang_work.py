@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,9 @@ from sglang_live import FAULTY_SIZE, SGLang, body, part, text
 from sklearn.datasets import load_sample_image
 
 CHINA, FLOWER = (Image.fromarray(load_sample_image(f"{name}.jpg")) for name in ("china", "flower"))
+
+REQUESTS = int(os.environ.get("MMPLANE_SGLANG_REQUESTS", "46"))
+"""Without the four that go away in between; `make test-sglang-versions REQUESTS=...` asks fewer."""
 
 WHITE_SIZES = ((560, 280), (280, 560), (140, 1120))
 """Their features have the same bytes and the same shape."""
@@ -25,8 +29,13 @@ def crops(photograph: Image.Image, count: int) -> list[dict[str, Any]]:
     return [part(photograph.crop((9 * at, 7 * at, 9 * at + w, 7 * at + h))) for at, (w, h) in enumerate(sizes)]
 
 
-def conversations() -> Iterator[tuple[str, Any, dict[str, Any]]]:
-    """(kind, content, fields) of 46 requests that are answered in full."""
+def conversations() -> list[tuple[str, Any, dict[str, Any]]]:
+    """(kind, content, fields) of the requests that are answered in full: `REQUESTS` of 46, of every kind."""
+    every = list(_conversations())
+    return [every[at * len(every) // REQUESTS] for at in range(REQUESTS)]
+
+
+def _conversations() -> Iterator[tuple[str, Any, dict[str, Any]]]:
     china, flower = crops(CHINA, 12), crops(FLOWER, 12)
     for one in [part(CHINA), part(FLOWER), *china, *flower]:
         yield "one", [one, text("What is this?")], {}

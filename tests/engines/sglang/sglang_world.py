@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import json
 import os
@@ -162,11 +163,19 @@ def received(message: TokenizedGenerateReqInput) -> list[MultimodalDataItem]:
     ]
 
 
+def parallel_of(tp_size: int) -> SimpleNamespace:
+    """SGLang's context, by the names of each version."""
+    group = SimpleNamespace(cpu_group=None)
+    return SimpleNamespace(attn_dp_enabled=False, enable_dp_attention=False, tp_size=tp_size, tp_group=group)
+
+
 def receiver(tp_size: int) -> SchedulerRequestReceiver:
-    fields = ("recv_from_tokenizer", "recv_from_rpc", "recv_skipper", "input_blocker", "mm_receiver", "server_args")
-    fields += ("max_recv_per_poll", "stream_output", "get_last_batch")
-    model_config = SimpleNamespace(is_multimodal=True)
-    return SchedulerRequestReceiver(**dict.fromkeys(fields), model_config=model_config)
+    """With nothing but its sizes: where a version keeps them differs."""
+    given: dict[str, object] = dict.fromkeys(field.name for field in dataclasses.fields(SchedulerRequestReceiver))
+    given["model_config"] = SimpleNamespace(is_multimodal=True)
+    if "ps" in given:
+        given["ps"] = SimpleNamespace(tp_size=tp_size, attn_tp_size=1, attn_cp_size=1)
+    return SchedulerRequestReceiver(**given)
 
 
 def finalize(message: TokenizedGenerateReqInput) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from PIL import Image
 from sglang_alone import Alone
 from sglang_live import SGLang, maps_an_arena, part, text, until
-from sglang_work import CHINA, answers
+from sglang_work import CHINA, REQUESTS, answers
 
 LIMIT_S = 60.0
 
 
 def test_answers_are_the_same(alone: Alone, server: SGLang) -> None:
     given = answers(server)
-    assert len(given) == 46
+    assert len(given) == REQUESTS
     assert given == alone.answers
-    assert len({texts[0] for _, texts in given}) > 20, "the answers depend on the pictures"
+    assert len({texts[0] for _, texts in given}) > REQUESTS // 3, "the answers depend on the pictures"
 
 
 def test_the_features_went_through_the_arena(server: SGLang, tp: int) -> None:

@@ -28,6 +28,7 @@ from sglang_world import (
     finalize,
     item_of,
     on_rank,
+    parallel_of,
     passed_over,
     placed,
     received,
@@ -42,6 +43,7 @@ from sglang_world import (
 
 from mmplane.engines.kit import applied
 from mmplane.engines.sglang import plugin, pointer, selftest, tokenizer
+from mmplane.engines.sglang.versions import identity_of, pad_values_of
 
 MODULE = "sglang.srt.managers"
 
@@ -125,7 +127,7 @@ def consensus() -> None:
     """With one named segment in the list, all ranks enter SGLang's collectives, ours among them or not."""
     with world_of() as world:
         entered = []
-        parallel = SimpleNamespace(attn_dp_enabled=False, tp_size=2, tp_group=SimpleNamespace(cpu_group=None))
+        parallel = parallel_of(2)
         where = "sglang.srt.managers.scheduler_components.request_receiver"
         mine = sent(world, request(torch.ones(16)))
         for inbox in world.inboxes:
@@ -184,17 +186,18 @@ def identity() -> None:
             (item,) = message.mm_inputs.mm_items
             world.carrier._carry([item], 1, trusted=False)
             assert item.pad_value is not None
-            return item.identity
+            return item.hash, identity_of(item), pad_values_of(item)
 
         same = [of(base), of(base.clone()), of(torch.zeros(6, 8).T)]
         assert len(set(same)) == 1
         others = [of(base, (1, 4, 2)), of(base.reshape(6, 8)), of(base.to(torch.float64)), of(base + 1)]
         assert len({same[0], *others}) == 5
         (item,) = request(base).mm_inputs.mm_items
-        item.set_hash(7)
-        given = item.pad_values
+        item.hash = 7
+        item.set_pad_value()
+        given = pad_values_of(item)
         world.carrier._carry([item], 1, trusted=False)
-        assert (item.hash, item.pad_values) == (7, given)
+        assert (item.hash, pad_values_of(item)) == (7, given)
 
 
 def precomputed_hash() -> None:
@@ -204,8 +207,8 @@ def precomputed_hash() -> None:
         (other,) = request(torch.ones(5)).mm_inputs.mm_items
         item.set_pad_value()
         world.carrier._carry([other], 1, trusted=False)
-        assert item.identity is not None
-        assert item.identity == other.identity
+        assert item.pad_value is not None
+        assert (item.hash, identity_of(item)) == (other.hash, identity_of(other))
 
 
 def off_the_loop() -> None:

@@ -31,6 +31,7 @@ from sglang_world import (
     finalize,
     item_of,
     on_rank,
+    parallel_of,
     passed_over,
     placed,
     received,
@@ -49,7 +50,7 @@ from mmplane.embed.sidecar import Sidecar
 from mmplane.engines.kit.sidecar import Place
 from mmplane.engines.sglang import carrier, identity, launcher, pointer, rank, tokenizer
 from mmplane.engines.sglang.carrier import Carrier
-from mmplane.engines.sglang.versions import identity_of, pad_values_of
+from mmplane.engines.sglang.versions import pad_values_of
 
 LAUNCH = "sglang.srt.entrypoints.engine.Engine._launch_scheduler_processes"
 LIMIT_S = 30.0
@@ -148,7 +149,7 @@ def before_ranks_are_ready_nothing_is_different() -> None:
         assert not pointer.is_ours(message.mm_inputs.mm_items[0].feature)
         entered = []
         where = "sglang.srt.managers.scheduler_components.request_receiver"
-        parallel = SimpleNamespace(attn_dp_enabled=False, tp_size=2, tp_group=SimpleNamespace(cpu_group=None))
+        parallel = parallel_of(2)
         for inbox in (world.inboxes[0], None):  # None: this rank could not attach
             with (
                 on_rank(inbox),
@@ -186,7 +187,7 @@ def identity_is_free_of_the_prompt() -> None:
         def of(feature: torch.Tensor, **specific: object) -> object:
             item = item_of(feature, **specific)
             world.carrier._carry([item], 1, trusted=False)
-            return identity_of(item)
+            return pad_values_of(item)
 
         clip = torch.ones(4, 4)
         turns = [of(clip, pre_chunked_input_ids=torch.tensor(ids), input_ids=ids) for ids in ([1, 2], [1, 2, 3])]
@@ -464,7 +465,8 @@ def a_hash_of_sglangs_is_digested_no_second_time() -> None:
 
         def carried(value: float, grid: tuple[int, ...], *, trusted: bool) -> tuple[int, int]:
             item = item_of(torch.full((8,), value), grid)
-            item.set_hash(123456789)
+            item.hash = 123456789
+            item.set_pad_value()
             world.carrier._carry([item], 1, trusted=trusted)
             return hits_and_misses(world)
 

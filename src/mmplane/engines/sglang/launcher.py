@@ -20,6 +20,7 @@ from mmplane.engines.kit import applied
 from mmplane.engines.kit import sidecar as sidecars
 from mmplane.engines.kit.room import pictures
 from mmplane.engines.sglang.building.choice import problem
+from mmplane.engines.sglang.plugin import known
 from mmplane.engines.sglang.settings import arena_bytes
 from mmplane.engines.sglang.topology import Topology, options_of
 from mmplane.engines.sglang.versions import has_worker_app
@@ -115,8 +116,9 @@ def _begin(options: Mapping[str, Any]) -> Sidecar:
         **settings_of(options, total_bytes),
     )
     log.info(
-        "mmplane: on: %d MiB of arena, room for %d pictures of 1288x966; %d tokenizer process(es), "
+        "mmplane: on: SGLang %s; %d MiB of arena, room for %d pictures of 1288x966; %d tokenizer process(es), "
         "ranks in groups of %s",
+        known(),
         *(total_bytes >> 20, pictures(total_bytes), workers, "+".join(map(str, place.groups))),
     )
     return sidecar

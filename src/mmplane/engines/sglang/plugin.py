@@ -6,6 +6,8 @@ says which.
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 from mmplane.engines.kit import applied
 from mmplane.engines.kit.hooks import Hook
 from mmplane.engines.kit.plugin import Plugin
@@ -28,6 +30,11 @@ PLUGIN = Plugin(
 def load() -> None:
     """Register every hook, or none."""
     PLUGIN.load(_register)
+
+
+def known() -> str:
+    """How this version is known to work, for the log: "0.5.23 (tested)"."""
+    return f"{version('sglang')} ({PLUGIN.judged.says if PLUGIN.judged else 'not loaded'})"
 
 
 def _register(hooks: tuple[Hook, ...]) -> None:
