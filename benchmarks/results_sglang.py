@@ -51,7 +51,10 @@ DESIGNS = ("default", "leader", "leader-batch", "leader-async", "delayed", "dela
 SERVERS: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     "SGLang": ({"SGLANG_PLUGINS": "loops"}, ()),
     "SGLang, the incident's flag": ({"SGLANG_PLUGINS": "loops"}, ("--enable-broadcast-mm-inputs-process",)),
-    "plugin": ({"SGLANG_PLUGINS": "loops,mmplane", "MMPLANE_SGLANG_DESIGN": "default"}, ()),
+    "plugin": (
+        {"SGLANG_PLUGINS": "loops,mmplane", "MMPLANE_SGLANG_DESIGN": "default", "MMPLANE_SGLANG_PROCESSOR": "off"},
+        (),
+    ),
     "plugin and processor": ({"SGLANG_PLUGINS": "loops,mmplane", "MMPLANE_SGLANG_PROCESSOR": "on"}, ()),
 }
 SWITCHED = "plugin"
