@@ -6,7 +6,7 @@ import threading
 from typing import Any, get_args
 
 import pytest
-from sglang_rank import Batch, Rank, Request, request, requests
+from sglang_rank import Batch, Rank, Refusal, Request, request, requests
 
 from gloo_pair import LIMIT_S, Bench, run_on_two_ranks
 from mmplane.core.faults import Fault, Point
@@ -102,14 +102,29 @@ def test_the_agreement_is_one_collective_for_a_step_that_has_something(name: str
     def program(bench: Bench) -> Any:
         rank = Rank(bench)
         rank.step()
-        rank.step(Request("text"), request("unmarked", None))
+        rank.step(Request("text"))
         none = rank.collectives
-        rank.step(*requests(name, "a", "b", "c"))
-        return none, rank.collectives, rank.handled[:2]
+        rank.step(*requests(name, "a", "b", "c"), request("unmarked", None))
+        return none, rank.collectives, [each for each in rank.handled if each[1] == "as it came"]
 
-    for none, one, handled in run_on_two_ranks(program):
+    for none, one, passed in run_on_two_ranks(program):
         assert (none, one) == (0, 1)
-        assert handled == [("text", "as it came"), ("unmarked", "as it came")]
+        assert passed == [("text", "as it came"), ("unmarked", "as it came")]
+
+
+@pytest.mark.parametrize("name", ["arena", None])
+def test_features_that_one_rank_alone_cannot_read_are_a_failure_on_all(name: str | None) -> None:
+    def program(bench: Bench) -> Any:
+        rank = Rank(bench)
+        lost, *others = (request(rid, name) for rid in ("lost", "a", "b"))
+        if bench.ports.leads:
+            lost.mm_inputs = Refusal("The features of this request could not be read.")
+        rank.step(others[0], lost, others[1])
+        rank.step(*requests("leader", "after"))
+        return [(rid, what == "refused") for rid, what in rank.handled]
+
+    expected = [("a", False), ("lost", True), ("b", False), ("after", False)]
+    assert run_on_two_ranks(program) == [expected] * 2
 
 
 @pytest.mark.parametrize("name", BACKGROUND)

@@ -1,7 +1,8 @@
 """One rank's requests with media: begun in the order of their messages, admitted when all ranks have their inputs.
 
-A message that names no design passes by. Everything here depends on messages and on what is agreed, never on this rank
-alone, so all ranks hold, admit and fail the same requests in the same steps.
+Every request with media is in the agreement. One that names no design passes as it came; one whose features this rank
+alone could not read is a failure on all. So what is held, admitted and failed in a step depends on messages and on what
+is agreed, never on this rank alone.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
-from mmplane.core.errors import overloaded
+from mmplane.core.errors import internal, overloaded
 from mmplane.delivery.delivery import Delivered, Delivery, Order, done
 from mmplane.delivery.meter import Meter
 from mmplane.engines.sglang.building.choice import taken
@@ -21,6 +23,9 @@ log = logging.getLogger("mmplane")
 
 ITEM_SECONDS = 60.0
 """How long a build in the background may take."""
+AS_IT_CAME = ""
+"""Stands for a design where a message names none."""
+TOO_MANY = overloaded("too many requests with media are being prepared").failure()
 WAIT_S = 0.005
 """How long an idle rank waits for its own builds before it looks at messages again."""
 
@@ -71,7 +76,8 @@ class Building:
         """Requests held back that SGLang's abort means: each gets a refusal, to be handled before the abort."""
         found = self._pending.abandon(lambda request: everything or request.rid.startswith(rid))
         for entry, request in found:
-            self._deliveries[entry.design].cancel(entry.order.request_id)
+            if entry.design != AS_IT_CAME:
+                self._deliveries[entry.design].cancel(entry.order.request_id)
             request.mm_inputs = self._refusal("The request was aborted.")
         return [request for _, request in found]
 
@@ -80,22 +86,33 @@ class Building:
         self._pending.wait_for_one(WAIT_S)
 
     def _begin(self, messages: Sequence[Any]) -> None:
-        """Start building what is new, design by design, in the order in which their first requests came."""
-        new: dict[str, list[tuple[Any, Order]]] = {}
+        """Start building what is new, design by design. Every request with media is pending then, in message order."""
+        new: list[tuple[Any, Order, str]] = []
         for message in messages:
             for request in _requests(message):
-                name = taken(request.mm_inputs)
-                if name is not None:
-                    self._number += 1
-                    new.setdefault(name, []).append((request, order_of(self._number, request)))
-        for name, asked in new.items():
-            self._say(name)
-            room = max(0, PENDING_MAX - len(self._pending))
-            futures = self._deliveries[name].begin([order for _, order in asked[:room]])
-            refused = Delivered((), overloaded("too many requests with media are being prepared").failure())
-            futures += [done(refused) for _ in asked[room:]]
-            for (request, order), future in zip(asked, futures, strict=True):
-                self._pending.add(Entry(order, name, future, request, _is_in_a_session(request)))
+                self._number += 1
+                name = taken(request.mm_inputs) or AS_IT_CAME
+                new.append((request, order_of(self._number, request), name))
+        room = max(0, PENDING_MAX - len(self._pending))
+        futures = self._started(new[:room])
+        for request, order, name in new:
+            future = futures.get(order.request_id) or done(Delivered((), TOO_MANY))
+            self._pending.add(Entry(order, name, future, request, _is_in_a_session(request)))
+
+    def _started(self, new: Sequence[tuple[Any, Order, str]]) -> dict[int, Future[Delivered]]:
+        """The futures by request id. Designs begin in the order in which their first requests came."""
+        orders: dict[str, list[Order]] = {}
+        for _, order, name in new:
+            orders.setdefault(name, []).append(order)
+        futures: dict[int, Future[Delivered]] = {}
+        for name, group in orders.items():
+            if name == AS_IT_CAME:
+                begun = [done(_as_it_came(order.items[0])) for order in group]
+            else:
+                self._say(name)
+                begun = self._deliveries[name].begin(group)
+            futures |= zip((order.request_id for order in group), begun, strict=True)
+        return futures
 
     def _inputs(self, delivered: Delivered) -> Any:
         return delivered.features[0] if delivered.failure is None else self._refusal(delivered.failure.message)
@@ -123,6 +140,13 @@ class Building:
 def order_of(number: int, request: Any) -> Order:
     """What the delivery is asked for: one item."""
     return Order(number, (request.mm_inputs,))
+
+
+def _as_it_came(mm_inputs: Any) -> Delivered:
+    """What SGLang builds by itself; a failure where features could not be read, and a refusal is in their place."""
+    if hasattr(mm_inputs, "mm_items"):
+        return Delivered((mm_inputs,))
+    return Delivered((), internal(mm_inputs.message).failure())
 
 
 def _members(message: Any) -> Sequence[Any]:

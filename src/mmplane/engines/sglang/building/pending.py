@@ -52,7 +52,7 @@ class Pending:
         return len(self._entries)
 
     def add(self, entry: Entry) -> None:
-        """The same on all ranks. `len` must be below `PENDING_MAX`."""
+        """The same on all ranks, in the same order."""
         self._entries.append(entry)
 
     def holds(self, request: Any) -> bool:
