@@ -117,7 +117,7 @@ def test_the_base_is_enough_for_plugins_and_for_what_carries_their_features(base
     assert not (HEAVY | {"numpy"}) & set(said["modules"])
 
 
-@pytest.mark.parametrize("engine", ["sglang"])
+@pytest.mark.parametrize("engine", ["sglang", "vllm"])
 def test_an_engines_doctor_runs_where_the_engine_is_missing(engine: str, base: Path, tmp_path: Path) -> None:
     done = run(base, "-m", "mmplane", "doctor", f"--{engine}", cwd=tmp_path)
     lines = done.stdout.splitlines()

@@ -163,3 +163,15 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "OSError: no such file" in capsys.readouterr().out
     assert doctor.run("kit", {}, ["--kit", url], metrics="switch them on") == 1
     assert "switch them on" in capsys.readouterr().out
+
+
+def test_an_entry_point_that_an_engine_finds() -> None:
+    group, name = "sglang.srt.plugins", "mmplane"
+    for chosen in (None, "mmplane", "other,mmplane"):
+        assert doctor.entry_point(group, name, chosen, "PLUGINS") is None
+    assert doctor.entry_point(group, name, "other", "PLUGINS") == "PLUGINS leaves it out: add mmplane"
+    assert "no entry point" in (doctor.entry_point(group, "nothing", None, "PLUGINS") or "")
+
+
+def test_a_tensor_makes_the_trip() -> None:
+    assert doctor.makes_the_trip() is None

@@ -7,11 +7,13 @@ import test_kit_figures
 import test_kit_hooks
 import test_kit_plugin
 import test_kit_sidecar
+import test_sglang_topology
 from test_kit_figures import fresh  # noqa: F401 - a fixture of one of the tests
 
 from mmplane.engines.kit import applied, applying, doctor, gauges, hooks, sidecar, verdict
 from mmplane.engines.kit.plugin import Plugin
 from mmplane.engines.kit.tally import Tally
+from mmplane.engines.sglang.topology import Topology, ranks_of
 from mutation import Mutant, check_it_is_killed
 
 MUTANTS = [
@@ -126,6 +128,29 @@ MUTANTS = [
         "os.environ.pop(variable, None)",
         "pass",
         test_kit_sidecar.test_children_find_it_until_it_is_ended,
+    ),
+    Mutant(
+        "before 0.5.22 dp_size counts groups where attention is data-parallel",
+        Topology.of.__func__,
+        'options.get("enable_dp_attention")',
+        "False",
+        test_sglang_topology.test_every_rank_has_a_place_of_its_own,
+        (test_sglang_topology.OLD, 8, 1, 4, (2, 2, 2, 2)),
+    ),
+    Mutant(
+        "replicas have groups of their own",
+        Topology.position,
+        "(dp_rank or 0)",
+        "0",
+        test_sglang_topology.test_every_rank_has_a_place_of_its_own,
+        (test_sglang_topology.NEW, 2, 3, 1, (2, 2, 2)),
+    ),
+    Mutant(
+        "a scheduler's rank is among its arguments in 0.5.20",
+        ranks_of,
+        '"tp_rank" in arguments',
+        "False",
+        test_sglang_topology.test_where_a_scheduler_says_its_rank,
     ),
 ]
 

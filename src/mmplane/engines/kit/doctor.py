@@ -9,9 +9,16 @@ import argparse
 import re
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from mmplane.embed.inbox import Inbox
+from mmplane.embed.sidecar import Sidecar
 
 URL_LIMIT_S = 10.0
 METRICS_BYTES_MAX = 16 * 2**20
+ARENA_BYTES = 2**20
 
 Check = Callable[[], str | None]
 """What is wrong and how to fix it; None where nothing is."""
@@ -74,6 +81,30 @@ def figures_of(text: str) -> dict[str, dict[str, float]]:
         reason = found[1] if found else ""
         by_reason[reason] = by_reason.get(reason, 0.0) + float(value)
     return figures
+
+
+def entry_point(group: str, name: str, chosen: str | None, variable: str) -> str | None:
+    """Whether an engine finds the plugin. `chosen` is what `variable` says of plugins to load; None: all of them."""
+    if not any(point.name == name for point in entry_points(group=group)):
+        return "no entry point: install mmplane into this environment"
+    if chosen is not None and name not in chosen.split(","):
+        return f"{variable} leaves it out: add {name}"
+    return None
+
+
+def makes_the_trip() -> str | None:
+    """Whether a tensor gets through a sidecar's arena. Raises what the library raises."""
+    torch = import_module("torch")  # every engine has it; the other checks need the engine alone
+    source = torch.arange(1000, dtype=torch.bfloat16)
+    with (
+        Sidecar.start(model=None, producers_bytes=ARENA_BYTES) as sidecar,
+        sidecar.connect(arena_bytes=ARENA_BYTES) as client,
+        closing(Inbox(sidecar.socket)) as inbox,
+    ):
+        client.wait_ranks()
+        with client.put(bytes(32), {"f": source}) as hold:
+            arrived = inbox.open(hold.lease()).arrays(torch)["f"]
+            return None if torch.equal(arrived, source) else "it arrived changed: please report this"
 
 
 def _outcome(check: Check) -> str | None:

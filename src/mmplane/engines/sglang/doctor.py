@@ -8,18 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import closing
-from importlib import import_module
-from importlib.metadata import entry_points
 
-from mmplane.embed.inbox import Inbox
-from mmplane.embed.sidecar import Sidecar
 from mmplane.engines.kit import doctor
 from mmplane.engines.sglang.plugin import GROUP, NAME, PLUGIN
 from mmplane.engines.sglang.settings import arena_bytes
 
 METRICS = "start it with --enable-metrics"
-ARENA_BYTES = 2**20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,36 +23,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"SGLang: {verdict.says}" if verdict.is_on else "SGLang": lambda: None if verdict.is_on else verdict.says,
         "SGLang finds the plugin": _is_found,
         "memory for the arena": _has_memory,
-        "a tensor through a sidecar's arena": _makes_the_trip,
+        "a tensor through a sidecar's arena": doctor.makes_the_trip,
     }
     return doctor.run("sglang", checks, arguments, metrics=METRICS)
 
 
 def _is_found() -> str | None:
-    if not any(point.name == NAME for point in entry_points(group=GROUP)):
-        return "no entry point: install mmplane into this environment"
-    chosen = os.environ.get("SGLANG_PLUGINS")
-    if chosen and NAME not in [name.strip() for name in chosen.split(",")]:
-        return f"SGLANG_PLUGINS leaves it out: add {NAME}"
-    return None
+    chosen = os.environ.get("SGLANG_PLUGINS", "").replace(" ", "")
+    return doctor.entry_point(GROUP, NAME, chosen or None, "SGLANG_PLUGINS")
 
 
 def _has_memory() -> str | None:
     """Raises ValueError with what is wrong."""
     arena_bytes()
     return None
-
-
-def _makes_the_trip() -> str | None:
-    """Put by a producer, leased, opened by a rank. Raises what the library raises."""
-    torch = import_module("torch")  # SGLang has it; the other checks need SGLang alone
-    source = torch.arange(1000, dtype=torch.bfloat16)
-    with (
-        Sidecar.start(model=None, producers_bytes=ARENA_BYTES) as sidecar,
-        sidecar.connect(arena_bytes=ARENA_BYTES) as client,
-        closing(Inbox(sidecar.socket)) as inbox,
-    ):
-        client.wait_ranks()
-        with client.put(bytes(32), {"f": source}) as hold:
-            arrived = inbox.open(hold.lease()).arrays(torch)["f"]
-            return None if torch.equal(arrived, source) else "it arrived changed: please report this"
