@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from making_rig import Rig, assert_same_item, outcome, rig_of
 from PIL import Image, ImageFile
+from prometheus_client import REGISTRY
 from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
 
 from mmplane.embed.errors import Full, Lost
@@ -115,6 +116,16 @@ def options(rig: Rig) -> None:
     assert rig.counts()["loader"] == 1
 
 
+def figures(rig: Rig) -> None:
+    """vLLM's `/metrics` say what was made, and why the rest was not."""
+    rig.forget()
+    for file in (picture(70), picture(71), (FILES / "ico").read_bytes()):
+        rig.render(rig.made, [file])
+    value = REGISTRY.get_sample_value
+    assert (value("mmplane_images_seen"), value("mmplane_images_made")) == (3.0, 2.0)
+    assert value("mmplane_images_passed_over", {"reason": "file"}) == 1.0
+
+
 def repeats(rig: Rig) -> None:
     """A repeat decodes nothing, in vLLM's process or in the sidecar, even when its features have left the arena."""
     rig.forget()
@@ -155,7 +166,7 @@ def pictures_without_bytes(rig: Rig) -> None:
         items = renderer._process_multimodal([placeholder, *tokens], {"image": [image]}, None, None)
         found.append(items["mm_kwargs"]["image"][0])
     assert_same_item(*found)
-    assert rig.counts() == {"no bytes": 1}
+    assert rig.counts() == {"decoded": 1}
 
 
 def held(rig: Rig) -> None:
@@ -221,7 +232,7 @@ def no_room_and_no_sidecar(rig: Rig) -> None:
 
 
 CHECKS: tuple[Callable[[Rig], None], ...] = (
-    bits_of_pixels, kinds_of_file, errors, options, repeats, uuids, pictures_without_bytes, held,
+    bits_of_pixels, kinds_of_file, errors, options, figures, repeats, uuids, pictures_without_bytes, held,
     no_room_and_no_sidecar,
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Runs inside vLLM's environment: `python making_families.py [FAMILY...]`. One JSON line for each family.
+"""Runs inside vLLM's environment: `python making_families.py FOLDER [FAMILY...]`. One JSON line for each family.
 
 The multimodal processor of a family, as vLLM registers it and with `make`: what both make of 40 pictures, in requests
 of one and of several, with and without a cache.
@@ -32,7 +32,7 @@ sys.path.insert(0, str(UNIT / "features"))
 from checkpoints import FAMILIES
 from engines.noise import SIZES, noise
 
-ARCHITECTURES = {
+ARCHITECTURES: dict[str, str] = {
     "qwen2_vl": "Qwen2VLForConditionalGeneration",
     "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
     "qwen3_vl": "Qwen3VLForConditionalGeneration",
@@ -90,7 +90,7 @@ def rendered(processor: Any, files: Sequence[bytes], loader: ImageMediaIO) -> An
 
 def main() -> None:
     """All of them, or those that are named."""
-    for name in sys.argv[1:] or ARCHITECTURES:
+    for name in sys.argv[2:] or ARCHITECTURES:
         say(name, lambda name=name: check(name, ARCHITECTURES[name]))
 
 

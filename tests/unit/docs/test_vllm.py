@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from mmplane.engines.vllm import metrics, plugin, settings
+from mmplane.engines.vllm.make import figures, reasons
 
 ROOT = Path(__file__).parents[3]
 DOCUMENT = (ROOT / "docs" / "vllm.md").read_text()
@@ -23,6 +24,9 @@ def test_the_figures_are_the_codes() -> None:
 
 def test_the_reasons_are_the_codes() -> None:
     assert table("vllm reasons") == metrics.REASONS
+    assert table("vllm images") == reasons.REASONS
+    for name in (*figures.FIGURES, figures.PASSED_OVER):
+        assert f"| `mmplane_{name}` |" in DOCUMENT
 
 
 def test_versions_and_variables_are_named() -> None:

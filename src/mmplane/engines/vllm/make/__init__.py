@@ -6,6 +6,7 @@
     maker       what asks the sidecar
     reasons     why vLLM makes an item itself, by kind
     processor   the model's own processor class, which finds the features made
+    figures     what was made, in vLLM's `/metrics`
     plan        which models this covers, and what the sidecar has to make for them
     install     register both with vLLM
 

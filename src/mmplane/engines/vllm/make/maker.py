@@ -24,6 +24,7 @@ from mmplane.embed.client import Client
 from mmplane.embed.errors import Full, SidecarError
 from mmplane.embed.hold import SidecarHold
 from mmplane.engines.kit.tally import Tally
+from mmplane.engines.vllm.make.figures import Figures
 from mmplane.engines.vllm.make.image import SidecarImage
 from mmplane.engines.vllm.make.reasons import NotMade
 from mmplane.media.header import read_header
@@ -50,6 +51,7 @@ class Maker:
 
     def __init__(self, client: Callable[[], Client | None], tally: Tally) -> None:
         self.tally = tally
+        self.figures = Figures()
         self.keeps = False
         self._client = client
         self._options: dict[str, Any] = {}

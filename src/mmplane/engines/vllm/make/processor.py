@@ -48,12 +48,14 @@ class MakingContext(InputProcessingContext):  # type: ignore[misc]
             return super().call_hf_processor(hf_processor, data, kwargs)
         try:
             made = self._made(images, data, kwargs)
+            self.maker.tally.seen(len(images))
+            self.maker.tally.carried(len(images))
+            return made
         except NotMade as reason:
             self._pass_over(images, str(reason))
-            return super().call_hf_processor(hf_processor, {**data, "images": [*map(decoded, images)]}, kwargs)
-        self.maker.tally.seen(len(images))
-        self.maker.tally.carried(len(images))
-        return made
+        finally:
+            self.maker.figures.show(self.maker.tally)
+        return super().call_hf_processor(hf_processor, {**data, "images": [*map(decoded, images)]}, kwargs)
 
     def _made(self, images: Sequence[Any], data: Mapping[str, Any], kwargs: Mapping[str, Any]) -> BatchFeature:
         if not data.keys() <= {"images", "text"} or not all(isinstance(image, SidecarImage) for image in images):
@@ -73,7 +75,7 @@ class MakingContext(InputProcessingContext):  # type: ignore[misc]
         for image in images:
             if not is_counted(image):
                 self.maker.tally.seen()
-                self.maker.tally.passed_over(reason if isinstance(image, SidecarImage) else "no bytes")
+                self.maker.tally.passed_over(reason if isinstance(image, SidecarImage) else "decoded")
 
 
 def outlined(made: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

@@ -8,11 +8,11 @@ REASONS = {
     "absent": "the sidecar is not attached",
     "company": "the same request has something that vLLM makes itself",
     "damaged": "it cannot be decoded",
+    "decoded": "it came without its bytes",
     "failed": "the sidecar has failed",
     "file": "this kind of file is left to vLLM",
     "large": "it is too large for the sidecar",
     "loader": "the arguments of the loader are not covered",
-    "no bytes": "it came decoded",
     "options": "the arguments of the processor are not covered",
     "pixels": "it has more pixels than VLLM_MAX_IMAGE_PIXELS",
 }
