@@ -7,7 +7,7 @@ from typing import Any
 from vllm.multimodal.media import MEDIA_CONNECTOR_REGISTRY, MediaConnector, MediaWithBytes
 from vllm.multimodal.media.image import ImageMediaIO
 
-from mmplane.engines.vllm.make.image import mark_counted
+from mmplane.engines.vllm.make.image import marked_counted
 from mmplane.engines.vllm.make.maker import Maker
 from mmplane.engines.vllm.make.plan import CONNECTOR
 from mmplane.engines.vllm.make.reasons import NotMade
@@ -40,7 +40,7 @@ class SidecarImageIO(ImageMediaIO):  # type: ignore[misc]
             self._maker.tally.seen()
             self._maker.tally.passed_over(str(reason))
             loaded = super().load_bytes(data)
-            mark_counted(loaded.media)
+            marked_counted(loaded.media)
             return loaded
         config = {"image_mode": self.image_mode, "rgba_background_color": self.rgba_background_color}
         return MediaWithBytes(image, data, None if is_rgb(data) else config)

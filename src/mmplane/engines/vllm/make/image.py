@@ -58,9 +58,11 @@ def decoded(image: Any) -> Any:
     return image.decoded() if isinstance(image, SidecarImage) else image
 
 
-def mark_counted(image: Any) -> None:
-    """This one was left to vLLM's loader, and counted there."""
-    setattr(image, _COUNTED, True)
+def marked_counted(image: Any) -> Any:
+    """The image, which was left to vLLM and counted."""
+    if isinstance(image, Image.Image):
+        setattr(image, _COUNTED, True)
+    return image
 
 
 def is_counted(image: Any) -> bool:

@@ -19,7 +19,7 @@ from vllm.multimodal.processing import InputProcessingContext
 
 from mmplane.engines.vllm.cache import ArenaCache
 from mmplane.engines.vllm.held import HeldItem, is_large
-from mmplane.engines.vllm.make.image import SidecarImage, decoded, is_counted
+from mmplane.engines.vllm.make.image import SidecarImage, decoded, is_counted, marked_counted
 from mmplane.engines.vllm.make.maker import Maker
 from mmplane.engines.vllm.make.reasons import NotMade
 
@@ -52,10 +52,18 @@ class MakingContext(InputProcessingContext):  # type: ignore[misc]
             self.maker.tally.carried(len(images))
             return made
         except NotMade as reason:
-            self._pass_over(images, str(reason))
+            images = self.left(images, str(reason))
         finally:
             self.maker.figures.show(self.maker.tally)
-        return super().call_hf_processor(hf_processor, {**data, "images": [*map(decoded, images)]}, kwargs)
+        return super().call_hf_processor(hf_processor, {**data, "images": images}, kwargs)
+
+    def left(self, images: Sequence[Any], reason: str) -> list[Any]:
+        """The images, decoded, for vLLM to make the features of. Each is counted once, wherever it was left first."""
+        for image in images:
+            if not is_counted(image):
+                self.maker.tally.seen()
+                self.maker.tally.passed_over(reason if isinstance(image, SidecarImage) else "decoded")
+        return [marked_counted(decoded(image)) for image in images]
 
     def _made(self, images: Sequence[Any], data: Mapping[str, Any], kwargs: Mapping[str, Any]) -> BatchFeature:
         if not data.keys() <= {"images", "text"} or not all(isinstance(image, SidecarImage) for image in images):
@@ -70,12 +78,6 @@ class MakingContext(InputProcessingContext):  # type: ignore[misc]
         if raw != (RAW if self.raw else {}) or not flat.keys() <= OPTIONS:
             raise NotMade("options")
         return {name: value for name, value in flat.items() if value is not None}
-
-    def _pass_over(self, images: Sequence[Any], reason: str) -> None:
-        for image in images:
-            if not is_counted(image):
-                self.maker.tally.seen()
-                self.maker.tally.passed_over(reason if isinstance(image, SidecarImage) else "decoded")
 
 
 def outlined(made: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
@@ -125,7 +127,7 @@ class Making:
         """Images that come with other media are decoded: the HF processor takes all at once."""
         inputs = super()._get_hf_mm_inputs(mm_items, hf_kwargs)  # type: ignore[misc]
         if sum(map(bool, mm_items.values())) > 1 and "images" in inputs.hf_data:
-            inputs.hf_data["images"] = [*map(decoded, inputs.hf_data["images"])]
+            inputs.hf_data["images"] = self.info.ctx.left(inputs.hf_data["images"], "company")
         return inputs
 
     def _get_mm_prompt_updates(self, mm_items: Any, hf_processor_mm_kwargs: Any, out_mm_kwargs: Any) -> Any:
