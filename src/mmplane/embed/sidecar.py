@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,9 @@ START_SECONDS = 300.0
 STOP_SECONDS = 10.0
 SAID_BYTES_MAX = 4096
 SOCKET = "socket"
+
+_begun: weakref.WeakSet[subprocess.Popen[bytes]] = weakref.WeakSet()
+"""What this process has begun."""
 
 
 class Settings(TypedDict, total=False):
@@ -78,7 +82,9 @@ class Sidecar:
         folder = tempfile.mkdtemp(prefix="mmplane-")
         command = [sys.executable, "-m", "mmplane", "sidecar", *_flags(settings)]
         command += ["--socket", str(Path(folder) / SOCKET), "--stop-on-eof"]
-        return cls(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE), folder)
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        _begun.add(process)
+        return cls(process, folder)
 
     def wait(self) -> None:
         """Return once a worker is warm. Raises SidecarError as `start` does."""
@@ -123,6 +129,17 @@ class Sidecar:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _let_go() -> None:
+    """In a forked child: a sidecar ends when its pipe does, which must be its launcher's alone."""
+    for process in _begun:
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def _flags(settings: Settings) -> list[str]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,3 +33,32 @@ def test_children_find_it_until_it_is_ended(monkeypatch: pytest.MonkeyPatch) -> 
     forget(VARIABLE)
     assert VARIABLE not in os.environ
     assert Place.inherited(VARIABLE) is None
+
+
+LAUNCHER = """
+import os, signal
+from mmplane.embed.sidecar import Sidecar
+sidecar = Sidecar.start(model=None)
+child = os.fork()
+if child == 0:
+    signal.pause()
+print(sidecar._process.pid, child, flush=True)
+signal.pause()
+"""
+LIMIT_S = 20.0
+
+
+def test_it_ends_with_its_launcher_whose_forked_children_live_on() -> None:
+    """A forked engine has copies of all that its launcher had open."""
+    launcher = subprocess.Popen([sys.executable, "-c", LAUNCHER], stdout=subprocess.PIPE, text=True)
+    assert launcher.stdout is not None
+    sidecar, child = map(int, launcher.stdout.readline().split())
+    watched = os.pidfd_open(sidecar)
+    try:
+        launcher.kill()
+        assert select.select([watched], [], [], LIMIT_S)[0], "the sidecar lives on"
+    finally:
+        os.close(watched)
+        os.kill(child, signal.SIGKILL)
+        launcher.wait()
+        launcher.stdout.close()
