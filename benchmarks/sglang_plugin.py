@@ -49,7 +49,11 @@ ONE_PICTURE = ("--chunked-prefill-size", "2048", "--max-prefill-tokens", "2048")
 KINDS: dict[str, dict[str, str]] = {
     "SGLang": {"SGLANG_PLUGINS": "probe"},
     "SGLang, precomputed hash": {"SGLANG_PLUGINS": "probe", "SGLANG_MM_PRECOMPUTE_HASH": "1"},
-    "mmplane": {"SGLANG_PLUGINS": "probe,mmplane"},
+    "mmplane": {
+        "SGLANG_PLUGINS": "probe,mmplane",
+        "MMPLANE_SGLANG_ARENA_BYTES": str(2**30),
+        "MMPLANE_SGLANG_PROCESSOR": "off",
+    },
 }
 TOKENIZER = ("wrap_shm_features", "_dispatch_to_scheduler")
 RANK = ("__setstate__", "_finalize_shm_features", "_get_multimodal_inputs")
