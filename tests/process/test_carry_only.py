@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from attaching import picture
 from mmplane import BadMedia, Inbox, Lost, Sidecar, connect
+from mmplane.embed.sidecar import STOP_SECONDS
 
 FEATURES = np.arange(2**16, dtype=np.float32).reshape(64, 1024)
 
@@ -32,6 +34,26 @@ def test_features_travel_and_nothing_is_made() -> None:
             rank.close()
         libraries = {Path(mapped.path).name for each in family(sidecar) for mapped in each.memory_maps()}
     assert not [name for name in libraries if "numpy" in name or "numba" in name or "torch" in name]
+
+
+@pytest.mark.parametrize("how", ["stop", "the launcher's death"])
+def test_it_ends_where_signals_of_the_terminal_are_ignored(how: str) -> None:
+    """As under a launcher that a script has started in the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        sidecar = Sidecar.start(model=None)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    processes = family(sidecar)
+    if how == "stop":
+        sidecar.stop()
+    else:
+        assert sidecar._process.stdin is not None
+        sidecar._process.stdin.close()
+        sidecar._process.wait(STOP_SECONDS)
+    assert sidecar._process.returncode == 0
+    assert psutil.wait_procs(processes[1:], STOP_SECONDS)[1] == []
+    sidecar.stop()
 
 
 def test_it_says_so_when_there_is_no_sidecar_in_time(tmp_path: Path) -> None:

@@ -89,6 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = vars(parser.parse_args(arguments))
     told = {name: given.pop(name) for name in ("generic", "carry_only")}
     if given.pop("stop_on_eof"):
+        # It is how a launcher ends its child, also one that was started with `&` in a script, which ignores Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         Thread(target=_stop_on_eof, daemon=True).start()
     ignored: list[str] = []
     try:

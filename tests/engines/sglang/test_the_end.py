@@ -22,4 +22,4 @@ def test_a_killed_process_leaves_nothing(server: SGLang, tp: int) -> None:
 
 
 def test_sglang_alone_leaves_segments(alone: Alone, tp: int) -> None:
-    assert (alone.left > PICTURES // 10) == (tp == 2), alone.left
+    assert alone.left == (PICTURES if tp == 2 else 0), "it is counted with two ranks"

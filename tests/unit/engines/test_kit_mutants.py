@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import test_kit_attach
 import test_kit_figures
 import test_kit_hooks
 import test_kit_plugin
@@ -10,7 +11,7 @@ import test_kit_sidecar
 import test_sglang_topology
 from test_kit_figures import fresh  # noqa: F401 - a fixture of one of the tests
 
-from mmplane.engines.kit import applied, applying, doctor, gauges, hooks, sidecar, verdict
+from mmplane.engines.kit import applied, applying, attach, doctor, gauges, hooks, leases, sidecar, verdict
 from mmplane.engines.kit.plugin import Plugin
 from mmplane.engines.kit.tally import Tally
 from mmplane.engines.sglang.topology import Topology, ranks_of
@@ -121,6 +122,20 @@ MUTANTS = [
         "except Exception as error",
         "except LookupError as error",
         test_kit_figures.test_the_command,
+    ),
+    Mutant(
+        "a refusal may pass",
+        attach._run,
+        "except (Lost, NotAttached, OSError)",
+        "except (Lost, OSError)",
+        test_kit_attach.test_what_may_pass_is_waited_for,
+    ),
+    Mutant(
+        "what is not sent is given back",
+        leases._give_back,
+        "revoke(*left)",
+        "pass",
+        test_kit_attach.test_what_is_not_sent_is_given_back,
     ),
     Mutant(
         "another server's place is forgotten",
