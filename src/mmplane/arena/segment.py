@@ -140,6 +140,7 @@ class WindowMapping:
         if access == "shared":
             # A private page that nobody can write is the region's. (Python has no window on a read-only mapping.)
             _protect(address, length_bytes)
+        self.address = address
         self._first_page = address // mmap.PAGESIZE
         if access == "private":
             with suppress(OSError):  # hidden in some containers: then every page counts as written
@@ -152,8 +153,14 @@ class WindowMapping:
                 self._map.madvise(_MADV_POPULATE_READ, 0, length_bytes)
 
     def window(self) -> ctypes.Array[ctypes.c_char]:
-        """All of it as one new object with the buffer protocol. Arrays over it keep it alive; weakrefs see it go."""
-        return self._window.from_buffer(self._map)
+        """All of it as one new object with the buffer protocol. Arrays over it keep it alive; weakrefs see it go.
+
+        It keeps this object alive, so a finalizer of this object runs when nobody uses the memory, and before it is
+        unmapped.
+        """
+        window = self._window.from_buffer(self._map)
+        window.mapping = self  # type: ignore[attr-defined]
+        return window
 
     def restore(self, offset_bytes: int, length_bytes: int) -> bool:
         """Make whole pages the region's again; True if a consumer had written there. No array may lie over them."""

@@ -24,7 +24,7 @@ from mmplane.arena.errors import ArenaError
 from mmplane.core.records import Record
 from mmplane.embed.errors import Lost, NotAttached, error_of
 from mmplane.embed.media import sealed
-from mmplane.embed.windows import Windows
+from mmplane.embed.windows import Register, Windows
 from mmplane.sidecar.records import (
     VERSION,
     Abandon,
@@ -86,9 +86,12 @@ class Attachment:
     In a process that was forked later every call raises Lost.
     """
 
-    def __init__(self, path: str | os.PathLike[str], hello: Hello, *, wait_s: float = 0.0) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], hello: Hello, *, register: Register | None = None, wait_s: float = 0.0
+    ) -> None:
         self.path = os.fspath(path)
         self._hello = hello
+        self._register = register
         self._pid = os.getpid()
         self._requests = count(1)
         self._untold: deque[tuple[Plane, Record]] = deque()
@@ -153,6 +156,7 @@ class Attachment:
         self._closed.set()
         os.eventfd_write(self._wake, 1)
         self._thread.join()
+        self.former = None
         self._leave(self._plane)
 
     def _leave(self, plane: Plane) -> None:
@@ -162,6 +166,7 @@ class Attachment:
                 plane.link.send_nowait(Bye())
             plane.ended = True
             plane.link.close()
+            plane.windows.unmap()
 
     # The thread.
 
@@ -302,7 +307,7 @@ class Attachment:
             case (Refused() as refused, _):
                 raise NotAttached(refused.reason)
             case (Welcome() as welcome, descriptors) if welcome.version == VERSION:
-                windows = Windows(welcome.plane, lambda claim: self._claim_ended(plane, claim))
+                windows = Windows(welcome.plane, lambda claim: self._claim_ended(plane, claim), self._register)
                 plane = Plane(link, windows, welcome)
                 self._map(windows, welcome.regions, descriptors, own=welcome.own)
                 return plane

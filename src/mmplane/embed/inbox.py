@@ -20,7 +20,7 @@ from mmplane.embed.address import REGION, Address
 from mmplane.embed.attachment import Attachment
 from mmplane.embed.records import Leased
 from mmplane.embed.releases import JOINED, tell_nowait
-from mmplane.embed.windows import Windows
+from mmplane.embed.windows import Register, Windows
 from mmplane.sidecar.records import VERSION, Hello
 
 
@@ -29,7 +29,8 @@ class Inbox:
 
     At a sidecar it is `rank` of `ranks` in `group`. When the sidecar ends, it attaches to the successor by itself. How
     regions are mapped there is `access`: `private` (arrays may be written, and only this process sees it), `shared`
-    (reading alone; writing is a SIGSEGV) or `writable` (for memory that a device registers: do not write).
+    (reading alone; writing is a SIGSEGV) or `writable` (for memory that a device registers: do not write). A function
+    stands for `writable`, and registers each region with a device; one that it cannot register is mapped `private`.
 
     A sidecar that is starting may take `wait_s` until it listens.
 
@@ -44,7 +45,7 @@ class Inbox:
         *,
         group: int = 0,
         ranks: int = 1,
-        access: Access = "private",
+        access: Access | Register = "private",
         wait_s: float = 0.0,
     ) -> None:
         self.rank = rank
@@ -52,8 +53,10 @@ class Inbox:
         if isinstance(where, Address):
             self._windows = _at_address(where, rank)
         else:
-            hello = Hello(VERSION, "rank", group=group, rank=rank, ranks=ranks, access=access)
-            self._attachment = Attachment(where, hello, wait_s=wait_s)
+            mapped: Access = "writable" if callable(access) else access
+            hello = Hello(VERSION, "rank", group=group, rank=rank, ranks=ranks, access=mapped)
+            register = access if callable(access) else None
+            self._attachment = Attachment(where, hello, register=register, wait_s=wait_s)
 
     def open(self, leased: Leased) -> View:
         """The view that this record stands for; the same memory when it is opened again while it lives.

@@ -8,39 +8,59 @@ count does. A process that was forked later ends nothing: it has copies of the o
 from __future__ import annotations
 
 import os
-import weakref
 from collections import Counter, deque
 from collections.abc import Callable
 from threading import Lock
 from typing import Any
+from weakref import WeakValueDictionary, finalize
 
 from mmplane.arena.errors import StaleSlot
 from mmplane.arena.label import check_label
 from mmplane.arena.segment import Access, WindowMapping
 from mmplane.core.records import Slot
 
+Register = Callable[[int, int], Callable[[], object] | None]
+"""Tells a device's driver of this process's memory at an address, of a length in bytes. Called in any thread.
+
+What it returns ends that; it is called, in any thread, before the memory is unmapped. None: the driver refuses.
+"""
+
 ENDED_MAX = 16384
 """So many ended claims are remembered: a record that comes again is refused instead of read."""
 
 
 class Windows:
-    """The regions of `plane` that are mapped here. `ended` may be called in any thread, in the middle of anything."""
+    """The regions of `plane` that are mapped here. `ended` may be called in any thread, in the middle of anything.
 
-    def __init__(self, plane: bytes, ended: Callable[[int], object]) -> None:
+    `register` gets every region that is mapped `writable`.
+    """
+
+    def __init__(self, plane: bytes, ended: Callable[[int], object], register: Register | None = None) -> None:
         self.plane = plane
+        self._register = register
         self._tell = ended
         self._pid = os.getpid()
         self._mappings: dict[int, WindowMapping] = {}
         self._lock = Lock()
-        self._open: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()  # by claim
+        self._open: WeakValueDictionary[int, Any] = WeakValueDictionary()  # by claim
         self._views: Counter[int] = Counter()  # by generation
         self._ending: deque[tuple[int, int]] = deque()  # (claim, generation)
         self._ended: dict[int, None] = {}
 
     def map(self, region: int, fd: int, length_bytes: int, access: Access, *, populate: bool = True) -> None:
-        """Map one region; `fd` stays the caller's. Raises ForeignRegion, OSError."""
+        """Map one region; `fd` stays the caller's. What cannot be registered is mapped `private`.
+
+        Raises ForeignRegion, OSError.
+        """
         check_label(fd, length_bytes, self.plane, region)
-        self._mappings[region] = WindowMapping(fd, length_bytes, access, populate=populate)
+        mapping = WindowMapping(fd, length_bytes, access, populate=populate)
+        if self._register is not None and access == "writable":
+            unregister = self._register(mapping.address, length_bytes)
+            if unregister is None:
+                mapping = WindowMapping(fd, length_bytes, "private", populate=populate)
+            else:
+                finalize(mapping, unregister).atexit = False  # the end of the process ends that, too
+        self._mappings[region] = mapping
 
     @property
     def is_mine(self) -> bool:
@@ -73,8 +93,12 @@ class Windows:
                 window = mapping.window()
                 self._views[slot.generation] += 1
                 self._open[claim] = window
-                weakref.finalize(window, self._end, claim, slot.generation).atexit = False
+                finalize(window, self._end, claim, slot.generation).atexit = False
             return window
+
+    def unmap(self) -> None:
+        """Let go of all regions. Arrays that are alive keep theirs."""
+        self._mappings.clear()
 
     def window(self, region: int) -> Any:
         """A window on a region without any claim."""

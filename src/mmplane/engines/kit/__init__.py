@@ -9,6 +9,7 @@ settings    what an operator sets, by environment variables
 sidecar     one for each server, found by its processes
 room        how much memory the features get
 tally       what was carried and what was not, by kind of reason
+device      a rank's GPU: memory that its driver has registered, and leases that wait for copies
 gauges      figures in the engine's own `/metrics`
 doctor      the frame of `mmplane doctor --ENGINE [URL]`
 """

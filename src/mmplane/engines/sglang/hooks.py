@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mmplane.engines.kit.hooks import Hook
-from mmplane.engines.sglang import launcher, rank, tokenizer
+from mmplane.engines.sglang import gpu, launcher, rank, tokenizer
 from mmplane.engines.sglang.building import step
 from mmplane.engines.sglang.building.choice import wanted
 from mmplane.engines.sglang.processor import install, refusal
@@ -37,6 +37,8 @@ HOOKS = (
     Hook(f"{_POINTER}.__setstate__", rank.set_state),
     Hook(f"{_POINTER}.materialize", rank.materialize),
     Hook(f"{_POINTER}.close_and_unlink", rank.close_and_unlink),
+    Hook(f"{_MANAGERS}.mm_utils.embed_mm_inputs", gpu.embed),
+    Hook(f"{_SRT}.multimodal.mm_utils.materialize_multimodal_features", gpu.materialize),
     *(DESIGN_HOOKS if wanted() else ()),
 )
 """They are called with the original first, and pass through where the plugin is not on."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
+import torch
 from sglang.srt.managers.io_struct import MMInputsProcessError
 from sglang.srt.managers.mm_utils import ShmPointerMMData, discard_shm_features
 from sglang.srt.managers.scheduler import _MultimodalInputProcessingError
@@ -23,7 +24,7 @@ from sglang.srt.runtime_context import get_mm, get_parallel
 from mmplane.embed.inbox import Inbox
 from mmplane.engines.kit.attach import attach
 from mmplane.engines.kit.sidecar import Place
-from mmplane.engines.sglang import pointer
+from mmplane.engines.sglang import gpu, pointer
 from mmplane.engines.sglang.launcher import PLACE_VARIABLE
 from mmplane.engines.sglang.topology import Topology, options_of, ranks_of
 from mmplane.engines.sglang.versions import build
@@ -45,7 +46,10 @@ def start(original: Callable[..., None], self: Any, server_args: Any, *args: Any
     if place is not None:
         given = inspect.signature(original).bind(self, server_args, *args, **kwargs).arguments
         group, rank = Topology.of(options_of(server_args)).position(*ranks_of(given, get_parallel()))
-        _attached = attach(lambda: Inbox(place.socket, group=group, rank=rank, ranks=place.groups[group]))
+        access = gpu.begin(torch)
+        _attached = attach(
+            lambda: Inbox(place.socket, group=group, rank=rank, ranks=place.groups[group], access=access)
+        )
 
 
 def set_state(original: Callable[..., None], self: ShmPointerMMData, state: dict[str, Any]) -> None:
@@ -88,6 +92,7 @@ def close_and_unlink(original: Callable[..., None], self: ShmPointerMMData) -> N
 
 def finalize(original: Callable[..., None], self: Any, recv_reqs: list[Any] | None) -> None:
     """Around `SchedulerRequestReceiver._finalize_shm_features`: it then finds named segments alone, or nothing."""
+    gpu.drain()
     for request in _flatten(recv_reqs or []):
         try:
             for item in getattr(getattr(request, "mm_inputs", None), "mm_items", ()):

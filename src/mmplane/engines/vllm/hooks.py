@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mmplane.engines.kit.hooks import Hook
-from mmplane.engines.vllm import core, launcher, process
+from mmplane.engines.vllm import core, gpu, launcher, process
 from mmplane.engines.vllm.settings import CARRY
 
 
@@ -83,6 +83,7 @@ def init_device(original: Callable[..., Any], self: Any) -> Any:
 
 def apply_mm_cache(original: Callable[..., Any], self: Any, scheduler_output: Any) -> Any:
     """In a worker: features of the requests that it gets."""
+    gpu.drain()
     rank = process.here().rank
     if rank is not None:
         rank.apply(scheduler_output)
@@ -103,4 +104,5 @@ HOOKS = (
     Hook(f"{_WORKER}.worker_receiver_cache_from_config", worker_cache),
     Hook(f"{_WORKER}.WorkerWrapperBase.init_device", init_device),
     Hook(f"{_WORKER}.WorkerWrapperBase._apply_mm_cache", apply_mm_cache),
+    Hook("vllm.multimodal.inputs._nested_tensors_h2d", gpu.copy),
 )

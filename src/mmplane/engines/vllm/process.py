@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from threading import Thread
 
+import torch
+
 from mmplane.embed.client import Client, connect
 from mmplane.embed.errors import SidecarError
 from mmplane.embed.inbox import Inbox
+from mmplane.engines.kit import device
 from mmplane.engines.kit.sidecar import Place
 from mmplane.engines.vllm.core import Waiting
 from mmplane.engines.vllm.frontend import Frontend
@@ -121,4 +124,6 @@ def begin_rank(group: int, rank: int, ranks: int) -> None:
     """A worker's part, where features are carried."""
     place = Place.inherited(PLACE_VARIABLE)
     if place is not None and does(CARRY):
-        here().rank = Rank(partial(Inbox, place.socket, rank, group=group, ranks=ranks, wait_s=ATTACH_S))
+        access = device.begin(torch)
+        attach = partial(Inbox, place.socket, rank, group=group, ranks=ranks, access=access, wait_s=ATTACH_S)
+        here().rank = Rank(attach)
