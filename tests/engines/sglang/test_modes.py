@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from sglang_live import ARENA_BYTES, SGLang, body, part, serving, text
+from sglang_live import ARENA_BYTES, SGLang, body, part, serving, text, until
 from sglang_work import CHINA, FAULTY, FLOWER, GOOD
 
 from mmplane.engines.sglang.designs.names import DESIGNS
 
 RANKS = 2
 COUNT = 50
+LIMIT_S = 60.0
 BY_LEADER = ("leader", "leader-batch", "leader-async")
 SHARED = (*BY_LEADER, "delayed", "delayed-async")
 STRUCK = [(point, rank) for point in ("materialise", "before_collective", "in_collective") for rank in range(RANKS)]
@@ -31,6 +32,7 @@ def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     log = tmp_path_factory.mktemp("modes") / "log"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MMPLANE_SGLANG_DESIGN", "default")
+        patch.setenv("MMPLANE_SGLANG_PROCESSOR", "off")
         patch.setenv("SGLANG_VLM_CACHE_SIZE_MB", "0")
         with serving(folder, tp=RANKS, plugins="mmplane,faults", arena_bytes=ARENA_BYTES, log=log) as running:
             yield running
@@ -98,6 +100,13 @@ def accounts(server: SGLang, name: str) -> list[tuple[int, int]]:
     found = re.findall(rf"rank (\d): \S+ builds from here on; before it {name} built (\d+), failed (\d+)", server.log())
     last = {int(rank): (int(built), int(failed)) for rank, built, failed in found}
     return [last[rank] for rank in range(RANKS)]
+
+
+def test_the_arenas_features_alone_go_through_it(server: SGLang) -> None:
+    for name in ("default", "eager", "arena"):
+        switch(server, name)
+        assert server.answers(GOOD)
+    until(lambda: server.figures().get("features_carried") == 1, LIMIT_S, "one of three was counted")
 
 
 @pytest.mark.parametrize("name", DESIGNS)
