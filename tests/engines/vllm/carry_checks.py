@@ -44,6 +44,7 @@ from mmplane.engines.vllm.core import Waiting
 from mmplane.engines.vllm.frontend import Frontend
 from mmplane.engines.vllm.held import ADDRESS, HeldItem
 from mmplane.engines.vllm.hooks import HOOKS
+from mmplane.engines.vllm.make.begin import making
 from mmplane.engines.vllm.rank import Rank
 
 MIB = 2**20
@@ -501,6 +502,12 @@ STEPS_ASIDE: dict[tuple[str, str], tuple[Any, str]] = {
 }
 
 
+def without_the_extra_there_is_still_carry() -> None:
+    """A sidecar with a model would not start."""
+    with patch("mmplane.engines.vllm.make.begin.find_spec", lambda name: None if name == "av" else object()):
+        assert making(None) == (None, "there is no av: pip install 'mmplane[media]'")
+
+
 def _opened_and_let_go(self: Rank, leased: Any, _views: Any) -> Any:
     return self._inbox.result().open(leased)
 
@@ -554,6 +561,7 @@ CHECKS: tuple[Callable[[], None], ...] = (
     hooks_fit,
     nothing_escapes_from_load,
     a_launcher_steps_aside,
+    without_the_extra_there_is_still_carry,
     mutants_are_killed,
 )
 

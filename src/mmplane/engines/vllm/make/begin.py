@@ -9,6 +9,7 @@ import importlib
 import logging
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 from mmplane.embed.client import Client
@@ -19,10 +20,15 @@ from mmplane.engines.vllm.make.reasons import REASONS
 log = logging.getLogger("vllm.mmplane")
 
 _PLAN = "mmplane.engines.vllm.make.plan"
+_PACKAGES = ("av", "imagecodecs", "ml_dtypes", "numba", "setproctitle", "simplejpeg", "soundfile", "soxr", "tokenizers")
+"""Of the extra `media`: a sidecar with a model does not start without them."""
 
 
 def making(config: Any) -> tuple[Settings | None, str | None]:
     """How the sidecar is to make features for this VllmConfig; or None, and why vLLM makes them."""
+    missing = next((name for name in _PACKAGES if find_spec(name) is None), None)
+    if missing is not None:
+        return None, f"there is no {missing}: pip install 'mmplane[media]'"
     plan: Any = importlib.import_module(_PLAN)
     if os.environ.get(plan.CONNECTOR_VARIABLE) == plan.CONNECTOR:  # of another server that this process has started
         del os.environ[plan.CONNECTOR_VARIABLE]
