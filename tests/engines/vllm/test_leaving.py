@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,12 @@ def pictures(first: int, count: int) -> Iterator[Image.Image]:
         yield FLOWER.crop((at, at, at + 280, at + 280))
 
 
+def large(first: int, count: int) -> Iterator[Image.Image]:
+    """The same in another size: the features of fifteen fill 64 MiB."""
+    for picture in pictures(first, count):
+        yield picture.resize((1036, 784))
+
+
 def test_clients_leave_after_scheduling(server: VLLM) -> None:
     for picture in pictures(0, 6):
         leave(server, picture)
@@ -31,7 +37,7 @@ def test_clients_leave_after_scheduling(server: VLLM) -> None:
 
 
 def test_clients_leave_while_their_requests_wait(server: VLLM) -> None:
-    until(lambda: hits_after_waiters_left(server) == 6, LIMIT_S, "three pictures are found again, twice each")
+    until(lambda: hits_after_waiters_left(server, pictures) >= 6, LIMIT_S, "three pictures are found again, twice each")
     server.settle()
 
 
@@ -55,8 +61,9 @@ def test_preempted_requests_are_encoded_again(server: VLLM) -> None:
 def test_the_shm_cache_stops(folder: Path, tmp_path: Path) -> None:
     """The same without the plugin: vLLM's cache in shared memory finds nothing again. docs/upstream.md reports it."""
     options = ("--mm-processor-cache-type", "shm", "--mm-processor-cache-gb", "0.0625")
+    options += ("--mm-shm-cache-max-object-size-mb", "16")
     with serving(folder, *options, log=tmp_path / "log") as server:
-        assert hits_after_waiters_left(server) == 0
+        assert hits_after_waiters_left(server, large) == 0
 
 
 def test_the_report_is_still_true() -> None:
@@ -69,12 +76,12 @@ def test_the_report_is_still_true() -> None:
     assert ran.stdout.splitlines()[-1] in report, "the report quotes what the script prints"
 
 
-def hits_after_waiters_left(server: VLLM) -> float:
+def hits_after_waiters_left(server: VLLM, kind: Callable[[int, int], Iterator[Image.Image]]) -> float:
     """How many of six repeats are hits, after twenty clients have gone whose requests waited for the engine."""
     server.http.post("/pause", params={"mode": "keep"}).raise_for_status()
     try:
         with ThreadPoolExecutor(WAITERS) as threads:
-            left = [*threads.map(lambda picture: leave_waiting(server, picture), pictures(100, WAITERS))]
+            left = [*threads.map(lambda picture: leave_waiting(server, picture), kind(100, WAITERS))]
         assert None not in left
     finally:
         server.http.post("/resume").raise_for_status()
