@@ -7,6 +7,8 @@ from sglang_alone import Alone
 from sglang_live import SGLang, maps_an_arena, part, text, until
 from sglang_work import CHINA, REQUESTS, answers
 
+from mmplane.engines.kit import doctor
+
 LIMIT_S = 60.0
 
 
@@ -27,3 +29,13 @@ def test_the_features_went_through_the_arena(server: SGLang, tp: int) -> None:
     until(lambda: (server.figures()["arena_misses"], server.figures()["arena_hits"]) == wanted, LIMIT_S, "both counted")
     assert len(server.ranks()) == tp
     assert all(map(maps_an_arena, server.ranks()))
+
+
+def test_the_doctor_sees_features_in_the_arena(server: SGLang) -> None:
+    server.answers([part(CHINA.crop((10, 10, 210, 200))), text("What is this?")])
+
+    def findings() -> list[tuple[str, str | None]]:
+        return list(doctor.findings({}, str(server.http.base_url), metrics=""))
+
+    ((subject, _),) = until(lambda: [one for one in findings() if one[1] is None], LIMIT_S, "nothing is wrong")
+    assert "through the arena" in subject
