@@ -61,7 +61,7 @@ test-report: install-dev ## the bench's report and the status page in a headless
 .venv-sglang/stamp: tools/peers/sglang/install.sh tools/peers/sglang/requirements.txt pyproject.toml
 	@echo "== making .venv-sglang: SGLang and its torch, 2.5 GB (some minutes)"
 	tools/peers/sglang/install.sh .venv-sglang
-	.venv-sglang/bin/python -m pip install --quiet blake3 msgspec
+	.venv-sglang/bin/python -m pip install --quiet blake3 msgspec av imagecodecs ml-dtypes numba simplejpeg soundfile soxr
 	.venv-sglang/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 

@@ -18,6 +18,15 @@ from mmplane.embed.sidecar import STOP_SECONDS
 FEATURES = np.arange(2**16, dtype=np.float32).reshape(64, 1024)
 
 
+def test_a_sidecar_that_cannot_make_is_replaced_by_one_that_carries(tmp_path: Path) -> None:
+    with Sidecar.begin(model=tmp_path) as sidecar:  # no checkpoint is there
+        sidecar.otherwise(model=None, producers_bytes=2**20)
+        with connect(sidecar.socket, arena_bytes=2**20, wait_s=60) as client:
+            with client.put(b"key", {"pixel_values": FEATURES}) as hold:
+                assert np.array_equal(hold.arrays(np)["pixel_values"], FEATURES)
+            assert "encoding" not in client.statistics()
+
+
 def test_features_travel_and_nothing_is_made() -> None:
     with Sidecar.begin(model=None, producers_bytes=2**20) as sidecar:
         with connect(sidecar.socket, arena_bytes=2**20, wait_s=60) as client:

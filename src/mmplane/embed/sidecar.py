@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock, Thread
 from types import TracebackType
 from typing import Any, Literal, Required, Self, TypedDict, Unpack
 
@@ -60,6 +61,8 @@ class Sidecar:
         self._process = process
         self._folder = folder
         self._said = b""
+        self._stopping = Lock()
+        self._stopped = False
         self.socket = str(Path(folder) / SOCKET)
 
     @classmethod
@@ -80,11 +83,25 @@ class Sidecar:
     def begin(cls, **settings: Unpack[Settings]) -> Self:
         """Start one, and return at once: `wait` for it, or attach with a `wait_s`."""
         folder = tempfile.mkdtemp(prefix="mmplane-")
-        command = [sys.executable, "-m", "mmplane", "sidecar", *_flags(settings)]
-        command += ["--socket", str(Path(folder) / SOCKET), "--stop-on-eof"]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        _begun.add(process)
-        return cls(process, folder)
+        return cls(_process(folder, settings), folder)
+
+    def otherwise(self, **settings: Unpack[Settings]) -> None:
+        """If it ends before it is ready, start another one at the same socket. Returns at once; call it once.
+
+        It says why it has ended in its log. Who is attaching meanwhile attaches to the other.
+        """
+        Thread(target=self._replace, args=(settings,), name="mmplane: another sidecar", daemon=True).start()
+
+    def _replace(self, settings: Settings) -> None:
+        with suppress(SidecarError, ValueError, OSError):  # the last two when it is stopped meanwhile
+            return self.wait()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(STOP_SECONDS)
+        with self._stopping:
+            if not self._stopped and self._process.poll() is not None:
+                _close(self._process)
+                self._process = _process(self._folder, settings)
+        return None
 
     def wait(self) -> None:
         """Return once a worker is warm. Raises SidecarError as `start` does."""
@@ -110,15 +127,15 @@ class Sidecar:
 
     def stop(self) -> None:
         """End it. Clients that are attached get Lost. May be called again."""
+        with self._stopping:
+            self._stopped = True
         self._process.send_signal(signal.SIGINT)
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            pipe.close()
+        _close(self._process)
         with suppress(FileNotFoundError):
             shutil.rmtree(self._folder)
 
@@ -140,6 +157,20 @@ def _let_go() -> None:
 
 
 os.register_at_fork(after_in_child=_let_go)
+
+
+def _process(folder: str, settings: Settings) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "mmplane", "sidecar", *_flags(settings)]
+    command += ["--socket", str(Path(folder) / SOCKET), "--stop-on-eof"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    _begun.add(process)
+    return process
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        assert pipe is not None
+        pipe.close()
 
 
 def _flags(settings: Settings) -> list[str]:

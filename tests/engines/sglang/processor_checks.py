@@ -32,8 +32,9 @@ from transformers import AutoConfig
 
 from mmplane.embed.sidecar import Sidecar
 from mmplane.engines.kit.sidecar import Place
+from mmplane.engines.sglang.launcher import PLACE_VARIABLE
+from mmplane.engines.sglang.made import made_of
 from mmplane.engines.sglang.processor import install, trial
-from mmplane.engines.sglang.processor.made import made_of
 from mmplane.engines.sglang.processor.maker import STARTING, Maker
 from mmplane.engines.sglang.processor.refusal import Overloaded
 
@@ -46,7 +47,7 @@ OPTIONS = ("--mm-process-config", json.dumps({"image": {"image_mean": [0.4, 0.5,
 
 def processor_of(folder: str, config: Any, server_args: Any, socket: str) -> Any:
     """SGLang's processor as a tokenizer process has it, once the trial is over."""
-    Place(socket, (1,)).publish(install.PLACE_VARIABLE)
+    Place(socket, (1,)).publish(PLACE_VARIABLE)
     theirs = get_processor(folder, image_processor_backend=server_args.image_processor_backend)
     made = multimodal_processor.get_mm_processor(config, server_args, theirs, "default")
     deadline_s = monotonic() + LIMIT_S
@@ -111,7 +112,9 @@ def encoded(image: Image.Image, image_format: str = "PNG", **options: Any) -> by
 
 def the_trial_has_passed(both: Both) -> None:
     assert both.maker.reason() == "", both.maker.reason()
-    assert both.maker.tally.figures() == {"features_seen": 4, "features_carried": 4}
+    assert both.maker._client is not None
+    assert both.maker._client.statistics()["materialisations"] == len(trial.SIZES)
+    assert both.maker.tally.figures() == {"features_seen": 0, "features_carried": 0}
 
 
 def every_kind_of_file_has_the_same_bits(both: Both) -> None:

@@ -36,9 +36,18 @@ POLL_S = 0.1
 
 
 class SGLang:
-    """One server and its process tree."""
+    """One server and its process tree. By default SGLang decodes, and the plugin carries."""
 
-    def __init__(self, folder: Path, *options: str, tp: int, plugins: str, arena_bytes: int, log: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        tp: int,
+        plugins: str,
+        arena_bytes: int,
+        log: Path,
+        processor: str = "off",
+    ) -> None:
         assert VENV.exists(), "make .venv-sglang/stamp: these tests need SGLang in an environment of its own"
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
@@ -46,6 +55,7 @@ class SGLang:
             "SGLANG_PLUGINS": plugins,
             "PYTHONPATH": os.pathsep.join(map(str, (Path(__file__).parent / "plugins", *PATH))),
             "MMPLANE_SGLANG_ARENA_BYTES": str(arena_bytes),
+            "MMPLANE_SGLANG_PROCESSOR": processor,
         }
         script = ROOT / "tools" / "peers" / "sglang" / "serve.sh"
         command = ["bash", str(script), str(VENV), str(folder), str(tp), str(port)]

@@ -18,9 +18,10 @@ class Tally:
     `reasons` are the kinds of reasons to pass a feature over, each with the rest of "passed over because ...".
     """
 
-    def __init__(self, reasons: Mapping[str, str], log: logging.Logger) -> None:
+    def __init__(self, reasons: Mapping[str, str], log: logging.Logger, *, what: str = "feature") -> None:
         self._reasons = dict(reasons)
         self._log = log
+        self._what = what
         self._lock = Lock()
         self._seen = 0
         self._carried = 0
@@ -37,7 +38,7 @@ class Tally:
             is_first = count > 0 and self._carried == 0
             self._carried += count
         if is_first:
-            self._log.info("mmplane: first feature in the arena")
+            self._log.info("mmplane: first %s in the arena", self._what)
 
     def passed_over(self, reason: str, detail: object = "") -> None:
         """One goes by the engine's own way. Raises KeyError for a reason that was not declared."""
@@ -47,7 +48,9 @@ class Tally:
             self._passed_over[reason] += 1
         if is_first:
             more = f" ({detail})" if detail else ""
-            self._log.warning("mmplane: first feature passed over because %s%s; others are only counted", text, more)
+            self._log.warning(
+                "mmplane: first %s passed over because %s%s; others are only counted", self._what, text, more
+            )
 
     def figures(self) -> dict[str, int]:
         """`features_seen`, `features_carried`."""

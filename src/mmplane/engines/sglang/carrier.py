@@ -24,6 +24,7 @@ from mmplane.engines.kit.attach import attach
 from mmplane.engines.kit.leases import Leases
 from mmplane.engines.kit.sidecar import Place
 from mmplane.engines.sglang import identity, pointer
+from mmplane.engines.sglang.made import made_of
 from mmplane.engines.sglang.metrics import Metrics
 
 log = logging.getLogger("mmplane")
@@ -123,8 +124,10 @@ class Carrier:
         pointer.replace(item, carried)
 
     def _carry_array(self, array: Any, key: Callable[[], bytes], messages: int) -> Any:
+        made = made_of(array)
         try:
-            hold = self._client().put(key(), {pointer.ARRAY: array})
+            client = self._client()
+            hold = client.put(key(), {pointer.ARRAY: array}) if made is None else made.hold
         except Lost as error:
             if self._was_ready:
                 raise Refused("the sidecar has been lost") from error

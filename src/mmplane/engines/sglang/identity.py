@@ -19,6 +19,7 @@ from sglang.srt.utils.msgpack_utils import enc_hook
 
 from mmplane.arena.arrays import digestible, dtype_name
 from mmplane.core.keys import KEY_BYTES, digest_parts
+from mmplane.engines.sglang.made import made_of
 from mmplane.engines.sglang.pointer import FIELDS, changed, values_of
 from mmplane.engines.sglang.versions import identity_of, set_identity
 
@@ -99,7 +100,9 @@ def _given(item: Any) -> bytes | None:
 
 
 def _array_key(array: Any) -> bytes:
-    """The content key of an array, whichever item it is in."""
+    """The content key of an array, whichever item it is in. One that the sidecar made has the name of its file."""
+    if (made := made_of(array)) is not None:
+        return digest_parts([_VERSION, made.hold.key])
     return digest_parts([_VERSION, dtype_name(array).encode(), repr(tuple(array.shape)).encode(), digestible(array)])
 
 

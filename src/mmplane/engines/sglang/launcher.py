@@ -21,6 +21,7 @@ from mmplane.engines.kit import sidecar as sidecars
 from mmplane.engines.kit.room import pictures
 from mmplane.engines.sglang.building.choice import problem
 from mmplane.engines.sglang.plugin import known
+from mmplane.engines.sglang.processor.launch import Wanted, wanted
 from mmplane.engines.sglang.settings import arena_bytes
 from mmplane.engines.sglang.topology import Topology, options_of
 from mmplane.engines.sglang.versions import has_worker_app
@@ -32,6 +33,9 @@ PLACE_VARIABLE = "MMPLANE_SGLANG_PLACE"
 
 WORKER_APP = "mmplane.engines.sglang.worker:app"
 
+BROUGHT_SHARE = 4
+"""Where the sidecar makes pictures, one part in so many of the memory is for features that SGLang makes itself."""
+
 
 def launch(original: Callable[..., Any], cls: type, server_args: Any, *args: Any, **kwargs: Any) -> Any:
     """Around `Engine._launch_scheduler_processes`."""
@@ -39,11 +43,13 @@ def launch(original: Callable[..., Any], cls: type, server_args: Any, *args: Any
     if (wrong := problem()) is not None:
         log.warning("mmplane: %s", wrong)
     options = options_of(server_args)
-    reason = uncovered(options) or _unprofitable(server_args)
-    sidecar = None
+    reason, sidecar = uncovered(options), None
+    if reason is None:
+        config = ModelConfig.from_server_args(server_args)
+        reason = _unprofitable(config)
     if reason is None:
         try:
-            sidecar = _begin(options)
+            sidecar = _begin(options, wanted(options, getattr(config, "hf_config", None)))
         except (ValueError, OSError) as error:
             reason = str(error)
     if sidecar is None:
@@ -87,34 +93,46 @@ def uncovered(options: Mapping[str, Any]) -> str | None:
     return next((reason for reason, holds in cases.items() if holds), None)
 
 
-def settings_of(options: Mapping[str, Any], total_bytes: int) -> Settings:  # noqa: ARG001 - a processor needs the model
-    """What the sidecar of a server with these options is started with; `total_bytes` are for features of tokenizers."""
-    return {"model": None, "producers_bytes": total_bytes}
+def settings_of(wanted: Wanted | str, total_bytes: int) -> Settings:
+    """What the sidecar is started with. Where it makes pictures, these take most of the `total_bytes` for features."""
+    if isinstance(wanted, str):
+        return {"model": None, "producers_bytes": total_bytes}
+    brought_bytes = total_bytes // BROUGHT_SHARE
+    return {
+        "model": wanted.model,
+        "backend": wanted.backend,
+        "profile": "sglang",
+        "encoding": "float32",
+        "arena_bytes": total_bytes - brought_bytes,
+        "producers_bytes": brought_bytes,
+    }
 
 
-def _unprofitable(server_args: Any) -> str | None:
+def _unprofitable(config: Any) -> str | None:
     """What only SGLang itself can tell."""
     missing = applied.missing()
     if missing:
         return f"SGLang did not apply the hook on {missing[0]}"
-    if not ModelConfig.from_server_args(server_args).is_multimodal:
+    if not config.is_multimodal:
         return "the model takes text alone"
     return None
 
 
-def _begin(options: Mapping[str, Any]) -> Sidecar:
+def _begin(options: Mapping[str, Any], makes: Wanted | str) -> Sidecar:
     """Raises ValueError, OSError."""
     total_bytes, workers = arena_bytes(), options.get("tokenizer_worker_num") or 1
     if workers > 1 and envs.SGLANG_HTTP_SERVER_APP_PATH.get() != WORKER_APP:
         # SGLang loads plugins in all of its processes but these.
         os.environ["SGLANG_HTTP_SERVER_APP_PATH"] = WORKER_APP
-    region_bytes = total_bytes // workers // mmap.PAGESIZE * mmap.PAGESIZE
-    sidecar, place = sidecars.begin(
-        PLACE_VARIABLE,
-        groups=Topology.of(options).groups,
-        region_bytes=region_bytes,
-        **settings_of(options, total_bytes),
-    )
+    settings = settings_of(makes, total_bytes)
+    brought_bytes = settings["producers_bytes"] or 0
+    region_bytes = brought_bytes // workers // mmap.PAGESIZE * mmap.PAGESIZE
+    groups = Topology.of(options).groups
+    sidecar, place = sidecars.begin(PLACE_VARIABLE, groups=groups, region_bytes=region_bytes, **settings)
+    if isinstance(makes, str):
+        log.info("mmplane: processor: off: %s", makes)
+    else:
+        sidecar.otherwise(model=None, producers_bytes=brought_bytes)
     log.info(
         "mmplane: on: SGLang %s; %d MiB of arena, room for %d pictures of 1288x966; %d tokenizer process(es), "
         "ranks in groups of %s",

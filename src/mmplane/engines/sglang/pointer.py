@@ -20,7 +20,7 @@ from mmplane.engines.kit.leases import Leases
 
 PREFIX = "mmplane:"
 ARRAY = "0"
-"""The name of an item's one array."""
+"""The name of an array that a tokenizer brings. Of an item that the sidecar has made it is the first."""
 
 FIELDS = ("feature", "precomputed_embeddings")
 """Where SGLang's items keep what is sent through shared memory: one tensor, or a list of them."""

@@ -77,7 +77,7 @@ def materialize(original: Callable[..., Any], self: ShmPointerMMData) -> Any:
         return original(self)
     if self.mmplane_view is None:
         raise RuntimeError(self._materialization_error or "this process is no rank")
-    array = self.mmplane_view.arrays(pointer.library(self))[pointer.ARRAY]
+    array = next(iter(self.mmplane_view.arrays(pointer.library(self)).values()))
     self.mmplane_view = None
     return array
 

@@ -11,17 +11,16 @@ from sglang.srt.multimodal.processors.base_processor import BaseMultimodalProces
 
 from mmplane.embed.client import Client
 from mmplane.embed.errors import SidecarError
+from mmplane.engines.kit.attach import attach
 from mmplane.engines.kit.sidecar import Place
+from mmplane.engines.sglang.launcher import PLACE_VARIABLE
 from mmplane.engines.sglang.processor import launch, refusal, trial
 from mmplane.engines.sglang.processor.loading import Loading
 from mmplane.engines.sglang.processor.maker import Maker
 from mmplane.engines.sglang.processor.swapped import Swapped
+from mmplane.engines.sglang.topology import options_of
 
 log = logging.getLogger("mmplane")
-
-PLACE_VARIABLE = "MMPLANE_SGLANG_PLACE"
-START_SECONDS = 300.0
-"""How long the sidecar may take to start: kernels may have to be compiled."""
 
 
 def make(
@@ -33,12 +32,17 @@ def make(
     *args: Any,
     **kwargs: Any,
 ) -> Any:
-    """Around `get_mm_processor`: this process tokenises."""
+    """Around `get_mm_processor`: this process tokenises, unless it makes no pools. Ranks have a processor as well."""
     place = Place.inherited(PLACE_VARIABLE)
     own = getattr(processor, "image_processor", None)
-    if place is None or own is None or isinstance(launch.wanted(server_args, hf_config), str):
+    if (
+        place is None
+        or own is None
+        or kwargs.get("skip_mm_pool")
+        or isinstance(launch.wanted(options_of(server_args), hf_config), str)
+    ):
         return original(hf_config, server_args, processor, transport_mode, *args, **kwargs)
-    maker = Maker()
+    maker = Maker(shown=bool(server_args.enable_metrics))
     processor.image_processor = Swapped(own, maker)
     made = original(hf_config, server_args, processor, transport_mode, *args, **kwargs)
     reason = unfit(made)
@@ -48,7 +52,7 @@ def make(
     made.io_executor = Loading(made.io_executor, maker)
     made.process_mm_data_async = refusal.unwrapped(made.process_mm_data_async)
     refusal.answer_natively()
-    Thread(target=_begin, args=(made, maker, place.socket), name="mmplane: trial", daemon=True).start()
+    Thread(target=_begin, args=(made, maker, place), name="mmplane: trial", daemon=True).start()
     return made
 
 
@@ -64,10 +68,16 @@ def unfit(processor: Any) -> str | None:
     return None
 
 
-def _begin(processor: Any, maker: Maker, socket: str) -> None:
+def _begin(processor: Any, maker: Maker, place: Place) -> None:
     try:
-        maker.attach(Client(socket, wait_s=START_SECONDS), processor.image_config)
-        wrong = trial.difference(processor, maker)
+        client = attach(lambda: Client(place.socket, groups=len(place.groups))).result()
+        maker.attach(client, processor.image_config)
+        makes = "encoding" in client.statistics()
+        wrong = (
+            trial.difference(processor, maker)
+            if makes
+            else "the sidecar cannot make this model's pictures: see its log"
+        )
     except SidecarError as error:
         wrong = str(error)
     except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -42,28 +43,28 @@ class Wanted:
     backend: BackendName
 
 
-def wanted(server_args: Any, hf_config: Any) -> Wanted | str:
-    """What to start, or the reason why SGLang decodes in its own process. Raises ValueError for a bad setting."""
-    setting = chosen()
-    if setting == "off":
-        return f"{VARIABLE}=off"
-    if setting == "auto" and server_args.device != "cpu":
-        return (
-            f"with {server_args.device} SGLang decodes and transforms on the device, and no CPU gives its bits. "
-            f"{VARIABLE}=on takes a CPU's"
-        )
+def wanted(options: Mapping[str, Any], hf_config: Any) -> Wanted | str:
+    """What to start for a server with these options, or the reason why SGLang decodes in its own process.
+
+    Raises ValueError for a bad setting.
+    """
+    setting, device = chosen(), options.get("device")
     architectures = list(getattr(hf_config, "architectures", None) or [])
-    if not ARCHITECTURES.intersection(architectures):
-        return f"pictures of {', '.join(architectures)} are not covered"
-    if getattr(server_args, "mm_preprocess_cache_size_mb", None):
-        return "SGLang's preprocess cache would keep the arena's memory"
-    if getattr(server_args, "revision", None):
-        return "--revision is not covered"
-    if missing := [name for name in PACKAGES if find_spec(name) is None]:
-        return f"{', '.join(missing)} missing: pip install 'mmplane[media]'"
-    is_pil = getattr(server_args, "disable_fast_image_processor", False)
-    is_pil = is_pil or getattr(server_args, "image_processor_backend", "auto") == "pil"
-    return Wanted(server_args.model_path, "pil" if is_pil else "torchvision")
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    cases = {
+        f"{VARIABLE}=off": setting == "off",
+        f"pictures of {', '.join(architectures)} are not covered": not ARCHITECTURES.intersection(architectures),
+        f"with {device} SGLang decodes and transforms on the device, and no CPU gives its bits. "
+        f"{VARIABLE}=on takes a CPU's": setting == "auto" and device != "cpu",
+        "SGLang's preprocess cache would keep the arena's memory": options.get("mm_preprocess_cache_size_mb"),
+        "--revision is not covered": options.get("revision"),
+        f"{', '.join(missing)} missing: pip install 'mmplane[media]'": missing,
+    }
+    reason = next((reason for reason, holds in cases.items() if holds), None)
+    if reason is not None:
+        return reason
+    is_pil = options.get("disable_fast_image_processor") or options.get("image_processor_backend") == "pil"
+    return Wanted(str(options["model_path"]), "pil" if is_pil else "torchvision")
 
 
 def chosen() -> str:

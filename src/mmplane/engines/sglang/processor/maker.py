@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from mmplane.embed.client import Client
 from mmplane.embed.errors import BadMedia, Full, Lost, SidecarError, TooLarge, Unprofiled
 from mmplane.embed.hold import SidecarHold
+from mmplane.engines.kit.gauges import Gauges
 from mmplane.engines.kit.tally import Tally
 from mmplane.engines.sglang.processor.refusal import Overloaded
 
@@ -18,7 +19,7 @@ log = logging.getLogger("mmplane")
 Way = Literal["theirs", "ours"]
 STARTING, TRIAL = "starting", "trial"
 REASONS = {
-    STARTING: "the sidecar is starting",
+    "starting": "the sidecar is starting",
     "off": "the trial has failed",
     "unprofiled": "nobody but SGLang knows what it makes of such a file",
     "bad_media": "the sidecar cannot decode it: SGLang says what is wrong",
@@ -39,16 +40,28 @@ _BY_ERROR = {Unprofiled: "unprofiled", TooLarge: "too_large", BadMedia: "bad_med
 """The first that fits."""
 
 
+COUNTED = {
+    "processor_on": "Tokenizer processes whose pictures the sidecar makes",
+    "pictures_seen": "Pictures of requests",
+    "pictures_made": "Pictures that the sidecar has made",
+}
+PASSED_OVER = {"pictures_passed_over": "Pictures that it has not, by reason"}
+"""Figures in SGLang's `/metrics`."""
+
+
 class Maker:
     """Makes nothing until `begin`: pictures go SGLang's own way, and are counted by the reason."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, shown: bool = False) -> None:
         self._client: Client | None = None
         self._options: Mapping[str, Any] | None = None
         self._reason = STARTING
         self._trial = threading.local()
         self._calls: list[object] = []
-        self.tally = Tally(REASONS, log)
+        self.tally = Tally(REASONS, log, what="picture")
+        self._shown = shown
+        if shown:
+            self._counted, self._passed_over = Gauges(COUNTED), Gauges(PASSED_OVER, label="reason")
 
     def attach(self, client: Client, options: Mapping[str, Any]) -> None:
         """From now on a trial can make pictures, with these options of the checkpoint's processor."""
@@ -57,6 +70,7 @@ class Maker:
     def begin(self) -> None:
         """From now on every request's pictures are made."""
         self._reason = ""
+        self._show()
 
     def refuse(self, reason: str) -> None:
         """Every picture goes SGLang's own way."""
@@ -82,6 +96,7 @@ class Maker:
         if reason != TRIAL:
             self.tally.seen()
             self.tally.passed_over(reason, detail)
+            self._show()
 
     def __deepcopy__(self, _memo: object) -> Self:
         """SGLang copies a processor for each of its threads: all of them have one maker."""
@@ -105,6 +120,20 @@ class Maker:
         except SidecarError as error:
             self.pass_over(next(reason for kind, reason in _BY_ERROR.items() if isinstance(error, kind)), error)
             return None
-        self.tally.seen()
-        self.tally.carried()
+        if self._reason != STARTING:
+            self.tally.seen()
+            self.tally.carried()
+            self._show()
         return hold
+
+    def _show(self) -> None:
+        if self._shown:
+            figures = self.tally.figures()
+            self._counted.show(
+                {
+                    "processor_on": float(not self._reason),
+                    "pictures_seen": figures["features_seen"],
+                    "pictures_made": figures["features_carried"],
+                }
+            )
+            self._passed_over.show_by("pictures_passed_over", self.tally.reasons())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable
 from functools import wraps
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import HTTPException
@@ -56,11 +57,11 @@ def _is_behind(error: BaseException | None) -> bool:
 
 
 def answer(original: Callable[..., Any], self: Any, message: str, *args: Any, **kwargs: Any) -> Any:
-    """Around `OpenAIServingBase.create_error_response`."""
-    if message != MESSAGE:
-        return original(self, message, *args, **kwargs)
-    response = original(self, message, err_type="503", status_code=503)
-    response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    """Around `OpenAIServingBase.create_error_response`: every 503 says when to come again."""
+    ours = {"err_type": "503", "status_code": 503} if message == MESSAGE else {}
+    response = original(self, message, *args, **kwargs | ours)
+    if response.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return response
 
 

@@ -9,8 +9,8 @@ import torch
 from transformers import BatchFeature
 
 from mmplane.embed.hold import SidecarHold
+from mmplane.engines.sglang.made import marked
 from mmplane.engines.sglang.processor.loading import hold_of, pixels_of
-from mmplane.engines.sglang.processor.made import marked
 from mmplane.engines.sglang.processor.maker import Maker
 from mmplane.engines.sglang.processor.rows import Rows
 

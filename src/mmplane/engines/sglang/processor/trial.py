@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from sglang.srt.managers.io_struct import GenerateReqInput
 
-from mmplane.engines.sglang.processor.made import made_of
+from mmplane.engines.sglang.made import made_of
 from mmplane.engines.sglang.processor.maker import Maker
 
 BITS = "the sidecar's features differ from SGLang's own"
