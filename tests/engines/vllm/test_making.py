@@ -70,5 +70,6 @@ def test_same_answers_of_features_that_are_made(plain: list[Answer], folder: Pat
         assert different == []
         server.settle()
         images, figures = server.metrics("mmplane_images_"), server.figures()
-        assert images["made"] == images["seen"] > 0
+        assert images["passed_over"] == 1  # what vLLM warms up with, which is no file
+        assert images["made"] == images["seen"] - 1 > 0
         assert 0 < figures["materialisations"] <= images["made"]
