@@ -36,7 +36,7 @@ def tp(request: pytest.FixtureRequest) -> int:
 def alone(folder: Path, tp: int, tmp_path_factory: pytest.TempPathFactory) -> Alone:
     """What SGLang does without the plugin: seen once, before the other server starts."""
     log = tmp_path_factory.mktemp("alone") / f"tp{tp}.log"
-    return observe(SGLang(folder, *OPTIONS[tp], tp=tp, plugins="faults", arena_bytes=ARENA_BYTES, log=log), tp)
+    return observe(SGLang(folder, *OPTIONS[tp], tp=tp, plugins="faults", arena_bytes=ARENA_BYTES, log=log))
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import httpx
-from sglang_burst import killed_in_a_burst
 from sglang_live import SGLang, until
 from sglang_work import FAULTY, answers, shared_by_white_images
 
@@ -14,24 +13,18 @@ STOP_LIMIT_S = 60.0
 
 @dataclass(frozen=True)
 class Alone:
-    """Answers to the fifty requests, and tokens that white images share.
-
-    With one rank, whether a faulty request ended the server; with two, how many segments a rank left that was killed.
-    """
+    """Answers to the fifty requests; tokens that white images share; and whether a faulty request ended the server."""
 
     answers: list[tuple[str, list[str]]]
     shared: list[int]
-    ended: bool = False
-    left: int = 0
+    ended: bool
 
 
-def observe(server: SGLang, tp: int) -> Alone:
-    """Ask it everything, and then what ends it."""
+def observe(server: SGLang) -> Alone:
+    """Ask it everything; the last request ends it, in one way or the other."""
     try:
         given, shared = answers(server), shared_by_white_images(server)
-        if tp == 1:
-            return Alone(given, shared, ended=_ends(server))
-        return Alone(given, shared, left=killed_in_a_burst(server, server.ranks()[-1]))
+        return Alone(given, shared, _ends(server))
     finally:
         server.kill()
 

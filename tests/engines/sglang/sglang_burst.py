@@ -1,13 +1,22 @@
-"""A burst of pictures during which a rank is killed: how many named segments SGLang leaves."""
+"""A burst of pictures during which a rank is killed: how many named segments SGLang leaves.
+
+    PYTHONPATH=src .venv/bin/python tests/engines/sglang/sglang_burst.py
+
+counts them with two ranks, without the plugin and with it.
+"""
 
 from __future__ import annotations
 
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import psutil
 from PIL import Image
-from sglang_live import SGLang, is_alive, part, text, until
+from sglang_live import ARENA_BYTES, SGLang, is_alive, part, serving, text, until
+
+from mmplane.models.tiny import build_tiny
 
 PICTURES, EACH = 200, 10
 LIMIT_S = 120.0
@@ -44,3 +53,17 @@ def _ask(server: SGLang, at: int) -> None:
         server.chat([*pictures, text("What are these?")])
     except httpx.HTTPError:
         return  # the server has gone meanwhile
+
+
+def main() -> None:
+    """Both, one after the other."""
+    with tempfile.TemporaryDirectory() as folder:
+        build_tiny(Path(folder) / "tiny")
+        for name, plugins in (("SGLang alone", "faults"), ("with the plugin", "mmplane")):
+            how = {"tp": 2, "plugins": plugins, "arena_bytes": ARENA_BYTES, "log": Path(folder) / "log"}
+            with serving(Path(folder) / "tiny", **how) as server:
+                print(f"{name}: {killed_in_a_burst(server, server.ranks()[-1])} segments left of {PICTURES} pictures")
+
+
+if __name__ == "__main__":
+    main()

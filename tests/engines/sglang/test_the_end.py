@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from sglang_alone import Alone
-from sglang_burst import PICTURES, killed_in_a_burst
+from sglang_burst import killed_in_a_burst
 from sglang_live import SGLang, is_alive, part, text, until
 from sglang_work import CHINA
 
@@ -19,7 +18,3 @@ def test_a_killed_process_leaves_nothing(server: SGLang, tp: int) -> None:
     server.tokenizer.kill()
     until(lambda: not any(map(is_alive, server.processes)), LIMIT_S, "every process has ended")
     assert server.segments() == []
-
-
-def test_sglang_alone_leaves_segments(alone: Alone, tp: int) -> None:
-    assert alone.left == (PICTURES if tp == 2 else 0), "it is counted with two ranks"
