@@ -71,7 +71,7 @@ class Metrics:
                 self._news.set()
 
     def _show(self) -> bool:
-        """Whether leases are open."""
+        """Whether something is leased or held: it will change without a feature that comes in."""
         self._own.show(self._tally.figures())
         self._reasons.show_by(_PASSED_OVER, self._tally.reasons())
         client = self._client()
@@ -82,7 +82,7 @@ class Metrics:
         except SidecarError:
             return False
         self._sidecars.show(_flat(figures))
-        return bool(figures["leases"])
+        return bool(figures["leases"] or figures["holds"])
 
 
 def _flat(figures: dict[str, Any]) -> dict[str, int]:
