@@ -20,7 +20,7 @@ VARIABLE = "MMPLANE_KIT_PLACE"
 def test_children_find_it_until_it_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "another server's")
     assert Place.inherited(VARIABLE) is None
-    sidecar, place = begin(VARIABLE, groups=(2, 2), region_bytes=2**20, model=None, producers_bytes=2**21)
+    sidecar, place = begin(VARIABLE, groups=(2, 2), region_bytes=2**20 + 1, model=None, producers_bytes=2**20 + 1)
     try:
         assert Place.inherited(VARIABLE) == place == Place(sidecar.socket, (2, 2), 2**20)
         sidecar.wait()

@@ -10,6 +10,7 @@ only the launcher has.
 from __future__ import annotations
 
 import atexit
+import mmap
 import os
 from typing import Self, Unpack
 
@@ -44,12 +45,12 @@ def begin(
 ) -> tuple[Sidecar, Place]:
     """Start a sidecar, without waiting for it, and publish its place.
 
-    `region_bytes` is what each producer may ask for. Raises OSError.
+    `region_bytes` is what each producer may ask for, rounded down to whole pages: a sidecar rounds up. Raises OSError.
     """
     forget(variable)
     sidecar = Sidecar.begin(**settings)
     atexit.register(sidecar.stop)
-    place = Place(sidecar.socket, groups, region_bytes)
+    place = Place(sidecar.socket, groups, region_bytes - region_bytes % mmap.PAGESIZE)
     place.publish(variable)
     return sidecar, place
 
