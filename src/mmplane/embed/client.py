@@ -134,9 +134,8 @@ class Client:
 
         Raises Lost.
         """
-        future: Future[SidecarHold] = self._attachment.call(lambda request: Find(request, key), self._held)
         with suppress(BadMedia):
-            return self._wait(future)
+            return self._wait(self._found(key))
         return None
 
     def put(self, key: bytes, arrays: Mapping[str, Any], *, modality: Modality = "image") -> SidecarHold:
@@ -209,6 +208,9 @@ class Client:
 
     # What the calls have in common.
 
+    def _found(self, key: bytes) -> Future[SidecarHold]:
+        return self._attachment.call(lambda request: Find(request, key), self._held)
+
     def _describe(self, read: Read) -> Future[Layout]:
         return self._ask_about(read, lambda request: Describe(request, read.media), _layout)
 
@@ -261,6 +263,10 @@ class Client:
         except TimeoutError:
             future.cancel()
             raise Lost(f"no answer from the sidecar within {self._limit_s:g} s") from None
+        finally:
+            # The future has the error, whose traceback has this frame and those of all callers: with this name it would
+            # be a cycle, and what callers hold would stay until the next garbage collection.
+            del future
 
 
 def connect(

@@ -34,9 +34,9 @@ def in_order(
             waiting.append((wanted, _begun(begin, wanted)))
         if not waiting:
             return
-        wanted, future = waiting.popleft()
+        wanted = waiting[0][0]
         try:
-            yield wait(future)
+            yield wait(waiting.popleft()[1])  # without a name here: a future that has failed would hold this frame
         except Full as full:
             if ahead > 1:  # it is tried again with half as many beside it, in the end alone
                 ahead //= 2

@@ -6,9 +6,10 @@ import asyncio
 import gc
 import os
 import signal
+import weakref
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import ml_dtypes
@@ -33,6 +34,7 @@ from mmplane import (
 )
 from mmplane.arena.errors import ForeignRegion, StaleSlot
 from mmplane.core.records import Record
+from mmplane.embed.hold import SidecarHold
 from mmplane.embed.wanted import Asked, Wanted
 from mmplane.sidecar.records import Mapped
 from mmplane.wire.link import Link, encode
@@ -582,3 +584,21 @@ def test_when_the_sidecar_ends_calls_fail_and_all_attach_to_its_successor(rig_of
     second.check_at_rest()
     client.close()
     inbox.close()
+
+
+@pytest.mark.parametrize("fail", [lambda client: client.get(b"nothing"), lambda client: client.materialise(b"junk")])
+def test_a_call_that_fails_keeps_nothing_of_its_caller(client: Client, fail: Callable[[Client], object]) -> None:
+    """A hold that a caller has beside it ends with the caller, and not with the next garbage collection."""
+
+    def call() -> weakref.ref[SidecarHold]:
+        hold = client.materialise(A)
+        with suppress(BadMedia):
+            fail(client)
+        return weakref.ref(hold)
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert call()() is None
+    finally:
+        gc.enable()
