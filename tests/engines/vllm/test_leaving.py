@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
-import pytest
 from PIL import Image
-from vllm_live import ROOT, VENV, VLLM, part, serving, text, until
+from vllm_live import ROOT, VENV, VLLM, part, text, until
 from vllm_work import FLOWER, answer, leave, leave_waiting
 
 LIMIT_S = 60.0
@@ -24,12 +22,6 @@ def pictures(first: int, count: int) -> Iterator[Image.Image]:
         yield FLOWER.crop((at, at, at + 280, at + 280))
 
 
-def large(first: int, count: int) -> Iterator[Image.Image]:
-    """The same in another size: the features of fifteen fill 64 MiB."""
-    for picture in pictures(first, count):
-        yield picture.resize((1036, 784))
-
-
 def test_clients_leave_after_scheduling(server: VLLM) -> None:
     for picture in pictures(0, 6):
         leave(server, picture)
@@ -37,7 +29,7 @@ def test_clients_leave_after_scheduling(server: VLLM) -> None:
 
 
 def test_clients_leave_while_their_requests_wait(server: VLLM) -> None:
-    until(lambda: hits_after_waiters_left(server, pictures) >= 6, LIMIT_S, "three pictures are found again, twice each")
+    until(lambda: hits_after_waiters_left(server) >= 6, LIMIT_S, "three pictures are found again, twice each")
     server.settle()
 
 
@@ -57,15 +49,6 @@ def test_preempted_requests_are_encoded_again(server: VLLM) -> None:
     server.settle()
 
 
-@pytest.mark.full
-def test_the_shm_cache_stops(folder: Path, tmp_path: Path) -> None:
-    """The same without the plugin: vLLM's cache in shared memory finds nothing again. docs/upstream.md reports it."""
-    options = ("--mm-processor-cache-type", "shm", "--mm-processor-cache-gb", "0.0625")
-    options += ("--mm-shm-cache-max-object-size-mb", "16")
-    with serving(folder, *options, log=tmp_path / "log") as server:
-        assert hits_after_waiters_left(server, large) == 0
-
-
 def test_the_report_is_still_true() -> None:
     """Its reproduction needs no server."""
     report = (ROOT / "docs" / "upstream.md").read_text()
@@ -76,12 +59,12 @@ def test_the_report_is_still_true() -> None:
     assert ran.stdout.splitlines()[-1] in report, "the report quotes what the script prints"
 
 
-def hits_after_waiters_left(server: VLLM, kind: Callable[[int, int], Iterator[Image.Image]]) -> float:
+def hits_after_waiters_left(server: VLLM) -> float:
     """How many of six repeats are hits, after twenty clients have gone whose requests waited for the engine."""
     server.http.post("/pause", params={"mode": "keep"}).raise_for_status()
     try:
         with ThreadPoolExecutor(WAITERS) as threads:
-            left = [*threads.map(lambda picture: leave_waiting(server, picture), kind(100, WAITERS))]
+            left = [*threads.map(lambda picture: leave_waiting(server, picture), pictures(100, WAITERS))]
         assert None not in left
     finally:
         server.http.post("/resume").raise_for_status()
