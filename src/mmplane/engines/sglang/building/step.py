@@ -13,7 +13,6 @@ from typing import Any
 
 import torch.distributed as dist
 from sglang.srt.managers.io_struct import MMInputsProcessError
-from sglang.srt.managers.schedule_batch import MultimodalInputs
 
 from mmplane.delivery.lane import Lane
 from mmplane.delivery.meter import Meter
@@ -23,6 +22,7 @@ from mmplane.engines.sglang.building.choice import wanted
 from mmplane.engines.sglang.building.pending import PENDING_MAX, Pending
 from mmplane.engines.sglang.building.ports import EnginePorts, least
 from mmplane.engines.sglang.designs.names import DESIGNS
+from mmplane.engines.sglang.versions import build
 
 LEADER_THREADS = 4
 """A3's."""
@@ -85,12 +85,7 @@ def _make(scheduler: Any) -> Building:
     # Both background designs share the lane: collectives keep one order whatever is switched meanwhile.
     lane = Lane(waiting_max=PENDING_MAX)
     pool, leader_pool = ThreadPoolExecutor(THREADS, "build"), ThreadPoolExecutor(LEADER_THREADS, "build")
-    here = ports(
-        partial(
-            MultimodalInputs.from_processor_output,
-            requires_mm_token_modalities=scheduler.model_config.requires_mm_token_modalities,
-        )
-    )
+    here = ports(lambda mm_inputs: build(mm_inputs, scheduler.model_config))
     as_sglang = ports(scheduler._get_multimodal_inputs)
     deliveries = {name: design.delivery(as_sglang if design.as_sglang else here) for name, design in DESIGNS.items()}
     pending = Pending(partial(least, in_step))
