@@ -107,8 +107,8 @@ class RunningStream(threading.Thread):
 
 
 def test_drain(tiny_folder: Path) -> None:
-    with serving(tiny_folder, "--drain-seconds", "60") as live:
-        running = RunningStream(live)
+    with serving(tiny_folder, "--drain-seconds", "600") as live:  # on a loaded machine a token may take 50 ms
+        running = RunningStream(live, tokens_max=400)
         live.signal(signal.SIGTERM)
         until(lambda: live.http.get("/ready").status_code == 503, 30, "it is not ready any more")
         assert live.http.get("/health").status_code == 200
