@@ -21,7 +21,7 @@ from books import busy
 from preloaded import PRELOADED, Forked, Preloaded, environment
 
 START_LIMIT_S = 120.0
-STOP_LIMIT_S = 30.0
+STOP_LIMIT_S = 60.0
 POLL_S = 0.02
 SETTLE_LIMIT_S = 60.0
 

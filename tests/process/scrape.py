@@ -41,7 +41,7 @@ def stages_moved_by(live: Live, request: Any, **labels: str) -> Counter[str]:
     before = scrape(live)
     request()
     # A request is counted when its last byte has left, which its client may see earlier.
-    after = until(lambda: (now := scrape(live)) and answered(now) > answered(before) and now, 20, "it is counted")
+    after = until(lambda: (now := scrape(live)) and answered(now) > answered(before) and now, 60, "it is counted")
     moved = stage_seconds(after, **labels)
     moved.subtract(stage_seconds(before, **labels))
     return moved

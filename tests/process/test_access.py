@@ -111,7 +111,7 @@ def test_a_tenant_cannot_take_all_places(guarded: Live) -> None:
     threads = [threading.Thread(target=long) for _ in range(2)]
     for thread in threads:
         thread.start()
-    until(lambda: guarded.statistics()["shares"]["most"] == 2, 30, "both are in flight")
+    until(lambda: guarded.statistics()["shares"]["most"] == 2, 60, "both are in flight")
     refused = ask(guarded, ALICE, "Hi")
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_requests")
     assert refused.headers["retry-after"] == "1"
@@ -119,7 +119,7 @@ def test_a_tenant_cannot_take_all_places(guarded: Live) -> None:
     for thread in threads:
         thread.join()
     assert statuses == [200, 200]
-    until(lambda: guarded.statistics()["shares"]["tenants"] == 0, 30, "nothing is held")
+    until(lambda: guarded.statistics()["shares"]["tenants"] == 0, 60, "nothing is held")
 
 
 def test_no_key_is_to_be_found_anywhere(guarded: Live) -> None:

@@ -103,5 +103,5 @@ def test_lazy_items_are_decoded_by_every_rank(delivery: str, tiny_folder: Path, 
             count: int = tally["materialisations"]
             return count
 
-        until(lambda: made() > 1, 20, "every rank has decoded")
+        until(lambda: made() > 1, 60, "every rank has decoded")
         settle(live, 2)

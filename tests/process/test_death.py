@@ -130,7 +130,7 @@ def test_a_stopped_supervisor_changes_nothing(live: Live, right: dict[int, str])
 def test_killing_the_nursery_starts_everything_anew(live: Live, right: dict[int, str]) -> None:
     before = live.pids()
     live.processes()["nursery"].kill()
-    until(lambda: not alive([pid for title, pid in before.items() if title != "supervisor"]), 10, "its children die")
+    until(lambda: not alive([pid for title, pid in before.items() if title != "supervisor"]), 60, "its children die")
     until(lambda: serves(live), 60, "service is back")
     assert all(ask(live, seed) == (200, answer) for seed, answer in right.items())
 

@@ -125,7 +125,7 @@ def harm_at(live: Live, holds: Holds, place: str, role: str, harm: Callable[[], 
     """Do harm while a rank is held at this place and several requests are under way."""
     try:
         holds.held(place, role)
-        until(lambda: live.statistics()["ranks"]["in_flight"] >= 3, 20, "several are under way")
+        until(lambda: live.statistics()["ranks"]["in_flight"] >= 3, 60, "several are under way")
         harm()
     finally:
         holds.let_go()

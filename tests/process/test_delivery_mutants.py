@@ -112,7 +112,7 @@ class Mutants:
             victim = self.live.processes().get("rank 0/2")
             if victim is not None:
                 victim.kill()
-            until(self._new, 30, "service is back")
+            until(self._new, 60, "service is back")
 
     def _new(self) -> bool:
         with contextlib.suppress(httpx.HTTPError):

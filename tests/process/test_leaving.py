@@ -48,8 +48,8 @@ def test_a_client_that_leaves(after: str, stream: bool, server: Live) -> None:
         elif after != "headers":
             client.sendall(content)
         if after == "a moment":
-            until(lambda: server.statistics()["ranks"]["in_flight"], 30, "it reaches the ranks")
-    until(lambda: quiet(server), 30, "nothing of it is left")
+            until(lambda: server.statistics()["ranks"]["in_flight"], 60, "it reaches the ranks")
+    until(lambda: quiet(server), 60, "nothing of it is left")
 
 
 def test_a_stream_that_nobody_reads_to_the_end(server: Live) -> None:
@@ -62,7 +62,7 @@ def test_a_stream_that_nobody_reads_to_the_end(server: Live) -> None:
         for _ in range(12):
             next(lines)
         assert server.statistics()["ranks"]["in_flight"] == 1
-    until(lambda: quiet(server), 30, "nothing of it is left")
+    until(lambda: quiet(server), 60, "nothing of it is left")
 
 
 def test_others_that_share_the_item_go_on(server: Live) -> None:
@@ -81,7 +81,7 @@ def test_others_that_share_the_item_go_on(server: Live) -> None:
     for thread in threads:
         thread.join()
     assert statuses == [200] * 4
-    until(lambda: quiet(server), 30, "nothing is left")
+    until(lambda: quiet(server), 60, "nothing is left")
 
 
 class RunningStream(threading.Thread):
@@ -93,7 +93,7 @@ class RunningStream(threading.Thread):
         self._body = body(603, stream=True, seed=1, max_tokens=tokens_max)
         self.lines: list[str] = []
         self.start()
-        until(lambda: len(self.lines) > 4, 30, "the stream runs")
+        until(lambda: len(self.lines) > 4, 60, "the stream runs")
 
     def run(self) -> None:
         with httpx.Client(base_url=self._live.url, timeout=60) as client:
@@ -110,7 +110,7 @@ def test_drain(tiny_folder: Path) -> None:
     with serving(tiny_folder, "--drain-seconds", "600") as live:  # on a loaded machine a token may take 50 ms
         running = RunningStream(live, tokens_max=400)
         live.signal(signal.SIGTERM)
-        until(lambda: live.http.get("/ready").status_code == 503, 30, "it is not ready any more")
+        until(lambda: live.http.get("/ready").status_code == 503, 60, "it is not ready any more")
         assert live.http.get("/health").status_code == 200
         refused = live.chat("Hi")
         assert refused.status_code == 503
@@ -124,7 +124,7 @@ def test_a_second_signal_stops_at_once(tiny_folder: Path) -> None:
     with serving(tiny_folder, "--drain-seconds", "600") as live:
         running = RunningStream(live, tokens_max=4000)
         live.signal(signal.SIGTERM)
-        until(lambda: live.http.get("/ready").status_code == 503, 30, "it drains")
+        until(lambda: live.http.get("/ready").status_code == 503, 60, "it drains")
         live.signal(signal.SIGTERM)
         live.wait()
         running.join()

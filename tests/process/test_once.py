@@ -70,7 +70,7 @@ def test_probes_count_nowhere(server: Live) -> None:
         statistics = server.statistics()
         return None if statistics["requests"]["in_flight"] else statistics
 
-    before = until(quiet, 30, "earlier requests have been counted")
+    before = until(quiet, 60, "earlier requests have been counted")
     assert server.http.get("/ready").status_code == 200
     after = server.statistics()
     for name in ("plane", "requests"):

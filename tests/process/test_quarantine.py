@@ -57,8 +57,8 @@ def test_a_late_writer(tiny_folder: Path, reference: Reference) -> None:
                 worker.resume()  # it writes on, into bytes that are still its own
         assert live.statistics()["arena"]["evictions"] > 0
         live.supervisor.resume()
-        until(lambda: not worker.is_running(), 20, "the worker is replaced")
-        until(lambda: live.statistics()["workers"]["states"]["idle"] == 2, 20, "its successor is idle")
+        until(lambda: not worker.is_running(), 60, "the worker is replaced")
+        until(lambda: live.statistics()["workers"]["states"]["idle"] == 2, 60, "its successor is idle")
         statistics = live.statistics()
         assert statistics["arena"]["total"]["quarantined_bytes"] == 0
         assert statistics["arena"]["leases"] == 0

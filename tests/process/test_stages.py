@@ -135,7 +135,7 @@ def whole_budget_taken(live: Live) -> Iterator[Callable[[], None]]:
             )
             client.sendall(head.encode())
             reserved_bytes = budget["reserved_bytes"]
-            until(lambda: live.statistics()["budget"]["reserved_bytes"] > reserved_bytes, 20, "it is admitted")  # noqa: B023
+            until(lambda: live.statistics()["budget"]["reserved_bytes"] > reserved_bytes, 60, "it is admitted")  # noqa: B023
         yield let_go
 
 
@@ -145,7 +145,7 @@ def test_a_full_budget_moves_the_queue_and_no_other(plain: Live) -> None:
         def request() -> None:
             asking = threading.Thread(target=ask)
             asking.start()
-            until(lambda: plain.statistics()["budget"]["waiting"] == 1, 20, "it waits")
+            until(lambda: plain.statistics()["budget"]["waiting"] == 1, 60, "it waits")
             sleep(DELAY_S)  # the delay itself
             let_go()
             asking.join(20)
@@ -170,14 +170,14 @@ def test_who_waits_for_anothers_item_moves_flight(plain: Live, holds: Holds) -> 
 
     def hold() -> None:
         try:
-            until(lambda: plain.statistics()["requests"]["in_flight"] == 2, 20, "the second has come")
+            until(lambda: plain.statistics()["requests"]["in_flight"] == 2, 60, "the second has come")
             sleep(2 * DELAY_S)  # the delay itself, and time to get as far as the item
         finally:
             holds.let_go()
 
     _, hit, _ = together(partial(post, plain, [picture]), second, hold)
     assert hit
-    after = until(lambda: (now := scrape(plain)) and answered(now) == answered(before) + 2 and now, 20, "both counted")
+    after = until(lambda: (now := scrape(plain)) and answered(now) == answered(before) + 2 and now, 60, "both counted")
     moved = stage_seconds(after, outcome="answered")
     moved.subtract(stage_seconds(before, outcome="answered"))
     assert {name for name, seconds in moved.items() if seconds >= DELAY_S} == {"decode", "flight"}
@@ -193,14 +193,14 @@ def test_every_metric_has_samples(server: Live) -> None:
     assert post(server, "Hi", n=1000).status_code == 400
     with socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0)) as client:
         client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n")
-        until(lambda: server.statistics()["requests"]["in_flight"], 20, "it has begun")
-    until(lambda: server.statistics()["journal"]["aborts"], 20, "it is over")
+        until(lambda: server.statistics()["requests"]["in_flight"], 60, "it has begun")
+    until(lambda: server.statistics()["journal"]["aborts"], 60, "it is over")
 
     def missing() -> set[str]:
         names = {name.removesuffix("_count") for name, found in scrape(server).items() if found}
         return {metric.name for metric in METRICS} - names
 
-    until(lambda: not missing() or None, 20, "every metric has samples")
+    until(lambda: not missing() or None, 60, "every metric has samples")
 
 
 def test_the_cpu_of_every_process_is_known(server: Live) -> None:
@@ -218,4 +218,4 @@ def test_a_refusal_is_counted_with_its_cause(server: Live) -> None:
 
     before = sum(refusals().values())
     assert post(server, [part(b"no picture either")]).status_code == 400
-    until(lambda: sum(refusals().values()) == before + 1, 20, "it is counted")
+    until(lambda: sum(refusals().values()) == before + 1, 60, "it is counted")

@@ -89,7 +89,7 @@ def test_ranks_keep_one_log(tp: int, server_of: Callable[[int], Live]) -> None:
         ranks = live.statistics()["ranks"]["progress"]["ranks"]
         return ranks if len({report["number"] for report in ranks}) == 1 else None
 
-    ranks = until(level, 30, "all ranks have reported the newest plan")
+    ranks = until(level, 60, "all ranks have reported the newest plan")
     assert [report["rank"] for report in ranks] == list(range(tp))
     assert len({report["digest"] for report in ranks}) == 1
     assert ranks[0]["number"] > 0

@@ -51,7 +51,7 @@ def new_ids() -> tuple[str, str]:
 
 def trace_of(receiver: Receiver, trace_id: str) -> list[Received]:
     """All spans of a trace: its root is sent with the others or after them."""
-    return until(lambda: (spans := receiver.of(trace_id)) and root_of(spans) and spans, 20, "the trace has come")
+    return until(lambda: (spans := receiver.of(trace_id)) and root_of(spans) and spans, 60, "the trace has come")
 
 
 def root_of(spans: list[Received]) -> Received | None:
