@@ -132,7 +132,7 @@ results-sglang: install-dev .venv-sglang/stamp ## measure the analyses' designs 
 	$(BIN)/python benchmarks/results_sglang.py .venv-sglang $(if $(QUICK),--quick --folder build) $(RESULTS_SGLANG_OPTIONS)
 
 simulate: install-dev ## ten thousand runs of a simulated rank group (a minute)
-	MMPLANE_FUZZ_EXAMPLES=3334 $(BIN)/python -m pytest tests/unit/ranks/test_simulation.py -q
+	MMPLANE_FUZZ_EXAMPLES=3334 $(BIN)/python -m pytest tests/unit/ranks/plan/test_simulation.py -q
 
 fuzz: install-dev ## what strangers send, a minute for each target, and longer searches for what the arena and the ranks get wrong
 	$(BIN)/python tests/unit/fuzz/run.py 60

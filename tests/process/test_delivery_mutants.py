@@ -35,7 +35,7 @@ if "mmplane.process.nursery" in sys.orig_argv:
     from mmplane.delivery.make import contents, make
     from mmplane.items import parked
     from mmplane.media.image import decode
-    from mmplane.ranks import leader as ranks_leader, member
+    from mmplane.ranks.plan import leader as ranks_leader, member
 
     def on(name):
         return Path(os.environ["MMPLANE_TEST_MUTANT"]).read_text() == name

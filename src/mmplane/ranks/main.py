@@ -32,17 +32,17 @@ from mmplane.features.choice import Processors
 from mmplane.media.materialise import materialise
 from mmplane.process.child import Control
 from mmplane.process.priority import unhurried
-from mmplane.ranks.following import follow
-from mmplane.ranks.inbox import Inbox
-from mmplane.ranks.leader import Leader
-from mmplane.ranks.leading import LeaderLoop
-from mmplane.ranks.loading import collective_limit, load
-from mmplane.ranks.loop import LoopClock
-from mmplane.ranks.member import Member
-from mmplane.ranks.probe import Unsupported
-from mmplane.ranks.reader import ParcelReader
-from mmplane.ranks.schedule import Schedule
-from mmplane.ranks.wake import Wake
+from mmplane.ranks.model.loading import collective_limit, load
+from mmplane.ranks.model.probe import Unsupported
+from mmplane.ranks.plan.following import follow
+from mmplane.ranks.plan.inbox import Inbox
+from mmplane.ranks.plan.leader import Leader
+from mmplane.ranks.plan.leading import LeaderLoop
+from mmplane.ranks.plan.loop import LoopClock
+from mmplane.ranks.plan.member import Member
+from mmplane.ranks.plan.reader import ParcelReader
+from mmplane.ranks.plan.schedule import Schedule
+from mmplane.ranks.plan.wake import Wake
 from mmplane.wire.link import Link
 
 log = logging.getLogger("mmplane")

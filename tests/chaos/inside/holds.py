@@ -108,10 +108,10 @@ def install() -> None:
     from mmplane.frontend.request.intake import Intake
     from mmplane.items.pool import Pool
     from mmplane.media import image, worker
-    from mmplane.ranks.leader import Leader
-    from mmplane.ranks.member import Member
-    from mmplane.ranks.null import NullRunner
-    from mmplane.ranks.runner import Runner
+    from mmplane.ranks.model.null import NullRunner
+    from mmplane.ranks.model.runner import Runner
+    from mmplane.ranks.plan.leader import Leader
+    from mmplane.ranks.plan.member import Member
     from mmplane.waiting.budget import Budget
 
     before(Budget, "admit", "queue")

@@ -127,7 +127,7 @@ PREDICTIONS = (
         "A2.3", "A2", "gives false hits", "wrong features served by a key of dict names", "0 here", 0, 0,
         tested(0, "wrong of 2"),
         "Here the key is a digest of the content; the test's mutant takes the proposed key and is caught.",
-        test="tests/unit/ranks/test_cache_keys.py::test_the_proposed_key_serves_the_wrong_features",
+        test="tests/unit/ranks/plan/test_cache_keys.py::test_the_proposed_key_serves_the_wrong_features",
     ),
     Prediction(
         "A3", "A3", "main thread not blocked", "loop stall (p99) of `leader-async` against `leader`", "near 0 x", 0.0,

@@ -1,0 +1,75 @@
+"""Attention over packed tokens: one row holds the tokens of every segment of a step, each with a cache of its own.
+
+Models in transformers call an attention function by name, after their own projections and rotary embedding, and before
+their own output projection. Registering one is enough to run any of them on packed segments, without padding, masks or
+a cache class: the function writes the new keys and values where they belong and attends per segment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from mmplane.ranks.model.cache import Cache
+
+NAME = "mmplane_packed"
+
+
+@dataclass(frozen=True)
+class Span:
+    """One segment in the packed row: `count` tokens, which are positions `start`... of the sequence in `cache`."""
+
+    cache: Cache
+    start: int
+    count: int
+
+
+class PackedAttention:
+    """The attention function; `spans` is set before each forward pass."""
+
+    def __init__(self) -> None:
+        self.spans: tuple[Span, ...] = ()
+
+    def register(self) -> None:
+        """Make models find this function under `NAME`."""
+        ALL_ATTENTION_FUNCTIONS.register(NAME, self)
+
+    def __call__(
+        self,
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        scaling: float | None = None,
+        sliding_window: int | None = None,
+        **_: Any,
+    ) -> tuple[torch.Tensor, None]:
+        """Query, key and value are [1, heads, tokens, head size]; returns [1, tokens, heads, head size]."""
+        del attention_mask  # no mask is made for a function of this name: causality is by segment
+        layer = int(module.layer_idx)  # type: ignore[arg-type]
+        outputs = []
+        begin = 0
+        for span in self.spans:
+            end = begin + span.count
+            keys, values = span.cache.write(layer, span.start, key[0, :, begin:end], value[0, :, begin:end])
+            mask = _causal(span.count, keys.shape[1], sliding_window, query.device)
+            outputs.append(
+                scaled_dot_product_attention(
+                    query[:, :, begin:end], keys[None], values[None], attn_mask=mask, scale=scaling, enable_gqa=True
+                )
+            )
+            begin = end
+        return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _causal(queries: int, keys: int, window: int | None, device: torch.device) -> torch.Tensor | None:
+    """Which of `keys` positions the last `queries` of them see: itself and before, at most `window` back."""
+    if queries == 1 and (window is None or keys <= window):
+        return None
+    mask = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
+    return mask if window is None else mask.triu(keys - queries - window + 1)

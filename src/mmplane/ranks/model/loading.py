@@ -1,0 +1,124 @@
+"""Loading: join the process group, load this rank's share of the model, try it on one item."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from transformers import AutoConfig, AutoModelForMultimodalLM, DistributedConfig
+
+from mmplane.config import Config
+from mmplane.core.control import Probing
+from mmplane.features.choice import Processors, choose
+from mmplane.features.tokens import tokens_of
+from mmplane.process.child import Control
+from mmplane.process.priority import unhurried
+from mmplane.ranks.model.null import NullRunner
+from mmplane.ranks.model.probe import Probe, verify
+from mmplane.ranks.model.rebuild import Rebuild
+from mmplane.ranks.model.runner import Runner
+from mmplane.ranks.plan.inbox import Inbox
+from mmplane.ranks.plan.loop import LoopClock
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What computes, what makes features, and what the leader has to know of them."""
+
+    runner: Runner | NullRunner
+    processors: Processors
+    end_tokens: frozenset[int]
+    dtype: str
+    kv_bytes_per_token: int
+
+
+def load(config: Config, store: int, rank: int, tp: int, inbox: Inbox, control: Control, clock: LoopClock) -> Loaded:
+    """Join the group and load what `--runner` says. Raises Unsupported, ValueError, OSError."""
+    device = _device(config, rank, tp)
+    _join(store, rank, tp, device, config)
+    processors = choose(config)
+    processors.warm()
+    if config.runner != "hf":
+        step_ms = 0.0 if config.runner == "null" else float(config.runner.removeprefix("sim:"))
+        plain = {modality: Rebuild(form, torch.float32) for modality, form in processors.byte_forms.items()}
+        null = NullRunner(rank=rank, clock=clock, rebuild=plain, step_ms=step_ms)
+        return Loaded(null, processors, frozenset(), "float32", 1)
+    _check_heads(config, tp)
+    model = _model(config, tp, device)
+    rebuild = {modality: Rebuild(form, model.dtype, device) for modality, form in processors.byte_forms.items()}
+    probe = Probe(processors, tokens_of(config.model_folder))
+    control.tell(Probing())  # every rank says it: the one that dies first may not be the leader
+    runner = Runner(model, probe.inbox(copy=False), rank=rank, device=device, clock=clock, rebuild=rebuild)
+    kv_bytes_per_token = verify(runner, probe.submit, partial(probe.features, copy=config.copy_features))
+    runner = Runner(model, inbox, rank=rank, device=device, clock=clock, rebuild=rebuild)
+    dtype = str(model.dtype).removeprefix("torch.")
+    return Loaded(runner, processors, _end_tokens(model), dtype, kv_bytes_per_token)
+
+
+def _model(config: Config, tp: int, device: torch.device) -> Any:
+    options: dict[str, Any] = {"dtype": torch.float32 if device.type == "cpu" else "auto"}
+    if tp > 1:
+        options["distributed_config"] = DistributedConfig(tp_size=tp, tp_plan="auto")
+    elif device.type == "cuda":
+        options["device_map"] = device
+    with unhurried():  # it makes six groups of one rank
+        model = AutoModelForMultimodalLM.from_pretrained(
+            config.model_folder, attn_implementation="sdpa", trust_remote_code=False, **options
+        )
+    return model.eval()
+
+
+def _end_tokens(model: Any) -> frozenset[int]:
+    for source in (model.generation_config, model.config.get_text_config()):
+        tokens = getattr(source, "eos_token_id", None)
+        if tokens is not None:
+            return frozenset([tokens] if isinstance(tokens, int) else tokens)
+    return frozenset()
+
+
+def _device(config: Config, rank: int, tp: int) -> torch.device:
+    if config.device == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.device_count() < tp:
+        raise ValueError(
+            f"--device cuda: torch sees {torch.cuda.device_count()} of them for {tp} ranks; try --device cpu"
+        )
+    return torch.device("cuda", rank)
+
+
+def _join(store_descriptor: int, rank: int, tp: int, device: torch.device, config: Config) -> None:
+    """Join the process group. The rendezvous is a file without a name: nothing listens, nothing is left over."""
+    if tp == 1:
+        return
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(tp)}
+    store = dist.FileStore(  # type: ignore[attr-defined]
+        f"/proc/self/fd/{store_descriptor}", tp
+    )
+    backend = "gloo"
+    if device.type == "cuda":  # needs one GPU per rank: not run by this project's tests
+        torch.cuda.set_device(device)
+        backend = "nccl"
+    with unhurried():
+        dist.init_process_group(backend, store=store, rank=rank, world_size=tp, timeout=collective_limit(config))
+
+
+def collective_limit(config: Config) -> timedelta:
+    """How long a collective may take before its rank ends. A group is replaced, never repaired.
+
+    Longer than the stall limit, so that the supervisor's decision comes first, and than one item, which the others
+    await inside a background broadcast.
+    """
+    return timedelta(seconds=60 + 4 * config.stall_seconds + config.item_seconds)
+
+
+def _check_heads(config: Config, tp: int) -> None:
+    text = AutoConfig.from_pretrained(config.model_folder, trust_remote_code=False).get_text_config()
+    for name in ("num_attention_heads", "num_key_value_heads"):
+        heads = getattr(text, name, None)
+        if heads and heads % tp:
+            raise ValueError(f"--tp {tp} does not divide its {name} ({heads})")

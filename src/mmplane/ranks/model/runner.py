@@ -1,0 +1,293 @@
+"""The runner: one rank's share of the model, any vision-language model of transformers, on packed segments.
+
+A request's items are encoded when it is prepared: no collective is entered there (tensor parallelism in transformers
+shards no vision tower), so a rank may fail at it alone. A step is one forward pass over the packed tokens of all its
+segments; every rank enters it with the same shapes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from mmplane.core.errors import Failure, RequestError, internal, unsupported
+from mmplane.core.plan import Held, Submit
+from mmplane.core.records import Enclosed, Item, Modality
+from mmplane.delivery.delivery import Features
+from mmplane.delivery.faults import strike
+from mmplane.features.contract.embeddings import EMBEDDINGS
+from mmplane.features.tokens import MODALITIES
+from mmplane.ranks.model.attention import NAME, PackedAttention, Span
+from mmplane.ranks.model.cache import Cache
+from mmplane.ranks.model.encoders import encoders_of, parameters_of
+from mmplane.ranks.model.rebuild import Rebuild
+from mmplane.ranks.model.sampling import draw
+from mmplane.ranks.plan.hashing import Hashing
+from mmplane.ranks.plan.inbox import Inbox
+from mmplane.ranks.plan.loop import LoopClock
+from mmplane.ranks.plan.port import Turn
+from mmplane.ranks.plan.schedule import Segment, SequenceId, Step
+
+log = logging.getLogger("mmplane")
+
+
+@dataclass
+class Prompt:
+    """A prepared request: token ids [tokens], positions [1 or 3, tokens], and the embeddings of its items."""
+
+    submit: Submit
+    ids: torch.Tensor
+    positions: torch.Tensor
+    position_shift: int
+    """Position of a generated token minus its index: grids take fewer positions than tokens."""
+    embeddings: list[tuple[int, torch.Tensor]] = field(default_factory=list)
+    """(start in the prompt, rows) of what replaces the placeholders."""
+
+
+class Runner:
+    """Computes what the schedule says, on this rank's share of the model."""
+
+    def __init__(
+        self,
+        model: Any,
+        inbox: Inbox,
+        *,
+        rank: int,
+        device: torch.device,
+        clock: LoopClock,
+        rebuild: Mapping[Modality, Rebuild] | None = None,
+    ) -> None:
+        self._model = model
+        self._clock = clock
+        self._hashing = Hashing(clock)
+        self._inbox = inbox
+        self._rank = rank
+        self._device = device
+        self._rebuild = rebuild or {}
+        self._language = model.model.language_model
+        self._embed = model.get_input_embeddings()
+        self._encoders = encoders_of(model)
+        self._rope_index: Callable[..., Any] | None = getattr(model.model, "get_rope_index", None)
+        self._attention = PackedAttention()
+        self._attention.register()
+        self._language.config._attn_implementation = NAME
+        self._prompts: dict[int, Prompt] = {}
+        self._caches: dict[SequenceId, Cache] = {}
+
+    def prepare(self, submit: Submit, features: Sequence[Features]) -> Iterator[Turn]:
+        """Encode the request's items, one for each turn of the iterator; the last turn gives `Held`.
+
+        A turn that gives a future has begun what goes on without the loop: the next turn may come when it is done.
+
+        `features` has one entry for each item: its tensors as they were delivered.
+
+        One at a time, so that a loop is never held up for longer than one item takes. What fails here is this request's
+        error alone.
+        """
+        failure: Failure | None = None
+        digests: tuple[bytes, ...] = ()
+        try:
+            items = [self._tensors(item, tensors) for item, tensors in zip(submit.items, features, strict=True)]
+            if submit.digested_by(self._rank):
+                named = zip(submit.items, items, strict=True)
+                first = [tensors[item.tensors[0].name] for item, tensors in named]
+                hashed = self._hashing.begin(lambda: first)
+                yield hashed
+                digests = hashed.result()
+            embeddings: list[tuple[int, torch.Tensor]] = []
+            for item, tensors, runs in zip(submit.items, items, submit.placeholders, strict=True):
+                strike(submit.fault, "encode", self._rank)
+                with self._clock.outside():
+                    embeddings += self._place(self._encode(item, tensors), runs)
+                yield None
+            self._prompts[submit.request_id] = self._prompt(submit, items, embeddings)
+        except RequestError as error:
+            failure = error.failure()
+        except Exception as error:  # whatever a model raises is this request's failure (invariant 4)
+            log.exception("request %d cannot be prepared", submit.request_id)
+            failure = internal(f"this request could not be prepared ({type(error).__name__})").failure()
+        yield Held(submit.request_id, self._rank, digests, failure)
+
+    def run(self, step: Step) -> tuple[int, ...]:
+        """Drop what the step drops, compute its segments, fork; the tokens drawn, in the order of `step.drawn`.
+
+        Every rank must call this for every step. Only rank 0's tokens count, so only rank 0 draws.
+        """
+        for sequence_id in step.drop:
+            self._caches.pop(sequence_id, None)
+        for request_id in step.drop_requests:
+            self._prompts.pop(request_id, None)
+        if not step.segments:
+            return ()
+        with torch.inference_mode():
+            logits = self.forward(step.segments)
+            for request_id, sample in step.forks:
+                prompt = self._prompts[request_id]
+                self._caches[request_id, sample] = self._caches[request_id, 0].fork(len(prompt.ids))
+            if self._rank != 0 or logits is None:
+                return ()
+            return self._draw(step, logits.float().cpu())
+
+    def reference(self, submit: Submit, features: Sequence[Features]) -> torch.Tensor:
+        """Logits [vocabulary] after a prompt by the model's own forward pass, whole: what the packed one must equal."""
+        inputs: dict[str, torch.Tensor] = {}
+        for item, tensors in zip(submit.items, features, strict=True):
+            inputs |= self._tensors(item, tensors)
+        prompt = self._prompts[submit.request_id]
+        if "mm_token_type_ids" in parameters_of(self._model.forward):
+            inputs["mm_token_type_ids"] = _kinds(submit, prompt.ids)[None]
+        self._language.config._attn_implementation = "sdpa"
+        try:
+            with torch.inference_mode():
+                output = self._model(input_ids=prompt.ids[None], use_cache=False, logits_to_keep=1, **inputs)
+        finally:
+            self._language.config._attn_implementation = NAME
+        logits: torch.Tensor = output.logits[0, -1]
+        return logits
+
+    def cache_bytes_per_token(self, request_id: int) -> int:
+        """What one token of one sequence takes in this rank's cache, measured on a request that has run."""
+        return self._caches[request_id, 0].bytes_per_token
+
+    def _draw(self, step: Step, logits: torch.Tensor) -> tuple[int, ...]:
+        tokens: list[int] = []
+        drawing = [segment for segment in step.segments if segment.draws]
+        for row, segment in zip(logits, drawing, strict=True):
+            request_id, first = segment.sequence
+            sampling = self._prompts[request_id].submit.sampling
+            position = segment.start + segment.count
+            samples = range(first, first + segment.draws)
+            tokens.extend(draw(row, sampling, sample=sample, position=position) for sample in samples)
+        return tuple(tokens)
+
+    def forward(self, segments: tuple[Segment, ...]) -> torch.Tensor | None:
+        """Logits [segments that draw, vocabulary], or None when none draws."""
+        self._attention.spans = tuple(
+            Span(self._cache(segment.sequence), segment.start, segment.count) for segment in segments
+        )
+        embeddings = torch.cat([self._inputs(segment) for segment in segments])
+        positions = torch.cat([self._positions(segment) for segment in segments], dim=1)
+        hidden = self._language(
+            inputs_embeds=embeddings[None],
+            # [1, tokens] for one-dimensional positions, [3, 1, tokens] for time, height and width.
+            position_ids=positions if positions.shape[0] == 1 else positions[:, None],
+            use_cache=False,
+            **self._deepstack(segments, embeddings),
+        ).last_hidden_state[0]
+        ends = torch.tensor([segment.count for segment in segments]).cumsum(0) - 1
+        drawing = [int(end) for end, segment in zip(ends, segments, strict=True) if segment.draws]
+        if not drawing:
+            return None
+        logits: torch.Tensor = self._model.lm_head(hidden[None, drawing])[0]
+        return logits
+
+    def _cache(self, sequence_id: SequenceId) -> Cache:
+        if sequence_id not in self._caches:
+            submit = self._prompts[sequence_id[0]].submit
+            self._caches[sequence_id] = Cache(submit.prompt_tokens + submit.sampling.tokens_max)
+        return self._caches[sequence_id]
+
+    def _inputs(self, segment: Segment) -> torch.Tensor:
+        """Embeddings [count, hidden] of the segment's input tokens, items' rows in their places."""
+        prompt = self._prompts[segment.sequence[0]]
+        if segment.token is not None:
+            token: torch.Tensor = self._embed(torch.tensor([segment.token], device=self._device))
+            return token
+        inputs: torch.Tensor = self._embed(prompt.ids[segment.start : segment.start + segment.count])
+        for place, rows in self._rows(segment):
+            inputs[place] = rows[:, : inputs.shape[1]]
+        return inputs
+
+    def _rows(self, segment: Segment) -> Iterator[tuple[slice, torch.Tensor]]:
+        """What of the items' rows falls into a segment of a prompt, and where in it."""
+        end = segment.start + segment.count
+        for start, rows in self._prompts[segment.sequence[0]].embeddings if segment.token is None else ():
+            low, high = max(start, segment.start), min(start + len(rows), end)
+            if low < high:
+                yield slice(low - segment.start, high - segment.start), rows[low - start : high - start]
+
+    def _deepstack(self, segments: tuple[Segment, ...], embeddings: torch.Tensor) -> dict[str, Any]:
+        """What Qwen3-VL adds to its first layers' hidden states: the rest of the items' rows, and nothing elsewhere."""
+        hidden = embeddings.shape[1]
+        added: torch.Tensor | None = None
+        offset = 0
+        for segment in segments:
+            for place, rows in self._rows(segment):
+                if rows.shape[1] > hidden:
+                    if added is None:
+                        added = embeddings.new_zeros(len(embeddings), rows.shape[1] - hidden)
+                    added[offset + place.start : offset + place.stop] = rows[:, hidden:]
+            offset += segment.count
+        if added is None:
+            return {}
+        everywhere = torch.ones(1, len(embeddings), dtype=torch.bool, device=embeddings.device)
+        return {"visual_pos_masks": everywhere, "deepstack_visual_embeds": torch.split(added, hidden, dim=1)}
+
+    def _positions(self, segment: Segment) -> torch.Tensor:
+        prompt = self._prompts[segment.sequence[0]]
+        if segment.token is None:
+            return prompt.positions[:, segment.start : segment.start + segment.count]
+        position = segment.start + prompt.position_shift
+        return torch.full((prompt.positions.shape[0], 1), position, device=self._device)
+
+    def _prompt(
+        self, submit: Submit, items: list[dict[str, torch.Tensor]], embeddings: list[tuple[int, torch.Tensor]]
+    ) -> Prompt:
+        raw = submit.prompt if submit.prompt_slot is None else self._inbox.content(submit.prompt_slot)
+        ids = torch.frombuffer(bytearray(raw), dtype=torch.int32).long().to(self._device)
+        positions, shift = self._index(submit, ids, items)
+        return Prompt(submit, ids, positions, shift, embeddings)
+
+    def _tensors(self, item: Item | Enclosed, delivered: Features) -> Features:
+        """The item's arrays on this rank's device, as the model takes them: in place on a CPU, encoding undone."""
+        tensors = {name: tensor.to(self._device) for name, tensor in delivered.items()}
+        first = item.tensors[0].name
+        if tensors[first].dtype == torch.uint8:
+            tensors[first] = self._rebuild[item.modality](tensors[first])
+        return tensors
+
+    def _encode(self, item: Item | Enclosed, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The rows [tokens, hidden] that the vision or audio tower makes of one item, or a client has made of it.
+
+        Those are copied: a slot is somebody else's once the request is held, and its rows are needed until it ends.
+        """
+        if EMBEDDINGS in tensors:
+            return tensors[EMBEDDINGS].to(self._embed.weight.dtype, copy=True)
+        with torch.inference_mode():
+            return self._encoders[item.modality](tensors).to(self._embed.weight.dtype)
+
+    def _place(self, rows: torch.Tensor, runs: tuple[tuple[int, int], ...]) -> list[tuple[int, torch.Tensor]]:
+        """Which rows go where. Raises RequestError when the counts differ (hazard R3)."""
+        if len(rows) != sum(length for _, length in runs):
+            raise unsupported("the model made another number of tokens of an item than its prompt has")
+        parts = torch.split(rows, [length for _, length in runs])
+        return [(start, part) for (start, _), part in zip(runs, parts, strict=True)]
+
+    def _index(
+        self, submit: Submit, ids: torch.Tensor, items: list[dict[str, torch.Tensor]]
+    ) -> tuple[torch.Tensor, int]:
+        """Positions [1 or 3, tokens], and what to add to a later token's index to get its position."""
+        if self._rope_index is None:
+            return torch.arange(len(ids), device=self._device)[None], 0
+        kinds = _kinds(submit, ids)
+        together: dict[str, list[torch.Tensor]] = {}
+        for tensors in items:
+            for name, tensor in tensors.items():
+                together.setdefault(name, []).append(tensor)
+        names = parameters_of(self._rope_index)
+        companions = {name: torch.cat(parts) for name, parts in together.items() if name in names}
+        positions, shift = self._rope_index(input_ids=ids[None], mm_token_type_ids=kinds[None], **companions)
+        return positions[:, 0], int(shift.flatten()[0])
+
+
+def _kinds(submit: Submit, ids: torch.Tensor) -> torch.Tensor:
+    """`mm_token_type_ids` of transformers: 0 for text, 1 for images, 2 for clips, 3 for sounds."""
+    kinds = torch.zeros_like(ids, dtype=torch.int32)
+    for item, runs in zip(submit.items, submit.placeholders, strict=True):
+        for start, length in runs:
+            kinds[start : start + length] = 1 + MODALITIES.index(item.modality)
+    return kinds

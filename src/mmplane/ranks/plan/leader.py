@@ -1,0 +1,352 @@
+"""The leader's decisions, as a pure core: records in, plans and records out. No clock, no tensor, nothing is sent.
+
+    WAITING ──prepare──> PREPARING ──all ranks hold it──> RUNNING ──end, length, abort──> gone
+       └─abort─> gone        └─a rank failed, or abort, once all ranks have answered─> gone
+
+A request whose items come inline waits until its parcel has arrived. One that is aborted while it is being prepared is
+named to the ranks, which may stop working on it, and ends when all have answered.
+
+A request's slots are free to be released when the leader says `Admitted` or `Failed`: by then every rank has answered
+`Held`, so none reads them any more.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum
+
+from mmplane.core.errors import Failure, too_large, unavailable
+from mmplane.core.plan import (
+    Abort,
+    Admitted,
+    Cancel,
+    Failed,
+    Finish,
+    FromLeader,
+    Held,
+    Plan,
+    Position,
+    Progress,
+    RankReport,
+    Submit,
+    Token,
+    Tokens,
+    Work,
+)
+from mmplane.core.records import MESSAGE_BYTES_MAX
+from mmplane.ranks.plan.cache_table import CacheTable
+from mmplane.ranks.plan.schedule import SequenceId
+from mmplane.waiting.share import Share
+from mmplane.wire.link import encode
+
+PLAN_BYTES_MAX = MESSAGE_BYTES_MAX - 24 * 1024
+"""Room for what a plan prepares; the rest is for the tokens, admissions and ends of `RUNNING_MAX` sequences."""
+
+POSITIONS_KEPT = 4096
+CANCELS_MAX = 256
+"""Cancellations in one plan; more wait for the next."""
+
+
+class Diverged(Exception):
+    """Two ranks disagree about what was admitted: the group cannot be trusted and ends."""
+
+
+class Phase(Enum):
+    """Where a request stands with the leader."""
+
+    WAITING = "waiting"
+    PREPARING = "preparing"
+    RUNNING = "running"
+
+
+@dataclass
+class Request:
+    """What the leader knows of one request."""
+
+    submit: Submit
+    phase: Phase = Phase.WAITING
+    held: dict[int, Held] = field(default_factory=dict)
+    aborted: bool = False
+    awaits_parcel: bool = False
+    reused: tuple[int, ...] = ()
+    drawn: dict[int, int] = field(default_factory=dict)
+    """Tokens drawn so far, by sample that is still running."""
+
+    @property
+    def kv_tokens(self) -> int:
+        """Cache positions to reserve: prompt and longest answer, once per sample."""
+        sampling = self.submit.sampling
+        return (self.submit.prompt_tokens + sampling.tokens_max) * sampling.samples
+
+    @property
+    def failure(self) -> Failure | None:
+        """The first rank's failure, in rank order."""
+        return next((held.failure for _, held in sorted(self.held.items()) if held.failure), None)
+
+
+class Leader:
+    """Decides what each step admits, aborts and releases."""
+
+    def __init__(
+        self,
+        *,
+        tp: int,
+        kv_tokens_max: int,
+        running_max: int,
+        end_tokens: frozenset[int],
+        tenants: int = 1,
+        cache_bytes: int = 0,
+    ) -> None:
+        self._tp = tp
+        self._kv_tokens_max = kv_tokens_max
+        self._running_max = running_max
+        self._kv_tokens = Share(kv_tokens_max, tenants)
+        self._samples = Share(running_max, tenants)
+        self._end_tokens = end_tokens
+        self._requests: dict[int, Request] = {}
+        self._waiting: dict[str, deque[int]] = {}  # by tenant, in order of submission; no tenant without any
+        self._number = 0
+        self._finish: list[Finish] = []
+        self._cancel: deque[Cancel] = deque()
+        self._cache = CacheTable(cache_bytes)
+        self._early: dict[int, bool] = {}
+        """Parcels that came before their request, and whether they were passed on."""
+        self._unwanted: set[int] = set()
+        """Requests that ended before their parcel came."""
+        self._tokens: tuple[int, ...] = ()
+        self._own: dict[int, bytes] = {}
+        self._reports: dict[int, RankReport] = {}
+        self.outbox: deque[FromLeader] = deque()
+        """Records for the front end, in order."""
+
+    # Messages in.
+
+    def submit(self, submit: Submit) -> None:
+        """A new request from the front end."""
+        request = Request(submit)
+        if submit.parcel_bytes:
+            request.awaits_parcel = self._early.pop(submit.request_id, None) is None
+        if request.kv_tokens > self._kv_tokens.each_max or submit.sampling.samples > self._samples.each_max:
+            self._drop_parcel(request)
+            self.outbox.append(Failed(submit.request_id, _NEVER_FITS))
+            return
+        self._requests[submit.request_id] = request
+        self._waiting.setdefault(submit.tenant, deque()).append(submit.request_id)
+
+    def arrived(self, request_id: int, *, relayed: bool) -> None:
+        """A request's parcel lies at every rank that gets it."""
+        request = self._requests.get(request_id)
+        if request is not None:
+            request.awaits_parcel = False
+        elif request_id in self._unwanted:
+            self._unwanted.remove(request_id)
+            self._cancel.append(Cancel(request_id, prepared=False, relayed=relayed))
+        else:
+            self._early[request_id] = relayed
+
+    def abort(self, abort: Abort) -> None:
+        """Nobody waits for this sample, or for the whole request, any more. Idempotent."""
+        request = self._requests.get(abort.request_id)
+        if request is None:
+            return
+        if abort.sample >= 0:
+            if request.drawn.get(abort.sample):
+                self._end_sample(request, abort.sample, "abort")
+        elif request.phase is Phase.RUNNING:
+            self._finish.append(Finish(abort.request_id, -1, "abort"))
+            self._forget(request)
+        elif request.phase is Phase.WAITING:
+            self._leave(request)
+            del self._requests[abort.request_id]
+            self._drop_parcel(request)
+            self.outbox.append(Failed(abort.request_id, _ABORTED))
+        elif not request.aborted:
+            request.aborted = True
+            self._cancel.append(Cancel(abort.request_id, prepared=True, relayed=request.submit.relayed))
+
+    def abort_all(self) -> None:
+        """The front end is gone, and its stream has ended: drop whatever it had submitted."""
+        for request_id in list(self._requests):
+            self.abort(Abort(request_id))
+        for request_id, relayed in self._early.items():
+            self._cancel.append(Cancel(request_id, prepared=False, relayed=relayed))
+        self._early.clear()
+        self._unwanted.clear()
+
+    def held(self, held: Held) -> None:
+        """A rank has prepared a request, or could not."""
+        self._requests[held.request_id].held[held.rank] = held
+
+    def position(self, position: Position) -> None:
+        """A rank has applied a plan. Raises Diverged when its admission log is not the leader's."""
+        if position.rank == 0:
+            self._own[position.number] = position.digest
+            self._own.pop(position.number - POSITIONS_KEPT, None)
+        if self._own.get(position.number, position.digest) != position.digest:
+            raise Diverged(f"rank {position.rank} differs from the leader at plan {position.number}")
+        self._reports[position.rank] = RankReport(
+            position.rank,
+            position.number,
+            position.digest,
+            position.parcels,
+            position.cached,
+            position.received_bytes,
+        )
+
+    def sampled(self, drawn: tuple[SequenceId, ...], tokens: tuple[int, ...]) -> None:
+        """What the step drew. Goes to the front end now and to every rank with the next plan."""
+        self._tokens = tokens
+        out = []
+        for (request_id, sample), token in zip(drawn, tokens, strict=True):
+            request = self._requests[request_id]
+            request.drawn[sample] = count = request.drawn.get(sample, 0) + 1
+            reason = None
+            if token in self._end_tokens and not request.submit.sampling.ignore_end:
+                reason = "stop"
+            elif count >= request.submit.sampling.tokens_max:
+                reason = "length"
+            out.append(Token(request_id, sample, token, reason))
+            if reason:
+                self._end_sample(request, sample, reason)
+        if out:
+            self.outbox.append(Tokens(self._number, tuple(out)))
+
+    # Decisions out.
+
+    def propose(self, now_s: float = 0.0) -> Plan | None:
+        """The next plan, or None when there is nothing to do until a message comes. `now_s` is for who measures."""
+        admit = self._settle(now_s)
+        prepare = self._choose()
+        running = any(request.drawn for request in self._requests.values())
+        if not (running or admit or prepare or self._finish or self._tokens or self._cancel):
+            return None
+        self._number += 1
+        cancel = tuple(self._cancel.popleft() for _ in range(min(len(self._cancel), CANCELS_MAX)))
+        plan = Plan(
+            self._number,
+            self._tokens,
+            tuple(self._finish),
+            tuple(admit),
+            tuple(prepare),
+            cancel,
+            self._cache.take_plan(),
+        )
+        self._finish, self._tokens = [], ()
+        return plan
+
+    def progress(self) -> Progress:
+        """Where everything stands, for metrics and for the watch."""
+        return Progress(
+            self._number,
+            sum(request.phase is Phase.RUNNING for request in self._requests.values()),
+            sum(map(len, self._waiting.values())),
+            self._kv_tokens.total_held,
+            tuple(self._reports[rank] for rank in sorted(self._reports)),
+        )
+
+    @property
+    def settled(self) -> bool:
+        """Whether every rank has applied every plan so far and no request is left."""
+        reached = (self._reports[rank].number if rank in self._reports else 0 for rank in range(self._tp))
+        return not self._requests and not self._cancel and min(reached) >= self._number
+
+    @property
+    def number(self) -> int:
+        """The newest plan's number."""
+        return self._number
+
+    def _settle(self, now_s: float) -> list[int]:
+        """Admit, in order of submission, what every rank holds; end what failed on any of them."""
+        admit = []
+        for request_id, request in list(self._requests.items()):
+            if request.phase is not Phase.PREPARING or len(request.held) < self._tp:
+                continue
+            failure = request.failure or (_ABORTED if request.aborted else None)
+            if failure is not None:
+                self._finish.append(Finish(request_id, -1, "abort" if request.aborted else "error"))
+                self._forget(request)
+                self.outbox.append(Failed(request_id, failure, self._work(request)))
+            else:
+                request.phase = Phase.RUNNING
+                request.drawn = dict.fromkeys(range(request.submit.sampling.samples), 0)
+                admit.append(request_id)
+                self._cache.keep(request.submit)
+                digests = tuple(request.held[rank].digests for rank in range(self._tp))
+                self.outbox.append(Admitted(request_id, digests, request.reused, self._work(request), now_s))
+        return admit
+
+    def _choose(self) -> list[Submit]:
+        """Start preparing waiting requests while memory, seats and the message allow.
+
+        A tenant's requests go in order of submission, and the tenant that has fewest seats goes first. It may not use
+        more than its share, so a tenant with long answers cannot keep all seats from another one.
+        """
+        prepare: list[Submit] = []
+        bytes_left = PLAN_BYTES_MAX
+        while self._samples.total_held < self._running_max and (request := self._next()):
+            submit, samples = request.submit, request.submit.sampling.samples
+            bytes_left -= len(encode(submit))
+            if (
+                bytes_left < 0
+                or self._samples.total_held + samples > self._running_max
+                or self._kv_tokens.total_held + request.kv_tokens > self._kv_tokens_max
+            ):
+                break
+            self._leave(request)
+            self._samples.take(submit.tenant, samples)
+            self._kv_tokens.take(submit.tenant, request.kv_tokens)
+            request.phase = Phase.PREPARING
+            request.reused = self._cache.look(submit)
+            prepare.append(submit)
+        return prepare
+
+    def _next(self) -> Request | None:
+        """Whose turn it is: each tenant's first request whose parcel is here, if it is within the tenant's share."""
+        first = (
+            next((request for request in map(self._requests.__getitem__, queue) if not request.awaits_parcel), None)
+            for queue in self._waiting.values()
+        )
+        within = [request for request in first if request is not None and self._is_within_share(request)]
+        return min(
+            within,
+            key=lambda request: (self._samples.held(request.submit.tenant), request.submit.request_id),
+            default=None,
+        )
+
+    def _is_within_share(self, request: Request) -> bool:
+        tenant, samples = request.submit.tenant, request.submit.sampling.samples
+        return self._samples.allows(tenant, samples) and self._kv_tokens.allows(tenant, request.kv_tokens)
+
+    def _leave(self, request: Request) -> None:
+        """It waits no more."""
+        queue = self._waiting[request.submit.tenant]
+        queue.remove(request.submit.request_id)
+        if not queue:
+            del self._waiting[request.submit.tenant]
+
+    def _drop_parcel(self, request: Request) -> None:
+        """A request that was in no plan has ended: its parcel is wherever it was passed on to, or still to come."""
+        request_id = request.submit.request_id
+        if request.awaits_parcel:
+            self._unwanted.add(request_id)
+        elif request.submit.parcel_bytes:
+            self._cancel.append(Cancel(request_id, prepared=False, relayed=request.submit.relayed))
+
+    def _work(self, request: Request) -> tuple[Work, ...]:
+        return tuple(request.held[rank].work for rank in range(self._tp))
+
+    def _end_sample(self, request: Request, sample: int, reason: str) -> None:
+        del request.drawn[sample]
+        self._finish.append(Finish(request.submit.request_id, sample, reason))
+        if not request.drawn:
+            self._forget(request)
+
+    def _forget(self, request: Request) -> None:
+        del self._requests[request.submit.request_id]
+        self._samples.give_back(request.submit.tenant, request.submit.sampling.samples)
+        self._kv_tokens.give_back(request.submit.tenant, request.kv_tokens)
+
+
+_NEVER_FITS = too_large("prompt and answer need more cache memory or seats than one tenant may have").failure()
+_ABORTED = unavailable("the request was aborted").failure()

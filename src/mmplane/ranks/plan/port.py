@@ -1,0 +1,34 @@
+"""What a rank's loop asks of whatever computes: the one interface from `plan/` to `model/`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from mmplane.core.plan import Held, Submit
+from mmplane.delivery.delivery import Features
+from mmplane.ranks.plan.schedule import Step
+
+Turn = Held | Future[Any] | None
+"""What one turn of preparing a request gives: the end, something to wait for, or nothing yet."""
+
+
+class Model(Protocol):
+    """A model on this rank, or what stands in its place."""
+
+    def prepare(self, submit: Submit, features: Sequence[Features]) -> Iterator[Turn]:
+        """Encode the request's items, one for each turn of the iterator; the last turn gives `Held`.
+
+        `features` has one entry for each item: its tensors as they were delivered. A turn that gives a future has
+        begun what goes on without the loop: the next turn may come when it is done. No collective is entered here, and
+        what fails is this request's error alone: it is in `Held`, and nothing is raised.
+        """
+        ...
+
+    def run(self, step: Step) -> tuple[int, ...]:
+        """Drop what the step drops, compute its segments, fork; the tokens drawn, in the order of `step.drawn`.
+
+        Every rank must call this for every step. Only rank 0's tokens count: the others return none.
+        """
+        ...

@@ -1,0 +1,174 @@
+"""Packed segments with caches must give what plain causal attention gives over each whole sequence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, strategies
+from torch.nn.functional import scaled_dot_product_attention
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from mmplane.ranks.model.attention import NAME, PackedAttention, Span
+from mmplane.ranks.model.cache import Cache
+
+HEADS, KV_HEADS, HEAD_SIZE = 4, 2, 8
+LAYERS = 2
+CLOSE: dict[str, float] = {"rtol": 1e-9, "atol": 1e-9}
+"""Everything here is float64."""
+
+
+@dataclass
+class Whole:
+    """All queries, keys and values of one sequence: [layers, heads, tokens, head size]."""
+
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+
+    @classmethod
+    def draw(cls, tokens: int, seed: int) -> Whole:
+        generator = torch.Generator().manual_seed(seed)
+
+        def random(heads: int) -> torch.Tensor:
+            return torch.randn(LAYERS, heads, tokens, HEAD_SIZE, generator=generator, dtype=torch.float64)
+
+        return cls(random(HEADS), random(KV_HEADS), random(KV_HEADS))
+
+    def __len__(self) -> int:
+        return self.query.shape[2]
+
+    def cut(self, start: int, end: int) -> Whole:
+        return Whole(self.query[:, :, start:end], self.key[:, :, start:end], self.value[:, :, start:end])
+
+    def then(self, other: Whole) -> Whole:
+        pairs = ((self.query, other.query), (self.key, other.key), (self.value, other.value))
+        return Whole(*(torch.cat(pair, dim=2) for pair in pairs))
+
+    def attended(self, window: int | None = None, scaling: float | None = None) -> torch.Tensor:
+        """Plain attention by the book: [layers, tokens, heads, head size]."""
+        at = torch.arange(len(self))
+        mask = at[None] <= at[:, None]
+        if window is not None:
+            mask &= at[None] > at[:, None] - window
+        output = scaled_dot_product_attention(
+            self.query, self.key, self.value, attn_mask=mask, scale=scaling, enable_gqa=True
+        )
+        return output.transpose(1, 2)
+
+
+Part = tuple[Whole, Cache, int, int]
+"""Tokens from start to end of a sequence."""
+
+
+def attend(parts: list[Part], **options: Any) -> list[torch.Tensor]:
+    """One step over these parts, all in one packed row: for each, [layers, tokens, heads, head size]."""
+    attention = PackedAttention()
+    attention.spans = tuple(Span(cache, start, end - start) for _, cache, start, end in parts)
+    cuts = [whole.cut(start, end) for whole, _, start, end in parts]
+    layers = []
+    for layer in range(LAYERS):
+        packed = [
+            torch.cat([getattr(cut, name)[layer] for cut in cuts], dim=1)[None] for name in ("query", "key", "value")
+        ]
+        module: Any = SimpleNamespace(layer_idx=layer)
+        output, weights = attention(module, *packed, None, **options)
+        assert weights is None
+        assert output.shape == (1, sum(map(len, cuts)), HEADS, HEAD_SIZE)
+        layers.append(output[0])
+    return list(torch.split(torch.stack(layers), [len(cut) for cut in cuts], dim=1))
+
+
+def chunks(length: int, random: Random) -> list[int]:
+    """Where a prompt is cut: any way there is, down to single tokens."""
+    cuts = [cut for cut in range(1, length) if random.random() < random.choice((0.1, 0.5, 1.0))]
+    return [*cuts, length]
+
+
+@given(
+    lengths=strategies.lists(strategies.integers(1, 12), min_size=1, max_size=4),
+    window=strategies.none() | strategies.integers(1, 6),
+    seed=strategies.integers(0, 1000),
+)
+def test_any_split_of_any_sequences_in_any_company(lengths: list[int], window: int | None, seed: int) -> None:
+    random = Random(seed)
+    wholes = [Whole.draw(length, seed + number) for number, length in enumerate(lengths)]
+    caches = [Cache(length + random.randint(0, 3)) for length in lengths]
+    todo = [chunks(length, random) for length in lengths]
+    done = [0] * len(lengths)
+    outputs: list[list[torch.Tensor]] = [[] for _ in lengths]
+    while any(todo):
+        chosen = [number for number, left in enumerate(todo) if left and random.random() < 0.7]
+        random.shuffle(chosen)
+        parts = [(wholes[number], caches[number], done[number], todo[number].pop(0)) for number in chosen]
+        if not parts:
+            continue
+        for number, part, output in zip(chosen, parts, attend(parts, sliding_window=window), strict=True):
+            done[number] = part[3]
+            outputs[number].append(output)
+    for whole, output in zip(wholes, outputs, strict=True):
+        torch.testing.assert_close(torch.cat(output, dim=1), whole.attended(window), **CLOSE)
+
+
+@pytest.mark.parametrize("window", [None, 4])
+def test_a_long_prompt_then_token_by_token(window: int | None) -> None:
+    whole, cache = Whole.draw(40, 1), Cache(40)
+    cuts = [(0, 24), *((at, at + 1) for at in range(24, 40))]
+    outputs = [attend([(whole, cache, *cut)], sliding_window=window)[0] for cut in cuts]
+    torch.testing.assert_close(torch.cat(outputs, dim=1), whole.attended(window), **CLOSE)
+
+
+def test_a_fork_shares_the_past_and_not_the_future() -> None:
+    prompt, one, other = (Whole.draw(6, seed) for seed in (1, 2, 3))
+    cache = Cache(12)
+    attend([(prompt, cache, 0, 6)])
+    forked = cache.fork(6)
+    first, second = prompt.then(one), prompt.then(other)
+    outputs = [attend([(first, cache, at, at + 1), (second, forked, at, at + 1)]) for at in range(6, 12)]
+    for whole, output in ((first, [pair[0] for pair in outputs]), (second, [pair[1] for pair in outputs])):
+        torch.testing.assert_close(torch.cat(output, dim=1), whole.attended()[:, 6:], **CLOSE)
+
+
+def test_a_fork_leaves_out_what_came_after_its_point() -> None:
+    """Sample 0 may be a token ahead when it is forked."""
+    prompt, one, other = (Whole.draw(length, seed) for length, seed in ((6, 1), (1, 2), (3, 3)))
+    cache = Cache(9)
+    attend([(prompt.then(one), cache, 0, 7)])
+    whole = prompt.then(other)
+    (output,) = attend([(whole, cache.fork(6), 6, 9)])
+    torch.testing.assert_close(output, whole.attended()[:, 6:], **CLOSE)
+
+
+def test_the_models_scaling_is_used() -> None:
+    whole = Whole.draw(5, 1)
+    (output,) = attend([(whole, Cache(5), 0, 5)], scaling=0.3)
+    torch.testing.assert_close(output, whole.attended(scaling=0.3), **CLOSE)
+
+
+def test_other_options_of_models_do_not_disturb() -> None:
+    whole = Whole.draw(5, 1)
+    (output,) = attend([(whole, Cache(5), 0, 5)], dropout=0.0, position_ids=None, is_causal=True)
+    torch.testing.assert_close(output, whole.attended(), **CLOSE)
+
+
+def test_a_cache_does_not_grow() -> None:
+    """Memory is reserved whole at admission: a step that would need more is a bug, not an allocation."""
+    whole, cache = Whole.draw(5, 1), Cache(4)
+    with pytest.raises(RuntimeError):
+        attend([(whole, cache, 0, 5)])
+
+
+def test_bytes_per_token_are_those_of_all_layers() -> None:
+    cache = Cache(9)
+    attend([(Whole.draw(3, 1), cache, 0, 3)])
+    assert cache.bytes_per_token == LAYERS * 2 * KV_HEADS * HEAD_SIZE * torch.float64.itemsize
+
+
+def test_models_find_it_by_name() -> None:
+    attention = PackedAttention()
+    attention.register()
+    assert ALL_ATTENTION_FUNCTIONS[NAME] is attention
