@@ -1,0 +1,125 @@
+"""How two machines find out that both hold the same key. Pure: records in, records out.
+
+        server                          machine
+    AWAITING ──── Challenge ────>   AWAITING
+        │    <─── Response ─────       │ PROVEN
+      OPEN   ──── Accepted ────>     OPEN
+
+A proof is a keyed BLAKE3 digest over the side, the protocol and both nonces: a recorded one fits no other nonce, and
+one side's never serves as the other's. Anything else than the record that is awaited is refused, and a greeting that
+was refused stays so.
+
+What it does not do: what follows is neither encrypted nor signed. Whoever can change packets on the way can change
+features; that network has to be trusted (docs/cluster.md).
+"""
+
+from __future__ import annotations
+
+import hmac
+from enum import Enum
+
+from blake3 import blake3
+
+from mmplane.core.keys import digest_parts
+from mmplane.core.records import Record
+from mmplane.machines.records import PROTOCOL, SECRET_BYTES, Accepted, Challenge, Refused, Response
+
+GREETING_BYTES_MAX = 1024
+"""No record of a greeting is longer."""
+
+ToServer = Response
+ToMachine = Challenge | Accepted | Refused
+
+
+class Refusal(Exception):
+    """The other side is not let in, or does not let us in. It says why."""
+
+
+class Side(Enum):
+    """Which end of the connection."""
+
+    SERVER = "server"
+    MACHINE = "machine"
+
+
+class State(Enum):
+    """How far a greeting is."""
+
+    AWAITING = "awaiting"
+    PROVEN = "proven"
+    OPEN = "open"
+    REFUSED = "refused"
+
+
+AWAITED: dict[tuple[Side, State], type[Record]] = {
+    (Side.SERVER, State.AWAITING): Response,
+    (Side.MACHINE, State.AWAITING): Challenge,
+    (Side.MACHINE, State.PROVEN): Accepted,
+}
+"""The one record that is taken in each state; in all others there is none."""
+
+
+class Greeting:
+    """One side of one greeting. `nonce` is 32 fresh random bytes."""
+
+    def __init__(self, side: Side, key: bytes, nonce: bytes) -> None:
+        assert len(key) == len(nonce) == SECRET_BYTES
+        self._side = side
+        self._key = key
+        self._nonce = nonce
+        self._theirs = b""
+        self.state = State.AWAITING
+
+    def begin(self) -> Record | None:
+        """What this side says first, if it does."""
+        return Challenge(PROTOCOL, self._nonce) if self._side is Side.SERVER else None
+
+    def hear(self, record: Record) -> Record | None:
+        """What to answer, if anything. Raises Refusal; then the connection is to be closed."""
+        awaited = AWAITED.get((self._side, self.state))
+        state, self.state = self.state, State.REFUSED
+        if isinstance(record, Refused) and self._side is Side.MACHINE:
+            raise Refusal(f"the server refuses: {record.reason}")
+        if awaited is None or not isinstance(record, awaited):
+            raise Refusal(f"{type(record).__name__} came where it does not belong")
+        match record:
+            case Challenge():
+                self._check_protocol(record.protocol)
+                self._theirs = record.nonce
+                self.state = State.PROVEN
+                return Response(PROTOCOL, self._nonce, self._proof(Side.MACHINE))
+            case Response():
+                self._check_protocol(record.protocol)
+                self._theirs = record.nonce
+                self._check(record.proof, Side.MACHINE)
+                self.state = State.OPEN
+                return Accepted(self._proof(Side.SERVER))
+            case Accepted():
+                assert state is State.PROVEN
+                self._check(record.proof, Side.SERVER)
+                self.state = State.OPEN
+        return None
+
+    def _check_protocol(self, theirs: int) -> None:
+        if theirs != PROTOCOL:
+            other = Side.MACHINE if self._side is Side.SERVER else Side.SERVER
+            raise Refusal(
+                f"the {self._side.value} speaks protocol {PROTOCOL} and the {other.value} {theirs}: "
+                f"install the same version of mmplane on both"
+            )
+
+    def _check(self, proof: bytes, side: Side) -> None:
+        if not hmac.compare_digest(proof, self._proof(side)):
+            raise Refusal(f"the {side.value} has another cluster key")
+
+    def _proof(self, side: Side) -> bytes:
+        server, machine = self._nonce, self._theirs
+        if self._side is Side.MACHINE:
+            server, machine = machine, server
+        parts = digest_parts([b"mmplane-greeting", side.value.encode(), bytes([PROTOCOL]), server, machine])
+        return blake3(parts, key=self._key).digest()
+
+
+def key_of(secret: bytes) -> bytes:
+    """The 32 bytes that proofs are made with, of a key file's content."""
+    return blake3(secret, derive_key_context="mmplane 2026 cluster key").digest()
