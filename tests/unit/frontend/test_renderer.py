@@ -173,6 +173,7 @@ def test_text_that_cannot_fit_the_context_is_not_tokenised(
     """The built-in model's longest token is a byte, so its context has as many characters as tokens."""
     tokenised: list[str] = []
     template = Renderer(tokenizer, CHAT_TEMPLATE, 100)
+    template.render(asked(UserMessage("x")))
     monkeypatch.setattr(
         tokenizer, "apply_chat_template", lambda turns, **_: tokenised.append(turns[0]["content"]) or []
     )

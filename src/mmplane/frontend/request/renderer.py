@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from mmplane.config import Config
 from mmplane.core.errors import RequestError, bad_request
+from mmplane.frontend.request.contents import Forms
 from mmplane.frontend.request.schema import (
     AnyPart,
     AudioUrlPart,
@@ -45,12 +46,17 @@ def is_short(request: ChatRequest) -> bool:
 
 
 class Renderer:
-    """A checkpoint's tokenizer and chat template. `context_tokens` is the longest prompt together with its answer."""
+    """A checkpoint's tokenizer and chat template. `context_tokens` is the longest prompt together with its answer.
 
-    def __init__(self, tokenizer: Any, chat_template: str, context_tokens: int) -> None:
+    `as_vllm`: prompts are those of vLLM where transformers' own processors write others.
+    """
+
+    def __init__(self, tokenizer: Any, chat_template: str, context_tokens: int, *, as_vllm: bool = False) -> None:
         self.tokenizer = tokenizer
         self.context_tokens = context_tokens
         self._chat_template = chat_template
+        self._forms = Forms(self._text, parts_first=as_vllm)
+        self._as_vllm = as_vllm
         self._encode_plain: Callable[[Turns], list[int]] | None = None
 
     @classmethod
@@ -61,7 +67,10 @@ class Renderer:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         described = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
         context_tokens = config.context_tokens_max or int(described.max_position_embeddings)
-        return cls(tokenizer, chat_template_of(tokenizer, folder), context_tokens)
+        template = chat_template_of(tokenizer, folder)
+        renderer = cls(tokenizer, template, context_tokens, as_vllm=config.kind == "sidecar")
+        renderer._forms.check()
+        return renderer
 
     @cached_property
     def characters_max(self) -> int:
@@ -80,6 +89,12 @@ class Renderer:
     @cached_property
     def _control(self) -> re.Pattern[str]:
         return re.compile("|".join(map(re.escape, filter(None, self.control_tokens))) or "(?!)")
+
+    @cached_property
+    def _start(self) -> list[int]:
+        """The token that the tokenizer puts before every text. Processors add it where the template does not."""
+        start = self.tokenizer.bos_token_id
+        return [start] if not self._as_vllm and self.tokenizer("x").input_ids[:1] == [start] else []
 
     def _is_plain(self, text: str) -> bool:
         """Whether transformers tokenises this as it is: no control tokens, and none of its own marks around them."""
@@ -126,6 +141,8 @@ class Renderer:
             raise
         except Exception:  # noqa: BLE001 - a template raises what it likes
             raise bad_request("invalid_messages", "the model's chat template does not take these messages") from None
+        if self._start and encoded[:1] != self._start:
+            encoded = self._start + encoded
         if len(encoded) > self.context_tokens:
             raise self._too_long(f"{len(encoded)} tokens")
         return np.asarray(encoded, dtype=np.int32)
@@ -145,18 +162,22 @@ class Renderer:
         """The same where there is nothing to sanitise, in less time."""
         if backend.encode_special_tokens:  # left so by what was sanitised before
             backend.encode_special_tokens = False
-        text = self.tokenizer.apply_chat_template(
-            turns, chat_template=self._chat_template, add_generation_prompt=True, tokenize=False
-        )
-        ids: list[int] = backend.encode(text, add_special_tokens=False).ids
+        ids: list[int] = backend.encode(self._text(turns), add_special_tokens=False).ids
         return ids
 
+    def _text(self, turns: Turns) -> str:
+        text: str = self.tokenizer.apply_chat_template(
+            turns, chat_template=self._chat_template, add_generation_prompt=True, tokenize=False
+        )
+        return text
+
     def _turn(self, message: Any) -> dict[str, Any]:
-        role = type(message).__struct_config__.tag
+        tag = type(message).__struct_config__.tag
+        role = "system" if tag == "developer" else tag
         content: Any = message.content
         if not isinstance(content, str):
             content = [_part(part) for part in _whole_tokens(content, self.control_tokens)]
-        return {"role": "system" if role == "developer" else role, "content": content}
+        return {"role": role, "content": self._forms.fit(role, content)}
 
     def _too_long(self, length: str) -> RequestError:
         message = f"the prompt has {length}, but the model's context is {self.context_tokens} tokens"
