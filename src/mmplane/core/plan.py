@@ -24,7 +24,10 @@ EVERY_RANK = -1
 class Sampling(Record, frozen=True):
     """How to draw tokens. `temperature` 0 is greedy; `seed` makes sample i of a request reproducible.
 
-    With `ignore_end` an end token does not end the answer.
+    With `ignore_end` the model's end tokens do not end the answer; `end_tokens` are the request's own and always do.
+    None of them is drawn before `tokens_min`. `top_k` 0 and `min_p` 0 are off. `repetition_penalty` counts tokens of
+    prompt and answer, the other two those of the answer. `bias` is added to the logits of its tokens. With `logprobs` n
+    every token carries its log probability and the n most likely tokens. The answer follows `grammar` (llguidance).
     """
 
     tokens_max: Count
@@ -33,6 +36,21 @@ class Sampling(Record, frozen=True):
     seed: int
     samples: Count
     ignore_end: bool = False
+    tokens_min: Count = 0
+    top_k: Count = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    bias: tuple[tuple[int, float], ...] = ()
+    end_tokens: tuple[int, ...] = ()
+    logprobs: Count | None = None
+    grammar: str = ""
+
+    @property
+    def penalised(self) -> bool:
+        """Whether tokens that the text has already lose weight."""
+        return (self.repetition_penalty, self.presence_penalty, self.frequency_penalty) != (1.0, 0.0, 0.0)
 
 
 class Submit(Record, frozen=True, tag="submit"):
@@ -196,12 +214,17 @@ class Failed(Record, frozen=True, tag="failed"):
 
 
 class Token(Record, frozen=True):
-    """One token of one sample; `reason` is set on its last."""
+    """One token of one sample; `reason` is set on its last.
+
+    `logprob` is its log probability, and `likely` are the most likely tokens with theirs, where the request wants them.
+    """
 
     request_id: Count
     sample: Count
     token: int
     reason: str | None
+    logprob: float | None = None
+    likely: tuple[tuple[int, float], ...] = ()
 
 
 class Tokens(Record, frozen=True, tag="tokens"):
