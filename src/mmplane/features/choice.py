@@ -29,7 +29,7 @@ from mmplane.features.contract.audio import AudioProcessor
 from mmplane.features.contract.embeddings import EmbeddingForm
 from mmplane.features.contract.image import ImageProcessor
 from mmplane.features.contract.processor import Processor
-from mmplane.features.contract.video import VideoProcessor
+from mmplane.features.contract.video import ClipRules, VideoProcessor
 from mmplane.features.embeddings import embedding_form
 from mmplane.features.families.names import KNOWN
 from mmplane.features.families.qwen_video import QwenVideoProcessor
@@ -204,6 +204,7 @@ def _embeddings(config: Config, image: ImageProcessor | None) -> EmbeddingForm |
 def _clips(config: Config, encoding: Encoding, verdict: Verdict | None) -> QwenVideoProcessor:
     processor = video_processor(config.model_folder, encoding=encoding, generic=config.generic, verdict=verdict)
     if config.kind == "server":
+        processor = processor.following(ClipRules(true_times=True))
         trial = Clip(TRIAL_SIDE, TRIAL_SIDE, TRIAL_FRAMES, None, tuple(range(TRIAL_FRAMES)))
         if processor.placeholder_id not in (token for token, _ in processor.layout(trial).expansion):
             raise ValueError("their frames stand in the prompt as images, which is not built")
