@@ -109,10 +109,10 @@ check: install-dev ## style, types, direction of dependencies
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check-deploy: install-dev ## deploy/ by promtool, systemd-analyze and a Prometheus that scrapes a server (Debian's; installed if missing)
-	@command -v promtool > /dev/null || apt-get install -y prometheus
+check-deploy: install-dev ## deploy/ by promtool, systemd-analyze and a Prometheus that scrapes a server (Debian's)
+	@command -v promtool > /dev/null || tools/get-prometheus.sh $(VENV)/prometheus
 	@command -v systemd-analyze > /dev/null || apt-get install -y systemd
-	$(BIN)/python -m pytest tests/deploy -q --timeout 240
+	PATH=$$PATH:$$PWD/$(VENV)/prometheus/usr/bin $(BIN)/python -m pytest tests/deploy -q --timeout 240
 
 bench: install-dev ## what handing features over costs, five ways
 	$(BIN)/python benchmarks/handoff.py

@@ -1,6 +1,6 @@
 """`deploy/` by the programs that will read it: promtool, systemd, and a Prometheus that scrapes a server.
 
-Run by `make check-deploy`, which installs Debian's packages where they are missing.
+Run by `make check-deploy`, which gets Debian's packages where they are missing.
 """
 
 from __future__ import annotations
