@@ -10,7 +10,6 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import mmplane
 from mmplane.config import Config
 from mmplane.core.keys import digest_parts
 from mmplane.features.checkpoint.files import CheckpointFiles
@@ -31,7 +30,7 @@ def kin_of(config: Config, processors: Processors) -> Kin:
     generic = not all(type(each).__module__.startswith(OURS) for each in processors.present.values())
     packages = (*COMPUTING, *LIBRARY) if generic else COMPUTING
     return (
-        ("mmplane", f"{mmplane.__version__} ({_code()})"),
+        ("mmplane", f"{_version('mmplane')} ({_code()})"),
         ("checkpoint", CheckpointFiles(config.model_folder).digest.hex()[:DIGEST_CHARACTERS]),
         ("encoding", processors.encoding),
         ("backend", config.backend),
@@ -54,7 +53,7 @@ def differences(server: Kin, machine: Kin) -> str:
 @cache
 def _code() -> str:
     """Over the sources that make features: a version that was changed by hand is another one."""
-    folder = Path(mmplane.__file__).parent
+    folder = Path(__file__).parents[1]
     sources = sorted(path for name in SOURCES for path in (folder / name).rglob("*.py"))
     return digest_parts(source.read_bytes() for source in sources).hex()[:DIGEST_CHARACTERS]
 
