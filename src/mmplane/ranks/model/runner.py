@@ -26,6 +26,7 @@ from mmplane.ranks.model.cache import Cache
 from mmplane.ranks.model.encoders import encoders_of, parameters_of
 from mmplane.ranks.model.rebuild import Rebuild
 from mmplane.ranks.model.sampling import draw
+from mmplane.ranks.model.wanted import Wanted
 from mmplane.ranks.plan.hashing import Hashing
 from mmplane.ranks.plan.inbox import Inbox
 from mmplane.ranks.plan.loop import LoopClock
@@ -130,7 +131,7 @@ class Runner:
                 self._caches[request_id, sample] = self._caches[request_id, 0].fork(len(prompt.ids))
             if self._rank != 0 or logits is None:
                 return ()
-            return self._draw(step, logits.float().cpu())
+            return self._draw(step, logits)
 
     def reference(self, submit: Submit, features: Sequence[Features]) -> torch.Tensor:
         """Logits [vocabulary] after a prompt by the model's own forward pass, whole: what the packed one must equal."""
@@ -154,15 +155,19 @@ class Runner:
         return self._caches[request_id, 0].bytes_per_token
 
     def _draw(self, step: Step, logits: torch.Tensor) -> tuple[int, ...]:
-        tokens: list[int] = []
-        drawing = [segment for segment in step.segments if segment.draws]
-        for row, segment in zip(logits, drawing, strict=True):
-            request_id, first = segment.sequence
-            sampling = self._prompts[request_id].submit.sampling
-            position = segment.start + segment.count
-            samples = range(first, first + segment.draws)
-            tokens.extend(draw(row, sampling, sample=sample, position=position) for sample in samples)
-        return tuple(tokens)
+        wanted = [self._wanted(segment) for segment in step.segments if segment.draws]
+        return tuple(drawn.token for drawn in draw(logits, wanted))
+
+    def _wanted(self, segment: Segment) -> Wanted:
+        request_id, first = segment.sequence
+        sampling = self._prompts[request_id].submit.sampling
+        return Wanted(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=sampling.seed,
+            position=segment.start + segment.count,
+            samples=range(first, first + segment.draws),
+        )
 
     def forward(self, segments: tuple[Segment, ...]) -> torch.Tensor | None:
         """Logits [segments that draw, vocabulary], or None when none draws."""

@@ -1,0 +1,32 @@
+"""Logits as a request wants them: a mask, a bias, and penalties for tokens that the text has already."""
+
+from __future__ import annotations
+
+import torch
+
+from mmplane.ranks.model.wanted import Penalties, Wanted
+
+
+def adjusted(row: torch.Tensor, how: Wanted) -> torch.Tensor:
+    """A new row of logits [vocabulary], float32: mask, then bias, then penalties, which is vLLM's order too."""
+    row = row.float().clone()
+    if how.allowed is not None:
+        row[: len(how.allowed)].masked_fill_(~how.allowed, float("-inf"))
+        row[len(how.allowed) :] = float("-inf")
+    if how.banned:
+        row[list(how.banned)] = float("-inf")
+    if how.bias:
+        tokens = torch.tensor(list(how.bias), device=row.device)
+        row[tokens] += torch.tensor(list(how.bias.values()), device=row.device)
+    if how.penalties is not None:
+        _penalise(row, how.penalties)
+    return row
+
+
+def _penalise(row: torch.Tensor, penalties: Penalties) -> None:
+    if penalties.repetition != 1.0:
+        seen = torch.unique(torch.cat([penalties.prompt, penalties.answer]))
+        logits = row[seen]
+        row[seen] = torch.where(logits > 0, logits / penalties.repetition, logits * penalties.repetition)
+    tokens, counts = torch.unique(penalties.answer, return_counts=True)
+    row[tokens] -= penalties.presence + penalties.frequency * counts

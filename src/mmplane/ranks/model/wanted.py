@@ -1,0 +1,68 @@
+"""What a request wants of one row of logits, and what was drawn from it. Plain values; nothing here computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+NO_TOKENS = torch.zeros(0, dtype=torch.int64)
+
+
+@dataclass(frozen=True)
+class Penalties:
+    """How the tokens that a text already has lose weight. The defaults change nothing.
+
+    `repetition` counts `prompt` and `answer`, as in transformers; `presence` and `frequency` count `answer`, as in
+    OpenAI's API. Both hold token ids, int64 of any length.
+    """
+
+    repetition: float = 1.0
+    presence: float = 0.0
+    frequency: float = 0.0
+    prompt: torch.Tensor = NO_TOKENS
+    answer: torch.Tensor = NO_TOKENS
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One row of logits: how to draw from it, and for which samples of the request.
+
+    `top_k` 0 and `min_p` 0 are off. `allowed` is a mask, bool [tokens]: what is false, or beyond it, is never drawn,
+    and neither are `banned` ids. With `logprobs` n, what is drawn carries its log probability and the n most likely
+    tokens with theirs.
+    """
+
+    temperature: float
+    top_p: float
+    seed: int
+    position: int
+    samples: range = range(1)
+    top_k: int = 0
+    min_p: float = 0.0
+    penalties: Penalties | None = None
+    bias: Mapping[int, float] = field(default_factory=dict)
+    allowed: torch.Tensor | None = None
+    banned: tuple[int, ...] = ()
+    logprobs: int | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether the logits are taken as the model gives them."""
+        return self.penalties is None and not self.bias and self.allowed is None and not self.banned
+
+    @property
+    def whole(self) -> bool:
+        """Whether any token may be drawn, however unlikely."""
+        return self.top_p >= 1 and not self.top_k and not self.min_p
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One token. Log probabilities are of the model's own logits: before temperature, penalties, bias and mask."""
+
+    token: int
+    logprob: float | None = None
+    likely: tuple[tuple[int, float], ...] = ()
+    """The most likely tokens with their log probabilities, the first most likely."""
