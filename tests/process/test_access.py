@@ -18,7 +18,10 @@ from pictures import part, photograph, text
 from memory import copies
 
 OPERATOR, ALICE, BOB = (f"sk-{secrets.token_hex(16)}" for _ in range(3))
-ROUTES = ["/", "/v1/models", "/v1/chat/completions", "/ready", "/metrics", "/admin/delivery", "/admin/statistics", "/x"]
+ROUTES = [
+    *("/", "/v1/models", "/v1/models/tiny", "/v1/chat/completions", "/ready", "/metrics", "//metrics", "/metrics/"),
+    *("/admin/delivery", "/admin/statistics", "/x"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,7 @@ def ask(live: Live, key: str, content: object, **fields: object) -> httpx.Respon
 def test_openais_client(guarded: Live) -> None:
     for key in (OPERATOR, ALICE, BOB):
         assert [model.id for model in client(guarded, key).models.list()] == ["tiny"]
+        assert client(guarded, key).models.retrieve("tiny").id == "tiny"
         messages = [{"role": "user", "content": [part(photograph("china")), text("?")]}]
         answer = client(guarded, key).chat.completions.create(
             model="tiny",
@@ -76,7 +80,7 @@ def test_nothing_without_a_key(path: str, guarded: Live) -> None:
 
 
 def test_a_tenant_sees_nothing_of_the_others(guarded: Live) -> None:
-    for path in ("/metrics", "/admin/statistics", "/admin/delivery", "/"):
+    for path in ("/metrics", "//metrics", "/metrics/", "/admin/statistics", "/admin/delivery", "/"):
         assert httpx.get(guarded.url + path, headers={"authorization": f"Bearer {ALICE}"}).status_code == 403
         shown = httpx.get(guarded.url + path, auth=("anybody", OPERATOR)).status_code
         assert shown in (200, 404)

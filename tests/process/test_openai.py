@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
 
 import openai
 import pytest
 from live import Live
+from openai.types.chat import ChatCompletionMessage
 from pictures import noise, part, photograph, text
 
 QUESTION = [part(photograph("china")), text("What is this?")]
@@ -104,6 +109,76 @@ def test_turns_with_images_in_each(client: openai.OpenAI) -> None:
         ],
     )
     assert answer.usage.prompt_tokens_details.image_tokens == 3 * 4 * 3
+
+
+def test_our_own_answer_is_sent_back_as_the_client_holds_it(client: openai.OpenAI) -> None:
+    """Three turns with a picture each: the client's own objects, as they are and dumped."""
+
+    def answers(held: Callable[[ChatCompletionMessage], Any]) -> list[tuple[str, int]]:
+        said: list[Any] = []
+        answered = []
+        for seed in (220, 221, 222):
+            said.append({"role": "user", "content": [part(noise(seed)), text("This?")], "name": "Ann"})
+            answer = client.chat.completions.create(model="tiny", messages=said, max_tokens=6, temperature=0)
+            answered.append((answer.choices[0].message.content, answer.usage.prompt_tokens))
+            said.append(held(answer.choices[0].message))
+        return answered
+
+    plain = answers(lambda message: {"role": "assistant", "content": message.content})
+    assert answers(lambda message: message) == plain
+    assert answers(lambda message: message.model_dump()) == plain
+    assert answers(lambda message: {**message.model_dump(), "tool_calls": [], "refusal": ""}) == plain
+
+
+def test_what_cannot_change_an_answer_does_not(client: openai.OpenAI, server: Live) -> None:
+    fields = {"model": "tiny", "messages": messages(QUESTION), "max_tokens": 6}
+    said = client.chat.completions.create(**fields, temperature=0).choices[0].message.content
+    assert client.chat.completions.create(**fields, top_p=0).choices[0].message.content == said
+    hints = {
+        "safety_identifier": "somebody",
+        "prompt_cache_key": "chat 1",
+        "service_tier": "flex",
+        "verbosity": "medium",
+        "reasoning_effort": "none",
+        "stream": None,
+        "response_format": None,
+        "tools": [],
+        "modalities": [],
+    }
+    assert server.chat(QUESTION, max_tokens=6, **hints).json()["choices"][0]["message"]["content"] == said
+
+
+def test_base64_as_people_send_it(server: Live) -> None:
+    encoded = base64.b64encode(photograph("china"))
+    content = encoded.decode()
+    lines = base64.encodebytes(photograph("china")).decode()
+    right = server.chat(QUESTION, mmplane={"trace": True}).json()["mmplane"]["trace"]
+    for url in (
+        f"data:image/jpeg;base64,{lines}",
+        f"DATA:image/jpeg;BASE64,{content.rstrip('=')}",
+        f"data:image/jpeg;base64,{quote(content, safe='')}",
+    ):
+        answer = server.chat([{"type": "image_url", "image_url": {"url": url}}, QUESTION[1]], mmplane={"trace": True})
+        trace = answer.raise_for_status().json()["mmplane"]["trace"]
+        assert trace["token_ids"] == right["token_ids"]
+        assert trace["items"][0]["content_key"] == right["items"][0]["content_key"]
+    wrong = f"data:image/jpeg;base64,{content[:5000]}#{content[5000:]}"
+    error = server.chat([{"type": "image_url", "image_url": {"url": wrong}}]).json()["error"]
+    assert error["message"] == "the data URI is not valid base64: '#' at position 5000"
+
+
+def test_paths_as_clients_write_them(server: Live) -> None:
+    for base in ("//v1", "/v1/", "//v1//"):
+        doubled = openai.OpenAI(base_url=f"{server.url}{base}", api_key="none", max_retries=0)
+        assert doubled.chat.completions.create(model="tiny", messages=messages("Hi"), max_tokens=1).choices
+        assert doubled.models.retrieve("tiny") == doubled.models.list().data[0]
+    assert server.http.post("/v1/chat/completions/", json={}).status_code == 400
+    for path in ("/health/", "//ready", "/v1/models/", "/v1/models/tiny/"):
+        assert server.http.get(path).status_code == 200, path
+        assert server.http.head(path).status_code == 200, path
+    with pytest.raises(openai.NotFoundError) as missing:
+        openai.OpenAI(base_url=f"{server.url}/v1", api_key="none").models.retrieve("org/other")
+    assert missing.value.code == "model_not_found"
 
 
 def test_errors_are_openais(client: openai.OpenAI) -> None:

@@ -18,6 +18,7 @@ def build(chat: Endpoint, render: Endpoint, console: Routes, keyring: Keyring, h
         Route("/v1/chat/completions", chat, methods=["POST"]),
         Route("/v1/chat/completions/render", render, methods=["POST"]),
         Route("/v1/models", console.models),
+        Route("/v1/models/{id:path}", console.model),
         Route("/metrics", console.metrics),
         Route("/admin/delivery", console.delivery, methods=["GET", "PUT"]),
         Route("/admin/statistics", console.statistics),

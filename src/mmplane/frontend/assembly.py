@@ -22,7 +22,6 @@ from mmplane.core.records import Record
 from mmplane.delivery.compact import Compactor
 from mmplane.delivery.delivery import Sends
 from mmplane.features.choice import Processors
-from mmplane.features.room import described
 from mmplane.frontend.chat.chat import Chat
 from mmplane.frontend.chat.model import Model
 from mmplane.frontend.chat.preparation import Preparation
@@ -76,7 +75,7 @@ class Assembly:
     epoch: int
     keyring: Keyring
     encoding: str
-    """How features lie in the arena."""
+    """How features travel."""
 
     arena: Arena
     pool: Pool
@@ -213,7 +212,7 @@ def assemble(
         copies={modality: form.copies for modality, form in model.processors.byte_forms.items()},
     )
     tracer = _tracer(config.trace_to)
-    log.info("%s", described(model.processors, config.region_bytes()))
+    log.info("features travel as %s", model.processors.encoding)
     return Assembly(
         config=config,
         epoch=epoch,

@@ -24,6 +24,7 @@ from mmplane.frontend.http.access import Access
 from mmplane.frontend.http.connections import Connection
 from mmplane.frontend.http.crowd import Crowd
 from mmplane.frontend.http.guard import Guard
+from mmplane.frontend.http.paths import Paths
 from mmplane.frontend.http.reply import error_object
 from mmplane.frontend.http.request_id import RequestIds
 from mmplane.observe.counters import Counters
@@ -58,8 +59,8 @@ def application(routes: Sequence[Route], checked: Checked, keyring: Keyring, hos
     probes = [Route("/health", health), Route("/ready", ready)]
     app = Starlette(routes=[*routes, *probes], exception_handlers={HTTPException: _refuse})
     if keyring:
-        return RequestIds(Guard(Access(app, keyring), None))
-    return RequestIds(Guard(app, hosts))
+        return Paths(RequestIds(Guard(Access(app, keyring), None)))
+    return Paths(RequestIds(Guard(app, hosts)))
 
 
 async def _refuse(_: Request, error: Exception) -> Response:

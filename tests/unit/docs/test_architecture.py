@@ -166,4 +166,4 @@ def test_route_table_has_every_route() -> None:
     ]
     listed = re.findall(r"^\| `(?:GET|POST|PUT) ([^`]+)` \|", section(README, "routes"), re.MULTILINE)
     assert routes
-    assert sorted(listed) == sorted(routes)
+    assert sorted(listed) == sorted(route.replace(":path", "") for route in routes)

@@ -22,17 +22,17 @@ from test_files import root  # noqa: F401 - a fixture of one of the tests
 
 from mmplane.frontend.chat.text import StopText
 from mmplane.frontend.http.endpoint import Endpoint
-from mmplane.frontend.request import parser, renderer, schema
+from mmplane.frontend.request import parser, renderer, schema, unused
 from mmplane.frontend.request.bodies import Bodies
 from mmplane.frontend.request.intake import Intake
 from mmplane.frontend.request.parser_queue import ParserQueue
 from mmplane.frontend.request.renderer import Renderer
 from mmplane.frontend.request.schema import UserMessage
-from mmplane.frontend.request.uuids import Uuids
 from mmplane.frontend.sources import addresses, fetch
 from mmplane.frontend.sources.fetch import Fetcher
 from mmplane.frontend.sources.fetched import FetchedFiles
 from mmplane.frontend.sources.files import Files
+from mmplane.frontend.sources.uuids import Uuids
 from mmplane.items import pace, store
 from mmplane.items.placement import Placement
 from mmplane.items.poison import Poison
@@ -198,7 +198,7 @@ FETCHING = [
 BUDGET = [
     Mutant(
         "pixels are reserved",
-        store.ItemStore._memory_for,
+        store.ItemStore._materialise,
         "self._budget.reserve_item(recipe.decoded_bytes)",
         "self._budget.reserve_item(0)",
         test_store.test_pixels_are_reserved_while_they_are_decoded,
@@ -306,16 +306,16 @@ BODIES = [
     ),
     Mutant(
         "parts of a request",
-        schema._check_parts,
+        schema._check_messages,
         "if count > PARTS_MAX",
         "if False",
         test_schema.test_parts_and_characters_of_all_messages_together,
     ),
     Mutant(
         "bytes of a field that is not built",
-        schema._check_neutral,
-        "if len(memoryview(raw)) <= NEUTRAL_BYTES_MAX",
-        "if True",
+        unused._decoded,
+        "if len(memoryview(raw)) > NEUTRAL_BYTES_MAX",
+        "if False",
         test_schema.test_a_neutral_value_is_short,
     ),
     Mutant(
@@ -417,7 +417,7 @@ TABLES = [
     Mutant(
         "seconds of an item",
         Pool.ask,
-        "answered(worker.answer, limit_s=limit_s)",
+        "answered(worker.answer, limit_s=self._item_seconds)",
         "answered(worker.answer, limit_s=1e9)",
         test_pool.test_a_missed_deadline_condemns_once,
     ),
@@ -433,7 +433,7 @@ PACE = [
     Mutant(
         "no worker for slow ones",
         Pool._take,
-        "line[0] is Pace.SLOW and not self._spares_one(present)",
+        "line[0] is Pace.SLOW and not self._spares_one()",
         "False",
         test_pool.test_a_slow_item_waits_for_the_last_workers_sibling,
     ),
@@ -476,7 +476,7 @@ ROOM = [
     ),
     Mutant(
         "a slot that its asker never saw",
-        store.ItemStore._make,
+        store.ItemStore._materialise,
         "place.give_back()  # its turn came",
         "pass  # its turn came",
         test_store.test_whoever_leaves_as_its_turn_comes_leaves_no_slot,

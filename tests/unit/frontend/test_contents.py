@@ -9,16 +9,9 @@ from transformers import PreTrainedTokenizerFast
 
 from mmplane.core.errors import RequestError
 from mmplane.frontend.request.contents import Forms
+from mmplane.frontend.request.parts import ImagePart, ImageUrl, TextPart
 from mmplane.frontend.request.renderer import Renderer
-from mmplane.frontend.request.schema import (
-    AssistantMessage,
-    ChatRequest,
-    ImagePart,
-    ImageUrl,
-    SystemMessage,
-    TextPart,
-    UserMessage,
-)
+from mmplane.frontend.request.schema import AssistantMessage, ChatRequest, SystemMessage, UserMessage
 from mutation import mutated
 
 LOOPS = (
@@ -118,8 +111,8 @@ def test_a_template_that_shows_no_users_text_is_refused_at_start(
 
 
 def test_a_mutant_that_leaves_strings_as_they_are(tokenizer: PreTrainedTokenizerFast) -> None:
-    old = 'return {"role": role, "content": self._forms.fit(role, content)}'
-    with mutated(Renderer._turn, old, 'return {"role": role, "content": content}'), pytest.raises(AssertionError):
+    old = '"content": self._forms.fit(role, content)'
+    with mutated(Renderer._turn, old, '"content": content'), pytest.raises(AssertionError):
         test_every_text_arrives(tokenizer, LOOPS, CONVERSATION, False)
 
 

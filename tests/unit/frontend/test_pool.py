@@ -14,9 +14,8 @@ from mmplane.core.control import Replace
 from mmplane.core.errors import RequestError
 from mmplane.core.jobs import Materialised, Measure, Measured, WorkerReady
 from mmplane.core.records import Clip, Recipe
-from mmplane.items.crew import Worker
 from mmplane.items.pace import SLOW_BYTES, Pace, pace_of
-from mmplane.items.pool import Pool
+from mmplane.items.pool import Pool, Worker
 
 
 def first(idle: list[Worker]) -> Worker:

@@ -10,15 +10,13 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from mmplane.core.errors import RequestError
+from mmplane.frontend.request.parts import ImagePart, ImageUrl, TextPart
 from mmplane.frontend.request.renderer import Renderer, chat_template_of, is_short
 from mmplane.frontend.request.schema import (
     AssistantMessage,
     ChatRequest,
     DeveloperMessage,
-    ImagePart,
-    ImageUrl,
     SystemMessage,
-    TextPart,
     UserMessage,
 )
 from mmplane.models.tiny import CHAT_TEMPLATE, SPECIAL_TOKENS
@@ -67,6 +65,21 @@ def test_special_tokens_that_a_user_types_stay_text(tokenizer: PreTrainedTokeniz
         typed = rendered(tokenizer, UserMessage(content))
         assert typed.count(token) == plain.count(token)
         assert len(typed) > len(plain), "it is there, letter by letter"
+
+
+NAMES = "{% for m in messages %}{{ m.role }}{% if m.name %} {{ m.name }}{% endif %}: {{ m.content }}{% endfor %}"
+
+
+def test_the_template_decides_what_becomes_of_a_name(tokenizer: PreTrainedTokenizerFast) -> None:
+    named = UserMessage("Hi", name="Ann")
+    assert rendered(tokenizer, named) == rendered(tokenizer, UserMessage("Hi"))
+    assert rendered(tokenizer, named, template=NAMES) == ids_of(tokenizer, "user Ann: Hi")
+
+
+@pytest.mark.parametrize("special", SPECIAL_TOKENS)
+def test_special_tokens_in_a_name_stay_text(tokenizer: PreTrainedTokenizerFast, special: str) -> None:
+    token = tokenizer.convert_tokens_to_ids(special)
+    assert token not in rendered(tokenizer, UserMessage("Hi", name=f"A{special}"), template=NAMES)
 
 
 @pytest.mark.parametrize("special", SPECIAL_TOKENS)

@@ -7,11 +7,23 @@ from typing import Any
 
 import pytest
 from hypothesis import given, strategies
+from openai.types.chat import (
+    ChatCompletionAssistantMessageParam,
+    ChatCompletionContentPartImageParam,
+    ChatCompletionContentPartInputAudioParam,
+    ChatCompletionContentPartRefusalParam,
+    ChatCompletionContentPartTextParam,
+    ChatCompletionDeveloperMessageParam,
+    ChatCompletionMessage,
+    ChatCompletionSystemMessageParam,
+    ChatCompletionUserMessageParam,
+)
+from openai.types.chat.chat_completion_content_part_param import File
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase
 
 from mmplane.core.errors import RequestError
 from mmplane.core.records import Ask
-from mmplane.frontend.request.inline import inline
+from mmplane.frontend.request.parts import inline
 from mmplane.frontend.request.schema import ChatRequest, parse
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
@@ -29,8 +41,12 @@ BUILT: dict[str, Any] = {
     "stop": ["a", "b", "c", "d"],
     "user": "somebody",
     "metadata": {"key": "value"},
+    "prompt_cache_key": "somebody's chat",
+    "prompt_cache_retention": "24h",
+    "safety_identifier": "x" * 1024,
+    "service_tier": "flex",
 }
-"""Every field of OpenAI's that does something here, with a value at its limit."""
+"""Every field of OpenAI's that does something here, or is a hint, with a value at its limit."""
 
 NEUTRAL: list[tuple[str, Any]] = [
     ("frequency_penalty", 0),
@@ -50,6 +66,10 @@ NEUTRAL: list[tuple[str, Any]] = [
     ("function_call", "none"),
     ("parallel_tool_calls", True),
     ("parallel_tool_calls", False),
+    ("prompt_cache_options", {"mode": "explicit", "ttl": "30m"}),
+    ("prompt_cache_options", "x"),
+    ("reasoning_effort", "none"),
+    ("verbosity", "medium"),
 ]
 """Not built, but these values ask for what happens anyway."""
 
@@ -90,7 +110,7 @@ def test_every_field_that_openais_client_knows_is_known() -> None:
 @pytest.mark.parametrize("name", NOT_BUILT)
 @pytest.mark.parametrize("value", [{"type": "x"}, ["x"], "x", 1.5, 7, True])
 def test_a_field_that_is_not_built_is_refused_by_name(name: str, value: Any) -> None:
-    if any(name == neutral and value == same for neutral, same in NEUTRAL):
+    if any(name == neutral and value == same for neutral, same in NEUTRAL) or name == "prompt_cache_options":
         return
     error = refusal(body(**{name: value}))
     assert (error.code, error.param) == ("unsupported_parameter", name)
@@ -102,10 +122,106 @@ def test_a_neutral_value_passes(name: str, value: Any) -> None:
     parse(body(**{name: value}))
 
 
-@pytest.mark.parametrize("name", [name for name in OPENAI if name not in ("model", "messages")])
+OPTIONAL = [name for name in OPENAI if name not in ("model", "messages")]
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
 def test_null_always_passes(name: str) -> None:
-    if name != "stream":
-        parse(body(**{name: None}))
+    assert parse(body(**{name: None})) == parse(body())
+
+
+@pytest.mark.parametrize("name", NOT_BUILT)
+@pytest.mark.parametrize("value", ["", [], {}, {"x": None}, [{"x": []}]])
+def test_what_is_not_built_may_be_empty(name: str, value: Any) -> None:
+    assert parse(body(**{name: value})) == parse(body())
+
+
+PARAMS = {
+    "system": ChatCompletionSystemMessageParam,
+    "developer": ChatCompletionDeveloperMessageParam,
+    "user": ChatCompletionUserMessageParam,
+    "assistant": ChatCompletionAssistantMessageParam,
+}
+MESSAGE_FIELDS = {
+    (role, field) for role, params in PARAMS.items() for field in params.__annotations__ if field != "role"
+} | {("assistant", field) for field in ChatCompletionMessage.model_fields if field != "role"}
+"""Every field that OpenAI's client knows in a message, sent or received."""
+
+
+@pytest.mark.parametrize(("role", "field"), sorted(MESSAGE_FIELDS))
+@pytest.mark.parametrize("value", [None, "", [], {}])
+def test_every_field_of_a_message_may_be_empty(role: str, field: str, value: Any) -> None:
+    if value in ([], {}) and field in ("name", "content"):
+        return
+    (message,) = parse(body(messages=[{"role": role, "content": "Hi"} | {field: value}])).messages
+    assert message.content == ("" if field == "content" else "Hi")
+    assert not message.name
+
+
+FIELDS_OF_PARTS = sorted(
+    {
+        field
+        for params in (
+            ChatCompletionContentPartTextParam,
+            ChatCompletionContentPartImageParam,
+            ChatCompletionContentPartInputAudioParam,
+            ChatCompletionContentPartRefusalParam,
+            File,
+        )
+        for field in params.__annotations__
+        if field != "type"
+    }
+    | {"video_url", "audio_url", "image_embeds", "annotations"}
+)
+SAID = [
+    {"type": "text", "text": "Hi"},
+    {"type": "image_url", "image_url": {"url": "x"}},
+    {"type": "video_url", "video_url": {"url": "x"}},
+    {"type": "audio_url", "audio_url": {"url": "x"}},
+    {"type": "input_audio", "input_audio": {"data": "x"}},
+    {"type": "image_embeds", "image_embeds": "x"},
+]
+
+
+@pytest.mark.parametrize("part", SAID, ids=lambda part: part["type"])
+@pytest.mark.parametrize("value", [None, "", [], {}])
+def test_a_part_may_have_the_fields_of_all_others_empty(part: dict[str, Any], value: Any) -> None:
+    (request,) = (parse(of(dict.fromkeys(FIELDS_OF_PARTS, value) | part)),)
+    assert request == parse(of(part))
+
+
+@pytest.mark.parametrize("field", FIELDS_OF_PARTS)
+def test_a_part_may_not_have_what_belongs_to_another(field: str) -> None:
+    if field != "prompt_cache_breakpoint":
+        for part in SAID:
+            if field not in part:
+                path = f"messages[0].content[0].{field}"
+                error = refusal(of({field: {"x": "y"}} | part))
+                assert (error.code, error.param) == ("unsupported_parameter", path)
+
+
+def test_hints_of_parts_are_accepted() -> None:
+    hints = {"cache_control": {"type": "ephemeral"}, "prompt_cache_breakpoint": {"mode": "explicit", "ttl": "30m"}}
+    for part in SAID:
+        assert parse(of(part | hints)) == parse(of(part))
+
+
+def test_an_answer_is_sent_back_as_openais_client_holds_it() -> None:
+    answer = ChatCompletionMessage(role="assistant", content="A cat.", refusal=None)
+    for said in (answer.model_dump(), answer.model_dump(exclude_unset=True), {"role": "assistant", "content": None}):
+        message = parse(body(messages=[MESSAGES[0], said, MESSAGES[0]])).messages[1]
+        assert message.content == (said["content"] or "")
+
+
+def test_top_p_of_0_takes_the_likeliest_token() -> None:
+    request = parse(body(top_p=0, temperature=1.5))
+    assert (request.temperature, request.top_p) == (0, None)
+
+
+def test_names_count_as_text() -> None:
+    messages = [{"role": "user", "content": "Hi", "name": "Ann"}] * 2
+    request = parse(body(messages=messages))
+    assert ([message.name for message in request.messages], request.text_characters) == (["Ann", "Ann"], 10)
 
 
 @pytest.mark.parametrize(
@@ -115,12 +231,14 @@ def test_null_always_passes(name: str) -> None:
         ({"mmplane": {"surprise": 1}}, "mmplane.surprise"),
         ({"stream": True, "stream_options": {"surprise": 1}}, "stream_options.surprise"),
         ({"messages": [{"role": "user", "content": "x", "surprise": 1}]}, "messages[0].surprise"),
-        ({"messages": [{"role": "assistant", "content": "x", "tool_calls": []}]}, "messages[0].tool_calls"),
+        ({"messages": [{"role": "assistant", "content": "x", "tool_calls": [{"id": 1}]}]}, "messages[0].tool_calls"),
+        ({"messages": [{"role": "assistant", "content": "x", "refusal": "No."}]}, "messages[0].refusal"),
+        ({"stream": True, "stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": [{"type": "file"}]}]}, "messages[0].content[0]"),
         (
-            {"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {}}]}]},
-            "messages[0].content[0].cache_control",
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "surprise": None}]}]},
+            "messages[0].content[0].surprise",
         ),
     ],
 )
@@ -141,7 +259,8 @@ def test_an_unknown_field_is_refused_by_its_path(fields: dict[str, Any], param: 
         ({"messages": [{"role": "oracle", "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"content": "x"}]}, "messages[0]"),
         ({"messages": [MESSAGES[0], {"role": "user"}]}, "messages[1]"),
-        ({"messages": [{"role": "assistant", "content": None}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": "x", "name": "x" * 1025}]}, "messages[0].name"),
         ({"messages": [{"role": "user", "content": [{"type": "hologram"}]}]}, "messages[0].content[0].type"),
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0]"),
         (
@@ -157,7 +276,9 @@ def test_an_unknown_field_is_refused_by_its_path(fields: dict[str, Any], param: 
         ({"max_completion_tokens": "5"}, "max_completion_tokens"),
         ({"temperature": -0.1}, "temperature"),
         ({"temperature": 2.1}, "temperature"),
-        ({"top_p": 0}, "top_p"),
+        ({"top_p": -0.1}, "top_p"),
+        ({"service_tier": "first class"}, "service_tier"),
+        ({"safety_identifier": "x" * 1025}, "safety_identifier"),
         ({"top_p": 1.1}, "top_p"),
         ({"seed": 2**63}, "seed"),
         ({"seed": 2**200}, "seed"),
@@ -170,7 +291,7 @@ def test_an_unknown_field_is_refused_by_its_path(fields: dict[str, Any], param: 
         ({"model": "x" * 1025}, "model"),
         ({"stop": "x" * 1025}, "stop"),
         ({"stop": ["x" * 1025]}, "stop[0]"),
-        ({"stream_options": {}}, "stream_options"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"max_tokens": 1, "max_completion_tokens": 1}, "max_tokens"),
     ],
 )
@@ -212,8 +333,10 @@ def test_media_keep_their_order() -> None:
     ]
 
 
-@pytest.mark.parametrize(("detail", "side_max"), [("auto", 0), ("high", 0), ("low", 512)])
-def test_low_detail_asks_for_a_smaller_picture(detail: str, side_max: int) -> None:
+@pytest.mark.parametrize(
+    ("detail", "side_max"), [("auto", 0), ("high", 0), ("original", 0), ("", 0), (None, 0), ("low", 512)]
+)
+def test_low_detail_asks_for_a_smaller_picture(detail: str | None, side_max: int) -> None:
     (part,) = parse(of({"type": "image_url", "image_url": {"url": "x", "detail": detail}})).media
     assert part.ask == Ask("image", side_max=side_max)
 
@@ -248,7 +371,9 @@ def test_embeddings_that_are_no_base64_are_refused() -> None:
     assert error.value.status == 400
 
 
-@pytest.mark.parametrize("held", [{}, {"image_url": None}, {"image_url": {"url": None}}, {"image_url": {"url": ""}}])
+@pytest.mark.parametrize(
+    "held", [{}, {"image_url": None}, {"image_url": {}}, {"image_url": {"url": None}}, {"image_url": {"url": ""}}]
+)
 def test_a_name_may_stand_for_what_was_sent_before(held: dict[str, Any]) -> None:
     (part,) = parse(of({"type": "image_url", "uuid": "cat", **held})).media
     assert (part.source, part.uuid) == (None, "cat")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
+import textwrap
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given, strategies
@@ -14,14 +17,16 @@ from msgspec import Raw
 from frontend_loop import in_loop
 from mmplane.core.errors import RequestError
 from mmplane.frontend.request.schema import parse
+from mmplane.frontend.sources import data_uri
 from mmplane.frontend.sources import fetch as fetch_module
 from mmplane.frontend.sources.addresses import Allowed
-from mmplane.frontend.sources.source import Source, decode_data_uri
+from mmplane.frontend.sources.data_uri import decode_data_uri, inline_base64
+from mmplane.frontend.sources.source import Source
 
 
 def refusal(url: str) -> RequestError:
     with pytest.raises(RequestError) as refused:
-        decode_data_uri(url.encode(errors="surrogatepass"))
+        decode_data_uri(url.encode(errors="replace"))
     assert refused.value.status == 400
     assert len(refused.value.message) < 100
     return refused.value
@@ -35,7 +40,17 @@ def test_a_data_uri_gives_its_bytes(content: bytes) -> None:
     assert decode_data_uri(("data:image/png;base64," + base64.b64encode(content).decode()).encode()) == content
 
 
-@pytest.mark.parametrize("head", ["data:;base64,", "data:image/svg+xml;charset=utf-8;base64,", "data:a;base64;base64,"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        "data:;base64,",
+        "data:image/svg+xml;charset=utf-8;base64,",
+        "data:a;base64;base64,",
+        "DATA:IMAGE/PNG;BASE64,",
+        "data:image/png; base64 ,",
+        " \r\n\tdata:;base64,",
+    ],
+)
 def test_what_the_head_says_of_the_type_does_not_matter(head: str) -> None:
     assert decode_data_uri((head + "QUJD").encode()) == b"ABC"
 
@@ -56,17 +71,66 @@ def test_what_the_head_says_of_the_type_does_not_matter(head: str) -> None:
     ids=lambda url: url[:30],
 )
 def test_a_head_that_does_not_say_base64_is_refused(url: str) -> None:
-    assert refusal(url).message == "the image's data URI is not base64"
+    assert refusal(url).message == "the data URI is not base64"
+
+
+PADDED = base64.b64encode(bytes(range(248, 256)) * 40).decode()
+"""With every character that percent-encoding changes, and padding."""
 
 
 @pytest.mark.parametrize(
-    "content",
-    ["Q", "QUJ", "QUJD=", "QUJD QUJD", "QUJD\n", " QUJD", "QUJD,QUJD", "QU-_", "QU%4A", "ΨΨΨΨ", "QUJ\x00", "\ud800"],
+    "written",
+    [
+        pytest.param(PADDED.rstrip("="), id="no padding"),
+        pytest.param(PADDED + "==", id="too much padding"),
+        pytest.param("\n".join(textwrap.wrap(PADDED, 64)) + "\n", id="lines"),
+        pytest.param("\r\n".join(textwrap.wrap(PADDED, 76)), id="lines as mail has them"),
+        pytest.param(" \t".join(textwrap.wrap(PADDED, 7)) + "\v\f", id="white space"),
+        pytest.param(quote(PADDED, safe=""), id="percent-encoded"),
+        pytest.param(PADDED.replace("+", "%2b").replace("/", "%2f").replace("=", "%3d"), id="in lower case"),
+        pytest.param(quote("\r\n".join(textwrap.wrap(PADDED.rstrip("="), 76)), safe=""), id="all of it"),
+    ],
 )
-def test_what_is_not_base64_to_the_letter_is_refused(content: str) -> None:
+def test_base64_as_clients_write_it(written: str) -> None:
+    assert decode_data_uri(b"data:image/png;base64," + written.encode()) == base64.b64decode(PADDED)
+    assert inline_base64(Raw(json.dumps(written).encode()), "input_audio") == base64.b64decode(PADDED)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("Q", "it is cut off"),
+        ("QUJDQ", "it is cut off"),
+        ("Q%3D%3D", "it is cut off"),
+        ("QUJD,QUJD", "',' at position 4"),
+        ("QU-_", "'-' at position 2"),
+        ("QUJD=QUJD", "'=' at position 4"),
+        ("QUJD\n\n QU!D", "'!' at position 9"),
+        ("%2BUJD%0A@@", "'@' at position 9"),
+        ("QU%4A", "'%' at position 2"),
+        ("Ψ", "'\\u03a8' at position 0"),
+        ("QUJD😀", "'\\U0001f600' at position 4"),
+        ("QUJ\x00", "'\\x00' at position 3"),
+        ("QUJD\ud800", "'?' at position 4"),
+    ],
+)
+def test_the_first_wrong_character_of_base64_is_named(content: str, reason: str) -> None:
     error = refusal("data:image/png;base64," + content)
-    assert error.message == "the image's data URI is not valid base64"
+    assert error.message == f"the data URI is not valid base64: {reason}"
     assert error.param == "image_url"
+    with pytest.raises(RequestError) as plain:
+        inline_base64(Raw(json.dumps(content).encode()), "input_audio")
+    assert plain.value.param == "input_audio"
+
+
+@in_loop
+async def test_only_a_text_that_needs_it_is_decoded_twice() -> None:
+    """Six megabytes as most clients send them are read once, and never become a string."""
+    url = Raw(b'"data:image/png;base64,' + base64.b64encode(bytes(6_000_000)) + b'"')
+    with pytest.MonkeyPatch.context() as modules:
+        modules.setattr(data_uri, "decode_base64", None)
+        modules.setattr(data_uri, "text_of", None)
+        assert data_uri.inline_media(url) == bytes(6_000_000)
 
 
 def test_megabytes_that_are_wrong_at_the_end_get_a_short_answer() -> None:
@@ -96,6 +160,8 @@ async def loaded(text: bytes) -> bytes:
         rb"data:image/png;base64,\u002b/\u002B/\u002b/8=",  # .NET
         rb"data:image/png;base64,+/+/+/8\u003d",  # Gson
         rb"\u0064\u0061ta:image/png;base64\u002c+/+/+/8=",
+        rb"data:image/png;base64,+/+/\r\n+/8=\n",  # Python's encodebytes
+        rb"DATA:image/png;BASE64,+/+/+/8",
     ],
 )
 @in_loop
@@ -103,9 +169,7 @@ async def test_a_json_encoder_may_escape_what_it_likes(text: bytes) -> None:
     assert await loaded(text) == base64.b64decode("+/+/+/8=")
 
 
-@pytest.mark.parametrize(
-    "text", [b"http://\xff", b"data:;base64,QU\xff", b"\xff", rb"data:;base64,\u00", rb"data:;base64,QU\n", rb"\ud800"]
-)
+@pytest.mark.parametrize("text", [b"http://\xff", b"data:;base64,QU\xff", b"\xff", rb"data:;base64,\u00", rb"\ud800"])
 @in_loop
 async def test_what_is_no_text_is_the_clients_error(text: bytes) -> None:
     with pytest.raises(RequestError) as refused:
@@ -217,8 +281,6 @@ async def test_an_allowed_host_is_asked_plainly() -> None:
         "file://allowed.test/etc/passwd",
         "gopher://allowed.test:{port}/",
         "javascript:alert(1)",
-        "DATA:;base64,QUJD",
-        " data:;base64,QUJD",
         "",
         "http://[",
         "http://[allowed.test]:{port}/",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mmplane.core.errors import RequestError
-from mmplane.frontend.request.uuids import Uuids
+from mmplane.frontend.sources.uuids import Uuids
 
 
 def is_missing(names: Uuids, name: str, **of: str) -> bool:

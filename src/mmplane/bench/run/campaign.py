@@ -96,8 +96,7 @@ class Options(msgspec.Struct, frozen=True):
         if self.pace(workload)[1] is None:
             limits += ["--request-seconds", str(REQUEST_SECONDS)]
         pools = [text for name, size in self.pools.of(workload).items() for text in (_flag(name), str(size))]
-        # Features are floats, as the incident's were: bytes are what `eager-compact` adds.
-        baselines = ["--feature-hash", self.feature_hash, "--ingress", self.ingress, "--encoding", "float32"]
+        baselines = ["--feature-hash", self.feature_hash, "--ingress", self.ingress]
         return ["--runner", self.runner, *limits, *pools, *baselines, *self.flags, *workload.flags]
 
     def pace(self, workload: Workload) -> tuple[int, float | None]:

@@ -20,16 +20,9 @@ from PIL import Image
 from mmplane.core.errors import RequestError
 from mmplane.core.records import Modality
 from mmplane.frontend.chat.chat import Chat
+from mmplane.frontend.request.parts import AnyPart, AudioUrlPart, ImagePart, ImageUrl, MediaUrl
 from mmplane.frontend.request.reading import ParsedBody
-from mmplane.frontend.request.schema import (
-    AnyPart,
-    AudioUrlPart,
-    ChatRequest,
-    ImagePart,
-    ImageUrl,
-    MediaUrl,
-    UserMessage,
-)
+from mmplane.frontend.request.schema import ChatRequest, UserMessage
 from mmplane.frontend.send.group import Group
 from mmplane.items.pool import Pool
 

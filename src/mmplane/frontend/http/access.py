@@ -20,6 +20,8 @@ from mmplane.frontend.http.reply import Reply
 
 OPEN = frozenset({"/health"})
 TENANTS = frozenset({"/v1/chat/completions", "/v1/chat/completions/render", "/v1/models", "/ready"})
+MODEL = "/v1/models/"
+"""One model: its name comes after this."""
 _CALLER = "mmplane.caller"
 
 
@@ -47,7 +49,7 @@ class Access:
         caller = self._keyring.caller(key)
         if caller is None:
             raise RequestError(401, "invalid_api_key", "this server does not know that API key")
-        if not caller.operator and scope["path"] not in TENANTS:
+        if not (caller.operator or scope["path"] in TENANTS or scope["path"].startswith(MODEL)):
             raise RequestError(403, "operator_only", "this route needs a key of the operator")
         return caller
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 from mmplane.frontend.chat.chat import Chat
+from mmplane.frontend.chat.objects import Head, events, whole
 from mmplane.frontend.chat.readiness import Readiness
 from mmplane.frontend.http.endpoint import Taken, Work
-from mmplane.frontend.http.objects import Head, events, whole
 from mmplane.frontend.http.reply import JSON, Reply
 from mmplane.observe.counters import Counters
 

@@ -46,8 +46,15 @@ class Routes:
 
     async def models(self, _: Request) -> Response:
         """The one model, as OpenAI lists models."""
-        model = {"id": self._served_name, "object": "model", "created": 0, "owned_by": "mmplane"}
-        return _json(200, {"object": "list", "data": [model]})
+        return _json(200, {"object": "list", "data": [_model(self._served_name)]})
+
+    async def model(self, request: Request) -> Response:
+        """One model by its name."""
+        name = request.path_params["id"]
+        if name != self._served_name:
+            error = RequestError(404, "model_not_found", "this server does not serve that model", param="model")
+            return Response(error_object(error), error.status, media_type="application/json")
+        return _json(200, _model(name))
 
     async def delivery(self, request: Request) -> Response:
         """Show the switch, or set it: new requests take it, what is in flight ends as it began."""
@@ -76,6 +83,10 @@ class Routes:
         """For Prometheus."""
         text = await asyncio.to_thread(exposition, self._figures())
         return Response(text, media_type=CONTENT_TYPE)
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "mmplane"}
 
 
 def _json(status: int, content: Any) -> Response:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from mmplane.core.errors import not_held
 from mmplane.core.records import Ask, Recipe
-from mmplane.frontend.request.uuids import Uuids
+from mmplane.frontend.sources.uuids import Uuids
 from mmplane.items.parked import MediaBytes, digest_of
 from mmplane.items.store import ItemStore
 

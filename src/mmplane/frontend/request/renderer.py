@@ -21,15 +21,8 @@ from transformers import AutoConfig, AutoTokenizer
 from mmplane.config import Config
 from mmplane.core.errors import RequestError, bad_request
 from mmplane.frontend.request.contents import Forms
-from mmplane.frontend.request.schema import (
-    AnyPart,
-    AudioUrlPart,
-    ChatRequest,
-    ImagePart,
-    MediaPart,
-    TextPart,
-    UserMessage,
-)
+from mmplane.frontend.request.parts import AnyPart, AudioUrlPart, ImagePart, MediaPart, TextPart
+from mmplane.frontend.request.schema import ChatRequest, UserMessage
 
 Ids = npt.NDArray[np.int32]
 Turns = list[dict[str, Any]]
@@ -177,7 +170,8 @@ class Renderer:
         content: Any = message.content
         if not isinstance(content, str):
             content = [_part(part) for part in _whole_tokens(content, self.control_tokens)]
-        return {"role": role, "content": self._forms.fit(role, content)}
+        named = {"name": message.name} if message.name else {}
+        return {"role": role, "content": self._forms.fit(role, content), **named}
 
     def _too_long(self, length: str) -> RequestError:
         message = f"the prompt has {length}, but the model's context is {self.context_tokens} tokens"
@@ -213,6 +207,7 @@ def _whole_tokens(parts: list[AnyPart], control_tokens: tuple[str, ...]) -> Iter
 def _texts(turns: Turns) -> Iterator[str]:
     """Everything that a user has typed."""
     for turn in turns:
+        yield turn.get("name", "")
         content = turn["content"]
         if isinstance(content, str):
             yield content

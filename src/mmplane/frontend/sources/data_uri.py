@@ -1,46 +1,72 @@
-"""Media in a data URI, decoded from the JSON string in which it came."""
+"""Media in the request itself: a data URI or plain base64, decoded from the JSON string in which it came."""
 
 from __future__ import annotations
 
 import binascii
-from contextlib import suppress
 
 import msgspec
 import pybase64
 
-from mmplane.core.errors import RequestError, bad_media, bad_request
+from mmplane.core.errors import bad_media, bad_request
+from mmplane.frontend.sources.lenient import decode_base64
 
 HEAD_BYTES_MAX = 256
+SCHEME = "data:"
 
 
-def inline_media(url: msgspec.Raw) -> bytes | None:
+def inline_media(url: msgspec.Raw, param: str = "image_url") -> bytes | None:
     """The bytes of a data URI that is still a JSON string, decoded from there; None for an address.
 
     Raises RequestError (400).
     """
     text = memoryview(url)[1:-1]
-    if bytes(text[:5]) == b"data:":
-        with suppress(RequestError):  # encoders may escape what they like: +, / and = are all seen
-            return decode_data_uri(text)
-    plain = text_of(url)
-    return decode_data_uri(plain.encode(errors="replace")) if plain.startswith("data:") else None
+    head = bytes(text[:HEAD_BYTES_MAX]).partition(b",")[0]
+    if head.startswith(b"data:") and _says_base64(head) and (content := _strict(text[len(head) + 1 :])) is not None:
+        return content
+    plain = text_of(url, param)
+    return decode_data_uri(plain.encode(errors="replace"), param) if is_data_uri(plain) else None
 
 
-def text_of(url: msgspec.Raw) -> str:
-    """A URL that is still a JSON string, decoded. Raises RequestError (400)."""
+def inline_base64(source: msgspec.Raw, param: str) -> bytes:
+    """The bytes of a JSON string of base64, decoded from there; a data URI will do. Raises RequestError (400)."""
+    if (content := _strict(memoryview(source)[1:-1])) is not None:
+        return content
+    plain = text_of(source, param)
+    if is_data_uri(plain):
+        return decode_data_uri(plain.encode(errors="replace"), param)
+    return decode_base64(plain.encode(errors="replace"), param, param)
+
+
+def is_data_uri(url: str) -> bool:
+    """Whether the media is in this URL itself. Clients may write white space before it."""
+    return url[:HEAD_BYTES_MAX].lstrip()[: len(SCHEME)].lower() == SCHEME
+
+
+def text_of(url: msgspec.Raw, param: str = "image_url") -> str:
+    """A URL or base64 that is still a JSON string, decoded. Raises RequestError (400)."""
     try:
         return msgspec.json.decode(url, type=str)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise bad_request("invalid_url", "the image's URL is no text", "image_url") from None
+        raise bad_request("invalid_url", f"{param} is not text", param) from None
 
 
-def decode_data_uri(url: memoryview | bytes) -> bytes:
-    """The bytes of a base64 data URI (RFC 2397), in ASCII. Raises RequestError (400)."""
-    head, comma, _ = bytes(url[:HEAD_BYTES_MAX]).partition(b",")
-    if not comma or not head.endswith(b";base64"):
-        raise bad_media("the image's data URI is not base64", "image_url")
+def decode_data_uri(url: bytes, param: str = "image_url") -> bytes:
+    """The bytes of a base64 data URI (RFC 2397). Raises RequestError (400)."""
+    head, comma, _ = url[:HEAD_BYTES_MAX].partition(b",")
+    if not comma or not _says_base64(head):
+        raise bad_media("the data URI is not base64", param)
+    content = _strict(memoryview(url)[len(head) + 1 :])
+    return decode_base64(url[len(head) + 1 :], "the data URI", param) if content is None else content
+
+
+def _says_base64(head: bytes) -> bool:
+    return b"".join(head.split()).lower().endswith(b";base64")
+
+
+def _strict(text: memoryview) -> bytes | None:
+    """What a text stands for that is base64 to the letter, as almost every client sends it; else None."""
     try:
-        content: bytes = pybase64.b64decode(url[len(head) + 1 :], validate=True)
+        content: bytes = pybase64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise bad_media("the image's data URI is not valid base64", "image_url") from None
+        return None
     return content

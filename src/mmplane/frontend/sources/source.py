@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from mmplane.frontend.sources.addresses import Allowed
-from mmplane.frontend.sources.data_uri import decode_data_uri, inline_media, text_of
+from mmplane.frontend.sources.data_uri import decode_data_uri, inline_media, is_data_uri, text_of
 from mmplane.frontend.sources.dial import Resolve
 from mmplane.frontend.sources.fetch import Fetcher, FetchStatistics, Grow
 from mmplane.frontend.sources.files import Files
@@ -23,7 +23,7 @@ class Source:
 
         Raises RequestError: 400 for what the client did, 413, 502 or 504 for a host.
         """
-        if url.startswith("data:"):
+        if is_data_uri(url):
             return decode_data_uri(url.encode(errors="replace"))
         if url.startswith("file:") and self._files is not None:
             return await self._files.load(url, grow, tenant=tenant)
