@@ -446,7 +446,7 @@ def _sounds() -> dict[str, Case]:
         "length beyond the file": (200, lambda: truncated(_tone(), 0.5)),
         "flac of 655,350 Hz and 8 channels": (400, lambda: flac(48_000, 8, (655_350, 8, 8000))),
         "flac that claims 50 days": (400, lambda: flac(claimed=(16_000, 1, 2**36 - 1))),
-        "flac that does not say how long it is": (400, lambda: flac(claimed=(16_000, 1, 0))),
+        "flac that does not say how long it is": (200, lambda: flac(claimed=(16_000, 1, 0))),
         "flac whose header lies about its channels": (400, lambda: flac(48_000, 2, (48_000, 8, 8000))),
         "opus of 8 hours in 300 kilobytes": (400, lambda: opus(8 * 3600)),
         "opus of a minute, most of which is not heard": (200, lambda: opus(60)),

@@ -25,7 +25,7 @@ from mmplane.config import Config
 from mmplane.core.records import Ask
 from mmplane.features.choice import choose
 from mmplane.media.materialise import examine, materialise
-from sounds import sound_part, speech_like, write, write_in_container
+from sounds import cut_short, sound_part, speech_like, write, write_in_container
 
 TOKENS_MAX = 8
 RATE_HZ = 16_000
@@ -136,6 +136,13 @@ def test_every_format_and_way(listening: Live, folder: Path) -> None:
             assert first["items"][0]["digests"]["1"] == own_digest(folder, media)
     answer = listening.chat([sound_part(film), text("?")])
     assert (answer.status_code, answer.json()["error"]["message"]) == (400, "the file holds no sound")
+
+
+def test_a_sound_is_read_to_its_end(listening: Live) -> None:
+    """By its samples, as the trace tells them: encoders pad MP3s to whole frames."""
+    for name, (media, seconds) in cut_short().items():
+        (item,) = ask(listening, [sound_part(media, "audio/x"), text("?")])["items"]
+        assert seconds - 0.01 < item["sampling"]["samples"] / RATE_HZ < seconds + 0.2, name
 
 
 def ask(live: Live, content: Any) -> dict[str, Any]:

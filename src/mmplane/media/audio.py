@@ -1,8 +1,10 @@
 """Encoded sounds to samples: mono, float32, at the rate that the processor wants, no more than the model hears.
 
-libsndfile (soundfile) decodes WAV, FLAC, Ogg and MP3; FFmpeg (PyAV) decodes AAC and what is inside of video files.
-Channels are averaged, then resampled by soxr's `HQ`, as librosa and so transformers' own loader do it, block by block:
-memory is bounded by what the model hears, whatever the file says.
+libsndfile (soundfile) decodes WAV, FLAC and Ogg, where the file says how long it is; of an Ogg that is a chain, link
+after link. FFmpeg (PyAV) decodes all else: MP3, AAC, what is inside of video files, and what came out of a pipe.
+libsndfile would stop where it guesses that an MP3 ends. Channels are averaged, then resampled by soxr's `HQ`, as
+librosa and so transformers' own loader do it, block by block: memory is bounded by what the model hears, whatever the
+file says.
 
 How many samples a sound has is counted by decoding it: headers lie, and some do not say.
 """
@@ -10,7 +12,7 @@ How many samples a sound has is counted by decoding it: headers lie, and some do
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import chain, repeat
@@ -26,11 +28,18 @@ import soxr
 from mmplane.core.errors import RequestError, bad_media
 from mmplane.core.records import Recipe
 from mmplane.features.contract.audio import AudioProcessor, Samples
-from mmplane.media.container import frames, kind_of, opened, prepared
+from mmplane.media.container import frames, opened, prepared, track
+from mmplane.media.signature import kind_of, ogg_links
 
 FORMATS = "WAV, FLAC, Ogg, MP3, M4A, MP4, WebM or MKV"
-SOUNDFILE_FORMATS = ("WAV", "WAVEX", "FLAC", "OGG", "MPEG", "MP3")
-"""libsndfile's names of what may be decoded; nothing else is tried."""
+KINDS = ("wav", "flac", "ogg", "mp3", "aac", "ac3", "mov", "matroska", "avi", "mpegts", "mpeg")
+SOUNDFILE_KINDS = ("wav", "flac", "ogg")
+SOUNDFILE_FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG")
+"""libsndfile's names of what it may decode."""
+_UNKNOWN = 2**63 - 1
+"""Samples of a FLAC that does not say how many it has, in libsndfile's words."""
+ESTIMATED = ("mp3", "aac", "ac3")
+"""Sounds without a header: FFmpeg guesses how long they are, and what is damaged in them is left out."""
 BLOCK_SECONDS = 1.0
 
 Block = npt.NDArray[np.float32]
@@ -61,6 +70,8 @@ def examine(processor: AudioProcessor, media: bytes | memoryview) -> Recipe:
             count += len(block)
             if count >= enough:
                 break
+    if not count:
+        raise bad_media("the sound has no samples")
     samples = min(resampled_length(count, rate_hz, target_hz), processor.samples_max)
     return Recipe("audio", processor.layout(samples), samples=samples)
 
@@ -100,49 +111,93 @@ def _resampled(blocks: Iterator[Block], source_hz: int, target_hz: int) -> Itera
 def _blocks(media: bytes | memoryview) -> Iterator[tuple[int, Iterator[Block]]]:
     """Samples a second, and the sound block by block. Raises RequestError (400) and MemoryError, in the block too."""
     kind = kind_of(media)
-    if kind in ("mov", "matroska", "aac"):
-        with opened(media, kind, "sound") as container:
-            yield _of_container(container)
-        return
-    if not _is_soundfile(media):
+    if kind not in KINDS:
         raise bad_media(f"the sound's format is not supported: send {FORMATS}")
-    try:
-        with soundfile.SoundFile(BytesIO(media)) as file:
-            if file.format not in SOUNDFILE_FORMATS:
-                raise bad_media(f"the sound's format is not supported: send {FORMATS}")
+    links = ogg_links(media) if kind == "ogg" else iter((memoryview(media),))
+    with _piece(next(links), kind) as (rate_hz, blocks):
+        yield rate_hz, chain(blocks, _further(links, kind, rate_hz))
+
+
+def _further(links: Iterator[memoryview], kind: str, rate_hz: int) -> Iterator[Block]:
+    """What is chained behind an Ogg's first sound, at that one's rate."""
+    for link in links:
+        with _piece(link, kind) as (own_hz, blocks):
+            yield from _resampled(blocks, own_hz, rate_hz)
+
+
+@contextmanager
+def _piece(media: memoryview, kind: str) -> Iterator[tuple[int, Iterator[Block]]]:
+    if kind in SOUNDFILE_KINDS and (file := _whole_file(media)) is not None:
+        with _as_bad_media(), file:
             rate_hz = _checked(file.samplerate, file.channels)
-            _check_length(file.frames / rate_hz)  # 2^63 - 1 of a FLAC that does not say; libsndfile could not read it
+            _check_length(file.frames / rate_hz)
             block = round(rate_hz * BLOCK_SECONDS)
             yield rate_hz, _mixed(file.read(block, dtype="float32", always_2d=True) for _ in repeat(None))
+        return
+    with opened(media, kind, "sound") as container:
+        yield _of_container(container, kind)
+
+
+def _whole_file(media: memoryview) -> soundfile.SoundFile | None:
+    """libsndfile's reader, where it knows how long the sound is; else it would stop too soon, or not begin."""
+    with _as_bad_media(), suppress(soundfile.LibsndfileError):
+        file = soundfile.SoundFile(BytesIO(media))
+        if file.format in SOUNDFILE_FORMATS and not file.subtype.startswith("MPEG") and 0 < file.frames < _UNKNOWN:
+            return file
+        file.close()
+    return None
+
+
+@contextmanager
+def _as_bad_media() -> Iterator[None]:
+    try:
+        yield
     except (RequestError, MemoryError):
         raise
     except Exception:  # noqa: BLE001 - decoders raise almost anything
         raise bad_media("the sound cannot be decoded") from None
 
 
-def _is_soundfile(media: bytes | memoryview) -> bool:
-    head = bytes(media[:12])
-    wave = head[:4] == b"RIFF" and head[8:12] == b"WAVE"
-    mpeg = head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xE0 == 0xE0
-    return wave or mpeg or head.startswith((b"fLaC", b"OggS", b"ID3"))
-
-
-def _of_container(container: Any) -> tuple[int, Iterator[Block]]:
-    if not container.streams.audio:
+def _of_container(container: Any, kind: str) -> tuple[int, Iterator[Block]]:
+    stream = track(container, "audio")
+    if stream is None:
         raise bad_media("the file holds no sound")
-    stream = prepared(container.streams.audio[0], "sound")
+    prepared(stream, "sound")
     rate_hz = _checked(stream.codec_context.sample_rate, stream.codec_context.channels)
-    _check_length((container.duration or 0) / av.time_base)
-    convert = av.AudioResampler(format="flt", layout=stream.codec_context.layout, rate=rate_hz)
+    if kind not in ESTIMATED:
+        _check_length((container.duration or 0) / av.time_base)
 
     def pieces() -> Iterator[npt.NDArray[np.float32]]:
-        for frame in chain(frames(container, stream, "sound"), (None,)):
-            for same in convert.resample(frame):
-                packed: npt.NDArray[Any] = same.to_ndarray()
-                yield packed.reshape(-1, len(same.layout.channels)).astype(np.float32, copy=False)
+        convert = _Converter(rate_hz)
+        for frame in chain(frames(container, stream, "sound", skip_damaged=kind in ESTIMATED), (None,)):
+            yield from convert(frame)
         yield np.zeros((0, 1), np.float32)
 
     return rate_hz, _mixed(pieces())
+
+
+class _Converter:
+    """Frames to (samples, channels) of floats at one rate. Where files were joined, frames change their form."""
+
+    def __init__(self, rate_hz: int) -> None:
+        self._rate_hz = rate_hz
+        self._form: tuple[str, str, int] | None = None
+        self._resampler: Any = None
+
+    def __call__(self, frame: Any | None) -> Iterator[npt.NDArray[np.float32]]:
+        """Of this frame; None ends the sound."""
+        if frame is not None and (form := (frame.format.name, frame.layout.name, frame.sample_rate)) != self._form:
+            yield from self._resampled(None)
+            _checked(frame.sample_rate, len(frame.layout.channels))
+            self._form = form
+            self._resampler = av.AudioResampler(format="flt", layout=frame.layout, rate=self._rate_hz)
+        yield from self._resampled(frame)
+
+    def _resampled(self, frame: Any | None) -> Iterator[npt.NDArray[np.float32]]:
+        for same in () if self._resampler is None else self._resampler.resample(frame):
+            packed: npt.NDArray[Any] = same.to_ndarray()
+            if packed.size:
+                yield packed.reshape(-1, len(same.layout.channels)).astype(np.float32, copy=False)
 
 
 def _checked(rate_hz: int, channels: int, limits: AudioLimits = DEFAULT_LIMITS) -> int:
@@ -155,7 +210,7 @@ def _checked(rate_hz: int, channels: int, limits: AudioLimits = DEFAULT_LIMITS) 
 
 def _check_length(seconds: float, limits: AudioLimits = DEFAULT_LIMITS) -> None:
     if seconds > limits.seconds_max:
-        raise bad_media("the sound is too long, or does not say how long it is")
+        raise bad_media("the sound is too long")
 
 
 def _mixed(blocks: Iterator[npt.NDArray[np.float32]]) -> Iterator[Block]:

@@ -1,7 +1,6 @@
 """Containers: MP4, Matroska and their like, opened with PyAV (FFmpeg) as what their first bytes say and nothing else.
 
-FFmpeg would also open playlists, which name other files and addresses: so the demuxer is chosen here, from the first
-bytes, and none of those chosen opens anything else. Of the decoders only those named here run.
+The demuxer is chosen by `mmplane.media.signature`, and of the decoders only those named here run.
 """
 
 from __future__ import annotations
@@ -12,23 +11,27 @@ from io import BytesIO
 from typing import Any
 
 import av
+import av.error
 import av.logging
+from av.stream import Disposition
 
 from mmplane.core.errors import RequestError, bad_media
+from mmplane.media.signature import DEMUXERS
 from mmplane.process.priority import give_way
 
-DEMUXERS = ("mov", "matroska", "gif", "ogg", "aac")
-"""FFmpeg's names of what may be opened."""
-
 VIDEO_CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "mpeg4", "mjpeg", "gif")
-AUDIO_CODECS = ("aac", "mp3", "mp3float", "opus", "libopus", "vorbis", "flac", "alac", "pcm_s16le", "pcm_s16be")
+AUDIO_CODECS = (
+    *("aac", "mp3", "mp3float", "mp2", "mp2float", "opus", "libopus", "vorbis", "flac", "alac", "ac3", "eac3"),
+    *("amrnb", "amrwb", "pcm_alaw", "pcm_mulaw", "pcm_u8", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be"),
+    *("pcm_s32le", "pcm_s32be", "pcm_f32le", "pcm_f32be", "pcm_f64le", "pcm_f64be"),
+)
 """FFmpeg's names of the decoders that may run."""
 
 PIXELS_MAX = 4096 * 2304
 """Pixels of one frame."""
 PACKETS_MAX = 250_000
 """In one file, of all its streams: each takes a microsecond or two, and megabytes can hold millions."""
-SOUND_PACKETS_MAX = 20_000
+SOUND_PACKETS_MAX = 50_000
 """Up to the last one that is heard: to decode and resample one takes tens of microseconds, be it a single sample."""
 
 _OPTIONS = {"protocol_whitelist": ""}
@@ -36,20 +39,6 @@ _PROBING = {"mov": {"probesize": "32"}}
 """What keeps FFmpeg from decoding frames on opening. An MP4's index has all that is asked of a clip."""
 
 av.logging.set_level(av.logging.PANIC)  # what FFmpeg has to say holds pieces of the payload
-
-
-def kind_of(media: bytes | memoryview) -> str | None:
-    """Which demuxer's file this is, by its first bytes; None for all that may not be opened."""
-    head = bytes(media[:12])
-    if head[4:8] == b"ftyp":
-        return "mov"
-    if head.startswith(b"\x1a\x45\xdf\xa3"):
-        return "matroska"
-    if head.startswith((b"GIF87a", b"GIF89a")):
-        return "gif"
-    if head.startswith(b"OggS"):
-        return "ogg"
-    return "aac" if head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xF6 == 0xF0 else None
 
 
 @contextmanager
@@ -97,7 +86,25 @@ def packets(container: Any, stream: Any, items: str) -> Iterator[Any]:
             yield packet
 
 
-def frames(container: Any, stream: Any, items: str) -> Iterator[Any]:
-    """This stream's frames, decoded one after the other. Raises RequestError (400) as `packets`."""
+def track(container: Any, kind: str) -> Any | None:
+    """The default track of this kind, `video` or `audio`, as players take it; None without any. A cover is no track."""
+    tracks = [each for each in getattr(container.streams, kind) if not each.disposition & Disposition.attached_pic]
+    best = container.streams.best(kind)
+    if best in tracks:
+        return best
+    return next((each for each in tracks if each.disposition & Disposition.default), next(iter(tracks), None))
+
+
+def frames(container: Any, stream: Any, items: str, *, skip_damaged: bool = False) -> Iterator[Any]:
+    """This stream's frames, decoded one after the other. Raises RequestError (400) as `packets`.
+
+    `skip_damaged` goes on behind a packet that cannot be decoded, as players do.
+    """
     for packet in packets(container, stream, items):
-        yield from packet.decode()
+        try:
+            decoded = packet.decode()
+        except av.error.InvalidDataError:
+            if not skip_damaged:
+                raise
+            continue
+        yield from decoded

@@ -20,8 +20,9 @@ from mmplane.core.errors import bad_media
 from mmplane.core.records import Ask, Clip, Recipe
 from mmplane.features.contract.image import Pixels
 from mmplane.features.contract.video import VideoProcessor
-from mmplane.media.container import PIXELS_MAX, frames, kind_of, opened, packets, prepared
+from mmplane.media.container import PIXELS_MAX, frames, opened, packets, prepared
 from mmplane.media.gops import Unit, read_of, runs, unreadable
+from mmplane.media.signature import kind_of
 
 FORMATS = "MP4, WebM, MKV or GIF"
 KINDS = ("mov", "matroska", "gif")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+from av.stream import Disposition
 from hypothesis import given, settings, strategies
 
 from clips import encode, moving
@@ -20,7 +21,7 @@ from mmplane.features.contract.arrays import Arrays
 from mmplane.features.contract.audio import AudioProcessor, Samples
 from mmplane.media import audio
 from mmplane.media.audio import decode, examine, resampled_length
-from sounds import REAL, real, speech_like, write, write_in_container
+from sounds import REAL, cut_short, flac_saying, real, speech_like, wave_from_a_pipe, write, write_in_container
 
 RATE_HZ = 16_000
 FORMATS: dict[str, tuple[str, str | None]] = {
@@ -100,8 +101,8 @@ def refusal(media: bytes) -> str:
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format(name: str, rate_hz: int, channels: int) -> None:
     media = write(speech_like(2.3, rate_hz, channels), rate_hz, *FORMATS[name])
-    # How MP3 samples round depends on how many are read at a time: mpg123 does it so.
-    np.testing.assert_allclose(heard(media), expected(media), rtol=0, atol=5e-7 if name == "MP3" else 0, strict=True)
+    # FFmpeg's decoder of MP3 rounds otherwise than libsndfile's.
+    np.testing.assert_allclose(heard(media), expected(media), rtol=0, atol=3e-6 if name == "MP3" else 0, strict=True)
 
 
 @settings(max_examples=40, deadline=None)
@@ -115,14 +116,14 @@ def test_any_rate_and_length(rate_hz: int, count: int) -> None:
 @pytest.mark.parametrize("kind", [None, *FORMATS])
 @pytest.mark.parametrize("name", REAL)
 def test_real_speech(name: str, kind: str | None) -> None:
-    """As it comes, and as soundfile writes it. MP3 that is decoded block by block differs in the last bit."""
+    """As it comes, and as soundfile writes it. FFmpeg's decoder of MP3 rounds otherwise than libsndfile's."""
     media = real(name)
     sound, rate_hz = soundfile.read(io.BytesIO(media), dtype="float32")
     assert rate_hz == 48_000
     assert np.abs(sound).max() > 0.1
     if kind is not None:
         media = write(sound, rate_hz, *FORMATS[kind])
-    np.testing.assert_allclose(heard(media), expected(media), rtol=0, atol=1e-6 if kind == "MP3" else 0, strict=True)
+    np.testing.assert_allclose(heard(media), expected(media), rtol=0, atol=3e-6 if kind == "MP3" else 0, strict=True)
 
 
 @pytest.mark.parametrize("rate_hz", [16_000, 44_100])
@@ -172,19 +173,52 @@ def test_a_forged_rate(rate_hz: int) -> None:
     assert refusal(bytes(media)) == "the sound's sampling rate is not supported"
 
 
-def flac_of(samples: int) -> bytes:
-    """A FLAC whose header says that it has so many: 36 bits behind those of rate, channels and depth."""
-    media = bytearray(write(speech_like(0.5), RATE_HZ, "FLAC"))
-    media[21] = media[21] & 0xF0 | samples >> 32
-    media[22:26] = (samples & 0xFFFFFFFF).to_bytes(4, "big")
-    return bytes(media)
-
-
 def test_a_sound_that_says_it_is_too_long() -> None:
-    for samples in (2**36 - 1, 7_200 * RATE_HZ + 1, 0):
-        assert refusal(flac_of(samples)).startswith("the sound is too long")
+    def flac_of(samples: int) -> bytes:
+        return flac_saying(speech_like(0.5), RATE_HZ, samples)
+
+    for samples in (2**36 - 1, 7_200 * RATE_HZ + 1):
+        assert refusal(flac_of(samples)) == "the sound is too long"
     assert refusal(flac_of(7_200 * RATE_HZ)) == "the sound cannot be decoded"
     assert len(heard(flac_of(RATE_HZ // 2))) == RATE_HZ // 2
+
+
+CUT_SHORT = cut_short()
+
+
+@pytest.mark.parametrize("name", CUT_SHORT)
+def test_a_sound_is_read_to_its_end(name: str) -> None:
+    """Encoders pad MP3s to whole frames, so these are up to 0.1 seconds longer for each piece."""
+    media, seconds = CUT_SHORT[name]
+    samples = heard(media)
+    assert seconds - 0.01 < len(samples) / RATE_HZ < seconds + 0.2
+    last = samples[int((seconds - 0.3) * RATE_HZ) :]
+    assert np.abs(last).max() > 0.1, "its end is no silence"
+
+
+def test_links_of_an_ogg_sound_as_they_do_alone() -> None:
+    one, other = (write(speech_like(1.0, 48_000, seed=seed), 48_000, "OGG", "VORBIS") for seed in (1, 2))
+    both = heard(one + other)
+    assert len(both) == 2 * RATE_HZ
+    np.testing.assert_array_equal(both[: RATE_HZ // 2], heard(one)[: RATE_HZ // 2])
+    np.testing.assert_allclose(both[-RATE_HZ // 2 :], heard(other)[-RATE_HZ // 2 :], atol=1e-6)
+
+
+def test_the_default_track_is_heard() -> None:
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as out:
+        streams: list[Any] = [out.add_stream("pcm_s16le", rate=RATE_HZ, layout="mono") for _ in range(2)]
+        streams[1].disposition = Disposition.default
+        streams[0].disposition = Disposition(0)
+        for stream, value in zip(streams, (1_000, 9_000), strict=True):
+            frame = av.AudioFrame.from_ndarray(np.full((1, RATE_HZ), value, np.int16), format="s16", layout="mono")
+            frame.sample_rate, frame.pts = RATE_HZ, 0
+            out.mux([*stream.encode(frame), *stream.encode(None)])
+    assert set(heard(file.getvalue())) == {np.float32(9_000 / 32_768)}
+
+
+def test_a_sound_without_samples() -> None:
+    assert refusal(wave_from_a_pipe(np.zeros(0, np.float32), RATE_HZ)).startswith("the sound ")
 
 
 def test_no_more_is_read_than_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
