@@ -61,6 +61,7 @@ from mmplane.core.records import Record
 from mmplane.process.death import adopt_orphans
 from mmplane.process.handed import hand_over
 from mmplane.process.handle import HEADS, Child
+from mmplane.process.notify import READY, STOPPING, notify
 from mmplane.process.restarts import Restarts
 from mmplane.process.signals import BYTES_MAX, heed
 from mmplane.process.spawner import Spawner
@@ -207,6 +208,7 @@ class Supervisor:
                 log.info("stopping at once")
                 self._exit_code = 0 if number == signal.SIGINT else 1
             else:
+                notify(STOPPING)
                 log.info("draining for at most %g s", self._config.drain_seconds)
                 self._stopping_by_s = time.monotonic() + self._config.drain_seconds + REFUSE_S
                 for child in self._children():
@@ -266,6 +268,7 @@ class Supervisor:
         if self._serving and rendering and not self._served:
             self._served = True
             self._on_serving()
+            notify(READY)
 
     def _gone(self, child: Child) -> None:
         self._hear(child)

@@ -17,7 +17,7 @@ from pictures import noise, part
 from reference import Reference
 
 MIB = 2**20
-ROOM = ("--arena-bytes", str(4 * MIB), "--budget-bytes", str(32 * MIB))
+ROOM = ("--arena-bytes", str(4 * MIB), "--budget-bytes", str(32 * MIB), "--encoding", "float32")
 """Two workers' regions of 1.5 MiB each; half of the budget is for requests, where an item inline counts three times."""
 HELD = {"point": "encode", "error": False, "delay_ms": 500}
 """The ranks keep an item's slot until they have encoded it."""

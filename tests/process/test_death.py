@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -135,10 +137,22 @@ def test_killing_the_nursery_starts_everything_anew(live: Live, right: dict[int,
     assert all(ask(live, seed) == (200, answer) for seed, answer in right.items())
 
 
+def heard(manager: socket.socket) -> list[str]:
+    """What a service manager was told, in order."""
+    said = []
+    with suppress(BlockingIOError):
+        while True:
+            said.append(manager.recv(64).decode())
+    return said
+
+
 @pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGKILL"])
 def test_nothing_remains(how: str, tiny_folder: Path, tmp_path: Path) -> None:
     memory = shared_memory()
-    live = Live(tiny_folder, env={"TMPDIR": str(tmp_path)})
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(name := f"\0mmplane-{tmp_path.name}-{os.getpid()}")
+    manager.setblocking(False)
+    live = Live(tiny_folder, env={"TMPDIR": str(tmp_path), "NOTIFY_SOCKET": name.replace("\0", "@")})
     try:
         assert serves(live)
         processes = live.processes()
@@ -149,7 +163,9 @@ def test_nothing_remains(how: str, tiny_folder: Path, tmp_path: Path) -> None:
         code = live.wait()
         until(lambda: not alive([process.pid for process in processes.values()]), GONE_WITHIN_S, "all have ended")
         assert code == {"SIGINT": 0, "SIGTERM": 0, "SIGKILL": -9}[how]
+        assert heard(manager) == ["READY=1", *(["STOPPING=1"] if how == "SIGTERM" else [])]
     finally:
         live.stop()
+        manager.close()
     assert shared_memory() == memory
     assert not list(tmp_path.iterdir())

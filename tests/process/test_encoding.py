@@ -1,4 +1,4 @@
-"""Bytes instead of floats: an eighth of the arena, and not one bit of the features changes."""
+"""Bytes instead of floats, which `auto` takes: an eighth of the arena, and not one bit of the features changes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pictures import noise, part, photograph, text
 from reference import Reference
 
 
-def test_uint8(tiny_folder: Path, reference: Reference) -> None:
-    with serving(tiny_folder, "--encoding", "uint8") as live:
+def test_auto_is_uint8(tiny_folder: Path, reference: Reference) -> None:
+    with serving(tiny_folder) as live:
+        assert any("in the arena as uint8, with room for " in line for line in live.log)
         assert live.statistics()["encoding"] == "uint8"
         for media in (photograph("china"), photograph("flower"), noise(1)):
             content = [part(media), text("What is this?")]

@@ -41,7 +41,7 @@ def stop_while_writing(live: Live, media: bytes) -> tuple[psutil.Process, Thread
 
 
 def test_a_late_writer(tiny_folder: Path, reference: Reference) -> None:
-    flags = ("--item-seconds", "6", "--stall-seconds", "4", "--arena-bytes", str(64 * MIB))
+    flags = ("--item-seconds", "6", "--stall-seconds", "4", "--arena-bytes", str(64 * MIB), "--encoding", "float32")
     with serving(tiny_folder, *flags) as live:
         worker, thread, statuses = stop_while_writing(live, jpeg(1, 3000, 3000))
         live.supervisor.suspend()  # or it would kill the worker before it can do harm

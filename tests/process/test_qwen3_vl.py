@@ -13,7 +13,7 @@ from pictures import part, photograph, text
 from qwen3_vl import build_qwen3_vl
 from reference import Reference
 
-from clips import clip_part, decoded, real
+from clips import clip_part, decoded, real, recorded
 from torchvision_reference import INSTALL, TORCHVISION, reference_process
 
 TOKENS_MAX = 8
@@ -54,8 +54,16 @@ def test_tokens_and_features(tmp_path: Path) -> None:
     assert want.margin > 1e-3, want
     with serving(folder) as live:
         answer = live.chat(content, max_tokens=TOKENS_MAX, mmplane={"trace": True}).json()
+        browser = [clip_part(recorded("mediarecorder.webm"), "video/webm"), text("What is this?")]
+        seen = live.chat(browser, max_tokens=1, mmplane={"trace": True}).json()["mmplane"]["trace"]["items"][0]
     trace = answer["mmplane"]["trace"]
     assert answer["usage"]["prompt_tokens"] == ids.shape[1]
     digest = blake3(clip["pixel_values_videos"].tobytes()).hexdigest()
     assert trace["items"][0]["digests"] == {"0": digest, "1": digest}
     assert trace["token_ids"] == [want.tokens]
+    sampling = seen["sampling"]
+    assert sampling["fps"] == pytest.approx(5.0, abs=0.05), "the clip's own rate: its container has none"
+    assert (len(sampling["frames"]), sampling["frames_total"]) == (32, 100), (
+        "two a second, no more than the server takes"
+    )
+    assert sampling["seconds"][-1] == pytest.approx(19.8, abs=0.01)

@@ -83,7 +83,7 @@ def test_a_full_disk_and_the_built_in_model(tmp_path: Path) -> None:
 
 
 def test_an_arena_smaller_than_one_item(tiny_folder: Path) -> None:
-    with serving(tiny_folder, "--arena-bytes", str(6 * MIB), tp=1) as live:
+    with serving(tiny_folder, "--arena-bytes", str(6 * MIB), "--encoding", "float32", tp=1) as live:
         answer = live.chat([part(jpeg(1, 1600, 1200)), text("?")])
         assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
         assert "arena" in answer.json()["error"]["message"]

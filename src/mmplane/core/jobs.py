@@ -7,12 +7,16 @@ from mmplane.core.records import Ask, Count, Layout, Recipe, Record, Slot
 
 
 class Materialise(Record, frozen=True, tag="materialise"):
-    """Front end -> worker: decode what lies in `media`, write its features into `out`, in the worker's region."""
+    """Front end -> worker: decode what lies in `media`, write its features into `out`, in the worker's region.
+
+    `life` is that of the media machine which was ready for it, as in `WorkerReady`: a porter does it for no other.
+    """
 
     job_id: Count
     recipe: Recipe
     media: Slot
     out: Slot
+    life: Count = 0
 
 
 class Measure(Record, frozen=True, tag="measure"):
@@ -69,11 +73,32 @@ class JobFailed(Record, frozen=True, tag="job_failed"):
     failure: Failure
 
 
+class JobLost(Record, frozen=True, tag="job_lost"):
+    """Porter -> front end: the media machine did not do it, and nobody writes to its slot. Not the item's doing."""
+
+    job_id: Count
+
+
+class JobDied(Record, frozen=True, tag="job_died"):
+    """Porter -> front end: the process that decoded it over there ended. Nobody writes to its slot."""
+
+    job_id: Count
+
+
 class WorkerReady(Record, frozen=True, tag="worker_ready"):
-    """Worker -> front end: mapped, loaded, waiting for jobs."""
+    """Worker -> front end: mapped, loaded, waiting for jobs.
+
+    A porter says it for each media machine that joins: it takes `lanes` jobs at a time, in this `life`.
+    """
 
     fingerprint: bytes
+    lanes: Count = 1
+    life: Count = 0
+
+
+class MachineGone(Record, frozen=True, tag="machine_gone"):
+    """Porter -> front end: its media machine is lost, with all its jobs. Nobody writes to their slots."""
 
 
 ToWorker = Materialise | Measure | Examine
-FromWorker = Materialised | Measured | Examined | JobFailed | WorkerReady
+FromWorker = Materialised | Measured | Examined | JobFailed | JobLost | JobDied | WorkerReady | MachineGone

@@ -70,8 +70,9 @@ class Clip(Record, frozen=True):
 
     `width` and `height` in pixels, after rotation. `indices` are the numbers of the sampled frames in the file, in the
     order in which they are shown, of `frames_total`, at `fps` frames a second (None: unknown; transformers then takes
-    24). `seconds` tells when each of them is shown. `runs` are the numbers of the packets to decode for them, from the
-    first to before the second; without any, all frames up to the last that is taken are decoded.
+    24). `seconds` tells when each of them is shown, on the clock by which the clip begins at `begins_s`. `runs` are the
+    numbers of the packets to decode for them, from the first to before the second; without any, all frames up to the
+    last that is taken are decoded.
     """
 
     width: int
@@ -81,6 +82,7 @@ class Clip(Record, frozen=True):
     indices: tuple[int, ...]
     seconds: tuple[float, ...] = ()
     runs: tuple[tuple[int, int], ...] = ()
+    begins_s: float = 0.0
 
     @property
     def frames_decoded(self) -> int:

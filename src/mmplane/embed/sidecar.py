@@ -22,6 +22,7 @@ from mmplane.embed.client import Client, connect
 from mmplane.embed.errors import SidecarError
 from mmplane.embed.hold import SidecarHold
 from mmplane.embed.media import MediaSource
+from mmplane.process.notify import VARIABLE as NOTIFY_VARIABLE
 
 SidecarEncoding = Literal["auto", "float32", "model", "uint8", "bfloat16", "float16", "uint8_copies"]
 START_SECONDS = 300.0
@@ -162,7 +163,9 @@ os.register_at_fork(after_in_child=_let_go)
 def _process(folder: str, settings: Settings) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "mmplane", "sidecar", *_flags(settings)]
     command += ["--socket", str(Path(folder) / SOCKET), "--stop-on-eof"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    # Whether this process's service is ready is not the sidecar's to say.
+    inherited = {name: value for name, value in os.environ.items() if name != NOTIFY_VARIABLE}
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=inherited)
     _begun.add(process)
     return process
 

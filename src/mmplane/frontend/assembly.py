@@ -22,6 +22,7 @@ from mmplane.core.records import Record
 from mmplane.delivery.compact import Compactor
 from mmplane.delivery.delivery import Sends
 from mmplane.features.choice import Processors
+from mmplane.features.room import described
 from mmplane.frontend.chat.chat import Chat
 from mmplane.frontend.chat.model import Model
 from mmplane.frontend.chat.preparation import Preparation
@@ -75,7 +76,7 @@ class Assembly:
     epoch: int
     keyring: Keyring
     encoding: str
-    """How features travel."""
+    """How features lie in the arena."""
 
     arena: Arena
     pool: Pool
@@ -212,7 +213,7 @@ def assemble(
         copies={modality: form.copies for modality, form in model.processors.byte_forms.items()},
     )
     tracer = _tracer(config.trace_to)
-    log.info("features travel as %s", model.processors.encoding)
+    log.info("%s", described(model.processors, config.region_bytes()))
     return Assembly(
         config=config,
         epoch=epoch,

@@ -11,7 +11,7 @@ from mmplane.arena.arena import Arena
 from mmplane.arena.errors import ArenaFull, StaleSlot
 from mmplane.core.errors import ArenaHasNoRoom
 from mmplane.core.records import Slot
-from mmplane.items.pool import Worker
+from mmplane.items.crew import Worker
 from mmplane.waiting.lines import Fit
 
 

@@ -3,6 +3,9 @@
     STARTING ──WorkerReady──> IDLE ──job──> BUSY ──answer──> IDLE
         └────────────┴────────────┴─deadline─> CONDEMNED      any ──WorkerGone──> gone
 
+A media machine stands behind a *porter*, a process with a region of its own that takes several jobs at a time: as many
+workers as the machine has lanes, which come with `WorkerReady` and go with `MachineGone` (`mmplane.machines.porter`).
+
 A condemned worker keeps its slots: they are quarantined until the supervisor says that the process is dead. Where there
 are several workers, slow items never take the last of them (`mmplane.items.pace`).
 
@@ -16,8 +19,6 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from enum import Enum
 from functools import partial
 
 import msgspec
@@ -25,9 +26,18 @@ import msgspec
 from mmplane.arena.leases import Process
 from mmplane.core.control import Replace
 from mmplane.core.errors import ArenaHasNoRoom, RequestError, overloaded
-from mmplane.core.jobs import Examined, FromWorker, JobFailed, Materialised, Measured, ToWorker, WorkerReady
+from mmplane.core.jobs import (
+    FromWorker,
+    JobDied,
+    JobFailed,
+    JobLost,
+    MachineGone,
+    ToWorker,
+    WorkerReady,
+)
 from mmplane.core.keyring import DEFAULT_TENANT
 from mmplane.core.records import Record
+from mmplane.items.crew import Crew, DecoderDied, JobAnswer, MachineLost, Where, Worker, WorkerLost, WorkerState
 from mmplane.items.pace import Pace
 from mmplane.process.awake import answered
 from mmplane.waiting.lines import Fit
@@ -35,36 +45,10 @@ from mmplane.waiting.room import WaitingRoom
 from mmplane.wire.link import Link
 from mmplane.wire.mailbox import Mailbox
 
-JobAnswer = Materialised | Measured | Examined
-
-
-class WorkerLost(RequestError):
-    """503: the worker died or is about to be killed. It may still touch its slots until it has been reaped."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(503, "unavailable", message, retry_after_s=1)
-
-
-class WorkerState(Enum):
-    """What a worker is doing."""
-
-    STARTING = "starting"
-    IDLE = "idle"
-    BUSY = "busy"
-    CONDEMNED = "condemned"
-
-
-@dataclass
-class Worker:
-    """One life of one worker; it writes region `process.index`."""
-
-    process: Process
-    mailbox: Mailbox
-    state: WorkerState = WorkerState.STARTING
-    line: tuple[Pace, str] = (Pace.QUICK, DEFAULT_TENANT)
-    """Pace and tenant of the item that it is busy with, or was last."""
-    job_id: int = 0
-    answer: asyncio.Future[JobAnswer] | None = None
+AWAY_ITEMS = 2
+"""On a media machine an item may wait for another one before it is worked on."""
+AWAY_SECONDS = 10.0
+"""And its bytes may be under way for so long."""
 
 
 Choose = Callable[[list[Worker]], Worker | Fit]
@@ -72,13 +56,19 @@ Choose = Callable[[list[Worker]], Worker | Fit]
 
 
 class PoolStatistics(msgspec.Struct, frozen=True):
-    """Workers by state, who waits for one, how many missed a deadline, and how many have died of anything."""
+    """Workers by state, who waits for one, how many missed a deadline, and how many have died of anything.
+
+    `lanes` are those of media machines by state, of which there are `machines`; `lost` were there before.
+    """
 
     states: dict[str, int]
     waiting: int
     jobs: int
     condemned: int
     ended: int = 0
+    lanes: dict[str, int] = {}
+    machines: int = 0
+    lost: int = 0
 
 
 class Pool:
@@ -99,7 +89,7 @@ class Pool:
         self._item_seconds = item_seconds
         self._tell_supervisor = tell_supervisor
         self._gone = gone
-        self._workers: dict[int, Worker] = {}
+        self._crews: dict[int, Crew] = {}
         self._room: WaitingRoom[Worker] = WaitingRoom(
             give_back=self.free, refusal=_refusal, held=self._busy, waiting_max=waiting_max
         )
@@ -107,28 +97,39 @@ class Pool:
         self._jobs = 0
         self._condemned = 0
         self._ended = 0
+        self._lost = 0
         self.answered_s = float("-inf")
         """When a worker last finished a job, by the monotonic clock."""
         self._waiting_since_s = 0.0
 
     def add(self, index: int, incarnation: int, descriptor: int) -> None:
-        """A worker was started; it is idle once it says so."""
+        """A worker was started, or a porter, which come after the workers; it is idle once it says so."""
         link: Link[FromWorker] = Link(descriptor, FromWorker)
-        mailbox = Mailbox(link, receive=lambda record, _: self._receive(worker, record))
-        worker = Worker(Process("worker", index, incarnation), mailbox)
-        self._workers[index] = worker
+        mailbox = Mailbox(link, receive=lambda record, _: self._receive(crew, record))
+        process = Process("worker", index, incarnation)
+        porter = index > self._count
+        crew = Crew(process, mailbox, [] if porter else [Worker(process, mailbox)], porter)
+        self._crews[index] = crew
 
     def remove(self, index: int, incarnation: int) -> None:
-        """The supervisor says that this worker is dead: its job fails, its claims end."""
+        """The supervisor says that this worker is dead: its jobs fail, its claims end."""
         self._ended += 1
-        worker = self._workers.get(index)
-        if worker is not None and worker.process.incarnation == incarnation:
-            del self._workers[index]
-            worker.mailbox.close()
-            self._fail(worker)
+        crew = self._crews.get(index)
+        if crew is not None and crew.process.incarnation == incarnation:
+            del self._crews[index]
+            crew.mailbox.close()
+            self._dismiss(crew)
         self._gone(Process("worker", index, incarnation))
+        self._room.offer_soon()
 
-    async def idle(self, choose: Choose, *, pace: Pace = Pace.QUICK, tenant: str = DEFAULT_TENANT) -> Worker:
+    async def idle(
+        self,
+        choose: Choose,
+        *,
+        pace: Pace = Pace.QUICK,
+        tenant: str = DEFAULT_TENANT,
+        where: Where = Where.HERE,
+    ) -> Worker:
         """Wait for an idle worker and take it; `choose` picks when there are several. Give it back with `free`.
 
         Raises RequestError (503) when too many wait already, and ArenaHasNoRoom when no room came in time.
@@ -136,7 +137,8 @@ class Pool:
         if not self._room.waiting:
             self._waiting_since_s = time.monotonic()
         line = (pace, tenant)
-        while (worker := await self._room.wait(line, partial(self._take, choose, line))).state is not WorkerState.BUSY:
+        take = partial(self._take, choose, line, where)
+        while (worker := await self._room.wait(line, take)).state is not WorkerState.BUSY:
             pass  # it died between being given and now
         return worker
 
@@ -153,16 +155,18 @@ class Pool:
     async def ask(self, worker: Worker, build: Callable[[int], ToWorker]) -> JobAnswer:
         """One job on a worker that was taken by `idle`.
 
-        Raises RequestError: the item's own failure, or WorkerLost when the worker died or missed the deadline.
+        Raises RequestError: the item's own failure, WorkerLost when the worker died or missed the deadline, or
+        MachineLost or DecoderDied when that happened on a media machine.
         """
         worker.job_id = next(self._job_ids)
         worker.answer = asyncio.get_running_loop().create_future()
         self._jobs += 1
         if not worker.mailbox.post(build(worker.job_id)):
             worker.state = WorkerState.CONDEMNED
-            raise WorkerLost(_ENDED)
+            raise worker.ended()
+        limit_s = self._item_seconds * AWAY_ITEMS + AWAY_SECONDS if worker.away else self._item_seconds
         try:
-            answer = await answered(worker.answer, limit_s=self._item_seconds)
+            answer = await answered(worker.answer, limit_s=limit_s)
         except TimeoutError:
             worker.state = WorkerState.CONDEMNED
             self._condemned += 1
@@ -170,37 +174,45 @@ class Pool:
             raise WorkerLost("an item took too long to process") from None
         except RequestError:
             if worker.state is WorkerState.CONDEMNED:
-                raise WorkerLost(_ENDED) from None
+                raise worker.ended() from None
             raise
         finally:
             worker.answer = None
         if worker.state is WorkerState.CONDEMNED:  # it answered and died: its claims have ended with it
-            raise WorkerLost(_ENDED)
+            raise worker.ended()
         return answer
 
     @property
     def any_ready(self) -> bool:
         """Whether at least one worker can work, if there are to be any."""
         working = (WorkerState.IDLE, WorkerState.BUSY)
-        return not self._count or any(worker.state in working for worker in self._workers.values())
+        return not self._count or any(worker.state in working for worker in self._here())
 
     def is_stuck(self, limit_s: float) -> bool:
         """Whether somebody has waited for a worker for so long, and none has finished anything meanwhile."""
-        if not self._room.waiting or self._idle():
+        if not self._room.waiting or _idle(self._here() + self._away()):
             return False
         return time.monotonic() - max(self.answered_s, self._waiting_since_s) > limit_s
 
     def statistics(self) -> PoolStatistics:
         """The pool now."""
-        states = dict.fromkeys((state.value for state in WorkerState), 0)
-        for worker in self._workers.values():
-            states[worker.state.value] += 1
-        return PoolStatistics(states, self._room.waiting, self._jobs, self._condemned, self._ended)
+        machines = sum(crew.porter and bool(crew.workers) for crew in self._crews.values())
+        return PoolStatistics(
+            _by_state(self._here()),
+            self._room.waiting,
+            self._jobs,
+            self._condemned,
+            self._ended,
+            lanes=_by_state(self._away()),
+            machines=machines,
+            lost=self._lost,
+        )
 
-    def _take(self, choose: Choose, line: tuple[Pace, str]) -> Worker | Fit:
+    def _take(self, choose: Choose, line: tuple[Pace, str], where: Where) -> Worker | Fit:
         """One of the idle workers, which is busy from now on, or why none."""
-        idle = self._idle()
-        if not idle or (line[0] is Pace.SLOW and not self._spares_one()):
+        present = self._present(where)
+        idle = _idle(present)
+        if not idle or (line[0] is Pace.SLOW and not self._spares_one(present)):
             return Fit.NOT_YET
         worker = choose(idle)
         if isinstance(worker, Worker):
@@ -209,43 +221,83 @@ class Pool:
 
     def _busy(self, line: Hashable) -> int:
         """How many workers this line keeps busy."""
-        busy = (worker for worker in self._workers.values() if worker.state is WorkerState.BUSY)
+        busy = (worker for worker in self._here() + self._away() if worker.state is WorkerState.BUSY)
         return sum(worker.line == line for worker in busy)
 
-    def _spares_one(self) -> bool:
+    def _spares_one(self, present: list[Worker]) -> bool:
         """Whether a slow item may begin: another worker is left for quick ones, now or once it has started."""
         left = [
             worker
-            for worker in self._workers.values()
+            for worker in present
             if worker.state in (WorkerState.STARTING, WorkerState.IDLE)
             or (worker.state is WorkerState.BUSY and worker.line[0] is Pace.QUICK)
         ]
-        return self._count <= 1 or len(left) > 1
+        count = len(present) if present[0].away else self._count
+        return count <= 1 or len(left) > 1
 
-    def _idle(self) -> list[Worker]:
-        return [worker for worker in self._workers.values() if worker.state is WorkerState.IDLE]
+    def _present(self, where: Where) -> list[Worker]:
+        """The workers that an item may have, this machine's or others'."""
+        here = self._here()
+        if where is Where.HERE or (where is Where.HERE_FIRST and _idle(here)):
+            return here
+        return self._away() or here
 
-    def _receive(self, worker: Worker, record: FromWorker) -> None:
+    def _here(self) -> list[Worker]:
+        return [worker for crew in self._crews.values() if not crew.porter for worker in crew.workers]
+
+    def _away(self) -> list[Worker]:
+        return [worker for crew in self._crews.values() if crew.porter for worker in crew.workers]
+
+    def _receive(self, crew: Crew, record: FromWorker) -> None:
         if isinstance(record, WorkerReady):
             assert record.fingerprint == self._fingerprint, "a worker with another processor than the front end's"
-            worker.state = WorkerState.IDLE
+            self._begin(crew, record)
+            return
+        if isinstance(record, MachineGone):
+            self._lost += 1
+            self._dismiss(crew)
             self._room.offer()
             return
         self.answered_s = time.monotonic()
-        if worker.answer is None or worker.answer.done() or record.job_id != worker.job_id:
+        answer = next((each.answer for each in crew.workers if each.job_id == record.job_id), None)
+        if answer is None or answer.done():
             return  # its asker has given up
-        if isinstance(record, JobFailed):
-            worker.answer.set_exception(record.failure.error())
-        else:
-            worker.answer.set_result(record)
+        match record:
+            case JobFailed():
+                answer.set_exception(record.failure.error())
+            case JobLost():
+                answer.set_exception(MachineLost())
+            case JobDied():
+                answer.set_exception(DecoderDied())
+            case _:
+                answer.set_result(record)
 
-    def _fail(self, worker: Worker) -> None:
-        worker.state = WorkerState.CONDEMNED
-        if worker.answer is not None and not worker.answer.done():
-            worker.answer.set_exception(WorkerLost(_ENDED))
+    def _begin(self, crew: Crew, ready: WorkerReady) -> None:
+        if crew.porter:
+            crew.workers = [Worker(crew.process, crew.mailbox, life=ready.life) for _ in range(ready.lanes)]
+        for worker in crew.workers:
+            worker.state = WorkerState.IDLE
+        self._room.offer()
+
+    @staticmethod
+    def _dismiss(crew: Crew) -> None:
+        """Nobody works behind this process any more."""
+        workers, crew.workers = crew.workers, []
+        for worker in workers:
+            worker.state = WorkerState.CONDEMNED
+            if worker.answer is not None and not worker.answer.done():
+                worker.answer.set_exception(worker.ended())
 
 
-_ENDED = "the process that was decoding this item ended"
+def _idle(workers: list[Worker]) -> list[Worker]:
+    return [worker for worker in workers if worker.state is WorkerState.IDLE]
+
+
+def _by_state(workers: list[Worker]) -> dict[str, int]:
+    states = dict.fromkeys((state.value for state in WorkerState), 0)
+    for worker in workers:
+        states[worker.state.value] += 1
+    return states
 
 
 def _refusal(stalled: bool) -> RequestError:

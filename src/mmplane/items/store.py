@@ -14,12 +14,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
 from mmplane.arena.arena import Arena
+from mmplane.arena.errors import ArenaError
 from mmplane.arena.leases import Process
 from mmplane.core.errors import ArenaHasNoRoom, RequestError, bad_media, internal, not_held, unavailable
 from mmplane.core.jobs import Examine, Examined, Materialise, Materialised, Measure, Measured
@@ -28,12 +30,14 @@ from mmplane.core.keys import content_key
 from mmplane.core.records import Ask, Item, Layout, Recipe, Slot
 from mmplane.core.stages import Span
 from mmplane.features.adjusted import adjusted
+from mmplane.features.arithmetic.encodings import dtype_of
 from mmplane.features.choice import Processors
+from mmplane.items.crew import DecoderDied, JobAnswer, MachineLost, Where, Worker, WorkerLost, WorkerState
 from mmplane.items.pace import pace_of
 from mmplane.items.parked import MediaBytes, view_of
 from mmplane.items.placement import Placement
 from mmplane.items.poison import Poison
-from mmplane.items.pool import JobAnswer, Pool, Worker, WorkerLost, WorkerState
+from mmplane.items.pool import Pool
 from mmplane.items.shelf import Shelf
 from mmplane.media import embeddings, image
 from mmplane.media.materialise import Made, examine
@@ -122,6 +126,8 @@ class ItemStore:
         self._examinations: dict[bytes, Examination] = {}
         self._poison = Poison()
         self.materialisations = 0
+        self.retries = 0
+        """Items that were made here after a media machine was lost over them."""
         self.bytes_written = 0
         arena.watch(pool.room_came)
 
@@ -278,7 +284,7 @@ class ItemStore:
 
     async def _fly(self, key: bytes, media: MediaBytes, recipe: Recipe, flight: Flight, *, probe: bool) -> None:
         try:
-            item, spans, written_bytes = await self._materialise(key, media, recipe, flight)
+            item, spans, written_bytes = await self._materialise(key, media, recipe, flight, self._where(recipe, probe))
             if not probe:
                 _remember(self._known, key, recipe, KNOWN_MAX)
                 self.materialisations += 1
@@ -286,7 +292,7 @@ class ItemStore:
             self._land(key, item, flight, keep=self.cache and not probe)
             flight.done.set_result((item, spans))
         except RequestError as error:
-            if isinstance(error, WorkerLost):
+            if isinstance(error, WorkerLost | DecoderDied):
                 error = self._poison.strike(key, time.monotonic()) or error
             if flight.tags:
                 flight.done.set_exception(error)
@@ -311,8 +317,25 @@ class ItemStore:
         if not published and not flight.tags:
             self._arena.discard(item.slot)
 
+    def _where(self, recipe: Recipe, probe: bool) -> Where:
+        """On a media machine, what costs more to make here than its features cost to receive."""
+        if probe or recipe.embedded:
+            return Where.HERE
+        in_bytes = dtype_of(self._processors.encoding) == "uint8"
+        return Where.AWAY_FIRST if in_bytes or recipe.modality != "image" else Where.HERE_FIRST
+
     async def _materialise(
-        self, key: bytes, media: MediaBytes, recipe: Recipe, flight: Flight
+        self, key: bytes, media: MediaBytes, recipe: Recipe, flight: Flight, where: Where
+    ) -> tuple[Item, tuple[Span, ...], int]:
+        """Made once; when a media machine was lost over it, once more, here."""
+        try:
+            return await self._make(key, media, recipe, flight, where)
+        except MachineLost:
+            self.retries += 1
+            return await self._make(key, media, recipe, flight, Where.HERE)
+
+    async def _make(
+        self, key: bytes, media: MediaBytes, recipe: Recipe, flight: Flight, where: Where
     ) -> tuple[Item, tuple[Span, ...], int]:
         self._budget.check_item(recipe.decoded_bytes)
         asked_s = time.perf_counter()
@@ -325,16 +348,15 @@ class ItemStore:
             patient=flight.patient,
         )
         try:
-            worker = await self._pool.idle(place.take, pace=pace_of(recipe), tenant=flight.tenant)
+            worker = await self._pool.idle(place.take, pace=pace_of(recipe), tenant=flight.tenant, where=where)
         except asyncio.CancelledError:
             place.give_back()  # its turn came in the same turn of the loop
             raise
         flight.begun = True
         try:
-            with await self._budget.reserve_item(recipe.decoded_bytes):
-                async with self.shelf.laid_down(media) as laid:
-                    begun_s = time.perf_counter()
-                    answer = await self._write(worker, laid, recipe, place.slot)
+            async with self._memory_for(worker, recipe), self.shelf.laid_down(media) as laid:
+                begun_s = time.perf_counter()
+                answer = await self._write(worker, laid, recipe, place.slot)
             ended_s = time.perf_counter()
         except (WorkerLost, asyncio.CancelledError):
             place.leave_to(worker)
@@ -347,14 +369,27 @@ class ItemStore:
         item = Item(key, recipe.modality, place.slot, recipe.layout.tensors)
         return item, _spans(answer, worker, (asked_s, begun_s, ended_s)), answer.bytes_written
 
+    @asynccontextmanager
+    async def _memory_for(self, worker: Worker, recipe: Recipe) -> AsyncIterator[None]:
+        """Room for the decoded item in this machine's memory; a media machine has its own."""
+        if worker.away:
+            yield
+            return
+        with await self._budget.reserve_item(recipe.decoded_bytes):
+            yield
+
     async def _write(self, worker: Worker, media: MediaBytes, recipe: Recipe, out: Slot) -> Materialised:
         """Have the worker fill a slot of its region. When that goes wrong, the slot is still to be given up."""
         check_alive(worker)
         tag = out.generation
         source, part = self.shelf.lend(media, worker.process, tag)
         try:
-            answer = await self._pool.ask(worker, lambda job_id: Materialise(job_id, recipe, part, out))
+            answer = await self._pool.ask(worker, lambda job_id: Materialise(job_id, recipe, part, out, worker.life))
         except WorkerLost:
+            raise
+        except MachineLost:
+            with suppress(ArenaError):  # its porter may have been reaped
+                self._arena.release(source, worker.process, tag)
             raise
         except RequestError:
             self._arena.release(source, worker.process, tag)
@@ -418,6 +453,8 @@ class ItemStore:
 
 def check_alive(worker: Worker) -> None:
     """Raises RequestError (503) when a worker that was taken has died since, which is not the item's doing."""
+    if worker.away and worker.state is not WorkerState.BUSY:
+        raise MachineLost
     if worker.state is not WorkerState.BUSY:
         raise unavailable("the process that was to decode this item ended")
 
@@ -426,7 +463,7 @@ def _spans(answer: Materialised, worker: Worker, times_s: tuple[float, float, fl
     """Where a materialisation's time went: until it was `asked`, had `begun` and had `ended`, in seconds."""
     asked_s, begun_s, ended_s = times_s
     made = Made(answer.decode_ms, answer.transform_ms, answer.bytes_written, answer.began_s)
-    decode, transform = made.spans(f"worker {worker.process.index}")
+    decode, transform = made.spans(f"{'porter' if worker.away else 'worker'} {worker.process.index}")
     made_s = transform.began_s + transform.seconds
     return (
         Span("slot_wait", FRONT_END, asked_s, begun_s - asked_s),

@@ -11,7 +11,7 @@ Frames are turned as the file says, as players do. Colours are those of PyAV's o
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,9 @@ VP8_SHOWN = 0x10
 
 UNREFERENCED_CODECS = frozenset({"h264"})
 """Codecs that say of a frame that no other refers to it (nal_ref_idc 0), so that it need not be decoded for others."""
+
+RATE_OFF_MAX = 1.25
+"""How far a stated rate may be from the measured one; a clip of few frames is off by one of them."""
 
 DELAY_MAX = 100
 """Packets that a decoder may take before it gives its first frame: those that it knows of take 16 or 25."""
@@ -62,11 +65,25 @@ class Footage:
     fps: float | None
     units: tuple[Unit, ...] = ()
 
+    @property
+    def true_fps(self) -> float | None:
+        """Frames a second as the container says, or as they come where it says nothing or something far from that.
+
+        Browsers write clips without a rate, and FFmpeg guesses one from the first frames. None: one frame has no rate.
+        """
+        spread_s = self.seconds[-1] - self.seconds[0]
+        if spread_s <= 0:
+            return self.fps
+        measured = (len(self.seconds) - 1) / spread_s
+        stated = self.fps is not None and measured / RATE_OFF_MAX < self.fps < measured * RATE_OFF_MAX
+        return self.fps if stated else measured
+
     def clip(self, indices: tuple[int, ...]) -> Clip:
         """The record of these frames of it."""
         seconds = tuple(self.seconds[index] for index in indices)
         needed = runs(self.units, frozenset(seconds))
-        return Clip(self.width, self.height, len(self.seconds), self.fps, indices, seconds, needed)
+        begins_s = self.seconds[0]
+        return Clip(self.width, self.height, len(self.seconds), self.fps, indices, seconds, needed, begins_s)
 
 
 DEFAULT_LIMITS = VideoLimits()
@@ -75,6 +92,8 @@ DEFAULT_LIMITS = VideoLimits()
 def examine(processor: VideoProcessor, media: bytes | memoryview, ask: Ask) -> Recipe:
     """How to materialise a clip: its size, which frames are taken, and its layout. Raises RequestError (400)."""
     footage = survey(media)
+    if processor.rules.true_times:
+        footage = replace(footage, fps=footage.true_fps)
     clip = footage.clip(
         processor.sample(len(footage.seconds), footage.fps, frames_max=ask.frames_max, fps_max=ask.fps_max)
     )

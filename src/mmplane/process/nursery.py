@@ -24,6 +24,7 @@ from mmplane.config import Config
 from mmplane.core.control import Halted, Preloaded, Refused, Spawn, Spawned, ToNursery
 from mmplane.process import logs
 from mmplane.process.death import die_with_parent
+from mmplane.process.oom import volunteer
 from mmplane.process.signals import BYTES_MAX, heed, unheed
 from mmplane.process.stacks import answer_with_stacks
 from mmplane.process.title import entitle
@@ -139,6 +140,7 @@ def _fork(spawn: Spawn, descriptors: list[int], ours: list[int]) -> int:
 def _become(spawn: Spawn, descriptors: dict[str, int]) -> None:
     module, title = MAINS[spawn.role]
     entitle(title.format(index=spawn.index, of=spawn.of))
+    volunteer(spawn.role)
     config = msgspec.msgpack.decode(spawn.config, type=Config)
     logs.begin(
         config.log_format, config.log_level, title.removeprefix("mmplane: ").format(index=spawn.index, of=spawn.of)

@@ -95,10 +95,10 @@ class KeeperProcess:
             log.exception("the sidecar cannot start")
             self._supervisor.post(Unloadable(f"this model's media cannot be processed: {error}"))
             raise
+        figures = made.figures
         log.info(
-            "features lie in the arena as %(encoding)s, images by the %(backend)s backend, "
-            "decoded as %(decode_profile)s does",
-            made.figures,
+            "%s; images by the %s backend, decoded as %s does",
+            *(made.room, figures["backend"], figures["decode_profile"]),
         )
         maker: Maker = made.maker
         return maker

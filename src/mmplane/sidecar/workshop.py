@@ -11,6 +11,7 @@ from mmplane.arena.segment import RegionMapping
 from mmplane.config import Config
 from mmplane.features.checkpoint.files import CheckpointFiles
 from mmplane.features.choice import choose
+from mmplane.features.room import described
 from mmplane.items.pool import Pool
 from mmplane.items.shelf import Shelf
 from mmplane.items.store import ItemStore
@@ -48,6 +49,8 @@ class Workshop:
         self.maker = Making(
             store, self.pool, budget, fingerprint=processors.fingerprint, media_bytes_max=config.body_bytes_max
         )
+        self.room = described(processors, config.region_bytes())
+        """For the log."""
         self.figures = {
             "encoding": processors.encoding,
             "backend": config.backend,

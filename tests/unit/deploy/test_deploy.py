@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 
 from mmplane.commands import serve
@@ -40,6 +41,8 @@ def test_the_unit_starts_what_there_is_and_waits_for_its_draining() -> None:
     assert options.api_key_file == "%d/api-keys"
     assert unit()["LoadCredential"][0].startswith("api-keys:")
     assert float(unit()["TimeoutStopSec"][0]) > options.drain_seconds + STOP_SECONDS
+    assert unit()["Type"] == ["notify"]
+    assert unit()["OOMPolicy"] == ["continue"], "a worker that the kernel killed is replaced"
     assert unit()["KillMode"] == ["mixed"], "SIGTERM is for the supervisor alone"
 
 
@@ -62,10 +65,25 @@ def test_the_image_starts_what_there_is() -> None:
     assert options.api_key_file, "it listens on all addresses"
     assert f"EXPOSE {options.port}" in text
     assert f":{options.port}/health" in text
-    assert re.search(r"^USER (?!root)", text, re.MULTILINE)
+    assert re.search(r"^USER [1-9]\d*$", text, re.MULTILINE)
     for source in re.findall(r"^COPY (?!--from)(.*) \S+$", text, re.MULTILINE):
         for name in source.split():
             assert (DEPLOY.parent / name).exists(), name
+
+
+def test_the_image_has_what_every_start_would_make() -> None:
+    text = (DEPLOY / "Dockerfile").read_text()
+    for module in re.findall(r"(?:-m|import) (mmplane[\w.]+)", text):
+        assert find_spec(module) is not None, module
+    (extras,) = re.findall(r"/source\[([\w,]+)\]", text)
+    assert set(extras.split(",")) == {"serve", "trace"}
+
+
+def test_a_build_sends_what_it_copies_and_nothing_else() -> None:
+    kept = {line[1:] for line in (DEPLOY.parent / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    for name in ("Dockerfile", "sidecar.Dockerfile"):
+        sources = re.findall(r"^COPY (?!--from)(.*) \S+$", (DEPLOY / name).read_text(), re.MULTILINE)
+        assert {word for words in sources for word in words.split()} == kept
 
 
 def test_versions_of_torch_agree() -> None:

@@ -1,128 +1,141 @@
-"""deploy/kubernetes-sidecar.yaml: the sidecar's flags exist, its memory is accounted, nobody is root.
+"""deploy/kubernetes: the server's flags exist, its memory is accounted, its times fit together, nobody is root.
 
-What its probes do is tried in tests/unit/sidecar/test_examples.py.
+The cluster's own schemas are checked in test_schemas.py.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from manifests import BASE, DEPLOY, WORKER_BYTES, amount, manifest, mount
 
-from mmplane.commands.sidecar import add_flags
+from mmplane.commands import serve
 from mmplane.config import MIB
-from mmplane.embed.sidecar import START_SECONDS
 
-DEPLOY = Path(__file__).parents[3] / "deploy"
-WORKER_BYTES = 150 * MIB
-REST_BYTES = 256 * MIB
-"""Supervisor, nursery, keeper, and what the kernel keeps for them."""
-UNITS = {"Mi": MIB, "Gi": 1024 * MIB}
+STOP_SECONDS = 6.0
+"""What a server takes beyond `--drain-seconds`, at most."""
+RANK_BYTES = 512 * MIB
+"""A rank with torch and transformers, without weights and cache."""
+REST_BYTES = 512 * MIB
+"""Supervisor, nursery, front end, parser, and what the kernel keeps for them."""
 
 
 @pytest.fixture(scope="module")
 def pod() -> dict[str, Any]:
-    deployment = yaml.safe_load((DEPLOY / "kubernetes-sidecar.yaml").read_text())
-    assert deployment["kind"] == "Deployment"
+    deployment = manifest(BASE / "deployment.yaml")
     template = deployment["spec"]["template"]
     assert template["metadata"]["labels"] == deployment["spec"]["selector"]["matchLabels"]
-    pod: dict[str, Any] = template["spec"]
-    return pod
+    return dict(template["spec"])
 
 
-@pytest.fixture
-def sidecar(pod: dict[str, Any]) -> dict[str, Any]:
-    (container,) = pod["initContainers"]
-    return dict(container)
-
-
-@pytest.fixture
-def engine(pod: dict[str, Any]) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def server(pod: dict[str, Any]) -> dict[str, Any]:
     (container,) = pod["containers"]
     return dict(container)
 
 
-@pytest.fixture
-def flags(sidecar: dict[str, Any]) -> argparse.Namespace:
-    """What `mmplane sidecar` makes of its arguments; it exits at a flag that it does not know."""
+@pytest.fixture(scope="module")
+def flags(server: dict[str, Any]) -> argparse.Namespace:
+    """What `mmplane serve` makes of its arguments; it exits at a flag that it does not know."""
     parser = argparse.ArgumentParser()
-    add_flags(parser)
-    return parser.parse_args(sidecar["args"])
+    serve.add_flags(parser)
+    return parser.parse_args(server["args"])
 
 
-def amount(text: str) -> int:
-    return int(text[:-2]) * UNITS[text[-2:]]
+def test_every_file_of_the_folder_is_applied() -> None:
+    resources = manifest(BASE / "kustomization.yaml")["resources"]
+    assert sorted([*resources, "kustomization.yaml"]) == sorted(path.name for path in BASE.iterdir())
 
 
-def mount(container: dict[str, Any], path: str) -> dict[str, Any]:
-    """The volume mount that this path lies in."""
-    (found,) = [one for one in container["volumeMounts"] if Path(path).is_relative_to(one["mountPath"])]
-    return dict(found)
+def test_the_service_and_the_monitor_find_the_pods(server: dict[str, Any], flags: argparse.Namespace) -> None:
+    labels = manifest(BASE / "deployment.yaml")["spec"]["template"]["metadata"]["labels"]
+    (port,) = server["ports"]
+    assert port["containerPort"] == flags.port
+    service = manifest(BASE / "service.yaml")["spec"]
+    assert service["selector"] == labels
+    assert [each["targetPort"] for each in service["ports"]] == [port["name"]]
+    monitor = manifest(BASE / "podmonitor.yaml")["spec"]
+    assert monitor["selector"]["matchLabels"] == labels
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    assert (endpoint["port"], endpoint["path"]) == (port["name"], "/metrics")
+    assert endpoint["relabelings"] == [{"targetLabel": "job", "replacement": "mmplane"}], "what the alerts ask for"
 
 
-def test_the_sidecar_starts_before_the_engine_and_ends_after_it(sidecar: dict[str, Any]) -> None:
-    assert sidecar["restartPolicy"] == "Always"
-    entry = re.search(r"^ENTRYPOINT (.*)$", (DEPLOY / "sidecar.Dockerfile").read_text(), re.MULTILINE)
-    assert entry is not None
-    assert json.loads(entry[1])[1:] == ["sidecar"]
-    assert "command" not in sidecar
-
-
-def test_both_reach_the_socket_by_one_small_volume(
-    pod: dict[str, Any], sidecar: dict[str, Any], engine: dict[str, Any], flags: argparse.Namespace
+def test_requests_may_finish_before_the_pod_is_killed(
+    pod: dict[str, Any], server: dict[str, Any], flags: argparse.Namespace
 ) -> None:
-    assert f"--socket={flags.socket}" in engine["command"]
-    ours, theirs = mount(sidecar, flags.socket), mount(engine, flags.socket)
-    assert (ours["name"], ours["mountPath"]) == (theirs["name"], theirs["mountPath"])
-    assert not ours.get("readOnly")
-    assert theirs["readOnly"]
-    volumes = {volume["name"]: volume for volume in pod["volumes"]}
-    assert set(volumes[ours["name"]]) == {"name", "emptyDir"}
-    assert mount(sidecar, flags.model)["readOnly"]
+    hook_seconds = server["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pod["terminationGracePeriodSeconds"] > hook_seconds + flags.drain_seconds + STOP_SECONDS
 
 
-def test_every_volume_is_there_and_none_is_shared_memory(pod: dict[str, Any]) -> None:
-    mounts = [one for each in pod["initContainers"] + pod["containers"] for one in each["volumeMounts"]]
-    assert {one["name"] for one in mounts} == {volume["name"] for volume in pod["volumes"]}
-    assert not [one for one in mounts if one["mountPath"] == "/dev/shm"]
-    assert not [volume for volume in pod["volumes"] if "medium" in volume.get("emptyDir", {})]
+def test_memory_is_limited_where_it_is_reserved(server: dict[str, Any], flags: argparse.Namespace) -> None:
+    ranks_bytes = flags.tp * (flags.kv_bytes + RANK_BYTES)
+    shared_bytes = flags.arena_bytes + flags.budget_bytes
+    wanted_bytes = shared_bytes + ranks_bytes + flags.workers * WORKER_BYTES + REST_BYTES
+    resources = server["resources"]
+    assert wanted_bytes <= amount(resources["limits"]["memory"]) < 1.25 * wanted_bytes
+    assert resources["requests"]["memory"] == resources["limits"]["memory"], "the arena is reserved at the start"
+    assert int(resources["requests"]["cpu"]) == flags.tp + flags.workers
 
 
-def test_nobody_is_root_and_the_socket_is_for_the_pods_group(
-    pod: dict[str, Any], sidecar: dict[str, Any], engine: dict[str, Any], flags: argparse.Namespace
-) -> None:
+def test_probes_ask_whether_requests_are_answered(server: dict[str, Any], flags: argparse.Namespace) -> None:
+    assert "livenessProbe" not in server, "the supervisor replaces what ends or stalls"
+    for name in ("startupProbe", "readinessProbe"):
+        probe = server[name]
+        python, option, program = probe["exec"]["command"]
+        assert (python, option) == ("/opt/mmplane/bin/python", "-c")
+        ast.parse(program)
+        assert f'"http://127.0.0.1:{flags.port}/ready"' in program
+        (key_file,) = re.findall(r'open\("([^"]+)"\)', program)
+        assert mount(server, key_file)["name"] == mount(server, flags.api_key_file)["name"] == "keys"
+        assert probe["timeoutSeconds"] > int(re.findall(r"timeout=(\d+)", program)[0])
+    assert server["startupProbe"]["periodSeconds"] * server["startupProbe"]["failureThreshold"] >= 600
+
+
+def test_nobody_is_root_and_what_is_written_is_on_a_volume(pod: dict[str, Any], server: dict[str, Any]) -> None:
     assert pod["securityContext"]["runAsNonRoot"]
-    assert str(pod["securityContext"]["fsGroup"]) == flags.socket_group
-    for container in (sidecar, engine):
+    image = (DEPLOY / "Dockerfile").read_text()
+    assert f"USER {pod['securityContext']['runAsUser']}\n" in image
+    for container in (server, *pod["initContainers"]):
         context = container["securityContext"]
-        assert context["runAsUser"] > 0
         assert context["readOnlyRootFilesystem"]
         assert not context["allowPrivilegeEscalation"]
         assert context["capabilities"] == {"drop": ["ALL"]}
-    assert f"USER {sidecar['securityContext']['runAsUser']}\n" in (DEPLOY / "sidecar.Dockerfile").read_text()
+    (environment,) = re.findall(r"^ENV (.*)$", image, re.MULTILINE)
+    variables = dict(one.split("=") for one in environment.split())
+    for folder in (f"{variables['XDG_CACHE_HOME']}/mmplane", variables["NUMBA_CACHE_DIR"]):
+        assert mount(server, folder)["name"] == "cache"
+    mounts = [one for each in (server, *pod["initContainers"]) for one in each["volumeMounts"]]
+    assert {one["name"] for one in mounts} == {volume["name"] for volume in pod["volumes"]}
+    assert not [one for one in mounts if one["mountPath"] == "/dev/shm"]
 
 
-def test_what_the_sidecar_writes_is_on_a_volume(sidecar: dict[str, Any]) -> None:
-    environment = {one["name"]: one["value"] for one in sidecar["env"]}
-    for name in ("XDG_CACHE_HOME", "NUMBA_CACHE_DIR"):
-        assert not mount(sidecar, environment[name]).get("readOnly")
+def test_the_volume_gets_what_the_image_has(pod: dict[str, Any], server: dict[str, Any]) -> None:
+    (copy,) = pod["initContainers"]
+    assert copy["image"] == server["image"]
+    *_, source, target = copy["command"]
+    assert mount(server, source.removesuffix("/."))["name"] == mount(copy, target)["name"] == "cache"
+    made = re.findall(r"mmplane\.models\.tiny (\S+)", (DEPLOY / "Dockerfile").read_text())
+    assert made == [source.removesuffix("/.")]
 
 
-def test_memory_is_limited_where_it_is_reserved(sidecar: dict[str, Any], flags: argparse.Namespace) -> None:
-    regions_bytes = flags.arena_bytes + flags.producers_bytes
-    wanted_bytes = regions_bytes + flags.budget_bytes + flags.workers * WORKER_BYTES + REST_BYTES
-    resources = sidecar["resources"]
-    limit_bytes = amount(resources["limits"]["memory"])
-    assert wanted_bytes <= limit_bytes < 1.25 * wanted_bytes
-    assert resources["requests"]["memory"] == resources["limits"]["memory"], "it is reserved at the start"
-    assert int(resources["requests"]["cpu"]) == flags.workers
+def test_the_rules_of_the_operator_are_those_of_prometheus() -> None:
+    assert manifest(BASE / "prometheusrule.yaml")["spec"] == yaml.safe_load((DEPLOY / "alerts.yml").read_text())
 
 
-def test_a_start_may_take_as_long_as_kernels_compile(sidecar: dict[str, Any]) -> None:
-    probe = sidecar["startupProbe"]
-    assert probe["periodSeconds"] * probe["failureThreshold"] >= START_SECONDS
+def test_the_secret_has_what_is_read_of_it(server: dict[str, Any]) -> None:
+    described = (BASE / "kustomization.yaml").read_text()
+    (command,) = re.findall(r"kubectl create secret generic (.*)", described)
+    name, *entries = command.split()
+    keys = {re.findall(r"--from-\w+=([\w-]+)=", entry)[0] for entry in entries}
+    assert keys == {"operator", "api-keys"}
+    credentials = manifest(BASE / "podmonitor.yaml")["spec"]["podMetricsEndpoints"][0]["authorization"]["credentials"]
+    assert credentials == {"name": name, "key": "operator"}
+    paths = set(re.findall(r"/run/secrets/mmplane/([\w-]+)", json.dumps(server)))
+    assert paths == keys

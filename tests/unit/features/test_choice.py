@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from mmplane.config import Config
 from mmplane.core.errors import RequestError
-from mmplane.features.choice import Processors
+from mmplane.features.choice import Processors, choose
+from mmplane.features.room import PICTURE, described
+
+from .checkpoints import FAMILIES
 
 
 class Counting:
@@ -29,6 +34,26 @@ def test_a_fingerprint_is_made_once_for_all_keys() -> None:
     assert len({processors.fingerprint_of("image") for _ in range(100)}) == 1
     assert image.made == 1
     assert replace(processors, decode_profile="vllm").fingerprint_of("image") != processors.fingerprint_of("image")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "none"])
+def test_auto_takes_bytes_on_every_device(device: str, tmp_path: Path) -> None:
+    folder = FAMILIES["qwen2_5_vl"].write(tmp_path)
+    config = Config(model="", model_folder=folder, served_name="", device=device)
+    processors = choose(config, {"image": "same"})
+    assert (processors.encoding, processors.for_images.layout(90, 70).tensors[0].dtype) == ("uint8", "uint8")
+
+
+def test_the_room_for_pictures_is_that_of_the_workers_regions(tmp_path: Path) -> None:
+    folder = FAMILIES["qwen2_5_vl"].write(tmp_path)
+    each_bytes = {}
+    for encoding in ("float32", "uint8"):
+        config = Config(model="", model_folder=folder, served_name="", encoding=encoding)
+        processors = choose(config, {"image": "same"})
+        each_bytes[encoding] = processors.for_images.layout(*PICTURE).length_bytes
+        regions = (10**9, 3 * each_bytes[encoding], 4 * each_bytes[encoding] - 1)
+        assert f"as {encoding}, with room for 6 pictures of 1288x966 pixels" in described(processors, regions)
+    assert each_bytes["float32"] > 7.9 * each_bytes["uint8"]
 
 
 def test_what_a_model_does_not_take_has_none() -> None:

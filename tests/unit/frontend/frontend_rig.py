@@ -20,6 +20,7 @@ from mmplane.core.keys import media_digest
 from mmplane.core.parsing import Parse, ParserReady, ToParser
 from mmplane.core.plan import Admitted, Attached, Failed, Sampling, Submit, Token, Tokens, ToLeader
 from mmplane.core.records import Ask, Clip, Layout, Recipe, Record, Tensor
+from mmplane.features.arithmetic.encodings import Encoding
 from mmplane.features.choice import Processors
 from mmplane.features.contract.arrays import Arrays
 from mmplane.features.contract.image import ImageProcessor, Pixels
@@ -258,12 +259,14 @@ class Rig:
         front_bytes: int = 64 * PAGE_BYTES,
         worker_bytes: int = 16 * PAGE_BYTES,
         workers: int = 2,
+        porters: int = 0,
+        encoding: Encoding = "uint8",
         item_seconds: float = 30.0,
         waiting_max: int = 64,
         in_flight_max: int = 8,
         tenants: int = 0,
     ) -> None:
-        self.arena = Arena([front_bytes, *([worker_bytes] * workers)], first_generation=EPOCH << 40)
+        self.arena = Arena([front_bytes, *([worker_bytes] * (workers + porters))], first_generation=EPOCH << 40)
         descriptor = create_region("test-front", front_bytes)
         self.media = RegionMapping(descriptor, front_bytes, writable=True)
         os.close(descriptor)
@@ -277,7 +280,7 @@ class Rig:
             tell_supervisor=self.told.append,
             gone=self.arena.reaped,
         )
-        processors = Processors("uint8", OneBytePerPixel(cheap=cheap), OneTokenPerFrame())
+        processors = Processors(encoding, OneBytePerPixel(cheap=cheap), OneTokenPerFrame())
         self.budget = Budget(2**30, kept_bytes=2**29)
         self.shelf = Shelf(self.arena, self.media, FRONTEND)
         self.store = ItemStore(
@@ -304,6 +307,14 @@ class Rig:
         worker.say(WorkerReady(FINGERPRINT))
         await settle()
         return worker
+
+    async def porter(self, index: int, lanes: int = 1, *, incarnation: int = 1, life: int = 1) -> PlayedWorker:
+        """A porter, whose index comes after the workers', with a media machine behind it."""
+        porter = PlayedWorker(self, index, incarnation)
+        self.peers.append(porter)
+        porter.say(WorkerReady(FINGERPRINT, lanes, life))
+        await settle()
+        return porter
 
     async def parser(self, incarnation: int = 1) -> PlayedParser:
         """A parser that is up and idle."""

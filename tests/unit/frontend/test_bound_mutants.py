@@ -198,7 +198,7 @@ FETCHING = [
 BUDGET = [
     Mutant(
         "pixels are reserved",
-        store.ItemStore._materialise,
+        store.ItemStore._memory_for,
         "self._budget.reserve_item(recipe.decoded_bytes)",
         "self._budget.reserve_item(0)",
         test_store.test_pixels_are_reserved_while_they_are_decoded,
@@ -417,7 +417,7 @@ TABLES = [
     Mutant(
         "seconds of an item",
         Pool.ask,
-        "answered(worker.answer, limit_s=self._item_seconds)",
+        "answered(worker.answer, limit_s=limit_s)",
         "answered(worker.answer, limit_s=1e9)",
         test_pool.test_a_missed_deadline_condemns_once,
     ),
@@ -433,7 +433,7 @@ PACE = [
     Mutant(
         "no worker for slow ones",
         Pool._take,
-        "line[0] is Pace.SLOW and not self._spares_one()",
+        "line[0] is Pace.SLOW and not self._spares_one(present)",
         "False",
         test_pool.test_a_slow_item_waits_for_the_last_workers_sibling,
     ),
@@ -476,7 +476,7 @@ ROOM = [
     ),
     Mutant(
         "a slot that its asker never saw",
-        store.ItemStore._materialise,
+        store.ItemStore._make,
         "place.give_back()  # its turn came",
         "pass  # its turn came",
         test_store.test_whoever_leaves_as_its_turn_comes_leaves_no_slot,

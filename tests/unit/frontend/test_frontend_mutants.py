@@ -20,8 +20,9 @@ from mmplane.core.errors import RequestError, overloaded
 from mmplane.core.plan import Attached, Failed, FromLeader, Submit
 from mmplane.core.records import Ask, Recipe, Slot
 from mmplane.frontend.send.group import Generation, Group
+from mmplane.items.crew import Crew, Where, Worker, WorkerState
 from mmplane.items.pace import Pace
-from mmplane.items.pool import Choose, Pool, Worker, WorkerState
+from mmplane.items.pool import Choose, Pool
 from mmplane.items.store import Asset, Flight, ItemStore
 
 # The store.
@@ -127,17 +128,19 @@ class EvictsTheLeased(Arena):
 
 
 class GivesWorkToTheCondemned(Pool):
-    def _idle(self) -> list[Worker]:
-        return [
-            worker for worker in self._workers.values() if worker.state in (WorkerState.IDLE, WorkerState.CONDEMNED)
-        ]
+    def _present(self, where: Where) -> list[Worker]:
+        present = super()._present(where)
+        for worker in present:
+            if worker.state is WorkerState.CONDEMNED:
+                worker.state = WorkerState.IDLE
+        return present
 
 
 class TakesAnyAnswer(Pool):
-    def _receive(self, worker: Worker, record: Any) -> None:
+    def _receive(self, crew: Crew, record: Any) -> None:
         if hasattr(record, "job_id"):
-            record = msgspec.structs.replace(record, job_id=worker.job_id)
-        super()._receive(worker, record)
+            record = msgspec.structs.replace(record, job_id=crew.workers[0].job_id)
+        super()._receive(crew, record)
 
 
 class TellsTheArenaNothing(Pool):
@@ -166,13 +169,17 @@ class SlowOnesNeverBeginAlone(Pool):
 
 
 class TakesEveryItemForQuick(Pool):
-    async def idle(self, choose: Choose, *, pace: Pace = Pace.QUICK, tenant: str = "") -> Worker:
-        return await super().idle(choose, tenant=tenant)
+    async def idle(
+        self, choose: Choose, *, pace: Pace = Pace.QUICK, tenant: str = "", where: Where = Where.HERE
+    ) -> Worker:
+        return await super().idle(choose, tenant=tenant, where=where)
 
 
 class KnowsNoTenants(Pool):
-    async def idle(self, choose: Choose, *, pace: Pace = Pace.QUICK, tenant: str = "") -> Worker:
-        return await super().idle(choose, pace=pace)
+    async def idle(
+        self, choose: Choose, *, pace: Pace = Pace.QUICK, tenant: str = "", where: Where = Where.HERE
+    ) -> Worker:
+        return await super().idle(choose, pace=pace, where=where)
 
 
 class NeverHearsThatRoomCame(Pool):
@@ -181,10 +188,12 @@ class NeverHearsThatRoomCame(Pool):
 
 
 class CountsAllWhoWaitTogether(Pool):
-    async def idle(self, choose: Choose, *, pace: Pace = Pace.QUICK, tenant: str = "") -> Worker:
+    async def idle(
+        self, choose: Choose, *, pace: Pace = Pace.QUICK, tenant: str = "", where: Where = Where.HERE
+    ) -> Worker:
         if self.statistics().waiting >= 1:
             raise overloaded("too many items are waiting for a worker")
-        return await super().idle(choose, pace=pace, tenant=tenant)
+        return await super().idle(choose, pace=pace, tenant=tenant, where=where)
 
 
 # The group.

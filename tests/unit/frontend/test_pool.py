@@ -14,8 +14,9 @@ from mmplane.core.control import Replace
 from mmplane.core.errors import RequestError
 from mmplane.core.jobs import Materialised, Measure, Measured, WorkerReady
 from mmplane.core.records import Clip, Recipe
+from mmplane.items.crew import Worker
 from mmplane.items.pace import SLOW_BYTES, Pace, pace_of
-from mmplane.items.pool import Pool, Worker
+from mmplane.items.pool import Pool
 
 
 def first(idle: list[Worker]) -> Worker:

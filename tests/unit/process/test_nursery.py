@@ -34,7 +34,7 @@ def main(spawn, descriptors):
 
 NURSERY = """
 from mmplane.core.control import ToNursery
-from mmplane.process import nursery
+from mmplane.process import nursery, oom
 from mmplane.wire.link import Link, PeerGone
 
 fork, open_pidfd = os.fork, os.pidfd_open
@@ -45,7 +45,7 @@ def refuse(call):
         return call(*arguments)
     return called
 os.fork, os.pidfd_open = refuse(fork), refuse(open_pidfd)
-nursery.MAINS = {"child": ("nursery_child", "mmplane: child {index}/{of}")}
+nursery.MAINS = {role: ("nursery_child", f"mmplane: {role} {{index}}/{{of}}") for role in ("child", *oom.SCORES)}
 try:
     nursery.serve(Link(int(sys.argv[2]), ToNursery))
 except PeerGone:
@@ -69,14 +69,16 @@ class Nursery:
         (pidfd,) = descriptors
         return Handle(spawned.pid, pidfd, self._spawns), read
 
-    def ask(self, wish: str, index: int = 0, **descriptors: int) -> tuple[FromNursery, list[int], int]:
+    def ask(
+        self, wish: str, index: int = 0, *, role: str = "child", **descriptors: int
+    ) -> tuple[FromNursery, list[int], int]:
         """The nursery's answer, and where the child writes to."""
         read, write = os.pipe()
         self._spawns += 1
         stacks = os.open(os.devnull, os.O_WRONLY)
         named = {"out": write, "stacks": stacks, **descriptors}
         config = msgspec.msgpack.encode(Config(model=wish, model_folder="", served_name=""))
-        spawn = Spawn(self._spawns, "child", index, 9, self._spawns, 1, config, tuple(named))
+        spawn = Spawn(self._spawns, role, index, 9, self._spawns, 1, config, tuple(named))
         self.link.send(spawn, list(named.values()), limit_s=HANG_S)
         os.close(write)
         os.close(stacks)

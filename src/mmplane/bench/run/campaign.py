@@ -96,7 +96,8 @@ class Options(msgspec.Struct, frozen=True):
         if self.pace(workload)[1] is None:
             limits += ["--request-seconds", str(REQUEST_SECONDS)]
         pools = [text for name, size in self.pools.of(workload).items() for text in (_flag(name), str(size))]
-        baselines = ["--feature-hash", self.feature_hash, "--ingress", self.ingress]
+        # Features are floats, as the incident's were: bytes are what `eager-compact` adds.
+        baselines = ["--feature-hash", self.feature_hash, "--ingress", self.ingress, "--encoding", "float32"]
         return ["--runner", self.runner, *limits, *pools, *baselines, *self.flags, *workload.flags]
 
     def pace(self, workload: Workload) -> tuple[int, float | None]:

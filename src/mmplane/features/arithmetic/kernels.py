@@ -318,6 +318,18 @@ def lay_planes(planes: Bytes, table: Values, top: int, left: int, out: Values) -
                 out[c, top + y, left + x] = table[c, planes[c, y, x]]
 
 
+@_compiled(types.void(_PLANES, _read(types.float32, 2), _write(types.float32, 4)))
+def look_up(stored: Bytes, table: Values, out: Values) -> None:
+    """out[n, c, copy, i] = table[c, stored[n, c, i]]: a CPU undoes the uint8 encoding (`ByteForm`)."""
+    for n in range(stored.shape[0]):
+        for c in range(3):
+            for i in range(stored.shape[2]):
+                out[n, c, 0, i] = table[c, stored[n, c, i]]
+            for copy in range(1, out.shape[2]):
+                for i in range(stored.shape[2]):
+                    out[n, c, copy, i] = out[n, c, 0, i]
+
+
 @_compiled(
     types.void(
         _read(types.complex128, 2), _INTS, _INTS, _read(types.float64, 2), types.float64, _write(types.float64, 2)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from mmplane.core.keys import digest_parts
 from mmplane.core.records import Clip
 from mmplane.features.arithmetic.encodings import Encoding
 from mmplane.features.checkpoint.arguments import LIMITS, check_names
@@ -19,6 +20,7 @@ from mmplane.features.checkpoint.files import CheckpointFiles
 from mmplane.features.checkpoint.known import Kinds, Known
 from mmplane.features.checkpoint.video_rules import FPS_UNKNOWN
 from mmplane.features.checkpoint.vocabulary import Pieces, Runs, Vocabulary
+from mmplane.features.contract.video import LIBRARY_RULES, ClipRules
 
 TELLS_SECONDS = "Qwen2_5_VLProcessor"
 """The Processor class whose model takes `second_per_grid_ts`."""
@@ -78,6 +80,7 @@ class VideoCheckpoint:
     processor: str
     options: Mapping[str, Any]
     compared: bool = True
+    rules: ClipRules = LIBRARY_RULES
 
     @classmethod
     def load(cls, model_folder: str, known: Known) -> VideoCheckpoint:
@@ -114,8 +117,9 @@ class VideoCheckpoint:
         return replace(self, options={**options, "size": {**options["size"], **edges}, "fps": fps})
 
     def fingerprint(self, encoding: Encoding) -> bytes:
-        """Of the files, versions and encoding."""
-        return self.files.fingerprint("video", encoding, compared=self.compared)
+        """Of the files, versions, encoding and rules."""
+        fingerprint = self.files.fingerprint("video", encoding, compared=self.compared)
+        return fingerprint if self.rules == LIBRARY_RULES else digest_parts([fingerprint, repr(self.rules).encode()])
 
     @cached_property
     def placeholder_id(self) -> int:
@@ -142,9 +146,12 @@ class VideoCheckpoint:
     def _times(self, clip: Clip) -> Iterator[tuple[float, float]]:
         """Of each moment's first and last frame, in seconds; the last frame is repeated where some lack."""
         length, fps = self.options["temporal_patch_size"], clip.fps or FPS_UNKNOWN
-        for start in range(0, len(clip.indices), length):
-            last = clip.indices[min(start + length, len(clip.indices)) - 1]
-            yield clip.indices[start] / fps, last / fps
+        if self.rules.true_times and clip.seconds:
+            shown = [at_s - clip.begins_s for at_s in clip.seconds]
+        else:
+            shown = [index / fps for index in clip.indices]
+        for start in range(0, len(shown), length):
+            yield shown[start], shown[min(start + length, len(shown)) - 1]
 
     @property
     def _token(self) -> str:

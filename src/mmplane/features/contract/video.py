@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from mmplane.core.records import Clip, Layout
 from mmplane.features.contract.arrays import Arrays
@@ -14,8 +15,25 @@ VIDEO_FEATURES = "pixel_values_videos"
 """transformers' name of the array that holds a clip's features; it comes first in a layout."""
 
 
+@dataclass(frozen=True)
+class ClipRules:
+    """Whose values describe a clip. They change what the model is told, so they are part of the fingerprint.
+
+    `true_times`: the model is told when each frame is really shown, and a clip's rate is measured where its container
+    gives none. Without it both are what transformers computes, as an engine would: times are frame numbers over the
+    rate, and an unknown rate is 24. The server follows the clip, a sidecar the engine.
+    """
+
+    true_times: bool = False
+
+
+LIBRARY_RULES = ClipRules()
+
+
 class VideoProcessor(Processor):
     """A processor of clips."""
+
+    rules: ClipRules = LIBRARY_RULES
 
     @abstractmethod
     def sample(

@@ -12,6 +12,7 @@ merge x merge; where the last moment lacks frames, the last frame is repeated.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Self
 
@@ -30,7 +31,7 @@ from mmplane.features.checkpoint.video_rules import FPS_UNKNOWN, RULES
 from mmplane.features.contract.arrays import Arrays, pack, write_all
 from mmplane.features.contract.image import Pixels
 from mmplane.features.contract.processor import LAYOUTS_MAX
-from mmplane.features.contract.video import VIDEO_FEATURES, VideoProcessor
+from mmplane.features.contract.video import VIDEO_FEATURES, ClipRules, VideoProcessor
 
 BAND_ROWS = 64
 """About how many rows are resized at a time: they stay in the second-level cache until they are cut."""
@@ -47,7 +48,8 @@ class QwenVideoProcessor(VideoProcessor):
         self._side: int = options["patch_size"]
         self._merge: int = options["merge_size"]
         self._moment: int = options["temporal_patch_size"]
-        self._rules = RULES[checkpoint.kind]
+        self._choices = RULES[checkpoint.kind]
+        self.rules = checkpoint.rules
         self._layouts = lru_cache(maxsize=LAYOUTS_MAX)(self._layout)
         self.byte_form = ByteForm(torch_table(checkpoint.options), self._moment * self._side**2, 1)
         self._dtype = dtype_of(encoding)
@@ -56,6 +58,10 @@ class QwenVideoProcessor(VideoProcessor):
     def recoded(self, encoding: Encoding) -> QwenVideoProcessor:
         """The same processor in another encoding."""
         return QwenVideoProcessor(self._checkpoint, encoding, self._bands)
+
+    def following(self, rules: ClipRules) -> QwenVideoProcessor:
+        """The same processor under other rules."""
+        return QwenVideoProcessor(replace(self._checkpoint, rules=rules), self._encoding, self._bands)
 
     def adjusted(self, arguments: Mapping[str, Any]) -> Self:
         """With arguments of one call. Raises ValueError for those that make a configuration that is not built."""
@@ -93,7 +99,7 @@ class QwenVideoProcessor(VideoProcessor):
         options = self._checkpoint.options
         own = tuple(range(frames_total))
         if options["do_sample_frames"]:
-            own = self._rules.sample(options, frames_total, fps)
+            own = self._choices.sample(options, frames_total, fps)
         limits = [len(own)]
         if frames_max:
             limits.append(frames_max)
@@ -102,7 +108,7 @@ class QwenVideoProcessor(VideoProcessor):
         if min(limits) == len(own):
             return own
         wanted = max(min(limits) // self._moment, 1) * self._moment
-        return self._rules.sample({**options, "num_frames": wanted, "fps": None}, frames_total, fps)
+        return self._choices.sample({**options, "num_frames": wanted, "fps": None}, frames_total, fps)
 
     def layout(self, clip: Clip) -> Layout:
         """In closed form: microseconds, or milliseconds where the prompt tells the time of every moment."""
@@ -174,7 +180,7 @@ class QwenVideoProcessor(VideoProcessor):
         if not clip.indices:
             raise bad_media("the clip has no frames")
         try:
-            return self._rules.size(self._checkpoint.options, clip.width, clip.height, len(clip.indices))
+            return self._choices.size(self._checkpoint.options, clip.width, clip.height, len(clip.indices))
         except ValueError:
             raise bad_media("the model cannot take a clip of this size and length") from None
 

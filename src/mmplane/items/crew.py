@@ -1,0 +1,90 @@
+"""Workers as the pool knows them, here and on media machines, and what becomes of an item whose worker has ended."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from enum import Enum
+
+from mmplane.arena.leases import Process
+from mmplane.core.errors import RequestError
+from mmplane.core.jobs import Examined, Materialised, Measured
+from mmplane.core.keyring import DEFAULT_TENANT
+from mmplane.items.pace import Pace
+from mmplane.wire.mailbox import Mailbox
+
+JobAnswer = Materialised | Measured | Examined
+ENDED = "the process that was decoding this item ended"
+
+
+class WorkerLost(RequestError):
+    """503: the worker died or is about to be killed. It may still touch its slots until it has been reaped."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(503, "unavailable", message, retry_after_s=1)
+
+
+class MachineLost(RequestError):
+    """503: the media machine that had this item is lost. Its slot has no writer: another worker may try the item."""
+
+    def __init__(self) -> None:
+        super().__init__(503, "unavailable", "the machine that was decoding this item was lost", retry_after_s=1)
+
+
+class DecoderDied(RequestError):
+    """503: a media machine's worker ended over this item. Its slot has no writer."""
+
+    def __init__(self) -> None:
+        super().__init__(503, "unavailable", ENDED, retry_after_s=1)
+
+
+class Where(Enum):
+    """Which workers an item may have: those of this machine, or media machines' where any has joined."""
+
+    HERE = "here"
+    HERE_FIRST = "here first"
+    AWAY_FIRST = "away first"
+    """Of this machine only while no media machine is there: its cores are kept for what cannot be done elsewhere."""
+
+
+class WorkerState(Enum):
+    """What a worker is doing."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    BUSY = "busy"
+    CONDEMNED = "condemned"
+
+
+@dataclass
+class Worker:
+    """One life of one worker, or one lane of a porter; it writes region `process.index`."""
+
+    process: Process
+    mailbox: Mailbox
+    state: WorkerState = WorkerState.STARTING
+    life: int = 0
+    """Of the media machine that does the work; 0: it is done here."""
+    line: tuple[Pace, str] = (Pace.QUICK, DEFAULT_TENANT)
+    """Pace and tenant of the item that it is busy with, or was last."""
+    job_id: int = 0
+    answer: asyncio.Future[JobAnswer] | None = None
+
+    @property
+    def away(self) -> bool:
+        """Whether a media machine does the work."""
+        return self.life > 0
+
+    def ended(self) -> RequestError:
+        """What becomes of its item, when it has ended."""
+        return MachineLost() if self.away else WorkerLost(ENDED)
+
+
+@dataclass
+class Crew:
+    """The workers behind one process: itself, or the lanes of a porter, none while no media machine is there."""
+
+    process: Process
+    mailbox: Mailbox
+    workers: list[Worker]
+    porter: bool

@@ -1,0 +1,20 @@
+"""Which bytes of a slot are features. Between arrays there is padding that nobody writes: an earlier item's bytes."""
+
+from __future__ import annotations
+
+from math import prod
+
+from mmplane.core.records import Layout
+from mmplane.features.arithmetic.encodings import storage_dtype
+
+
+def spans(layout: Layout, slot: memoryview) -> list[memoryview]:
+    """Each array's bytes in its slot, in order. Raises ValueError for an array that does not lie inside."""
+    found = []
+    for tensor in layout.tensors:
+        length_bytes = prod(tensor.shape) * storage_dtype(tensor.dtype).itemsize
+        end_bytes = tensor.offset_bytes + length_bytes
+        if min(tensor.shape, default=0) < 0 or end_bytes > len(slot):
+            raise ValueError(f"an array of {length_bytes} bytes does not lie in its slot")
+        found.append(slot[tensor.offset_bytes : end_bytes])
+    return found

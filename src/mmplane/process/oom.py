@@ -1,0 +1,24 @@
+"""Which process the kernel kills first when memory runs out: one that costs a single item, and never the supervisor."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+SCORES: Mapping[str, int] = {"worker": 800, "parser": 700, "render": 700, "frontend": 300, "keeper": 300, "rank": 300}
+"""What each role adds to the score that it inherits, of 1000: the more, the sooner the kernel kills it.
+
+A worker or a parser is replaced alone. The end of a front end, a keeper or a rank fails every request in flight. The
+supervisor and the nursery have no entry: without a supervisor nothing is replaced.
+"""
+SCORE_MAX = 1000
+SCORE = Path("/proc/self/oom_score_adj")
+
+
+def volunteer(role: str) -> None:
+    """Raise this process's score by its role's. Any process may raise its own; lowering one needs a capability."""
+    try:
+        SCORE.write_text(str(min(int(SCORE.read_text()) + SCORES.get(role, 0), SCORE_MAX)))
+    except OSError as error:  # a sandbox such as gVisor may not have the file
+        logging.getLogger("mmplane").debug("the kernel's choice when memory runs out cannot be set: %s", error)
