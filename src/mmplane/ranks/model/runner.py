@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,6 +23,8 @@ from mmplane.features.tokens import MODALITIES
 from mmplane.ranks.model.attention import NAME, PackedAttention, Span
 from mmplane.ranks.model.cache import Cache
 from mmplane.ranks.model.encoders import encoders_of, parameters_of
+from mmplane.ranks.model.packing import pack
+from mmplane.ranks.model.prompt import Prompt
 from mmplane.ranks.model.rebuild import Rebuild
 from mmplane.ranks.model.sampling import draw
 from mmplane.ranks.model.wanted import Wanted
@@ -34,19 +35,6 @@ from mmplane.ranks.plan.port import Turn
 from mmplane.ranks.plan.schedule import Segment, SequenceId, Step
 
 log = logging.getLogger("mmplane")
-
-
-@dataclass
-class Prompt:
-    """A prepared request: token ids [tokens], positions [1 or 3, tokens], and the embeddings of its items."""
-
-    submit: Submit
-    ids: torch.Tensor
-    positions: torch.Tensor
-    position_shift: int
-    """Position of a generated token minus its index: grids take fewer positions than tokens."""
-    embeddings: list[tuple[int, torch.Tensor]] = field(default_factory=list)
-    """(start in the prompt, rows) of what replaces the placeholders."""
 
 
 class Runner:
@@ -138,13 +126,13 @@ class Runner:
         inputs: dict[str, torch.Tensor] = {}
         for item, tensors in zip(submit.items, features, strict=True):
             inputs |= self._tensors(item, tensors)
-        prompt = self._prompts[submit.request_id]
+        ids = self._prompts[submit.request_id].ids.to(self._device)
         if "mm_token_type_ids" in parameters_of(self._model.forward):
-            inputs["mm_token_type_ids"] = _kinds(submit, prompt.ids)[None]
+            inputs["mm_token_type_ids"] = _kinds(submit, ids)[None]
         self._language.config._attn_implementation = "sdpa"
         try:
             with torch.inference_mode():
-                output = self._model(input_ids=prompt.ids[None], use_cache=False, logits_to_keep=1, **inputs)
+                output = self._model(input_ids=ids[None], use_cache=False, logits_to_keep=1, **inputs)
         finally:
             self._language.config._attn_implementation = NAME
         logits: torch.Tensor = output.logits[0, -1]
@@ -174,20 +162,19 @@ class Runner:
         self._attention.spans = tuple(
             Span(self._cache(segment.sequence), segment.start, segment.count) for segment in segments
         )
-        embeddings = torch.cat([self._inputs(segment) for segment in segments])
-        positions = torch.cat([self._positions(segment) for segment in segments], dim=1)
+        packed = pack(segments, self._prompts, self._device)
+        embeddings: torch.Tensor = self._embed(packed.ids)
+        beside = packed.place(embeddings)
         hidden = self._language(
             inputs_embeds=embeddings[None],
             # [1, tokens] for one-dimensional positions, [3, 1, tokens] for time, height and width.
-            position_ids=positions if positions.shape[0] == 1 else positions[:, None],
+            position_ids=packed.positions if len(packed.positions) == 1 else packed.positions[:, None],
             use_cache=False,
-            **self._deepstack(segments, embeddings),
-        ).last_hidden_state[0]
-        ends = torch.tensor([segment.count for segment in segments]).cumsum(0) - 1
-        drawing = [int(end) for end, segment in zip(ends, segments, strict=True) if segment.draws]
-        if not drawing:
+            **beside,
+        ).last_hidden_state
+        if not packed.drawing:
             return None
-        logits: torch.Tensor = self._model.lm_head(hidden[None, drawing])[0]
+        logits: torch.Tensor = self._model.lm_head(hidden[:, packed.drawing])[0]
         return logits
 
     def _cache(self, sequence_id: SequenceId) -> Cache:
@@ -196,56 +183,13 @@ class Runner:
             self._caches[sequence_id] = Cache(submit.prompt_tokens + submit.sampling.tokens_max)
         return self._caches[sequence_id]
 
-    def _inputs(self, segment: Segment) -> torch.Tensor:
-        """Embeddings [count, hidden] of the segment's input tokens, items' rows in their places."""
-        prompt = self._prompts[segment.sequence[0]]
-        if segment.token is not None:
-            token: torch.Tensor = self._embed(torch.tensor([segment.token], device=self._device))
-            return token
-        inputs: torch.Tensor = self._embed(prompt.ids[segment.start : segment.start + segment.count])
-        for place, rows in self._rows(segment):
-            inputs[place] = rows[:, : inputs.shape[1]]
-        return inputs
-
-    def _rows(self, segment: Segment) -> Iterator[tuple[slice, torch.Tensor]]:
-        """What of the items' rows falls into a segment of a prompt, and where in it."""
-        end = segment.start + segment.count
-        for start, rows in self._prompts[segment.sequence[0]].embeddings if segment.token is None else ():
-            low, high = max(start, segment.start), min(start + len(rows), end)
-            if low < high:
-                yield slice(low - segment.start, high - segment.start), rows[low - start : high - start]
-
-    def _deepstack(self, segments: tuple[Segment, ...], embeddings: torch.Tensor) -> dict[str, Any]:
-        """What Qwen3-VL adds to its first layers' hidden states: the rest of the items' rows, and nothing elsewhere."""
-        hidden = embeddings.shape[1]
-        added: torch.Tensor | None = None
-        offset = 0
-        for segment in segments:
-            for place, rows in self._rows(segment):
-                if rows.shape[1] > hidden:
-                    if added is None:
-                        added = embeddings.new_zeros(len(embeddings), rows.shape[1] - hidden)
-                    added[offset + place.start : offset + place.stop] = rows[:, hidden:]
-            offset += segment.count
-        if added is None:
-            return {}
-        everywhere = torch.ones(1, len(embeddings), dtype=torch.bool, device=embeddings.device)
-        return {"visual_pos_masks": everywhere, "deepstack_visual_embeds": torch.split(added, hidden, dim=1)}
-
-    def _positions(self, segment: Segment) -> torch.Tensor:
-        prompt = self._prompts[segment.sequence[0]]
-        if segment.token is None:
-            return prompt.positions[:, segment.start : segment.start + segment.count]
-        position = segment.start + prompt.position_shift
-        return torch.full((prompt.positions.shape[0], 1), position, device=self._device)
-
     def _prompt(
         self, submit: Submit, items: list[dict[str, torch.Tensor]], embeddings: list[tuple[int, torch.Tensor]]
     ) -> Prompt:
         raw = submit.prompt if submit.prompt_slot is None else self._inbox.content(submit.prompt_slot)
         ids = torch.frombuffer(bytearray(raw), dtype=torch.int32).long().to(self._device)
         positions, shift = self._index(submit, ids, items)
-        return Prompt(submit, ids, positions, shift, embeddings)
+        return Prompt(submit, ids.cpu(), positions.cpu(), shift, embeddings)
 
     def _tensors(self, item: Item | Enclosed, delivered: Features) -> Features:
         """The item's arrays on this rank's device, as the model takes them: in place on a CPU, encoding undone."""
