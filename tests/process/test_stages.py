@@ -203,12 +203,31 @@ def test_every_metric_has_samples(server: Live) -> None:
     until(lambda: not missing() or None, 60, "every metric has samples")
 
 
-def test_the_cpu_of_every_process_is_known(server: Live) -> None:
+def test_first_tokens_and_the_gaps_between_tokens_are_counted(server: Live) -> None:
+    def counted() -> tuple[float, float]:
+        found = scrape(server)
+        gaps = found.get("mmplane_inter_token_seconds_count", {})
+        return sum(found.get("mmplane_time_to_first_token_seconds_count", {}).values()), sum(gaps.values())
+
+    first, gaps = counted()
+    answer = post(server, "Hi", n=2, max_tokens=8)
+    assert answer.status_code == 200
+    expected = first + 1, gaps + answer.json()["usage"]["completion_tokens"] - 2
+    until(lambda: counted() == expected or None, 60, "it is counted")
+
+
+def test_the_cpu_and_memory_of_every_process_are_known(server: Live) -> None:
     """By the name that its title has as well; a label that is empty is not there."""
-    found = scrape(server)["mmplane_process_cpu_seconds_total"]
+    samples = scrape(server)
+    found = samples["mmplane_process_cpu_seconds_total"]
     names = {" ".join(value for _, value in sorted(labels, reverse=True) if value) for labels in found}
     assert names == {name.partition("/")[0] for name in server.pids()}
     assert all(spent_s > 0 for spent_s in found.values())
+    resident = samples["mmplane_process_resident_bytes"]
+    assert {frozenset(labels) - {("kind", "private"), ("kind", "shared")} for labels in resident} == set(
+        map(frozenset, found)
+    )
+    assert all(bytes_ > 0 for bytes_ in resident.values())
 
 
 def test_a_refusal_is_counted_with_its_cause(server: Live) -> None:

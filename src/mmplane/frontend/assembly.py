@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
@@ -132,6 +134,8 @@ class Assembly:
 
     def _sections(self) -> dict[str, Callable[[], Any]]:
         return {
+            "build": lambda: {"version": version("mmplane"), "python": platform.python_version()},
+            "model": self._model,
             "epoch": lambda: self.epoch,
             "encoding": lambda: self.encoding,
             "requests": self.counters.statistics,
@@ -154,8 +158,12 @@ class Assembly:
             "traces_dropped": lambda: self.tracer.dropped if self.tracer is not None else 0,
         }
 
+    def _model(self) -> dict[str, Any]:
+        """What is served, and how."""
+        return {"model": self.config.served_name, "dtype": self.group.dtype, "tp": self.config.tp}
+
     def _counts(self) -> Mapping[str, Mapping[Labels, float]]:
-        return {**self.journal.counts(), "cpu": self.processes.cpu_s()}
+        return {**self.journal.counts(), "cpu": self.processes.cpu_s(), "resident": self.processes.resident_bytes()}
 
     def _readings(self) -> Mapping[str, Mapping[Labels, Reading]]:
         loops = self.group.statistics().loops
@@ -212,7 +220,7 @@ def assemble(
         renderer=model.renderer,
         copies={modality: form.copies for modality, form in model.processors.byte_forms.items()},
     )
-    tracer = _tracer(config.trace_to)
+    tracer = _tracer(config.trace_to, config.served_name)
     log.info("%s", described(model.processors, config.region_bytes()))
     return Assembly(
         config=config,
@@ -323,9 +331,9 @@ def _dispatch(config: Config, store: ItemStore, processors: Processors, budget: 
     )
 
 
-def _tracer(to: str) -> Tracer | None:
+def _tracer(to: str, model: str) -> Tracer | None:
     if not to:
         return None
     # Not imported above: OpenTelemetry is an extra, and who wants no traces shall not pay for it.
-    tracer: Tracer = importlib.import_module("mmplane.observe.trace").Tracer(to)
+    tracer: Tracer = importlib.import_module("mmplane.observe.trace").Tracer(to, model)
     return tracer

@@ -45,6 +45,7 @@ def ranks(group: Group) -> dict[str, Any]:
         "attached": statistics.attached,
         "in_flight": statistics.in_flight,
         "requests": statistics.requests,
+        "kv_tokens_max": group.kv_tokens_max,
         "progress": statistics.progress and _progress(statistics.progress),
         "loops": [_loop(loop) for loop in statistics.loops],
     }

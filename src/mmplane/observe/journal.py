@@ -53,6 +53,8 @@ class Journal:
         self._live: set[Journey] = set()
         self._recent: deque[Journey] = deque(maxlen=KEPT_MAX)
         self._requests: dict[Labels, Buckets] = {}
+        self._first_tokens: dict[Labels, Buckets] = {}
+        self._gaps = Buckets()
         self._stages: dict[Labels, Buckets] = {}
         self._ranks: dict[str, dict[Labels, Buckets]] = {"materialise": {}, "deliver": {}, "encode": {}}
         self._failures: Counter[Labels] = Counter()
@@ -62,7 +64,7 @@ class Journal:
 
     def begin(self, headers: Iterable[tuple[bytes, bytes]] = ()) -> Journey:
         """A request has come, with these headers."""
-        journey = Journey()
+        journey = Journey(self._gaps)
         self._live.add(journey)
         if self._tracer is not None:
             self._tracer.begin(journey, headers)
@@ -76,6 +78,8 @@ class Journal:
         self._recent.append(journey)
         outcome = outcome_of(status)
         _add(self._requests, (journey.modality, outcome), journey.ended_s - journey.began_s)
+        if journey.first_token_s:
+            _add(self._first_tokens, (journey.modality,), journey.first_token_s - journey.began_s)
         for stage, seconds in journey.seconds.items():
             if stage in _MEASURED:
                 _add(self._stages, (stage, outcome), seconds)
@@ -124,8 +128,9 @@ class Journal:
         }
 
     def readings(self) -> dict[str, dict[Labels, Reading]]:
-        """Every histogram: requests, stages, and what ranks did, by labels."""
+        """Every histogram: requests, their tokens and stages, and what ranks did, by labels."""
         held = {"requests": self._requests, "stages": self._stages, **self._ranks}
+        held |= {"first_tokens": self._first_tokens, "gaps": {(): self._gaps}}
         return {name: {labels: each.reading() for labels, each in group.items()} for name, group in held.items()}
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from mmplane.core.buckets import Buckets
 from mmplane.core.plan import Work
 from mmplane.core.stages import PHASES, Span
 
@@ -22,12 +23,15 @@ class Journey:
     """Where one request is, and what it has behind it. Times are CLOCK_MONOTONIC's, which `time.perf_counter` reads."""
 
     __slots__ = (
+        "_drawn_s",
+        "_gaps",
         "_since_s",
         "began_s",
         "code",
         "completion_tokens",
         "delivery",
         "ended_s",
+        "first_token_s",
         "headers",
         "hits",
         "items",
@@ -45,9 +49,15 @@ class Journey:
         "works",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, gaps: Buckets | None = None) -> None:
+        """`gaps` counts the time between two tokens of a sample, of all journeys together."""
+        self._gaps = gaps if gaps is not None else Buckets()
+        self._drawn_s: dict[int, float] = {}
+        """When each sample's last token came."""
         self.began_s = self._since_s = time.perf_counter()
         self.wall_s = time.time()
+        self.first_token_s = 0.0
+        """When the first token came; 0 before that."""
         self.ended_s = 0.0
         self.phase = PHASES[0]
         self.seconds: dict[str, float] = {}
@@ -78,6 +88,16 @@ class Journey:
         """The phase before is over, now or since `at_s`."""
         self._leave(self._past_s(at_s))
         self.phase = phase
+
+    def drew(self, sample: int) -> None:
+        """A token of this sample has come."""
+        now_s = time.perf_counter()
+        before_s = self._drawn_s.get(sample)
+        if before_s is not None:
+            self._gaps.add(now_s - before_s)
+        elif not self._drawn_s:
+            self.first_token_s = now_s
+        self._drawn_s[sample] = now_s
 
     def add(self, spans: Sequence[Span]) -> None:
         """What others measured."""

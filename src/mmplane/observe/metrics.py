@@ -98,6 +98,18 @@ def _by_name(*path: str) -> Read:
     return read
 
 
+def _labelled(*path: str) -> Read:
+    """1, with all keys of a section as labels."""
+
+    def read(figures: Figures) -> Iterable[tuple[Labels, Value]]:
+        section: Any = figures.now
+        for name in path:
+            section = section[name]
+        return [(tuple(map(str, section.values())), 1.0)]
+
+    return read
+
+
 def _counts(name: str) -> Read:
     return lambda figures: figures.counts.get(name, {}).items()
 
@@ -152,6 +164,8 @@ def _tallies(name: str) -> Read:
 
 
 METRICS = (
+    Metric("mmplane_build_info", "gauge", "What runs: always 1", ("version", "python"), _labelled("build")),
+    Metric("mmplane_model_info", "gauge", "What is served: always 1", ("model", "dtype", "tp"), _labelled("model")),
     Metric(
         "mmplane_requests_total",
         "counter",
@@ -173,6 +187,20 @@ METRICS = (
         "From a request's first byte to its last",
         ("modality", "outcome"),
         _readings("requests"),
+    ),
+    Metric(
+        "mmplane_time_to_first_token_seconds",
+        "histogram",
+        "From a request's first byte to its first token",
+        ("modality",),
+        _readings("first_tokens"),
+    ),
+    Metric(
+        "mmplane_inter_token_seconds",
+        "histogram",
+        "Between two tokens of a sample, as the front end receives them",
+        (),
+        _readings("gaps"),
     ),
     Metric(
         "mmplane_stage_seconds",
@@ -255,10 +283,24 @@ METRICS = (
         ("role", "rank"),
         _counts("cpu"),
     ),
+    Metric(
+        "mmplane_process_resident_bytes",
+        "gauge",
+        "Memory of each process, private to it or shared: the arena counts in every process that maps it",
+        ("role", "rank", "kind"),
+        _counts("resident"),
+    ),
     Metric("mmplane_frontend_epoch", "gauge", "How many front ends there have been", (), _one("epoch")),
     Metric("mmplane_ranks_attached", "gauge", "Whether the ranks take requests", (), _one("ranks", "attached")),
     Metric("mmplane_rank_requests", "gauge", "Requests with the leader, by state", ("state",), _rank_requests),
     Metric("mmplane_rank_kv_tokens", "gauge", "Cache positions reserved", (), _one("ranks", "progress", "kv_tokens")),
+    Metric(
+        "mmplane_rank_kv_capacity_tokens",
+        "gauge",
+        "Cache positions that a rank has room for",
+        (),
+        _one("ranks", "kv_tokens_max"),
+    ),
     Metric("mmplane_plan_number", "gauge", "Where each rank's admission log stands", ("rank",), _progress("number")),
     Metric(
         "mmplane_rank_parcels", "gauge", "Inline requests' bytes that lie at a rank", ("rank",), _progress("parcels")

@@ -36,13 +36,16 @@ TOGETHER_MAX = 32
 """Requests whose spans are sent together."""
 EVERY_SECONDS = 1.0
 FLUSH_SECONDS = 2.0
+FAILED = 500
+"""Statuses from here on are our fault, and the span's status says so."""
 PARENT = {stage: phase for phase, stages in SUMS.items() for stage in stages}
 
 
 class Tracer:
-    """Makes spans of journeys. `to` is an OTLP receiver's URL, or `file:PATH` for a JSON line each."""
+    """Makes spans of journeys through `model`. `to` is an OTLP receiver's URL, or `file:PATH` for a JSON line each."""
 
-    def __init__(self, to: str) -> None:
+    def __init__(self, to: str, model: str) -> None:
+        self._model = model
         resource = Resource.create({SERVICE_NAME: "mmplane"})
         provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._ended = _Ended()
@@ -136,10 +139,24 @@ class Tracer:
         for span in sorted(journey.spans, key=_generation):
             made[span.stage, span.process] = self._one(journey, span, made.get(_above(span), journey.span))
         root: OpenSpan = journey.span
-        root.set_attributes(_attributes(journey))
-        if journey.status >= 500:
+        root.set_attributes(_attributes(journey) | self._generative(journey))
+        if journey.status >= FAILED:
             root.set_status(StatusCode.ERROR, journey.code)
         root.end(_ns(journey, journey.ended_s))
+
+    def _generative(self, journey: Journey) -> dict[str, str | int | float]:
+        """OpenTelemetry's names for requests to models, which tools for such traces look for."""
+        attributes: dict[str, str | int | float] = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": "mmplane",
+            "gen_ai.request.model": self._model,
+            "gen_ai.response.model": self._model,
+            "gen_ai.usage.input_tokens": journey.prompt_tokens,
+            "gen_ai.usage.output_tokens": journey.completion_tokens,
+        }
+        if journey.first_token_s:
+            attributes["gen_ai.latency.time_to_first_token"] = journey.first_token_s - journey.began_s
+        return attributes
 
     def _one(self, journey: Journey, span: Span, parent: OpenSpan) -> OpenSpan:
         made = self._tracer.start_span(
@@ -148,6 +165,9 @@ class Tracer:
             attributes={"mmplane.process": span.process},
             start_time=_ns(journey, span.began_s),
         )
+        if journey.status >= FAILED and span.stage == journey.phase and span.process == FRONT_END:
+            made.set_attribute("error.type", journey.code)
+            made.set_status(StatusCode.ERROR, journey.code)
         made.end(_ns(journey, span.began_s + span.seconds))
         return made
 
@@ -181,9 +201,9 @@ def _ns(journey: Journey, at_s: float) -> int:
     return round((journey.wall_s + at_s - journey.began_s) * 1e9)
 
 
-def _attributes(journey: Journey) -> dict[str, str | int]:
+def _attributes(journey: Journey) -> dict[str, str | int | float]:
     """Figures and names of ours: nothing that the client wrote."""
-    attributes: dict[str, str | int] = {
+    attributes: dict[str, str | int | float] = {
         "http.request.method": "POST",
         "url.path": "/v1/chat/completions",
         "http.response.status_code": journey.status,

@@ -48,6 +48,8 @@ def figures(requests: int = 10, *, attached: bool = True) -> Figures:
         ],
     }
     now: dict[str, Any] = {
+        "build": {"version": "0.1.0", "python": "3.11.2"},
+        "model": {"model": "tiny", "dtype": "float32", "tp": 2},
         "epoch": 2,
         "requests": {
             "in_flight": 5,
@@ -62,7 +64,7 @@ def figures(requests: int = 10, *, attached: bool = True) -> Figures:
         | {"hits": 3 * requests, "misses": requests, "evictions": 1},
         "budget": {"limit_bytes": 64 * MIB, "reserved_bytes": 16 * MIB, "waiting": 1, "refused": 2},
         "workers": {"states": {"idle": 1, "busy": 1}, "waiting": 0, "jobs": 7, "condemned": 1},
-        "ranks": {"attached": attached, "progress": progress if attached else None},
+        "ranks": {"attached": attached, "kv_tokens_max": 4096, "progress": progress if attached else None},
         "delivery": {"name": "leader", "share": 0.25, "otherwise": "arena", "rollbacks": 1}
         | {"by_name": {"arena": tally, "leader": tally}, "auto": {"room": 2}},
         "fetch": {"fetched": 3, "fetched_bytes": 300, "failed": 1},
@@ -71,6 +73,8 @@ def figures(requests: int = 10, *, attached: bool = True) -> Figures:
     ranks = {(str(rank),): reading(0.001) for rank in range(2)}
     readings = {
         "requests": {("image", "answered"): reading(*[0.2] * requests)},
+        "first_tokens": {("image",): reading(*[0.05] * requests)},
+        "gaps": {(): reading(*[0.02] * 7 * requests)},
         "stages": {(stage, "answered"): reading(*[0.01] * requests) for stage in STAGES},
         "loop_lag": {(): reading(0.001)},
         "latency": {("arena",): reading(*[0.2] * requests)},
@@ -81,6 +85,7 @@ def figures(requests: int = 10, *, attached: bool = True) -> Figures:
         "aborts": {("generate",): 1},
         "tenants": {("alice", "answered"): requests},
         "cpu": {("rank", "0"): 2.5, ("rank", "1"): 1.5, ("supervisor", ""): 0.25},
+        "resident": {("rank", "0", "private"): 300 * MIB, ("rank", "0", "shared"): 64 * MIB},
         "tenant_tokens": {("alice", "prompt"): 20 * requests, ("alice", "completion"): 8 * requests},
     }
     return Figures(now, counts, readings)

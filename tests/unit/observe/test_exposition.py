@@ -69,6 +69,14 @@ def test_values_are_those_that_were_counted() -> None:
     assert snapshot.by("role", "mmplane_restarts_total")["worker"] == 2
     assert snapshot.by("rank", "mmplane_process_cpu_seconds_total", role="rank") == {"0": 2.5, "1": 1.5}
     assert snapshot.sum("mmplane_process_cpu_seconds_total", role="supervisor", rank="") == 0.25
+    assert snapshot.sum("mmplane_build_info", version="0.1.0", python="3.11.2") == 1
+    assert snapshot.sum("mmplane_model_info", model="tiny", dtype="float32", tp="2") == 1
+    assert snapshot.by("kind", "mmplane_process_resident_bytes", role="rank") == {
+        "private": 300 * 2**20,
+        "shared": 2**26,
+    }
+    assert snapshot.sum("mmplane_rank_kv_tokens") / snapshot.sum("mmplane_rank_kv_capacity_tokens") == 0.125
+    assert snapshot.sum("mmplane_inter_token_seconds_count") == 70
 
 
 SERIES_MAX = 3500

@@ -7,6 +7,7 @@ import time
 import msgspec
 import pytest
 
+from mmplane.core.buckets import Buckets
 from mmplane.core.plan import Work
 from mmplane.core.stages import PHASES, STAGES, SUMS, Span
 from mmplane.observe.journey import Journey
@@ -164,3 +165,14 @@ def test_mutants_are_found(mutant: type[Journey], clock: Clock, monkeypatch: pyt
     monkeypatch.setitem(globals(), "Journey", mutant)
     with pytest.raises(AssertionError):
         test_what_ranks_did_is_told_apart(clock)
+
+
+def test_the_first_token_and_the_gaps_between_a_samples_tokens_are_counted(clock: Clock) -> None:
+    gaps = Buckets()
+    journey = Journey(gaps)
+    for at_s, sample in ((1.0, 0), (1.02, 1), (1.2, 0), (1.3, 1), (1.4, 0)):
+        clock.now_s = 100.0 + at_s
+        journey.drew(sample)
+    assert journey.first_token_s - journey.began_s == pytest.approx(1.0)
+    assert gaps.reading().below[-1] == 3, "one less than tokens, for each sample"
+    assert gaps.total_s == pytest.approx(0.2 + 0.28 + 0.2)

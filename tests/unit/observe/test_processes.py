@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import subprocess
 import sys
@@ -48,9 +49,28 @@ def test_each_process_is_read_by_its_role_and_number() -> None:
     assert all(seconds > 0 for seconds in found.values())
 
 
+def test_memory_of_its_own_and_memory_that_is_shared_are_told_apart() -> None:
+    processes = Processes()
+    processes.replace([Running("rank", 1, os.getpid())])
+
+    def resident() -> tuple[float, float]:
+        found = processes.resident_bytes()
+        assert set(found) == {("rank", "1", "private"), ("rank", "1", "shared")}
+        return found["rank", "1", "private"], found["rank", "1", "shared"]
+
+    size_bytes, tolerance_bytes = 64 * 2**20, 8 * 2**20
+    private, shared = resident()
+    with mmap.mmap(-1, size_bytes) as memory:  # shared, anonymous, as the arena is
+        memory.write(b"\1" * size_bytes)
+        more_private, more_shared = resident()
+    assert abs(more_shared - shared - size_bytes) < tolerance_bytes
+    assert abs(more_private - private) < size_bytes
+
+
 def test_a_process_that_has_ended_is_left_out() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         child.wait()
     processes = Processes()
     processes.replace([Running("worker", 1, child.pid), Running("rank", 0, os.getpid())])
     assert set(processes.cpu_s()) == {("rank", "0")}
+    assert {labels[0] for labels in processes.resident_bytes()} == {"rank"}

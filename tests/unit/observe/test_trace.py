@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -24,7 +25,7 @@ def test_the_front_end_does_not_import_it() -> None:
 
 @pytest.fixture
 def tracer() -> Tracer:
-    return Tracer("file:/dev/null")
+    return Tracer("file:/dev/null", "tiny")
 
 
 def ended(journal: Journal) -> None:
@@ -51,7 +52,7 @@ def test_a_receiver_that_does_not_answer_loses_traces_and_holds_up_nobody(monkey
     monkeypatch.setattr("mmplane.observe.trace.WAITING_MAX", 3)
     monkeypatch.setattr("mmplane.observe.trace.TOGETHER_MAX", 1)
     monkeypatch.setattr("mmplane.observe.trace._exporter", lambda _to: stuck)
-    tracer = Tracer("http://nowhere")
+    tracer = Tracer("http://nowhere", "tiny")
     journal = Journal(tracer)
     ended(journal)
     assert stuck.entered.wait(20)
@@ -86,7 +87,7 @@ def test_nothing_that_a_client_wrote_is_exported(tmp_path: Path) -> None:
     sizes = []
     for state in (b"", b",".join(b"vendor%d=%s" % (each, b"s3cret" * 40) for each in range(32))):
         file = tmp_path / f"{len(state)}.jsonl"
-        tracer = Tracer(f"file:{file}")
+        tracer = Tracer(f"file:{file}", "tiny")
         journal = Journal(tracer)
         headers = [(b"traceparent", b"00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-01"), (b"tracestate", state)]
         journey = journal.begin(headers)
@@ -100,3 +101,31 @@ def test_nothing_that_a_client_wrote_is_exported(tmp_path: Path) -> None:
         assert "s3cret" not in text
         sizes.append(len(text))
     assert abs(sizes[0] - sizes[1]) < 100, "times differ by some digits"
+
+
+def test_spans_carry_opentelemetrys_names_and_the_phase_that_failed_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "spans.jsonl"
+    tracer = Tracer(f"file:{file}", "tiny")
+    journal = Journal(tracer)
+    for status, code in ((200, ""), (503, "unavailable"), (400, "invalid_media")):
+        journey = journal.begin([])
+        journey.prompt_tokens = 7
+        for phase in PHASES[1 : PHASES.index("generate")]:
+            journey.enter(phase)
+        if status == 200:
+            journey.drew(0)
+            journey.completion_tokens = 1
+        journal.end(journey, status, code)
+    tracer.flush()
+    spans = [json.loads(line) for line in file.read_text().splitlines()]
+    roots = {each["attributes"]["http.response.status_code"]: each for each in spans if each["name"].startswith("POST")}
+    answered = roots[200]["attributes"]
+    assert answered["gen_ai.operation.name"] == "chat"
+    assert answered["gen_ai.request.model"] == answered["gen_ai.response.model"] == "tiny"
+    assert (answered["gen_ai.usage.input_tokens"], answered["gen_ai.usage.output_tokens"]) == (7, 1)
+    assert answered["gen_ai.latency.time_to_first_token"] > 0
+    assert "gen_ai.latency.time_to_first_token" not in roots[503]["attributes"]
+    failed = [each for each in spans if each["status"]["status_code"] == "ERROR"]
+    assert {each["name"] for each in failed} == {"POST /v1/chat/completions", "prefill"}
+    assert {each["attributes"]["error.type"] for each in failed} == {"unavailable"}
+    assert len(failed) == 2, "a client's own fault is no error of the server"

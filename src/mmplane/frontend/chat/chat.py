@@ -224,6 +224,7 @@ class Chat:
                 answer.journey.enter("generate")
                 answer.began()
                 first = False
+            answer.journey.drew(token.sample)
             answer.token_ids[token.sample].append(token.token)
             stream = texts[token.sample]
             text = stream.push(token.token) if token.reason != "stop" else ""

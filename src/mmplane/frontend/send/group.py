@@ -130,6 +130,8 @@ class Group:
         """When the ranks last got on with a request, by the monotonic clock."""
         self.dtype = "float32"
         """What the ranks' model computes in."""
+        self.kv_tokens_max = 0
+        """Positions that the cache memory of one rank has."""
 
     def next_request_id(self) -> int:
         """A number that no request of this server has had."""
