@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import ctypes
 import json
+import os
 import secrets
 import threading
 from collections.abc import Iterator
@@ -16,12 +18,20 @@ from live import Live, serving, until
 from pictures import part, photograph, text
 
 from memory import copies
+from mmplane.process.priority import BEHIND, NICEST
 
 OPERATOR, ALICE, BOB = (f"sk-{secrets.token_hex(16)}" for _ in range(3))
+PR_CAPBSET_DROP, CAP_SYS_NICE = 24, 23
 ROUTES = [
     *("/", "/v1/models", "/v1/models/tiny", "/v1/chat/completions", "/ready", "/metrics", "//metrics", "/metrics/"),
     *("/admin/delivery", "/admin/statistics", "/x"),
 ]
+
+
+def as_an_ordinary_user_with_nice() -> None:
+    """Started with `nice -n 10`, and not allowed to take that back."""
+    os.nice(10)
+    ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_SYS_NICE, 0, 0, 0)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +42,8 @@ def guarded(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     flags = ("--api-key-file", str(keys), "--log-level", "debug", "--log-format", "json", "--running-max", "2")
     flags += ("--queue-max", "2", "--host", "0.0.0.0")
     injected = {"MMPLANE_PORT": "tcp://10.0.0.11:8000", "MMPLANE_SERVICE_HOST": "10.0.0.11"}  # hazard R24
-    with serving(tiny_folder, *flags, env={"MMPLANE_API_KEYS": f"bob:{BOB}", **injected}) as live:
+    env = {"MMPLANE_API_KEYS": f"bob:{BOB}", **injected}
+    with serving(tiny_folder, *flags, env=env, limits=as_an_ordinary_user_with_nice) as live:
         warnings = [line for line in live.log if '"level":"warning"' in line and "MMPLANE_PORT" in line]
         assert len(warnings) == 1, live.log
         live.http.headers["authorization"] = f"Bearer {OPERATOR}"
@@ -84,6 +95,13 @@ def test_a_tenant_sees_nothing_of_the_others(guarded: Live) -> None:
         assert httpx.get(guarded.url + path, headers={"authorization": f"Bearer {ALICE}"}).status_code == 403
         shown = httpx.get(guarded.url + path, auth=("anybody", OPERATOR)).status_code
         assert shown in (200, 404)
+
+
+def test_media_goes_behind_the_ranks_whatever_the_niceness(guarded: Live) -> None:
+    nice = {title: process.nice() for title, process in guarded.processes().items()}
+    started = min(os.nice(0) + 10, NICEST)
+    assert {nice[title] for title in ("supervisor", "frontend", "rank 0/2", "rank 1/2")} == {started}
+    assert {nice[title] for title in ("parser", "worker 1", "worker 2")} == {min(started + BEHIND, NICEST)}
 
 
 def items(answer: httpx.Response) -> tuple[str, bool]:

@@ -7,10 +7,14 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 BEHIND = 5
-"""Of Linux's 0 to 19: beside a thread at 0 one at 5 gets a quarter of a core, so that it is late and never starved."""
+"""Steps of niceness: beside a thread at 0 one at 5 gets a quarter of a core, so that it is late and never starved."""
+NICEST = 19
+"""Linux has no higher niceness."""
+_OURS = os.getpriority(os.PRIO_PROCESS, 0)
+"""The niceness with which the operator started us: this module is imported before any thread steps back."""
 STEP_SECONDS = 0.001
 """Work between two offers: who gives its core away more often may get nothing done beside a busy one."""
 SLACK_SECONDS = 1.0
@@ -29,8 +33,12 @@ _standing = _Standing()
 
 
 def step_back() -> None:
-    """Put this thread behind others; those that it starts have its priority, but never give way."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND)
+    """Put this thread behind others; those that it starts have its priority, but never give way.
+
+    It keeps its priority where the system refuses another: that costs others time, and nothing else.
+    """
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(_OURS + BEHIND, NICEST))
     _standing.behind = True
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 
 import pytest
 
-from mmplane.process.priority import BEHIND, SLACK_SECONDS, STEP_SECONDS, give_way, step_back, unhurried
+from mmplane.process.priority import BEHIND, NICEST, SLACK_SECONDS, STEP_SECONDS, give_way, step_back, unhurried
 
 
 @pytest.fixture
@@ -40,8 +42,36 @@ def test_a_thread_that_stepped_back_is_behind_and_offers_its_core(offers: list[i
         give_way()
 
     in_a_thread(work)
-    assert seen == [BEHIND]
+    assert seen == [min(os.getpriority(os.PRIO_PROCESS, 0) + BEHIND, NICEST)]
     assert len(offers) == 1
+
+
+STEPS_BACK = """
+import os, threading
+from mmplane.process.priority import step_back
+if os.geteuid() == 0:
+    os.setuid(65534)
+step_back()
+twice = threading.Thread(target=step_back)
+twice.start()
+twice.join()
+print(os.getpriority(os.PRIO_PROCESS, 0))
+"""
+
+
+@pytest.mark.parametrize("nice", [0, 10, 19])
+def test_an_ordinary_users_process_steps_back_from_where_it_was_started(nice: int) -> None:
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    found = subprocess.check_output(["nice", "-n", str(nice), sys.executable, "-c", STEPS_BACK], text=True)
+    assert int(found) == min(min(ours + nice, NICEST) + BEHIND, NICEST)
+
+
+def test_a_system_that_refuses_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", refuse)
+    in_a_thread(step_back)
 
 
 def test_it_offers_it_once_in_a_step(offers: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
