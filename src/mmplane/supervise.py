@@ -95,6 +95,8 @@ SEND_LIMIT_S = 5.0
 LOAD_SECONDS = 600.0
 STARTS_MAX = 3
 """A role that ends this often before it is ready, in a server that has never served, will not get ready: give up."""
+UNLOADABLE = 2
+"""Exit code for a model that cannot be served."""
 PARSER = 0
 """The parser stands among the workers, as the one that writes region 0, and is started and replaced like them."""
 END_LIMIT_S = 5.0
@@ -259,9 +261,11 @@ class Supervisor:
             case Drained():
                 self._undrained.discard(child.name)
             case Unloadable():
-                log.error("%s: %s", child, record.reason)
-                if not self._served:  # else it worked before, and may again
-                    self._exit_code = 1
+                if self._served:  # it worked before, and may again
+                    log.error("%s: %s", child, record.reason)
+                elif self._exit_code is None:  # every process says so: once is enough
+                    log.error("%s", record.reason)
+                    self._exit_code = UNLOADABLE
 
     def _announce(self) -> None:
         rendering = sum(child.ready for child in self._renders.values()) == self._config.render_processes

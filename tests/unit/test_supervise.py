@@ -133,7 +133,7 @@ def test_what_never_gets_ready_ends_a_server_that_has_never_served(
 def test_what_cannot_be_loaded_ends_a_server_that_has_never_served(served: bool, supervisor: Supervisor) -> None:
     supervisor._served = served
     supervisor._heard(child("frontend", 0), Unloadable("the folder cannot be read"))
-    assert supervisor._exit_code == (None if served else 1)
+    assert supervisor._exit_code == (None if served else 2)
 
 
 @pytest.mark.parametrize("crashed", [False, True])

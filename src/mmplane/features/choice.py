@@ -33,6 +33,7 @@ from mmplane.features.contract.image import ImageProcessor
 from mmplane.features.contract.processor import Processor
 from mmplane.features.contract.video import ClipRules, VideoProcessor
 from mmplane.features.embeddings import embedding_form
+from mmplane.features.facts import Facts
 from mmplane.features.families.names import KNOWN
 from mmplane.features.families.qwen_video import QwenVideoProcessor
 from mmplane.features.families.table import TableImageProcessor
@@ -46,7 +47,6 @@ from mmplane.features.select import (
     video_processor,
 )
 from mmplane.features.simulated import SimulatedProcessor
-from mmplane.features.tokens import tokens_of
 from mmplane.features.verdict import Verdict, Verdicts, verdicts_of
 
 log = logging.getLogger("mmplane")
@@ -150,7 +150,8 @@ def choose(config: Config, verdicts: Verdicts | None = None) -> Processors:
     `verdicts` are those of `mmplane.features.verdict`; where none are given they are looked up, or found by comparing.
     A model that takes images must be served with them; clips and sounds of a kind that is not built are left out.
     """
-    folder, tokens = config.model_folder, tokens_of(config.model_folder, generic=config.generic)
+    folder = config.model_folder
+    tokens = Facts.of(folder, generic=config.generic).tokens
     if (simulation := simulation_of(config.decoder)) is not None:
         return Processors("float32", SimulatedProcessor(simulation, ImageCheckpoint.load(folder, KNOWN).placeholder_id))
     if not tokens:

@@ -27,6 +27,7 @@ from mmplane.core.control import (
     WorkerUp,
 )
 from mmplane.core.records import Record
+from mmplane.features.facts import reason
 from mmplane.frontend.app import build
 from mmplane.frontend.assembly import assemble
 from mmplane.frontend.chat.model import Model, load
@@ -81,10 +82,9 @@ class Frontend:
     def _load(self) -> Model:
         try:
             return load(self._config)
-        except (ValueError, OSError) as error:
-            log.exception("the front end cannot start")
-            self._supervisor.post(Unloadable(f"the model cannot be served: {error}"))
-            raise
+        except Exception as error:
+            self._supervisor.post(Unloadable(f"the model cannot be served: {reason(self._config.model_folder, error)}"))
+            raise SystemExit(1) from error
 
     async def _warm_up(self) -> None:
         """Serve one picture to ourselves, then say so."""

@@ -128,6 +128,8 @@ def _fork(spawn: Spawn, descriptors: list[int], ours: list[int]) -> int:
         code = 0
     except LinkError:  # a peer died first; the supervisor sees to both
         logging.getLogger("mmplane").info("%s %d lost a peer and ends", spawn.role, spawn.index)
+    except SystemExit:  # it has told the supervisor why
+        logging.getLogger("mmplane").debug("%s %d cannot start", spawn.role, spawn.index, exc_info=True)
     except BaseException:
         logging.getLogger("mmplane").exception("%s %d ended by an error", spawn.role, spawn.index)
     finally:

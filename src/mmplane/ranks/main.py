@@ -29,11 +29,11 @@ from mmplane.delivery.object_collective import ObjectBroadcast
 from mmplane.delivery.parcels import Parcels
 from mmplane.delivery.rank_ports import RankPorts
 from mmplane.features.choice import Processors
+from mmplane.features.facts import reason
 from mmplane.media.materialise import materialise
 from mmplane.process.child import Control
 from mmplane.process.priority import unhurried
 from mmplane.ranks.model.loading import collective_limit, load
-from mmplane.ranks.model.probe import Unsupported
 from mmplane.ranks.plan.following import follow
 from mmplane.ranks.plan.inbox import Inbox
 from mmplane.ranks.plan.leader import Leader
@@ -66,9 +66,10 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
     clock = LoopClock(rank, meter)
     try:
         loaded = load(config, descriptors["store"], rank, tp, inbox, control, clock)
-    except (Unsupported, ValueError, OSError) as error:
-        log.exception("rank %d cannot start", rank)
-        control.tell(Unloadable(f"the model cannot be served: {error}"))
+    except Exception as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):  # else another rank's end, which is told
+            control.tell(Unloadable(f"the model cannot be served: {reason(config.model_folder, error)}"))
+            raise SystemExit(1) from error
         raise
     parcels, wake = Parcels(), Wake()
     ports = _ports(config, rank, tp, loaded.processors, inbox, parcels, meter)

@@ -17,7 +17,6 @@ import numpy as np
 from PIL import Image
 from transformers import PROCESSOR_MAPPING, AutoConfig, AutoImageProcessor, AutoTokenizer
 from transformers.image_utils import SizeDict
-from transformers.models.auto.processing_auto import processor_class_from_name
 from transformers.processing_utils import ProcessorMixin
 
 from mmplane.core.records import BackendName
@@ -30,6 +29,7 @@ from mmplane.features.checkpoint.prompts import Companions
 from mmplane.features.checkpoint.size import Size
 from mmplane.features.checkpoint.vocabulary import Runs
 from mmplane.features.contract.image import FEATURES
+from mmplane.features.reference.classes import processor_class
 
 TENSORS: Mapping[BackendName, str] = {"pil": "np", "torchvision": "pt"}
 """What each backend computes with."""
@@ -141,7 +141,7 @@ def _compose(model_folder: str, image_processor: Any, tokenizer: Any) -> Any:
     settings, _ = ProcessorMixin.get_processor_dict(model_folder)
     name = settings.get("processor_class") or getattr(image_processor, "_processor_class", None)
     if name is not None:
-        kind = processor_class_from_name(name)
+        kind = processor_class(name)
     else:
         config = AutoConfig.from_pretrained(model_folder, trust_remote_code=False)
         kind = PROCESSOR_MAPPING.get(type(config), None)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 from transformers import AutoConfig
 
-from mmplane.core.records import Modality
-
 
 def settings_of(model_folder: str) -> dict[str, Any]:
-    """The tokens that stand for items, as the attributes of the configuration's class name them."""
+    """All of it as `config.json` would have it, with the attributes that a class has under two names."""
     config: Any = AutoConfig.from_pretrained(model_folder, trust_remote_code=False)
-    names = [f"{modality}_token_{kind}" for modality in get_args(Modality) for kind in ("id", "index")]
-    return {name: getattr(config, name, None) for name in names}
+    settings: dict[str, Any] = config.to_dict()
+    return settings | {name: getattr(config, name, None) for name in config.attribute_map}
 
 
 def embedding_width(model_folder: str) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mmplane.config import Config
 from mmplane.core.records import Modality
 from mmplane.features.choice import Processors, choose
-from mmplane.features.tokens import tokens_of
+from mmplane.features.facts import Facts
 from mmplane.frontend.chat.prompt import Marks
 from mmplane.frontend.request.renderer import Renderer
 
@@ -26,9 +27,9 @@ def load(config: Config) -> Model:
     processors = choose(config)
     renderer = Renderer.load(config)
     renderer.warm()
-    return Model(processors, renderer, _marks(processors, tokens_of(config.model_folder)))
+    return Model(processors, renderer, _marks(processors, Facts.of(config.model_folder).tokens))
 
 
-def _marks(processors: Processors, tokens: dict[Modality, int]) -> dict[Modality, Marks]:
+def _marks(processors: Processors, tokens: Mapping[Modality, int]) -> dict[Modality, Marks]:
     placeholders = {modality: each.placeholder_id for modality, each in processors.present.items()}
     return {modality: Marks(id_, tokens[modality]) for modality, id_ in placeholders.items() if id_ is not None}

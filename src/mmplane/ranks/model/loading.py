@@ -10,14 +10,15 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from transformers import AutoConfig, AutoModelForMultimodalLM, DistributedConfig
+from transformers import MODEL_FOR_MULTIMODAL_LM_MAPPING, AutoConfig, AutoModelForMultimodalLM, DistributedConfig
 
 from mmplane.config import Config
 from mmplane.core.control import Probing
 from mmplane.features.choice import Processors, choose
-from mmplane.features.tokens import tokens_of
+from mmplane.features.facts import Facts
 from mmplane.process.child import Control
 from mmplane.process.priority import unhurried
+from mmplane.ranks.model.anatomy import Anatomy, check_ranks, check_undivided, undivided
 from mmplane.ranks.model.null import NullRunner
 from mmplane.ranks.model.probe import Probe, verify
 from mmplane.ranks.model.rebuild import Rebuild
@@ -38,7 +39,8 @@ class Loaded:
 
 
 def load(config: Config, store: int, rank: int, tp: int, inbox: Inbox, control: Control, clock: LoopClock) -> Loaded:
-    """Join the group and load what `--runner` says. Raises Unsupported, ValueError, OSError."""
+    """Join the group and load what `--runner` says. Raises Unsupported, ValueError, OSError, and whatever
+    transformers and the model's own code raise."""
     device = _device(config, rank, tp)
     _join(store, rank, tp, device, config)
     processors = choose(config)
@@ -48,10 +50,9 @@ def load(config: Config, store: int, rank: int, tp: int, inbox: Inbox, control: 
         plain = {modality: Rebuild(form, torch.float32) for modality, form in processors.byte_forms.items()}
         null = NullRunner(rank=rank, clock=clock, rebuild=plain, step_ms=step_ms)
         return Loaded(null, processors, frozenset(), "float32", 1)
-    _check_heads(config, tp)
     model = _model(config, tp, device)
     rebuild = {modality: Rebuild(form, model.dtype, device) for modality, form in processors.byte_forms.items()}
-    probe = Probe(processors, tokens_of(config.model_folder))
+    probe = Probe(processors, dict(Facts.of(config.model_folder).tokens))
     control.tell(Probing())  # every rank says it: the one that dies first may not be the leader
     runner = Runner(model, probe.inbox(copy=False), rank=rank, device=device, clock=clock, rebuild=rebuild)
     kv_bytes_per_token = verify(runner, probe.submit, partial(probe.features, copy=config.copy_features))
@@ -62,7 +63,13 @@ def load(config: Config, store: int, rank: int, tp: int, inbox: Inbox, control: 
 
 def _model(config: Config, tp: int, device: torch.device) -> Any:
     options: dict[str, Any] = {"dtype": torch.float32 if device.type == "cpu" else "auto"}
+    described = AutoConfig.from_pretrained(config.model_folder, trust_remote_code=False)
+    kind = MODEL_FOR_MULTIMODAL_LM_MAPPING.get(type(described), None)
+    if kind is None:
+        raise ValueError("transformers has no model of this type that takes pictures or sounds and writes text")
+    check_ranks(described, kind, tp)
     if tp > 1:
+        options["config"] = undivided(described)
         options["distributed_config"] = DistributedConfig(tp_size=tp, tp_plan="auto")
     elif device.type == "cuda":
         options["device_map"] = device
@@ -70,6 +77,7 @@ def _model(config: Config, tp: int, device: torch.device) -> Any:
         model = AutoModelForMultimodalLM.from_pretrained(
             config.model_folder, attn_implementation="sdpa", trust_remote_code=False, **options
         )
+    check_undivided(model, Anatomy.of(model).language)
     return model.eval()
 
 
@@ -114,11 +122,3 @@ def collective_limit(config: Config) -> timedelta:
     await inside a background broadcast.
     """
     return timedelta(seconds=60 + 4 * config.stall_seconds + config.item_seconds)
-
-
-def _check_heads(config: Config, tp: int) -> None:
-    text = AutoConfig.from_pretrained(config.model_folder, trust_remote_code=False).get_text_config()
-    for name in ("num_attention_heads", "num_key_value_heads"):
-        heads = getattr(text, name, None)
-        if heads and heads % tp:
-            raise ValueError(f"--tp {tp} does not divide its {name} ({heads})")

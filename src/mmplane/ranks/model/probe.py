@@ -19,6 +19,7 @@ from mmplane.core.records import Item, Layout, Modality, Slot
 from mmplane.delivery.delivery import Features
 from mmplane.features.choice import Processors
 from mmplane.features.contract.arrays import Arrays, views
+from mmplane.ranks.model.anatomy import Unsupported
 from mmplane.ranks.model.runner import Runner
 from mmplane.ranks.plan.inbox import Inbox
 from mmplane.ranks.plan.schedule import Segment
@@ -26,10 +27,6 @@ from mmplane.ranks.plan.schedule import Segment
 SIDE_PIXELS = 112
 TOLERANCE = 1e-3
 """Largest difference of logits, relative to the largest logit: float32 in another order gives about 1e-6."""
-
-
-class Unsupported(Exception):
-    """This architecture's logits are not what its own forward pass gives."""
 
 
 class Probe:

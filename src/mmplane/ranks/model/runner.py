@@ -8,7 +8,7 @@ segments; every rank enters it with the same shapes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,10 +19,10 @@ from mmplane.core.records import Enclosed, Item, Modality
 from mmplane.delivery.delivery import Features
 from mmplane.delivery.faults import strike
 from mmplane.features.contract.embeddings import EMBEDDINGS
-from mmplane.features.tokens import MODALITIES
+from mmplane.features.facts import MODALITIES
+from mmplane.ranks.model.anatomy import Anatomy, parameters_of
 from mmplane.ranks.model.attention import NAME, PackedAttention, Span
 from mmplane.ranks.model.cache import Cache
-from mmplane.ranks.model.encoders import encoders_of, parameters_of
 from mmplane.ranks.model.packing import pack
 from mmplane.ranks.model.prompt import Prompt
 from mmplane.ranks.model.rebuild import Rebuild
@@ -57,10 +57,11 @@ class Runner:
         self._rank = rank
         self._device = device
         self._rebuild = rebuild or {}
-        self._language = model.model.language_model
+        self._anatomy = anatomy = Anatomy.of(model)
+        self._language = anatomy.language
         self._embed = model.get_input_embeddings()
-        self._encoders = encoders_of(model)
-        self._rope_index: Callable[..., Any] | None = getattr(model.model, "get_rope_index", None)
+        self._encoders = anatomy.encoders
+        self._rope_index = anatomy.rope_index
         self._attention = PackedAttention()
         self._attention.register()
         self._language.config._attn_implementation = NAME
@@ -127,7 +128,7 @@ class Runner:
         for item, tensors in zip(submit.items, features, strict=True):
             inputs |= self._tensors(item, tensors)
         ids = self._prompts[submit.request_id].ids.to(self._device)
-        if "mm_token_type_ids" in parameters_of(self._model.forward):
+        if "mm_token_type_ids" in self._anatomy.takes:
             inputs["mm_token_type_ids"] = _kinds(submit, ids)[None]
         self._language.config._attn_implementation = "sdpa"
         try:
@@ -228,8 +229,9 @@ class Runner:
             for name, tensor in tensors.items():
                 together.setdefault(name, []).append(tensor)
         names = parameters_of(self._rope_index)
+        together |= {"mm_token_type_ids": [kinds[None]], "attention_mask": [torch.ones_like(ids)[None]]}
         companions = {name: torch.cat(parts) for name, parts in together.items() if name in names}
-        positions, shift = self._rope_index(input_ids=ids[None], mm_token_type_ids=kinds[None], **companions)
+        positions, shift = self._rope_index(input_ids=ids[None], **companions)
         return positions[:, 0], int(shift.flatten()[0])
 
 

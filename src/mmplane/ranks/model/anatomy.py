@@ -1,0 +1,156 @@
+"""What a model's modules are: where its language model is, what encodes each modality, what its `forward` takes.
+
+transformers names these parts in a few ways. All of them are known here and nowhere else, together with those that
+cannot be served and why; everything that a file says is in `mmplane.features.facts`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers.masking_utils import create_bidirectional_mask
+
+from mmplane.core.records import Modality
+from mmplane.features.facts import MODALITIES
+
+Tensors = dict[str, torch.Tensor]
+Encoder = Callable[[Tensors], torch.Tensor]
+"""An item's tensors to rows [tokens, hidden]; with deepstack (Qwen3-VL) [tokens, (1 + layers) * hidden].
+
+What deepstack adds to the hidden states after each of the first layers follows the embeddings, layer by layer.
+"""
+LANGUAGE = ("language_model", "text_model")
+"""Names of the language model among a model's modules."""
+STATES = frozenset({"linear_attention", "conv", "mamba", "recurrent"})
+"""Layers that keep a state instead of keys and values."""
+UNSPLIT: Mapping[str, str] = {"qwen3_vl_moe": "transformers loads its experts wrongly when it splits them over ranks"}
+"""Types of models that only one rank can serve, and why."""
+
+
+class Unsupported(Exception):
+    """This server cannot give the answers that the model's own forward pass gives."""
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """The parts of one model. `takes` are the names of the arguments of its `forward`."""
+
+    language: Any
+    encoders: Mapping[Modality, Encoder]
+    rope_index: Callable[..., Any] | None
+    takes: frozenset[str]
+
+    @classmethod
+    def of(cls, model: Any) -> Anatomy:
+        """Find them. Raises Unsupported for a model without a language model that attends to keys and values alone."""
+        body = getattr(model, "model", model)
+        holders = [*(getattr(body, name, None) for name in LANGUAGE), body]
+        language = next((each for each in holders if each is not None and hasattr(each, "layers")), None)
+        if language is None or not hasattr(model, "lm_head"):
+            raise Unsupported("its language model is not where this server knows to look for it")
+        settings = model.config.get_text_config()
+        kept = STATES & set(getattr(settings, "layer_types", None) or ())
+        if kept:
+            raise Unsupported(f"its layers of {' and '.join(sorted(kept))} keep a state beside the KV cache: not built")
+        if getattr(settings, "cross_attention_layers", None):
+            raise Unsupported(
+                "its language model attends to pictures by layers of their own (cross-attention): not built"
+            )
+        if getattr(settings, "hidden_size_per_layer_input", 0):
+            raise Unsupported("its layers take an embedding of each token of their own: not built")
+        rope = getattr(body, "get_rope_index", None) or getattr(model, "get_rope_index", None)
+        return cls(language, encoders_of(model), rope, parameters_of(model.forward))
+
+
+def undivided(config: Any) -> Any:
+    """The same configuration, whose vision and audio towers no rank shares: items are encoded out of step.
+
+    transformers splits the towers of some models, whose collectives would meet those of other ranks' steps.
+    """
+    text = config.get_text_config()
+    for name in config.sub_configs:
+        part = getattr(config, name, None)
+        if part is not None and part is not text:
+            part.base_model_tp_plan = None
+            undivided(part)
+    return config
+
+
+def check_undivided(model: Any, language: Any) -> None:
+    """Raises Unsupported when a rank has only a share of what encodes items."""
+    shared = {id(each) for each in (*language.parameters(), *model.lm_head.parameters())}
+    names = [name for name, each in model.named_parameters() if id(each) not in shared and hasattr(each, "full_tensor")]
+    if names:
+        raise Unsupported(f"transformers splits {names[0]} over ranks, which encode items out of step: use --tp 1")
+
+
+def check_ranks(config: Any, kind: Any, tp: int) -> None:
+    """Raises ValueError when so many ranks cannot share this model. `kind` is its class."""
+    text = config.get_text_config()
+    for name in ("num_attention_heads", "num_key_value_heads"):
+        heads = getattr(text, name, None)
+        if heads and heads % tp:
+            raise ValueError(f"--tp {tp} does not divide its {name} ({heads})")
+    if tp > 1 and config.model_type in UNSPLIT:
+        raise ValueError(f"{UNSPLIT[config.model_type]}: use --tp 1")
+    if tp > 1 and not (getattr(text, "base_model_tp_plan", None) or getattr(kind, "_tp_plan", None)):
+        raise ValueError("transformers has no plan to split it over ranks: use --tp 1")
+
+
+def encoders_of(model: Any) -> dict[Modality, Encoder]:
+    """What the model can encode: by its `get_image_features` and the like, or as this file knows it."""
+    found: dict[Modality, Encoder] = {}
+    for modality in MODALITIES:
+        for holder in (model, getattr(model, "model", None)):
+            if (method := getattr(holder, f"get_{modality}_features", None)) is not None:
+                found.setdefault(modality, _by(method))
+    if model.config.model_type == "qwen2_audio":
+        found["audio"] = _qwen2_audio(model)
+    return found
+
+
+def parameters_of(function: Callable[..., Any]) -> frozenset[str]:
+    """The names of a function's parameters."""
+    return frozenset(inspect.signature(function).parameters)
+
+
+def _by(method: Callable[..., Any]) -> Encoder:
+    names = parameters_of(method)
+
+    def encode(tensors: Tensors) -> torch.Tensor:
+        output = method(**_named(tensors, names))
+        stacked = [getattr(output, "pooler_output", output), *(getattr(output, "deepstack_features", None) or ())]
+        return torch.cat([_flat(rows) for rows in stacked], dim=-1)
+
+    return encode
+
+
+def _flat(rows: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
+    whole = rows if isinstance(rows, torch.Tensor) else torch.cat(list(rows))
+    return whole.reshape(-1, whole.shape[-1])
+
+
+def _named(tensors: Mapping[str, torch.Tensor], names: frozenset[str]) -> Tensors:
+    return {name: tensor for name, tensor in tensors.items() if name in names}
+
+
+def _qwen2_audio(model: Any) -> Encoder:
+    """What `Qwen2AudioModel.forward` does before it merges; it has no method for it."""
+    tower, project = model.model.audio_tower, model.model.multi_modal_projector
+
+    def encode(tensors: Tensors) -> torch.Tensor:
+        features = tensors["input_features"]
+        heard, kept = tower._get_feat_extract_output_lengths(tensors["feature_attention_mask"].sum(-1))
+        columns = torch.arange((features.shape[-1] - 2) // 2 + 1, device=features.device)
+        embeddings = torch.zeros((1, len(columns), 1), dtype=tower.dtype, device=features.device)
+        heard_mask = (columns < heard[:, None]).long()
+        mask = create_bidirectional_mask(config=tower.config, inputs_embeds=embeddings, attention_mask=heard_mask)
+        encoded = tower(features.to(tower.dtype), attention_mask=mask).last_hidden_state
+        rows: torch.Tensor = project(encoded)[0, : int(kept[0])]
+        return rows
+
+    return encode
