@@ -94,6 +94,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     At most so many that a clip's record fits in one message.
     """
+    video_seconds_max: Annotated[float, Meta(ge=1.0, le=SECONDS_MAX)] = 7200.0
+    """How long a clip may be."""
+    video_pixels_max: Annotated[int, Meta(ge=1_000_000, le=BYTES_MAX)] = 2_000_000_000
+    """Pixels that are decoded of one clip at most: 960 frames of 1080p, some seconds of CPU."""
     accept_embeddings: bool = False
     """Whether clients may send embeddings in the place of images."""
     body_bytes_max: Annotated[int, Meta(ge=1024, le=BYTES_MAX)] = 64 * MIB

@@ -14,7 +14,7 @@ from live import Live
 from pictures import noise, part, photograph, text
 from reference import Expected, Reference
 
-from clips import CONTAINERS, clip_part, decoded, encode, moving, real
+from clips import CONTAINERS, clip_part, decoded, encode, moving, real, repeated
 from mmplane.config import DELIVERY_NAMES
 from torchvision_reference import INSTALL, TORCHVISION, reference_process
 from torchvision_reference import Reference as ProcessorReference
@@ -151,6 +151,32 @@ def test_few_frames_by_count_or_rate_and_never_more(server: Live) -> None:
     assert len(taken(fps=20.0)) == 32
     assert len(taken(frames=6, fps=2.0)) == 6
     assert len(taken(frames=1)) == 2  # a moment of this model is two frames
+
+
+def still(count: int, width: int, height: int) -> np.ndarray:
+    return np.broadcast_to(moving(1, width, height), (count, height, width, 3))
+
+
+EVERYDAY = {
+    "20 minutes of 1080p30": (("libx264", 250, 1920, 1080, 30), 144),
+    "6 minutes at 60 frames a second": (("libx264", 250, 640, 360, 60), 87),
+    "15 minutes of MPEG-4": (("mpeg4", 250, 640, 360, 25), 90),
+}
+
+
+@pytest.mark.parametrize("name", EVERYDAY)
+def test_everyday_clips_are_taken(name: str, server: Live) -> None:
+    """At the distance of key frames that encoders choose; all of them were refused for their frames."""
+    (codec, count, width, height, fps), times = EVERYDAY[name]
+    group = encode(still(count, width, height), codec, "mp4", fps=fps, g=str(count), **SPEED.get(codec, {}))
+    media = repeated(group, times)
+    sampling = ask(server, [clip_part(media), text("?")], video={"frames": 2})["items"][0]["sampling"]
+    assert (len(sampling["frames"]), sampling["frames_total"]) == (2, count * times)
+    assert sampling["seconds"][-1] > 0.4 * count * times / fps
+    assert sampling["seconds"] == pytest.approx([index / fps for index in sampling["frames"]], abs=1e-3)
+
+
+SPEED = {"libx264": {"preset": "ultrafast"}}
 
 
 def test_every_delivery(server: Live) -> None:

@@ -107,6 +107,8 @@ def _add_limits(options: Options) -> None:
     add("--drain-seconds", "how long SIGTERM waits for what runs")
     add("--images-max", "images, clips and sounds in one request")
     add("--video-frames-max", "frames taken of one clip at most, whatever the model or a request says")
+    add("--video-seconds-max", "how long a clip may be")
+    add("--video-pixels-max", "pixels decoded of one clip at most; earlier or fewer frames are taken to stay below")
     add("--body-bytes-max", "largest request body")
 
 

@@ -60,6 +60,8 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     add("--metrics-port", "port of http://127.0.0.1:PORT/metrics for Prometheus (0: none)")
     _add_rendering(options)
     add("--item-seconds", "how long one item may take before its worker is replaced")
+    add("--video-seconds-max", "how long a clip may be")
+    add("--video-pixels-max", "pixels decoded of one clip at most")
     add("--stall-seconds", "how long the keeper or a render process may stand still before it is replaced")
     options.add_logging()
     generic = "run transformers itself, in workers, where no fast path exists"

@@ -206,8 +206,9 @@ def _embeddings(config: Config, image: ImageProcessor | None) -> EmbeddingForm |
 
 def _clips(config: Config, encoding: Encoding, verdict: Verdict | None) -> QwenVideoProcessor:
     processor = video_processor(config.model_folder, encoding=encoding, generic=config.generic, verdict=verdict)
-    if config.kind == "server":
-        processor = processor.following(ClipRules(true_times=True))
+    own = config.kind == "server"
+    processor = processor.following(ClipRules(own, config.video_seconds_max, config.video_pixels_max))
+    if own:
         trial = Clip(TRIAL_SIDE, TRIAL_SIDE, TRIAL_FRAMES, None, tuple(range(TRIAL_FRAMES)))
         if processor.placeholder_id not in (token for token, _ in processor.layout(trial).expansion):
             raise ValueError("their frames stand in the prompt as images, which is not built")

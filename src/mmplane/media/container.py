@@ -19,7 +19,10 @@ from mmplane.core.errors import RequestError, bad_media
 from mmplane.media.signature import DEMUXERS
 from mmplane.process.priority import give_way
 
-VIDEO_CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "mpeg4", "mjpeg", "gif")
+VIDEO_CODECS = (
+    *("h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "mpeg4", "mjpeg", "gif"),
+    *("prores", "mpeg1video", "mpeg2video", "h263", "msmpeg4"),
+)
 AUDIO_CODECS = (
     *("aac", "mp3", "mp3float", "mp2", "mp2float", "opus", "libopus", "vorbis", "flac", "alac", "ac3", "eac3"),
     *("amrnb", "amrwb", "pcm_alaw", "pcm_mulaw", "pcm_u8", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be"),

@@ -19,7 +19,7 @@ from itertools import pairwise
 
 from blake3 import blake3
 
-NAL_UNITS_MAX = 200_000
+NAL_UNITS_MAX = 500_000
 """That are looked at in one clip; a picture has one for each slice. Half a microsecond each."""
 SETS_BYTES_MAX = 4096
 """Of one packet's parameter sets: usual are a hundred."""
@@ -118,6 +118,43 @@ def vp9_frame(packet: memoryview, shown_s: float | None) -> Unit:
     return Unit(shown_s, begins=not packet[0] & (shows_existing | is_not_key))
 
 
+def av1_unit(packet: memoryview, shown_s: float | None) -> Unit:
+    """As `Read`: a temporal unit, by its first frame (AV1, 5.3 to 5.9). A key frame that is shown begins all anew."""
+    at, sets = 0, b""
+    while at < len(packet):
+        head = packet[at]
+        kind, at = head >> 3 & 0x0F, at + (2 if head & 0x04 else 1)
+        length = len(packet) - at
+        if head & 0x02:
+            length, at = _leb128(packet, at)
+        body = packet[at : at + length]
+        if kind == AV1_SEQUENCE:
+            sets = blake3(body).digest()
+        elif kind in AV1_FRAMES:  # show_existing_frame, frame_type, show_frame
+            return Unit(shown_s, begins=bool(body) and body[0] >> 4 == 0b0001, sets=sets)
+        at += length
+    return UNREADABLE
+
+
+def _leb128(packet: memoryview, at: int) -> tuple[int, int]:
+    """A number, and where it ends."""
+    value = 0
+    for place, byte in enumerate(packet[at : at + 8]):
+        value |= (byte & 0x7F) << 7 * place
+        if not byte & 0x80:
+            return value, at + place + 1
+    return len(packet), len(packet)
+
+
+AV1_SEQUENCE = 1
+AV1_FRAMES = frozenset({3, 6})
+
+
+def whole_picture(_packet: memoryview, shown_s: float | None) -> Unit:
+    """As `Read`, for codecs whose pictures refer to no other."""
+    return Unit(shown_s, begins=True)
+
+
 def unreadable(_packet: memoryview, _shown_s: float | None) -> Unit:
     """As `Read`, for what may be anything."""
     return UNREADABLE
@@ -133,7 +170,14 @@ def read_of(codec: str, record: bytes | None) -> Read | None:
     return NalUnits(syntax, (record[syntax.length_at] & 3) + 1).read
 
 
-FRAMES: Mapping[str, Read] = {"vp8": vp8_frame, "vp9": vp9_frame}
+FRAMES: Mapping[str, Read] = {
+    "vp8": vp8_frame,
+    "vp9": vp9_frame,
+    "av1": av1_unit,
+    "libdav1d": av1_unit,
+    "mjpeg": whole_picture,
+    "prores": whole_picture,
+}
 
 
 def runs(units: Iterable[Unit], wanted_s: Container[float]) -> tuple[tuple[int, int], ...]:

@@ -132,13 +132,13 @@ def examine(processors: Processors, media: Media, ask: Ask) -> Recipe:
 
 SAMPLE_BYTES = 16
 """A sample at the model's rate, and what it was made of at the file's."""
-FRAMES_HELD = 16
-"""By the decoder, beside those that are taken."""
+FRAMES_HELD = 17
+"""By the decoder, and the one that is cut into the slot before the next is decoded."""
 
 
 def _frames_bytes(recipe: Recipe) -> int:
     assert recipe.clip is not None
-    return recipe.clip.width * recipe.clip.height * 3 * (len(recipe.clip.indices) + FRAMES_HELD)
+    return recipe.clip.width * recipe.clip.height * 3 * FRAMES_HELD
 
 
 def recode(processors: Processors, recipe: Recipe, media: Media) -> Recipe:

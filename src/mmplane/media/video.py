@@ -11,7 +11,7 @@ Frames are turned as the file says, as players do. Colours are those of PyAV's o
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,10 @@ import numpy as np
 from mmplane.core.errors import bad_media
 from mmplane.core.records import Ask, Clip, Recipe
 from mmplane.features.contract.image import Pixels
-from mmplane.features.contract.video import VideoProcessor
+from mmplane.features.contract.video import LIBRARY_RULES, ClipRules, VideoProcessor
 from mmplane.media.container import PIXELS_MAX, frames, opened, packets, prepared
-from mmplane.media.gops import Unit, read_of, runs, unreadable
+from mmplane.media.footage import Footage, chosen
+from mmplane.media.gops import Unit, read_of, unreadable
 from mmplane.media.signature import kind_of
 
 FORMATS = "MP4, WebM, MKV or GIF"
@@ -34,88 +35,47 @@ VP8_SHOWN = 0x10
 UNREFERENCED_CODECS = frozenset({"h264"})
 """Codecs that say of a frame that no other refers to it (nal_ref_idc 0), so that it need not be decoded for others."""
 
-RATE_OFF_MAX = 1.25
-"""How far a stated rate may be from the measured one; a clip of few frames is off by one of them."""
+KEYED_CODECS = frozenset({"mpeg4", "msmpeg4", "h263", "mpeg1video", "mpeg2video"})
+"""Codecs whose key frames are decoded alone, as the container marks them; what follows one may refer to what is before.
+A GIF's frames are parts of a picture."""
 
 DELAY_MAX = 100
 """Packets that a decoder may take before it gives its first frame: those that it knows of take 16 or 25."""
-
-
-@dataclass(frozen=True)
-class VideoLimits:
-    """What one clip may be: frames in the file and seconds between them, pixels of all that is decoded, longer side
-    over shorter."""
-
-    frames_max: int = 20_000
-    seconds_max: float = 2 * 3600.0
-    decoded_pixels_max: int = 2_000_000_000
-    aspect_max: int = 200
-
-
-@dataclass(frozen=True)
-class Footage:
-    """What a clip's file holds: the size of its frames in pixels, when each is shown, and how many come in a second.
-
-    `units`: what is known of each packet, where packets say something.
-    """
-
-    width: int
-    height: int
-    seconds: tuple[float, ...]
-    fps: float | None
-    units: tuple[Unit, ...] = ()
-
-    @property
-    def true_fps(self) -> float | None:
-        """Frames a second as the container says, or as they come where it says nothing or something far from that.
-
-        Browsers write clips without a rate, and FFmpeg guesses one from the first frames. None: one frame has no rate.
-        """
-        spread_s = self.seconds[-1] - self.seconds[0]
-        if spread_s <= 0:
-            return self.fps
-        measured = (len(self.seconds) - 1) / spread_s
-        stated = self.fps is not None and measured / RATE_OFF_MAX < self.fps < measured * RATE_OFF_MAX
-        return self.fps if stated else measured
-
-    def clip(self, indices: tuple[int, ...]) -> Clip:
-        """The record of these frames of it."""
-        seconds = tuple(self.seconds[index] for index in indices)
-        needed = runs(self.units, frozenset(seconds))
-        begins_s = self.seconds[0]
-        return Clip(self.width, self.height, len(self.seconds), self.fps, indices, seconds, needed, begins_s)
-
-
-DEFAULT_LIMITS = VideoLimits()
+FRAMES_MAX = 20_000
+"""In a clip that can only be decoded frame after frame. Of others the packets are limited."""
+ASPECT_MAX = 200
+"""Longer side over shorter."""
 
 
 def examine(processor: VideoProcessor, media: bytes | memoryview, ask: Ask) -> Recipe:
     """How to materialise a clip: its size, which frames are taken, and its layout. Raises RequestError (400)."""
-    footage = survey(media)
+    footage = survey(media, processor.rules)
     if processor.rules.true_times:
         footage = replace(footage, fps=footage.true_fps)
-    clip = footage.clip(
-        processor.sample(len(footage.seconds), footage.fps, frames_max=ask.frames_max, fps_max=ask.fps_max)
-    )
-    if clip.frames_decoded * clip.width * clip.height > DEFAULT_LIMITS.decoded_pixels_max:
-        raise bad_media("the clip has too many pixels in all")
+
+    def sample(frames_max: int) -> tuple[int, ...]:
+        return processor.sample(len(footage.seconds), footage.fps, frames_max=frames_max, fps_max=ask.fps_max)
+
+    clip = chosen(footage, sample, ask.frames_max, processor.rules)
     return Recipe("video", processor.layout(clip), clip=clip)
 
 
-def survey(media: bytes | memoryview, limits: VideoLimits = DEFAULT_LIMITS) -> Footage:
+def survey(media: bytes | memoryview, rules: ClipRules = LIBRARY_RULES) -> Footage:
     """Read the container whole and decode one frame. Raises RequestError (400)."""
     with opened(media, _kind(media), "clip", probe=False) as container:
         stream = _stream(container)
         rate = stream.average_rate
-        size, shown, units = _shown(container, stream, limits)
+        size, shown, units, keys = _shown(container, stream)
     if size is None or not shown:
         raise bad_media("the clip has no frames")
-    if shown[-1] - shown[0] > limits.seconds_max:
-        raise bad_media("the clip is too long")
+    if shown[-1] - shown[0] > rules.seconds_max:
+        raise bad_media(f"the clip is too long: this server takes {rules.seconds_max:.16g} seconds")
+    if not (units or keys) and len(shown) > FRAMES_MAX:
+        raise bad_media("the clip has too many frames")
     width, height = size
-    if max(width, height) > limits.aspect_max * min(width, height):
+    if max(width, height) > ASPECT_MAX * min(width, height):
         raise bad_media("the clip is too long for its width")
-    return Footage(width, height, tuple(shown), float(rate) if rate else None, units)
+    return Footage(width, height, tuple(shown), float(rate) if rate else None, units, keys)
 
 
 def decode(media: bytes | memoryview, clip: Clip) -> Generator[Pixels, None, None]:
@@ -191,24 +151,27 @@ def _stream(container: Any) -> Any:
 
 
 def _shown(
-    container: Any, stream: Any, limits: VideoLimits
-) -> tuple[tuple[int, int] | None, list[float], tuple[Unit, ...]]:
-    """A frame's size; when every frame is shown, in the order of showing; and what its packets say, if they do.
+    container: Any, stream: Any
+) -> tuple[tuple[int, int] | None, list[float], tuple[Unit, ...], tuple[tuple[int, float], ...]]:
+    """A frame's size; when every frame is shown, in the order of showing; what its packets say, if they do; and which
+    of them are key frames by the container's word.
 
     Where a clip begins in mid-group, what is shown before its first packet refers to what is not there.
     """
     size: tuple[int, int] | None = None
-    first_s, shown, units = None, [], []
+    first_s, shown, units, keys, number = None, [], [], [], -1
+    keyed = stream.codec_context.name in KEYED_CODECS
     hides = stream.codec_context.name == "vp8"
     read = read_of(stream.codec_context.name, stream.codec_context.extradata)
     for count, packet in enumerate(packets(container, stream, "clip")):
         shown_s = None if packet.pts is None else float(packet.pts * packet.time_base)
         first_s = shown_s if first_s is None else first_s
-        if packet.size and shown_s is not None and not packet.is_discard:
-            if not hides or memoryview(packet)[0] & VP8_SHOWN:
-                shown.append(shown_s)
-            if len(shown) > limits.frames_max:
-                raise bad_media("the clip has too many frames")
+        hidden = packet.is_discard or (hides and packet.size and not memoryview(packet)[0] & VP8_SHOWN)
+        if packet.size and shown_s is not None and not hidden:
+            shown.append(shown_s)
+        number += bool(packet.size)
+        if keyed and packet.size and packet.is_keyframe and shown_s is not None:
+            keys.append((number, shown_s))
         if read is not None and packet.size:
             if packet.has_sidedata("new_extradata"):  # other parameter sets, out of the container
                 read = unreadable
@@ -219,7 +182,7 @@ def _shown(
             size = _size(decoded[0])
     if units:  # frames are told apart by their times; of two packets with one, the second holds the other field
         shown = list({at_s for at_s in shown if units[0].begins or first_s is None or at_s >= first_s})
-    return size, sorted(shown), tuple(units)
+    return size, sorted(shown), tuple(units), tuple(keys)
 
 
 def _decoded_now(decoder: Any, packet: Any) -> list[Any]:

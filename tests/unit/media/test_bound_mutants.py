@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mmplane.media import audio, container, header, image, video
+from mmplane.media import audio, container, footage, header, image, video
 from mutation import Mutant, check_it_is_killed
 
 from . import test_audio, test_container, test_header, test_image, test_video
@@ -67,31 +67,46 @@ IMAGES = [
 CLIPS = [
     Mutant(
         "frames of a clip",
-        video._shown,
-        "if len(shown) > limits.frames_max",
+        video.survey,
+        "if not (units or keys) and len(shown) > FRAMES_MAX",
         "if False",
-        test_video.test_limits,
+        test_video.test_limits_of_the_code,
     ),
     Mutant(
         "seconds of a clip",
         video.survey,
-        "if shown[-1] - shown[0] > limits.seconds_max",
+        "if shown[-1] - shown[0] > rules.seconds_max",
         "if False",
         test_video.test_limits,
     ),
     Mutant(
         "sides of a clip",
         video.survey,
-        "if max(width, height) > limits.aspect_max * min(width, height)",
+        "if max(width, height) > ASPECT_MAX * min(width, height)",
         "if False",
-        test_video.test_limits,
+        test_video.test_limits_of_the_code,
     ),
     Mutant(
         "pixels that are decoded of a clip",
-        video.examine,
-        "> DEFAULT_LIMITS.decoded_pixels_max",
-        "< 0",
+        footage.chosen,
+        "if pixels_decoded(clip) <= rules.pixels_max",
+        "if True",
         test_video.test_a_clip_with_too_much_to_decode,
+        (True,),
+    ),
+    Mutant(
+        "a small frame's price",
+        footage.pixels_decoded,
+        "max(clip.width * clip.height, FRAME_PIXELS_MIN)",
+        "clip.width * clip.height",
+        test_video.test_a_small_frame_has_a_price_of_its_own,
+    ),
+    Mutant(
+        "how much earlier a frame may be",
+        footage.Footage.earlier,
+        "> limit_s",
+        "< -1",
+        test_video.test_fewer_frames_are_taken_where_earlier_ones_are_too_far,
     ),
     Mutant(
         "packets before the first frame",

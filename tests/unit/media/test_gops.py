@@ -158,7 +158,7 @@ def test_a_clip_is_not_read_for_ever() -> None:
 @pytest.mark.parametrize("record", [None, b"", b"\x01\x64\x00\x1f", b"\0\0\0\x01\x67\x64"])
 def test_without_the_containers_record_nothing_is_read(record: bytes | None) -> None:
     assert read_of("h264", record) is None
-    assert read_of("av1", b"\x01\x64\x00\x1f\xff") is None
+    assert read_of("mpeg4", b"\x01\x64\x00\x1f\xff") is None
     with_record = read_of("h264", b"\x01\x64\x00\x1f\xff")
     assert with_record is not None
     assert with_record(memoryview(nal(H264, 5)), 0.0).begins

@@ -6,6 +6,7 @@ import io
 import random
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 import av
@@ -18,9 +19,10 @@ from mmplane.core.errors import RequestError
 from mmplane.core.records import Ask, Clip, Layout
 from mmplane.features.contract.arrays import Arrays
 from mmplane.features.contract.image import Pixels
-from mmplane.features.contract.video import VideoProcessor
+from mmplane.features.contract.video import ClipRules, VideoProcessor
 from mmplane.media import video
-from mmplane.media.video import VideoLimits, decode, examine, survey
+from mmplane.media.footage import chosen, pixels_decoded
+from mmplane.media.video import decode, examine, survey
 from mutation import mutated
 
 KINDS = {
@@ -127,8 +129,17 @@ GROUPED = {
     "H.265, open groups": ("libx265", "keyint=8:min-keyint=8:scenecut=0:open-gop=1:log-level=none"),
     "VP8": ("libvpx", "8"),
     "VP9": ("libvpx-vp9", "8"),
+    "AV1": ("libsvtav1", "keyint=8"),
+    "MJPEG": ("mjpeg", "1"),
 }
-PARAMETERS = {"libx264": "x264-params", "libx265": "x265-params", "libvpx": "g", "libvpx-vp9": "g"}
+PARAMETERS = {
+    "libx264": "x264-params",
+    "libx265": "x265-params",
+    "libvpx": "g",
+    "libvpx-vp9": "g",
+    "libsvtav1": "svtav1-params",
+    "mjpeg": "g",
+}
 
 
 @pytest.mark.parametrize(
@@ -328,24 +339,110 @@ def test_frames_that_are_too_large_are_refused_before_one_is_decoded(monkeypatch
 
 def test_limits() -> None:
     media = encode(moving(24))
-    with pytest.raises(RequestError, match=r"too long$"):
-        survey(media, VideoLimits(seconds_max=2.2))
-    survey(media, VideoLimits(seconds_max=2.3))
+    with pytest.raises(RequestError, match=r"too long: this server takes 2.2 seconds"):
+        survey(media, ClipRules(seconds_max=2.2))
+    survey(media, ClipRules(seconds_max=2.3))
+
+
+def test_limits_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    media, wide = encode(moving(24), "gif", "gif"), encode(moving(2, 128, 32))
+    monkeypatch.setattr(video, "FRAMES_MAX", 24)
+    survey(media)
+    monkeypatch.setattr(video, "FRAMES_MAX", 23)
+    survey(encode(moving(24)))  # whose packets tell which of them need not be decoded
     with pytest.raises(RequestError, match="too many frames"):
-        survey(media, VideoLimits(frames_max=23))
-    survey(media, VideoLimits(frames_max=24))
+        survey(media)
+    monkeypatch.setattr(video, "ASPECT_MAX", 3)
     with pytest.raises(RequestError, match="too long for its width"):
-        survey(encode(moving(2, 128, 32)), VideoLimits(aspect_max=3))
+        survey(wide)
 
 
-def test_a_clip_with_too_much_to_decode(monkeypatch: pytest.MonkeyPatch) -> None:
-    """GIF: all frames up to the last one that is wanted."""
-    media = encode(moving(24), "gif", "gif")
-    monkeypatch.setattr(video, "DEFAULT_LIMITS", VideoLimits(decoded_pixels_max=22 * 96 * 64))
-    assert taken(media)[0].indices[-1] == 21
-    monkeypatch.setattr(video, "DEFAULT_LIMITS", VideoLimits(decoded_pixels_max=22 * 96 * 64 - 1))
+class Every(EveryThird):
+    """The same under other rules; of fewer frames it takes some from all of the clip."""
+
+    def __init__(self, frames: int, **rules: Any) -> None:
+        self._frames = frames
+        self.rules = ClipRules(**rules)
+
+    def sample(
+        self, frames_total: int, fps: float | None, *, frames_max: int = 0, fps_max: float = 0.0
+    ) -> tuple[int, ...]:
+        wanted = min(self._frames, frames_max or self._frames)
+        return tuple(np.linspace(0, frames_total - 1, wanted).round().astype(int).tolist())
+
+
+def clip_under(rules: Every, media: bytes) -> Clip:
+    clip = examine(rules, media, Ask("video")).clip
+    assert clip is not None
+    return clip
+
+
+FRAME = 320 * 320
+"""Pixels: more than the least that counts."""
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_clip_with_too_much_to_decode(own: bool) -> None:
+    """GIF: all frames up to the last one that is wanted, which fewer frames do not change."""
+    media = encode(moving(24, 320, 320), "gif", "gif")
+    assert clip_under(Every(8, true_times=own, pixels_max=24 * FRAME), media).indices[-1] == 23
     with pytest.raises(RequestError, match="too many pixels in all"):
-        taken(media)
+        clip_under(Every(8, true_times=own, pixels_max=23 * FRAME - 1), media)
+
+
+LONG = {
+    "H.264": ("libx264", "mp4", {"x264-params": "keyint=40:min-keyint=40:scenecut=0"}),
+    "H.265": ("libx265", "mp4", {"x265-params": "keyint=40:min-keyint=40:scenecut=0:open-gop=0:log-level=none"}),
+    "VP9": ("libvpx-vp9", "webm", {"g": "40"}),
+    "AV1": ("libsvtav1", "mp4", {"svtav1-params": "keyint=40"}),
+    "MPEG-4": ("mpeg4", "mp4", {"g": "40"}),
+    "MPEG-2": ("mpeg2video", "matroska", {"g": "40", "bf": "2"}),
+}
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_earlier_frames_are_taken_before_a_clip_is_refused(kind: str) -> None:
+    """Frames at a key frame or nearer to it, spread as before, with their own times and their own pixels."""
+    codec, container, options = LONG[kind]
+    media = encode(moving(160, 320, 320), codec, container, fps=25, **options)
+    sequential, shown = decoded(media)
+    exact = clip_under(Every(4, true_times=True), media)
+    limit = pixels_decoded(exact) // 3
+    clip = clip_under(Every(4, true_times=True, pixels_max=limit), media)
+    assert pixels_decoded(clip) <= limit < pixels_decoded(exact)
+    assert clip.indices != exact.indices
+    assert len(clip.indices) == 4
+    assert all(after - before > 20 for before, after in pairwise(clip.indices))
+    assert clip.seconds == pytest.approx([shown[index] for index in clip.indices], abs=1e-6)
+    for pixels, index in zip(decode(media, clip), clip.indices, strict=True):
+        np.testing.assert_array_equal(pixels, sequential[index])
+    with pytest.raises(RequestError, match="too many pixels in all"):
+        clip_under(Every(4, pixels_max=limit), media)
+
+
+def test_fewer_frames_are_taken_where_earlier_ones_are_too_far() -> None:
+    """One key frame in 160 frames, a second each: a frame may move by ten seconds, or by what they are apart."""
+    media = encode(moving(160, 320, 320), fps=1, **{"x264-params": "keyint=infinite:scenecut=0"})
+    clip = clip_under(Every(16, true_times=True, pixels_max=90 * FRAME), media)
+    assert 2 <= len(clip.indices) < 16
+    assert clip.seconds[-1] > 60
+
+
+def test_more_frames_than_key_frames_are_spread_behind_them() -> None:
+    media = encode(moving(160, 320, 320), fps=25, **{"x264-params": "keyint=40:min-keyint=40:scenecut=0:bframes=0"})
+    clip = clip_under(Every(12, true_times=True, pixels_max=30 * FRAME), media)
+    assert len(clip.indices) == 12
+    sequential, _ = decoded(media)
+    for pixels, index in zip(decode(media, clip), clip.indices, strict=True):
+        np.testing.assert_array_equal(pixels, sequential[index])
+
+
+def test_a_small_frame_has_a_price_of_its_own() -> None:
+    media = encode(moving(24, 32, 32), "gif", "gif")
+    footage = survey(media)
+    with pytest.raises(RequestError, match="too many pixels in all"):
+        chosen(footage, lambda _: (0, 23), 0, ClipRules(pixels_max=24 * 100_000 - 1))
+    chosen(footage, lambda _: (0, 23), 0, ClipRules(pixels_max=24 * 100_000))
 
 
 def test_fewer_frames_than_promised() -> None:

@@ -119,7 +119,9 @@ class VideoCheckpoint:
     def fingerprint(self, encoding: Encoding) -> bytes:
         """Of the files, versions, encoding and rules."""
         fingerprint = self.files.fingerprint("video", encoding, compared=self.compared)
-        return fingerprint if self.rules == LIBRARY_RULES else digest_parts([fingerprint, repr(self.rules).encode()])
+        if not self.rules.true_times:
+            return fingerprint
+        return digest_parts([fingerprint, f"true times, {self.rules.pixels_max} pixels".encode()])
 
     @cached_property
     def placeholder_id(self) -> int:

@@ -22,9 +22,14 @@ class ClipRules:
     `true_times`: the model is told when each frame is really shown, and a clip's rate is measured where its container
     gives none. Without it both are what transformers computes, as an engine would: times are frame numbers over the
     rate, and an unknown rate is 24. The server follows the clip, a sidecar the engine.
+
+    `seconds_max`: how long a clip may be. `pixels_max`: how many pixels may be decoded of one. Where the frames that
+    the checkpoint chooses would take more, a server takes earlier or fewer ones, and a sidecar refuses the clip.
     """
 
     true_times: bool = False
+    seconds_max: float = 7200.0
+    pixels_max: int = 2_000_000_000
 
 
 LIBRARY_RULES = ClipRules()
