@@ -11,7 +11,7 @@ TORCH := torch==2.13.0
 TORCH_OPTIONS ?=
 SERVE_OPTIONS ?=
 
-.PHONY: help install install-dev serve check-deploy test test-unit test-process test-sglang test-sglang-versions test-vllm test-ray test-report fix check simulate fuzz chaos soak overload bench results results-sglang train train-smoke evaluate demo clean chaos-freeze chaos-sidecar chaos-strangers
+.PHONY: help install install-dev serve docs check-deploy test test-unit test-process test-sglang test-sglang-versions test-vllm test-ray test-report fix check simulate fuzz chaos soak overload bench results results-sglang train train-smoke evaluate demo clean chaos-freeze chaos-sidecar chaos-strangers
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -108,6 +108,11 @@ check: install-dev ## style, types, direction of dependencies
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: install-dev ## the documentation as a site in build/site, with the library's reference
+	$(BIN)/python tools/docs/pages.py build/docs
+	$(BIN)/zensical build --strict
+	@echo "== open build/site/index.html"
 
 check-deploy: install-dev ## deploy/ by promtool, systemd-analyze and a Prometheus that scrapes a server (Debian's)
 	@command -v promtool > /dev/null || tools/get-prometheus.sh $(VENV)/prometheus

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    """All of them, as `README.md` lists them: those that are settings."""
+    """All of them, as `docs/flags.md` lists them: those that are settings."""
     options = Options(parser)
     _add_model(options)
     _add_delivery(options)

@@ -18,6 +18,7 @@ from mmplane.config import GIB, MIB
 ROOT = Path(__file__).parents[3]
 SOURCE = ROOT / "src"
 README = ROOT / "README.md"
+FLAGS, HTTP = ROOT / "docs" / "flags.md", ROOT / "docs" / "http.md"
 BENCH = ROOT / "docs" / "bench.md"
 DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -100,7 +101,7 @@ def test_no_grouped_folder_holds_more_than_twelve_files(package: str) -> None:
 def test_flag_table_is_the_parsers() -> None:
     parser = argparse.ArgumentParser()
     serve.add_flags(parser)
-    assert section(README, "flags") == "\n".join(flag_table(parser))
+    assert section(FLAGS, "flags") == "\n".join(flag_table(parser))
 
 
 def test_bench_flag_table_is_the_parsers() -> None:
@@ -116,7 +117,7 @@ def test_workload_table_is_the_benchs() -> None:
 
 
 def flag_table(parser: argparse.ArgumentParser) -> list[str]:
-    """The README's table of flags, one line for each row."""
+    """A page's table of flags, one line for each row."""
     rows = ["| flag | default | what it does |", "|---|---|---|"]
     for action in parser._actions:
         if "--help" not in action.option_strings:
@@ -143,7 +144,7 @@ def _default(value: object) -> str:
 
 
 def test_error_table_has_every_error_of_the_source() -> None:
-    listed = set(re.findall(r"^\| (\d{3}) \| `(\w+)` \|", section(README, "errors"), re.MULTILINE))
+    listed = set(re.findall(r"^\| (\d{3}) \| `(\w+)` \|", section(HTTP, "errors"), re.MULTILINE))
     assert listed == errors()
 
 
@@ -164,6 +165,6 @@ def test_route_table_has_every_route() -> None:
         for name in ("app.py", "server.py")
         for route in re.findall(r'Route\("([^"]+)"', (front_end / name).read_text())
     ]
-    listed = re.findall(r"^\| `(?:GET|POST|PUT) ([^`]+)` \|", section(README, "routes"), re.MULTILINE)
+    listed = re.findall(r"^\| `(?:GET|POST|PUT) ([^`]+)` \|", section(HTTP, "routes"), re.MULTILINE)
     assert routes
     assert sorted(listed) == sorted(route.replace(":path", "") for route in routes)

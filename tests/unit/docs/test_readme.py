@@ -22,6 +22,7 @@ from mmplane.models.tiny import build_tiny
 
 ROOT = Path(__file__).parents[3]
 README = ROOT / "README.md"
+START, TRACE = ROOT / "docs" / "start.md", ROOT / "docs" / "trace.md"
 DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 BASE64_BYTES_MAX = 1000
@@ -38,6 +39,12 @@ def curl_body() -> bytes:
     words = shlex.split(command)
     assert words[:2] == ["curl", "http://127.0.0.1:8000/v1/chat/completions"]
     return words[words.index("-d") + 1].encode()
+
+
+def test_the_first_page_of_the_docs_shows_the_same() -> None:
+    for language in ("bash", "python"):
+        shown = [block for block in fences(README, language) if block.startswith(("curl", "import openai"))]
+        assert [block for block in fences(START, language) if block.startswith(("curl", "import openai"))] == shown
 
 
 def curl_request() -> ChatRequest:
@@ -79,12 +86,12 @@ def test_the_openai_example_has_five_lines() -> None:
 def test_the_digest_snippet_gives_the_digest_of_the_slot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (block,) = [block for block in fences(README, "python") if "blake3" in block]
+    (block,) = [block for block in fences(TRACE, "python") if "blake3" in block]
     build_tiny(tmp_path / "tiny")
     picture = tmp_path / "picture.png"
     picture.write_bytes(base64.b64decode(curl_picture().partition(",")[2]))
     monkeypatch.setattr(sys, "argv", ["digest.py", str(tmp_path / "tiny"), str(picture)])
-    exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
+    exec(compile(block, "trace.md", "exec"), {"__name__": "__main__"})
     assert capsys.readouterr().out.strip() == _digest(tmp_path / "tiny", picture.read_bytes())
 
 
