@@ -80,6 +80,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Requests that may wait for admission to the ranks; beyond it 503."""
     prefill_tokens: Annotated[int, Meta(ge=1, le=COUNT_MAX)] = 512
     stall_seconds: Annotated[float, Meta(ge=1.0, le=SECONDS_MAX)] = 5.0
+    compute_stall_seconds: Annotated[float, Meta(ge=1.0, le=SECONDS_MAX)] = 60.0
+    """How long one step of the model, or one item's encoding, may take before the ranks are replaced."""
+    load_seconds: Annotated[float, Meta(ge=1.0, le=SECONDS_MAX)] = 600.0
+    """How long a process may take to get ready: ranks load the model."""
     request_seconds: Annotated[float, Meta(ge=0.1, le=SECONDS_MAX)] = 120.0
     """How long a request may take until its first token: its turn, its body, its media and its prompt."""
     tenants: Annotated[int, Meta(ge=0, le=COUNT_MAX)] = 0

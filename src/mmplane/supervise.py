@@ -92,7 +92,6 @@ ROLES = {
 }
 
 SEND_LIMIT_S = 5.0
-LOAD_SECONDS = 600.0
 STARTS_MAX = 3
 """A role that ends this often before it is ready, in a server that has never served, will not get ready: give up."""
 UNLOADABLE = 2
@@ -132,7 +131,7 @@ class Supervisor:
         self._regions_read_only: list[int] = []
         self._renew_regions()
         self._nursery = Spawner(config.log_format, _preloaded(config))
-        self._watchdog = Watchdog(stall_s=config.stall_seconds, item_s=config.item_seconds, load_s=LOAD_SECONDS)
+        self._watchdog = Watchdog(stall_s=config.stall_seconds, item_s=config.item_seconds, load_s=config.load_seconds)
         self._told_out: tuple[str, ...] = ()
         self._told_running: tuple[Running, ...] = ()
         self._head: Child | None = None
@@ -238,7 +237,7 @@ class Supervisor:
     def _heard(self, child: Child, record: FromChild) -> None:
         match record:
             case Beat():
-                pass
+                child.computing = record.computing
             case Ready():
                 child.ready = True
                 self._restarts.ready(child.name)

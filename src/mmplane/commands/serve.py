@@ -102,6 +102,8 @@ def _add_limits(options: Options) -> None:
     add("--queue-max", "requests that may wait beyond that; more get 503")
     add("--prefill-tokens", "prompt tokens that one step computes at most")
     add("--stall-seconds", "how long a rank or the front end may stand still before it is replaced")
+    add("--compute-stall-seconds", "how long one step, or one item's encoding, may take before the ranks are replaced")
+    add("--load-seconds", "how long loading the model may take")
     add("--request-seconds", "how long a request may take until its first token; then it gets 503")
     add("--item-seconds", "how long one item may take before its worker is replaced")
     add("--drain-seconds", "how long SIGTERM waits for what runs")

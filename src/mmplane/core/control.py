@@ -52,7 +52,12 @@ class Ready(Record, frozen=True, tag="ready"):
 
 
 class Beat(Record, frozen=True, tag="beat"):
-    """Child -> supervisor, from the child's own loop, at least once a second unless it is stuck."""
+    """Child -> supervisor, from the child's own loop, at least once a second unless it is stuck.
+
+    `computing`: from a thread, while the loop computes a step or an item.
+    """
+
+    computing: bool = False
 
 
 class Probing(Record, frozen=True, tag="probing"):

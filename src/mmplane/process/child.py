@@ -27,6 +27,10 @@ class Control:
             self._beaten_s = now_s
             self.link.send_nowait(Beat())
 
+    def beat_computing(self) -> None:
+        """Tell the supervisor that this process lives while its loop computes. From any thread."""
+        self.link.send_nowait(Beat(computing=True))
+
     def tell(self, record: Record) -> None:
         """Send something that must arrive."""
         self.link.send(record, limit_s=CONTROL_LIMIT_S)

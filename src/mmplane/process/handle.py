@@ -68,6 +68,8 @@ class Child:
     ready: bool = False
     deaf: bool = False
     probing: bool = False
+    computing: bool = False
+    """When it was last heard of, its loop was computing."""
     draining: bool = False
     """It was told to finish, and will say when it has."""
     condemned_s: float | None = None

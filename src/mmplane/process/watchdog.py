@@ -99,9 +99,18 @@ class Watchdog:
             return
         still_s = child.stillness.over(now_s, silent_s=self._silent_s(child), stall_s=self._stall_s)
         if still_s is not None:
-            self.condemn(child, f"has stood still for {still_s:.1f} s")
+            self.condemn(child, f"has stood still for {still_s:.1f} s{_hint(child)}")
 
     def _silent_s(self, child: Child) -> float:
         if not child.ready:
             return self._load_s
         return self._stall_s + (self._item_s if child.role == "worker" else 0.0)
+
+
+def _hint(child: Child) -> str:
+    """What to do if nothing is wrong with it but the limit."""
+    if not child.ready:
+        return " and is not ready (a model that takes longer to load needs a longer --load-seconds)"
+    if child.computing:
+        return " after one step, or one item, took --compute-stall-seconds (a slow model needs a longer limit)"
+    return ""

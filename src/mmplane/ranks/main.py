@@ -32,6 +32,7 @@ from mmplane.features.choice import Processors
 from mmplane.features.facts import reason
 from mmplane.media.materialise import materialise
 from mmplane.process.child import Control
+from mmplane.process.heart import Heart
 from mmplane.process.priority import unhurried
 from mmplane.ranks.model.loading import collective_limit, load
 from mmplane.ranks.plan.following import follow
@@ -63,7 +64,8 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
         copy=config.copy_features,
     )
     meter = Meter()
-    clock = LoopClock(rank, meter)
+    heart = Heart(control, limit_s=max(0.0, config.compute_stall_seconds - config.stall_seconds))
+    clock = LoopClock(rank, meter, heart=heart)
     try:
         loaded = load(config, descriptors["store"], rank, tp, inbox, control, clock)
     except Exception as error:

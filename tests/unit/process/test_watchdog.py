@@ -27,7 +27,7 @@ def stands_here():
     while True: signal.pause()
 stands_here()
 """
-STALL_S, ITEM_S = 5.0, 30.0
+STALL_S, ITEM_S, LOAD_S = 5.0, 30.0, 20.0
 
 
 class Rig:
@@ -35,7 +35,7 @@ class Rig:
 
     def __init__(self, kind: type[Watchdog], child: Child) -> None:
         self.now_s = 0.0
-        self.dog = kind(stall_s=STALL_S, item_s=ITEM_S, load_s=600, now=lambda: self.now_s)
+        self.dog = kind(stall_s=STALL_S, item_s=ITEM_S, load_s=LOAD_S, now=lambda: self.now_s)
         self.child = child
         child.ready, child.stillness = True, Stillness(0.0)
 
@@ -119,6 +119,19 @@ def test_stuck(caplog: pytest.LogCaptureFixture) -> None:
     stacks = [getattr(record, "stacks", "") for record in caplog.records]
     assert any("stands_here" in text for text in stacks)
     assert any("State: " in text for text in stacks), "the kernel's side"
+
+
+@pytest.mark.parametrize(("state", "hint"), [("computing", "--compute-stall-seconds"), ("loading", "--load-seconds")])
+def test_a_slow_model_is_told_of_its_limit(state: str, hint: str, caplog: pytest.LogCaptureFixture) -> None:
+    for slow in (True, False):
+        with rig() as one, caplog.at_level(logging.WARNING, "mmplane"):
+            caplog.clear()
+            one.child.computing = slow and state == "computing"
+            one.child.ready = not (slow and state == "loading")
+            one.pass_by((STALL_S if one.child.ready else LOAD_S) - 1)
+            assert one.child.condemned_s is None
+            one.pass_by(2)
+            assert (hint in caplog.text) == slow
 
 
 def test_it_goes_on() -> None:

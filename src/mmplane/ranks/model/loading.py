@@ -21,6 +21,7 @@ from mmplane.process.priority import unhurried
 from mmplane.ranks.model.anatomy import Anatomy, check_ranks, check_undivided, undivided
 from mmplane.ranks.model.null import NullRunner
 from mmplane.ranks.model.probe import Probe, verify
+from mmplane.ranks.model.progress import progress_logged
 from mmplane.ranks.model.rebuild import Rebuild
 from mmplane.ranks.model.runner import Runner
 from mmplane.ranks.plan.inbox import Inbox
@@ -50,7 +51,7 @@ def load(config: Config, store: int, rank: int, tp: int, inbox: Inbox, control: 
         plain = {modality: Rebuild(form, torch.float32) for modality, form in processors.byte_forms.items()}
         null = NullRunner(rank=rank, clock=clock, rebuild=plain, step_ms=step_ms)
         return Loaded(null, processors, frozenset(), "float32", 1)
-    model = _model(config, tp, device)
+    model = _model(config, rank, tp, device)
     rebuild = {modality: Rebuild(form, model.dtype, device) for modality, form in processors.byte_forms.items()}
     probe = Probe(processors, dict(Facts.of(config.model_folder).tokens))
     control.tell(Probing())  # every rank says it: the one that dies first may not be the leader
@@ -61,7 +62,7 @@ def load(config: Config, store: int, rank: int, tp: int, inbox: Inbox, control: 
     return Loaded(runner, processors, _end_tokens(model), dtype, kv_bytes_per_token)
 
 
-def _model(config: Config, tp: int, device: torch.device) -> Any:
+def _model(config: Config, rank: int, tp: int, device: torch.device) -> Any:
     options: dict[str, Any] = {"dtype": torch.float32 if device.type == "cpu" else "auto"}
     described = AutoConfig.from_pretrained(config.model_folder, trust_remote_code=False)
     kind = MODEL_FOR_MULTIMODAL_LM_MAPPING.get(type(described), None)
@@ -73,7 +74,7 @@ def _model(config: Config, tp: int, device: torch.device) -> Any:
         options["distributed_config"] = DistributedConfig(tp_size=tp, tp_plan="auto")
     elif device.type == "cuda":
         options["device_map"] = device
-    with unhurried():  # it makes six groups of one rank
+    with unhurried(), progress_logged(rank, config.model_folder):  # it makes six groups of one rank
         model = AutoModelForMultimodalLM.from_pretrained(
             config.model_folder, attn_implementation="sdpa", trust_remote_code=False, **options
         )
@@ -118,7 +119,8 @@ def _join(store_descriptor: int, rank: int, tp: int, device: torch.device, confi
 def collective_limit(config: Config) -> timedelta:
     """How long a collective may take before its rank ends. A group is replaced, never repaired.
 
-    Longer than the stall limit, so that the supervisor's decision comes first, and than one item, which the others
-    await inside a background broadcast.
+    Longer than all limits of the supervisor, so that its decision comes first, and than one item, which the others
+    await inside a background broadcast. A rank that has loaded its share waits in one for the slowest.
     """
-    return timedelta(seconds=60 + 4 * config.stall_seconds + config.item_seconds)
+    longest_s = max(config.load_seconds, config.compute_stall_seconds)
+    return timedelta(seconds=longest_s + 4 * config.stall_seconds + config.item_seconds)

@@ -49,7 +49,7 @@ class NullRunner:
         try:
             for item, tensors in zip(submit.items, features, strict=True):
                 strike(submit.fault, "encode", self._rank)
-                with self._clock.outside():
+                with self._clock.computing():
                     taken.append(self._restored(item, tensors))
                     for tensor in (taken[-1], *list(tensors.values())[1:]):
                         self.touched += int(tensor.flatten().view(torch.uint8)[::PAGE_BYTES].sum())

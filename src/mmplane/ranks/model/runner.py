@@ -91,7 +91,7 @@ class Runner:
             embeddings: list[tuple[int, torch.Tensor]] = []
             for item, tensors, runs in zip(submit.items, items, submit.placeholders, strict=True):
                 strike(submit.fault, "encode", self._rank)
-                with self._clock.outside():
+                with self._clock.computing():
                     embeddings += self._place(self._encode(item, tensors), runs)
                 yield None
             self._prompts[submit.request_id] = self._prompt(submit, items, embeddings)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from mmplane.core.histogram import Histogram
 from mmplane.core.plan import LoopReport
 from mmplane.delivery.meter import Meter
+from mmplane.process.heart import Heart
 
 REPORT_SECONDS = 0.5
 
@@ -30,12 +31,14 @@ class LoopClock:
         rank: int,
         meter: Meter | None = None,
         *,
+        heart: Heart | None = None,
         now_s: Callable[[], float] = time.perf_counter,
         cpu_s: Callable[[], float] = time.thread_time,
     ) -> None:
         self._rank = rank
         self._now_s = now_s
         self._cpu_s = cpu_s
+        self._heart = heart
         self._stalls = Histogram()
         self._meter = meter or Meter()
         self._collectives = 0
@@ -72,6 +75,12 @@ class LoopClock:
             self._depth -= 1
             if not self._depth:
                 self._outside_s += self._now_s() - began_s
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """`outside`, and the loop cannot beat meanwhile: its heart does."""
+        with self.outside(), self._heart.computing() if self._heart else nullcontext():
+            yield
 
     @contextmanager
     def verify(self) -> Iterator[None]:

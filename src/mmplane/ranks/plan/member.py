@@ -85,7 +85,7 @@ class Member:
         step = self._schedule.apply(plan)
         self._remember(plan, step)
         self._begin(step.prepare, plan.cache.reuse)
-        with self.clock.outside():
+        with self.clock.computing():
             return step, self._runner.run(step)
 
     @property

@@ -1,0 +1,40 @@
+"""Loading takes minutes: the log says that it goes on."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+log = logging.getLogger("mmplane")
+
+PROGRESS_SECONDS = 10.0
+GIB = 2**30
+
+
+@contextmanager
+def progress_logged(rank: int, folder: str, *, every_s: float = PROGRESS_SECONDS) -> Iterator[None]:
+    """Log the time and the memory that loading has taken so far, again and again while the block runs."""
+    ended = threading.Event()
+    began_s = time.monotonic()
+    files_gib = sum(path.stat().st_size for path in Path(folder).glob("*.safetensors")) / GIB
+
+    def tell() -> None:
+        while not ended.wait(every_s):
+            peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+            log.info(
+                "rank %d has been loading the model for %.0f s: it takes %.1f GiB of memory, the files have %.1f GiB",
+                *(rank, time.monotonic() - began_s, peak_gib, files_gib),
+            )
+
+    teller = threading.Thread(target=tell, name="progress", daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller.join()
