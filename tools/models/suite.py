@@ -30,10 +30,10 @@ from PIL import Image
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), *(str(HERE.parents[1] / "tests" / each) for each in ("process", "shared"))]
 
-from build import build  # noqa: E402
+from architectures import ARCHITECTURES  # noqa: E402
 from live import Live  # noqa: E402
 from preloaded import PRELOADED, Preloaded  # noqa: E402
-from rows import ROWS  # noqa: E402
+from tiny_checkpoint import build  # noqa: E402
 from transformers import AutoModelForMultimodalLM  # noqa: E402
 
 from mmplane.features.reference.checkpoint import ReferenceCheckpoint  # noqa: E402
@@ -158,7 +158,7 @@ def run(names: Sequence[str], tps: Sequence[int], preloaded: Preloaded = PRELOAD
     with tempfile.TemporaryDirectory() as root:
         for name in names:
             folder = Path(root, name)
-            build(ROWS[name], folder)
+            build(ARCHITECTURES[name], folder)
             try:
                 right = expected(folder)
             except AssertionError:
@@ -175,14 +175,14 @@ def run(names: Sequence[str], tps: Sequence[int], preloaded: Preloaded = PRELOAD
 def main() -> int:
     """0 when nothing is wrong and nothing crashes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ROWS)}; by default all")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ARCHITECTURES)}; by default all")
     parser.add_argument("--tp", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--json", type=Path, help="write the verdicts there")
     parser.add_argument("--source", help="serve by the code in this folder instead of the installed one")
     asked = parser.parse_args()
     preloaded = Preloaded({"PYTHONPATH": asked.source}) if asked.source else PRELOADED
     try:
-        found = run(asked.names or list(ROWS), asked.tp, preloaded)
+        found = run(asked.names or list(ARCHITECTURES), asked.tp, preloaded)
     finally:
         preloaded.close()
     if asked.json:

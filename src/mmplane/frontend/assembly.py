@@ -210,6 +210,7 @@ def assemble(
         model.marks,
         context_tokens=model.renderer.context_tokens,
         names={config.served_name},
+        pictures_max=model.pictures_max,
     )
     chat = Chat(
         config=config,

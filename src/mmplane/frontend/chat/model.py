@@ -20,6 +20,8 @@ class Model:
     processors: Processors
     renderer: Renderer
     marks: dict[Modality, Marks]
+    pictures_max: int
+    """How many images of one request the model's own processor would treat as mmplane does; 0: any number."""
 
 
 def load(config: Config) -> Model:
@@ -27,7 +29,8 @@ def load(config: Config) -> Model:
     processors = choose(config)
     renderer = Renderer.load(config)
     renderer.warm()
-    return Model(processors, renderer, _marks(processors, Facts.of(config.model_folder).tokens))
+    facts = Facts.of(config.model_folder)
+    return Model(processors, renderer, _marks(processors, facts.tokens), facts.images_max)
 
 
 def _marks(processors: Processors, tokens: Mapping[Modality, int]) -> dict[Modality, Marks]:

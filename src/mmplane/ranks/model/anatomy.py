@@ -31,7 +31,7 @@ UNSPLIT: Mapping[str, str] = {"qwen3_vl_moe": "transformers loads its experts wr
 """Types of models that only one rank can serve, and why."""
 
 
-class Unsupported(Exception):
+class Unsupported(ValueError):
     """This server cannot give the answers that the model's own forward pass gives."""
 
 

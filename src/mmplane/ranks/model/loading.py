@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 import torch
@@ -14,8 +13,8 @@ from transformers import MODEL_FOR_MULTIMODAL_LM_MAPPING, AutoConfig, AutoModelF
 
 from mmplane.config import Config
 from mmplane.core.control import Probing
+from mmplane.delivery.meter import Meter
 from mmplane.features.choice import Processors, choose
-from mmplane.features.facts import Facts
 from mmplane.process.child import Control
 from mmplane.process.priority import unhurried
 from mmplane.ranks.model.anatomy import Anatomy, check_ranks, check_undivided, undivided
@@ -53,13 +52,28 @@ def load(config: Config, store: int, rank: int, tp: int, inbox: Inbox, control: 
         return Loaded(null, processors, frozenset(), "float32", 1)
     model = _model(config, rank, tp, device)
     rebuild = {modality: Rebuild(form, model.dtype, device) for modality, form in processors.byte_forms.items()}
-    probe = Probe(processors, dict(Facts.of(config.model_folder).tokens))
+    probe = Probe(config.model_folder, config.backend, processors)
     control.tell(Probing())  # every rank says it: the one that dies first may not be the leader
-    runner = Runner(model, probe.inbox(copy=False), rank=rank, device=device, clock=clock, rebuild=rebuild)
-    kv_bytes_per_token = verify(runner, probe.submit, partial(probe.features, copy=config.copy_features))
+    tried = Runner(model, probe.inbox(copy=False), rank=rank, device=device, clock=clock, rebuild=rebuild)
+    kv_bytes_per_token = verify(tried, probe, copy=config.copy_features)
     runner = Runner(model, inbox, rank=rank, device=device, clock=clock, rebuild=rebuild)
     dtype = str(model.dtype).removeprefix("torch.")
     return Loaded(runner, processors, _end_tokens(model), dtype, kv_bytes_per_token)
+
+
+def try_out(config: Config) -> Any:
+    """Load a checkpoint whole into this process, on the CPU, and try it as a rank does; its configuration.
+
+    Raises what `load` raises.
+    """
+    device, processors = torch.device("cpu"), choose(config)
+    model = _model(config, 0, 1, device)
+    rebuild = {modality: Rebuild(form, model.dtype, device) for modality, form in processors.byte_forms.items()}
+    probe = Probe(config.model_folder, config.backend, processors)
+    clock = LoopClock(0, Meter())
+    runner = Runner(model, probe.inbox(copy=True), rank=0, device=device, clock=clock, rebuild=rebuild)
+    verify(runner, probe, copy=True)
+    return model.config
 
 
 def _model(config: Config, rank: int, tp: int, device: torch.device) -> Any:

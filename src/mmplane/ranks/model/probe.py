@@ -1,108 +1,255 @@
-"""The probe: one real item through this rank's model before it serves.
+"""The probe: prompts with real pictures through this rank's model before it serves, compared with its own forward pass.
 
 Two things are found out here rather than on a user's request. A model that writes into its inputs dies on the read-only
-page (the supervisor then starts the group again with copies). A model that needs more than causal attention over packed
-tokens (bidirectional image tokens, say) gives other logits than its own forward pass, and is refused.
+page (the supervisor then starts the group again with copies). A model whose answers depend on something that packed
+segments do not give it (picture tokens that see each other, say) gives other logits, and is refused.
+
+The reference is all that the checkpoint's own processor makes of text and pictures. The prompts are longer than every
+window of the model, which are narrowed for the comparison, and than several chunks.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from mmplane.arena.segment import RegionMapping, create_region, reopen_read_only
 from mmplane.core.plan import Held, Sampling, Submit
-from mmplane.core.records import Item, Layout, Modality, Slot
+from mmplane.core.records import BackendName, Item, Layout, Modality, Slot
 from mmplane.delivery.delivery import Features
 from mmplane.features.choice import Processors
 from mmplane.features.contract.arrays import Arrays, views
+from mmplane.features.contract.image import ImageProcessor
+from mmplane.features.facts import MODALITIES, Facts
+from mmplane.features.reference.checkpoint import ReferenceCheckpoint
 from mmplane.ranks.model.anatomy import Unsupported
 from mmplane.ranks.model.runner import Runner
 from mmplane.ranks.plan.inbox import Inbox
 from mmplane.ranks.plan.schedule import Segment
 
-SIDE_PIXELS = 112
+SIZES = ((112, 84), (70, 126))
+"""(width, height) in pixels of the pictures."""
+TEXT = "The quick brown fox jumps over the lazy dog, 1234 times. "
+CHUNK_TOKENS = 24
+WINDOW_TOKENS = 16
+"""To which windows are narrowed."""
+WINDOWS = ("sliding_window", "attention_chunk_size")
 TOLERANCE = 1e-3
 """Largest difference of logits, relative to the largest logit: float32 in another order gives about 1e-6."""
+NOISE_FACTOR = 3
+"""In a shorter dtype as many times what the model's own forward pass differs from itself in two chunks, and at least
+what one rounding of a logit takes."""
+GIVEN = frozenset({"input_ids", "attention_mask", "mm_token_type_ids"})
+"""What segments give a model, beside its items' arrays."""
+TARGETS = frozenset({"labels"})
+"""What a processor gives for training."""
+PAGE_BYTES = 4096
+
+Inputs = Mapping[str, torch.Tensor]
+Write = Callable[[Arrays], int]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One prompt: as a request, and as the model's own forward pass takes it. `name` is what it has, for errors."""
+
+    name: str
+    submit: Submit
+    inputs: Inputs
 
 
 class Probe:
-    """An item's features in a read-only region of their own, and a prompt around them."""
+    """Questions, with the features of their items in a read-only region."""
 
-    def __init__(self, processors: Processors, tokens: dict[Modality, int]) -> None:
-        modality = processors.probed
-        layout, write = _trial(processors)
-        self._region = create_region("mmplane-probe", layout.length_bytes)
-        with RegionMapping(self._region, layout.length_bytes, writable=True) as mapping:
-            arrays = views(layout.tensors, mapping.view(0, layout.length_bytes))
-            write(arrays)
-            del arrays
-        read_only = reopen_read_only(self._region)
-        self.mapping = RegionMapping(read_only, layout.length_bytes, writable=False)
-        os.close(read_only)
-        os.close(self._region)
-        text = list(range(1, 9))
-        expansion = [token for token, count in layout.expansion for _ in range(count)]
-        ids = np.array(text + expansion + text, dtype=np.int32)
-        self.submit = Submit(
-            request_id=0,
-            prompt=ids.tobytes(),
-            prompt_slot=None,
-            prompt_tokens=len(ids),
-            items=(Item(b"", modality, Slot(0, 0, layout.length_bytes, 0), layout.tensors),),
-            placeholders=(runs_of(ids, tokens[modality]),),
-            sampling=Sampling(tokens_max=1, temperature=0.0, top_p=1.0, seed=0, samples=1),
-        )
+    def __init__(self, model_folder: str, backend: BackendName, processors: Processors) -> None:
+        facts = Facts.of(model_folder)
+        trials = _pictures(processors, facts.images_max) if processors.image is not None else [_sound(processors)]
+        items, self.mapping = _laid_down(processors.probed, trials)
+        token = facts.tokens[processors.probed]
+        if processors.image is None:
+            self.questions = [_about_sound(items[0], trials[0][0], token, self.features(items, copy=True))]
+            return
+        checkpoint = ReferenceCheckpoint.load(model_folder, backend)
+        layouts = [layout for layout, _ in trials]
+        self.questions = [_about_pictures(checkpoint, items, layouts, token), _text(checkpoint)]
 
     def inbox(self, *, copy: bool) -> Inbox:
         """An inbox that sees only the probe's region."""
         return Inbox([self.mapping], copy=copy)
 
-    def features(self, *, copy: bool) -> list[Features]:
-        """The picture's tensors over that region."""
+    def features(self, items: Sequence[Any], *, copy: bool) -> list[Features]:
+        """The items' tensors over that region."""
         inbox = self.inbox(copy=copy)
-        return [inbox.tensors(item) for item in self.submit.items if isinstance(item, Item)]
+        return [inbox.tensors(item) for item in items]
 
 
-def _trial(processors: Processors) -> tuple[Layout, Callable[[Arrays], int]]:
-    """A picture of noise, or for a model without pictures a second of it: its layout, and what writes its features."""
-    noise = np.random.default_rng(0)
-    if processors.image is None:
-        processor = processors.for_sounds
-        samples = noise.uniform(-0.5, 0.5, processor.sampling_rate_hz).astype(np.float32)
-        return processor.layout(len(samples)), lambda arrays: processor.write(samples, arrays)
+def picture(size: tuple[int, int]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Noise of (width, height) pixels."""
+    return np.random.default_rng(size).integers(0, 256, (size[1], size[0], 3), np.uint8)
+
+
+def _pictures(processors: Processors, images_max: int) -> list[tuple[Layout, Write]]:
     images = processors.for_images
-    pixels = noise.integers(0, 256, (SIDE_PIXELS, SIDE_PIXELS, 3), np.uint8)
-    return images.layout(SIDE_PIXELS, SIDE_PIXELS), lambda arrays: images.write(pixels, arrays)
+    sizes = SIZES[: images_max or len(SIZES)]
+    return [(images.layout(*size), partial(_write, images, size)) for size in sizes]
 
 
-def verify(runner: Runner, submit: Submit, features: Callable[[], Sequence[Features]]) -> int:
+def _write(images: ImageProcessor, size: tuple[int, int], arrays: Arrays) -> int:
+    return images.write(picture(size), arrays)
+
+
+def _sound(processors: Processors) -> tuple[Layout, Write]:
+    processor = processors.for_sounds
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, processor.sampling_rate_hz).astype(np.float32)
+    return processor.layout(len(samples)), lambda arrays: processor.write(samples, arrays)
+
+
+def _laid_down(modality: Modality, trials: Sequence[tuple[Layout, Write]]) -> tuple[list[Item], RegionMapping]:
+    """The items in a region of their own, one after the other, and that region's read-only mapping."""
+    items, end_bytes = [], 0
+    for layout, _ in trials:
+        items.append(Item(b"", modality, Slot(0, end_bytes, layout.length_bytes, 0), layout.tensors))
+        end_bytes += -(-layout.length_bytes // PAGE_BYTES) * PAGE_BYTES
+    region = create_region("mmplane-probe", end_bytes)
+    with RegionMapping(region, end_bytes, writable=True) as mapping:
+        for item, (layout, write) in zip(items, trials, strict=True):
+            arrays = views(layout.tensors, mapping.view(item.slot.offset_bytes, layout.length_bytes))
+            write(arrays)
+            del arrays
+    read_only = reopen_read_only(region)
+    kept = RegionMapping(read_only, end_bytes, writable=False)
+    os.close(read_only)
+    os.close(region)
+    return items, kept
+
+
+def _about_pictures(
+    checkpoint: ReferenceCheckpoint, items: Sequence[Item], layouts: Sequence[Layout], token: int
+) -> Question:
+    text = TEXT + "".join(checkpoint.processor.image_token + TEXT for _ in items)
+    pictures = [Image.fromarray(picture(size)) for size in SIZES[: len(items)]]
+    inputs = dict(checkpoint.processor(text=[text], images=[pictures], return_tensors="pt"))
+    ids = inputs["input_ids"][0].numpy().astype(np.int32)
+    found = iter(theirs := runs_of(ids, token))
+    ours = [[count for each, count in layout.expansion if each == token] for layout in layouts]
+    placeholders = tuple(tuple(islice(found, len(counts))) for counts in ours)
+    if [length for _, length in theirs] != [count for counts in ours for count in counts]:
+        raise Unsupported(
+            f"its processor puts {sum(length for _, length in theirs)} tokens into a prompt for the pictures of "
+            f"the probe, and mmplane {sum(map(sum, ours))}"
+        )
+    return Question("pictures", _submit(0, ids, tuple(items), placeholders), inputs)
+
+
+def _text(checkpoint: ReferenceCheckpoint) -> Question:
+    text = TEXT * 2
+    try:
+        inputs = dict(checkpoint.processor(text=[text], return_tensors="pt"))
+    except Exception:  # noqa: BLE001 - some take no text alone, and say so in any way
+        inputs = dict(checkpoint.tokenizer(text, return_tensors="pt"))
+    return Question("text", _submit(1, inputs["input_ids"][0].numpy().astype(np.int32), (), ()), inputs)
+
+
+def _about_sound(item: Item, layout: Layout, token: int, features: Sequence[Features]) -> Question:
+    text = list(range(1, 9))
+    ids = np.array(text + [each for each, count in layout.expansion for _ in range(count)] + text, np.int32)
+    runs = runs_of(ids, token)
+    kinds = torch.zeros(1, len(ids), dtype=torch.int32)
+    for start, length in runs:
+        kinds[:, start : start + length] = 1 + MODALITIES.index(item.modality)
+    inputs = {"input_ids": torch.from_numpy(ids).long()[None], "mm_token_type_ids": kinds, **features[0]}
+    return Question("sound", _submit(0, ids, (item,), (runs,)), inputs)
+
+
+def _submit(request_id: int, ids: np.ndarray[Any, np.dtype[np.int32]], items: Any, placeholders: Any) -> Submit:
+    return Submit(
+        request_id=request_id,
+        prompt=ids.tobytes(),
+        prompt_slot=None,
+        prompt_tokens=len(ids),
+        items=items,
+        placeholders=placeholders,
+        sampling=Sampling(tokens_max=1, temperature=0.0, top_p=1.0, seed=0, samples=1),
+    )
+
+
+def verify(runner: Runner, probe: Probe, *, copy: bool) -> int:
     """Cache bytes per token of this rank. Raises Unsupported. Every rank must call it: it enters collectives.
 
-    `features` gives the item anew each time: a model that writes into its inputs has spoiled what it was given.
+    The items are taken anew each time: a model that writes into its inputs has spoiled what it was given.
     """
-    *_, held = runner.prepare(submit, features())
+    runner.trial, tolerance = True, TOLERANCE
+    if runner.dtype != torch.float32:
+        noise = runner.noise(probe.questions[-1].inputs["input_ids"])
+        tolerance = max(torch.finfo(runner.dtype).eps, NOISE_FACTOR * noise)
+    for question in probe.questions:
+        compare(runner, question, probe.features(question.submit.items, copy=copy), tolerance)
+    return runner.cache_bytes_per_token(question.submit.request_id)
+
+
+def compare(runner: Runner, question: Question, features: Sequence[Features], tolerance: float) -> None:
+    """Raises Unsupported when packed chunks give other logits than the model's own forward pass, at any chunk's end."""
+    submit = question.submit
+    *_, held = runner.prepare(submit, features)
     assert isinstance(held, Held)
     if held.failure is not None:
-        raise Unsupported(f"a probe item cannot be prepared: {held.failure}")
-    half, whole = submit.prompt_tokens // 2, submit.prompt_tokens
-    with torch.inference_mode():
-        runner.forward((Segment((submit.request_id, 0), 0, half, None, 0),))
-        packed = runner.forward((Segment((submit.request_id, 0), half, whole - half, None, 1),))
-    assert packed is not None
-    reference = runner.reference(submit, features())
-    difference = (packed[0] - reference).abs().max() / reference.abs().max().clamp_min(1e-6)
-    if not float(difference) <= (TOLERANCE if packed.dtype == torch.float32 else 5e-2):
-        raise Unsupported(
-            f"this architecture is not supported: packed attention gives logits that differ by {float(difference):.2g}"
-        )
-    return runner.cache_bytes_per_token(submit.request_id)
+        raise Unsupported(f"an item of the probe cannot be prepared: {held.failure.message}")
+    ends = [*range(CHUNK_TOKENS, submit.prompt_tokens, CHUNK_TOKENS), submit.prompt_tokens]
+    with narrowed(runner.language), torch.inference_mode():
+        packed = torch.cat([_logits(runner, submit, end) for end in ends])
+        accepted = {name: tensor for name, tensor in question.inputs.items() if name in runner.takes - TARGETS}
+        difference = apart(packed, runner.reference(accepted, ends))
+        if difference <= tolerance:
+            return
+        own = {name for item in submit.items for name in [tensor.name for tensor in item.tensors]}
+        beside = sorted(accepted.keys() - GIVEN - own)
+        fewer = {name: tensor for name, tensor in accepted.items() if name not in beside}
+        if beside and apart(packed, runner.reference(fewer, ends)) <= tolerance:
+            raise Unsupported(f"its answers depend on {' and '.join(beside)}, which mmplane does not give it")
+    what = f"its logits for a prompt of {question.name} differ by {difference:.2g}"
+    raise Unsupported(f"{what} from those of its own forward pass")
 
 
-def runs_of(ids: np.ndarray[tuple[int], np.dtype[np.int32]], token: int) -> tuple[tuple[int, int], ...]:
+def _logits(runner: Runner, submit: Submit, end: int) -> torch.Tensor:
+    """Logits [1, vocabulary] after the chunk that ends there; those before it have been computed."""
+    start = (end - 1) // CHUNK_TOKENS * CHUNK_TOKENS
+    logits = runner.forward((Segment((submit.request_id, 0), start, end - start, None, 1),))
+    assert logits is not None
+    return logits
+
+
+def apart(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The largest difference, relative to the largest value of the other; not a number counts as infinite."""
+    difference = (one.float() - other.float()).abs().max() / other.float().abs().max().clamp_min(1e-6)
+    return float(difference.nan_to_num(float("inf")))
+
+
+@contextmanager
+def narrowed(language: Any) -> Iterator[None]:
+    """The language model's windows, none wider than `WINDOW_TOKENS`."""
+    before: list[tuple[Any, str, int]] = []
+    for part in (language.config, *language.modules()):
+        for name in WINDOWS:
+            if isinstance(width := getattr(part, name, None), int) and width > WINDOW_TOKENS:
+                before.append((part, name, width))
+                setattr(part, name, WINDOW_TOKENS)
+    try:
+        yield
+    finally:
+        for part, name, width in before:
+            setattr(part, name, width)
+
+
+def runs_of(ids: np.ndarray[Any, np.dtype[np.int32]], token: int) -> tuple[tuple[int, int], ...]:
     """(start, length) of each run of `token` in `ids`."""
     edges = np.flatnonzero(np.diff(np.concatenate(([0], (ids == token).view(np.int8), [0]))))
     return tuple((int(start), int(end - start)) for start, end in zip(edges[::2], edges[1::2], strict=True))

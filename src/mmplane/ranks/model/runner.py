@@ -65,6 +65,8 @@ class Runner:
         self._attention = PackedAttention()
         self._attention.register()
         self._language.config._attn_implementation = NAME
+        self.trial = False
+        """Whether a request is tried before anybody is served: what fails then is the checkpoint's failure."""
         self._prompts: dict[int, Prompt] = {}
         self._caches: dict[SequenceId, Cache] = {}
 
@@ -98,6 +100,8 @@ class Runner:
         except RequestError as error:
             failure = error.failure()
         except Exception as error:  # whatever a model raises is this request's failure (invariant 4)
+            if self.trial:
+                raise
             log.exception("request %d cannot be prepared", submit.request_id)
             failure = internal(f"this request could not be prepared ({type(error).__name__})").failure()
         yield Held(submit.request_id, self._rank, digests, failure)
@@ -122,22 +126,47 @@ class Runner:
                 return ()
             return self._draw(step, logits)
 
-    def reference(self, submit: Submit, features: Sequence[Features]) -> torch.Tensor:
-        """Logits [vocabulary] after a prompt by the model's own forward pass, whole: what the packed one must equal."""
-        inputs: dict[str, torch.Tensor] = {}
-        for item, tensors in zip(submit.items, features, strict=True):
-            inputs |= self._tensors(item, tensors)
-        ids = self._prompts[submit.request_id].ids.to(self._device)
-        if "mm_token_type_ids" in self._anatomy.takes:
-            inputs["mm_token_type_ids"] = _kinds(submit, ids)[None]
+    @property
+    def language(self) -> Any:
+        """The language model."""
+        return self._language
+
+    @property
+    def takes(self) -> frozenset[str]:
+        """The arguments that the whole model's `forward` takes."""
+        return self._anatomy.takes
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the model computes in."""
+        dtype: torch.dtype = self._model.dtype
+        return dtype
+
+    def reference(self, inputs: Mapping[str, torch.Tensor], ends: Sequence[int]) -> torch.Tensor:
+        """Logits [ends, vocabulary] by the model's own forward pass over a whole prompt, after so many tokens each."""
+        kept = torch.tensor(ends, device=self._device) - 1
+        logits: torch.Tensor = self._whole(inputs, use_cache=False, logits_to_keep=kept).logits[0]
+        return logits if len(logits) == len(kept) else logits[kept]  # some models give all of them
+
+    def noise(self, ids: torch.Tensor) -> float:
+        """By how much the model's own forward pass differs from itself when a text [1, tokens] comes in two chunks."""
+        half = ids.shape[1] // 2
+        whole = self._whole({"input_ids": ids}, use_cache=False).logits[:, half:].float()
+        kept = self._whole({"input_ids": ids[:, :half]}, use_cache=True).past_key_values
+        again = self._whole({"input_ids": ids[:, half:]}, past_key_values=kept).logits.float()
+        return float((whole - again).abs().max() / whole.abs().max())
+
+    def _whole(self, inputs: Mapping[str, torch.Tensor], **options: Any) -> Any:
+        own = {
+            name: tensor.to(self._device, self.dtype if tensor.is_floating_point() else None)
+            for name, tensor in inputs.items()
+        }
         self._language.config._attn_implementation = "sdpa"
         try:
             with torch.inference_mode():
-                output = self._model(input_ids=ids[None], use_cache=False, logits_to_keep=1, **inputs)
+                return self._model(**own, **options)
         finally:
             self._language.config._attn_implementation = NAME
-        logits: torch.Tensor = output.logits[0, -1]
-        return logits
 
     def cache_bytes_per_token(self, request_id: int) -> int:
         """What one token of one sequence takes in this rank's cache, measured on a request that has run."""

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 import torch
-from rows import VOCABULARY, Row
+from architectures import VOCABULARY, Row
 from transformers import AutoConfig, AutoModelForMultimodalLM, PreTrainedTokenizerFast
 
 from mmplane.models.tiny import byte_tokenizer

@@ -209,7 +209,7 @@ OMNI_AUDIO = {
 }
 MOE = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 
-ROWS: dict[str, Row] = {
+ARCHITECTURES: dict[str, Row] = {
     "qwen2_vl": Row(
         "Qwen2-VL",
         {
