@@ -11,7 +11,7 @@ TORCH := torch==2.13.0
 TORCH_OPTIONS ?=
 SERVE_OPTIONS ?=
 
-.PHONY: help install install-dev serve docs check-deploy test test-unit test-process test-sglang test-sglang-versions test-vllm test-ray test-report fix check simulate fuzz chaos soak overload bench results results-sglang train train-smoke evaluate demo clean chaos-freeze chaos-sidecar chaos-strangers
+.PHONY: help install install-dev serve docs check-deploy test test-unit test-process test-sglang test-sglang-versions test-vllm test-ray test-clients lock-clients test-report fix check simulate fuzz chaos soak overload bench results results-sglang train train-smoke evaluate demo clean chaos-freeze chaos-sidecar chaos-strangers
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -86,6 +86,29 @@ test-vllm: install-dev .venv-vllm/stamp ## the plugin under real vLLM servers (1
 
 test-ray: install-dev .venv-ray/stamp ## the example for Ray Data under a real Ray
 	$(BIN)/python -m pytest tests/engines/ray -q --timeout 600
+
+.venv-clients/stamp: tests/clients/python/requirements.txt tests/clients/python/constraints.txt
+	@echo "== making .venv-clients: the clients in Python"
+	$(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/python -m pip install --quiet --requirement tests/clients/python/requirements.txt \
+	  --constraint tests/clients/python/constraints.txt
+	@touch $@
+
+CLIENTS_NODE := tests/clients/node/node_modules/.package-lock.json
+$(CLIENTS_NODE): tests/clients/node/package.json tests/clients/node/package-lock.json
+	@command -v npm > /dev/null || apt-get install -y nodejs npm
+	@echo "== installing the clients in Node"
+	cd tests/clients/node && npm ci --silent
+	@touch $@
+
+test-clients: install-dev .venv-clients/stamp $(CLIENTS_NODE) ## conversations by the clients that people use: openai, LangChain, LiteLLM and others (two minutes)
+	$(BIN)/python -m pytest tests/clients -q --timeout 240
+
+lock-clients: ## pin the newest versions of those clients
+	$(PYTHON) -m venv --clear .venv-clients
+	.venv-clients/bin/python -m pip install --quiet --upgrade --requirement tests/clients/python/requirements.txt
+	.venv-clients/bin/python -m pip freeze > tests/clients/python/constraints.txt
+	cd tests/clients/node && npm install --save-exact --silent $$(node -p 'Object.keys(require("./package.json").dependencies).map(n => n + "@latest").join(" ")')
 
 train: install-dev ## train the built-in model (hours; replaces its weights)
 	$(BIN)/python -m training.train
@@ -170,4 +193,4 @@ overload: install-dev ## three times more than the server can do
 	$(BIN)/python benchmarks/overload.py
 
 clean: ## remove .venv and caches
-	rm -rf $(VENV) .venv-sglang .venv-vllm .venv-ray .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-sglang .venv-vllm .venv-ray .venv-clients tests/clients/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

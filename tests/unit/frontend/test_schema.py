@@ -17,6 +17,7 @@ from openai.types.chat import (
     ChatCompletionMessage,
     ChatCompletionSystemMessageParam,
     ChatCompletionUserMessageParam,
+    ParsedChatCompletionMessage,
 )
 from openai.types.chat.chat_completion_content_part_param import File
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase
@@ -144,7 +145,7 @@ PARAMS = {
 }
 MESSAGE_FIELDS = {
     (role, field) for role, params in PARAMS.items() for field in params.__annotations__ if field != "role"
-} | {("assistant", field) for field in ChatCompletionMessage.model_fields if field != "role"}
+} | {("assistant", field) for field in ParsedChatCompletionMessage.model_fields if field != "role"}
 """Every field that OpenAI's client knows in a message, sent or received."""
 
 

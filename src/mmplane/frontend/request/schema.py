@@ -49,7 +49,8 @@ else:
 class Fields(msgspec.Struct, kw_only=True):
     """What a message may have beside its content.
 
-    Clients send our own answer back as they hold it, with every field that OpenAI's answers have.
+    Clients send our own answer back as they hold it, with every field that OpenAI's answers have, and with their own
+    (`parsed` is that of openai's client, `provider_specific_fields` and `thinking_blocks` are LiteLLM's).
     """
 
     name: Short | None = None
@@ -57,9 +58,12 @@ class Fields(msgspec.Struct, kw_only=True):
     annotations: Unused = NOTHING
     audio: Unused = NOTHING
     function_call: Unused = NOTHING
+    parsed: Unused = NOTHING
+    provider_specific_fields: Unused = NOTHING
     reasoning: Unused = NOTHING
     reasoning_content: Unused = NOTHING
     refusal: Unused = NOTHING
+    thinking_blocks: Unused = NOTHING
     tool_call_id: Unused = NOTHING
     tool_calls: Unused = NOTHING
 
