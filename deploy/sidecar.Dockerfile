@@ -8,6 +8,8 @@ FROM python:3.12-slim AS build
 RUN python -m venv /opt/mmplane
 COPY pyproject.toml README.md LICENSE /source/
 COPY src /source/src
+COPY deploy /source/deploy
+COPY examples /source/examples
 RUN /opt/mmplane/bin/pip install --no-cache-dir "/source[media]"
 
 FROM python:3.12-slim

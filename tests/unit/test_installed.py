@@ -20,6 +20,7 @@ from PIL import Image
 import clips
 import features_made
 from environments import build_wheel, closure, environment
+from mmplane.commands.main import COMMANDS
 
 TRAFFIC = ["--requests-per-s", "5", "--body-bytes", "300000", "--item-bytes", "7400000"]
 TRAFFIC += ["--decoded-bytes", "4000000", "--item-s", "0.02"]
@@ -54,7 +55,14 @@ def test_what_each_extra_brings(base: Path) -> None:
     assert brought("serve") < brought("trace")
 
 
-@pytest.mark.parametrize("command", ["", "serve", "sidecar", "features", "plan", "bench", "doctor", "top", "demo"])
+def test_a_wheel_alone_prints_examples_and_what_to_deploy(base: Path, tmp_path: Path) -> None:
+    for words, text in ((["example", "client"], "int main("), (["deploy", "systemd"], "Type=notify")):
+        done = run(base, "-m", "mmplane", *words, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert text in done.stdout
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_the_base_has_every_help(command: str, base: Path, tmp_path: Path) -> None:
     done = run(base, "-m", "mmplane", *command.split(), "--help", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from mmplane.arena.memory import memory_available_bytes
-from mmplane.commands.options import BACKENDS, DECODE_PROFILES, ENCODINGS
+from mmplane.commands.options import BACKENDS, DECODE_PROFILES, ENCODINGS, RANGES
 from mmplane.commands.starting import arena_for, workers_for
 from mmplane.embed.errors import SidecarError
 from mmplane.embed.hold import SidecarHold
@@ -41,7 +41,10 @@ def options_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--workers", type=int, default=None, help="processes (default: one for each core)")
     parser.add_argument(
-        "--arena-bytes", type=int, default=None, help="shared memory, reserved at start (default: by cores and memory)"
+        "--arena-bytes",
+        type=RANGES["arena_bytes"],
+        default=None,
+        help="shared memory, reserved at start (default: by cores and memory)",
     )
     return parser
 

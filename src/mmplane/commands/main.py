@@ -38,6 +38,9 @@ COMMANDS = {
     "top": Command("what a server does now, in a terminal", "mmplane.observe.top"),
     "bench": Command("measure deliveries", "mmplane.bench.main", "bench"),
     "plan": Command("flags for so much traffic", "mmplane.capacity"),
+    "example": Command("print an engine or a client in miniature", "mmplane.commands.example", ""),
+    "deploy": Command("print files for systemd, Compose or Kubernetes", "mmplane.commands.deploy", ""),
+    "completion": Command("print a script that completes commands and flags", "mmplane.commands.completion"),
     "demo": Command("draw three numbers and have them read", "mmplane.demo"),
 }
 ENGINE_DOCTORS = {"--sglang": "mmplane.engines.sglang.doctor", "--vllm": "mmplane.engines.vllm.doctor"}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Sequence
 from typing import Any, NoReturn, get_args
 
 import msgspec
 
 from mmplane.config import Config
 from mmplane.core.records import BackendName, DecodeProfile
-from mmplane.ranges import ranges_of
+from mmplane.ranges import Range, ranges_of, size
 
 RANGES = ranges_of(Config)
 DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(Config)}
@@ -27,7 +29,28 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exit with 2."""
-        self.exit(2, f"mmplane: {message.removeprefix('argument ')} (see {self.prog} --help)\n")
+        ours = re.sub(r"^argument (--[\w-]+)(/--[\w-]+)*:", r"\1:", message)  # without the aliases
+        self.exit(2, f"mmplane: {ours.removeprefix('argument ')} (see {self.prog} --help)\n")
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Shows each default, also where argparse itself must not apply it (`mmplane.commands.settings.declared`)."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        default = getattr(action, SHOWN, None)
+        shown = default not in (None, "", []) and "default" not in (action.help or "")
+        return f"{action.help} [{default}]" if shown else action.help
+
+
+SHOWN = "shown_default"
+
+
+class RefuseKey(argparse.Action):
+    """`--api-key`, which vLLM and SGLang have: arguments are visible in `ps`."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        """Say where keys are read from, and nothing of the key."""
+        parser.error("--api-key would show the key in `ps`: use --api-key-file FILE or the variable MMPLANE_API_KEY")
 
 
 class Options:
@@ -35,13 +58,27 @@ class Options:
 
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         self._parser = parser
+        self._group: argparse._ActionsContainer = parser
         self.actions: list[argparse.Action] = []
 
-    def add(self, flag: str, text: str, **more: Any) -> None:
-        """One flag. `more` replaces what the field of its name declares; a flag without a field is a text."""
+    def group(self, title: str) -> None:
+        """What is added from here on stands under this title in --help."""
+        self._group = self._parser.add_argument_group(title)
+
+    def add(self, flag: str, text: str, *, aliases: Sequence[str] = (), **more: Any) -> None:
+        """One flag. `more` replaces what the field of its name declares; a flag without a field is a text.
+
+        `aliases` are names that other servers have for the same.
+        """
         name = flag.removeprefix("--").replace("-", "_")
         options: dict[str, Any] = {"default": DEFAULTS.get(name), "type": RANGES.get(name, str), **more}
-        self.actions.append(self._parser.add_argument(flag, help=text, **options))
+        kind = options["type"] if "action" not in options else None
+        if isinstance(kind, Range) and "choices" not in options:
+            options.setdefault("metavar", "SIZE" if kind.bytes else "N" if kind.kind is int else "NUMBER")
+        action = self._group.add_argument(flag, *aliases, dest=name, help=text, **options)
+        default = options["default"]
+        setattr(action, SHOWN, size(default) if isinstance(kind, Range) and kind.bytes and default else default)
+        self.actions.append(action)
 
     def add_logging(self) -> None:
         """How a command that runs for long says what it does."""

@@ -17,7 +17,7 @@ from mmplane.arena.errors import OutOfMemory
 from mmplane.commands.checks import check_server
 from mmplane.commands.keys import read_keyring
 from mmplane.commands.model import model_folder, name_of
-from mmplane.commands.options import ENCODINGS, Options, Parser
+from mmplane.commands.options import ENCODINGS, Help, Options, Parser, RefuseKey
 from mmplane.commands.settings import Declared, declared, near_flags, printed, settle
 from mmplane.commands.starting import address, listen, refuse, release_output, workers_for
 from mmplane.commands.welcome import PICTURE, READY
@@ -34,14 +34,25 @@ from mmplane.supervise import Supervisor
 log = logging.getLogger("mmplane")
 
 CONFIG_VARIABLE = "MMPLANE_CONFIG"
-PRECEDENCE = "Each flag is also a variable, MMPLANE_TP=4, and a line of --config, tp = 4. Flags win, then variables."
+DESCRIPTION = "Serve a vision-language model over HTTP, with OpenAI's API. Defaults are in brackets."
+EPILOG = """Each flag is also a variable (MMPLANE_TP=4) and a line of --config (tp = 4). Flags win, then variables.
+Sizes are bytes, or have a unit: 512MiB is 2**29, 1GB is 10**9.
+
+example: mmplane serve --model ./Qwen2.5-VL-3B-Instruct --tp 2 --arena-bytes 2GiB --api-key-file keys --host 0.0.0.0"""
 ON_OFF = ("on", "off")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
-    parser = Parser(prog="mmplane serve", description=__doc__, epilog=PRECEDENCE)
+    parser = Parser(
+        prog="mmplane serve",
+        usage="mmplane serve [flags]",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=Help,
+    )
     table = declared(add_flags(parser))
+    parser.add_argument("--api-key", nargs="?", action=RefuseKey, help=argparse.SUPPRESS)
     options, rest = parser.parse_known_args(arguments)
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}{near_flags(rest[0], table)}")
@@ -63,15 +74,17 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 
 
 def _add_model(options: Options) -> None:
+    options.group("model and address")
     add = options.add
     add("--model", "tiny (built in), a local checkpoint folder, or a hub id", default="tiny")
     add("--served-model-name", "the name that requests use (default: tiny, or the folder's name)", default=None)
-    add("--tp", "tensor-parallel ranks")
+    add("--tp", "tensor-parallel ranks", aliases=["--tensor-parallel-size"])
     add("--host", "address to listen on; other than loopback needs --api-key-file")
     add("--port", "port to listen on; 0 takes any free one")
 
 
 def _add_delivery(options: Options) -> None:
+    options.group("how features reach the ranks")
     add = options.add
     add("--delivery", "how features reach the ranks", choices=DELIVERY_NAMES)
     add("--cache", "keep features for later requests (auto: in the arena only)", choices=["auto", *ON_OFF])
@@ -87,6 +100,7 @@ def _add_delivery(options: Options) -> None:
 
 
 def _add_memory(options: Options) -> None:
+    options.group("memory and workers")
     add = options.add
     add("--encoding", "how features lie in the arena", choices=ENCODINGS)
     add("--arena-bytes", "shared memory for media and features, reserved at start")
@@ -97,8 +111,9 @@ def _add_memory(options: Options) -> None:
 
 
 def _add_limits(options: Options) -> None:
+    options.group("limits")
     add = options.add
-    add("--running-max", "samples that decode together")
+    add("--running-max", "samples that decode together", aliases=["--max-num-seqs"])
     add("--queue-max", "requests that may wait beyond that; more get 503")
     add("--prefill-tokens", "prompt tokens that one step computes at most")
     add("--stall-seconds", "how long a rank or the front end may stand still before it is replaced")
@@ -115,6 +130,7 @@ def _add_limits(options: Options) -> None:
 
 
 def _add_clients(options: Options) -> None:
+    options.group("what clients may send")
     add, several = options.add, {"action": "append", "default": []}
     embeddings = "let requests carry image embeddings, as safetensors, instead of images"
     add("--accept-embeddings", embeddings, choices=ON_OFF, default="off")
@@ -122,11 +138,13 @@ def _add_clients(options: Options) -> None:
     add("--trusted-proxy", "an address or network that may have all connections (repeat)", **several)
     add("--fetch-host", "a host that media URLs may name (repeat; none: only data URIs)", **several)
     add("--fetch-network", "a network that is not public where hosts may lie (repeat)", **several)
-    add("--media-root", "a folder whose files file: URLs may name", default="")
-    add("--context-tokens-max", "longest prompt plus answer (0: the model's)")
+    root = "a folder whose files file: URLs may name"
+    add("--media-root", root, aliases=["--allowed-local-media-path"], default="")
+    add("--context-tokens-max", "longest prompt plus answer (0: the model's)", aliases=["--max-model-len"])
 
 
 def _add_running(options: Options) -> None:
+    options.group("how it runs")
     add = options.add
     add("--device", "where ranks compute", choices=["auto", "cpu", "cuda"])
     add("--runner", "what ranks compute with: hf, or for measurements null or sim:MILLISECONDS")

@@ -1,0 +1,61 @@
+"""`mmplane deploy NAME`: print or write the files of one way to run mmplane."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmplane.commands.options import Parser
+from mmplane.commands.shipped import folder
+
+WAYS = {
+    "systemd": ("mmplane.service",),
+    "compose": ("compose", "alerts.yml", "grafana.json"),
+    "kubernetes": ("kubernetes",),
+    "kubernetes-sidecar": ("kubernetes-sidecar.yaml",),
+    "alerts": ("alerts.yml",),
+    "grafana": ("grafana.json",),
+    "docker": ("Dockerfile", "sidecar.Dockerfile"),
+}
+"""What each way takes of `deploy/`."""
+APART = "kustomization.yaml"
+"""Not printed among the resources: a cluster has no such kind."""
+
+
+def options_parser() -> argparse.ArgumentParser:
+    """The flags."""
+    parser = Parser(prog="mmplane deploy", description=__doc__)
+    parser.add_argument("name", choices=tuple(WAYS))
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write the files there instead of printing them")
+    return parser
+
+
+def files(name: str) -> list[Path]:
+    """All files of one way."""
+    paths = [folder("deploy") / each for each in WAYS[name]]
+    found = [path for each in paths for path in ([each] if each.is_file() else sorted(each.rglob("*")))]
+    return [path for path in found if path.is_file()]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; its exit code."""
+    options = options_parser().parse_args(arguments)
+    if options.out is not None:
+        return _write(files(options.name), options.out)
+    printed = [path for path in files(options.name) if path.name != APART]
+    for path in printed:
+        # As documents of one YAML stream: the output of `kubernetes` can be applied.
+        head = f"---\n# deploy/{path.relative_to(folder('deploy'))}\n" if len(printed) > 1 else ""
+        sys.stdout.write(head + path.read_text())
+    return 0
+
+
+def _write(paths: Sequence[Path], out: Path) -> int:
+    for path in paths:
+        target = out / path.relative_to(folder("deploy"))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+        print(target)
+    return 0

@@ -1,0 +1,31 @@
+"""`mmplane example NAME`: print an engine or a client in miniature."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmplane.commands.options import Parser
+from mmplane.commands.shipped import folder
+
+
+def options_parser() -> argparse.ArgumentParser:
+    """The flags."""
+    parser = Parser(prog="mmplane example", description=__doc__)
+    parser.add_argument("name", nargs="?", choices=sorted(examples()), help="without a name: what there is")
+    return parser
+
+
+def examples() -> dict[str, Path]:
+    """By the name that the command takes."""
+    found = (path for path in folder("examples").iterdir() if path.suffix in (".py", ".c"))
+    return {path.stem: path for path in sorted(found)}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; its exit code."""
+    name = options_parser().parse_args(arguments).name
+    sys.stdout.write(examples()[name].read_text() if name else "".join(f"{each}\n" for each in examples()))
+    return 0
