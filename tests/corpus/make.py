@@ -212,6 +212,8 @@ def _images() -> dict[str, Case]:
         "png without data": (400, lambda: png(64, 48)),
         "png with too few rows": (400, lambda: png(64, 48, bytes(500))),
         "png with a text bomb": (400, lambda: png(64, 48, extra=chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(50_000_000))))),
+        "png with a text bomb beside its pixels": (200, lambda: _png_with(chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(50_000_000))))),
+        "png whose text has a wrong checksum": (200, lambda: _png_with(chunk(b"tEXt", b"a\0b")[:-1] + b"\xff")),
         "png with a profile bomb": (400, lambda: png(64, 48, extra=chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(9_000_000))))),
         "png of a million empty chunks": (400, lambda: encoded(picture(), "PNG")[:33] + chunk(b"abCd", b"") * 1_000_000),
         "png with an unknown depth": (400, lambda: png(64, 48, bytes(9000), depth=7)),
@@ -262,6 +264,11 @@ def _images() -> dict[str, Case]:
                 lambda make=make, share=share: truncated(make(), share),
             )
     return {f"image: {name}": Case("image", *case) for name, case in cases.items()}
+
+
+def _png_with(extra: bytes) -> bytes:
+    media = encoded(picture(), "PNG")
+    return media[:33] + extra + media[33:]
 
 
 def _moving(image_format: str, frames: int) -> bytes:

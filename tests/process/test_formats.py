@@ -15,6 +15,9 @@ from pictures import photograph, text
 from PIL import ExifTags, Image
 from reference import Reference
 
+from clips import recorded
+from odd_pictures import XMP_6, bmp_with_alpha, chunk, exif_chunk, long_text, png_with, wrong_checksum
+
 PHOTO = Image.open(io.BytesIO(photograph("china"))).resize((224, 140))
 LOW_PIXELS = 512
 
@@ -59,6 +62,14 @@ def turned(media: bytes) -> Image.Image:
     return opened(media).transpose(Image.Transpose.ROTATE_270)
 
 
+def photo(_: bytes) -> Image.Image:
+    return PHOTO
+
+
+def photo_turned(_: bytes) -> Image.Image:
+    return PHOTO.transpose(Image.Transpose.ROTATE_270)
+
+
 FILES: dict[str, tuple[bytes, Callable[[bytes], Image.Image]]] = {
     "JPEG": (file_of(PHOTO, "JPEG"), opened),
     "JPEG, progressive": (file_of(PHOTO, "JPEG", progressive=True), opened),
@@ -81,6 +92,14 @@ FILES: dict[str, tuple[bytes, Callable[[bytes], Image.Image]]] = {
     "TIFF": (file_of(PHOTO, "TIFF"), opened),
     "TIFF, 16 bit": (file_of(gradient_16_bit(), "TIFF"), scaled_16_bit),
     "AVIF": (file_of(PHOTO, "AVIF"), opened),
+    "AVIF, turned": (file_of(PHOTO, "AVIF", exif=exif(6)), turned),
+    "PNG, turned": (file_of(PHOTO, "PNG", exif=exif(6)), turned),
+    "PNG, turned behind its pixels": (png_with(PHOTO, behind=exif_chunk(6)), photo_turned),
+    "PNG, turned by XMP": (png_with(PHOTO, chunk(b"iTXt", XMP_6)), photo_turned),
+    "PNG, two megabytes of text": (png_with(PHOTO, long_text(), long_text()), photo),
+    "PNG, a text with a wrong checksum": (png_with(PHOTO, wrong_checksum(), wrong_checksum()), photo),
+    "BMP, an alpha channel of zeros": (bmp_with_alpha(PHOTO, 0), photo),
+    "JPEG, arithmetic": (recorded("arithmetic.jpg"), opened),
 }
 
 

@@ -4,6 +4,10 @@ The front end reads headers of hostile files on its event loop, so nothing here 
 often than `STEPS_MAX`, however many segments, chunks or entries a file claims to have. Where a file is so strange that
 Pillow would see another size, `mmplane.media.image.decode` finds out and refuses it.
 
+One rule of orientation for all formats: what the format itself says of how to show its pixels (TIFF's tag, the items'
+properties of AVIF and HEIC), and nothing else where it has a word for it; of the others (JPEG, PNG, WebP) the EXIF's,
+wherever that stands in the file, and where it has none the XMP's. That is how browsers show them.
+
 Sources: ITU-T T.81 (JPEG), ISO/IEC 15948 (PNG), GIF89a, TIFF 6.0, JEITA CP-3451 (EXIF), RFC 9649 (WebP), ISO/IEC
 14496-12 and 23008-12 (AVIF), and what Pillow does where they leave room.
 """
@@ -130,31 +134,38 @@ def jpeg_scans(media: bytes | memoryview, most: int) -> int:
     return 1 + sum(1 for _ in islice(further, most - 1))
 
 
-def _png(view: memoryview) -> Size:
-    width, height = struct.unpack_from(">II", view, 16)
-    at = 8
-    for _ in range(STEPS_MAX):
-        length, kind = struct.unpack_from(">I4s", view, at)
-        if kind == b"eXIf":
-            return width, height, _orientation(bytes(view[at + 8 : at + 8 + min(length, METADATA_BYTES_MAX)])) or 1
-        if kind in (b"IDAT", b"IEND"):
-            return width, height, 1
-        at += 12 + length
-    raise ValueError
-
-
-def png_says_no_more(media: bytes | memoryview) -> bool:
-    """Whether a PNG ends with its pixels. Behind them there may be an orientation, which `read_header` does not see."""
+def is_arithmetic(media: bytes | memoryview) -> bool:
+    """Whether a JPEG's coding is arithmetic (T.81, table B.1: SOF9 on). Pillow shows grey where it is damaged."""
     view = memoryview(media)
-    at, seen = 8, False
-    with suppress(struct.error):
-        for _ in range(STEPS_MAX):
-            length, kind = struct.unpack_from(">I4s", view, at)
-            if seen and kind != b"IDAT":
-                return bool(kind == b"IEND")
-            seen = kind == b"IDAT"
-            at += 12 + length
+    with suppress(struct.error, LookupError, ValueError):
+        return any(marker in _FRAMES and marker > 0xC8 for marker, _, _ in _segments(view))
     return False
+
+
+def _png(view: memoryview) -> Size:
+    """EXIF may stand behind the pixels, and XMP is a text."""
+    width, height = struct.unpack_from(">II", view, 16)
+    at, exif, xmp, has_pixels = 8, b"", b"", False
+    for _ in range(STEPS_MAX):
+        if has_pixels and at + 8 > len(view):
+            break
+        length, kind = struct.unpack_from(">I4s", view, at)
+        body = view[at + 8 : at + 8 + min(length, METADATA_BYTES_MAX)]
+        if kind == b"eXIf" and not exif:
+            exif = bytes(body)
+        elif kind == b"iTXt" and not xmp and body[: len(_PNG_XMP)] == _PNG_XMP:
+            xmp = bytes(body)
+        elif kind == b"IEND":
+            break
+        has_pixels = has_pixels or kind == b"IDAT"
+        at += 12 + length
+    if not has_pixels and kind != b"IEND":
+        raise ValueError
+    return width, height, _orientation(exif) or _orientation_in_xmp(xmp) or 1
+
+
+_PNG_XMP = b"XML:com.adobe.xmp\0\0"
+"""The key of such a text, and that it is not compressed."""
 
 
 def _gif(view: memoryview) -> Size:

@@ -4,6 +4,7 @@
     RGB                                 as it is          as it is          as it is
     RGB with a transparent colour       over white        as it is          as it is
     alpha, or a transparent grey        over white        over white        alpha dropped
+    a BMP's alpha that is 0 everywhere  opaque            over white        alpha dropped
     16-bit grey                         divided by 257    Pillow's          Pillow's
     16-bit grey with a transparent one  divided by 257    over white        Pillow's
     32-bit integers or floats           refused           Pillow's          Pillow's
@@ -148,6 +149,13 @@ def _over_white(image: Image.Image) -> Image.Image:
     return white
 
 
+def _seen_through(image: Image.Image) -> Image.Image:
+    """Over white; but a BMP whose alpha is 0 everywhere has none: its writer left the fourth byte empty."""
+    if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+        return image.convert("RGB")
+    return _over_white(image)
+
+
 def _scaled(image: Image.Image) -> Image.Image:
     """0..65535 to 0..255, rounded to the nearest: v / 257."""
     grey: npt.NDArray[np.uint16] = np.asarray(image)
@@ -166,7 +174,7 @@ MMPLANE = Profile(
     {
         "rgb": _as_it_is,
         "keyed rgb": _over_white,
-        "transparent": _over_white,
+        "transparent": _seen_through,
         "16-bit grey": _scaled,
         "keyed 16-bit grey": _scaled,
         "wide": _refused,

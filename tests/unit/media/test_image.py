@@ -9,9 +9,12 @@ import pytest
 from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_images
 
+from clips import recorded
 from mmplane.core.errors import RequestError
 from mmplane.media.header import FORMATS, jpeg_scans
 from mmplane.media.image import ImageLimits, decode, probe
+from mmplane.media.png import pixels_alone
+from odd_pictures import XMP_6, bmp_with_alpha, chunk, exif_chunk, long_text, png_with, wrong_checksum
 
 PHOTO = Image.fromarray(load_sample_images().images[0]).resize((97, 61))
 ORIENTATION = 0x0112
@@ -71,14 +74,46 @@ def test_damaged_exif_is_ignored() -> None:
     assert_decodes_to(media, Image.open(io.BytesIO(plain)).convert("RGB"))
 
 
-def test_exif_behind_a_pngs_pixels_is_not_looked_for() -> None:
-    exif = Image.Exif()
-    exif[ORIENTATION] = 6
-    body = exif.tobytes().removeprefix(b"Exif\x00\x00")
-    chunk = b"eXIf" + body
+@pytest.mark.parametrize("place", ["before", "behind"])
+@pytest.mark.parametrize(
+    "said", [exif_chunk(6), chunk(b"iTXt", XMP_6), exif_chunk(6) + exif_chunk(3), chunk(b"iTXt", XMP_6) + exif_chunk(6)]
+)
+def test_a_png_is_turned_wherever_that_stands(place: str, said: bytes) -> None:
+    assert_decodes_to(png_with(PHOTO, **{place: said}), PHOTO.transpose(Image.Transpose.ROTATE_270))
+
+
+def test_exif_comes_before_xmp() -> None:
+    assert_decodes_to(png_with(PHOTO, chunk(b"iTXt", XMP_6) + exif_chunk(1)), PHOTO)
+
+
+@pytest.mark.parametrize("place", ["before", "behind"])
+@pytest.mark.parametrize(
+    "unused", [long_text(), wrong_checksum(), chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(9_000_000)))]
+)
+def test_what_a_png_says_beside_its_pixels_keeps_nobody_from_them(place: str, unused: bytes) -> None:
+    media = png_with(PHOTO, **{place: unused})
+    assert_decodes_to(media, PHOTO)
+    assert pixels_alone(media) == pixels_alone(encode(PHOTO, "PNG"))
+
+
+def test_a_png_without_anything_beside_its_pixels_is_not_copied() -> None:
     media = encode(PHOTO, "PNG")
-    late = media[:-12] + len(body).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big") + media[-12:]
-    assert_decodes_to(late, PHOTO)
+    assert pixels_alone(media) is media
+
+
+def test_a_bmp_whose_alpha_is_nothing_is_opaque() -> None:
+    assert_decodes_to(bmp_with_alpha(PHOTO, 0), PHOTO)
+    assert_decodes_to(bmp_with_alpha(PHOTO, 255), PHOTO)
+    half = decode(bmp_with_alpha(PHOTO, 128)).astype(int)
+    np.testing.assert_allclose(half, (np.asarray(PHOTO).astype(int) + 255) / 2, atol=1.5)
+
+
+def test_a_jpeg_with_arithmetic_coding_is_decoded_or_refused_by_name() -> None:
+    media = recorded("arithmetic.jpg")
+    assert_decodes_to(media, Image.open(io.BytesIO(media)).convert("RGB"))
+    mislabelled = encode(PHOTO, "JPEG").replace(b"\xff\xc0", b"\xff\xc9", 1)
+    for broken in (mislabelled, media[:-500] + bytes(498) + media[-2:]):
+        assert "arithmetic coding" in assert_refused(broken)
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P"])
@@ -259,10 +294,6 @@ def test_a_bomb_is_refused_before_it_is_decoded() -> None:
     header = b"IHDR" + (60_000).to_bytes(4, "big") * 2 + b"\x08\x02\x00\x00\x00"
     media = b"\x89PNG\r\n\x1a\n" + (13).to_bytes(4, "big") + header + zlib.crc32(header).to_bytes(4, "big")
     assert_refused(media + encode(PHOTO, "PNG")[33:])
-
-
-def chunk(kind: bytes, body: bytes) -> bytes:
-    return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
 
 
 def png_header(width: int, height: int) -> bytes:

@@ -39,9 +39,7 @@ ENGINES = sorted(RECORDED)
 OTHER_FORMATS = {"ico", "jpeg2000", "ppm", "tga"}
 OWN_WAY = {
     "sglang": OTHER_FORMATS | {"png-long", "png-two-headers"},
-    "vllm": OTHER_FORMATS
-    | {"png-long", "png-two-headers", "png-orientation-behind", "png-orientation-text-6", "png-orientation-xmp"}
-    | {"jpeg-orientation-odd"},
+    "vllm": OTHER_FORMATS | {"png-long", "png-two-headers", "png-orientation-text-6"} | {"jpeg-orientation-odd"},
 }
 """What the engines decode, and only they."""
 
@@ -254,6 +252,21 @@ def test_items_are_made_by_the_processors_profile(name: str) -> None:
         assert found == outcome(FILES[name], PROFILES[profile])
 
 
+def test_an_orientation_that_only_pillow_finds_goes_vllms_own_way() -> None:
+    """In a text behind the pixels, which Pillow reads once they are decoded."""
+    media = FILES["png-orientation-text-6"]
+    at = (
+        min(
+            media.index(b"tEXt") if b"tEXt" in media else len(media),
+            media.index(b"zTXt") if b"zTXt" in media else len(media),
+        )
+        - 4
+    )
+    length = 12 + int.from_bytes(media[at : at + 4], "big")
+    behind = media[:at] + media[at + length : -12] + media[at : at + length] + media[-12:]
+    assert outcome(behind, PROFILES["vllm"]) == UNPROFILED
+
+
 MUTANTS = [
     Mutant(
         f"{engine}: {breaks}",
@@ -278,18 +291,17 @@ MUTANTS = [
             "pass",
         ),
         ("vllm", "one attempt", "png-damaged", profiles._upright, "except Exception", "except ZeroDivisionError"),
-        (
-            "vllm",
-            "a tag behind",
-            "png-orientation-behind",
-            image_module._decode_plain,
-            "not png_says_no_more(media)",
-            "0",
-        ),
         ("vllm", "our limits are its", "png-long", Profile.own_way, "self is MMPLANE or", "True or"),
     )
 ]
 MUTANTS += [
+    Mutant(
+        "vllm: a text behind",
+        image_module._decode_plain,
+        "not says_no_more(media)",
+        "0",
+        test_an_orientation_that_only_pillow_finds_goes_vllms_own_way,
+    ),
     Mutant(
         "vllm: no memory to turn it",
         profiles._upright,

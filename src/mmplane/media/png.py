@@ -1,0 +1,48 @@
+"""A PNG's chunks: what of them is pixels, and whether anything stands behind those. Pure.
+
+Texts, profiles and times are never used, so what is wrong with one must not keep anybody from the pixels: ComfyUI and
+Photoshop write megabytes of text, which Pillow refuses, as it does a wrong checksum.
+"""
+
+from __future__ import annotations
+
+import struct
+from contextlib import suppress
+
+from mmplane.media.header import STEPS_MAX
+
+CHUNKS_MAX = 100_000
+"""That are looked at: encoders put eight kilobytes of pixels into each. Beyond, the decoder gets the file as it is."""
+_KEPT = b"tRNS"
+_ANCILLARY = 0x20
+"""In the first letter of a chunk's name (ISO/IEC 15948, 5.4): the picture can be shown without it."""
+
+
+def pixels_alone(media: bytes | memoryview) -> bytes | memoryview:
+    """The PNG without all that its first picture is not made of. `media` itself where there is nothing to leave out."""
+    view = memoryview(media)
+    runs, begin, at = list[memoryview](), 0, 8
+    for _ in range(CHUNKS_MAX):
+        if at + 12 > len(view):
+            break
+        length, kind = struct.unpack_from(">I4s", view, at)
+        beyond = at + 12 + length
+        if kind[0] & _ANCILLARY and kind != _KEPT:
+            runs.append(view[begin:at])
+            begin = beyond
+        at = beyond
+    return b"".join((*runs, view[begin:])) if begin else media
+
+
+def says_no_more(media: bytes | memoryview) -> bool:
+    """Whether a PNG ends with its pixels. Behind them there may be what Pillow reads once they are decoded."""
+    view = memoryview(media)
+    at, seen = 8, False
+    with suppress(struct.error):
+        for _ in range(STEPS_MAX):
+            length, kind = struct.unpack_from(">I4s", view, at)
+            if seen and kind != b"IDAT":
+                return bool(kind == b"IEND")
+            seen = kind == b"IDAT"
+            at += 12 + length
+    return False
