@@ -8,13 +8,13 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from mmplane.arena.errors import OutOfMemory
 from mmplane.commands.checks import check_server
+from mmplane.commands.devices import gpus_visible, placed
 from mmplane.commands.keys import read_keyring
 from mmplane.commands.model import model_folder, name_of
 from mmplane.commands.options import ENCODINGS, Help, Options, Parser, RefuseKey
@@ -78,7 +78,7 @@ def _add_model(options: Options) -> None:
     add = options.add
     add("--model", "tiny (built in), a local checkpoint folder, or a hub id", default="tiny")
     add("--served-model-name", "the name that requests use (default: tiny, or the folder's name)", default=None)
-    add("--tp", "tensor-parallel ranks", aliases=["--tensor-parallel-size"])
+    add("--tp", "tensor-parallel ranks; by default 1 where there is one GPU", aliases=["--tensor-parallel-size"])
     add("--host", "address to listen on; other than loopback needs --api-key-file")
     add("--port", "port to listen on; 0 takes any free one")
 
@@ -163,9 +163,8 @@ def resolve(given: dict[str, Any], *, tenants: int = 0) -> Config:
         raise ValueError("--nodes: features are handed over in one machine's memory; start one server on each node")
     if given["workers"] is None:
         given["workers"] = workers_for(cores_usable(), given["arena_bytes"])
-    if given["device"] == "auto":
-        gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
-        given["device"] = "cuda" if gpus >= given["tp"] else "cpu"
+    gpus, tp_given = gpus_visible(os.environ), given.pop("tp_given", True)
+    given["device"], given["tp"] = placed(given["device"], given["tp"], tp_given=tp_given, gpus=gpus)
     for flag in ("allow_host", "trusted_proxy", "fetch_host", "fetch_network"):
         given[_PLURALS[flag]] = tuple(given.pop(flag))
     given["rollback_on"] = tuple(filter(None, given["rollback_on"].split(",")))
@@ -204,7 +203,8 @@ def _serve(table: dict[str, Declared], flags: dict[str, Any]) -> int:
     if flags["print_config"]:
         print(printed(settings), end="")
         return 0
-    return _run({name: setting.value for name, setting in settings.items()})
+    values = {name: setting.value for name, setting in settings.items()}
+    return _run(values | {"tp_given": settings["tp"].source != "default"})
 
 
 def _run(given: dict[str, Any]) -> int:
@@ -220,7 +220,7 @@ def _run(given: dict[str, Any]) -> int:
         return refuse(error)
     entitle("mmplane: supervisor")
     url = "http://" + address(*listener.getsockname()[:2])
-    log.info("listening on %s; loading %s for %d ranks", url, config.served_name, config.tp)
+    log.info("listening on %s; loading %s for %d ranks (%s)", url, config.served_name, config.tp, config.device)
 
     def announce() -> None:
         ready = READY.format(url=url, model=config.served_name, picture=PICTURE, s=time.monotonic() - started_s)

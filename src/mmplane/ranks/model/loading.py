@@ -17,6 +17,7 @@ from mmplane.delivery.meter import Meter
 from mmplane.features.choice import Processors, choose
 from mmplane.process.child import Control
 from mmplane.process.priority import unhurried
+from mmplane.ranks.model.accelerator import accelerator_is
 from mmplane.ranks.model.anatomy import Anatomy, check_ranks, check_undivided, undivided
 from mmplane.ranks.model.null import NullRunner
 from mmplane.ranks.model.probe import Probe, verify
@@ -88,7 +89,8 @@ def _model(config: Config, rank: int, tp: int, device: torch.device) -> Any:
         options["distributed_config"] = DistributedConfig(tp_size=tp, tp_plan="auto")
     elif device.type == "cuda":
         options["device_map"] = device
-    with unhurried(), progress_logged(rank, config.model_folder):  # it makes six groups of one rank
+    # It makes six groups of one rank.
+    with unhurried(), progress_logged(rank, config.model_folder), accelerator_is(device):
         model = AutoModelForMultimodalLM.from_pretrained(
             config.model_folder, attn_implementation="sdpa", trust_remote_code=False, **options
         )

@@ -1,0 +1,33 @@
+"""Where ranks compute when nobody says it: on GPUs, where there is one for each rank."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def gpus_visible(environment: Mapping[str, str], devices: Path = Path("/dev")) -> int:
+    """NVIDIA's devices that CUDA will show to this process, as `CUDA_VISIBLE_DEVICES` restricts them."""
+    present = len(list(devices.glob("nvidia[0-9]*")))
+    named = environment.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        return present
+    visible = 0
+    for name in named.split(","):  # CUDA stops at the first that is none, so "" and "-1" show nothing
+        known = name.strip().isdecimal() and int(name) < present
+        if not known and not name.strip().startswith(("GPU-", "MIG-")):
+            break
+        visible += 1
+    return visible if present else 0
+
+
+def placed(device: str, tp: int, *, tp_given: bool, gpus: int) -> tuple[str, int]:
+    """The device and the number of ranks: `cpu` and `cuda` are taken as given; `auto` takes GPUs if they suffice.
+
+    A number of ranks that nobody asked for gives way to a single GPU.
+    """
+    if device != "cpu" and not tp_given and gpus == 1:
+        return "cuda", 1
+    if device == "auto":
+        return ("cuda" if gpus >= tp else "cpu"), tp
+    return device, tp
