@@ -11,12 +11,12 @@ TORCH := torch==2.13.0
 TORCH_OPTIONS ?=
 SERVE_OPTIONS ?=
 
-.PHONY: help install install-dev serve docs check-deploy test test-unit test-process test-sglang test-sglang-versions test-vllm test-ray test-clients lock-clients test-report fix check simulate fuzz chaos soak overload bench results results-sglang train train-smoke evaluate demo clean chaos-freeze chaos-sidecar chaos-strangers
+.PHONY: help install install-dev serve lock docs check-deploy test-pythons test test-unit test-process test-sglang test-sglang-versions test-vllm test-ray test-clients lock-clients test-report fix check simulate fuzz chaos soak overload bench results results-sglang train train-smoke evaluate demo clean chaos-freeze chaos-sidecar chaos-strangers
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-$(VENV)/serve.stamp: pyproject.toml
+$(VENV)/serve.stamp: pyproject.toml constraints.txt
 	@echo "== making $(VENV) (a minute or two)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
@@ -24,13 +24,13 @@ $(VENV)/serve.stamp: pyproject.toml
 	$(BIN)/python -m pip install --quiet $(TORCH_OPTIONS) $(TORCH)
 	@tools/no-cuda-without-gpu.sh $(BIN)/python
 	@echo "== installing mmplane"
-	$(BIN)/python -m pip install --quiet --editable '.[serve,bench,trace]' $(TORCH)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[serve,bench,trace]' $(TORCH)
 	@tools/no-cuda-without-gpu.sh $(BIN)/python
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/serve.stamp tools/get-speech.sh
 	@echo "== installing what the tests need"
-	$(BIN)/python -m pip install --quiet --group dev $(TORCH)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev $(TORCH)
 	@# examples/client.c is compiled by tests.
 	@command -v cc > /dev/null || apt-get install -y gcc libc6-dev
 	@# A reference for tests alone, on no environment's path: beside a CPU torch only half of it loads.
@@ -131,6 +131,21 @@ check: install-dev ## style, types, direction of dependencies
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+lock: ## the newest versions of everything that .venv gets, into constraints.txt (makes an environment in build/)
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	build/lock/bin/python -m pip install --quiet $(TORCH_OPTIONS) $(TORCH)
+	build/lock/bin/python -m pip install --quiet --editable '.[serve,bench,trace]' --group dev $(TORCH)
+	build/lock/bin/python tools/lock.py
+
+# Packages of the extras may lack a wheel for the newest interpreter: then its installation says so.
+test-pythons: ## the unit tests on every Python from 3.11 to 3.13 that this machine has
+	@found=0; for each in python3.11 python3.12 python3.13; do \
+	  command -v $$each > /dev/null || { echo "== no $$each here"; continue; }; \
+	  echo "== $$each"; found=1; \
+	  $(MAKE) test-unit PYTHON=$$each VENV=build/venv-$$each || exit 1; \
+	done; [ $$found = 1 ]
 
 docs: install-dev ## the documentation as a site in build/site, with the library's reference
 	$(BIN)/python tools/docs/pages.py build/docs

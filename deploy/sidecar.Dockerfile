@@ -6,11 +6,11 @@
 
 FROM python:3.12-slim AS build
 RUN python -m venv /opt/mmplane
-COPY pyproject.toml README.md LICENSE /source/
+COPY pyproject.toml constraints.txt README.md LICENSE /source/
 COPY src /source/src
 COPY deploy /source/deploy
 COPY examples /source/examples
-RUN /opt/mmplane/bin/pip install --no-cache-dir "/source[media]"
+RUN /opt/mmplane/bin/pip install --no-cache-dir --constraint /source/constraints.txt "/source[media]"
 
 FROM python:3.12-slim
 COPY --from=build /opt/mmplane /opt/mmplane
