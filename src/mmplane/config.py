@@ -49,6 +49,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """`on`, `off`, or `auto`: on for the arena, off for the other deliveries (analysis A2)."""
     cache_bytes: Annotated[int, Meta(ge=0, le=BYTES_MAX)] = 256 * MIB
     """Features that each rank may keep for the deliveries that do not use the arena."""
+    embedding_cache_bytes: Annotated[int, Meta(ge=0, le=BYTES_MAX)] = 256 * MIB
+    """What each rank may keep of what its encoders made, for later requests."""
     materialise: str = "eager"
     """Whether the front end of an eager delivery decodes (`eager`), or sends an object that ranks decode (`lazy`)."""
     ingress: str = "auto"

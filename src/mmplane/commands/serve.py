@@ -13,13 +13,14 @@ from typing import Any
 import msgspec
 
 from mmplane.arena.errors import OutOfMemory
+from mmplane.arena.memory import memory_available_bytes
 from mmplane.commands.checks import check_server
 from mmplane.commands.devices import gpus_visible, placed
 from mmplane.commands.keys import read_keyring
 from mmplane.commands.model import model_folder, name_of
 from mmplane.commands.options import ENCODINGS, Help, Options, Parser, RefuseKey
 from mmplane.commands.settings import Declared, declared, near_flags, printed, settle
-from mmplane.commands.starting import address, listen, refuse, release_output, workers_for
+from mmplane.commands.starting import address, embeddings_for, listen, refuse, release_output, workers_for
 from mmplane.commands.welcome import PICTURE, READY
 from mmplane.config import COUNT_MAX, DELIVERY_NAMES, Config
 from mmplane.delivery.ingress import CHOICES
@@ -108,6 +109,8 @@ def _add_memory(options: Options) -> None:
     workers = "processes that decode and transform media (default: by cores and --arena-bytes, at least 2)"
     add("--workers", workers, default=None)
     add("--kv-bytes", "cache memory for keys and values, per rank")
+    embeddings = "what each rank keeps of its encoders' outputs; 0: nothing (default: by available memory)"
+    add("--embedding-cache-bytes", embeddings, default=None)
 
 
 def _add_limits(options: Options) -> None:
@@ -165,6 +168,8 @@ def resolve(given: dict[str, Any], *, tenants: int = 0) -> Config:
         given["workers"] = workers_for(cores_usable(), given["arena_bytes"])
     gpus, tp_given = gpus_visible(os.environ), given.pop("tp_given", True)
     given["device"], given["tp"] = placed(given["device"], given["tp"], tp_given=tp_given, gpus=gpus)
+    if given["embedding_cache_bytes"] is None:
+        given["embedding_cache_bytes"] = embeddings_for(memory_available_bytes(), given["tp"])
     for flag in ("allow_host", "trusted_proxy", "fetch_host", "fetch_network"):
         given[_PLURALS[flag]] = tuple(given.pop(flag))
     given["rollback_on"] = tuple(filter(None, given["rollback_on"].split(",")))

@@ -14,6 +14,8 @@ BACKLOG = 1024
 """Connections that wait to be accepted."""
 WORKER_REGION_BYTES = 384 * MIB
 """What each worker's region should have at least: the features of the longest clips that checkpoints allow."""
+EMBEDDINGS_BYTES = 512 * MIB
+"""What each rank keeps of embeddings where there is memory: 8 KB to 32 KB a token, 250 to 1200 tokens a photograph."""
 MEDIA = ("av", "numba", "setproctitle", "tokenizers")
 """Packages that workers run with."""
 WORKERS_MAX = int(RANGES["workers"].most)
@@ -30,6 +32,11 @@ def workers_for(cores: int, arena_bytes: int, *, cores_each: int = 2) -> int:
 def arena_for(cores: int, memory_bytes: int) -> int:
     """Bytes of an arena where nothing but workers computes: a region for each core, in at most half of the memory."""
     return min(min(cores, WORKERS_MAX) * WORKER_REGION_BYTES * 4 // 3, memory_bytes // 2)
+
+
+def embeddings_for(memory_bytes: int, tp: int) -> int:
+    """Bytes of embeddings that each rank keeps: all ranks together an eighth of the available memory at most."""
+    return min(EMBEDDINGS_BYTES, memory_bytes // 8 // tp)
 
 
 def release_output() -> None:

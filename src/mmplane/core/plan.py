@@ -63,7 +63,8 @@ class Submit(Record, frozen=True, tag="submit"):
     frame of that length on the leader's stream, which passes it on to every follower if `relayed`. With `cache` the
     ranks may keep the features for a later request. `digests` of the features are wanted from every rank, or from
     `digest_rank` alone. `fault` is a test's. Seats and cache memory are shared out by `tenant`. With `feature_hash` a
-    rank that materialises an item hashes its features as well.
+    rank that materialises an item hashes its features as well. With `keep` the ranks may keep the items' embeddings for
+    a later request.
     """
 
     request_id: Count
@@ -82,6 +83,7 @@ class Submit(Record, frozen=True, tag="submit"):
     fault: Fault | None = None
     tenant: Name = ""
     feature_hash: bool = False
+    keep: bool = False
 
     def digested_by(self, rank: int) -> bool:
         """Whether this rank has to say which features it holds."""
@@ -130,6 +132,20 @@ class CachePlan(Record, frozen=True):
 NO_CHANGE = CachePlan()
 
 
+class EmbeddingPlan(Record, frozen=True):
+    """What every rank does with its memory of embeddings in one step: it forgets the keys of `evict`, and then keeps.
+
+    `keep`: (request id, item) of what is prepared in this plan. The item's embeddings are those that lie under its
+    content key, or if there are none the encoder makes them, and they stay there until a plan evicts them.
+    """
+
+    evict: tuple[bytes, ...] = ()
+    keep: tuple[tuple[int, int], ...] = ()
+
+
+NO_EMBEDDINGS = EmbeddingPlan()
+
+
 class Plan(Record, frozen=True, tag="plan"):
     """Leader -> every follower, the same bytes. `tokens` pairs with the sampling sequences of the step before."""
 
@@ -140,6 +156,7 @@ class Plan(Record, frozen=True, tag="plan"):
     prepare: tuple[Submit, ...]
     cancel: tuple[Cancel, ...] = ()
     cache: CachePlan = NO_CHANGE
+    embeddings: EmbeddingPlan = NO_EMBEDDINGS
 
 
 class Work(Record, frozen=True):
@@ -148,7 +165,7 @@ class Work(Record, frozen=True):
     `deliver_ms` is from the step that named the request, at `began_s` on CLOCK_MONOTONIC, until this rank had all its
     features; `materialise_ms` is the part of it that was decoding (`decode_ms`) and transforming here, and `hash_ms`
     the part that was hashing the features of `hashed` items, which took `hash_cpu_ms` of CPU. `encode_ms` is from then
-    until it held the request. What it materialised it began at `made_s`.
+    until it held the request. What it materialised it began at `made_s`. `encoded` items went through the encoder.
     """
 
     materialised: Count = 0
@@ -161,6 +178,7 @@ class Work(Record, frozen=True):
     hash_ms: float = 0.0
     hash_cpu_ms: float = 0.0
     made_s: float = 0.0
+    encoded: Count = 0
 
 
 NOTHING = Work()
@@ -180,7 +198,8 @@ class Position(Record, frozen=True, tag="position"):
     """Rank -> leader after each plan: the rolling digest of its admission log up to this number, and what it keeps.
 
     `parcels` counts those that lie here or are awaited only to be dropped, `cached` the items in its cache, and
-    `received_bytes` what has come inline since the rank started.
+    `received_bytes` what has come inline since the rank started. Of items' embeddings it keeps `kept_bytes` for later
+    requests, and `passing_bytes` until their last row lies in the cache of keys and values.
     """
 
     rank: Count
@@ -189,13 +208,16 @@ class Position(Record, frozen=True, tag="position"):
     parcels: Count = 0
     cached: Count = 0
     received_bytes: Count = 0
+    kept_bytes: Count = 0
+    passing_bytes: Count = 0
 
 
 class Admitted(Record, frozen=True, tag="admitted"):
     """Leader -> front end: every rank holds the request; its slots may be released. `digests[rank][item]`.
 
-    `reused` are the items that came from the ranks' caches; `work` has one entry for each rank. The leader decided it
-    at `at_s` on CLOCK_MONOTONIC: this record leaves after the step that follows.
+    `reused` are the items that came from the ranks' caches, and `embedded` those whose embeddings were kept there.
+    `work` has one entry for each rank. The leader decided it at `at_s` on CLOCK_MONOTONIC: this record leaves after the
+    step that follows.
     """
 
     request_id: Count
@@ -203,6 +225,7 @@ class Admitted(Record, frozen=True, tag="admitted"):
     reused: tuple[int, ...] = ()
     work: tuple[Work, ...] = ()
     at_s: float = 0.0
+    embedded: tuple[int, ...] = ()
 
 
 class Failed(Record, frozen=True, tag="failed"):
@@ -249,6 +272,8 @@ class RankReport(Record, frozen=True):
     parcels: Count = 0
     cached: Count = 0
     received_bytes: Count = 0
+    kept_bytes: Count = 0
+    passing_bytes: Count = 0
 
 
 class Collectives(Record, frozen=True):

@@ -64,6 +64,8 @@ def _progress(progress: Progress) -> dict[str, Any]:
                 "digest": report.digest.hex(),
                 "parcels": report.parcels,
                 "cached": report.cached,
+                "kept_bytes": report.kept_bytes,
+                "passing_bytes": report.passing_bytes,
                 "received_bytes": report.received_bytes,
             }
             for report in progress.ranks

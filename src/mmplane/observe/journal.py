@@ -61,6 +61,8 @@ class Journal:
         self._aborts: Counter[Labels] = Counter()
         self._tenants: Counter[Labels] = Counter()
         self._tokens: Counter[Labels] = Counter()
+        self._encoded: Counter[Labels] = Counter()
+        self._embedded = self._needless = 0
 
     def begin(self, headers: Iterable[tuple[bytes, bytes]] = ()) -> Journey:
         """A request has come, with these headers."""
@@ -84,6 +86,8 @@ class Journal:
             if stage in _MEASURED:
                 _add(self._stages, (stage, outcome), seconds)
         self._worked(journey.works)
+        self._embedded += journey.embedded
+        self._needless += journey.needless
         self._tenants[journey.tenant, outcome] += 1
         self._tokens[journey.tenant, "prompt"] += journey.prompt_tokens
         self._tokens[journey.tenant, "completion"] += journey.completion_tokens
@@ -101,6 +105,7 @@ class Journal:
                 _add(self._ranks["materialise"], labels, work.materialise_ms / 1000)
             _add(self._ranks["deliver"], labels, work.deliver_ms / 1000)
             _add(self._ranks["encode"], labels, work.encode_ms / 1000)
+            self._encoded[labels] += work.encoded
 
     def recent(self) -> Iterator[Journey]:
         """The last journeys that ended, newest first."""
@@ -112,6 +117,9 @@ class Journal:
             "phases": self.phases(),
             "failures": {f"{code} in {phase}": count for (code, phase), count in sorted(self._failures.items())},
             "aborts": {phase: count for (phase,), count in sorted(self._aborts.items())},
+            "encoder_runs": {rank: count for (rank,), count in sorted(self._encoded.items())},
+            "embedding_hits": self._embedded,
+            "embedding_hits_needless": self._needless,
         }
 
     def phases(self) -> dict[str, int]:

@@ -30,12 +30,14 @@ class Journey:
         "code",
         "completion_tokens",
         "delivery",
+        "embedded",
         "ended_s",
         "first_token_s",
         "headers",
         "hits",
         "items",
         "modality",
+        "needless",
         "phase",
         "prompt_tokens",
         "request_id",
@@ -73,6 +75,10 @@ class Journey:
         self.delivery = "none"
         self.items = 0
         self.hits = 0
+        self.embedded = 0
+        """Items whose embeddings the ranks had."""
+        self.needless = 0
+        """Those of them whose features were made all the same."""
         self.prompt_tokens = 0
         self.completion_tokens = 0
         self.status = 0

@@ -305,6 +305,41 @@ METRICS = (
     Metric(
         "mmplane_rank_parcels", "gauge", "Inline requests' bytes that lie at a rank", ("rank",), _progress("parcels")
     ),
+    Metric(
+        "mmplane_rank_encoder_runs_total",
+        "counter",
+        "Items that a rank's encoder made embeddings of",
+        ("rank",),
+        _by_name("journal", "encoder_runs"),
+    ),
+    Metric(
+        "mmplane_embedding_hits_total",
+        "counter",
+        "Items whose embeddings the ranks had kept",
+        (),
+        _one("journal", "embedding_hits"),
+    ),
+    Metric(
+        "mmplane_embedding_hits_needless_total",
+        "counter",
+        "Those of them whose features were made all the same",
+        (),
+        _one("journal", "embedding_hits_needless"),
+    ),
+    Metric(
+        "mmplane_rank_embeddings_kept_bytes",
+        "gauge",
+        "Embeddings that a rank keeps for later requests",
+        ("rank",),
+        _progress("kept_bytes"),
+    ),
+    Metric(
+        "mmplane_rank_embeddings_passing_bytes",
+        "gauge",
+        "Embeddings that a rank drops once they are in its cache of keys and values",
+        ("rank",),
+        _progress("passing_bytes"),
+    ),
     Metric("mmplane_rank_cached_items", "gauge", "Items in a rank's own cache", ("rank",), _progress("cached")),
     Metric(
         "mmplane_rank_loop_stall_seconds",

@@ -35,6 +35,7 @@ from mmplane.process.child import Control
 from mmplane.process.heart import Heart
 from mmplane.process.priority import unhurried
 from mmplane.ranks.model.loading import collective_limit, load
+from mmplane.ranks.plan.embedding_table import EmbeddingTable
 from mmplane.ranks.plan.following import follow
 from mmplane.ranks.plan.inbox import Inbox
 from mmplane.ranks.plan.leader import Leader
@@ -86,6 +87,7 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
             end_tokens=loaded.end_tokens,
             tenants=config.tenants,
             cache_bytes=config.cache_bytes,
+            embeddings=EmbeddingTable(config.embedding_cache_bytes, loaded.row_bytes),
         )
         followers: list[Link[Any]] = [Link(descriptors[f"follower{i}"], FromFollower) for i in range(1, tp)]
         streams = [socket.socket(fileno=descriptors[f"parcels{i}"]) for i in range(1, tp)]

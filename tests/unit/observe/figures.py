@@ -44,6 +44,7 @@ def figures(requests: int = 10, *, attached: bool = True) -> Figures:
         "kv_tokens": 512,
         "ranks": [
             {"rank": rank, "number": 100 + requests - 7 * rank, "digest": "00", "parcels": rank, "cached": 4}
+            | {"kept_bytes": 8 * MIB, "passing_bytes": MIB}
             for rank in range(2)
         ],
     }
@@ -57,7 +58,8 @@ def figures(requests: int = 10, *, attached: bool = True) -> Figures:
             "prompt_tokens": 20 * requests,
             "completion_tokens": 8 * requests,
         },
-        "journal": {"phases": dict.fromkeys(PHASES, 0) | {"queue": 1, "generate": 4}},
+        "journal": {"phases": dict.fromkeys(PHASES, 0) | {"queue": 1, "generate": 4}}
+        | {"encoder_runs": {"0": 4, "1": 4}, "embedding_hits": 6, "embedding_hits_needless": 1},
         "restarts": {"frontend": 1, "parser": 0, "worker": 2, "ranks": 0},
         "plane": {"materialisations": 5, "bytes_written": 5 * MIB},
         "arena": {"regions": [region(leased=10), region(evictable=50, quarantined=1)], "items": 5, "leases": 3}

@@ -108,6 +108,7 @@ class Answer:
                     "deliver_ms": round(work.deliver_ms, 3),
                     "hashed": work.hashed,
                     "hash_ms": round(work.hash_ms, 3),
+                    "encoded": work.encoded,
                 }
                 for work in self.generation.work
             ],
@@ -121,6 +122,7 @@ class Answer:
         return {
             "content_key": item.content_key.hex(),
             "cache_hit": self.load.hits[index] or spared,
+            "embedding_hit": index in self.generation.embedded,
             "modality": item.modality,
             "shape": list(shape),
             "dtype": dtype,
@@ -212,6 +214,8 @@ class Chat:
                 raise
             finally:
                 trip.work = generation.work
+                journey.embedded = len(generation.embedded)
+                journey.needless = sum(not load.hits[index] for index in generation.embedded)
             self._group.finished(generation)
 
     async def pieces(self, answer: Answer) -> AsyncIterator[Piece]:
@@ -267,6 +271,7 @@ class Chat:
             fault=request.fault,
             tenant=journey.tenant,
             feature_hash=self._config.feature_hash != "none",
+            keep=self._dispatch.keeps(delivery),
         )
         if len(encode(submit)) > SUBMIT_BYTES_MAX:
             if slot is not None:

@@ -157,6 +157,10 @@ class Dispatch:
         """Whether ranks may keep what comes by this delivery."""
         return self._cache == "on" and DELIVERIES[name].sends is not Sends.SLOTS
 
+    def keeps(self, name: str) -> bool:
+        """Whether ranks may keep what their encoders make of what comes by this delivery: where features are kept."""
+        return self._cache == "on" or (self._cache == "auto" and DELIVERIES[name].sends is Sends.SLOTS)
+
     def relays(self, name: str) -> bool:
         """Whether every rank gets the bytes that come inline by this delivery, or the leader alone."""
         return ingress_of(name, self._ingress) == EVERY_RANK

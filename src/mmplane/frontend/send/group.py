@@ -50,6 +50,8 @@ class Generation:
     digests: tuple[tuple[bytes, ...], ...] = ()
     reused: tuple[int, ...] = ()
     """Items that came from the ranks' caches."""
+    embedded: tuple[int, ...] = ()
+    """Items whose embeddings the ranks had."""
     work: tuple[Work, ...] = ()
     """What each rank did for the features, once they hold them or have failed."""
     admitted: bool = False
@@ -264,6 +266,7 @@ class Group:
                 if (generation := self._generations.get(record.request_id)) is not None:
                     generation.digests, generation.admitted = record.digests, True
                     generation.reused, generation.work = record.reused, record.work
+                    generation.embedded = record.embedded
                     generation.heard(record.work, record.at_s)
                     self._release(generation)
                     if generation.aborted:

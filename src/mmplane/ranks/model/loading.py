@@ -37,6 +37,8 @@ class Loaded:
     end_tokens: frozenset[int]
     dtype: str
     kv_bytes_per_token: int
+    row_bytes: int
+    """Of embeddings, for each token of an item; 0 where there are none."""
 
 
 def load(config: Config, store: int, rank: int, tp: int, inbox: Inbox, control: Control, clock: LoopClock) -> Loaded:
@@ -50,16 +52,17 @@ def load(config: Config, store: int, rank: int, tp: int, inbox: Inbox, control: 
         step_ms = 0.0 if config.runner == "null" else float(config.runner.removeprefix("sim:"))
         plain = {modality: Rebuild(form, torch.float32) for modality, form in processors.byte_forms.items()}
         null = NullRunner(rank=rank, clock=clock, rebuild=plain, step_ms=step_ms)
-        return Loaded(null, processors, frozenset(), "float32", 1)
+        return Loaded(null, processors, frozenset(), "float32", 1, 0)
     model = _model(config, rank, tp, device)
     rebuild = {modality: Rebuild(form, model.dtype, device) for modality, form in processors.byte_forms.items()}
     probe = Probe(config.model_folder, config.backend, processors)
     control.tell(Probing())  # every rank says it: the one that dies first may not be the leader
     tried = Runner(model, probe.inbox(copy=False), rank=rank, device=device, clock=clock, rebuild=rebuild)
     kv_bytes_per_token = verify(tried, probe, copy=config.copy_features)
-    runner = Runner(model, inbox, rank=rank, device=device, clock=clock, rebuild=rebuild)
+    row_bytes = tried.widest_bytes
+    runner = Runner(model, inbox, rank=rank, device=device, clock=clock, rebuild=rebuild, row_bytes=row_bytes)
     dtype = str(model.dtype).removeprefix("torch.")
-    return Loaded(runner, processors, _end_tokens(model), dtype, kv_bytes_per_token)
+    return Loaded(runner, processors, _end_tokens(model), dtype, kv_bytes_per_token, row_bytes)
 
 
 def try_out(config: Config) -> Any:

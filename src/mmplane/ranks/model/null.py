@@ -13,7 +13,7 @@ import torch
 
 from mmplane.core.errors import Failure, internal
 from mmplane.core.faults import InjectedFault
-from mmplane.core.plan import Held, Submit
+from mmplane.core.plan import Held, Submit, Work
 from mmplane.core.records import Enclosed, Item, Modality
 from mmplane.delivery.delivery import Features
 from mmplane.delivery.faults import strike
@@ -41,7 +41,19 @@ class NullRunner:
         self._step_s = step_ms / 1000
         self.touched = 0
 
-    def prepare(self, submit: Submit, features: Sequence[Features]) -> Iterator[Turn]:
+    embedding_bytes = 0, 0
+    """It makes none."""
+
+    def forget(self, keys: Sequence[bytes]) -> None:
+        """There is nothing to forget."""
+
+    def prepare(
+        self,
+        submit: Submit,
+        features: Sequence[Features],
+        *,
+        keep: frozenset[int] = frozenset(),  # noqa: ARG002 - it makes no embeddings
+    ) -> Iterator[Turn]:
         """Read one byte of every page of each item, in the form that a model would take, as it would read them all."""
         digests: tuple[bytes, ...] = ()
         failure: Failure | None = None
@@ -60,7 +72,7 @@ class NullRunner:
                 digests = hashed.result()
         except InjectedFault:
             failure = internal("this request could not be prepared (InjectedFault)").failure()
-        yield Held(submit.request_id, self._rank, digests, failure)
+        yield Held(submit.request_id, self._rank, digests, failure, Work(encoded=len(taken)))
 
     def _restored(self, item: Item | Enclosed, tensors: Features) -> torch.Tensor:
         """The first tensor, which holds the features, as a model would take it."""

@@ -11,6 +11,21 @@ from mmplane.core.plan import Submit
 from mmplane.ranks.plan.schedule import Segment
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Embeddings [rows, width], on the model's device, of placeholders from position `start` of the prompt on."""
+
+    start: int
+    rows: torch.Tensor
+    kept: bool
+    """Whether the rank keeps them for as long as their request runs."""
+
+    @property
+    def end(self) -> int:
+        """The position behind the last row."""
+        return self.start + len(self.rows)
+
+
 @dataclass
 class Prompt:
     """Token ids [tokens] and positions [1 or 3, tokens], both int64 in host memory, and its items' embeddings."""
@@ -20,13 +35,19 @@ class Prompt:
     positions: torch.Tensor
     position_shift: int
     """Position of a generated token minus its index: grids take fewer positions than tokens."""
-    embeddings: list[tuple[int, torch.Tensor]] = field(default_factory=list)
-    """(start in the prompt, rows) of what replaces the placeholders, on the model's device."""
+    embeddings: list[Rows] = field(default_factory=list)
+    """What replaces the placeholders, as far as it is still needed."""
 
     def rows(self, segment: Segment) -> Iterator[tuple[int, torch.Tensor]]:
         """What of the items' rows falls into a segment of the prompt, and where in the segment it begins."""
         end = segment.start + segment.count
-        for start, rows in self.embeddings:
-            low, high = max(start, segment.start), min(start + len(rows), end)
+        for each in self.embeddings:
+            low, high = max(each.start, segment.start), min(each.end, end)
             if low < high:
-                yield low - segment.start, rows[low - start : high - start]
+                yield low - segment.start, each.rows[low - each.start : high - each.start]
+
+    def computed(self, segment: Segment) -> None:
+        """Keys and values of a segment lie in the cache: drop the rows that pass and end there."""
+        if segment.token is None and self.embeddings:
+            end = segment.start + segment.count
+            self.embeddings = [each for each in self.embeddings if each.kept or each.end > end]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from mmplane.core.errors import Failure, RequestError, internal, unsupported
-from mmplane.core.plan import Held, Submit
+from mmplane.core.plan import Held, Submit, Work
 from mmplane.core.records import Enclosed, Item, Modality
 from mmplane.delivery.delivery import Features
 from mmplane.delivery.faults import strike
@@ -23,8 +23,9 @@ from mmplane.features.facts import MODALITIES
 from mmplane.ranks.model.anatomy import Anatomy, parameters_of
 from mmplane.ranks.model.attention import NAME, PackedAttention, Span
 from mmplane.ranks.model.cache import Cache
+from mmplane.ranks.model.encoded import Encoded
 from mmplane.ranks.model.packing import pack
-from mmplane.ranks.model.prompt import Prompt
+from mmplane.ranks.model.prompt import Prompt, Rows
 from mmplane.ranks.model.rebuild import Rebuild
 from mmplane.ranks.model.sampling import draw
 from mmplane.ranks.model.wanted import Wanted
@@ -49,6 +50,7 @@ class Runner:
         device: torch.device,
         clock: LoopClock,
         rebuild: Mapping[Modality, Rebuild] | None = None,
+        row_bytes: int = 0,
     ) -> None:
         self._model = model
         self._clock = clock
@@ -61,6 +63,10 @@ class Runner:
         self._language = anatomy.language
         self._embed = model.get_input_embeddings()
         self._encoders = anatomy.encoders
+        self._encoded = Encoded()
+        self._row_bytes = row_bytes
+        self.widest_bytes = 0
+        """Of one row of embeddings, among all that were encoded here."""
         self._rope_index = anatomy.rope_index
         self._attention = PackedAttention()
         self._attention.register()
@@ -70,33 +76,46 @@ class Runner:
         self._prompts: dict[int, Prompt] = {}
         self._caches: dict[SequenceId, Cache] = {}
 
-    def prepare(self, submit: Submit, features: Sequence[Features]) -> Iterator[Turn]:
+    def prepare(
+        self, submit: Submit, features: Sequence[Features], *, keep: frozenset[int] = frozenset()
+    ) -> Iterator[Turn]:
         """Encode the request's items, one for each turn of the iterator; the last turn gives `Held`.
 
         A turn that gives a future has begun what goes on without the loop: the next turn may come when it is done.
 
-        `features` has one entry for each item: its tensors as they were delivered.
+        `features` has one entry for each item: its tensors as they were delivered. Embeddings of the items of `keep`
+        are kept; those that are kept already are taken as they are.
 
         One at a time, so that a loop is never held up for longer than one item takes. What fails here is this request's
         error alone.
         """
         failure: Failure | None = None
         digests: tuple[bytes, ...] = ()
+        encoded = 0
         try:
-            items = [self._tensors(item, tensors) for item, tensors in zip(submit.items, features, strict=True)]
             if submit.digested_by(self._rank):
-                named = zip(submit.items, items, strict=True)
-                first = [tensors[item.tensors[0].name] for item, tensors in named]
+                named = zip(submit.items, features, strict=True)
+                first = [self._tensors(item, tensors)[item.tensors[0].name] for item, tensors in named]
                 hashed = self._hashing.begin(lambda: first)
                 yield hashed
                 digests = hashed.result()
-            embeddings: list[tuple[int, torch.Tensor]] = []
-            for item, tensors, runs in zip(submit.items, items, submit.placeholders, strict=True):
+                del first
+            embeddings: list[Rows] = []
+            for index, (item, tensors, runs) in enumerate(
+                zip(submit.items, features, submit.placeholders, strict=True)
+            ):
                 strike(submit.fault, "encode", self._rank)
-                with self._clock.computing():
-                    embeddings += self._place(self._encode(item, tensors), runs)
+                rows = self._encoded.get(item.content_key) if index in keep else None
+                if rows is None:
+                    with self._clock.computing():
+                        rows = self._encode(item, self._tensors(item, tensors))
+                    encoded += 1
+                    self.widest_bytes = max(self.widest_bytes, rows.shape[1] * rows.element_size())
+                    if index in keep:
+                        rows = self._keep(item.content_key, rows)
+                embeddings += self._place(rows, runs, kept=index in keep)
                 yield None
-            self._prompts[submit.request_id] = self._prompt(submit, items, embeddings)
+            self._prompts[submit.request_id] = self._prompt(submit, features, embeddings)
         except RequestError as error:
             failure = error.failure()
         except Exception as error:  # whatever a model raises is this request's failure (invariant 4)
@@ -104,7 +123,7 @@ class Runner:
                 raise
             log.exception("request %d cannot be prepared", submit.request_id)
             failure = internal(f"this request could not be prepared ({type(error).__name__})").failure()
-        yield Held(submit.request_id, self._rank, digests, failure)
+        yield Held(submit.request_id, self._rank, digests, failure, Work(encoded=encoded))
 
     def run(self, step: Step) -> tuple[int, ...]:
         """Drop what the step drops, compute its segments, fork; the tokens drawn, in the order of `step.drawn`.
@@ -122,9 +141,21 @@ class Runner:
             for request_id, sample in step.forks:
                 prompt = self._prompts[request_id]
                 self._caches[request_id, sample] = self._caches[request_id, 0].fork(len(prompt.ids))
+            for segment in step.segments:
+                self._prompts[segment.sequence[0]].computed(segment)
             if self._rank != 0 or logits is None:
                 return ()
             return self._draw(step, logits)
+
+    def forget(self, keys: Sequence[bytes]) -> None:
+        """Drop the embeddings that lie under these content keys."""
+        self._encoded.forget(keys)
+
+    @property
+    def embedding_bytes(self) -> tuple[int, int]:
+        """Bytes of embeddings: what is kept for later requests, and what passes."""
+        passing = (rows for prompt in self._prompts.values() for rows in prompt.embeddings if not rows.kept)
+        return self._encoded.kept_bytes, sum(each.rows.nbytes for each in passing)
 
     @property
     def language(self) -> Any:
@@ -213,12 +244,10 @@ class Runner:
             self._caches[sequence_id] = Cache(submit.prompt_tokens + submit.sampling.tokens_max)
         return self._caches[sequence_id]
 
-    def _prompt(
-        self, submit: Submit, items: list[dict[str, torch.Tensor]], embeddings: list[tuple[int, torch.Tensor]]
-    ) -> Prompt:
+    def _prompt(self, submit: Submit, features: Sequence[Features], embeddings: list[Rows]) -> Prompt:
         raw = submit.prompt if submit.prompt_slot is None else self._inbox.content(submit.prompt_slot)
         ids = torch.frombuffer(bytearray(raw), dtype=torch.int32).long().to(self._device)
-        positions, shift = self._index(submit, ids, items)
+        positions, shift = self._index(submit, ids, features)
         return Prompt(submit, ids.cpu(), positions.cpu(), shift, embeddings)
 
     def _tensors(self, item: Item | Enclosed, delivered: Features) -> Features:
@@ -239,27 +268,31 @@ class Runner:
         with torch.inference_mode():
             return self._encoders[item.modality](tensors).to(self._embed.weight.dtype)
 
-    def _place(self, rows: torch.Tensor, runs: tuple[tuple[int, int], ...]) -> list[tuple[int, torch.Tensor]]:
+    def _keep(self, key: bytes, rows: torch.Tensor) -> torch.Tensor:
+        assert self.widest_bytes <= self._row_bytes, "the leader counts rows of the probe's width"
+        return self._encoded.keep(key, rows)
+
+    def _place(self, rows: torch.Tensor, runs: tuple[tuple[int, int], ...], *, kept: bool) -> list[Rows]:
         """Which rows go where. Raises RequestError when the counts differ (hazard R3)."""
         if len(rows) != sum(length for _, length in runs):
             raise unsupported("the model made another number of tokens of an item than its prompt has")
         parts = torch.split(rows, [length for _, length in runs])
-        return [(start, part) for (start, _), part in zip(runs, parts, strict=True)]
+        return [Rows(start, part, kept) for (start, _), part in zip(runs, parts, strict=True)]
 
-    def _index(
-        self, submit: Submit, ids: torch.Tensor, items: list[dict[str, torch.Tensor]]
-    ) -> tuple[torch.Tensor, int]:
+    def _index(self, submit: Submit, ids: torch.Tensor, features: Sequence[Features]) -> tuple[torch.Tensor, int]:
         """Positions [1 or 3, tokens], and what to add to a later token's index to get its position."""
         if self._rope_index is None:
             return torch.arange(len(ids), device=self._device)[None], 0
         kinds = _kinds(submit, ids)
         together: dict[str, list[torch.Tensor]] = {}
-        for tensors in items:
-            for name, tensor in tensors.items():
-                together.setdefault(name, []).append(tensor)
         names = parameters_of(self._rope_index)
-        together |= {"mm_token_type_ids": [kinds[None]], "attention_mask": [torch.ones_like(ids)[None]]}
-        companions = {name: torch.cat(parts) for name, parts in together.items() if name in names}
+        for tensors in features:
+            for name, tensor in tensors.items():
+                if name in names:
+                    together.setdefault(name, []).append(tensor.to(self._device))
+        of_text = {"mm_token_type_ids": kinds[None], "attention_mask": torch.ones_like(ids)[None]}
+        companions = {name: torch.cat(parts) for name, parts in together.items()}
+        companions |= {name: value for name, value in of_text.items() if name in names}
         positions, shift = self._rope_index(input_ids=ids[None], **companions)
         return positions[:, 0], int(shift.flatten()[0])
 

@@ -36,12 +36,16 @@ from mmplane.core.plan import (
 )
 from mmplane.core.records import MESSAGE_BYTES_MAX
 from mmplane.ranks.plan.cache_table import CacheTable
+from mmplane.ranks.plan.embedding_table import EmbeddingTable, Look
 from mmplane.ranks.plan.schedule import SequenceId
 from mmplane.waiting.share import Share
 from mmplane.wire.link import encode
 
-PLAN_BYTES_MAX = MESSAGE_BYTES_MAX - 24 * 1024
-"""Room for what a plan prepares; the rest is for the tokens, admissions and ends of `RUNNING_MAX` sequences."""
+PLAN_BYTES_MAX = MESSAGE_BYTES_MAX - 26 * 1024
+"""Room for what a plan prepares; the rest is for the tokens, admissions and ends of `RUNNING_MAX` sequences, and for
+what caches forget."""
+KEEP_BYTES = 12
+"""Of a plan, for each item whose embeddings are kept."""
 
 POSITIONS_KEPT = 4096
 CANCELS_MAX = 256
@@ -70,6 +74,7 @@ class Request:
     aborted: bool = False
     awaits_parcel: bool = False
     reused: tuple[int, ...] = ()
+    embeddings: Look = Look()  # noqa: RUF009 - frozen
     drawn: dict[int, int] = field(default_factory=dict)
     """Tokens drawn so far, by sample that is still running."""
 
@@ -97,6 +102,7 @@ class Leader:
         end_tokens: frozenset[int],
         tenants: int = 1,
         cache_bytes: int = 0,
+        embeddings: EmbeddingTable | None = None,
     ) -> None:
         self._tp = tp
         self._kv_tokens_max = kv_tokens_max
@@ -110,6 +116,7 @@ class Leader:
         self._finish: list[Finish] = []
         self._cancel: deque[Cancel] = deque()
         self._cache = CacheTable(cache_bytes)
+        self._embeddings = embeddings or EmbeddingTable(0, 0)
         self._early: dict[int, bool] = {}
         """Parcels that came before their request, and whether they were passed on."""
         self._unwanted: set[int] = set()
@@ -192,6 +199,8 @@ class Leader:
             position.parcels,
             position.cached,
             position.received_bytes,
+            position.kept_bytes,
+            position.passing_bytes,
         )
 
     def sampled(self, drawn: tuple[SequenceId, ...], tokens: tuple[int, ...]) -> None:
@@ -231,6 +240,7 @@ class Leader:
             tuple(prepare),
             cancel,
             self._cache.take_plan(),
+            embeddings=self._embeddings.take_plan(),
         )
         self._finish, self._tokens = [], ()
         return plan
@@ -273,7 +283,8 @@ class Leader:
                 admit.append(request_id)
                 self._cache.keep(request.submit)
                 digests = tuple(request.held[rank].digests for rank in range(self._tp))
-                self.outbox.append(Admitted(request_id, digests, request.reused, self._work(request), now_s))
+                work, found = self._work(request), request.embeddings.found
+                self.outbox.append(Admitted(request_id, digests, request.reused, work, now_s, embedded=found))
         return admit
 
     def _choose(self) -> list[Submit]:
@@ -286,7 +297,7 @@ class Leader:
         bytes_left = PLAN_BYTES_MAX
         while self._samples.total_held < self._running_max and (request := self._next()):
             submit, samples = request.submit, request.submit.sampling.samples
-            bytes_left -= len(encode(submit))
+            bytes_left -= len(encode(submit)) + KEEP_BYTES * len(submit.items)
             if (
                 bytes_left < 0
                 or self._samples.total_held + samples > self._running_max
@@ -298,6 +309,7 @@ class Leader:
             self._kv_tokens.take(submit.tenant, request.kv_tokens)
             request.phase = Phase.PREPARING
             request.reused = self._cache.look(submit)
+            request.embeddings = self._embeddings.look(submit)
             prepare.append(submit)
         return prepare
 
@@ -344,6 +356,7 @@ class Leader:
 
     def _forget(self, request: Request) -> None:
         del self._requests[request.submit.request_id]
+        self._embeddings.release(request.submit.request_id)
         self._samples.give_back(request.submit.tenant, request.submit.sampling.samples)
         self._kv_tokens.give_back(request.submit.tenant, request.kv_tokens)
 

@@ -1,6 +1,6 @@
 """A member of the group: what every rank does with a plan.
 
-plan ─┬─ cancel, keep, evict
+plan ─┬─ cancel, keep, evict: features and embeddings
       ├─ prepare ──> delivery.begin ──features──> encode, one item a turn ──> Held
       └─ segments ─> run the step
 """
@@ -37,6 +37,8 @@ class Preparing:
     future: Future[Any]
     """What it waits for: its features, and then whatever a turn of `encoding` has begun."""
     began_s: float
+    keep: frozenset[int]
+    """Items whose embeddings the rank keeps."""
     work: Work = NOTHING
     encoding: Iterator[Turn] | None = None
 
@@ -84,7 +86,7 @@ class Member:
         self._cancel(plan)
         step = self._schedule.apply(plan)
         self._remember(plan, step)
-        self._begin(step.prepare, plan.cache.reuse)
+        self._begin(step.prepare, plan)
         with self.clock.computing():
             return step, self._runner.run(step)
 
@@ -110,7 +112,8 @@ class Member:
             return None
         self._preparing.remove(entry)
         encode_ms = (time.perf_counter() - entry.began_s) * 1000 - entry.work.deliver_ms
-        return msgspec.structs.replace(turn, work=msgspec.structs.replace(entry.work, encode_ms=encode_ms))
+        work = msgspec.structs.replace(entry.work, encode_ms=encode_ms, encoded=turn.work.encoded)
+        return msgspec.structs.replace(turn, work=work)
 
     def position(self) -> Position:
         """Where this rank's admission log stands, and what it keeps."""
@@ -122,6 +125,7 @@ class Member:
             parcels["held"] + parcels["dropped"],
             len(self._cache),
             parcels["received_bytes"],
+            *self._runner.embedding_bytes,
         )
 
     def _cancel(self, plan: Plan) -> None:
@@ -142,19 +146,21 @@ class Member:
                 self._cache[key] = {name: tensor.clone() for name, tensor in features.items()}
         for key in plan.cache.evict:
             self._cache.pop(key, None)
+        self._runner.forget(plan.embeddings.evict)
 
-    def _begin(self, submits: tuple[Submit, ...], reuse: tuple[tuple[int, int], ...]) -> None:
+    def _begin(self, submits: tuple[Submit, ...], plan: Plan) -> None:
         """Start delivering what a plan prepares: what comes from the cache needs no delivery."""
         orders: dict[str, list[tuple[Preparing, Order]]] = {}
         began_s = time.perf_counter()
         for submit in submits:
             cached = {
                 index: self._cache.get(submit.items[index].content_key, {})
-                for request_id, index in reuse
+                for request_id, index in plan.cache.reuse
                 if request_id == submit.request_id
             }
             items = tuple(item for index, item in enumerate(submit.items) if index not in cached)
-            entry = Preparing(submit, cached, done(Delivered(())), began_s)
+            keep = frozenset(index for request_id, index in plan.embeddings.keep if request_id == submit.request_id)
+            entry = Preparing(submit, cached, done(Delivered(())), began_s, keep)
             self._preparing.append(entry)
             if items:
                 orders.setdefault(submit.delivery, []).append((entry, Order.of(submit, items)))
@@ -187,7 +193,7 @@ class Member:
             }
             if self._copy:  # a later request is given the same
                 features = [{name: tensor.clone() for name, tensor in made.items()} for made in features]
-        return self._runner.prepare(submit, features)
+        return self._runner.prepare(submit, features, keep=entry.keep)
 
     def _failed(self, submit: Submit, failure: Failure) -> Held:
         return Held(submit.request_id, self._rank, (), failure)

@@ -17,13 +17,27 @@ Turn = Held | Future[Any] | None
 class Model(Protocol):
     """A model on this rank, or what stands in its place."""
 
-    def prepare(self, submit: Submit, features: Sequence[Features]) -> Iterator[Turn]:
+    def prepare(
+        self, submit: Submit, features: Sequence[Features], *, keep: frozenset[int] = frozenset()
+    ) -> Iterator[Turn]:
         """Encode the request's items, one for each turn of the iterator; the last turn gives `Held`.
 
         `features` has one entry for each item: its tensors as they were delivered. A turn that gives a future has
         begun what goes on without the loop: the next turn may come when it is done. No collective is entered here, and
         what fails is this request's error alone: it is in `Held`, and nothing is raised.
+
+        The embeddings of the items of `keep` are kept under their content keys, until `forget` names these. An item
+        whose embeddings are there is not encoded.
         """
+        ...
+
+    def forget(self, keys: Sequence[bytes]) -> None:
+        """Drop the embeddings that lie under these content keys, of which no request that is held needs any."""
+        ...
+
+    @property
+    def embedding_bytes(self) -> tuple[int, int]:
+        """Bytes of embeddings on this rank: what is kept, and what passes."""
         ...
 
     def run(self, step: Step) -> tuple[int, ...]:

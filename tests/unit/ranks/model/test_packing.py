@@ -8,7 +8,7 @@ import torch
 
 from mmplane.core.plan import Sampling, Submit
 from mmplane.ranks.model.packing import Packed, pack
-from mmplane.ranks.model.prompt import Prompt
+from mmplane.ranks.model.prompt import Prompt, Rows
 from mmplane.ranks.plan.schedule import Segment
 
 HIDDEN = 3
@@ -49,7 +49,7 @@ def test_prompts_and_decoded_tokens_lie_in_the_order_of_segments() -> None:
 
 def test_an_items_rows_replace_its_placeholders_wherever_a_chunk_ends() -> None:
     item = rows(4)
-    prompts = {1: prompt(8, first=0, embeddings=[(2, item)]), 2: prompt(1, first=9)}
+    prompts = {1: prompt(8, first=0, embeddings=[Rows(2, item, kept=False)]), 2: prompt(1, first=9)}
     for cut in range(1, 8):
         placed = []
         for start, end in ((0, cut), (cut, 8)):
@@ -63,7 +63,7 @@ def test_an_items_rows_replace_its_placeholders_wherever_a_chunk_ends() -> None:
 
 
 def test_a_generated_token_never_gets_an_items_row() -> None:
-    prompts = {1: prompt(4, first=0, embeddings=[(2, rows(2))])}
+    prompts = {1: prompt(4, first=0, embeddings=[Rows(2, rows(2), kept=False)])}
     assert pack((Segment((1, 0), 4, 1, 3, 1),), prompts, CPU).items == []
 
 

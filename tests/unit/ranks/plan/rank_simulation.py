@@ -24,6 +24,7 @@ from simulated_runner import digest_of
 
 from mmplane.core.plan import Abort, Admitted, Failed, Held, Sampling, Submit, Tokens
 from mmplane.core.records import MESSAGE_BYTES_MAX
+from mmplane.ranks.plan.embedding_table import EmbeddingTable
 from mmplane.ranks.plan.leader import Leader
 from mmplane.wire.link import encode
 
@@ -73,11 +74,13 @@ class Simulation:
             end_tokens=END_TOKENS,
             cache_bytes=shape.cache_bytes,
         )
+        self.leader._embeddings = EmbeddingTable(shape.embedding_bytes, row_bytes=1)
         around = Circumstances(
             shape.tp,
             shape.prefill_tokens,
             shape.running_max,
             shape.cache_bytes,
+            shape.embedding_bytes,
             self.random,
             shape.haste,
             shape.writing,
@@ -344,6 +347,7 @@ class Simulation:
                 check(request_id in answered, f"rank {rank} may still read slots that were released")
         if isinstance(record, Admitted):
             self.events[f"admitted, {each.submit.delivery}"] += bool(each.submit.items)
+            self.events["embeddings found"] += len(record.embedded)
             check(not each.strikes(self.shape.tp), "a request was admitted that a fault had struck")
             check(record.reused == tuple(sorted(each.reused)), "what was reused is not what the plan says")
             digests = tuple((digest_of(rank, request_id),) for rank in range(self.shape.tp))
@@ -365,6 +369,7 @@ class Simulation:
             check(rank.digests == first.digests, f"rank {rank.rank} has another admission log than the leader")
         progress = self.leader.progress()
         check((progress.running, progress.waiting, progress.kv_tokens) == (0, 0, 0), f"{progress} after the end")
+        check(not self.leader._embeddings.pinned, "embeddings stay pinned")
         check(self.leader.settled, "nothing is left, and the leader does not know")
         check(not (self.leader._early or self.leader._unwanted), "the leader still thinks of parcels")
 

@@ -52,6 +52,7 @@ class Circumstances:
     prefill_tokens: int
     running_max: int
     cache_bytes: int
+    embedding_bytes: int
     random: Random
     haste: float
     """How likely a thread in the background gets a turn."""
@@ -143,6 +144,7 @@ class SimulatedRank:
         self.digests.append(position.digest)
         self.answers.append(position)
         self._check_cache(plan)
+        self._check_embeddings(plan)
         self._check_cancel(plan)
         return step
 
@@ -174,6 +176,12 @@ class SimulatedRank:
         if plan.cache.keep:
             cached_bytes = sum(features["x"].numel() for features in cache.values())
             check(cached_bytes <= self.around.cache_bytes, "a rank's cache has outgrown its limit")
+
+    def _check_embeddings(self, plan: Plan) -> None:
+        self.events["embeddings kept"] += len(plan.embeddings.keep)
+        self.events["embeddings evicted"] += len(plan.embeddings.evict)
+        kept_bytes, _ = self.runner.embedding_bytes
+        check(kept_bytes <= self.around.embedding_bytes, "a rank keeps more bytes of embeddings than it may")
 
     def _check_cancel(self, plan: Plan) -> None:
         """Work that nobody waits for, and that had not begun, is spared."""

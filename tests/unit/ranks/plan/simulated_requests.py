@@ -38,6 +38,7 @@ class Shape:
     keys: int
     """Different pictures."""
     cache_bytes: int
+    embedding_bytes: int
     failing: float
     aborting: float
     leaving: float
@@ -61,6 +62,7 @@ class Shape:
             names=random.choice((tuple(DELIVERIES), (random.choice(tuple(DELIVERIES)),))),
             keys=random.choice((2, 4, 9)),
             cache_bytes=random.choice((0, 20, 40, 500)),
+            embedding_bytes=random.choice((0, 20, 40, 500)),
             failing=random.choice((0.0, 0.2, 0.6)),
             aborting=random.choice((0.0, 0.05, 0.2)),
             leaving=random.choice((0.0, 0.0, 0.03)),
@@ -190,9 +192,10 @@ def client(
         None,
         prompt_tokens,
         tuple(items),
-        ((),) * len(items),
+        tuple(((0, len(features_of(key))),) for key in keys),
         sampling,
         digests=True,
+        keep=request_id % 4 > 0,
         delivery=name,
         parcel_bytes=len(parcel),
         relayed=relayed,

@@ -63,6 +63,10 @@ class SimulatedRunner:
         """What this rank said of each request that it has answered for."""
         self.admitted: Counter[int] = Counter()
         self.growing: dict[SequenceId, Growing] = {}
+        self.kept: dict[bytes, bytes] = {}
+        """Embeddings by content key, which are the features themselves: a byte for each row."""
+        self.keeping: dict[int, frozenset[bytes]] = {}
+        """Keys that each request needs until it ends."""
         self.drawn: tuple[SequenceId, ...] = ()
 
     @property
@@ -75,14 +79,31 @@ class SimulatedRunner:
         for (request_id, sample), token in zip(self.drawn, plan.tokens, strict=True):
             self.growing[request_id, sample].next_token = token
 
-    def prepare(self, submit: Submit, features: Sequence[Features]) -> Iterator[Turn]:
+    def forget(self, keys: Sequence[bytes]) -> None:
+        assert self.plan is not None
+        ended = {finish.request_id for finish in self.plan.finish}
+        for key in keys:
+            needed = [
+                request_id for request_id, keys in self.keeping.items() if key in keys and request_id not in ended
+            ]
+            check(not needed, "embeddings are forgotten that requests need:", needed)
+            self.kept.pop(key, None)
+
+    @property
+    def embedding_bytes(self) -> tuple[int, int]:
+        return sum(map(len, self.kept.values())), 0
+
+    def prepare(
+        self, submit: Submit, features: Sequence[Features], *, keep: frozenset[int] = frozenset()
+    ) -> Iterator[Turn]:
         """Digests beside the loop, then one item for each turn, as the real one."""
         failure: Failure | None = None
         hashed = self.hashing.submit(digest_of, self.rank, submit.request_id)
         yield hashed
         check(hashed.done(), "the loop did not wait for the digests of request", submit.request_id)
         check(len(features) == len(submit.items), "features for another number of items")
-        for item, tensors in zip(submit.items, features, strict=True):
+        self.keeping[submit.request_id] = frozenset(submit.items[index].content_key for index in keep)
+        for index, (item, tensors) in enumerate(zip(submit.items, features, strict=True)):
             try:
                 strike(submit.fault, "encode", self.rank)
             except InjectedFault:
@@ -90,6 +111,9 @@ class SimulatedRunner:
                 break
             found = bytes(tensors["x"].tolist())
             check(found == features_of(item.content_key), "features of another item came to request", submit.request_id)
+            if index in keep:
+                rows = self.kept.setdefault(item.content_key, found)
+                check(rows == found, "embeddings of another item came to request", submit.request_id)
             if self.writing:
                 tensors["x"].zero_()
             yield None
@@ -120,6 +144,7 @@ class SimulatedRunner:
         for request_id in step.drop_requests:
             check(request_id in self.answered, "a request was dropped before this rank had answered")
             check(self.held.pop(request_id, None), f"request {request_id} was dropped and never prepared")
+            self.keeping.pop(request_id, None)
 
     def _admit(self, plan: Plan) -> None:
         for request_id in plan.admit:

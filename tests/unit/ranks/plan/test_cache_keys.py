@@ -35,7 +35,12 @@ class KeepingRunner:
         self.rank = rank
         self.given: list[bytes] = []
 
-    def prepare(self, submit: Submit, features: Sequence[Features]) -> Iterator[Held]:
+    embedding_bytes = 0, 0
+
+    def forget(self, keys: Sequence[bytes]) -> None:
+        assert not keys
+
+    def prepare(self, submit: Submit, features: Sequence[Features], **_: object) -> Iterator[Held]:
         self.given += [bytes(tensors["x"].tolist()) for tensors in features]
         yield Held(submit.request_id, self.rank, (), None)
 

@@ -41,6 +41,9 @@ HAPPENS = (
     "kept",
     "evicted",
     "reused",
+    "embeddings kept",
+    "embeddings found",
+    "embeddings evicted",
     *(f"admitted, {name}" for name in DELIVERIES),
     *(f"failed, {name}" for name in DELIVERIES),
 )

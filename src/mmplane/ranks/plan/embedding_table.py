@@ -1,0 +1,108 @@
+"""The leader's table of the embeddings that every rank keeps: bounded in bytes, least recently used first. Pure.
+
+A request pins what it keeps until it ends, so that its prompt can be computed again at any time. What does not fit
+beside what is pinned is not kept: it passes, and a rank drops it once its last row lies in the cache of keys and
+values.
+
+There is one authority, as with `CacheTable`. A rank that has no embeddings under a key that it is told to keep, because
+the request before failed there, runs its encoder: so nothing here has to know whether an encoder succeeded.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from dataclasses import dataclass
+
+from mmplane.core.plan import EmbeddingPlan, Submit
+
+ENTRIES_MAX = 4096
+EVICTIONS_MAX = 64
+"""Keys in one plan, which is one message."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the table said of one request: items that were `found`, and whether all of its rows are kept (`whole`)."""
+
+    found: tuple[int, ...] = ()
+    whole: bool = True
+
+
+class EmbeddingTable:
+    """Content keys and the bytes of their embeddings, `row_bytes` for each token: 0 where nothing is encoded."""
+
+    def __init__(self, limit_bytes: int, row_bytes: int) -> None:
+        self._limit_bytes = limit_bytes if row_bytes else 0
+        self._row_bytes = row_bytes
+        self._bytes: dict[bytes, int] = {}
+        self._pins: Counter[bytes] = Counter()
+        self._idle: OrderedDict[bytes, None] = OrderedDict()
+        """Keys without a pin, least recently used first."""
+        self._pinned: dict[int, list[bytes]] = {}
+        """By request."""
+        self._held_bytes = 0
+        self._evict: list[bytes] = []
+        self._keep: list[tuple[int, int]] = []
+
+    def look(self, submit: Submit) -> Look:
+        """What of a request's embeddings is kept. It is being prepared in the next plan, and pins it."""
+        if not (submit.keep and self._limit_bytes):
+            return Look(whole=not (submit.items and self._row_bytes))
+        found: list[int] = []
+        pinned = self._pinned.setdefault(submit.request_id, [])
+        for index, (item, runs) in enumerate(zip(submit.items, submit.placeholders, strict=True)):
+            key = item.content_key
+            if key in self._bytes:
+                found.append(index)
+            elif not self._add(key, self._row_bytes * sum(length for _, length in runs)):
+                continue
+            self._pins[key] += 1
+            self._idle.pop(key, None)
+            pinned.append(key)
+            self._keep.append((submit.request_id, index))
+        return Look(tuple(found), len(pinned) == len(submit.items))
+
+    def release(self, request_id: int) -> None:
+        """A request has ended: what it pinned stays as long as there is room."""
+        for key in self._pinned.pop(request_id, ()):
+            self._pins[key] -= 1
+            if not self._pins[key]:
+                del self._pins[key]
+                self._idle[key] = None
+
+    def take_plan(self) -> EmbeddingPlan:
+        """What was decided since the last plan."""
+        plan = EmbeddingPlan(tuple(self._evict), tuple(self._keep))
+        self._evict, self._keep = [], []
+        return plan
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of all embeddings that are kept, on each rank."""
+        return self._held_bytes
+
+    @property
+    def pinned(self) -> int:
+        """Keys that requests pin."""
+        return len(self._pins)
+
+    def _add(self, key: bytes, length_bytes: int) -> bool:
+        """Make room; whether there is some. Its cost depends on what is evicted, not on what is kept."""
+        victims: list[bytes] = []
+        over_bytes = self._held_bytes + length_bytes - self._limit_bytes
+        over_entries = len(self._bytes) + 1 - ENTRIES_MAX
+        idle = iter(self._idle)
+        while over_bytes > 0 or over_entries > 0:
+            victim = next(idle, None)
+            if victim is None or len(self._evict) + len(victims) == EVICTIONS_MAX:
+                return False
+            victims.append(victim)
+            over_bytes -= self._bytes[victim]
+            over_entries -= 1
+        for victim in victims:
+            del self._idle[victim]
+            self._held_bytes -= self._bytes.pop(victim)
+        self._evict += victims
+        self._bytes[key] = length_bytes
+        self._held_bytes += length_bytes
+        return True
