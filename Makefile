@@ -122,7 +122,7 @@ evaluate: install-dev ## how often the built-in model answers right, on pictures
 demo: install ## three drawn numbers, read by the built-in model
 	$(BIN)/mmplane demo
 
-fix: install-dev ## format, and mend what can be mended
+fix: install-dev ## format, and fix what can be fixed automatically
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

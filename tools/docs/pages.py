@@ -21,6 +21,8 @@ import mmplane
 ROOT = Path(__file__).parents[2]
 ADDED = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 """Documents that lie elsewhere, and their names on the site."""
+WIDTH = 88
+"""Characters of a signature that fit into a line of the page."""
 LINK = re.compile(r"\[([^\]]+)\]\((?!https?://|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -86,7 +88,22 @@ def _class(name: str, described: type) -> Iterator[str]:
 def _function(name: str, function: Any) -> Iterator[str]:
     signature = re.sub(r"(: |-> )'([^']+)'", r"\1\2", str(inspect.signature(function)))
     signature = signature.replace("(self, ", "(").replace("(self)", "()")
+    if len(name + signature) > WIDTH:
+        signature = _folded(signature)
     yield from ("```python", f"{name}{signature}", "```", "", inspect.getdoc(function) or "", "")
+
+
+def _folded(signature: str) -> str:
+    """One parameter a line."""
+    given, arrow, returned = signature[1:].rpartition(") -> ")
+    lines, depth = [""], 0
+    for character in given:
+        depth += (character in "([") - (character in ")]")
+        if character == "," and not depth:
+            lines.append("")
+        else:
+            lines[-1] += character
+    return "(\n" + "".join(f"    {line.strip()},\n" for line in lines) + arrow + returned
 
 
 def _summary(described: object) -> str:

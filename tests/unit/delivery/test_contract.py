@@ -26,6 +26,13 @@ def test_the_names_are_the_commands() -> None:
     assert (*DELIVERIES, "auto") == DELIVERY_NAMES
 
 
+def test_every_delivery_says_who_needs_its_bytes() -> None:
+    missing = [name for name in DELIVERIES if name not in INGRESS]
+    assert not missing, (
+        f"{missing} is not in mmplane.delivery.ingress.INGRESS: see 'Adding a delivery', CONTRIBUTING.md"
+    )
+
+
 @every_delivery
 def test_features_come_to_every_rank(name: str) -> None:
     def program(rank: Bench) -> Any:

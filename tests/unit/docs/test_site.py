@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -104,3 +106,11 @@ def test_the_reference_has_everything_that_is_exported(site: Path) -> None:
 
 def test_the_readme_stays_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_signatures_of_the_reference_are_python(site: Path) -> None:
+    page = (site.parent / "docs" / "api.md").read_text()
+    blocks = re.findall(r"^```python\n([\w.]+)(\(.*?)\n```$", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) > 20
+    for name, rest in blocks:
+        ast.parse(f"def {name.rpartition('.')[2]}{rest}: ...")
