@@ -13,12 +13,14 @@ import os
 import resource
 import shutil
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+from mmplane.arena.errors import OutOfMemory
 from mmplane.arena.memory import group_folders, memory_available_bytes
 from mmplane.arena.segment import create_region
 from mmplane.config import GIB, MIB, Config
@@ -30,6 +32,11 @@ _MADV_POPULATE_WRITE = 23
 _DEFAULTS = Config(model="tiny", model_folder="", served_name="tiny")
 CACHE_FREE_BYTES = 256 * MIB
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+OPTIONAL = frozenset({"MADV_POPULATE", "openat2"})
+"""Features of the kernel that a server does without."""
+KERNEL_FIX = "it takes Linux 5.4 or newer, and a seccomp profile that lets these pass"
 
 
 class Verdict(Enum):
@@ -88,11 +95,24 @@ def _kernel(facts: Facts) -> Finding:
     )
     if not facts.missing:
         return Finding("kernel", found)
-    needed = set(facts.missing) - {"MADV_POPULATE", "openat2"}
-    if needed:
-        return Finding("kernel", found, Verdict.WRONG, "Linux 5.4 or newer, and a seccomp profile that lets these pass")
+    if set(facts.missing) - OPTIONAL:
+        return Finding("kernel", found, Verdict.WRONG, KERNEL_FIX)
     fix = "Linux 5.14 or newer, or another seccomp profile: without them --media-root and warm mappings do not work"
     return Finding("kernel", found, Verdict.COULD_BE_BETTER, fix)
+
+
+def check_kernel() -> None:
+    """Raises ValueError, in doctor's words, where this kernel refuses what no server can do without."""
+    if missing := [name for name in _kernel_lacks() if name not in OPTIONAL]:
+        raise ValueError(f"this system refuses {' and '.join(missing)}: {KERNEL_FIX} (see mmplane doctor)")
+
+
+def check_temporary_folder() -> None:
+    """Raises ValueError where no temporary folder can be written: torch needs one as soon as it is imported."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        raise ValueError("no temporary folder can be written: set TMPDIR to one that can") from None
 
 
 def _network(facts: Facts) -> Finding:
@@ -265,6 +285,8 @@ def _kernel_lacks() -> Iterator[str]:
     for name, attempt in tries.items():
         try:
             attempt()
+        except OutOfMemory:
+            continue  # it is there
         except OSError:
             yield name
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
+from live import until
 
 
 def serve(*flags: str) -> tuple[int, str]:
@@ -23,6 +28,7 @@ def serve(*flags: str) -> tuple[int, str]:
         (["--arena-bytes", str(2**50)], "--arena-bytes"),
         (["--arena-bytes", "1000"], "--arena-bytes"),
         (["--tp", "0"], "--tp"),
+        (["--port", "99999"], "'99999' is not a whole number from 0 to 65535"),
         (["--host", "0.0.0.0"], "--host"),
     ],
 )
@@ -33,6 +39,83 @@ def test_what_cannot_work(flags: list[str], words: str, tiny_folder: Path) -> No
     last = said.strip().splitlines()[-1]
     assert last.startswith("mmplane: ")
     assert words in last
+    assert "Traceback" not in said
+
+
+FORBIDDEN = """
+import ctypes, os, sys
+from mmplane.process.syscalls import forbid
+ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)  # no new privileges, without which no filter is taken
+assert forbid([sys.argv[1]])
+os.execv(sys.executable, [sys.executable, "-m", "mmplane", *sys.argv[2:]])
+"""
+
+
+@pytest.mark.parametrize(("call", "feature"), [("memfd_create", "sealed memfd"), ("pidfd_open", "pidfd")])
+@pytest.mark.parametrize("command", ["serve", "sidecar"])
+def test_a_system_call_that_a_container_refuses(command: str, call: str, feature: str, tiny_folder: Path) -> None:
+    place = [] if command == "serve" else ["--socket", str(tiny_folder / "socket")]
+    arguments = [sys.executable, "-c", FORBIDDEN, call, command, "--model", str(tiny_folder), *place]
+    ended = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)
+    last = ended.stderr.strip().splitlines()[-1]
+    assert ended.returncode == 2
+    assert last.startswith(
+        f"mmplane: this system refuses {feature}: it takes Linux 5.4 or newer, and a seccomp profile"
+    )
+    assert "Traceback" not in ended.stderr
+
+
+NO_TEMPORARY_FOLDER = """
+import runpy, sys, tempfile
+tempfile._candidate_tempdir_list = lambda: ["/proc"]
+sys.argv[0] = "mmplane"
+runpy.run_module("mmplane", run_name="__main__")
+"""
+
+
+def test_no_temporary_folder_can_be_written(tiny_folder: Path) -> None:
+    arguments = [sys.executable, "-c", NO_TEMPORARY_FOLDER, "serve", "--model", str(tiny_folder), "--port", "0"]
+    ended = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 2
+    last = ended.stderr.strip().splitlines()[-1]
+    assert last == "mmplane: no temporary folder can be written: set TMPDIR to one that can"
+
+
+def test_on_ipv6_and_nobody_reads_the_log_any_more(tiny_folder: Path) -> None:
+    """The reader goes away before the server is ready, with both of its outputs."""
+    command = [sys.executable, "-m", "mmplane", "serve", "--model", str(tiny_folder), "--host", "::1", "--port", "0"]
+    command += ["--log-level", "debug", "--arena-bytes", str(64 * 2**20), "--kv-bytes", str(64 * 2**20)]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        assert server.stdout is not None
+        listening = (re.search(r"listening on (http://\[::1\]:\d+);", line) for line in server.stdout)
+        url = next(filter(None, listening)).group(1)
+        server.stdout.close()
+        with httpx.Client(base_url=url, timeout=60) as http:
+            until(lambda: answers(http, "/ready"), 120, "the server is ready")
+            body = {"model": "tiny", "max_tokens": 2, "messages": [{"role": "user", "content": "Hi"}]}
+            assert http.post("/v1/chat/completions", json=body).status_code == 200
+        assert server.poll() is None
+    finally:
+        server.send_signal(signal.SIGINT)
+        assert server.wait(60) == 0
+
+
+def answers(http: httpx.Client, path: str) -> bool:
+    try:
+        return http.get(path).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "mmplane").write_text("a file where a folder should be")
+    env = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "mmplane", "serve", "--model", "tiny", "--port", "0"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=env)
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+    assert str(tmp_path / "mmplane") in ended.stderr.strip().splitlines()[-1]
 
 
 def test_a_port_that_is_taken(tiny_folder: Path) -> None:

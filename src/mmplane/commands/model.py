@@ -29,12 +29,16 @@ def name_of(model: str) -> str:
 def built_in_folder() -> str:
     """Build the built-in model on first use, in a process of its own: this one never imports torch."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmplane"
-    if (built_before := tiny_folder(cache)).is_dir():
-        return str(built_before)
+    try:
+        if (built_before := tiny_folder(cache)).is_dir():
+            return str(built_before)
+    except OSError as error:
+        why = f"{cache} cannot be read ({error.strerror})"
+        raise ValueError(f"--model tiny: {why}: set XDG_CACHE_HOME to another folder") from None
     command = [sys.executable, "-m", "mmplane.models.tiny", str(cache)]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
-    print(built.stderr, file=sys.stderr, end="")
     if built.returncode != 0:
         why = (built.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise ValueError(f"--model tiny: the built-in model could not be built in {cache}: {why}")
+    print(built.stderr, file=sys.stderr, end="")
     return built.stdout.strip()

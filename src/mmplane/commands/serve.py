@@ -24,7 +24,7 @@ from mmplane.commands.starting import address, embeddings_for, listen, refuse, r
 from mmplane.commands.welcome import PICTURE, READY
 from mmplane.config import COUNT_MAX, DELIVERY_NAMES, Config
 from mmplane.delivery.ingress import CHOICES
-from mmplane.machine import cores_usable
+from mmplane.machine import check_kernel, check_temporary_folder, cores_usable
 from mmplane.process import logs
 from mmplane.process.descriptors import provide
 from mmplane.process.output import Output
@@ -216,6 +216,8 @@ def _run(given: dict[str, Any]) -> int:
     release_output()
     started_s = time.monotonic()
     try:
+        check_kernel()
+        check_temporary_folder()
         log.info("preparing the model %s", given["model"])
         keyring = read_keyring(given["api_key_file"])
         config = resolve(given, tenants=keyring.tenants)

@@ -24,7 +24,7 @@ from mmplane.commands.settings import declared, settle
 from mmplane.commands.starting import MEDIA, address, lacking, listen, refuse, release_output, workers_for
 from mmplane.config import Config
 from mmplane.core.keyring import Keyring
-from mmplane.machine import cores_usable
+from mmplane.machine import check_kernel, cores_usable
 from mmplane.process import logs
 from mmplane.process.descriptors import provide
 from mmplane.process.output import Output
@@ -116,6 +116,7 @@ def _stop_on_eof() -> None:
 def _run(settings: dict[str, Any]) -> int:
     release_output()
     started_s = time.monotonic()
+    check_kernel()
     path = Path(settings["socket"])
     keyring = _keyring(settings)
     config = _config(settings, tenants=keyring.tenants)

@@ -43,6 +43,7 @@ SPECIAL_TOKENS = (
     "<|image_pad|>",
     "<|video_pad|>",
 )
+FILE_MODE = 0o644
 VOCABULARY_SIZE = 320
 """256 bytes, the special tokens, and padding."""
 
@@ -179,6 +180,8 @@ def ensure_tiny(cache_folder: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=cache_folder, prefix=".tiny-", ignore_cleanup_errors=True) as temporary:
         built = Path(temporary) / folder.name
         build_tiny(built)
+        for file in built.iterdir():
+            file.chmod(FILE_MODE)  # safetensors' are for their owner alone
         try:
             built.rename(folder)
         except OSError:  # another process was first: its folder has the same content

@@ -124,6 +124,22 @@ def test_ensure_builds_once_though_many_ask_and_leaves_nothing_else(tmp_path: Pa
     assert (ensure_tiny(tmp_path) / "model.safetensors").stat().st_mtime_ns == before
 
 
+def test_everybody_may_read_what_was_built(tmp_path: Path) -> None:
+    assert {file.stat().st_mode & 0o777 for file in ensure_tiny(tmp_path).iterdir()} == {0o644}
+
+
+def test_a_folder_that_another_user_keeps_to_himself_is_built_again_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = ensure_tiny(tmp_path)
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: may(path, mode) and path != theirs / "model.safetensors")
+    ours = ensure_tiny(tmp_path)
+    assert ours.name == f"{theirs.name}-{os.getuid()}"
+    assert ensure_tiny(tmp_path) == ours
+    assert (ours / "model.safetensors").read_bytes() == (theirs / "model.safetensors").read_bytes()
+
+
 SECOND_START = """
 import subprocess, sys
 from mmplane.commands.model import built_in_folder
