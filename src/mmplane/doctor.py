@@ -1,9 +1,11 @@
 """`mmplane doctor`: what this machine allows, and whether what serves here gives the numbers that transformers gives.
 
     mmplane doctor
+    mmplane doctor --model MODEL_FOLDER [--json]
     mmplane doctor --parity MODEL_FOLDER [--backend pil|torchvision] [IMAGE ...]
 
-The first says what this machine can and cannot do for a server, and the fix for each. The second runs the fast
+The first says what this machine can and cannot do for a server, and the fix for each. The second loads a checkpoint
+without serving it, and says whether it can be served, with how many ranks, and else why not. The third runs the fast
 image processor of a checkpoint against transformers' own on the given images, or on generated ones of several sizes,
 and prints the largest difference of each. What else the checkpoint takes is tried on noise: the frames
 of videos against torch's resize, sounds against transformers' NumPy path.
@@ -22,13 +24,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+import msgspec
 import numpy as np
 
+from mmplane.checkup import checkup, has_weights
 from mmplane.core.errors import RequestError
 from mmplane.core.records import BackendName
 from mmplane.features.checkpoint.audio import AudioCheckpoint
 from mmplane.features.checkpoint.video import VideoCheckpoint
 from mmplane.features.contract.image import ImageProcessor, Pixels
+from mmplane.features.facts import reason
 from mmplane.features.families.names import FAST, KNOWN
 from mmplane.features.families.qwen_video import QwenVideoProcessor
 from mmplane.features.reference.checkpoint import ReferenceCheckpoint
@@ -58,18 +63,39 @@ class Finding:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit status."""
     parser = argparse.ArgumentParser(prog="mmplane doctor", description=__doc__.partition("\n\n")[0])
+    parser.add_argument("--model", metavar="MODEL_FOLDER", help="load this checkpoint and say whether it can be served")
+    parser.add_argument("--json", action="store_true", help="with --model: print one JSON object")
     parser.add_argument("--parity", metavar="MODEL_FOLDER", help="the checkpoint whose processors to try")
     parser.add_argument("--backend", choices=get_args(BackendName), default="pil", help="of transformers' processor")
     parser.add_argument("images", metavar="IMAGE", nargs="*", type=Path, help="image files (default: generated ones)")
     options = parser.parse_args(arguments)
+    if options.model is not None:
+        return model(options.model, options.backend, as_json=options.json)
     if options.parity is None:
         return machine(Facts())
+    if has_weights(options.parity) and not (found := checkup(options.parity, options.backend)).servable:
+        print(f"This checkpoint cannot be served: {found.reason}", file=sys.stderr)
+        return 1
     findings = list(parity(options.parity, options.images, options.backend))
     print(f"{'what':32} {'size':>12}   {'largest difference':20} verdict")
     for finding in findings:
         verdict = {True: "equal", False: "DIFFERS", None: "not compared"}[finding.agrees]
         print(f"{finding.subject[:32]:32} {finding.size:>12}   {finding.found:20} {verdict}")
     return conclude(findings)
+
+
+def model(model_folder: str, backend: BackendName, *, as_json: bool) -> int:
+    """Print whether a checkpoint can be served; the exit status."""
+    found = checkup(model_folder, backend)
+    if as_json:
+        print(msgspec.json.encode(found).decode())
+    elif found.servable:
+        print(f"It can be served, with {' or '.join(map(str, found.tp))} rank(s).")
+        for modality, name in found.processor.items():
+            print(f"{modality:6} {name or 'not taken'}")
+    else:
+        print(f"It cannot be served: {found.reason}")
+    return 0 if found.servable else 1
 
 
 def machine(facts: Facts) -> int:
@@ -107,8 +133,8 @@ def parity(model_folder: str, images: Sequence[Path], backend: BackendName = "pi
 def _image_findings(model_folder: str, images: Sequence[Path], backend: BackendName) -> Iterator[Finding]:
     try:
         reference_checkpoint = ReferenceCheckpoint.load(model_folder, backend)
-    except (OSError, ValueError) as error:
-        yield Finding("images", "", f"none ({error})", None)
+    except Exception as error:  # noqa: BLE001 - transformers raises what it likes
+        yield Finding("images", "", f"none ({reason(model_folder, error)})", None)
         return
     checkpoint = fast_images(model_folder, backend) or reference_checkpoint.described()
     family = FAST.get(checkpoint.kind)

@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_gets_copies(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(WRITES.format(factor=0.5))
-    with serving(folder, env={"PYTHONPATH": str(tmp_path)}) as live:
+    with serving(folder, "--encoding", "float32", env={"PYTHONPATH": str(tmp_path)}) as live:
         assert any("rank" in line and "ended" in line for line in live.log), "the first group died of its write"
         digest = blake3(Reference(folder).features(noise(1))["pixel_values"].numpy().tobytes()).hexdigest()
         for _ in range(2):  # the second time from the same slot: what the model wrote is not in it

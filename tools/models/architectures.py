@@ -249,6 +249,7 @@ ARCHITECTURES: dict[str, Row] = {
         {"processor_class": "Qwen2_5_VLProcessor"},
         QWEN,
         QWEN_WRITTEN,
+        seed=6,
     ),
     "qwen3_vl": Row(
         "Qwen3-VL",
@@ -262,6 +263,7 @@ ARCHITECTURES: dict[str, Row] = {
         {"processor_class": "Qwen3VLProcessor"},
         QWEN,
         QWEN_WRITTEN,
+        seed=2,
     ),
     "qwen3_vl_moe": Row(
         "Qwen3-VL-MoE",
@@ -275,6 +277,7 @@ ARCHITECTURES: dict[str, Row] = {
         {"processor_class": "Qwen3VLProcessor"},
         QWEN,
         QWEN_WRITTEN,
+        seed=1,
     ),
     "qwen3_5": Row(
         "Qwen3.5",
@@ -296,7 +299,7 @@ ARCHITECTURES: dict[str, Row] = {
         {"processor_class": "Qwen3VLProcessor"},
         QWEN,
         QWEN_WRITTEN,
-        seed=2,
+        seed=5,
     ),
     "glm4v": Row(
         "GLM-4.1V",
@@ -330,6 +333,7 @@ ARCHITECTURES: dict[str, Row] = {
         {"processor_class": "Glm4vProcessor"},
         GLM,
         "<|begin_of_image|><|image|><|end_of_image|>",
+        seed=2,
     ),
     "glm46v": Row(
         "GLM-4.6V",
@@ -358,6 +362,7 @@ ARCHITECTURES: dict[str, Row] = {
         {"processor_class": "InternVLProcessor", "image_seq_length": 4},
         INTERNVL,
         "<IMG_CONTEXT>\n",
+        seed=2,
     ),
     "llava": Row(
         "LLaVA-1.5",
@@ -444,6 +449,7 @@ ARCHITECTURES: dict[str, Row] = {
         LLAVA | {"num_additional_image_tokens": 1},
         IMAGE,
         "<image>\n",
+        seed=1,
     ),
     "pixtral": Row(
         "Pixtral 12B",
@@ -475,6 +481,7 @@ ARCHITECTURES: dict[str, Row] = {
         {"processor_class": "PixtralProcessor", "patch_size": 8, "spatial_merge_size": 2},
         PIXTRAL,
         "[IMG]",
+        seed=1,
     ),
     "lighton_ocr": Row(
         "LightOnOCR",
@@ -642,6 +649,7 @@ ARCHITECTURES: dict[str, Row] = {
         {"processor_class": "Qwen3OmniMoeProcessor"},
         OMNI,
         "<|vision_bos|><|IMAGE|><|vision_eos|>",
+        seed=1,
     ),
     "ernie4_5_vl_moe": Row(
         "ERNIE-4.5-VL",
@@ -733,7 +741,7 @@ ARCHITECTURES: dict[str, Row] = {
         },
         "<|image|>",
         more=("<|video|>",),
-        seed=5,
+        seed=6,
     ),
     "mllama": Row(
         "Llama 3.2 Vision",
@@ -837,6 +845,7 @@ ARCHITECTURES: dict[str, Row] = {
         {"image_token": "<image>"},
         "<image>",
         more=("<IMG_ATOM>", "<IMG_START>", "<IMG_GRID>", "<IMG_COL>", "<IMG_ROW>", "<IMG_END>"),
+        seed=1,
     ),
     "got_ocr2": Row(
         "GOT-OCR2",
@@ -914,6 +923,7 @@ ARCHITECTURES: dict[str, Row] = {
             "image_id_end_token": "</image_id>",
         },
         "<unit>",
+        seed=5,
     ),
     "lfm2_vl": Row(
         "LFM2-VL",
@@ -985,6 +995,7 @@ ARCHITECTURES: dict[str, Row] = {
         {"processor_class": "VideoLlama3Processor"},
         {"image_token": "<image>", "video_token": "<video>"},
         "<image>",
+        seed=2,
     ),
 }
 """By a short name."""

@@ -7,11 +7,13 @@ cannot be served and why; everything that a file says is in `mmplane.features.fa
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers import MODEL_FOR_MULTIMODAL_LM_MAPPING
 from transformers.masking_utils import create_bidirectional_mask
 
 from mmplane.core.records import Modality
@@ -99,6 +101,14 @@ def check_ranks(config: Any, kind: Any, tp: int) -> None:
         raise ValueError(f"{UNSPLIT[config.model_type]}: use --tp 1")
     if tp > 1 and not (getattr(text, "base_model_tp_plan", None) or getattr(kind, "_tp_plan", None)):
         raise ValueError("transformers has no plan to split it over ranks: use --tp 1")
+
+
+def sharing(config: Any, numbers: Iterable[int]) -> Iterator[int]:
+    """Those numbers of ranks that can share a model of this configuration."""
+    for tp in numbers:
+        with suppress(ValueError):
+            check_ranks(config, MODEL_FOR_MULTIMODAL_LM_MAPPING[type(config)], tp)
+            yield tp
 
 
 def encoders_of(model: Any) -> dict[Modality, Encoder]:
