@@ -2,6 +2,7 @@
 
 mmplane bench --workload photo --delivery all --tp 2 --runner null --json run.json --html run.html
 mmplane bench --setting incident --json incident.json
+mmplane bench --url http://127.0.0.1:30000 --workload photo,mixed --concurrency 8
 mmplane bench --from run.json another.json --html run.html --markdown results.md
 mmplane bench results --help
 """
@@ -17,13 +18,13 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
-from mmplane.bench import results
+from mmplane.bench import remote, results
 from mmplane.bench.judge.joined import joined
 from mmplane.bench.judge.predictions import judged
 from mmplane.bench.judge.targets import targets
 from mmplane.bench.micro.handover import ROUNDS, peers
 from mmplane.bench.micro.vllm_carriers import vllm_peers
-from mmplane.bench.options import cases, options_parser
+from mmplane.bench.options import cases, options_parser, paces
 from mmplane.bench.report import html_report, markdown, terminal
 from mmplane.bench.run import campaign
 from mmplane.bench.run.campaign import Outcome
@@ -46,6 +47,8 @@ def main(arguments: Sequence[str]) -> int:
     options = options_parser(__doc__).parse_args(arguments)
     console = Console(stderr=True)
     try:
+        if options.url is not None:
+            return _remote(options, list(arguments), console)
         if options.source is not None:
             runs: list[dict[str, Any]] = [json.loads(source.read_text()) for source in options.source]
         else:
@@ -68,6 +71,19 @@ def main(arguments: Sequence[str]) -> int:
     if options.markdown is not None:
         results.save(markdown.page(found), options.markdown)
     return 0 if _clean(found) else 1
+
+
+def _remote(options: argparse.Namespace, arguments: list[str], console: Console) -> int:
+    """Measure a server that is there already; 1 if a request failed."""
+    rows = []
+    with Bar(console) as progress:
+        for workload, pace in paces(options):
+            progress.stage(f"{workload.name}: {options.url}", pace.requests)
+            rows.append(remote.measure(options.url, options.served_model, workload, pace, progress.tick))
+    Console(width=None if sys.stdout.isatty() else TABLE_COLUMNS).print(terminal.remote(rows))
+    if options.json is not None:
+        options.json.write_text(written({"environment": environment(arguments), "rows": rows}))
+    return 1 if any(row["errors"] for row in rows) else 0
 
 
 def _clean(found: dict[str, Any]) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from mmplane.arena.memory import memory_available_bytes
 from mmplane.bench.inputs.incident import incident
 from mmplane.bench.inputs.workloads import SEVERAL, WORKLOADS, Workload, from_file
+from mmplane.bench.remote import Pace
 from mmplane.bench.run import campaign
 from mmplane.bench.run.campaign import Options, Pools
 from mmplane.bench.run.settings import SETTINGS
@@ -40,6 +41,22 @@ DECIDED = (
     "timelines",
 )
 """Flags that a setting has its own values for."""
+
+
+LOCAL = (
+    "setting",
+    "delivery",
+    "tp",
+    "runner",
+    "cache",
+    "repetitions",
+    "duration",
+    "timelines",
+    "peer",
+    "html",
+    "markdown",
+)
+"""Flags that mean nothing where the server is somebody else's."""
 
 
 def options_parser(description: str | None = None) -> argparse.ArgumentParser:
@@ -79,6 +96,8 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
 def _add_server(parser: argparse.ArgumentParser) -> None:
     """What is measured."""
     add, pools = parser.add_argument, Pools()
+    add("--url", help="measure this server of OpenAI's API instead of starting one: as its clients see it")
+    add("--served-model", help="what requests to --url call the model (default: the first of its /v1/models)")
     add("--model", default="tiny", help="tiny, or a checkpoint folder")
     arena = "the server's (default: a quarter of what is free, at most 4 GiB)"
     add("--arena-bytes", type=SIZES["arena_bytes"], help=arena)
@@ -167,6 +186,26 @@ def _how(options: argparse.Namespace) -> Options:
         pools=Pools(options.workers, options.leader_threads, options.delivery_threads),
         flags=("--arena-bytes", str(_arena_bytes(options))),
     )
+
+
+def paces(options: argparse.Namespace) -> list[tuple[Workload, Pace]]:
+    """What to send to --url: what a workload says where nothing else is asked for. Raises ValueError."""
+    defaults = vars(options_parser().parse_args([]))
+    if given := [name for name in LOCAL if getattr(options, name) != defaults[name]]:
+        raise ValueError(f"--{given[0].replace('_', '-')} is of servers that the bench starts: leave it out with --url")
+    return [
+        (
+            workload,
+            Pace(
+                options.requests or workload.requests,
+                options.concurrency or workload.concurrency,
+                options.rate or (None if options.concurrency else workload.rate),
+                options.tokens or workload.tokens,
+                options.seed,
+            ),
+        )
+        for workload in workloads(options.workload)
+    ]
 
 
 def counts(text: str) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -18,6 +18,35 @@ from mmplane.bench.report.markdown import TARGET_COLUMNS, target_cells
 def tables(rows: Sequence[Row]) -> list[Table]:
     """One table for each workload, number of ranks and pace."""
     return [_table(title, group) for title, group in groups(rows)]
+
+
+P99_REQUESTS_MIN = 200
+"""Below, a p99 is the slowest request or two; the JSON has it all the same."""
+
+
+def remote(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """One line for each workload against a server that was there already."""
+    shown = Table(title="as clients see it; milliseconds", title_justify="left")
+    for name in REMOTE_COLUMNS:
+        shown.add_column(name, justify="left" if name == "workload" else "right")
+    for row in rows:
+        times = [
+            "-"
+            if row[name][quantile] is None or (quantile == "p99" and row["requests"] < P99_REQUESTS_MIN)
+            else f"{row[name][quantile]:,.1f}"
+            for name in ("latency_ms", "first_token_ms", "inter_token_ms")
+            for quantile in ("p50", "p99")
+        ]
+        pace = f"{row['concurrency']} at once" if row["rate"] is None else f"{row['rate']:g} a second"
+        rates = (f"{row['qps']:.2f}", f"{row['tokens_per_s']:,.1f}")
+        shown.add_row(f"{row['workload']}, {pace}", str(row["requests"]), str(row["errors"]), *rates, *times)
+    return shown
+
+
+REMOTE_COLUMNS = (
+    *("workload", "requests", "errors", "requests/s", "tokens/s", "latency p50", "p99"),
+    *("first token p50", "p99", "between tokens p50", "p99"),
+)
 
 
 def verdicts(found: Sequence[Verdict]) -> Table:
