@@ -336,7 +336,7 @@ def _clips() -> dict[str, Case]:
         "two hours of nothing, two frames": (200, lambda: _late_clip(7_200)),
         "a table of 80 million frames, in a kilobyte": (400, lambda: _forged_table(80_000_000)),
         "300,000 parts beside one frame": (400, lambda: _many_parts(300_000)),
-        "frames of two sizes": (400, _two_sizes),
+        "frames of two sizes": (200, _two_sizes),
         "webm in which no frame is shown": (400, _hidden_frames),
         "gif that never ends": (200, endless_gif),
         "gif of 20,001 frames": (400, lambda: _wide_gif(20_001, 8)),

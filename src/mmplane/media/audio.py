@@ -31,7 +31,7 @@ from mmplane.features.contract.audio import AudioProcessor, Samples
 from mmplane.media.container import frames, opened, prepared, track
 from mmplane.media.signature import kind_of, ogg_links
 
-FORMATS = "WAV, FLAC, Ogg, MP3, M4A, MP4, WebM or MKV"
+FORMATS = "WAV, FLAC, Ogg, MP3, M4A, AC-3, MP4, MOV, WebM, MKV, AVI or MPEG"
 KINDS = ("wav", "flac", "ogg", "mp3", "aac", "ac3", "mov", "matroska", "avi", "mpegts", "mpeg")
 SOUNDFILE_KINDS = ("wav", "flac", "ogg")
 SOUNDFILE_FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG")

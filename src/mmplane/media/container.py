@@ -38,6 +38,8 @@ SOUND_PACKETS_MAX = 50_000
 """Up to the last one that is heard: to decode and resample one takes tens of microseconds, be it a single sample."""
 
 _OPTIONS = {"protocol_whitelist": ""}
+_TIMES = {"avi": {"fflags": "+genpts"}, "mpeg": {"fflags": "+genpts"}}
+"""What has FFmpeg say when a packet is shown, where the container says no more than when it is decoded."""
 _PROBING = {"mov": {"probesize": "32"}}
 """What keeps FFmpeg from decoding frames on opening. An MP4's index has all that is asked of a clip."""
 
@@ -55,7 +57,9 @@ def opened(media: bytes | memoryview, kind: str, items: str, *, probe: bool = Tr
     But that there is no memory is not the file's fault (MemoryError, as FFmpeg's ENOMEM is too).
     """
     assert kind in DEMUXERS
-    options = _OPTIONS if probe else _OPTIONS | _PROBING.get(kind, {})
+    options = _OPTIONS | _TIMES.get(kind, {})
+    if not probe:
+        options = options | _PROBING.get(kind, {})
     try:
         with av.open(BytesIO(media), format=kind, options=options, metadata_errors="ignore") as container:
             yield container

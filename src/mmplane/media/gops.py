@@ -13,6 +13,7 @@ the first of all, which may say what holds for the whole clip.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -74,36 +75,62 @@ Read = Callable[[memoryview, float | None], Unit]
 """What is to be known of a clip's next packet, by its bytes and when its picture is shown."""
 
 
-class NalUnits:
-    """Reads one clip's packets, whose NAL units have their lengths before them."""
+Cut = Callable[[memoryview], Iterator[tuple[int, int]]]
+"""Where the NAL units of a packet begin and end; nothing behind one that does not fit."""
 
-    def __init__(self, syntax: Syntax, length_bytes: int) -> None:
+
+def by_lengths(length_bytes: int) -> Cut:
+    """For packets whose NAL units have their lengths before them, as MP4 and Matroska have them."""
+
+    def cut(packet: memoryview) -> Iterator[tuple[int, int]]:
+        at, beyond = 0, False
+        while not beyond:
+            start = at + length_bytes
+            at = start + int.from_bytes(packet[at:start], "big")
+            yield start, at
+            beyond = at >= len(packet)
+
+    return cut
+
+
+def by_start_codes(packet: memoryview) -> Iterator[tuple[int, int]]:
+    """For a stream of bytes (H.264 and H.265, annex B), as AVI and MPEG have it."""
+    starts = [found.end() for found in _START_CODE.finditer(packet)]
+    if not starts:
+        yield 0, -1
+    for start, following in pairwise([*starts, len(packet) + 3]):
+        yield start, following - 3
+
+
+_START_CODE = re.compile(rb"\0\0\x01")
+
+
+class NalUnits:
+    """Reads one clip's packets, which `cut` takes apart."""
+
+    def __init__(self, syntax: Syntax, cut: Cut) -> None:
         self._syntax = syntax
-        self._length_bytes = length_bytes
+        self._cut = cut
         self._left = NAL_UNITS_MAX
 
     def read(self, packet: memoryview, shown_s: float | None) -> Unit:
         """As `Read`."""
-        at, sets, sets_bytes, first_slice = 0, blake3(), 0, None
-        while self._left:
+        sets, sets_bytes, first_slice = blake3(), 0, None
+        for start, end in self._cut(packet):
             self._left -= 1
-            start = at + self._length_bytes
-            at = start + int.from_bytes(packet[at:start], "big")
-            if not start + self._syntax.header_bytes <= at <= len(packet):
-                break
+            if self._left < 0 or not start + self._syntax.header_bytes <= end <= len(packet):
+                return UNREADABLE
             kind = packet[start] >> self._syntax.shift & self._syntax.mask
-            if kind in self._syntax.messages and packet[start + self._syntax.header_bytes : at][:1] == PICTURE_TIMING:
-                break
+            if kind in self._syntax.messages and packet[start + self._syntax.header_bytes : end][:1] == PICTURE_TIMING:
+                return UNREADABLE
             if kind in self._syntax.sets:
-                sets_bytes += at - start
+                sets_bytes += end - start
                 if sets_bytes > SETS_BYTES_MAX:
-                    break
-                sets.update(packet[start:at])
+                    return UNREADABLE
+                sets.update(packet[start:end])
             elif first_slice is None and kind in self._syntax.slices:
                 first_slice = kind
-            if at == len(packet):
-                return Unit(shown_s, first_slice in self._syntax.anew, sets.digest() if sets_bytes else b"")
-        return UNREADABLE
+        return Unit(shown_s, first_slice in self._syntax.anew, sets.digest() if sets_bytes else b"")
 
 
 def vp8_frame(packet: memoryview, shown_s: float | None) -> Unit:
@@ -165,9 +192,13 @@ def read_of(codec: str, record: bytes | None) -> Read | None:
     if codec in FRAMES:
         return FRAMES[codec]
     syntax = SYNTAXES.get(codec)
-    if syntax is None or record is None or len(record) <= syntax.length_at or record[0] != 1:
+    if syntax is None:
         return None
-    return NalUnits(syntax, (record[syntax.length_at] & 3) + 1).read
+    if not record or record[0] == 0:  # no record, or one of start codes
+        return NalUnits(syntax, by_start_codes).read
+    if len(record) <= syntax.length_at or record[0] != 1:
+        return None
+    return NalUnits(syntax, by_lengths((record[syntax.length_at] & 3) + 1)).read
 
 
 FRAMES: Mapping[str, Read] = {

@@ -20,13 +20,13 @@ from mmplane.core.errors import bad_media
 from mmplane.core.records import Ask, Clip, Recipe
 from mmplane.features.contract.image import Pixels
 from mmplane.features.contract.video import LIBRARY_RULES, ClipRules, VideoProcessor
-from mmplane.media.container import PIXELS_MAX, frames, opened, packets, prepared
-from mmplane.media.footage import Footage, chosen
+from mmplane.media.container import PIXELS_MAX, frames, opened, packets, prepared, track
+from mmplane.media.footage import Footage, chosen, pixels_decoded
 from mmplane.media.gops import Unit, read_of, unreadable
 from mmplane.media.signature import kind_of
 
-FORMATS = "MP4, WebM, MKV or GIF"
-KINDS = ("mov", "matroska", "gif")
+FORMATS = "MP4, MOV, WebM, MKV, AVI, MPEG or GIF"
+KINDS = ("mov", "matroska", "gif", "avi", "mpegts", "mpeg")
 
 VP8_SHOWN = 0x10
 """In a VP8 frame's first byte (RFC 6386, 9.1). No container says which of its packets show nothing."""
@@ -62,10 +62,11 @@ def examine(processor: VideoProcessor, media: bytes | memoryview, ask: Ask) -> R
 
 def survey(media: bytes | memoryview, rules: ClipRules = LIBRARY_RULES) -> Footage:
     """Read the container whole and decode one frame. Raises RequestError (400)."""
-    with opened(media, _kind(media), "clip", probe=False) as container:
+    kind = _kind(media)
+    with opened(media, kind, "clip", probe=False) as container:
         stream = _stream(container)
         rate = stream.average_rate
-        size, shown, units, keys = _shown(container, stream)
+        size, shown, units, keys = _shown(container, stream, timed=kind != "avi")
     if size is None or not shown:
         raise bad_media("the clip has no frames")
     if shown[-1] - shown[0] > rules.seconds_max:
@@ -84,10 +85,7 @@ def decode(media: bytes | memoryview, clip: Clip) -> Generator[Pixels, None, Non
     with opened(media, _kind(media), "clip", probe=False) as container:
         stream = _stream(container)
         for frame in _sampled(container, stream, clip):
-            pixels = _pixels(frame)
-            if pixels.shape != (clip.height, clip.width, 3):
-                raise bad_media("the clip's frames are not all of one size")
-            yield pixels
+            yield _pixels(frame, (clip.width, clip.height))
             left -= 1
             if not left:
                 return
@@ -99,8 +97,9 @@ def _sampled(container: Any, stream: Any, clip: Clip) -> Iterator[Any]:
     if clip.runs:
         yield from _needed(container, stream, clip)
         return
-    wanted = frozenset(clip.indices)
+    wanted, within = frozenset(clip.indices), _Allowance(clip)
     for index, frame in enumerate(frames(container, stream, "clip")):
+        within.take(frame)
         if index in wanted:
             yield frame
 
@@ -110,9 +109,11 @@ def _needed(container: Any, stream: Any, clip: Clip) -> Iterator[Any]:
     decoder, wanted_s, runs_left = stream.codec_context, frozenset(clip.seconds), iter(clip.runs)
     left_s: set[float | None] = set(wanted_s)
     may_refer = "NONREF" if decoder.name in UNREFERENCED_CODECS else "DEFAULT"
+    within = _Allowance(clip)
 
     def wanted(decoded: list[Any]) -> Iterator[Any]:
         for frame in decoded:
+            within.take(frame)
             shown_s = None if frame.pts is None else float(frame.pts * stream.time_base)
             if shown_s in left_s:
                 left_s.remove(shown_s)
@@ -133,6 +134,19 @@ def _needed(container: Any, stream: Any, clip: Clip) -> Iterator[Any]:
             first, beyond = run
 
 
+class _Allowance:
+    """How many pixels may still be decoded: later frames may be larger than the first, by which they were counted."""
+
+    def __init__(self, clip: Clip) -> None:
+        self._left = max(pixels_decoded(clip), LIBRARY_RULES.pixels_max)
+
+    def take(self, frame: Any) -> None:
+        """Raises RequestError (400) where it is used up."""
+        self._left -= frame.width * frame.height
+        if self._left < 0:
+            raise bad_media("the clip's frames grow to too many pixels in all")
+
+
 def _kind(media: bytes | memoryview) -> str:
     kind = kind_of(media)
     if kind not in KINDS:
@@ -141,9 +155,10 @@ def _kind(media: bytes | memoryview) -> str:
 
 
 def _stream(container: Any) -> Any:
-    if not container.streams.video:
+    found = track(container, "video")
+    if found is None:
         raise bad_media("the file holds no video")
-    stream = prepared(container.streams.video[0], "clip")
+    stream = prepared(found, "clip")
     context = stream.codec_context
     if context.width * context.height > PIXELS_MAX:
         raise bad_media("the clip's frames have too many pixels")
@@ -151,10 +166,11 @@ def _stream(container: Any) -> Any:
 
 
 def _shown(
-    container: Any, stream: Any
+    container: Any, stream: Any, *, timed: bool
 ) -> tuple[tuple[int, int] | None, list[float], tuple[Unit, ...], tuple[tuple[int, float], ...]]:
     """A frame's size; when every frame is shown, in the order of showing; what its packets say, if they do; and which
-    of them are key frames by the container's word.
+    of them are key frames by the container's word. `timed`: it says of each packet when that one's own frame is shown,
+    which AVI does not.
 
     Where a clip begins in mid-group, what is shown before its first packet refers to what is not there.
     """
@@ -162,7 +178,7 @@ def _shown(
     first_s, shown, units, keys, number = None, [], [], [], -1
     keyed = stream.codec_context.name in KEYED_CODECS
     hides = stream.codec_context.name == "vp8"
-    read = read_of(stream.codec_context.name, stream.codec_context.extradata)
+    read = read_of(stream.codec_context.name, stream.codec_context.extradata) if timed else None
     for count, packet in enumerate(packets(container, stream, "clip")):
         shown_s = None if packet.pts is None else float(packet.pts * packet.time_base)
         first_s = shown_s if first_s is None else first_s
@@ -201,9 +217,13 @@ def _size(frame: Any) -> tuple[int, int]:
     return (frame.height, frame.width) if _turns(frame) % 2 else (frame.width, frame.height)
 
 
-def _pixels(frame: Any) -> Pixels:
-    pixels: Pixels = frame.to_ndarray(format="rgb24")
+def _pixels(frame: Any, size: tuple[int, int]) -> Pixels:
+    """As shown. A frame of another size than the first is scaled to that, as players do: calls begin small."""
     turns = _turns(frame)
+    width, height = size[::-1] if turns % 2 else size
+    if (frame.width, frame.height) != (width, height):
+        frame = frame.reformat(width=width, height=height, format="rgb24")
+    pixels: Pixels = frame.to_ndarray(format="rgb24")
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
 

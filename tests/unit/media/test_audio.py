@@ -204,6 +204,34 @@ def test_links_of_an_ogg_sound_as_they_do_alone() -> None:
     np.testing.assert_allclose(both[-RATE_HZ // 2 :], heard(other)[-RATE_HZ // 2 :], atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("codec", "container"),
+    [
+        ("pcm_s24le", "mov"),
+        ("pcm_f32le", "matroska"),
+        ("pcm_s16be", "mov"),
+        ("ac3", "mpegts"),
+        ("ac3", "ac3"),
+        ("eac3", "mp4"),
+        ("mp2", "mpegts"),
+        ("libmp3lame", "avi"),
+        ("pcm_s16le", "avi"),
+        ("alac", "ipod"),
+    ],
+)
+def test_every_codec_in_containers(codec: str, container: str) -> None:
+    file, sound = io.BytesIO(), speech_like(1.2, 48_000)
+    with av.open(file, "w", format=container) as out:
+        stream: Any = out.add_stream(codec, rate=48_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = 48_000, 0
+        for each in (frame, None):
+            out.mux(stream.encode(each))
+    samples = heard(file.getvalue())
+    assert 1.19 < len(samples) / RATE_HZ < 1.4
+    assert np.abs(samples[int(0.9 * RATE_HZ) :]).max() > 0.1
+
+
 def test_the_default_track_is_heard() -> None:
     file = io.BytesIO()
     with av.open(file, "w", format="matroska") as out:

@@ -116,11 +116,11 @@ CLIPS = [
         test_video.test_a_clip_that_does_not_begin_is_refused,
     ),
     Mutant(
-        "frames of the size that was promised",
-        video.decode,
-        "if pixels.shape != (clip.height, clip.width, 3)",
+        "pixels of frames that grow",
+        video._Allowance.take,
+        "if self._left < 0",
         "if False",
-        test_video.test_frames_of_another_size_than_promised,
+        test_video.test_frames_that_grow_are_counted,
     ),
     Mutant(
         "pixels of a frame",

@@ -9,7 +9,19 @@ from typing import Any
 import pytest
 
 from mmplane.media import gops
-from mmplane.media.gops import SYNTAXES, UNREADABLE, NalUnits, Read, Syntax, Unit, read_of, runs, vp8_frame, vp9_frame
+from mmplane.media.gops import (
+    SYNTAXES,
+    UNREADABLE,
+    NalUnits,
+    Read,
+    Syntax,
+    Unit,
+    by_lengths,
+    read_of,
+    runs,
+    vp8_frame,
+    vp9_frame,
+)
 from mutation import mutated
 
 H264, HEVC = SYNTAXES["h264"], SYNTAXES["hevc"]
@@ -115,7 +127,7 @@ def nal(syntax: Syntax, kind: int, content: bytes = b"") -> bytes:
 
 
 def read(packet: bytes, syntax: Syntax = H264) -> Unit:
-    return NalUnits(syntax, 4).read(memoryview(packet), 1.5)
+    return NalUnits(syntax, by_lengths(4)).read(memoryview(packet), 1.5)
 
 
 @pytest.mark.parametrize(("syntax", "anew", "other", "sets"), [(H264, 5, 1, 7), (HEVC, 19, 1, 33), (HEVC, 20, 21, 34)])
@@ -148,16 +160,26 @@ def test_what_cannot_be_read_may_be_anything(packet: bytes) -> None:
 
 
 def test_a_clip_is_not_read_for_ever() -> None:
-    reader = NalUnits(H264, 4)
+    reader = NalUnits(H264, by_lengths(4))
     packet = memoryview(nal(H264, 1) * 1000)
     seen = [reader.read(packet, 1.5) for _ in range(gops.NAL_UNITS_MAX // 1000 + 2)]
     assert seen[-3] == Unit(1.5, begins=False)
     assert seen[-2:] == [UNREADABLE, UNREADABLE]
 
 
-@pytest.mark.parametrize("record", [None, b"", b"\x01\x64\x00\x1f", b"\0\0\0\x01\x67\x64"])
-def test_without_the_containers_record_nothing_is_read(record: bytes | None) -> None:
-    assert read_of("h264", record) is None
+@pytest.mark.parametrize("record", [None, b"", b"\0\0\0\x01\x67\x64"])
+def test_without_the_containers_record_units_begin_with_start_codes(record: bytes | None) -> None:
+    found = read_of("h264", record)
+    assert found is not None
+    assert found(memoryview(b"\0\0\0\x01\x67sets\0\0\x01\x65slice"), 0.0).begins
+    assert not found(memoryview(b"\0\0\x01\x41slice"), 0.0).begins
+    assert found(memoryview(b"\x65slice"), 0.0) == UNREADABLE
+    with_other_sets = found(memoryview(b"\0\0\x01\x67others\0\0\x01\x65slice"), 0.0)
+    assert with_other_sets.sets != found(memoryview(b"\0\0\x01\x67sets\0\0\x01\x65slice"), 0.0).sets
+
+
+def test_with_a_record_that_is_cut_nothing_is_read() -> None:
+    assert read_of("h264", b"\x01\x64\x00\x1f") is None
     assert read_of("mpeg4", b"\x01\x64\x00\x1f\xff") is None
     with_record = read_of("h264", b"\x01\x64\x00\x1f\xff")
     assert with_record is not None
