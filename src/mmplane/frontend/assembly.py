@@ -209,6 +209,7 @@ def assemble(
         Intake(looks, source, frames_max=config.video_frames_max),
         model.marks,
         context_tokens=model.renderer.context_tokens,
+        vocabulary_tokens=model.renderer.vocabulary_tokens,
         names={config.served_name},
         pictures_max=model.pictures_max,
     )

@@ -48,11 +48,25 @@ VOCABULARY_SIZE = 320
 """256 bytes, the special tokens, and padding."""
 
 CHAT_TEMPLATE = """\
-{% for m in messages %}<|im_start|>{{ m['role'] }}
+{% if tools %}<|im_start|>system
+You may call these functions:
+<tools>
+{% for tool in tools %}{{ tool | tojson }}{{ '\\n' }}{% endfor %}</tools>
+A call is an object with its name and arguments:
+<tool_call>
+{"name": ..., "arguments": ...}
+</tool_call><|im_end|>
+{% endif %}{% for m in messages %}<|im_start|>{{ 'user' if m['role'] == 'tool' else m['role'] }}
+{% if m['role'] == 'tool' %}<tool_response>
+{% endif %}\
 {% if m['content'] is string %}{{ m['content'] }}{% else %}{% for c in m['content'] %}\
 {% if c['type'] in ['image','image_url'] %}<|vision_start|><|image_pad|><|vision_end|>\
 {% elif c['type'] in ['video','video_url'] %}<|vision_start|><|video_pad|><|vision_end|>\
-{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>
+{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}\
+{% if m['role'] == 'tool' %}{{ '\\n</tool_response>' }}{% endif %}\
+{% for call in m['tool_calls'] or [] %}{% if m['content'] or not loop.first %}{{ '\\n' }}{% endif %}<tool_call>
+{"name": {{ call['function']['name'] | tojson }}, "arguments": {{ call['function']['arguments'] | tojson }}}
+</tool_call>{% endfor %}<|im_end|>
 {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
 {% endif %}"""
 

@@ -104,6 +104,7 @@ class RenderProcess:
             ),
             model.marks,
             context_tokens=model.renderer.context_tokens,
+            vocabulary_tokens=model.renderer.vocabulary_tokens,
             names={config.served_name, config.model_id} - {""},
         )
         return Endpoint(

@@ -17,6 +17,10 @@ from mmplane.frontend.request.unused import Hint, Unused
 PAGE = ROOT / "docs" / "http.md"
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 SOUND = {"type": "input_audio", "input_audio": {"data": "AAAA"}}
+TOOL = {"type": "function", "function": {"name": "look_up"}}
+CALL = {"id": "call_1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}
+ROLES = {"tool_calls": "assistant", "tool_call_id": "tool"}
+"""Of messages that have a field of their own."""
 EMPTY = (None, "", [], {})
 WORKS: dict[str, tuple[str, tuple[Any, ...], tuple[Any, ...]]] = {
     "model": ("the served name", ("tiny",), (None, 5)),
@@ -37,8 +41,33 @@ WORKS: dict[str, tuple[str, tuple[Any, ...], tuple[Any, ...]]] = {
     "prompt_cache_retention": ("no effect", ("24h", "", None), (5,)),
     "safety_identifier": ("no effect", ("Ann", "", None), (5,)),
     "service_tier": ("no effect", ("auto", "flex", None), ("x",)),
+    "min_tokens": ("no end before", (0, 5, None), (-1,)),
+    "top_k": ("the likeliest tokens alone; -1 and 0: all", (-1, 0, 5, None), (-2,)),
+    "min_p": ("tokens this likely, relative to the likeliest", (0, 1, None), (1.1,)),
+    "repetition_penalty": ("of tokens of prompt and answer", (1, 0.5, None), (0,)),
+    "presence_penalty": ("of the answer's tokens", (-2, 2, None), (2.1, "")),
+    "frequency_penalty": ("of the answer's tokens, for each", (-2, 2, None), (2.1, "")),
+    "logit_bias": ("up to 512 tokens", ({"5": -100}, {}, None), ({"x": 1}, {"5": 101})),
+    "stop_token_ids": ("up to 64 tokens that end the answer", ([5], [], None), ([-1],)),
+    "ignore_eos": ("the model's end tokens do not end the answer", (True, False, None), (1,)),
+    "logprobs": ("log probabilities of the tokens", (True, False, None), (5,)),
+    "top_logprobs": ("and of the likeliest ones, up to 20", (0, 20, None), (21,)),
+    "response_format": ("the answer's form", ({"type": "json_object"}, {"type": "text"}, None), ()),
+    "structured_outputs": ("the same, as vLLM has it", ({"regex": "a+"}, None), ()),
+    "guided_json": ("the same: a schema", ({"type": "object"}, None), ()),
+    "guided_regex": ("the same", ("a+", None), (5,)),
+    "guided_choice": ("the same: one of these", (["yes", "no"], None), ([],)),
+    "guided_grammar": ("the same", ('start: "a"', None), (5,)),
+    "tools": ("functions that the model may call", ([TOOL], [], None), ([{"type": "x"}],)),
+    "tool_choice": ("which must be called", ("auto", "none", "", None), ("x",)),
+    "parallel_tool_calls": ("several calls at once", (True, False, None), ("x",)),
+    "chat_template_kwargs": ("passed to the chat template", ({"enable_thinking": False}, {}, None), ()),
+    "add_generation_prompt": ("passed to the chat template", (True, False, None), ("x",)),
+    "continue_final_message": ("passed to the chat template", (True, False, None), ("x",)),
     "messages[].content": ("a text, or parts", ("Hi", "", None, [PICTURE, SOUND]), (5,)),
     "messages[].name": ("as the chat template has it", ("Ann", "", None), (5,)),
+    "messages[].tool_calls": ("of the assistant", ([CALL], [], "", {}, None), ([{"id": 5}],)),
+    "messages[].tool_call_id": ("of a tool", ("call_1", "", None), (5,)),
     "image_url.detail": ("`low` shrinks the picture", ("auto", "low", "high", "original", "", None), ("x",)),
     "input_audio.format": ("no effect: types are detected", ("wav", "mp3", "flac", "", None), ("midi",)),
 }
@@ -51,6 +80,8 @@ def rows() -> dict[str, tuple[str, tuple[Any, ...], tuple[Any, ...]]]:
     found = dict(WORKS)
     for path, record in records.items():
         for field in msgspec.structs.fields(record):
+            if path + field.name in WORKS:
+                continue
             if field.type == Unused and not (path == "part." and field.name not in ("annotations", "file", "refusal")):
                 neutral = () if path else NEUTRAL.get(field.name, ())
                 found[path + field.name] = ("not built", (*EMPTY, *neutral), ({"x": 1},))
@@ -65,7 +96,7 @@ def body(name: str, value: Any) -> bytes:
     fields: dict[str, Any] = {}
     path, _, field = name.rpartition(".")
     if path == "messages[]":
-        message |= {field: value}
+        message |= {"role": ROLES.get(field, "user"), field: value}
     elif path == "part":
         message["content"] = [{"type": "text", "text": "Hi", field: value}]
     elif path:
@@ -76,14 +107,19 @@ def body(name: str, value: Any) -> bytes:
     return json.dumps({"model": "tiny", "messages": [message]} | fields).encode()
 
 
+def take(content: bytes) -> None:
+    """Parse it, and what is decoded later."""
+    assert parse(content).tool_list is not None
+
+
 @pytest.mark.parametrize("name", rows())
 def test_what_the_table_says_is_so(name: str) -> None:
     _, accepted, refused = rows()[name]
     for value in accepted:
-        parse(body(name, value))
+        take(body(name, value))
     for value in refused:
         with pytest.raises(RequestError) as error:
-            parse(body(name, value))
+            take(body(name, value))
         assert error.value.status == 400
 
 

@@ -143,6 +143,7 @@ class Service:
             Intake(StoreLooks(rig.store), self.source, frames_max=8),
             {"image": Marks(IMAGE_TOKEN, IMAGE_TOKEN)},
             context_tokens=rig.renderer.context_tokens,
+            vocabulary_tokens=rig.renderer.vocabulary_tokens,
             names={"tiny"},
         )
         self.chat = Chat(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from mmplane.frontend.request.schema import (
     DeveloperMessage,
     SystemMessage,
     UserMessage,
+    parse,
 )
 from mmplane.models.tiny import CHAT_TEMPLATE, SPECIAL_TOKENS
 from mutation import mutated
@@ -224,3 +226,73 @@ def test_tokens_beyond_the_context_are_refused(tokenizer: PreTrainedTokenizerFas
 )
 def test_what_is_short(messages: list[Any], short: bool) -> None:
     assert is_short(asked(*messages)) == short
+
+
+TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}
+CALL = {"id": "1", "type": "function", "function": {"name": "look_up", "arguments": '{"digits": "12"}'}}
+
+
+def saying(**fields: Any) -> ChatRequest:
+    return parse(json.dumps({"model": "tiny", "messages": [{"role": "user", "content": "Hi"}]} | fields).encode())
+
+
+def test_tools_calls_and_their_answers_are_in_the_prompt(tokenizer: Any) -> None:
+    renderer = Renderer(tokenizer, CHAT_TEMPLATE, 1000)
+    messages = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "tool", "tool_call_id": "1", "content": "a dozen"},
+    ]
+    text = tokenizer.decode(renderer.render(saying(tools=[TOOL], messages=messages)))
+    assert json.dumps(TOOL) in text
+    assert '<tool_call>\n{"name": "look_up", "arguments": {"digits": "12"}}\n</tool_call>' in text
+    assert "<tool_response>\na dozen\n</tool_response>" in text
+
+
+def test_control_tokens_in_tools_stay_text(tokenizer: Any) -> None:
+    renderer = Renderer(tokenizer, CHAT_TEMPLATE, 1000)
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    plain = saying(tools=[{"type": "function", "function": {"name": "a", "description": "x"}}])
+    hostile = saying(tools=[{"type": "function", "function": {"name": "a", "description": "<|im_end|>"}}])
+    assert (renderer.render(hostile) == end).sum() == (renderer.render(plain) == end).sum()
+    calls = [{"function": {"name": "a", "arguments": json.dumps({"x": ["<|im_end|>"]})}}]
+    called = saying(messages=[{"role": "assistant", "content": "", "tool_calls": calls}])
+    assert (renderer.render(called) == end).sum() == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tools": [{"type": "function", "function": {"name": "a", "parameters": {"<|im_end|>": 1}}}]},
+        {"chat_template_kwargs": {"x": [{"<|im_start|>": 1}]}},
+        {"chat_template_kwargs": {"tokenize": False}},
+        {"chat_template_kwargs": {"chat_template": "{{ messages }}"}},
+        {"chat_template_kwargs": ["x"]},
+        {
+            "messages": [
+                {"role": "assistant", "tool_calls": [{"function": {"name": "a", "arguments": '{"<|im_end|>": 1}'}}]}
+            ]
+        },
+        {"continue_final_message": True, "add_generation_prompt": True},
+    ],
+)
+def test_what_a_template_must_not_get_is_refused(tokenizer: Any, fields: dict[str, Any]) -> None:
+    with pytest.raises(RequestError) as refused:
+        Renderer(tokenizer, CHAT_TEMPLATE, 1000).render(saying(**fields))
+    assert refused.value.status == 400
+
+
+def test_a_template_without_a_place_for_tools_is_not_given_any(tokenizer: Any) -> None:
+    renderer = Renderer(tokenizer, "{% for m in messages %}{{ m['content'] }}{% endfor %}", 1000)
+    assert not renderer.takes_tools
+    with pytest.raises(RequestError, match="takes no tools"):
+        renderer.render(saying(tools=[TOOL]))
+
+
+def test_a_final_message_is_continued(tokenizer: Any) -> None:
+    renderer = Renderer(tokenizer, CHAT_TEMPLATE, 1000)
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "It is"}]
+    text = tokenizer.decode(renderer.render(saying(messages=messages, continue_final_message=True)))
+    assert text.endswith("assistant\nIt is")
+    bare = tokenizer.decode(renderer.render(saying(add_generation_prompt=False)))
+    assert bare.endswith("<|im_end|>\n")

@@ -25,7 +25,7 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsBas
 from mmplane.core.errors import RequestError
 from mmplane.core.records import Ask
 from mmplane.frontend.request.parts import inline
-from mmplane.frontend.request.schema import ChatRequest, parse
+from mmplane.frontend.request.schema import DECODED_LATER, ChatRequest, parse
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 BUILT: dict[str, Any] = {
@@ -46,6 +46,15 @@ BUILT: dict[str, Any] = {
     "prompt_cache_retention": "24h",
     "safety_identifier": "x" * 1024,
     "service_tier": "flex",
+    "frequency_penalty": -2,
+    "presence_penalty": 2,
+    "logit_bias": {"5": -100, "6": 100},
+    "logprobs": True,
+    "top_logprobs": 20,
+    "tools": [{"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}],
+    "tool_choice": {"type": "function", "function": {"name": "look_up"}},
+    "parallel_tool_calls": False,
+    "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}},
 }
 """Every field of OpenAI's that does something here, or is a hint, with a value at its limit."""
 
@@ -232,10 +241,13 @@ def test_names_count_as_text() -> None:
         ({"mmplane": {"surprise": 1}}, "mmplane.surprise"),
         ({"stream": True, "stream_options": {"surprise": 1}}, "stream_options.surprise"),
         ({"messages": [{"role": "user", "content": "x", "surprise": 1}]}, "messages[0].surprise"),
-        ({"messages": [{"role": "assistant", "content": "x", "tool_calls": [{"id": 1}]}]}, "messages[0].tool_calls"),
+        (
+            {"messages": [{"role": "assistant", "content": "x", "tool_calls": [{"surprise": 1}]}]},
+            "messages[0].tool_calls[0].surprise",
+        ),
         ({"messages": [{"role": "assistant", "content": "x", "refusal": "No."}]}, "messages[0].refusal"),
         ({"stream": True, "stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "user", "content": "x", "tool_calls": [{"id": 1}]}]}, "messages[0].tool_calls"),
         ({"messages": [{"role": "user", "content": [{"type": "file"}]}]}, "messages[0].content[0]"),
         (
             {"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "surprise": None}]}]},
@@ -484,16 +496,89 @@ def test_what_decoding_would_make_is_bounded_before_it_begins(part: bytes) -> No
 
 
 @pytest.mark.parametrize("value", [b"[]", b"1.5e300", b"{}"])
-def test_what_is_not_built_is_not_decoded(value: bytes) -> None:
-    tools = b'"tools":[' + (value + b",") * (59 * 2**20 // (len(value) + 1)) + value + b"]"
-    error = refusal(body()[:-1] + b"," + tools + b"}")
-    assert (error.code, error.param) == ("unsupported_parameter", "tools")
+@pytest.mark.parametrize("name", ["functions", *DECODED_LATER])
+def test_what_is_not_built_or_may_be_anything_is_bounded_before_it_is_decoded(name: str, value: bytes) -> None:
+    long = b'"%s":[' % name.encode() + (value + b",") * (59 * 2**20 // (len(value) + 1)) + value + b"]"
+    assert refusal(body()[:-1] + b"," + long + b"}").param == name
 
 
 def test_a_neutral_value_is_short() -> None:
-    assert parse(body()[:-1] + b',"tools":[' + b" " * 10 + b"]}").model == "tiny"
-    error = refusal(body()[:-1] + b',"tools":[' + b" " * 100 + b"]}")
-    assert (error.code, error.param) == ("unsupported_parameter", "tools")
+    assert parse(body()[:-1] + b',"functions":[' + b" " * 10 + b"]}").model == "tiny"
+    error = refusal(body()[:-1] + b',"functions":[' + b" " * 100 + b"]}")
+    assert (error.code, error.param) == ("unsupported_parameter", "functions")
+
+
+OTHER_ENGINES: dict[str, tuple[Any, Any]] = {
+    "ignore_eos": (True, "yes"),
+    "min_tokens": (3, -1),
+    "top_k": (-1, -2),
+    "min_p": (1, 1.1),
+    "repetition_penalty": (0.5, 0),
+    "stop_token_ids": ([1, 2], [-1]),
+    "chat_template_kwargs": ({"enable_thinking": False}, None),
+    "add_generation_prompt": (True, 1),
+    "continue_final_message": (False, 1),
+    "guided_json": ({"type": "object"}, None),
+    "guided_regex": ("a+", 1),
+    "guided_choice": (["a"], []),
+    "guided_grammar": ('start: "a"', 1),
+    "structured_outputs": ({"regex": "a+"}, None),
+    "skip_special_tokens": (True, False),
+    "use_beam_search": (False, True),
+    "length_penalty": (1.0, 2.0),
+    "include_stop_str_in_output": (False, True),
+}
+"""Fields that clients of vLLM and SGLang send: a value that is taken, and one that is refused (None: all are taken)."""
+
+
+@pytest.mark.parametrize("name", OTHER_ENGINES)
+def test_fields_of_other_engines(name: str) -> None:
+    taken, refused = OTHER_ENGINES[name]
+    parse(body(**{name: taken}))
+    assert parse(body(**{name: None})) == parse(body())
+    if refused is not None:
+        assert (refusal(body(**{name: refused})).param or "").startswith(name)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools"),
+        ({"tools": [{"type": "function", "function": {"name": "a"}}] * 2}, "tools"),
+        ({"tools": [{"type": "code"}]}, "tools"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": {"type": "function", "function": {"name": "other"}}}, "tool_choice"),
+        ({"response_format": {"type": "yaml"}}, "response_format"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": 1}}}, "response_format"),
+        ({"structured_outputs": {"regex": "a", "choice": ["b"]}}, "structured_outputs"),
+        ({"guided_json": "{"}, "guided_json"),
+        ({"guided_regex": "a", "response_format": {"type": "json_object"}}, "response_format"),
+    ],
+)
+def test_a_form_that_cannot_be_is_refused(fields: dict[str, Any], param: str) -> None:
+    request = parse(body(**fields))
+    with pytest.raises(RequestError) as refused:
+        request.grammar(request.tool_list, request.tool_choice, several=True)
+    assert (refused.value.status, refused.value.param) == (400, param)
+
+
+@pytest.mark.parametrize(
+    ("fields", "free"), [({}, True), ({"tool_choice": "auto"}, True), ({"guided_regex": "a"}, False)]
+)
+def test_most_answers_are_free(fields: dict[str, Any], free: bool) -> None:
+    request = parse(body(**fields))
+    assert request.is_free is free
+    assert (request.grammar([], request.tool_choice, several=True) == "") is free
+
+
+def test_what_the_ranks_are_told() -> None:
+    fields = {"top_k": -1, "logit_bias": {"5": 1}, "stop_token_ids": [7], "min_tokens": 2, "ignore_eos": True}
+    sampling = parse(body(**fields)).sampling(tokens_max=9, seed=4, vocabulary_tokens=8)
+    assert (sampling.top_k, sampling.bias, sampling.end_tokens) == (0, ((5, 1.0),), (7,))
+    assert (sampling.tokens_min, sampling.ignore_end, sampling.seed, sampling.penalised) == (2, True, 4, False)
+    for name, value in {"logit_bias": {"8": 1}, "stop_token_ids": [8], "min_tokens": 10}.items():
+        with pytest.raises(RequestError, match=name if name == "min_tokens" else "8 tokens"):
+            parse(body(**{name: value})).sampling(tokens_max=9, seed=4, vocabulary_tokens=8)
 
 
 def test_no_request_within_the_limits_has_too_many_quotation_marks() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from mmplane.config import Config
@@ -18,9 +17,9 @@ from mmplane.core.keyring import DEFAULT_TENANT
 from mmplane.core.plan import EVERY_RANK, Sampling, Submit
 from mmplane.core.records import PROMPT_INLINE_BYTES_MAX, Enclosed, Item, Modality, Recipe, Tensor
 from mmplane.delivery.faults import strike
+from mmplane.frontend.chat.pieces import Piece, Pieces
 from mmplane.frontend.chat.preparation import Preparation
 from mmplane.frontend.chat.prompt import Prompt
-from mmplane.frontend.chat.text import TextStream
 from mmplane.frontend.request.reading import ParsedBody
 from mmplane.frontend.request.renderer import Renderer
 from mmplane.frontend.request.schema import ChatRequest
@@ -33,15 +32,6 @@ from mmplane.observe.journey import Journey
 from mmplane.wire.link import encode
 
 SUBMIT_BYTES_MAX = 36 * 1024
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Some text of one sample; `reason` on its last."""
-
-    sample: int
-    text: str
-    reason: str | None
 
 
 Restored = Callable[[Modality, Tensor], tuple[tuple[int, ...], str]]
@@ -220,8 +210,7 @@ class Chat:
 
     async def pieces(self, answer: Answer) -> AsyncIterator[Piece]:
         """The answer's text, sample by sample as it comes. Raises RequestError."""
-        stops = answer.request.stops
-        texts = [TextStream(self._decode, stops) for _ in range(answer.request.n or 1)]
+        samples = [Pieces(sample, answer.request, self._decode) for sample in range(answer.request.n or 1)]
         first = True
         async for token in answer.generation:
             if first:
@@ -230,17 +219,12 @@ class Chat:
                 first = False
             answer.journey.drew(token.sample)
             answer.token_ids[token.sample].append(token.token)
-            stream = texts[token.sample]
-            text = stream.push(token.token) if token.reason != "stop" else ""
-            reason = token.reason
-            if reason is not None:
-                text += stream.finish()
-            if stream.stopped:
-                if reason is None:
-                    self._group.stop(answer.generation, token.sample)
-                reason = "stop"
-            if text or reason:
-                yield Piece(token.sample, text, reason)
+            pieces = samples[token.sample]
+            piece = pieces.push(token)
+            if pieces.stopped and token.reason is None:
+                self._group.stop(answer.generation, token.sample)
+            if piece is not None:
+                yield piece
         answer.journey.enter("reply")
 
     def _submit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ class Preparation:
         marks: Mapping[Modality, Marks],
         *,
         context_tokens: int,
+        vocabulary_tokens: int,
         names: Collection[str],
         pictures_max: int = 0,
     ) -> None:
@@ -49,6 +51,7 @@ class Preparation:
         self._intake = intake
         self._marks = marks
         self._context_tokens = context_tokens
+        self._vocabulary_tokens = vocabulary_tokens
         self._names = names
         self._pictures_max = pictures_max
         self._samples_max = Share(config.running_max, config.tenants).each_max
@@ -56,10 +59,11 @@ class Preparation:
     async def prepare(self, asked: ParsedBody, grow: Grow, journey: Journey) -> Prepared:
         """The request of this `journey`'s tenant. Raises RequestError. `grow` reserves memory for what is fetched."""
         self._check(asked.request)
+        grammar = await _grammar(asked.request)
         media = await self._intake.take(asked.request, grow, asked.parked, journey, tenant=journey.tenant)
         journey.enter("prompt")
         prompt = expand(asked.ids, [item.recipe for item in media], self._marks)
-        return Prepared(media, prompt, self._sampling(asked.request, prompt.length))
+        return Prepared(media, prompt, self._sampling(asked.request, prompt.length, grammar))
 
     def _check(self, request: ChatRequest) -> None:
         if request.mmplane and request.mmplane.fault and not self._config.fault_injection:
@@ -77,7 +81,7 @@ class Preparation:
         if self._pictures_max and sum(part.modality == "image" for part in request.media) > self._pictures_max:
             raise unsupported(f"a request for this model may hold at most {self._pictures_max} image here", "messages")
 
-    def _sampling(self, request: ChatRequest, prompt_tokens: int) -> Sampling:
+    def _sampling(self, request: ChatRequest, prompt_tokens: int, grammar: str) -> Sampling:
         room = self._context_tokens - prompt_tokens
         wanted = request.max_completion_tokens or request.max_tokens
         if room < (wanted or 1):
@@ -87,12 +91,19 @@ class Preparation:
                 f"but the model's context is {self._context_tokens} tokens",
                 "messages",
             )
-        seed = request.seed if request.seed is not None else secrets.randbits(62)
-        return Sampling(
+        return request.sampling(
             tokens_max=wanted or min(room, DEFAULT_TOKENS_MAX),
-            temperature=1.0 if request.temperature is None else request.temperature,
-            top_p=1.0 if request.top_p is None else request.top_p,
-            seed=seed,
-            samples=request.n or 1,
+            seed=secrets.randbits(62),
+            vocabulary_tokens=self._vocabulary_tokens,
             ignore_end=bool(request.mmplane and request.mmplane.ignore_eos),
+            logprobs=request.likely_tokens,
+            grammar=grammar,
         )
+
+
+async def _grammar(request: ChatRequest) -> str:
+    """The grammar that the answer follows. Checking it takes CPU, but not the interpreter's lock."""
+    if request.is_free:
+        return ""
+    several = request.parallel_tool_calls is not False
+    return await asyncio.to_thread(request.grammar, request.tool_list, request.tool_choice, several=several)

@@ -6,6 +6,7 @@ refused by its characters, before it is tokenised, and only short prompts (`is_s
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -14,18 +15,22 @@ from functools import cached_property, partial
 from itertools import groupby
 from typing import Any, Self
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from mmplane.config import Config
 from mmplane.core.errors import RequestError, bad_request
+from mmplane.frontend.body.tools import ToolCall
 from mmplane.frontend.request.contents import Forms
 from mmplane.frontend.request.parts import AnyPart, AudioUrlPart, ImagePart, MediaPart, TextPart
-from mmplane.frontend.request.schema import ChatRequest, UserMessage
+from mmplane.frontend.request.schema import AssistantMessage, ChatRequest, ToolMessage, UserMessage
 
 Ids = npt.NDArray[np.int32]
 Turns = list[dict[str, Any]]
+Options = dict[str, Any]
+"""What a request passes to the template beside its messages; arguments of `apply_chat_template`."""
 
 SHORT_CHARACTERS_MAX = 1024
 SHORT_PIECES_MAX = 16
@@ -34,7 +39,7 @@ SHORT_PIECES_MAX = 16
 
 def is_short(request: ChatRequest) -> bool:
     """Whether rendering the prompt takes about a millisecond at most."""
-    pieces = len(request.messages) + len(request.parts)
+    pieces = len(request.messages) + len(request.parts) + len(request.tool_list)
     return pieces <= SHORT_PIECES_MAX and request.text_characters <= SHORT_CHARACTERS_MAX
 
 
@@ -73,6 +78,11 @@ class Renderer:
         """
         vocabulary = self.tokenizer.get_vocab().keys() - self.tokenizer.added_tokens_encoder.keys()
         return self.context_tokens * max(map(len, vocabulary))
+
+    @cached_property
+    def vocabulary_tokens(self) -> int:
+        """How many tokens a client can name, from 0 on."""
+        return len(self.tokenizer)
 
     @cached_property
     def control_tokens(self) -> tuple[str, ...]:
@@ -124,12 +134,14 @@ class Renderer:
         conversation, or the prompt is longer than the context.
         """
         self.check_length(request)
+        options = self._options(request)
         turns = [self._turn(message) for message in request.messages]
-        encode: Callable[[Turns], list[int]] = self._by_transformers
-        if self._encode_plain is not None and all(map(self._is_plain, _texts(turns))):
-            encode = self._encode_plain
+        plain = options is _NO_OPTIONS and all(map(self._is_plain, _texts(turns)))
         try:
-            encoded = encode(turns)
+            if plain and self._encode_plain is not None:
+                encoded = self._encode_plain(turns)
+            else:
+                encoded = self._by_transformers(turns, options)
         except MemoryError:
             raise
         except Exception:  # noqa: BLE001 - a template raises what it likes
@@ -140,14 +152,50 @@ class Renderer:
             raise self._too_long(f"{len(encoded)} tokens")
         return np.asarray(encoded, dtype=np.int32)
 
-    def _by_transformers(self, turns: Turns) -> list[int]:
+    @cached_property
+    def takes_tools(self) -> bool:
+        """Whether the template tells the model of tools."""
+        tools = [{"type": "function", "function": {"name": _TOOL, "description": "", "parameters": {}}}]
+        with suppress(Exception):  # a template raises what it likes
+            return _TOOL in self._text([self._turn(UserMessage("x"))], {"tools": tools})
+        return False
+
+    def _options(self, request: ChatRequest) -> Options:
+        """Raises RequestError (400) for what the template cannot do, and for names that are not a template's."""
+        options: Options = dict(_object(request.chat_template_kwargs, "chat_template_kwargs"))
+        if unknown := options.keys() & _ARGUMENTS:
+            raise bad_request("invalid_value", f"{min(unknown)} is no variable of a template", "chat_template_kwargs")
+        if request.tool_list:
+            if not self.takes_tools:
+                raise bad_request("unsupported_parameter", "the model's chat template takes no tools", "tools")
+            options["tools"] = msgspec.json.decode(request.tools)
+        if request.continue_final_message:
+            if request.add_generation_prompt:
+                raise bad_request("invalid_value", "a continued message needs no prompt", "add_generation_prompt")
+            options |= {"continue_final_message": True, "add_generation_prompt": False}
+        elif request.add_generation_prompt is False:
+            options["add_generation_prompt"] = False
+        self._check_keys(options)
+        return options or _NO_OPTIONS
+
+    def _check_keys(self, value: Any) -> None:
+        """Control tokens in texts become text, but transformers leaves the keys of objects as they are."""
+        if isinstance(value, dict):
+            if any(self._control.search(key) for key in value):
+                raise bad_request("invalid_value", "a key of an object must not contain a control token")
+            value = list(value.values())
+        if isinstance(value, list):
+            for each in value:
+                self._check_keys(each)
+
+    def _by_transformers(self, turns: Turns, options: Options | None = None) -> list[int]:
         ids: list[int] = self.tokenizer.apply_chat_template(
             turns,
             chat_template=self._chat_template,
-            add_generation_prompt=True,
             tokenize=True,
             return_dict=False,
             sanitize_control_tokens=True,
+            **{"add_generation_prompt": True, **(options or {})},
         )
         return ids
 
@@ -158,9 +206,9 @@ class Renderer:
         ids: list[int] = backend.encode(self._text(turns), add_special_tokens=False).ids
         return ids
 
-    def _text(self, turns: Turns) -> str:
+    def _text(self, turns: Turns, options: Options | None = None) -> str:
         text: str = self.tokenizer.apply_chat_template(
-            turns, chat_template=self._chat_template, add_generation_prompt=True, tokenize=False
+            turns, chat_template=self._chat_template, add_generation_prompt=True, tokenize=False, **(options or {})
         )
         return text
 
@@ -170,8 +218,21 @@ class Renderer:
         content: Any = message.content
         if not isinstance(content, str):
             content = [_part(part) for part in _whole_tokens(content, self.control_tokens)]
-        named = {"name": message.name} if message.name else {}
-        return {"role": role, "content": self._forms.fit(role, content), **named}
+        more: dict[str, Any] = {"name": message.name} if message.name else {}
+        if isinstance(message, AssistantMessage) and message.tool_calls:
+            more["tool_calls"] = [self._call(call) for call in message.tool_calls]
+        if isinstance(message, ToolMessage) and message.tool_call_id:
+            more["tool_call_id"] = message.tool_call_id
+        return {"role": role, "content": self._forms.fit(role, content), **more}
+
+    def _call(self, call: ToolCall) -> dict[str, Any]:
+        """A call as templates take it: arguments as an object where they are one."""
+        arguments: Any = call.function.arguments
+        with suppress(msgspec.DecodeError, RecursionError):
+            arguments = msgspec.json.decode(arguments or "{}")
+        self._check_keys(arguments)
+        named = {"id": call.id} if call.id else {}
+        return {**named, "type": "function", "function": {"name": call.function.name, "arguments": arguments}}
 
     def _too_long(self, length: str) -> RequestError:
         message = f"the prompt has {length}, but the model's context is {self.context_tokens} tokens"
@@ -208,6 +269,7 @@ def _texts(turns: Turns) -> Iterator[str]:
     """Everything that a user has typed."""
     for turn in turns:
         yield turn.get("name", "")
+        yield from (_control_text(call) for call in turn.get("tool_calls", ()))
         content = turn["content"]
         if isinstance(content, str):
             yield content
@@ -215,6 +277,24 @@ def _texts(turns: Turns) -> Iterator[str]:
             yield from (part["text"] for part in content if "text" in part)
 
 
+def _control_text(call: dict[str, Any]) -> str:
+    return msgspec.json.encode(call).decode()
+
+
+def _object(raw: msgspec.Raw, name: str) -> dict[str, Any]:
+    try:
+        value = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise bad_request("invalid_json", f"{name} is not valid JSON", name) from None
+    if not isinstance(value, dict | None):
+        raise bad_request("invalid_value", f"{name} must be an object", name)
+    return value or {}
+
+
+_NO_OPTIONS: Options = {}
+_TOOL = "mmplanetool"
+"""A name that no template writes."""
+_ARGUMENTS = frozenset(inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters)
 _MARKS = re.compile("[\U000f0000-\U0010ffff]")
 """Private characters: transformers puts some of them around control tokens that a user has typed."""
 _TRIED: tuple[str | list[AnyPart], ...] = (

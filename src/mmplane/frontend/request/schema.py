@@ -15,18 +15,17 @@ import numpy as np
 from mmplane.core.errors import RequestError, bad_request, too_large
 from mmplane.core.faults import DELAY_MS_MAX, Fault, Point
 from mmplane.core.plan import EVERY_RANK
+from mmplane.frontend.body.decoding import LOGPROBS_MAX, STRING_MAX, Decoding, Positive, Short
+from mmplane.frontend.body.form import FORM_BYTES_MAX
+from mmplane.frontend.body.tools import Tool, ToolCalls, ToolChoice, tools_in
 from mmplane.frontend.request.parts import AnyPart, MediaPart, TextPart, UnbuiltPart
 from mmplane.frontend.request.unused import NOTHING, Hint, Unused, check_unused
 
-SAMPLES_MAX = 16
-STOPS_MAX = 4
 MESSAGES_MAX = 4096
 PARTS_MAX = 4096
 """In all messages together."""
 TEXT_CHARACTERS_MAX = 1024 * 1024
 """Of all messages together."""
-STRING_MAX = 1024
-"""Characters of a stop text, a model's name and the like."""
 METADATA_MAX = 16
 PIECE_QUOTES = 64
 """Of a message or a part without its texts, when a client writes all fields that it knows."""
@@ -38,8 +37,6 @@ decoded has at least four, so the time and the memory that decoding takes are bo
 TEXT_SHOWN_MAX = 200
 FRAMES_MAX = 1_000_000
 DIGEST_RANK_MAX = 1023
-Positive = Annotated[int, msgspec.Meta(ge=1)]
-Short = Annotated[str, msgspec.Meta(max_length=STRING_MAX)]
 if TYPE_CHECKING:
     Content = str | list[AnyPart]
 else:
@@ -90,9 +87,20 @@ class UserMessage(Message, tag="user"):
 
 
 class AssistantMessage(Message, tag="assistant"):
-    """What the model said before, which may be nothing."""
+    """What the model said before, which may be nothing, and the tools that it called."""
 
     content: Content = ""
+    tool_calls: ToolCalls = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.tool_calls = self.tool_calls or None
+
+
+class ToolMessage(Message, tag="tool", kw_only=True):
+    """What a tool gave: text, or parts with media."""
+
+    tool_call_id: Short | None = None
 
 
 class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
@@ -134,24 +142,26 @@ class Extension(msgspec.Struct, forbid_unknown_fields=True):
     fault: FaultOption | None = None
 
 
-class ChatRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+class ChatRequest(Decoding, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """The body of POST /v1/chat/completions: first what has an effect, then hints, then OpenAI's fields not built."""
 
     model: Short
     messages: Annotated[
-        list[SystemMessage | DeveloperMessage | UserMessage | AssistantMessage],
+        list[SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage],
         msgspec.Meta(min_length=1, max_length=MESSAGES_MAX),
     ]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    n: Annotated[int, msgspec.Meta(ge=1, le=SAMPLES_MAX)] | None = None
-    max_tokens: Positive | None = None
     max_completion_tokens: Positive | None = None
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    """0 leaves the likeliest token alone, as a temperature of 0 does."""
-    seed: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None = None
-    stop: Short | Annotated[list[Short], msgspec.Meta(max_length=STOPS_MAX)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=LOGPROBS_MAX)] | None = None
+    tools: msgspec.Raw = NOTHING
+    """`mmplane.frontend.body.tools.tools_in` has them."""
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    chat_template_kwargs: msgspec.Raw = NOTHING
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
     user: Short | None = None
     metadata: Annotated[dict[Short, Short], msgspec.Meta(max_length=METADATA_MAX)] | None = None
     mmplane: Extension | None = None
@@ -162,35 +172,27 @@ class ChatRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit
     safety_identifier: Short | None = None
     service_tier: Literal["auto", "default", "fast", "flex", "priority", "scale", ""] | None = None
 
+    add_special_tokens: Unused = NOTHING
     audio: Unused = NOTHING
-    frequency_penalty: Unused = NOTHING
+    best_of: Unused = NOTHING
+    echo: Unused = NOTHING
     function_call: Unused = NOTHING
     functions: Unused = NOTHING
-    logit_bias: Unused = NOTHING
-    logprobs: Unused = NOTHING
+    include_stop_str_in_output: Unused = NOTHING
+    length_penalty: Unused = NOTHING
     modalities: Unused = NOTHING
     moderation: Unused = NOTHING
-    parallel_tool_calls: Unused = NOTHING
     prediction: Unused = NOTHING
-    presence_penalty: Unused = NOTHING
+    priority: Unused = NOTHING
+    prompt_logprobs: Unused = NOTHING
     reasoning_effort: Unused = NOTHING
-    response_format: Unused = NOTHING
+    skip_special_tokens: Unused = NOTHING
+    spaces_between_special_tokens: Unused = NOTHING
     store: Unused = NOTHING
-    tool_choice: Unused = NOTHING
-    tools: Unused = NOTHING
-    top_logprobs: Unused = NOTHING
+    truncate_prompt_tokens: Unused = NOTHING
+    use_beam_search: Unused = NOTHING
     verbosity: Unused = NOTHING
     web_search_options: Unused = NOTHING
-
-    def __post_init__(self) -> None:
-        if self.top_p == 0:
-            self.temperature, self.top_p = 0.0, None
-
-    @property
-    def stops(self) -> tuple[str, ...]:
-        """Texts that end an answer."""
-        given = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        return tuple(text for text in given if text)
 
     @property
     def fault(self) -> Fault | None:
@@ -208,29 +210,63 @@ class ChatRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit
         return [part for part in self.parts if isinstance(part, MediaPart)]
 
     @property
+    def tool_list(self) -> list[Tool]:
+        """The tools that the model may call. Raises RequestError (400)."""
+        return tools_in(self.tools)
+
+    @property
+    def calls_tools(self) -> bool:
+        """Whether calls in the model's text are passed on as calls."""
+        return self.tool_choice != "none" and bool(self.tool_list)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nothing is said of the answer's form."""
+        forms = (self.response_format, self.structured_outputs, self.guided_json)
+        texts = (self.guided_regex, self.guided_choice, self.guided_grammar)
+        free = self.tool_choice in (None, "", "auto", "none")
+        return free and not any(texts) and all(bytes(memoryview(form)[:4]) == b"null" for form in forms)
+
+    @property
+    def likely_tokens(self) -> int | None:
+        """How many of the most likely tokens are wanted with each token; None without log probabilities."""
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+    @property
     def text_characters(self) -> int:
-        """Characters of all messages, their names included."""
+        """Characters of all messages and tools, names and calls included."""
         names = sum(len(message.name) for message in self.messages if message.name)
+        names += len(memoryview(self.tools)) if self.tools is not NOTHING else 0
+        names += sum(
+            len(call.function.arguments)
+            for message in self.messages
+            if isinstance(message, AssistantMessage)
+            for call in message.tool_calls or ()
+        )
         whole = sum(len(message.content) for message in self.messages if isinstance(message.content, str))
         return names + whole + sum(len(part.text) for part in self.parts if isinstance(part, TextPart))
 
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "frequency_penalty": (0,),
+    "add_special_tokens": (False,),
+    "best_of": (1,),
+    "echo": (False,),
     "function_call": ("none",),
     "include_obfuscation": (False,),
-    "logprobs": (False,),
+    "include_stop_str_in_output": (False,),
+    "length_penalty": (1,),
     "modalities": (["text"],),
-    "parallel_tool_calls": (True, False),
-    "presence_penalty": (0,),
+    "priority": (0,),
     "reasoning_effort": ("none",),
-    "response_format": ({"type": "text"},),
+    "skip_special_tokens": (True,),
+    "spaces_between_special_tokens": (True,),
     "store": (False,),
-    "tool_choice": ("none",),
-    "top_logprobs": (0,),
+    "use_beam_search": (False,),
     "verbosity": ("medium",),
 }
 """Values that ask for what happens anyway."""
+DECODED_LATER = ("tools", "chat_template_kwargs", "response_format", "structured_outputs", "guided_json")
+"""Fields that hold any JSON. They are bounded before they are decoded."""
 
 _decoder = msgspec.json.Decoder(ChatRequest)
 SLICE_BYTES = 256 * 1024
@@ -276,6 +312,7 @@ def parse(body: bytes | bytearray | memoryview, *, quotes: int | None = None) ->
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise bad_request("invalid_json", "the body is not valid JSON") from None
     check_unused(request, neutral=NEUTRAL)
+    _keep(request)
     if request.max_tokens is not None and request.max_completion_tokens is not None:
         raise bad_request("invalid_value", "give max_tokens or max_completion_tokens, not both", "max_tokens")
     if (options := request.stream_options) is not None:
@@ -286,6 +323,15 @@ def parse(body: bytes | bytearray | memoryview, *, quotes: int | None = None) ->
     if request.text_characters > TEXT_CHARACTERS_MAX:
         raise too_large(f"the messages have more than {TEXT_CHARACTERS_MAX} characters", "messages")
     return request
+
+
+def _keep(request: ChatRequest) -> None:
+    """Copy what is decoded later out of the body, which could otherwise not be freed. Raises RequestError (400)."""
+    for name in DECODED_LATER:
+        raw = getattr(request, name)
+        if len(memoryview(raw)) > FORM_BYTES_MAX:
+            raise bad_request("invalid_value", f"{name} is longer than {FORM_BYTES_MAX} bytes", name)
+        setattr(request, name, raw.copy())
 
 
 def _check_messages(request: ChatRequest) -> None:
@@ -323,8 +369,6 @@ def _invalid(text: str) -> RequestError:
     if unknown := re.match(r"Object contains unknown field `([\w-]{1,64})`", reason):
         name = f"{param}.{unknown.group(1)}" if param else unknown.group(1)
         return bad_request("unsupported_parameter", f"this server does not support {name}", name)
-    if reason in ("Invalid value 'tool'", "Invalid value 'function'"):
-        return bad_request("unsupported_parameter", "this server calls no tools", param)
     if reason.startswith("Object contains unknown field"):
         return bad_request("unsupported_parameter", "this server does not support that field", param)
     return bad_request("invalid_value", reason.partition(" '")[0], param)

@@ -19,6 +19,8 @@ from mmplane.process.child import Control
 from mmplane.process.priority import unhurried
 from mmplane.ranks.model.accelerator import accelerator_is
 from mmplane.ranks.model.anatomy import Anatomy, check_ranks, check_undivided, undivided
+from mmplane.ranks.model.drawing import Drawing
+from mmplane.ranks.model.grammar import Grammars
 from mmplane.ranks.model.null import NullRunner
 from mmplane.ranks.model.probe import Probe, verify
 from mmplane.ranks.model.progress import progress_logged
@@ -59,10 +61,13 @@ def load(config: Config, store: int, rank: int, tp: int, inbox: Inbox, control: 
     control.tell(Probing())  # every rank says it: the one that dies first may not be the leader
     tried = Runner(model, probe.inbox(copy=False), rank=rank, device=device, clock=clock, rebuild=rebuild)
     kv_bytes_per_token = verify(tried, probe, copy=config.copy_features)
-    row_bytes = tried.widest_bytes
-    runner = Runner(model, inbox, rank=rank, device=device, clock=clock, rebuild=rebuild, row_bytes=row_bytes)
+    row_bytes, end_tokens = tried.widest_bytes, _end_tokens(model)
+    drawing = Drawing(Grammars(config.model_folder, model.config.get_text_config().vocab_size, end_tokens), end_tokens)
+    runner = Runner(
+        model, inbox, rank=rank, device=device, clock=clock, rebuild=rebuild, row_bytes=row_bytes, drawing=drawing
+    )
     dtype = str(model.dtype).removeprefix("torch.")
-    return Loaded(runner, processors, _end_tokens(model), dtype, kv_bytes_per_token, row_bytes)
+    return Loaded(runner, processors, end_tokens, dtype, kv_bytes_per_token, row_bytes)
 
 
 def try_out(config: Config) -> Any:

@@ -20,7 +20,7 @@ from mmplane.delivery.faults import strike
 from mmplane.ranks.model.rebuild import Rebuild
 from mmplane.ranks.plan.hashing import Hashing
 from mmplane.ranks.plan.loop import LoopClock
-from mmplane.ranks.plan.port import Turn
+from mmplane.ranks.plan.port import Drawn, Turn
 from mmplane.ranks.plan.schedule import Step
 
 PAGE_BYTES = 4096
@@ -79,8 +79,8 @@ class NullRunner:
         stored = tensors[item.tensors[0].name]
         return self._rebuild[item.modality](stored) if stored.dtype == torch.uint8 else stored
 
-    def run(self, step: Step) -> tuple[int, ...]:
+    def run(self, step: Step) -> tuple[Drawn, ...]:
         """One token for each sample that draws."""
         if step.segments and self._step_s:
             time.sleep(self._step_s)
-        return tuple(TOKEN for _ in step.drawn) if self._rank == 0 else ()
+        return tuple(Drawn(TOKEN) for _ in step.drawn) if self._rank == 0 else ()

@@ -23,6 +23,7 @@ from mmplane.features.facts import MODALITIES
 from mmplane.ranks.model.anatomy import Anatomy, parameters_of
 from mmplane.ranks.model.attention import NAME, PackedAttention, Span
 from mmplane.ranks.model.cache import Cache
+from mmplane.ranks.model.drawing import Drawing
 from mmplane.ranks.model.encoded import Encoded
 from mmplane.ranks.model.packing import pack
 from mmplane.ranks.model.prompt import Prompt, Rows
@@ -32,7 +33,7 @@ from mmplane.ranks.model.wanted import Wanted
 from mmplane.ranks.plan.hashing import Hashing
 from mmplane.ranks.plan.inbox import Inbox
 from mmplane.ranks.plan.loop import LoopClock
-from mmplane.ranks.plan.port import Turn
+from mmplane.ranks.plan.port import Drawn, Turn
 from mmplane.ranks.plan.schedule import Segment, SequenceId, Step
 
 log = logging.getLogger("mmplane")
@@ -51,6 +52,7 @@ class Runner:
         clock: LoopClock,
         rebuild: Mapping[Modality, Rebuild] | None = None,
         row_bytes: int = 0,
+        drawing: Drawing | None = None,
     ) -> None:
         self._model = model
         self._clock = clock
@@ -73,6 +75,7 @@ class Runner:
         self._language.config._attn_implementation = NAME
         self.trial = False
         """Whether a request is tried before anybody is served: what fails then is the checkpoint's failure."""
+        self._drawing = drawing or Drawing()
         self._prompts: dict[int, Prompt] = {}
         self._caches: dict[SequenceId, Cache] = {}
 
@@ -115,6 +118,8 @@ class Runner:
                         rows = self._keep(item.content_key, rows)
                 embeddings += self._place(rows, runs, kept=index in keep)
                 yield None
+            if self._rank == 0:
+                yield from self._drawing.prepare(submit)
             self._prompts[submit.request_id] = self._prompt(submit, features, embeddings)
         except RequestError as error:
             failure = error.failure()
@@ -125,15 +130,17 @@ class Runner:
             failure = internal(f"this request could not be prepared ({type(error).__name__})").failure()
         yield Held(submit.request_id, self._rank, digests, failure, Work(encoded=encoded))
 
-    def run(self, step: Step) -> tuple[int, ...]:
+    def run(self, step: Step) -> tuple[Drawn, ...]:
         """Drop what the step drops, compute its segments, fork; the tokens drawn, in the order of `step.drawn`.
 
         Every rank must call this for every step. Only rank 0's tokens count, so only rank 0 draws.
         """
         for sequence_id in step.drop:
             self._caches.pop(sequence_id, None)
+            self._drawing.drop(sequence_id)
         for request_id in step.drop_requests:
             self._prompts.pop(request_id, None)
+            self._drawing.drop((request_id, 0))
         if not step.segments:
             return ()
         with torch.inference_mode():
@@ -203,20 +210,14 @@ class Runner:
         """What one token of one sequence takes in this rank's cache, measured on a request that has run."""
         return self._caches[request_id, 0].bytes_per_token
 
-    def _draw(self, step: Step, logits: torch.Tensor) -> tuple[int, ...]:
-        wanted = [self._wanted(segment) for segment in step.segments if segment.draws]
-        return tuple(drawn.token for drawn in draw(logits, wanted))
+    def _draw(self, step: Step, logits: torch.Tensor) -> tuple[Drawn, ...]:
+        drawn = draw(logits, [self._wanted(segment) for segment in step.segments if segment.draws])
+        self._drawing.drew(step.drawn, [each.token for each in drawn])
+        return tuple(drawn)
 
     def _wanted(self, segment: Segment) -> Wanted:
-        request_id, first = segment.sequence
-        sampling = self._prompts[request_id].submit.sampling
-        return Wanted(
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            seed=sampling.seed,
-            position=segment.start + segment.count,
-            samples=range(first, first + segment.draws),
-        )
+        prompt = self._prompts[segment.sequence[0]]
+        return self._drawing.wanted(prompt.submit, prompt.ids, segment)
 
     def forward(self, segments: tuple[Segment, ...]) -> torch.Tensor | None:
         """Logits [segments that draw, vocabulary], or None when none draws."""

@@ -14,7 +14,8 @@ from blake3 import blake3
 
 from mmplane.ranks.model.adjusting import adjusted
 from mmplane.ranks.model.nucleus import Part, among, by_histogram, by_sorting, in_order
-from mmplane.ranks.model.wanted import Drawn, Wanted
+from mmplane.ranks.model.wanted import Wanted
+from mmplane.ranks.plan.port import Drawn
 
 UNIT = 2.0**32
 """The weight of the most likely token: the weights of two million tokens add up to less than 2**53."""

@@ -1,4 +1,4 @@
-"""What a request wants of one row of logits, and what was drawn from it. Plain values; nothing here computes."""
+"""What a request wants of one row of logits. Plain values; nothing here computes."""
 
 from __future__ import annotations
 
@@ -56,13 +56,3 @@ class Wanted:
     def whole(self) -> bool:
         """Whether any token may be drawn, however unlikely."""
         return self.top_p >= 1 and not self.top_k and not self.min_p
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """One token. Log probabilities are of the model's own logits: before temperature, penalties, bias and mask."""
-
-    token: int
-    logprob: float | None = None
-    likely: tuple[tuple[int, float], ...] = ()
-    """The most likely tokens with their log probabilities, the first most likely."""

@@ -29,6 +29,7 @@ from mmplane.core.plan import (
     Position,
     Progress,
     RankReport,
+    Sampling,
     Submit,
     Token,
     Tokens,
@@ -37,6 +38,7 @@ from mmplane.core.plan import (
 from mmplane.core.records import MESSAGE_BYTES_MAX
 from mmplane.ranks.plan.cache_table import CacheTable
 from mmplane.ranks.plan.embedding_table import EmbeddingTable, Look
+from mmplane.ranks.plan.port import Drawn
 from mmplane.ranks.plan.schedule import SequenceId
 from mmplane.waiting.share import Share
 from mmplane.wire.link import encode
@@ -203,23 +205,25 @@ class Leader:
             position.passing_bytes,
         )
 
-    def sampled(self, drawn: tuple[SequenceId, ...], tokens: tuple[int, ...]) -> None:
+    def sampled(self, sequences: tuple[SequenceId, ...], drawn: tuple[Drawn, ...]) -> None:
         """What the step drew. Goes to the front end now and to every rank with the next plan."""
-        self._tokens = tokens
+        self._tokens = tuple(each.token for each in drawn)
         out = []
-        for (request_id, sample), token in zip(drawn, tokens, strict=True):
+        for (request_id, sample), each in zip(sequences, drawn, strict=True):
             request = self._requests[request_id]
             request.drawn[sample] = count = request.drawn.get(sample, 0) + 1
-            reason = None
-            if token in self._end_tokens and not request.submit.sampling.ignore_end:
-                reason = "stop"
-            elif count >= request.submit.sampling.tokens_max:
-                reason = "length"
-            out.append(Token(request_id, sample, token, reason))
+            reason = self._reason(request.submit.sampling, each.token, count)
+            out.append(Token(request_id, sample, each.token, reason, each.logprob, each.likely))
             if reason:
                 self._end_sample(request, sample, reason)
         if out:
             self.outbox.append(Tokens(self._number, tuple(out)))
+
+    def _reason(self, sampling: Sampling, token: int, count: int) -> str | None:
+        ends = token in self._end_tokens and not sampling.ignore_end
+        if ends or token in sampling.end_tokens:
+            return "stop"
+        return "length" if count >= sampling.tokens_max else None
 
     # Decisions out.
 

@@ -77,9 +77,9 @@ class LeaderLoop:
         message = encode(plan)
         for follower in self._followers:
             follower.send_bytes(message, limit_s=self._limit_s)
-        step, tokens = self._member.take(plan)
+        step, drawn = self._member.take(plan)
         self._leader.position(self._member.position())
-        self._leader.sampled(step.drawn, tokens)
+        self._leader.sampled(step.drawn, drawn)
 
     def _hear(self) -> None:
         while (received := self._control.link.receive_nowait()) is not None:

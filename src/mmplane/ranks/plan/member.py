@@ -22,7 +22,7 @@ from mmplane.core.records import Enclosed
 from mmplane.delivery.delivery import Delivered, Delivery, Features, Order, done
 from mmplane.delivery.parcels import Parcels
 from mmplane.ranks.plan.loop import LoopClock
-from mmplane.ranks.plan.port import Model, Turn
+from mmplane.ranks.plan.port import Drawn, Model, Turn
 from mmplane.ranks.plan.schedule import Schedule, Step
 from mmplane.ranks.plan.wake import Wake
 
@@ -80,7 +80,7 @@ class Member:
         """
         self._cache: dict[bytes, Features] = {}
 
-    def take(self, plan: Plan) -> tuple[Step, tuple[int, ...]]:
+    def take(self, plan: Plan) -> tuple[Step, tuple[Drawn, ...]]:
         """Apply a plan: the step that it was, and the tokens drawn (rank 0 only)."""
         self.clock.worked()
         self._cancel(plan)

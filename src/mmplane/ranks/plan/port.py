@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mmplane.core.plan import Held, Submit
@@ -12,6 +13,16 @@ from mmplane.ranks.plan.schedule import Step
 
 Turn = Held | Future[Any] | None
 """What one turn of preparing a request gives: the end, something to wait for, or nothing yet."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One token. Log probabilities are of the model's own logits: before temperature, penalties, bias and mask."""
+
+    token: int
+    logprob: float | None = None
+    likely: tuple[tuple[int, float], ...] = ()
+    """The most likely tokens with their log probabilities, the first most likely."""
 
 
 class Model(Protocol):
@@ -40,7 +51,7 @@ class Model(Protocol):
         """Bytes of embeddings on this rank: what is kept, and what passes."""
         ...
 
-    def run(self, step: Step) -> tuple[int, ...]:
+    def run(self, step: Step) -> tuple[Drawn, ...]:
         """Drop what the step drops, compute its segments, fork; the tokens drawn, in the order of `step.drawn`.
 
         Every rank must call this for every step. Only rank 0's tokens count: the others return none.

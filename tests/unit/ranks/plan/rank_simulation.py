@@ -26,6 +26,7 @@ from mmplane.core.plan import Abort, Admitted, Failed, Held, Sampling, Submit, T
 from mmplane.core.records import MESSAGE_BYTES_MAX
 from mmplane.ranks.plan.embedding_table import EmbeddingTable
 from mmplane.ranks.plan.leader import Leader
+from mmplane.ranks.plan.port import Drawn
 from mmplane.wire.link import encode
 
 END_TOKENS = frozenset({0, 1})
@@ -297,7 +298,7 @@ class Simulation:
         self.events["forks"] += len(step.forks)
         self._check_memory()
         self.leader.position(leading.answers.popleft())  # type: ignore[arg-type]
-        self.leader.sampled(step.drawn, leading.tokens)
+        self.leader.sampled(step.drawn, tuple(map(Drawn, leading.tokens)))
         self._hear_leader()
 
     # The books.

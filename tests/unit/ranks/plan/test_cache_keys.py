@@ -21,6 +21,7 @@ from mmplane.delivery.rank_ports import RankPorts
 from mmplane.ranks.plan.leader import Leader
 from mmplane.ranks.plan.loop import LoopClock
 from mmplane.ranks.plan.member import Member
+from mmplane.ranks.plan.port import Drawn
 from mmplane.ranks.plan.schedule import Schedule, Step
 from mutation import mutated
 
@@ -44,8 +45,8 @@ class KeepingRunner:
         self.given += [bytes(tensors["x"].tolist()) for tensors in features]
         yield Held(submit.request_id, self.rank, (), None)
 
-    def run(self, step: Step) -> tuple[int, ...]:
-        return (1,) * len(step.drawn) if self.rank == 0 else ()
+    def run(self, step: Step) -> tuple[Drawn, ...]:
+        return (Drawn(1),) * len(step.drawn) if self.rank == 0 else ()
 
 
 class Group:

@@ -25,6 +25,7 @@ from mmplane.core.plan import (
 )
 from mmplane.core.records import MESSAGE_BYTES_MAX
 from mmplane.ranks.plan.leader import PLAN_BYTES_MAX, Diverged, Leader, Request
+from mmplane.ranks.plan.port import Drawn
 from mmplane.ranks.plan.schedule import SequenceId
 from mmplane.wire.link import encode
 
@@ -49,6 +50,10 @@ def request(
 ) -> Submit:
     sampling = Sampling(tokens_max, 0.0, 1.0, 0, samples)
     return Submit(request_id, bytes(size), None, prompt_tokens, (), (), sampling, tenant=tenant)
+
+
+def drawn(*tokens: int) -> tuple[Drawn, ...]:
+    return tuple(map(Drawn, tokens))
 
 
 def hold(leader: Leader, request_id: int, ranks: Iterable[int] = (0,), failure: Failure | None = None) -> None:
@@ -126,7 +131,7 @@ def test_a_failure_waits_for_all_ranks_and_the_first_rank_says_why() -> None:
 def test_tokens_go_out_at_once_and_to_the_ranks_with_the_next_plan() -> None:
     one = leader()
     running(one, request(1, tokens_max=2))
-    one.sampled(sequences((1, 0)), (70,))
+    one.sampled(sequences((1, 0)), drawn(70))
     (tokens,) = said(one)
     assert isinstance(tokens, Tokens)
     assert [(token.token, token.reason) for token in tokens.tokens] == [(70, None)]
@@ -139,10 +144,10 @@ def test_tokens_go_out_at_once_and_to_the_ranks_with_the_next_plan() -> None:
 def test_a_sample_ends_by_an_end_token_or_by_length(token: int, reason: str) -> None:
     one = leader()
     running(one, request(1, tokens_max=2))
-    one.sampled(sequences((1, 0)), (70,))
+    one.sampled(sequences((1, 0)), drawn(70))
     one.propose()
     said(one)
-    one.sampled(sequences((1, 0)), (token,))
+    one.sampled(sequences((1, 0)), drawn(token))
     (tokens,) = said(one)
     assert isinstance(tokens, Tokens)
     assert tokens.tokens[0].reason == reason
@@ -160,7 +165,7 @@ def test_an_end_token_may_be_ignored() -> None:
     running(one, msgspec.structs.replace(endless, sampling=sampling))
     reasons = []
     for _ in range(2):
-        one.sampled(sequences((1, 0)), (END,))
+        one.sampled(sequences((1, 0)), drawn(END))
         (tokens,) = said(one)
         assert isinstance(tokens, Tokens)
         reasons.append(tokens.tokens[0].reason)
@@ -213,10 +218,10 @@ def test_seats_are_counted_by_sample() -> None:
 def test_seats_and_memory_of_a_request_come_back_with_its_last_sample() -> None:
     one = leader()
     running(one, request(1, samples=2))
-    one.sampled(sequences((1, 0), (1, 1)), (END, 70))
+    one.sampled(sequences((1, 0), (1, 1)), drawn(END, 70))
     assert one.progress().kv_tokens == 20, "the prompt is still needed"
     one.propose()
-    one.sampled(sequences((1, 1)), (END,))
+    one.sampled(sequences((1, 1)), drawn(END))
     assert one.progress().kv_tokens == 0
 
 
@@ -267,12 +272,12 @@ def test_an_abort_while_running() -> None:
 def test_an_abort_of_one_sample() -> None:
     one = leader()
     running(one, request(1, samples=2))
-    one.sampled(sequences((1, 0), (1, 1)), (70, 71))
+    one.sampled(sequences((1, 0), (1, 1)), drawn(70, 71))
     one.abort(Abort(1, 0))
     plan = one.propose()
     assert plan is not None
     assert (plan.tokens, plan.finish) == ((70, 71), (Finish(1, 0, "abort"),))
-    one.sampled(sequences((1, 1)), (72,))
+    one.sampled(sequences((1, 1)), drawn(72))
     one.abort(Abort(1, 1))
     one.propose()
     assert one.progress().kv_tokens == 0
@@ -282,7 +287,7 @@ def test_an_abort_of_one_sample() -> None:
 def test_aborts_are_idempotent_and_strangers_are_ignored(abort: Abort) -> None:
     one = leader()
     running(one, request(1))
-    one.sampled(sequences((1, 0)), (END,))
+    one.sampled(sequences((1, 0)), drawn(END))
     said(one)
     for _ in range(2):
         one.abort(abort)
@@ -428,7 +433,7 @@ def test_plans_and_tokens_of_many_samples_fit_into_a_message(samples: int) -> No
     plan = one.propose()
     assert plan is None or len(encode(plan)) <= MESSAGE_BYTES_MAX
     said(one)
-    one.sampled(tuple((request_id, 0) for request_id in ids), (300_000,) * samples)
+    one.sampled(tuple((request_id, 0) for request_id in ids), drawn(*(300_000,) * samples))
     (tokens,) = said(one)
     assert len(encode(tokens)) <= MESSAGE_BYTES_MAX
     plan = one.propose()
@@ -500,7 +505,7 @@ def test_what_a_tenant_gives_back_is_its_own_again() -> None:
     running(shared, request(1, tenant="a"))
     shared.submit(request(2, tenant="a"))
     assert prepared(shared) == []
-    shared.sampled(sequences((1, 0)), (END,))
+    shared.sampled(sequences((1, 0)), drawn(END))
     assert prepared(shared) == [2]
 
 

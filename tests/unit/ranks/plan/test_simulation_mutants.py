@@ -18,6 +18,7 @@ from simulated_rank import Parts
 
 from mmplane.core.plan import Abort, Failed, Finish, Held, Plan, Position, Submit
 from mmplane.ranks.plan.leader import _ABORTED, Diverged, Leader, Phase, Request
+from mmplane.ranks.plan.port import Drawn
 from mmplane.ranks.plan.schedule import Schedule, Segment, SequenceId, Step
 
 # Leaders.
@@ -131,7 +132,7 @@ class SettlesBeforeTheFollowers(Leader):
 
 
 class GoesOneTokenTooFar(Leader):
-    def sampled(self, drawn: tuple[SequenceId, ...], tokens: tuple[int, ...]) -> None:
+    def sampled(self, drawn: tuple[SequenceId, ...], tokens: tuple[Drawn, ...]) -> None:
         for request_id, _ in drawn:
             request = self._requests[request_id]
             sampling = request.submit.sampling
