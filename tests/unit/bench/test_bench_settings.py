@@ -61,6 +61,14 @@ def test_an_open_loop_is_refused_as_the_server_would_and_a_closed_one_is_answere
         assert ("--request-seconds" in how.server_flags(workload)) == (how.rate is None)
 
 
+@every_setting
+def test_no_workload_gets_what_an_earlier_request_left(name: str) -> None:
+    for workload, _, how in cases(asked("--setting", name)):
+        flags = how.server_flags(workload)
+        for flag, value in (("--embedding-cache-bytes", "0"), ("--encoding", "float32")):
+            assert flags[flags.index(flag) + 1] == value
+
+
 def test_real_media_have_enough_requests_for_what_is_said_of_them() -> None:
     def least(workload: str) -> int:
         return min(case.requests for case in SETTINGS["cores"].cases if case.workload == workload)
