@@ -11,7 +11,7 @@ TORCH := torch==2.13.0
 TORCH_OPTIONS ?=
 SERVE_OPTIONS ?=
 
-.PHONY: help install install-dev serve lock docs check-deploy test-pythons test test-unit test-process test-sglang test-sglang-versions test-vllm test-ray test-clients lock-clients test-report fix check simulate fuzz chaos soak overload bench results results-sglang train train-smoke evaluate demo clean chaos-freeze chaos-sidecar chaos-strangers
+.PHONY: help install install-dev serve lock docs check-deploy test-pythons test test-unit test-process test-sglang test-sglang-versions test-vllm test-models test-ray test-clients lock-clients test-report fix check simulate fuzz chaos soak overload bench results results-sglang train train-smoke evaluate demo clean chaos-freeze chaos-sidecar chaos-strangers
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -53,6 +53,19 @@ test-unit: install-dev ## fast tests, no processes of ours
 
 test-process: install-dev ## real servers, real clients, real failures
 	$(BIN)/python -m pytest tests/process -q --timeout 240 --durations=10 -n 3 --dist loadfile
+
+# Those that CI tries, with two ranks: the rest is tried by `make test-models`.
+CI_MODELS := qwen2_vl qwen2_5_vl qwen3_vl internvl llava llava_onevision pixtral mistral3 smolvlm idefics3
+CI_REFUSED := gemma3 qwen3_5
+
+test-models: install-dev ## a tiny checkpoint of each architecture, served: right or refused (QUICK=1: the usual ones with two ranks)
+ifdef QUICK
+	$(BIN)/python tools/models/suite.py $(CI_MODELS) --tp 2 --right
+	$(BIN)/python tools/models/suite.py $(CI_REFUSED) --tp 2
+else
+	$(BIN)/python tools/models/suite.py --json docs/models.json
+	$(BIN)/python tools/models/page.py docs/models.json > docs/models.md
+endif
 
 test-report: install-dev ## the bench's report and the status page in a headless Chromium (Debian's; installed if it is not there)
 	@command -v $${MMPLANE_CHROMIUM:-chromium} > /dev/null || apt-get install -y chromium

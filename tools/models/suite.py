@@ -1,6 +1,6 @@
 """Serve a tiny checkpoint of each architecture and compare its answers with plain `generate`.
 
-    tools/models/suite.py [NAME ...] [--tp 1 2] [--json FILE] [--docs FILE] [--check]
+    tools/models/suite.py [NAME ...] [--tp 1 2] [--json FILE] [--right]
 
 A checkpoint is served with chunks of 24 tokens, so that they end inside pictures. It is asked four things, one by one
 and at once: about a picture, about another, about two of different sizes, and by text alone. The 12 greedy tokens and
@@ -17,7 +17,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -160,9 +160,13 @@ def _ask(live: Live, name: str) -> Answer | str:
     return Answer(answer["usage"]["prompt_tokens"], answer["mmplane"]["trace"]["token_ids"][0])
 
 
-def run(names: Sequence[str], tps: Sequence[int], preloaded: Preloaded = PRELOADED) -> dict[str, dict[str, Verdict]]:
-    """Each architecture's verdicts by the number of ranks."""
-    found: dict[str, dict[str, Verdict]] = {}
+Verdicts = dict[str, dict[str, Verdict]]
+"""By architecture and by the number of ranks."""
+
+
+def run(names: Sequence[str], tps: Sequence[int], preloaded: Preloaded, note: Callable[[Verdicts], None]) -> Verdicts:
+    """The verdicts; `note` gets those that are known after each architecture."""
+    found: Verdicts = {}
     with tempfile.TemporaryDirectory() as root:
         for name in names:
             folder = Path(root, name)
@@ -177,6 +181,7 @@ def run(names: Sequence[str], tps: Sequence[int], preloaded: Preloaded = PRELOAD
             found[name] = {str(tp): served(folder, right, tp, preloaded) for tp in tps}
             for tp, verdict in found[name].items():
                 print(f"{name} tp={tp}: {verdict.kind} {verdict.reason} ({verdict.seconds:.1f} s)", flush=True)
+            note(found)
     return found
 
 
@@ -185,19 +190,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ARCHITECTURES)}; by default all")
     parser.add_argument("--tp", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--json", type=Path, help="write the verdicts there")
+    parser.add_argument("--json", type=Path, help="put the verdicts there, in the place of earlier ones")
+    parser.add_argument("--right", action="store_true", help="fail unless each is right with each number of ranks")
     parser.add_argument("--source", help="serve by the code in this folder instead of the installed one")
     asked = parser.parse_args()
     preloaded = Preloaded({"PYTHONPATH": asked.source}) if asked.source else PRELOADED
+    noted = json.loads(asked.json.read_text()) if asked.json and asked.json.is_file() else {}
+
+    def note(found: Verdicts) -> None:
+        if asked.json:
+            table = {name: {tp: asdict(verdict) for tp, verdict in by_tp.items()} for name, by_tp in found.items()}
+            asked.json.write_text(json.dumps(noted | table, indent=1) + "\n")
+
     try:
-        found = run(asked.names or list(ARCHITECTURES), asked.tp, preloaded)
+        found = run(asked.names or list(ARCHITECTURES), asked.tp, preloaded, note)
     finally:
         preloaded.close()
-    if asked.json:
-        table = {name: {tp: asdict(verdict) for tp, verdict in by_tp.items()} for name, by_tp in found.items()}
-        asked.json.write_text(json.dumps(table, indent=1) + "\n")
-    bad = [name for name, by_tp in found.items() if any(each.kind in ("wrong", "crash") for each in by_tp.values())]
-    print(f"{len(found) - len(bad)} of {len(found)} are right or refused" + (f"; not {', '.join(bad)}" if bad else ""))
+    good = {"right"} if asked.right else {"right", "refused"}
+    bad = [name for name, by_tp in found.items() if any(each.kind not in good for each in by_tp.values())]
+    print(f"{len(found) - len(bad)} of {len(found)} are {' or '.join(sorted(good))}; not: {', '.join(bad) or 'none'}")
     return bool(bad)
 
 
