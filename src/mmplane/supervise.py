@@ -144,6 +144,8 @@ class Supervisor:
         self._epoch = 0
         self._incarnation = 0
         self._restarts = Restarts()
+        self._ended_s: dict[str, float] = {}
+        """Since when a role that has not come back is gone."""
         self._stopping_by_s: float | None = None
         self._undrained: set[str] = set()
         """Children that have still to finish what runs."""
@@ -240,14 +242,14 @@ class Supervisor:
                 child.computing = record.computing
             case Ready():
                 child.ready = True
-                self._restarts.ready(child.name)
+                self._works(child.name)
                 self._announce()
             case RanksReady():
                 self._ranks_ready = record
                 for rank in self._ranks.values():
                     rank.ready, rank.probing = True, False
                     rank.heard()
-                self._restarts.ready(RANKS)
+                self._works(RANKS)
             case Probing():
                 child.probing = True
             case Serving():
@@ -277,7 +279,10 @@ class Supervisor:
         self._hear(child)
         stacks = child.stacks.written()  # a crash is the last thing it says
         child.close()
-        log.info("%s ended", child, extra={"stacks": stacks})
+        alone = child.role in ("worker", "parser") and self._head is None
+        a_peer_died = child.role == "rank" and len(self._ranks) < self._config.tp
+        expected = alone or a_peer_died or self._stopping_by_s is not None
+        log.log(logging.INFO if expected else logging.WARNING, "%s ended", child, extra={"stacks": stacks})
         self._undrained.discard(child.name)
         if child is self._head:
             self._head = None
@@ -294,10 +299,15 @@ class Supervisor:
             if not self._ranks:
                 self._group_gone(child.handle.incarnation)
         # Workers and the parser end with their front end: that is no failure of theirs.
-        alone = child.role in ("worker", "parser") and self._head is None
         self._ended(RANKS if child.role == "rank" else child.name, blameless=alone)
 
+    def _works(self, role: str) -> None:
+        self._restarts.ready(role)
+        if (ended_s := self._ended_s.pop(role, None)) is not None:
+            log.info("%s: back after %.1f s", role, time.monotonic() - ended_s)
+
     def _ended(self, role: str, *, blameless: bool = False) -> None:
+        self._ended_s.setdefault(role, time.monotonic())
         failures = self._restarts.ended(role, time.monotonic(), blameless=blameless)
         if failures >= STARTS_MAX and not self._served:
             log.error("%s ended %d times before it was ready; giving up", role, failures)

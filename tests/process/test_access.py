@@ -168,6 +168,22 @@ def test_no_key_is_to_be_found_anywhere(guarded: Live) -> None:
             assert base64.b64encode(key.encode()).decode() not in content, place
 
 
+def test_the_log_has_a_line_for_each_request_under_its_own_name(guarded: Live) -> None:
+    answer = ask(guarded, ALICE, [part(photograph("china")), text("?")])
+    usage = answer.json()["usage"]
+    counts = f"items 1, prompt tokens {usage['prompt_tokens']}, completion tokens {usage['completion_tokens']}"
+
+    def line() -> dict[str, object] | None:
+        seen = (json.loads(each) for each in list(guarded.log) if answer.headers["x-request-id"] in each)
+        return next((each for each in seen if each["message"].endswith(counts)), None)
+
+    found = until(line, 30, "the line is read")
+    assert (found["level"], found["request_id"]) == ("info", answer.headers["x-request-id"])
+    assert found["message"].startswith("POST /v1/chat/completions 200 in ")
+    refused = ask(guarded, ALICE, "Hi", n=0).headers["x-request-id"]
+    until(lambda: any(refused in each and " 400 in " in each for each in list(guarded.log)), 30, "so has a refusal")
+
+
 def test_every_line_of_the_log_is_an_object(guarded: Live) -> None:
     ask(guarded, ALICE, "Hi")
     lines = [line for line in guarded.log if line.startswith("{")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import threading
@@ -97,6 +98,13 @@ def test_kill(title: str, live: Live, right: dict[int, str]) -> None:
         assert (after[other] != before[other]) == replaced, other
     settled = until(lambda: _settled(live), BACK_WITHIN_S, "leases and quarantine are back to nothing")
     assert settled["arena"]["total"]["leased_bytes"] == 0
+    said = re.escape(f"(pid {before[title]}) ended")
+    role = "the group of ranks" if family == "rank" else title
+    until(
+        lambda: re.search(f"WARNING .*{said}.*INFO {role}: back after \\d", "".join(live.log), re.DOTALL),
+        30,
+        "both lines",
+    )
 
 
 def _settled(live: Live) -> dict | None:

@@ -67,7 +67,8 @@ class Call:
         self._gone = asyncio.Event()
         self.messages: list[dict[str, Any]] = []
         named = {"content-length": str(len(body))} if headers is None else headers
-        scope = {"type": "http", "headers": [(name.encode(), value.encode()) for name, value in named.items()]}
+        headers = [(name.encode(), value.encode()) for name, value in named.items()]
+        scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers}
         self.task = asyncio.create_task(endpoint(scope, self._receive, self._send))  # type: ignore[arg-type]
 
     async def _receive(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -135,6 +136,7 @@ class Endpoint:
         finally:
             self._counters.count(status)
             self._journal.end(journey, status, code)
+            _note(scope, journey, status)
 
     def _length(self, scope: Scope) -> tuple[int, bool]:
         """Bytes to reserve before the body is read, and whether they are all of it, as the client declares."""
@@ -152,6 +154,17 @@ class Endpoint:
         asked = await self._bodies.parse(body)
         journey.asked([part.modality for part in asked.request.media])
         return await self._work(Taken(asked, body, reserved, journey, began), reply)
+
+
+def _note(scope: Scope, journey: Journey, status: int) -> None:
+    """The access log's line of a request."""
+    took_ms = (time.perf_counter() - journey.began_s) * 1000
+    first_ms = max(0.0, journey.first_token_s - journey.began_s) * 1000
+    log.info(
+        "%s %s %d in %.1f ms, first token after %.1f ms; items %d, prompt tokens %d, completion tokens %d",
+        *(scope["method"], scope["path"], status, took_ms, first_ms),
+        *(journey.items, journey.prompt_tokens, journey.completion_tokens),
+    )
 
 
 @asynccontextmanager
