@@ -136,6 +136,11 @@ def asked(url: str, question: str) -> dict[str, Any]:
     return {"role": "user", "content": content}
 
 
+def has_token(line: str) -> bool:
+    """Whether a line of a stream is more than its opening, which names the role."""
+    return line.startswith("data: {") and "role" not in json.loads(line[6:])["choices"][0]["delta"]
+
+
 class Side:
     """One of the two servers. `extra` is what makes it ignore the end of an answer."""
 
@@ -166,15 +171,8 @@ class Side:
         body = self.body(messages, stream=True)
         began_s = time.perf_counter()
         with self.client.stream("POST", "/v1/chat/completions", json=body) as reply:
-            for line in reply.iter_lines():
-                if line.startswith("data: {") and "role" not in json.loads(line[6:])["choices"][0]["delta"]:
-                    took_s = time.perf_counter() - began_s
-                    break
-            else:
-                raise SystemExit(f"{self.name} sent no token")
-            for _ in reply.iter_lines():
-                pass
-        return took_s
+            took_s = [time.perf_counter() - began_s for line in reply.iter_lines() if has_token(line)]
+        return took_s[0]
 
     def _post(self, body: bytes) -> dict[str, Any]:
         answer = self.client.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
