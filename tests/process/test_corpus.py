@@ -29,6 +29,11 @@ REPLY_BYTES_MAX = 1000
 LOG_BYTES_MAX = 1000
 
 
+def logged_bytes(live: Live) -> int:
+    """Of the log so far, without the lines of answered requests: good ones run beside the hostile."""
+    return sum(len(line) for line in list(live.log) if " 200 in " not in line)
+
+
 def body(case: Case) -> list[dict[str, Any]]:
     content = base64.b64encode(case.make()).decode()
     if case.kind == "audio":
@@ -91,14 +96,14 @@ def test_corpus(takes: tuple[str, ...], tiny_folder: Path, tmp_path: Path) -> No
         with good_requests(live, takes[0]) as counts, peak_bytes(live) as memory:
             pids = live.pids()
             for name, case in cases.items():
-                said = len("".join(live.log))
+                said = logged_bytes(live)
                 answer = live.chat(body(case), max_tokens=1)
                 statuses[name] = answer.status_code
                 if answer.status_code != 200:
                     assert len(answer.content) < REPLY_BYTES_MAX, name
                     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}, name
                 assert not re.search(r"0x[0-9a-f]{6,}|/usr/|/home/|\.py", answer.text), name
-                assert len("".join(live.log)) - said < LOG_BYTES_MAX, name
+                assert logged_bytes(live) - said < LOG_BYTES_MAX, name
             assert live.pids() == pids, "no process of the server has ended"
         assert statuses == wanted
         assert min(counts) > 0
