@@ -129,6 +129,16 @@ def test_any_other_format_is_told_which_are_taken(kind: str, server: Live) -> No
     assert "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF" in answer.json()["error"]["message"]
 
 
+def test_what_a_decoder_prints_is_a_line_of_the_log(server: Live) -> None:
+    """libtiff says what is wrong with a client's file on standard error, which is not where the log's bounds hold."""
+    media = bytearray(file_of(PHOTO, "TIFF", compression="tiff_lzw"))
+    media[300:360] = bytes(byte ^ 0x5A for byte in media[300:360])
+    assert server.chat([image_part(bytes(media)), text("?")]).status_code == 400
+    lines = [line for line in "".join(server.log).splitlines() if "Using code not yet in table" in line]
+    assert lines
+    assert all("a decoder printed for job" in line for line in lines)
+
+
 def test_low_detail(server: Live, reference: Reference) -> None:
     """Shrunk to 512 pixels, and another item than the same file in full."""
     media = photograph("china")

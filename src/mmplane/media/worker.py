@@ -32,8 +32,9 @@ from mmplane.core.records import Slot
 from mmplane.features.adjusted import adjusted
 from mmplane.features.choice import Processors, choose
 from mmplane.media.materialise import examine, materialise
-from mmplane.process import sandbox
+from mmplane.process import logs, sandbox
 from mmplane.process.child import BEAT_SECONDS, Control
+from mmplane.process.printed import Printed
 from mmplane.process.priority import step_back
 from mmplane.wire.link import Link, PeerGone
 
@@ -50,6 +51,8 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
             "worker %d can reach the network: this kernel allows it no namespace, and there is no libseccomp",
             spawn.index,
         )
+    printed, stderr = Printed.divert()
+    logs.go_on(stderr)
     control = Control(Link(descriptors["control"], ToRank))
     lengths_bytes = config.region_bytes()
     jobs = Jobs(
@@ -71,7 +74,10 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
                 poller.poll(BEAT_SECONDS * 1000)
                 continue
             sandbox.allow_cpu(config.item_seconds)
-            frontend.send(jobs.answer(received[0]), limit_s=config.stall_seconds)
+            answer = jobs.answer(received[0])
+            if said := printed.take():
+                log.warning("a decoder printed for job %d: %s", received[0].job_id, said)
+            frontend.send(answer, limit_s=config.stall_seconds)
 
 
 class Jobs:

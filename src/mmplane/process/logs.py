@@ -71,11 +71,23 @@ def begin(form: str, level: str, process: str) -> None:
         logging.getLogger(library).setLevel(logging.WARNING)
 
 
+def go_on(stream: TextIO) -> None:
+    """Log to this stream from now on, in the form and at the level of before."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Lines):
+            handler.direct(stream)
+
+
 class _Lines(logging.StreamHandler[TextIO]):
     """Never waits for who reads the log: what does not fit is dropped, and the next line that fits says how much."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
+        self.direct(stream)
+
+    def direct(self, stream: TextIO) -> None:
+        """Write there from now on."""
+        self.setStream(stream)
         self._output: Output | None = None
         with suppress(OSError):  # a test's stream has no descriptor
             self._output = Output(stream.fileno())
