@@ -11,7 +11,7 @@ TORCH := torch==2.13.0
 TORCH_OPTIONS ?=
 SERVE_OPTIONS ?=
 
-.PHONY: help install install-dev serve lock docs check-deploy test-pythons test test-unit test-process test-sglang test-sglang-versions test-vllm test-models test-ray test-clients lock-clients test-report fix check simulate fuzz chaos soak overload bench results results-sglang train train-smoke evaluate demo clean chaos-freeze chaos-sidecar chaos-strangers
+.PHONY: help install install-dev serve lock docs check-deploy test-pythons test test-unit test-process test-sglang test-sglang-versions test-vllm test-models test-ray test-clients lock-clients test-report fix check simulate fuzz chaos soak overload bench results results-sglang train train-smoke evaluate demo clean chaos-freeze chaos-sidecar chaos-strangers chaos-machines
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -209,6 +209,11 @@ chaos-freeze: install-dev ## ten minutes of stopping all processes together unde
 
 chaos-sidecar: install-dev ## the sidecar's kill matrix: every party killed at every stage of an item
 	PYTHONPATH=tests/process:tests/shared $(BIN)/python -m tests.chaos.sidecar $(CHAOS_SIDECAR_OPTIONS)
+
+# Needs root: each machine is a network namespace.
+ROUNDS ?= 500
+chaos-machines: install-dev ## media machines lost in every way, 500 rounds (two hours; ROUNDS=20)
+	PYTHONPATH=tests/process:tests/shared $(BIN)/python -m tests.chaos.machines $(ROUNDS)
 
 chaos-strangers: install-dev ## a minute of each kind of hostile client beside an honest one
 	MMPLANE_STRANGERS_SECONDS=60 $(BIN)/python -m pytest tests/process/test_strangers.py -q --timeout 300

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from mmplane.core.records import BackendName, DecodeProfile
+from mmplane.core.records import BackendName, DecodeProfile, Modality
 
 DELIVERY_NAMES = (
     "original",
@@ -137,7 +137,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     log_format: str = "text"
     decode_profile: DecodeProfile = "mmplane"
     """Of a sidecar: whose loader images are decoded as."""
-    kind: Literal["server", "sidecar"] = "server"
+    kind: Literal["server", "sidecar", "outpost"] = "server"
     """Which children the supervisor has (`mmplane.supervise.ROLES`)."""
     generic: bool = True
     """Whether transformers itself may make features, where no fast path does. A sidecar has to be told."""
@@ -154,17 +154,25 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     socket: str = ""
     """Of a sidecar: the path of its socket, where render processes attach for clips and sounds."""
 
+    join_max: Annotated[int, Meta(ge=0, le=16)] = 0
+    """How many media machines may join, each with a region; 0: none, there is no port for them."""
+    join: str = ""
+    """Of a media machine: the server that it works for, as HOST:PORT."""
+    verdicts: dict[Modality, Literal["same", "differs", "not compared"]] = {}
+    """Of a media machine: what the server found of the fast processors. Empty: it is found here."""
+
     def processes(self) -> int:
-        """How many children the supervisor has: front end, parser, workers, ranks, render processes."""
-        return 2 + self.workers + self.tp + self.render_processes
+        """How many children the supervisor has: front end, parser, workers, porters, ranks, render processes."""
+        return 2 + self.workers + self.join_max + self.tp + self.render_processes
 
     def decode_bytes(self) -> int:
         """The part of the budget that is kept for items while they are decoded, and what one worker may take."""
         return self.budget_bytes // 2
 
     def region_bytes(self) -> tuple[int, ...]:
-        """Bytes of each region: the front end's (a quarter), then one per worker. Multiples of a page."""
+        """Bytes of each region: the front end's (a quarter), then one per worker and porter. Multiples of a page."""
         page_bytes = 4096
         front = self.arena_bytes // 4 // page_bytes * page_bytes
-        each = (self.arena_bytes - front) // max(1, self.workers) // page_bytes * page_bytes
-        return (front, *([each] * self.workers))
+        writers = self.workers + self.join_max
+        each = (self.arena_bytes - front) // max(1, writers) // page_bytes * page_bytes
+        return (front, *([each] * writers))

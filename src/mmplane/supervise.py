@@ -7,11 +7,15 @@ the order of events does not matter. `ROLES` says which children there are.
     supervisor ── nursery ─┬─ front end      dies: epoch + 1, workers replaced, ranks drop what they held
                            ├─ parser         dies: replaced alone
                            ├─ worker 1..W    dies: replaced alone
+                           ├─ porter W+1..   dies: replaced alone; its media machine joins again
                            └─ rank 0..N-1    one dies or stands still: the whole group is replaced
 
     supervisor ── nursery ─┬─ keeper         dies: epoch + 1, workers and all regions replaced
       (sidecar)            ├─ worker 1..W    dies: replaced alone
                            └─ render 1..R    dies: replaced alone
+
+    supervisor ── nursery ─┬─ outpost        dies: epoch + 1, workers and all regions replaced
+      (media machine)      └─ worker 1..W    dies: replaced alone
 
 What it does not like about itself: starting a child waits for the nursery's answer (a few ms), so a stopped nursery
 holds the loop for a few seconds before everything is started anew.
@@ -48,6 +52,7 @@ from mmplane.core.control import (
     RanksReady,
     RanksUp,
     Ready,
+    Renew,
     Replace,
     Running,
     Serving,
@@ -89,16 +94,29 @@ class Roles:
 ROLES = {
     "server": Roles("frontend", parser=True, ranks=True),
     "sidecar": Roles("keeper", renews_regions=True),
+    "outpost": Roles("outpost", renews_regions=True),
 }
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What media machines and their server have: the key, and the socket on which a server listens for machines."""
+
+    key: bytes
+    listener: socket.socket | None = None
+
 
 SEND_LIMIT_S = 5.0
 STARTS_MAX = 3
 """A role that ends this often before it is ready, in a server that has never served, will not get ready: give up."""
 UNLOADABLE = 2
 """Exit code for a model that cannot be served."""
+WORKERS = ("worker", "porter", "parser")
 PARSER = 0
 """The parser stands among the workers, as the one that writes region 0, and is started and replaced like them."""
 END_LIMIT_S = 5.0
+RENEWED = 75
+"""The exit code of a media machine that has to load something else."""
 RANKS = "the group of ranks"
 SERVING = (*HEADS, "render")
 """Roles that clients talk to: they finish what runs before the end."""
@@ -112,19 +130,22 @@ class Supervisor:
     def __init__(
         self,
         config: Config,
-        listener: socket.socket,
+        listener: socket.socket | None,
         keyring: Keyring,
         *,
         on_serving: Callable[[], None],
         http: socket.socket | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
-        """`http` is the listening socket of render processes, where there are any."""
+        """`http` is the listening socket of render processes, where there are any. An outpost has no `listener`."""
         self._config = config
         self._http = http
         self._tally = create_tally(config.render_processes) if config.render_processes else None
         self._roles = ROLES[config.kind]
         self._listener = listener
         self._keyring = hand_over("mmplane-keyring", msgspec.msgpack.encode(keyring))
+        self._cluster = cluster
+        self._cluster_key = hand_over("mmplane-cluster-key", cluster.key) if cluster else None
         self._on_serving = on_serving
         check_memory(sum(config.region_bytes()))
         self._regions: list[int] = []
@@ -261,6 +282,8 @@ class Supervisor:
                     self._watchdog.condemn(worker, "missed an item's deadline")
             case Drained():
                 self._undrained.discard(child.name)
+            case Renew():
+                self._exit_code = RENEWED
             case Unloadable():
                 if self._served:  # it worked before, and may again
                     log.error("%s: %s", child, record.reason)
@@ -279,7 +302,7 @@ class Supervisor:
         self._hear(child)
         stacks = child.stacks.written()  # a crash is the last thing it says
         child.close()
-        alone = child.role in ("worker", "parser") and self._head is None
+        alone = child.role in WORKERS and self._head is None
         a_peer_died = child.role == "rank" and len(self._ranks) < self._config.tp
         expected = alone or a_peer_died or self._stopping_by_s is not None
         log.log(logging.INFO if expected else logging.WARNING, "%s ended", child, extra={"stacks": stacks})
@@ -288,7 +311,7 @@ class Supervisor:
             self._head = None
         elif child.role == "render":
             del self._renders[child.index]
-        elif child.role in ("worker", "parser"):
+        elif child.role in WORKERS:
             del self._workers[child.index]
             self._tell(self._head, WorkerGone(child.index, child.handle.incarnation))
         else:
@@ -366,6 +389,9 @@ class Supervisor:
             for index in range(1, self._config.workers + 1):
                 if index not in self._workers:
                     self._start(f"worker {index}", partial(self._start_worker, index))
+            for index in range(self._config.workers + 1, self._config.workers + self._config.join_max + 1):
+                if index not in self._workers:
+                    self._start(f"porter {index}", partial(self._start_worker, index, "porter"))
         for index in range(1, self._config.render_processes + 1):
             if index not in self._renders:
                 self._start(f"render {index}", partial(self._start_render, index))
@@ -412,7 +438,11 @@ class Supervisor:
         self._epoch += 1
         self._told_out = ()
         self._told_running = ()
-        descriptors = {"listener": self._listener.fileno(), "keyring": self._keyring, "region0": self._regions[0]}
+        descriptors = {"keyring": self._keyring, "region0": self._regions[0]}
+        if self._listener is not None:
+            descriptors["listener"] = self._listener.fileno()
+        elif self._cluster_key is not None:
+            descriptors["cluster_key"] = self._cluster_key
         if self._roles.renews_regions:
             descriptors |= {f"region{number}": region for number, region in enumerate(self._regions)}
         self._head = self._spawn(self._roles.head, 0, 1, descriptors)
@@ -437,19 +467,17 @@ class Supervisor:
             self._workers[PARSER] = child = self._spawn("parser", PARSER, 1, descriptors)
             self._tell(self._head, WorkerUp(PARSER, child.handle.incarnation), ours.fileno())
 
-    def _start_worker(self, index: int) -> None:
+    def _start_worker(self, index: int, role: str = "worker") -> None:
         ours, theirs = pair()
+        given = {"media": self._regions_read_only[0], "features": self._regions[index]}
+        if role == "porter":
+            assert self._cluster is not None
+            assert self._cluster.listener is not None
+            assert self._cluster_key is not None
+            given |= {"listener": self._cluster.listener.fileno(), "cluster_key": self._cluster_key}
         with ours, theirs:
-            self._workers[index] = child = self._spawn(
-                "worker",
-                index,
-                self._config.workers,
-                {
-                    "frontend": theirs.fileno(),
-                    "media": self._regions_read_only[0],
-                    "features": self._regions[index],
-                },
-            )
+            given["frontend"] = theirs.fileno()
+            self._workers[index] = child = self._spawn(role, index, self._config.workers, given)
             self._tell(self._head, WorkerUp(index, child.handle.incarnation), ours.fileno())
 
     def _start_render(self, index: int) -> None:
@@ -516,6 +544,8 @@ class Supervisor:
             nursery.reap()
         self._close_regions()
         os.close(self._keyring)
+        if self._cluster_key is not None:
+            os.close(self._cluster_key)
         if self._tally is not None:
             os.close(self._tally)
 

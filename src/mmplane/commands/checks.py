@@ -32,6 +32,8 @@ def check_server(config: Config) -> None:
     check_memory(config)
     if config.workers == 0 and config.delivery in ("arena", "auto"):
         raise ValueError(f"--workers must be at least 1 for --delivery {config.delivery}")
+    if config.workers + config.join_max > RANGES["workers"].most:
+        raise ValueError(f"--workers and --join-max are more than {RANGES['workers'].most:.0f} together")
     try:
         check_ingress(config.delivery, config.ingress)
     except ValueError as error:

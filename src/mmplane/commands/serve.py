@@ -15,10 +15,11 @@ import msgspec
 from mmplane.arena.errors import OutOfMemory
 from mmplane.arena.memory import memory_available_bytes
 from mmplane.commands.checks import check_server
+from mmplane.commands.cluster import JOIN_MAX, cluster_of
 from mmplane.commands.devices import gpus_visible, placed
 from mmplane.commands.keys import read_keyring
 from mmplane.commands.model import model_folder, name_of
-from mmplane.commands.options import ENCODINGS, Help, Options, Parser, RefuseKey
+from mmplane.commands.options import ENCODINGS, RANGES, Help, Options, Parser, RefuseKey
 from mmplane.commands.settings import Declared, declared, near_flags, printed, settle
 from mmplane.commands.starting import address, embeddings_for, listen, refuse, release_output, workers_for
 from mmplane.commands.welcome import PICTURE, READY
@@ -66,6 +67,7 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     _add_model(options)
     _add_delivery(options)
     _add_memory(options)
+    _add_machines(options)
     _add_limits(options)
     _add_clients(options)
     _add_running(options)
@@ -111,6 +113,18 @@ def _add_memory(options: Options) -> None:
     add("--kv-bytes", "cache memory for keys and values, per rank")
     embeddings = "what each rank keeps of its encoders' outputs; 0: nothing (default: by available memory)"
     add("--embedding-cache-bytes", embeddings, default=None)
+
+
+def _add_machines(options: Options) -> None:
+    options.group("media machines")
+    add = options.add
+    join_port = "port on which media machines join, see `mmplane worker`; 0 takes any free one (default: none may join)"
+    add("--join-port", join_port, default=None, type=RANGES["port"])
+    add("--join-host", "address of that port", default="127.0.0.1")
+    add("--join-max", "media machines that may join, each with an equal share of --arena-bytes", default=JOIN_MAX)
+    add(
+        "--cluster-key-file", "the secret of this server and its media machines; readable by its owner only", default=""
+    )
 
 
 def _add_limits(options: Options) -> None:
@@ -166,6 +180,8 @@ def resolve(given: dict[str, Any], *, tenants: int = 0) -> Config:
         raise ValueError("--nodes: features are handed over in one machine's memory; start one server on each node")
     if given["workers"] is None:
         given["workers"] = workers_for(cores_usable(), given["arena_bytes"])
+    if given.get("join_port") is None:
+        given["join_max"] = 0
     gpus, tp_given = gpus_visible(os.environ), given.pop("tp_given", True)
     given["device"], given["tp"] = placed(given["device"], given["tp"], tp_given=tp_given, gpus=gpus)
     if given["embedding_cache_bytes"] is None:
@@ -223,10 +239,13 @@ def _run(given: dict[str, Any]) -> int:
         config = resolve(given, tenants=keyring.tenants)
         provide(config.processes())
         listener = listen(config.host, config.port)
+        cluster = cluster_of(given)
     except (ValueError, OSError) as error:
         return refuse(error)
     entitle("mmplane: supervisor")
     url = "http://" + address(*listener.getsockname()[:2])
+    if cluster is not None and cluster.listener is not None:
+        log.info("media machines join at %s", address(*cluster.listener.getsockname()[:2]))
     log.info("listening on %s; loading %s for %d ranks (%s)", url, config.served_name, config.tp, config.device)
 
     def announce() -> None:
@@ -234,7 +253,7 @@ def _run(given: dict[str, Any]) -> int:
         Output(sys.stdout.fileno()).write(ready + "\n")
 
     try:
-        supervisor = Supervisor(config, listener, keyring, on_serving=announce)
+        supervisor = Supervisor(config, listener, keyring, on_serving=announce, cluster=cluster)
     except (ValueError, OSError, OutOfMemory) as error:
         return refuse(error)
     return supervisor.run()

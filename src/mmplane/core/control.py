@@ -155,9 +155,13 @@ class Unloadable(Record, frozen=True, tag="unloadable"):
     reason: str
 
 
+class Renew(Record, frozen=True, tag="renew"):
+    """Outpost -> supervisor: its server serves something else now; end, and load that."""
+
+
 ToNursery = Spawn
 FromNursery = Spawned | Refused | Halted | Preloaded
-FromChild = Ready | Beat | Probing | Serving | Replace | RanksReady | Drained | Unloadable
+FromChild = Ready | Beat | Probing | Serving | Replace | RanksReady | Drained | Unloadable | Renew
 ToFrontend = WorkerUp | WorkerGone | RanksUp | RanksGone | OutOfService | Everyone | Drain
 ToRank = Attach
 ToRender = Drain

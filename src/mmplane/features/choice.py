@@ -163,8 +163,7 @@ def choose(config: Config, verdicts: Verdicts | None = None) -> Processors:
             "the prompts of this checkpoint number their images, which is not built: run it with a sidecar"
         )
     if verdicts is None:
-        backend = image_backend(folder, config.backend)
-        verdicts = verdicts_of(folder, fast_paths(folder, tokens, backend), backend)
+        verdicts = verdicts_for(config)
     verdict, generic = verdicts.get, config.generic
     image, encoding = _images(config, verdict("image")) if "image" in tokens else (None, _encoding(config))
     video = audio = None
@@ -179,6 +178,16 @@ def choose(config: Config, verdicts: Verdicts | None = None) -> Processors:
     if image is None and audio is None:
         raise ValueError("this checkpoint takes no images, and clips or sounds only of a kind that is not built")
     return processors
+
+
+def verdicts_for(config: Config) -> Verdicts:
+    """What is known of the fast processors: by the configuration, or found here, by comparing if need be."""
+    if config.verdicts:
+        return config.verdicts
+    folder = config.model_folder
+    backend = image_backend(folder, config.backend)
+    tokens = Facts.of(folder, generic=config.generic).tokens
+    return verdicts_of(folder, fast_paths(folder, tokens, backend), backend)
 
 
 def _images(config: Config, verdict: Verdict | None) -> tuple[ImageProcessor, Encoding]:

@@ -58,7 +58,8 @@ Choose = Callable[[list[Worker]], Worker | Fit]
 class PoolStatistics(msgspec.Struct, frozen=True):
     """Workers by state, who waits for one, how many missed a deadline, and how many have died of anything.
 
-    `lanes` are those of media machines by state, of which there are `machines`; `lost` were there before.
+    `lanes` are those of media machines by state, of which there are `machines`; `lost` were there before, and so many
+    of the jobs went to them: `jobs_away`.
     """
 
     states: dict[str, int]
@@ -69,6 +70,7 @@ class PoolStatistics(msgspec.Struct, frozen=True):
     lanes: dict[str, int] = {}
     machines: int = 0
     lost: int = 0
+    jobs_away: int = 0
 
 
 class Pool:
@@ -98,6 +100,7 @@ class Pool:
         self._condemned = 0
         self._ended = 0
         self._lost = 0
+        self._jobs_away = 0
         self.answered_s = float("-inf")
         """When a worker last finished a job, by the monotonic clock."""
         self._waiting_since_s = 0.0
@@ -161,6 +164,7 @@ class Pool:
         worker.job_id = next(self._job_ids)
         worker.answer = asyncio.get_running_loop().create_future()
         self._jobs += 1
+        self._jobs_away += worker.away
         if not worker.mailbox.post(build(worker.job_id)):
             worker.state = WorkerState.CONDEMNED
             raise worker.ended()
@@ -206,6 +210,7 @@ class Pool:
             lanes=_by_state(self._away()),
             machines=machines,
             lost=self._lost,
+            jobs_away=self._jobs_away,
         )
 
     def _take(self, choose: Choose, line: tuple[Pace, str], where: Where) -> Worker | Fit:

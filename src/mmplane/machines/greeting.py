@@ -32,7 +32,14 @@ ToMachine = Challenge | Accepted | Refused
 
 
 class Refusal(Exception):
-    """The other side is not let in, or does not let us in. It says why."""
+    """The other side is not let in, or does not let us in. It says why.
+
+    `outdated`: what this machine has loaded is not what the server serves.
+    """
+
+    def __init__(self, reason: str, *, outdated: bool = False) -> None:
+        super().__init__(reason)
+        self.outdated = outdated
 
 
 class Side(Enum):
@@ -79,7 +86,7 @@ class Greeting:
         awaited = AWAITED.get((self._side, self.state))
         state, self.state = self.state, State.REFUSED
         if isinstance(record, Refused) and self._side is Side.MACHINE:
-            raise Refusal(f"the server refuses: {record.reason}")
+            raise Refusal(f"the server refuses: {record.reason}", outdated=record.outdated)
         if awaited is None or not isinstance(record, awaited):
             raise Refusal(f"{type(record).__name__} came where it does not belong")
         match record:

@@ -47,9 +47,10 @@ class Accepted(Record, frozen=True, tag="accepted"):
 
 
 class Refused(Record, frozen=True, tag="refused"):
-    """Server -> machine: why not. It may try again later."""
+    """Server -> machine: why not. It may try again later, `outdated` once it has asked again what to load."""
 
     reason: Text
+    outdated: bool = False
 
 
 class Hello(Record, frozen=True, tag="hello"):

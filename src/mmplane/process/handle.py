@@ -14,7 +14,7 @@ from mmplane.process.stacks import Stacks
 from mmplane.process.stillness import Stillness
 from mmplane.wire.link import Link
 
-HEADS = ("frontend", "keeper")
+HEADS = ("frontend", "keeper", "outpost")
 """Roles that keep the books of an epoch: one of them stands at the head of every set of children."""
 
 

@@ -6,11 +6,20 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-SCORES: Mapping[str, int] = {"worker": 800, "parser": 700, "render": 700, "frontend": 300, "keeper": 300, "rank": 300}
+SCORES: Mapping[str, int] = {
+    "worker": 800,
+    "parser": 700,
+    "render": 700,
+    "porter": 600,
+    "frontend": 300,
+    "keeper": 300,
+    "outpost": 300,
+    "rank": 300,
+}
 """What each role adds to the score that it inherits, of 1000: the more, the sooner the kernel kills it.
 
-A worker or a parser is replaced alone. The end of a front end, a keeper or a rank fails every request in flight. The
-supervisor and the nursery have no entry: without a supervisor nothing is replaced.
+A worker, a parser or a porter is replaced alone. The end of a front end, a keeper, an outpost or a rank fails every
+request in flight. The supervisor and the nursery have no entry: without a supervisor nothing is replaced.
 """
 SCORE_MAX = 1000
 SCORE = Path("/proc/self/oom_score_adj")

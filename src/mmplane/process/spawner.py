@@ -114,7 +114,7 @@ class Spawner:
         raise LinkError("the nursery does not answer")
 
 
-_OF_KIND = {"sidecar": {"OMP_NUM_THREADS": "1"}}
+_OF_KIND = {kind: {"OMP_NUM_THREADS": "1"} for kind in ("sidecar", "outpost")}
 """There are as many workers as cores: where torch serves (`--generic`), each computes in one thread."""
 
 _ENVIRONMENT = {

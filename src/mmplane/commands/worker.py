@@ -1,0 +1,124 @@
+"""`mmplane worker`: make features on this machine's CPUs for a server on another one (docs/cluster.md)."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from mmplane.arena.errors import OutOfMemory
+from mmplane.arena.memory import memory_available_bytes
+from mmplane.commands.checks import check_memory
+from mmplane.commands.cluster import read_cluster_key
+from mmplane.commands.options import Options
+from mmplane.commands.settings import declared, settle
+from mmplane.commands.starting import arena_for, refuse, release_output, workers_for
+from mmplane.config import Config
+from mmplane.core.keyring import Keyring
+from mmplane.machine import cores_usable
+from mmplane.machines.assignment import Files, configured, keep
+from mmplane.machines.dial import fetch
+from mmplane.machines.greeting import Refusal
+from mmplane.machines.outpost import address_of, name_here
+from mmplane.machines.records import Assignment
+from mmplane.process import logs
+from mmplane.process.descriptors import provide
+from mmplane.process.output import Output
+from mmplane.process.title import entitle
+from mmplane.supervise import RENEWED, Cluster, Supervisor
+from mmplane.wire.link import LinkError
+
+log = logging.getLogger("mmplane")
+
+AGAIN_SECONDS = 2.0
+"""Between two attempts to reach the server."""
+OWN = ("workers", "arena_bytes", "budget_bytes", "stall_seconds", "log_level", "log_format", "join")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """All of them; each is a setting."""
+    options = Options(parser)
+    add = options.add
+    add("--join", "the server's --join-host and --join-port, as HOST:PORT", default="")
+    add("--cluster-key-file", "the secret that the server has too; readable by its owner only", default="")
+    add("--name", "what the server's log calls this machine (default: its host name)", default="")
+    add("--workers", "processes that decode and transform (default: one for each core)", default=None)
+    add(
+        "--arena-bytes",
+        "shared memory for media and features (default: by cores and free memory)",
+        default=None,
+    )
+    add("--budget-bytes", "bytes that decoded media under way may take")
+    add("--stall-seconds", "how long the outpost may stand still before it is replaced")
+    options.add_logging()
+    return options.actions
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; its exit code. When the server serves something else than before, the command begins anew."""
+    parser = argparse.ArgumentParser(prog="mmplane worker", description=__doc__)
+    table = declared(add_flags(parser))
+    given = vars(parser.parse_args(arguments))
+    ignored: list[str] = []
+    try:
+        settings = {name: each.value for name, each in settle(table, given, os.environ, None, ignored.append).items()}
+        logs.begin(settings["log_format"], settings["log_level"], "outpost")
+        for each in ignored:
+            log.warning("%s", each)
+        code = _run(settings)
+    except (ValueError, OSError, OutOfMemory) as error:
+        return refuse(error)
+    if code == RENEWED:
+        log.info("the server serves something else now: loading that")
+        again = sys.argv[1:] if arguments is None else ["worker", *arguments]
+        os.execv(sys.executable, [sys.executable, "-m", "mmplane", *again])  # noqa: S606 - this command, with its own arguments
+    return code
+
+
+def _run(settings: dict[str, Any]) -> int:
+    release_output()
+    started_s = time.monotonic()
+    key = read_cluster_key(settings["cluster_key_file"])
+    name = settings["name"] or name_here()
+    assignment, files = _fetched(address_of(settings["join"]), key, name)
+    config = _config(settings, name, assignment, files)
+    provide(config.processes())
+    entitle("mmplane: supervisor")
+
+    def announce() -> None:
+        seconds = time.monotonic() - started_s
+        log.info("ready after %.1f s: %d workers for %s", seconds, config.workers, config.join)
+        Output(sys.stdout.fileno()).write(f"mmplane worker has joined {config.join}\n")
+
+    return Supervisor(config, None, Keyring(), on_serving=announce, cluster=Cluster(key)).run()
+
+
+def _fetched(address: tuple[str, int], key: bytes, name: str) -> tuple[Assignment, Files]:
+    """What the server serves, once it can be reached. Raises ValueError when it refuses."""
+    while True:
+        try:
+            return fetch(address, key, name)
+        except Refusal as refusal:
+            raise ValueError(str(refusal)) from None
+        except (LinkError, OSError) as error:
+            log.warning("%s:%d cannot be reached yet: %s", *address, str(error) or type(error).__name__)
+        time.sleep(AGAIN_SECONDS)
+
+
+def _config(settings: dict[str, Any], name: str, assignment: Assignment, files: Files) -> Config:
+    """Raises ValueError, OSError."""
+    cores = cores_usable()
+    if settings["arena_bytes"] is None:
+        settings["arena_bytes"] = arena_for(cores, memory_available_bytes())
+    if settings["workers"] is None:
+        settings["workers"] = workers_for(cores, settings["arena_bytes"], cores_each=1)
+    elif not settings["workers"]:
+        raise ValueError("--workers must be at least 1")
+    own = {each: settings[each] for each in OWN} | {"served_name": name[:64]}
+    config = configured(assignment, keep(files), own)
+    check_memory(config)
+    return config

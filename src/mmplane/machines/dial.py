@@ -1,0 +1,75 @@
+"""A media machine's way to its server: connect, prove the key, say what it wants. All of it blocks, and has an end."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from typing import Any
+
+from mmplane.machines.assignment import Files
+from mmplane.machines.channel import SILENCE_SECONDS
+from mmplane.machines.greeting import GREETING_BYTES_MAX, Greeting, Refusal, Side, State, ToMachine
+from mmplane.machines.records import SECRET_BYTES, Assignment, FromServer, Hello, Refused, Welcome
+from mmplane.wire.framed import Framed
+from mmplane.wire.link import LinkError
+
+CONNECT_SECONDS = 5.0
+GREETING_SECONDS = 8.0
+"""A server that has all its machines takes a moment to say so."""
+LOADING_SECONDS = 120.0
+
+
+def fetch(address: tuple[str, int], key: bytes, name: str) -> tuple[Assignment, Files]:
+    """What to load. Raises Refusal, LinkError, OSError."""
+    with _dialled(address, key, Hello(name, "assignment"), seconds=LOADING_SECONDS) as end:
+        stream: Framed[Any] = Framed(
+            end, FromServer, silence_s=GREETING_SECONDS, until_s=time.monotonic() + LOADING_SECONDS
+        )
+        assignment = _expected(stream, Assignment)
+        files = {}
+        for each, length_bytes in assignment.files:
+            content = bytearray(length_bytes)
+            stream.receive_into(memoryview(content))
+            files[each] = bytes(content)
+        return assignment, files
+
+
+def join(address: tuple[str, int], key: bytes, hello: Hello) -> Framed[Any]:
+    """A stream on which jobs come. Raises Refusal, LinkError, OSError."""
+    end = _dialled(address, key, hello, seconds=GREETING_SECONDS)
+    try:
+        stream: Framed[Any] = Framed(end, FromServer, silence_s=GREETING_SECONDS)
+        _expected(stream, Welcome)
+        return Framed(end, FromServer, silence_s=SILENCE_SECONDS)
+    except BaseException:
+        end.close()
+        raise
+
+
+def _dialled(address: tuple[str, int], key: bytes, hello: Hello, *, seconds: float) -> socket.socket:
+    end = socket.create_connection(address, timeout=CONNECT_SECONDS)
+    try:
+        until_s = time.monotonic() + seconds
+        stream: Framed[Any] = Framed(
+            end, ToMachine, silence_s=GREETING_SECONDS, record_bytes_max=GREETING_BYTES_MAX, until_s=until_s
+        )
+        greeting = Greeting(Side.MACHINE, key, os.urandom(SECRET_BYTES))
+        while greeting.state is not State.OPEN:
+            answer = greeting.hear(stream.receive())
+            if answer is not None:
+                stream.send(answer)
+        stream.send(hello)
+    except BaseException:
+        end.close()
+        raise
+    return end
+
+
+def _expected(stream: Framed[Any], kind: type[Any]) -> Any:
+    record = stream.receive()
+    if isinstance(record, Refused):
+        raise Refusal(f"the server refuses: {record.reason}", outdated=record.outdated)
+    if not isinstance(record, kind):
+        raise LinkError(f"{type(record).__name__} came instead of {kind.__name__}")
+    return record

@@ -1,0 +1,117 @@
+"""The server's side of a greeting: strangers knock, prove the key within a few seconds, and say what they want.
+
+Every porter listens on the same socket. One that is free takes whoever knocks; one that has a machine only takes those
+whom nobody else has taken for a while, and tells them that the server has all its machines.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from threading import BoundedSemaphore, Thread
+from typing import Any
+
+from mmplane.machines.greeting import GREETING_BYTES_MAX, Greeting, Refusal, Side, State, ToServer
+from mmplane.machines.records import SECRET_BYTES, Hello, Refused
+from mmplane.wire.framed import Framed
+from mmplane.wire.link import LinkError
+
+log = logging.getLogger("mmplane")
+
+GREETING_SECONDS = 5.0
+HELLO_BYTES_MAX = 16 * 1024
+STRANGERS_MAX = 16
+"""Who may be greeted at once; others wait to be accepted."""
+PATIENCE_SECONDS = 2.0
+"""How long somebody knocks before a porter that has a machine opens."""
+TOLD_SECONDS = 1.0
+"""Between two log lines about strangers."""
+
+
+class Door:
+    """Takes machines in. `admit` is called in a thread for each with its Hello; it owns the socket then, or raises."""
+
+    def __init__(self, listener: socket.socket, key: bytes, admit: Callable[[Hello, socket.socket], object]) -> None:
+        self._listener = listener
+        self._key = key
+        self._admit = admit
+        self._places = BoundedSemaphore(STRANGERS_MAX)
+        self._knocking_since_s: float | None = None
+        self._told_s = float("-inf")
+        listener.setblocking(False)
+
+    def fileno(self) -> int:
+        """The listening socket's, for a selector."""
+        return self._listener.fileno()
+
+    def look(self, *, free: bool) -> None:
+        """See whether somebody knocks, and open."""
+        poller = select.poll()
+        poller.register(self._listener, select.POLLIN)
+        if not poller.poll(0):
+            self._knocking_since_s = None
+            return
+        now_s = time.monotonic()
+        since_s = self._knocking_since_s = self._knocking_since_s or now_s
+        if free or now_s - since_s >= PATIENCE_SECONDS:
+            self._knocking_since_s = None
+            self._open()
+
+    def _open(self) -> None:
+        if not self._places.acquire(blocking=False):
+            return
+        try:
+            end, address = self._listener.accept()
+        except OSError:  # another porter was faster, or the stranger has left
+            self._places.release()
+            return
+        Thread(target=self._greet, args=(end, address[0]), name="greeting", daemon=True).start()
+
+    def _greet(self, end: socket.socket, address: str) -> None:
+        try:
+            hello = greeted(end, self._key)
+            self._admit(hello, end)
+        except Refusal as refusal:
+            self._tell(address, str(refusal))
+            with suppress(LinkError):
+                _stream(end, Hello).send(Refused(str(refusal)[:500], refusal.outdated))
+            end.close()
+        except (LinkError, OSError) as error:
+            self._tell(address, str(error) or type(error).__name__)
+            end.close()
+        finally:
+            self._places.release()
+
+    def _tell(self, address: str, why: str) -> None:
+        now_s = time.monotonic()
+        if now_s - self._told_s >= TOLD_SECONDS:
+            self._told_s = now_s
+            log.warning("%s did not join: %s", address, why)
+
+
+def greeted(end: socket.socket, key: bytes) -> Hello:
+    """What somebody wants who has the key. Raises Refusal, LinkError."""
+    until_s = time.monotonic() + GREETING_SECONDS
+    stream = _stream(end, ToServer, GREETING_BYTES_MAX, until_s)
+    greeting = Greeting(Side.SERVER, key, os.urandom(SECRET_BYTES))
+    challenge = greeting.begin()
+    assert challenge is not None
+    stream.send(challenge)
+    while greeting.state is not State.OPEN:
+        answer = greeting.hear(stream.receive())
+        if answer is not None:
+            stream.send(answer)
+    hello: Hello = _stream(end, Hello, HELLO_BYTES_MAX, until_s).receive()
+    return hello
+
+
+def _stream(
+    end: socket.socket, receives: object, bytes_max: int = HELLO_BYTES_MAX, until_s: float | None = None
+) -> Framed[Any]:
+    until_s = time.monotonic() + GREETING_SECONDS if until_s is None else until_s
+    return Framed(end, receives, silence_s=GREETING_SECONDS, record_bytes_max=bytes_max, until_s=until_s)

@@ -1,0 +1,166 @@
+"""Media machines are lost in every way while pictures are asked for that nobody has seen: `make chaos-machines`.
+
+Each picture is new: transformers computes here what its digest must be, and no file comes to two strikes by accident.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import sys
+import tempfile
+from collections import Counter
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+from blake3 import blake3
+from live import Live, serving, until
+from machines import JOINING, Network, Outpost, machines, write_key
+from pictures import jpeg, part, text
+from reference import Reference
+
+from mmplane.models.tiny import SHIPPED_WEIGHTS, build_tiny
+
+BACK_S = 120.0
+"""Ten seconds are promised for a machine that was not restarted; this only tells progress from a hang."""
+REQUESTS, PICTURES = 4, 4
+DOWN_S = 3.0
+FLAGS = ("--cache", "off", "--workers", "1", "--item-seconds", "4", "--images-max", "128")
+
+
+class Rounds:
+    """Counts over all rounds: `asked`, `right`, `refused` (503), `wrong` digests, `poisoned` files; events by name."""
+
+    def __init__(self, network: Network, live: Live, outposts: list[Outpost], key: Path, model: Path) -> None:
+        self._network = network
+        self._live = live
+        self._outposts = outposts
+        self._key = key
+        self._reference = Reference(model)
+        self._random = random.Random(20261128)
+        self._picture = 10_000
+        self.asked = self.right = self.refused = self.wrong = self.poisoned = 0
+        self.events: Counter[str] = Counter()
+        self.back_s: list[float] = []
+
+    def play(self, clients: Executor) -> None:
+        """Ask, lose something meanwhile, judge every answer, and wait until both machines are there."""
+        events = [self.worker_killed, self.worker_stopped, self.outpost_killed, self.outpost_stopped]
+        events += [self.porter_killed, self.porter_stopped, self.machine_killed, self.link_down, self.link_cut]
+        event = events[sum(self.events.values()) % len(events)]
+        asked = [self._ask(clients) for _ in range(REQUESTS)]
+        sleep(self._random.random() / 10)  # chance decides what is under way
+        event(self._random.randrange(len(self._outposts)))
+        ended_s = monotonic()
+        self.events[event.__name__] += 1
+        for pictures, answer in asked:
+            self._judge(pictures, answer.result())
+        until(lambda: machines(self._live) == len(self._outposts), BACK_S, f"all are back after {event.__name__}")
+        self.back_s.append(monotonic() - ended_s)
+
+    def _ask(self, clients: Executor) -> tuple[list[bytes], Future[Any]]:
+        pictures = []
+        for _ in range(PICTURES):
+            self._picture += 1
+            pictures.append(jpeg(self._picture, 420, 320))
+        content = [text("And these?"), *map(part, pictures)]
+        self.asked += 1
+        return pictures, clients.submit(self._live.chat, content, max_tokens=1, mmplane={"trace": True})
+
+    def _judge(self, pictures: list[bytes], answer: Any) -> None:
+        if answer.status_code == 503:
+            self.refused += 1
+        elif answer.status_code == 400:
+            self.poisoned += 1
+        else:
+            assert answer.status_code == 200, answer.text
+            found = [item["digests"]["0"] for item in answer.json()["mmplane"]["trace"]["items"]]
+            if found == list(map(self._digest, pictures)):
+                self.right += 1
+            else:
+                self.wrong += 1
+
+    def _digest(self, picture: bytes) -> str:
+        return blake3(self._reference.features(picture)["pixel_values"].contiguous().numpy().tobytes()).hexdigest()
+
+    # What is lost.
+
+    def worker_killed(self, number: int) -> None:
+        self._outposts[number].process("worker 1").kill()
+
+    def worker_stopped(self, number: int) -> None:
+        self._outposts[number].process("worker 1").send_signal(signal.SIGSTOP)
+
+    def outpost_killed(self, number: int) -> None:
+        self._outposts[number].process("outpost").kill()
+
+    def outpost_stopped(self, number: int) -> None:
+        self._outposts[number].process("outpost").send_signal(signal.SIGSTOP)
+
+    def porter_killed(self, number: int) -> None:
+        self._porter(number).kill()
+
+    def porter_stopped(self, number: int) -> None:
+        self._porter(number).send_signal(signal.SIGSTOP)
+
+    def machine_killed(self, number: int) -> None:
+        lost = self._outposts[number]
+        lost.kill()
+        lost.stop()
+        self._outposts[number] = Outpost(self._network, number + 1, self._key)
+
+    def link_down(self, number: int) -> None:
+        """For less than it takes to be missed, or for a little more."""
+        self._network.link(number + 1, up=False)
+        sleep(DOWN_S)
+        self._network.link(number + 1, up=True)
+
+    def link_cut(self, number: int) -> None:
+        """Until the machine has been missed."""
+        self._network.link(number + 1, up=False)
+        try:
+            until(lambda: machines(self._live) < len(self._outposts), BACK_S, "it is missed")
+        finally:
+            self._network.link(number + 1, up=True)
+
+    def _porter(self, number: int) -> Any:
+        return self._live.processes()[f"porter machine-{number + 1}"]
+
+    def __str__(self) -> str:
+        kinds = ", ".join(f"{name} {count}" for name, count in sorted(self.events.items()))
+        return (
+            f"{sum(self.events.values())} rounds ({kinds}): {self.asked} requests, {self.right} right, "
+            f"{self.refused} refused, {self.wrong} wrong, {self.poisoned} poisoned; "
+            f"back after {max(self.back_s):.1f} s at most"
+        )
+
+
+def main(rounds: int) -> int:
+    """The exit status."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        key = write_key(folder)
+        network = Network(2)
+        stack.callback(network.close)
+        stack.enter_context(network.inside(0))
+        model = folder / "tiny"
+        build_tiny(model, weights=SHIPPED_WEIGHTS)
+        flags = (*FLAGS, *JOINING, "--cluster-key-file", str(key))
+        live = stack.enter_context(serving(model, *flags, tp=1, executed=True))
+        outposts = [Outpost(network, number, key) for number in (1, 2)]
+        stack.callback(lambda: [outpost.stop() for outpost in outposts])
+        until(lambda: machines(live) == len(outposts), BACK_S, "all have joined")
+        played = Rounds(network, live, outposts, key, model)
+        clients = stack.enter_context(ThreadPoolExecutor(REQUESTS))
+        for _ in range(rounds):
+            played.play(clients)
+            live.settle()
+            print(played, flush=True)
+    return int(played.wrong + played.poisoned > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))

@@ -1,0 +1,176 @@
+"""Machines as network namespaces joined by veth pairs through a bridge: a server in one, media machines in others."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from live import START_LIMIT_S, STOP_LIMIT_S, Live
+from preloaded import environment
+
+_CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+PORT = 9100
+SERVER = "10.91.0.1"
+JOINING = ("--join-host", SERVER, "--join-port", str(PORT), "--join-max", "2")
+
+
+class Network:
+    """Namespaces `0` (the server's) and 1 to `machines`, each with one address on one bridge. Needs root."""
+
+    def __init__(self, machines: int) -> None:
+        self._name = f"mmplane{os.getpid()}"
+        self._count = machines + 1
+        self._switch = f"{self._name}-switch"
+        _ip("netns", "add", self._switch)
+        _ip("-n", self._switch, "link", "add", "bridge", "type", "bridge")
+        _ip("-n", self._switch, "link", "set", "bridge", "up")
+        for number in range(self._count):
+            space = self.space(number)
+            _ip("netns", "add", space)
+            _ip(
+                "link",
+                "add",
+                "eth",
+                "netns",
+                space,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                f"p{number}",
+                "netns",
+                self._switch,
+            )
+            _ip("-n", space, "addr", "add", f"10.91.0.{number + 1}/24", "dev", "eth")
+            _ip("-n", space, "link", "set", "eth", "up")
+            _ip("-n", space, "link", "set", "lo", "up")
+            _ip("-n", self._switch, "link", "set", f"p{number}", "master", "bridge")
+            self.link(number, up=True)
+
+    def space(self, number: int) -> str:
+        return f"{self._name}-{number}"
+
+    def link(self, number: int, *, up: bool) -> None:
+        """Plug this machine's cable in, or pull it."""
+        _ip("-n", self._switch, "link", "set", f"p{number}", "up" if up else "down")
+
+    def received_bytes(self, number: int) -> int:
+        """What has come to this machine."""
+        command = ["ip", "netns", "exec", self.space(number), "cat", "/sys/class/net/eth/statistics/rx_bytes"]
+        return int(subprocess.run(command, check=True, capture_output=True).stdout)
+
+    @contextmanager
+    def inside(self, number: int) -> Iterator[None]:
+        """This thread, and what it starts, in that machine's network."""
+        with open("/proc/thread-self/ns/net") as before, open(f"/run/netns/{self.space(number)}") as there:
+            _enter(there.fileno())
+            try:
+                yield
+            finally:
+                _enter(before.fileno())
+
+    def close(self) -> None:
+        for space in (*map(self.space, range(self._count)), self._switch):
+            subprocess.run(["ip", "netns", "delete", space], check=False, capture_output=True)
+
+
+class Outpost:
+    """One `mmplane worker` in the network of machine `number`, and its process tree."""
+
+    def __init__(self, network: Network, number: int, key: Path, *flags: str) -> None:
+        arguments = [
+            "worker",
+            "--join",
+            f"{SERVER}:{PORT}",
+            "--cluster-key-file",
+            str(key),
+            "--name",
+            f"machine-{number}",
+        ]
+        arguments += ["--workers", "2", "--arena-bytes", str(128 * 2**20), *flags]
+        self.log: deque[str] = deque(maxlen=2000)
+        self._joined = threading.Event()
+        with network.inside(number):
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "mmplane", *arguments],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=environment({}),
+            )
+        self.supervisor = psutil.Process(self._process.pid)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def wait_until_joined(self) -> None:
+        assert self._joined.wait(START_LIMIT_S), "".join(self.log)
+        assert self._process.poll() is None, "".join(self.log)
+
+    def process(self, title: str) -> psutil.Process:
+        """The one with this title, without `mmplane: `."""
+        for process in self.supervisor.children(recursive=True):
+            if process.cmdline() and process.cmdline()[0] == f"mmplane: {title}":
+                return process
+        raise AssertionError(f"no {title}: {self.log}")
+
+    def kill(self) -> None:
+        """The whole machine at once."""
+        for process in (self.supervisor, *self.supervisor.children(recursive=True)):
+            process.send_signal(signal.SIGKILL)
+        self._process.wait(STOP_LIMIT_S)
+
+    def stop(self) -> None:
+        if self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait(STOP_LIMIT_S)
+        self._reader.join(STOP_LIMIT_S)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.log.append(line)
+            if re.search(r"mmplane worker has joined", line):
+                self._joined.set()
+        self._joined.set()
+
+
+def machines(live: Live) -> int:
+    """How many have joined."""
+    found: int = live.statistics()["workers"]["machines"]
+    return found
+
+
+def made_away(live: Live) -> int:
+    """How many jobs were given to media machines."""
+    found: int = live.statistics()["workers"]["jobs_away"]
+    return found
+
+
+def write_key(folder: Path, content: bytes = b"k" * 40) -> Path:
+    path = folder / "cluster.key"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    return path
+
+
+def _ip(*arguments: str) -> None:
+    done = subprocess.run(["ip", *arguments], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, f"ip {' '.join(arguments)}: {done.stderr}"
+
+
+def _enter(descriptor: int) -> None:
+    if _libc.setns(descriptor, _CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "setns")
