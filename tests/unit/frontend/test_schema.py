@@ -25,7 +25,7 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsBas
 from mmplane.core.errors import RequestError
 from mmplane.core.records import Ask
 from mmplane.frontend.request.parts import inline
-from mmplane.frontend.request.schema import DECODED_LATER, ChatRequest, parse
+from mmplane.frontend.request.schema import DECODED_LATER, AssistantMessage, ChatRequest, parse
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 BUILT: dict[str, Any] = {
@@ -623,3 +623,13 @@ def test_accept_or_raise_our_own_error(name: str, value: Any) -> None:
 @given(content=strategies.binary(max_size=100))
 def test_bytes_are_refused(content: bytes) -> None:
     refusal(content)
+
+
+def test_a_call_comes_back_as_openais_client_holds_it() -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "a", "arguments": "{}", "parsed_arguments": {"x": 1}}}
+    (message,) = parse(
+        body(messages=[{"role": "assistant", "content": None, "tool_calls": [call | {"index": 0}]}])
+    ).messages
+    assert isinstance(message, AssistantMessage)
+    assert message.tool_calls is not None
+    assert message.tool_calls[0].function.arguments == "{}"

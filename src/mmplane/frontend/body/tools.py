@@ -16,6 +16,7 @@ NAME_MAX = 64
 TOOLS_BYTES_MAX = 64 * 1024
 """Of all tools together, as they lie in the body: they are decoded to plain objects, which take more memory."""
 
+NOTHING = msgspec.Raw(b"null")
 FunctionName = Annotated[str, msgspec.Meta(pattern=rf"^[\w.-]{{1,{NAME_MAX}}}$")]
 
 
@@ -51,11 +52,16 @@ class Chosen(msgspec.Struct, forbid_unknown_fields=True):
 ToolChoice = Literal["none", "auto", "required", ""] | Chosen
 
 
-class CalledFunction(msgspec.Struct, forbid_unknown_fields=True):
+class CalledFunction(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """What was called: `arguments` are JSON, as the model wrote it."""
 
     name: FunctionName
     arguments: str = ""
+    parsed_arguments: msgspec.Raw = NOTHING
+    """What openai's client adds: the same, read. It is dropped."""
+
+    def __post_init__(self) -> None:
+        self.parsed_arguments = NOTHING
 
 
 class ToolCall(msgspec.Struct, forbid_unknown_fields=True):
