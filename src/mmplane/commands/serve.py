@@ -81,7 +81,7 @@ def _add_model(options: Options) -> None:
     add = options.add
     add("--model", "tiny (built in), a local checkpoint folder, or a hub id", default="tiny")
     add("--served-model-name", "the name that requests use (default: tiny, or the folder's name)", default=None)
-    add("--tp", "tensor-parallel ranks; by default 1 where there is one GPU", aliases=["--tensor-parallel-size"])
+    add("--tp", "tensor-parallel ranks; 1 if the machine has one GPU", aliases=["--tensor-parallel-size"])
     add("--host", "address to listen on; other than loopback needs --api-key-file")
     add("--port", "port to listen on; 0 takes any free one")
 

@@ -16,7 +16,8 @@ from mmplane.frontend.request.schema import ChatRequest, UserMessage
 
 def preparation(pictures_max: int) -> Preparation:
     config = Config(model="x", model_folder="", served_name="x")
-    return Preparation(config, cast("Intake", None), {}, context_tokens=1, names={"x"}, pictures_max=pictures_max)
+    limits = {"context_tokens": 1, "vocabulary_tokens": 1, "pictures_max": pictures_max}
+    return Preparation(config, cast("Intake", None), {}, names={"x"}, **limits)
 
 
 def asked(*parts: Any) -> ChatRequest:
