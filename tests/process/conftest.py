@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from conformance import Right, right_answers
-from live import RUNNING, Live, serving
+from live import RUNNING, Live, network_here, serving
 from preloaded import PRELOADED, Preloaded
 from reference import Reference
 from safetensors.torch import save_file
@@ -17,10 +16,6 @@ from tests.chaos.holds import Holds
 
 from mmplane.models.tiny import SHIPPED_WEIGHTS, build_tiny, random_weights
 from render_requests import MODEL_ID
-
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # Started in the background by a script: servers under test would ignore SIGINT as well.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED_FLAGS = (
     *("--fault-injection", "on", "--cache-bytes", str(2**20), "--running-max", "16"),
@@ -56,10 +51,14 @@ def holding(holds: Holds) -> Iterator[Preloaded]:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
-    """After each test every running server comes to rest: nothing in flight, leased, written or reserved."""
+    """After each test every running server comes to rest: nothing in flight, leased, written or reserved.
+
+    Servers in another network cannot be asked from here: the test that entered this one sends them nothing.
+    """
     yield
     for live in RUNNING:
-        live.settle()
+        if live.network == network_here():
+            live.settle()
 
 
 @pytest.fixture(scope="session")

@@ -20,10 +20,19 @@ import psutil
 from books import busy
 from preloaded import PRELOADED, Forked, Preloaded, environment
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Started in the background by a script: servers under test would ignore SIGINT as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 START_LIMIT_S = 120.0
 STOP_LIMIT_S = 60.0
 POLL_S = 0.02
 SETTLE_LIMIT_S = 60.0
+
+
+def network_here() -> int:
+    """The network namespace of this thread. A test that makes its own networks enters them."""
+    return Path("/proc/thread-self/ns/net").stat().st_ino
 
 
 class Live:
@@ -74,6 +83,8 @@ class Live:
             raise AssertionError(f"{'ended before it was' if ended else 'not'} ready:\n" + "".join(self.log))
         self.http = httpx.Client(base_url=self.url, timeout=60)
         self._told_to_end = False
+        self.network = network_here()
+        """The network namespace that it is reached in."""
         RUNNING.append(self)
 
     def _read(self) -> None:

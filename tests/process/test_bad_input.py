@@ -53,7 +53,7 @@ BAD: dict[str, tuple[dict[str, Any] | bytes, int, str]] = {
     "an unknown role": ({"messages": [{"role": "wizard", "content": "Hi"}]}, 400, "invalid_value"),
     "no messages": ({"messages": []}, 400, "invalid_value"),
     "an unknown field": (user(text("Hi")) | {"colour": "blue"}, 400, "unsupported_parameter"),
-    "a field not built": (user(text("Hi")) | {"tools": [{"type": "function"}]}, 400, "unsupported_parameter"),
+    "a field not built": (user(text("Hi")) | {"functions": [{"name": "f"}]}, 400, "unsupported_parameter"),
     "negative max_tokens": (user(text("Hi")) | {"max_tokens": -1}, 400, "invalid_value"),
     "no samples": (user(text("Hi")) | {"n": 0}, 400, "invalid_value"),
     "a hot temperature": (user(text("Hi")) | {"temperature": 3}, 400, "invalid_value"),

@@ -86,7 +86,12 @@ def test_a_forced_call_and_its_answer(client: openai.OpenAI, choice: Any, stream
     fields = {"tools": [LOOK_UP, FORGET], "tool_choice": choice, "parallel_tool_calls": False, "temperature": 1}
     if stream:
         with client.chat.completions.stream(
-            model="tiny", messages=[{"role": "user", "content": QUESTION}], max_tokens=200, seed=2, **fields
+            model="tiny",
+            messages=[{"role": "user", "content": QUESTION}],
+            max_tokens=200,
+            seed=2,
+            stream_options={"include_usage": True},
+            **fields,
         ) as events:
             for _ in events:
                 pass

@@ -85,7 +85,7 @@ def test_hostile_bodies(live: Live) -> None:
         b'{"model":"tiny","messages":[' + b",".join([b'{"role":"user","content":"x"}'] * 4096) + b"]}",
         start + b"[" + of(TEXT_PART) + b"]}]}",
         start + b"[" + of(PICTURE_PART) + b"]}]}",
-        start + b'"x"}],"tools":[' + of(b"[],") + b"]}",
+        start + b'"x"}],"functions":[' + of(b"[],") + b"]}",
     ]
     with ThreadPoolExecutor(len(bodies)) as clients:
         asked = [clients.submit(live.http.post, "/v1/chat/completions", content=body) for body in bodies]

@@ -186,9 +186,9 @@ def test_errors_are_openais(client: openai.OpenAI) -> None:
         client.chat.completions.create(model="other", messages=messages("Hi"))
     assert missing.value.code == "model_not_found"
     with pytest.raises(openai.BadRequestError) as refused:
-        client.chat.completions.create(model="tiny", messages=messages("Hi"), logprobs=True)
+        client.chat.completions.create(model="tiny", messages=messages("Hi"), store=True)
     assert refused.value.code == "unsupported_parameter"
-    assert refused.value.param == "logprobs"
+    assert refused.value.param == "store"
 
 
 def test_every_route_answers(server: Live) -> None:
