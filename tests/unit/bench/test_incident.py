@@ -16,7 +16,7 @@ from mmplane.bench.inputs.workloads import render
 from mmplane.core.simulation import Simulation
 from mmplane.features.contract.arrays import views
 from mmplane.features.simulated import SimulatedProcessor
-from mmplane.frontend.request.schema import parse
+from mmplane.frontend.body.schema import parse
 from mmplane.media.image import decode
 
 

@@ -19,7 +19,7 @@ from mmplane.bench.inputs.workloads import (
     sized,
 )
 from mmplane.bench.run.campaign import split
-from mmplane.frontend.request.schema import parse
+from mmplane.frontend.body.schema import parse
 
 JPEG = encoded(Source("image", 0, 32, 32))
 

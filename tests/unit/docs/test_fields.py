@@ -10,9 +10,9 @@ import pytest
 from test_architecture import ROOT, section
 
 from mmplane.core.errors import RequestError
-from mmplane.frontend.request.parts import Part
-from mmplane.frontend.request.schema import NEUTRAL, ChatRequest, Fields, parse
-from mmplane.frontend.request.unused import Hint, Unused
+from mmplane.frontend.body.parts import Part
+from mmplane.frontend.body.schema import NEUTRAL, ChatRequest, Fields, parse
+from mmplane.frontend.body.unused import Hint, Unused
 
 PAGE = ROOT / "docs" / "http.md"
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}

@@ -15,7 +15,7 @@ from blake3 import blake3
 
 from mmplane.features.reference.huggingface import HuggingFaceImageProcessor
 from mmplane.features.reference.parity import materialise
-from mmplane.frontend.request.schema import ChatRequest, parse
+from mmplane.frontend.body.schema import ChatRequest, parse
 from mmplane.frontend.sources.data_uri import decode_data_uri
 from mmplane.media.image import decode
 from mmplane.models.tiny import build_tiny

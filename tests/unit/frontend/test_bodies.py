@@ -22,6 +22,7 @@ from mmplane.core.control import Replace
 from mmplane.core.errors import RequestError, bad_request
 from mmplane.core.parsing import ParseFailed
 from mmplane.core.records import Slot
+from mmplane.frontend.body.schema import ChatRequest, parse
 from mmplane.frontend.http import endpoint
 from mmplane.frontend.request import bodies as bodies_module
 from mmplane.frontend.request import parser as parser_module
@@ -30,7 +31,6 @@ from mmplane.frontend.request.parser import take_apart
 from mmplane.frontend.request.parser_queue import ParserQueue
 from mmplane.frontend.request.reading import Body, ParsedBody
 from mmplane.frontend.request.renderer import Ids, Renderer
-from mmplane.frontend.request.schema import ChatRequest, parse
 from mmplane.models.tiny import CHAT_TEMPLATE
 from mmplane.waiting import lines
 

@@ -20,6 +20,7 @@ import test_text
 import test_uuids
 from test_files import root  # noqa: F401 - a fixture of one of the tests
 
+from mmplane.frontend.body.schema import UserMessage
 from mmplane.frontend.chat.text import StopText
 from mmplane.frontend.http.endpoint import Endpoint
 from mmplane.frontend.request import parser, renderer, schema, unused
@@ -27,7 +28,6 @@ from mmplane.frontend.request.bodies import Bodies
 from mmplane.frontend.request.intake import Intake
 from mmplane.frontend.request.parser_queue import ParserQueue
 from mmplane.frontend.request.renderer import Renderer
-from mmplane.frontend.request.schema import UserMessage
 from mmplane.frontend.sources import addresses, fetch
 from mmplane.frontend.sources.fetch import Fetcher
 from mmplane.frontend.sources.fetched import FetchedFiles

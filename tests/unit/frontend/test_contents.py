@@ -8,10 +8,10 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from mmplane.core.errors import RequestError
+from mmplane.frontend.body.parts import ImagePart, ImageUrl, TextPart
+from mmplane.frontend.body.schema import AssistantMessage, ChatRequest, SystemMessage, UserMessage
 from mmplane.frontend.request.contents import Forms
-from mmplane.frontend.request.parts import ImagePart, ImageUrl, TextPart
 from mmplane.frontend.request.renderer import Renderer
-from mmplane.frontend.request.schema import AssistantMessage, ChatRequest, SystemMessage, UserMessage
 from mutation import mutated
 
 LOOPS = (

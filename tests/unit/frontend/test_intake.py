@@ -10,9 +10,9 @@ import pytest
 
 from frontend_loop import in_loop
 from mmplane.core.errors import RequestError, bad_media
+from mmplane.frontend.body.schema import ChatRequest, parse
 from mmplane.frontend.request import intake as intake_module
 from mmplane.frontend.request.intake import FETCHES_MAX, Intake
-from mmplane.frontend.request.schema import ChatRequest, parse
 
 
 class Hosts:

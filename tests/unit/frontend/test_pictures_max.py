@@ -8,10 +8,10 @@ import pytest
 
 from mmplane.config import Config
 from mmplane.core.errors import RequestError
+from mmplane.frontend.body.parts import AudioUrlPart, ImagePart
+from mmplane.frontend.body.schema import ChatRequest, UserMessage
 from mmplane.frontend.chat.preparation import Preparation
 from mmplane.frontend.request.intake import Intake
-from mmplane.frontend.request.parts import AudioUrlPart, ImagePart
-from mmplane.frontend.request.schema import ChatRequest, UserMessage
 
 
 def preparation(pictures_max: int) -> Preparation:

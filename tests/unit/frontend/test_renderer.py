@@ -11,9 +11,8 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from mmplane.core.errors import RequestError
-from mmplane.frontend.request.parts import ImagePart, ImageUrl, TextPart
-from mmplane.frontend.request.renderer import Renderer, chat_template_of, is_short
-from mmplane.frontend.request.schema import (
+from mmplane.frontend.body.parts import ImagePart, ImageUrl, TextPart
+from mmplane.frontend.body.schema import (
     AssistantMessage,
     ChatRequest,
     DeveloperMessage,
@@ -21,6 +20,7 @@ from mmplane.frontend.request.schema import (
     UserMessage,
     parse,
 )
+from mmplane.frontend.request.renderer import Renderer, chat_template_of, is_short
 from mmplane.models.tiny import CHAT_TEMPLATE, SPECIAL_TOKENS
 from mutation import mutated
 

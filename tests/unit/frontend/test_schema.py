@@ -24,8 +24,8 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsBas
 
 from mmplane.core.errors import RequestError
 from mmplane.core.records import Ask
-from mmplane.frontend.request.parts import inline
-from mmplane.frontend.request.schema import DECODED_LATER, AssistantMessage, ChatRequest, parse
+from mmplane.frontend.body.parts import inline
+from mmplane.frontend.body.schema import DECODED_LATER, AssistantMessage, ChatRequest, parse
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 BUILT: dict[str, Any] = {

@@ -16,7 +16,7 @@ from msgspec import Raw
 
 from frontend_loop import in_loop
 from mmplane.core.errors import RequestError
-from mmplane.frontend.request.schema import parse
+from mmplane.frontend.body.schema import parse
 from mmplane.frontend.sources import data_uri
 from mmplane.frontend.sources import fetch as fetch_module
 from mmplane.frontend.sources.addresses import Allowed

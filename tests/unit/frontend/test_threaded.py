@@ -13,9 +13,9 @@ from frontend_client import question
 
 from frontend_loop import HANG_S, in_loop, settle
 from mmplane.core.errors import RequestError
+from mmplane.frontend.body.schema import ChatRequest
 from mmplane.frontend.request.reading import ParsedBody
 from mmplane.frontend.request.renderer import Ids, Renderer
-from mmplane.frontend.request.schema import ChatRequest
 from mmplane.frontend.request.threaded import INLINE_QUOTES_MAX, ThreadedBodies
 from mmplane.waiting import fair_lock
 from mmplane.waiting.fair_lock import FairLock

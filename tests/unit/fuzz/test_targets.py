@@ -30,9 +30,9 @@ from mmplane.core.jobs import FromWorker, ToWorker
 from mmplane.core.parsing import FromParser, ToParser
 from mmplane.features.contract.arrays import views
 from mmplane.features.contract.embeddings import EmbeddingForm
+from mmplane.frontend.body.schema import parse
 from mmplane.frontend.request.parser import take_apart
 from mmplane.frontend.request.renderer import Renderer
-from mmplane.frontend.request.schema import parse
 from mmplane.frontend.sources.data_uri import decode_data_uri, inline_media
 from mmplane.media.embeddings import examine, write
 from mmplane.media.header import jpeg_scans

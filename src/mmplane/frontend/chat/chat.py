@@ -17,12 +17,12 @@ from mmplane.core.keyring import DEFAULT_TENANT
 from mmplane.core.plan import EVERY_RANK, Sampling, Submit
 from mmplane.core.records import PROMPT_INLINE_BYTES_MAX, Enclosed, Item, Modality, Recipe, Tensor
 from mmplane.delivery.faults import strike
+from mmplane.frontend.body.schema import ChatRequest
 from mmplane.frontend.chat.pieces import Piece, Pieces
 from mmplane.frontend.chat.preparation import Preparation
 from mmplane.frontend.chat.prompt import Prompt
 from mmplane.frontend.request.reading import ParsedBody
 from mmplane.frontend.request.renderer import Renderer
-from mmplane.frontend.request.schema import ChatRequest
 from mmplane.frontend.send.dispatch import Dispatch
 from mmplane.frontend.send.freight import Load
 from mmplane.frontend.send.group import Generation, Group

@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
+from mmplane.frontend.body.schema import ChatRequest
 from mmplane.frontend.chat.chat import Answer, Chat
 from mmplane.frontend.chat.pieces import Piece
 from mmplane.frontend.chat.tool_calls import CallPiece
-from mmplane.frontend.request.schema import ChatRequest
 
 
 class Head:

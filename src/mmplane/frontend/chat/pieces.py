@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmplane.core.plan import Token
+from mmplane.frontend.body.schema import ChatRequest
 from mmplane.frontend.body.tools import Chosen
 from mmplane.frontend.chat.text import TextStream
 from mmplane.frontend.chat.tool_calls import CallPiece, Said, ToolCallStream
-from mmplane.frontend.request.schema import ChatRequest
 
 LOGPROB_MIN = -9999.0
 """What OpenAI writes for a token that cannot come: JSON has no infinity."""

@@ -11,10 +11,10 @@ from mmplane.config import Config
 from mmplane.core.errors import RequestError, bad_request, unsupported
 from mmplane.core.plan import Sampling
 from mmplane.core.records import Modality
+from mmplane.frontend.body.schema import ChatRequest
 from mmplane.frontend.chat.prompt import Marks, Prompt, expand
 from mmplane.frontend.request.intake import Intake, Media
 from mmplane.frontend.request.reading import ParsedBody
-from mmplane.frontend.request.schema import ChatRequest
 from mmplane.frontend.sources.fetch import Grow
 from mmplane.observe.journey import Journey
 from mmplane.waiting.share import Share

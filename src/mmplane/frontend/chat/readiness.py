@@ -19,10 +19,10 @@ from PIL import Image
 
 from mmplane.core.errors import RequestError
 from mmplane.core.records import Modality
+from mmplane.frontend.body.parts import AnyPart, AudioUrlPart, ImagePart, ImageUrl, MediaUrl
+from mmplane.frontend.body.schema import ChatRequest, UserMessage
 from mmplane.frontend.chat.chat import Chat
-from mmplane.frontend.request.parts import AnyPart, AudioUrlPart, ImagePart, ImageUrl, MediaUrl
 from mmplane.frontend.request.reading import ParsedBody
-from mmplane.frontend.request.schema import ChatRequest, UserMessage
 from mmplane.frontend.send.group import Group
 from mmplane.items.pool import Pool
 

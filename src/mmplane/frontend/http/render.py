@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 
+from mmplane.frontend.body.schema import ChatRequest
 from mmplane.frontend.chat.naming import name_of
 from mmplane.frontend.chat.preparation import Preparation, Prepared
 from mmplane.frontend.chat.prompt import Prompt
 from mmplane.frontend.http.endpoint import Taken, Work
 from mmplane.frontend.http.reply import JSON, Reply
-from mmplane.frontend.request.schema import ChatRequest
 
 SAMPLING = ("n", "temperature", "top_p", "seed")
 

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mmplane.core.errors import RequestError, too_large
+from mmplane.frontend.body.schema import parse_switch
 from mmplane.frontend.chat.readiness import Readiness
 from mmplane.frontend.http.reply import error_object
-from mmplane.frontend.request.schema import parse_switch
 from mmplane.frontend.send.dispatch import Dispatch
 from mmplane.observe.journal import Journal
 from mmplane.observe.metrics import CONTENT_TYPE, Figures, exposition

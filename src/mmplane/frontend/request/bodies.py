@@ -23,10 +23,10 @@ from mmplane.arena.segment import RegionMapping
 from mmplane.core.errors import overloaded, too_large
 from mmplane.core.parsing import TOKEN_BYTES, Extent, Parsed, room_bytes
 from mmplane.core.records import Record, Slot
+from mmplane.frontend.body.schema import parse, quotes_in
 from mmplane.frontend.request.parser_queue import ParserQueue
 from mmplane.frontend.request.reading import Body, BodyReader, ParsedBody
 from mmplane.frontend.request.renderer import Renderer, is_short
-from mmplane.frontend.request.schema import parse, quotes_in
 from mmplane.items.parked import Parked
 from mmplane.items.shelf import FRONT_REGION
 from mmplane.waiting.share import Share

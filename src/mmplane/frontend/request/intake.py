@@ -10,9 +10,9 @@ from typing import TypeVar
 
 from mmplane.core.keyring import DEFAULT_TENANT
 from mmplane.core.records import Ask, Recipe
+from mmplane.frontend.body.parts import MediaPart, inline
+from mmplane.frontend.body.schema import ChatRequest
 from mmplane.frontend.request.looks import Looks
-from mmplane.frontend.request.parts import MediaPart, inline
-from mmplane.frontend.request.schema import ChatRequest
 from mmplane.frontend.sources.fetch import Grow, too_slow
 from mmplane.frontend.sources.source import Source
 from mmplane.items.parked import MediaBytes, Parked, at

@@ -36,9 +36,9 @@ from mmplane.core.parsing import (
     ParserReady,
     ToParser,
 )
-from mmplane.frontend.request.parts import AnyPart, MediaPart, TextPart, inline
+from mmplane.frontend.body.parts import AnyPart, MediaPart, TextPart, inline
+from mmplane.frontend.body.schema import ChatRequest, UserMessage, parse
 from mmplane.frontend.request.renderer import Ids, Renderer
-from mmplane.frontend.request.schema import ChatRequest, UserMessage, parse
 from mmplane.items.parked import SCHEME
 from mmplane.process import sandbox
 from mmplane.process.child import BEAT_SECONDS, Control

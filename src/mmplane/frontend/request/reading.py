@@ -11,8 +11,8 @@ from starlette.types import Receive
 
 from mmplane.core.errors import too_large
 from mmplane.core.records import Slot
+from mmplane.frontend.body.schema import ChatRequest
 from mmplane.frontend.request.renderer import Ids
-from mmplane.frontend.request.schema import ChatRequest
 from mmplane.items.parked import Parked
 
 

@@ -22,10 +22,10 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from mmplane.config import Config
 from mmplane.core.errors import RequestError, bad_request
+from mmplane.frontend.body.parts import AnyPart, AudioUrlPart, ImagePart, MediaPart, TextPart
+from mmplane.frontend.body.schema import AssistantMessage, ChatRequest, ToolMessage, UserMessage
 from mmplane.frontend.body.tools import ToolCall
 from mmplane.frontend.request.contents import Forms
-from mmplane.frontend.request.parts import AnyPart, AudioUrlPart, ImagePart, MediaPart, TextPart
-from mmplane.frontend.request.schema import AssistantMessage, ChatRequest, ToolMessage, UserMessage
 
 Ids = npt.NDArray[np.int32]
 Turns = list[dict[str, Any]]

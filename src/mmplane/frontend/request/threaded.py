@@ -15,9 +15,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
+from mmplane.frontend.body.schema import ChatRequest, parse, quotes_in
 from mmplane.frontend.request.reading import Body, BodyReader, ParsedBody
 from mmplane.frontend.request.renderer import Renderer, is_short
-from mmplane.frontend.request.schema import ChatRequest, parse, quotes_in
 from mmplane.waiting.fair_lock import FairLock
 
 INLINE_QUOTES_MAX = 512

@@ -17,9 +17,9 @@ from mmplane.core.faults import DELAY_MS_MAX, Fault, Point
 from mmplane.core.plan import EVERY_RANK
 from mmplane.frontend.body.decoding import LOGPROBS_MAX, STRING_MAX, Decoding, Positive, Short
 from mmplane.frontend.body.form import FORM_BYTES_MAX
+from mmplane.frontend.body.parts import AnyPart, MediaPart, TextPart, UnbuiltPart
 from mmplane.frontend.body.tools import Tool, ToolCalls, ToolChoice, tools_in
-from mmplane.frontend.request.parts import AnyPart, MediaPart, TextPart, UnbuiltPart
-from mmplane.frontend.request.unused import NOTHING, Hint, Unused, check_unused
+from mmplane.frontend.body.unused import NOTHING, Hint, Unused, check_unused
 
 MESSAGES_MAX = 4096
 PARTS_MAX = 4096

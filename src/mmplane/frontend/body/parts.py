@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 import msgspec
 
 from mmplane.core.records import Ask, Modality
-from mmplane.frontend.request.unused import NOTHING, Hint, Unused
+from mmplane.frontend.body.unused import NOTHING, Hint, Unused
 from mmplane.frontend.sources.data_uri import inline_base64, inline_media
 
 LOW_DETAIL_PIXELS = 512
