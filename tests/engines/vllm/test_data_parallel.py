@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from vllm_live import VLLM, doctor, findings_of, is_alive, part, serving, text, until
@@ -16,9 +18,11 @@ OPTIONS = ("--data-parallel-size", "2", "--api-server-count", "2")
 def test_two_api_servers_and_two_engines(folder: Path, tmp_path: Path) -> None:
     """A picture that both get is in memory once; and when an engine core is killed, nothing of ours is left."""
     with serving(folder, *OPTIONS, modes="carry", log=tmp_path / "log") as server:
-        for at in range(ROUNDS):  # a connection each, so that either server takes some
+        # At once and each by its own connection: alone, one server may accept them all.
+        with ThreadPoolExecutor(ROUNDS) as clients:
             for picture in (CHINA, FLOWER):
-                answer(server, [part(picture), text(f"What is this, {at}?")])
+                asked = [[part(picture), text(f"What is this, {at}?")] for at in range(ROUNDS)]
+                list(clients.map(partial(answer, server), asked))
         until(lambda: len(lines(server, "first feature in the arena")) == 2, LIMIT_S, "both API servers had some")
         server.settle()
         figures = server.figures()

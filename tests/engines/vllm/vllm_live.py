@@ -25,7 +25,7 @@ PEERS = ROOT / "tools" / "peers" / "vllm"
 
 START_LIMIT_S = 600.0
 STOP_LIMIT_S = 60.0
-SETTLE_LIMIT_S = 30.0
+SETTLE_LIMIT_S = 60.0
 DOCTOR_LIMIT_S = 120.0
 POLL_S = 0.1
 

@@ -20,10 +20,11 @@ import test_text
 import test_uuids
 from test_files import root  # noqa: F401 - a fixture of one of the tests
 
+from mmplane.frontend.body import schema, unused
 from mmplane.frontend.body.schema import UserMessage
 from mmplane.frontend.chat.text import StopText
 from mmplane.frontend.http.endpoint import Endpoint
-from mmplane.frontend.request import parser, renderer, schema, unused
+from mmplane.frontend.request import parser, renderer
 from mmplane.frontend.request.bodies import Bodies
 from mmplane.frontend.request.intake import Intake
 from mmplane.frontend.request.parser_queue import ParserQueue
