@@ -10,6 +10,7 @@ import msgspec
 from mmplane.core.errors import RequestError, bad_request
 from mmplane.frontend.body import constraint
 from mmplane.frontend.body.tools import Chosen, Tool, ToolChoice
+from mmplane.frontend.body.unused import NOTHING
 
 FORM_BYTES_MAX = 64 * 1024
 """Of a schema as it lies in the body."""
@@ -60,9 +61,9 @@ _any = msgspec.json.Decoder()
 class FormFields(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The fields of a request that say it. At most one may ask for something."""
 
-    response_format: msgspec.Raw = msgspec.Raw(b"null")
-    structured_outputs: msgspec.Raw = msgspec.Raw(b"null")
-    guided_json: msgspec.Raw = msgspec.Raw(b"null")
+    response_format: msgspec.Raw = NOTHING
+    structured_outputs: msgspec.Raw = NOTHING
+    guided_json: msgspec.Raw = NOTHING
     guided_regex: str | None = None
     guided_choice: Choices | None = None
     guided_grammar: str | None = None

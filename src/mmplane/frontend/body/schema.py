@@ -19,7 +19,7 @@ from mmplane.frontend.body.decoding import LOGPROBS_MAX, STRING_MAX, Decoding, P
 from mmplane.frontend.body.form import FORM_BYTES_MAX
 from mmplane.frontend.body.parts import AnyPart, MediaPart, TextPart, UnbuiltPart
 from mmplane.frontend.body.tools import Tool, ToolCalls, ToolChoice, tools_in
-from mmplane.frontend.body.unused import NOTHING, Hint, Unused, check_unused
+from mmplane.frontend.body.unused import NEUTRAL_BYTES_MAX, NOTHING, Hint, Unused, check_unused
 
 MESSAGES_MAX = 4096
 PARTS_MAX = 4096
@@ -216,8 +216,9 @@ class ChatRequest(Decoding, forbid_unknown_fields=True, kw_only=True, omit_defau
 
     @property
     def calls_tools(self) -> bool:
-        """Whether calls in the model's text are passed on as calls."""
-        return self.tool_choice != "none" and bool(self.tool_list)
+        """Whether calls in the model's text are passed on as calls. Cheap: asked for each sample, on the event loop."""
+        written = bytes(memoryview(self.tools)[:NEUTRAL_BYTES_MAX]).translate(None, b" \t\r\n")
+        return self.tool_choice != "none" and written not in (b"null", b"[]")
 
     @property
     def is_free(self) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 
 from mmplane.core.errors import bad_request
+from mmplane.frontend.body.unused import NOTHING
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 """Around a call in a model's text, in the style of Hermes and Qwen."""
@@ -16,7 +17,6 @@ NAME_MAX = 64
 TOOLS_BYTES_MAX = 64 * 1024
 """Of all tools together, as they lie in the body: they are decoded to plain objects, which take more memory."""
 
-NOTHING = msgspec.Raw(b"null")
 FunctionName = Annotated[str, msgspec.Meta(pattern=rf"^[\w.-]{{1,{NAME_MAX}}}$")]
 
 

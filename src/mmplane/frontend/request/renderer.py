@@ -39,7 +39,7 @@ SHORT_PIECES_MAX = 16
 
 def is_short(request: ChatRequest) -> bool:
     """Whether rendering the prompt takes about a millisecond at most."""
-    pieces = len(request.messages) + len(request.parts) + len(request.tool_list)
+    pieces = len(request.messages) + len(request.parts)
     return pieces <= SHORT_PIECES_MAX and request.text_characters <= SHORT_CHARACTERS_MAX
 
 

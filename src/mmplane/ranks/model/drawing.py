@@ -11,7 +11,7 @@ import torch
 
 from mmplane.core.plan import Sampling, Submit
 from mmplane.ranks.model.grammar import Grammar, Grammars
-from mmplane.ranks.model.wanted import Penalties, Wanted
+from mmplane.ranks.model.wanted import NO_TOKENS, Penalties, Wanted
 from mmplane.ranks.plan.schedule import Segment, SequenceId
 
 
@@ -64,7 +64,7 @@ class Drawing:
                 sampling.repetition_penalty,
                 sampling.presence_penalty,
                 sampling.frequency_penalty,
-                prompt.cpu(),
+                prompt.cpu() if sampling.repetition_penalty != 1.0 else NO_TOKENS,
                 torch.tensor(answer.tokens, dtype=torch.int64),
             )
         return Wanted(
