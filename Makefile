@@ -11,7 +11,7 @@ TORCH := torch==2.13.0
 TORCH_OPTIONS ?=
 SERVE_OPTIONS ?=
 
-.PHONY: help install install-dev serve lock docs check-deploy test-pythons test test-unit test-process test-sglang test-sglang-versions test-vllm test-models test-ray test-clients lock-clients test-report fix check simulate fuzz chaos soak overload bench results results-sglang train train-smoke evaluate demo clean chaos-freeze chaos-sidecar chaos-strangers chaos-machines
+.PHONY: help install install-dev serve lock docs check-deploy test-pythons test test-unit test-process test-sglang test-sglang-versions test-vllm test-models test-ray test-clients test-device lock-clients test-report fix check simulate fuzz chaos soak overload bench results results-sglang train train-smoke evaluate demo clean chaos-freeze chaos-sidecar chaos-strangers chaos-machines
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -116,6 +116,9 @@ $(CLIENTS_NODE): tests/clients/node/package.json tests/clients/node/package-lock
 
 test-clients: install-dev .venv-clients/stamp $(CLIENTS_NODE) ## conversations by the clients that people use: openai, LangChain, LiteLLM and others (two minutes)
 	$(BIN)/python -m pytest tests/clients -q --timeout 240
+
+test-device: install-dev ## the CPU form of what runs on a machine with a GPU
+	PYTHON=$(BIN)/python tools/device/own_server.sh --cpu
 
 lock-clients: ## pin the newest versions of those clients
 	$(PYTHON) -m venv --clear .venv-clients

@@ -1,7 +1,7 @@
 """How many tokens a second: this version, another one, plain `generate`, and vLLM?
 
     python benchmarks/decode.py [--against TREE/src] [--vllm VENV/bin/vllm] [--generate] [--tp 1 2] [--running 1 8 32]
-        [--tokens 32] [--rounds 3] [--layers 8]
+        [--tokens 32] [--rounds 3] [--layers 8] [--device cpu|cuda]
 
 A made checkpoint in the shape of Qwen2.5-VL, with Qwen's vocabulary of 151,936: 0.11 B parameters with 8 layers, random
 weights, float32. Each server is asked for so many answers of so many tokens at once, about text, greedily and at
@@ -10,7 +10,8 @@ count too. All servers of one number of ranks are up together and are asked in t
 TREE is a checkout of another version (`git worktree add TREE 800e50f`). Servers get free ports.
 
 Bias, declared: `generate` decodes one batch of equal prompts in this process, without HTTP, and at TP 1 alone. vLLM
-runs as it starts by itself, in float32. `tools/peers/vllm/install.sh FOLDER` makes its environment.
+runs as it starts by itself, in float32. `tools/peers/vllm/install.sh FOLDER` makes its environment. On a GPU
+transformers' `generate_batch` (continuous batching) takes the place of `generate`, and all is bfloat16.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Qwen2_5_VLForConditionalGeneration
+from transformers import GenerationConfig, Qwen2_5_VLForConditionalGeneration
 
 from mmplane.models.tiny import build_tiny, tiny_config
 
@@ -147,6 +148,24 @@ def generate(folder: Path, running: int, tokens: int, temperature: float) -> flo
     return running * tokens / (time.perf_counter() - began_s)
 
 
+def generate_batch(folder: Path, running: int, tokens: int, temperature: float) -> float:
+    """Tokens a second of transformers' continuous batching on the GPU."""
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.bfloat16).eval().to("cuda")
+    ids = [list(range(20)) for _ in range(running)]
+    how = GenerationConfig(
+        do_sample=temperature > 0,
+        temperature=temperature or None,
+        max_new_tokens=tokens,
+        eos_token_id=-1,
+        pad_token_id=0,
+    )
+    model.generate_batch(ids, how)
+    began_s = time.perf_counter()
+    answers = model.generate_batch(ids, how)
+    took_s = time.perf_counter() - began_s
+    return sum(len(answer.generated_tokens) for answer in answers.values()) / took_s
+
+
 def contestants(
     arguments: argparse.Namespace, folder: Path, tp: int
 ) -> Iterator[tuple[str, list[str], dict[str, str]]]:
@@ -154,7 +173,7 @@ def contestants(
     trees = {"here": str(Path(__file__).parents[1] / "src")}
     if arguments.against:
         trees["against"] = arguments.against
-    flags = ["--tp", str(tp), "--device", "cpu", "--port", "PORT", "--served-model-name", "bench"]
+    flags = ["--tp", str(tp), "--device", arguments.device, "--port", "PORT", "--served-model-name", "bench"]
     for name, tree in trees.items():
         # 800e50f sampled so slowly that its own limit of silence ended it.
         command = [sys.executable, "-m", "mmplane", "serve", "--model", str(folder), *flags, "--stall-seconds", "300"]
@@ -177,6 +196,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--layers", type=int, default=8)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     arguments = parser.parse_args()
     cases = [(running, temperature) for running in arguments.running for temperature in arguments.temperatures]
     with tempfile.TemporaryDirectory() as name:
@@ -197,8 +217,9 @@ def main() -> None:
                         told = f"{case[0]:3} running, temperature {case[1]:g}"
                         print(f"{title:14} {told}: {rate:8.1f} tokens/s", flush=True)
         if arguments.generate:
+            generated = generate if arguments.device == "cpu" else generate_batch
             for case in cases:
-                rate = generate(folder, case[0], arguments.tokens, case[1])
+                rate = generated(folder, case[0], arguments.tokens, case[1])
                 print(f"{'generate':14} {case[0]:3} running, temperature {case[1]:g}: {rate:8.1f} tokens/s", flush=True)
     for tp in arguments.tp if arguments.against else ():
         for case, before in found[f"against tp={tp}"].items():

@@ -50,6 +50,7 @@ class Variant:
     options: str = ""
     on_cpu: bool = True
     carries: bool = False
+    ready: str = "/health"
 
 
 UNREGISTERED = {"MMPLANE_GPU_REGISTER": "0"}
@@ -78,9 +79,9 @@ def picture(number: int, size: tuple[int, int]) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def ask(url: str, image: str, tokens_max: int) -> tuple[str, float]:
+def ask(url: str, image: str, tokens_max: int, question: str = "What is this?") -> tuple[str, float]:
     """The answer, and seconds until its first token."""
-    content = [{"type": "image_url", "image_url": {"url": image}}, {"type": "text", "text": "What is this?"}]
+    content = [{"type": "image_url", "image_url": {"url": image}}, {"type": "text", "text": question}]
     body = {"model": "tiny", "temperature": 0, "max_tokens": tokens_max, "stream": True}
     body |= {"messages": [{"role": "user", "content": content}]}
     asked = urllib.request.Request(
@@ -114,7 +115,7 @@ def serving(variant: Variant, command: list[str], log: Path) -> Iterator[str]:
         process = subprocess.Popen(command, stdout=file, stderr=file, env=environment, start_new_session=True)
     try:
         url, deadline_s = f"http://127.0.0.1:{port}", time.monotonic() + START_LIMIT_S
-        while not is_ready(url):
+        while not answers(url + variant.ready):
             if process.poll() is not None or time.monotonic() > deadline_s:
                 raise RuntimeError(f"{variant.name} did not start: see {log}")
             time.sleep(0.2)
@@ -129,10 +130,10 @@ def serving(variant: Variant, command: list[str], log: Path) -> Iterator[str]:
         process.wait()
 
 
-def is_ready(url: str) -> bool:
-    """Whether the server answers /health."""
+def answers(url: str) -> bool:
+    """Whether the server answers this route with success."""
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=5):
+        with urllib.request.urlopen(url, timeout=5):
             return True
     except OSError:
         return False

@@ -7,7 +7,7 @@ The encoding is what the operator asked for, what the model computes in (`model`
 takes the exact bytes wherever the model's family has them, and the model's dtype elsewhere. Bytes take a quarter of the
 arena, an eighth for the Qwen family, so four to eight times as many pictures stay for later requests. Each rank expands
 them once for each run of its encoder. On a CPU that takes 2.6 ms for a photograph of 1288x966, and the worker saves 2.1
-because it writes less (`benchmarks/encodings.py`); on a GPU it is one look-up, after an eighth of the copy.
+because it writes less (`benchmarks/feature_encodings.py`); on a GPU it is one look-up, after an eighth of the copy.
 """
 
 from __future__ import annotations

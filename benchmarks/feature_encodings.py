@@ -1,6 +1,6 @@
 """What `--encoding auto` weighs: the cost of bytes and of floats, and how many pictures each leaves room for.
 
-    python benchmarks/encodings.py MODEL [--rounds 21] [--arena-bytes N] [--workers N]
+    python benchmarks/feature_encodings.py MODEL [--rounds 21] [--arena-bytes N] [--workers N]
 
 For a photograph and a page of noise: CPU milliseconds of one core to write features (a worker does it once for a
 picture), and to expand bytes to float32 (each rank does it once for each run of its encoder). Every round runs each
