@@ -19,14 +19,16 @@ from conformance import post, settle, switch, together
 from live import Live, serving, until
 from pictures import noise, part, text
 from preloaded import Preloaded
-from scrape import answered, scrape, stage_seconds, stages_moved_by
+from scrape import Samples, answered, scrape, stage_seconds, stages_moved_by
 from tests.chaos.holds import Holds
 
 from mmplane.core.stages import STAGES
 from mmplane.observe.metrics import METRICS
 
-DELAY_S = 0.6
+SLOW_S = 0.6
 """Longer than a stage takes by itself on a machine that is busy with other tests."""
+DELAY_S = 2 * SLOW_S
+"""How long a process is held: a stage begins and ends a little later than the hold does."""
 seeds = count(71_000)
 
 pytestmark = pytest.mark.timeout(120)
@@ -90,7 +92,7 @@ def slow(live: Live, holds: Holds, place: str, role: str) -> Counter[str]:
 
 def check(live: Live, holds: Holds, stage: str, place: str, role: str) -> None:
     moved = slow(live, holds, place, role)
-    assert {name for name, seconds in moved.items() if seconds >= DELAY_S} == {stage}, moved
+    assert {name for name, seconds in moved.items() if seconds >= SLOW_S} == {stage}, moved
 
 
 def test_every_stage_is_tried() -> None:
@@ -107,7 +109,7 @@ def test_a_slow_stage_moves_its_histogram_and_no_other(
 @pytest.mark.parametrize("stage", ["prefill", "generate"])
 def test_a_follower_that_is_slow_in_a_step_makes_it_slow(stage: str, computing: Live, holds: Holds) -> None:
     """Ranks of a real model meet in every step."""
-    assert slow(computing, holds, stage, "follower")[stage] >= DELAY_S
+    assert slow(computing, holds, stage, "follower")[stage] >= SLOW_S
 
 
 @pytest.mark.parametrize(("delivery", "stage", "place", "role"), ELSEWHERE)
@@ -148,14 +150,20 @@ def test_a_full_budget_moves_the_queue_and_no_other(plain: Live) -> None:
             until(lambda: plain.statistics()["budget"]["waiting"] == 1, 60, "it waits")
             sleep(DELAY_S)  # the delay itself
             let_go()
-            asking.join(20)
+            asking.join(60)
 
         def ask() -> None:
             assert post(plain, [part(noise(next(seeds)))], max_tokens=2).status_code == 200
 
         moved = stages_moved_by(plain, request, outcome="answered")
-    assert {name for name, seconds in moved.items() if seconds >= DELAY_S} == {"queue"}, moved
+    assert {name for name, seconds in moved.items() if seconds >= SLOW_S} == {"queue"}, moved
     settle(plain, 2)
+
+
+def decodes(samples: Samples) -> float:
+    """Items whose decoding was counted."""
+    named = samples.get("mmplane_stage_seconds_count", {}).items()
+    return sum(value for labels, value in named if ("stage", "decode") in labels)
 
 
 def test_who_waits_for_anothers_item_moves_flight(plain: Live, holds: Holds) -> None:
@@ -171,7 +179,7 @@ def test_who_waits_for_anothers_item_moves_flight(plain: Live, holds: Holds) -> 
     def hold() -> None:
         try:
             until(lambda: plain.statistics()["requests"]["in_flight"] == 2, 60, "the second has come")
-            sleep(2 * DELAY_S)  # the delay itself, and time to get as far as the item
+            sleep(DELAY_S)  # the delay itself, and time to get as far as the item
         finally:
             holds.let_go()
 
@@ -180,8 +188,8 @@ def test_who_waits_for_anothers_item_moves_flight(plain: Live, holds: Holds) -> 
     after = until(lambda: (now := scrape(plain)) and answered(now) == answered(before) + 2 and now, 60, "both counted")
     moved = stage_seconds(after, outcome="answered")
     moved.subtract(stage_seconds(before, outcome="answered"))
-    assert {name for name, seconds in moved.items() if seconds >= DELAY_S} == {"decode", "flight"}
-    assert moved["decode"] < 4 * DELAY_S, "one of them made it"
+    assert {name for name, seconds in moved.items() if seconds >= SLOW_S} == {"decode", "flight"}
+    assert decodes(after) == decodes(before) + 1, "one of them made it"
 
 
 def test_every_metric_has_samples(server: Live) -> None:
