@@ -149,8 +149,7 @@ class Outpost:
 
 def machines(live: Live) -> int:
     """How many have joined."""
-    found: int = live.statistics()["workers"]["machines"]
-    return found
+    return len(live.statistics()["workers"]["machines"])
 
 
 def made_away(live: Live) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mmplane.core.errors import Failure
-from mmplane.core.records import Ask, Count, Layout, Recipe, Record, Slot
+from mmplane.core.records import Ask, Count, Layout, Name, Recipe, Record, Slot
 
 
 class Materialise(Record, frozen=True, tag="materialise"):
@@ -94,6 +94,7 @@ class WorkerReady(Record, frozen=True, tag="worker_ready"):
     fingerprint: bytes
     lanes: Count = 1
     life: Count = 0
+    machine: Name = ""
 
 
 class MachineGone(Record, frozen=True, tag="machine_gone"):

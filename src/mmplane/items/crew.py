@@ -6,9 +6,11 @@ import asyncio
 from dataclasses import dataclass
 from enum import Enum
 
+import msgspec
+
 from mmplane.arena.leases import Process
 from mmplane.core.errors import RequestError
-from mmplane.core.jobs import Examined, Materialised, Measured
+from mmplane.core.jobs import Examined, Materialise, Materialised, Measured, ToWorker
 from mmplane.core.keyring import DEFAULT_TENANT
 from mmplane.items.pace import Pace
 from mmplane.wire.mailbox import Mailbox
@@ -80,6 +82,27 @@ class Worker:
         return MachineLost() if self.away else WorkerLost(ENDED)
 
 
+class MachineTally(msgspec.Struct):
+    """A media machine since it joined: items made there, bytes of media sent and of features received.
+
+    `place` is one of those that --join-max allows, from 1: two machines may have one name.
+    """
+
+    place: int
+    machine: str
+    lanes: int
+    items: int = 0
+    sent_bytes: int = 0
+    received_bytes: int = 0
+
+    def count(self, job: ToWorker, answer: JobAnswer) -> None:
+        """It has done this job."""
+        if isinstance(job, Materialise) and isinstance(answer, Materialised):
+            self.items += 1
+            self.sent_bytes += job.media.length_bytes
+            self.received_bytes += answer.bytes_written
+
+
 @dataclass
 class Crew:
     """The workers behind one process: itself, or the lanes of a porter, none while no media machine is there."""
@@ -88,3 +111,5 @@ class Crew:
     mailbox: Mailbox
     workers: list[Worker]
     porter: bool
+    machine: MachineTally | None = None
+    """The media machine that is there."""

@@ -37,7 +37,17 @@ from mmplane.core.jobs import (
 )
 from mmplane.core.keyring import DEFAULT_TENANT
 from mmplane.core.records import Record
-from mmplane.items.crew import Crew, DecoderDied, JobAnswer, MachineLost, Where, Worker, WorkerLost, WorkerState
+from mmplane.items.crew import (
+    Crew,
+    DecoderDied,
+    JobAnswer,
+    MachineLost,
+    MachineTally,
+    Where,
+    Worker,
+    WorkerLost,
+    WorkerState,
+)
 from mmplane.items.pace import Pace
 from mmplane.process.awake import answered
 from mmplane.waiting.lines import Fit
@@ -58,8 +68,8 @@ Choose = Callable[[list[Worker]], Worker | Fit]
 class PoolStatistics(msgspec.Struct, frozen=True):
     """Workers by state, who waits for one, how many missed a deadline, and how many have died of anything.
 
-    `lanes` are those of media machines by state, of which there are `machines`; `lost` were there before, and so many
-    of the jobs went to them: `jobs_away`.
+    `lanes` are those of media machines by state. `machines` have joined, for which there are `places`; `lost` were
+    there before, and so many of the jobs went to machines: `jobs_away`.
     """
 
     states: dict[str, int]
@@ -68,7 +78,8 @@ class PoolStatistics(msgspec.Struct, frozen=True):
     condemned: int
     ended: int = 0
     lanes: dict[str, int] = {}
-    machines: int = 0
+    machines: tuple[MachineTally, ...] = ()
+    places: int = 0
     lost: int = 0
     jobs_away: int = 0
 
@@ -165,7 +176,8 @@ class Pool:
         worker.answer = asyncio.get_running_loop().create_future()
         self._jobs += 1
         self._jobs_away += worker.away
-        if not worker.mailbox.post(build(worker.job_id)):
+        job = build(worker.job_id)
+        if not worker.mailbox.post(job):
             worker.state = WorkerState.CONDEMNED
             raise worker.ended()
         limit_s = self._item_seconds * AWAY_ITEMS + AWAY_SECONDS if worker.away else self._item_seconds
@@ -184,6 +196,9 @@ class Pool:
             worker.answer = None
         if worker.state is WorkerState.CONDEMNED:  # it answered and died: its claims have ended with it
             raise worker.ended()
+        crew = self._crews.get(worker.process.index)
+        if crew is not None and crew.machine is not None:
+            crew.machine.count(job, answer)
         return answer
 
     @property
@@ -200,7 +215,7 @@ class Pool:
 
     def statistics(self) -> PoolStatistics:
         """The pool now."""
-        machines = sum(crew.porter and bool(crew.workers) for crew in self._crews.values())
+        porters = [crew for crew in self._crews.values() if crew.porter]
         return PoolStatistics(
             _by_state(self._here()),
             self._room.waiting,
@@ -208,7 +223,8 @@ class Pool:
             self._condemned,
             self._ended,
             lanes=_by_state(self._away()),
-            machines=machines,
+            machines=tuple(crew.machine for crew in porters if crew.machine is not None),
+            places=len(porters),
             lost=self._lost,
             jobs_away=self._jobs_away,
         )
@@ -279,6 +295,7 @@ class Pool:
 
     def _begin(self, crew: Crew, ready: WorkerReady) -> None:
         if crew.porter:
+            crew.machine = MachineTally(crew.process.index - self._count, ready.machine, ready.lanes)
             crew.workers = [Worker(crew.process, crew.mailbox, life=ready.life) for _ in range(ready.lanes)]
         for worker in crew.workers:
             worker.state = WorkerState.IDLE
@@ -287,7 +304,7 @@ class Pool:
     @staticmethod
     def _dismiss(crew: Crew) -> None:
         """Nobody works behind this process any more."""
-        workers, crew.workers = crew.workers, []
+        workers, crew.workers, crew.machine = crew.workers, [], None
         for worker in workers:
             worker.state = WorkerState.CONDEMNED
             if worker.answer is not None and not worker.answer.done():

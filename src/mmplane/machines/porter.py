@@ -181,7 +181,7 @@ class Porter:
                 "decoding it does (uint8: a seventh)",
                 self._processors.encoding,
             )
-        self._tell(WorkerReady(self._processors.fingerprint, machine.lanes, machine.life))
+        self._tell(WorkerReady(self._processors.fingerprint, machine.lanes, machine.life, machine.name))
         machine.channel.start()
 
     def _lost(self, machine: Machine, why: str) -> None:

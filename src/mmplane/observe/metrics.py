@@ -124,6 +124,23 @@ def _regions(figures: Figures) -> Iterable[tuple[Labels, Value]]:
             yield (str(region), state), bytes_[f"{state}_bytes"]
 
 
+def _places(figures: Figures) -> Iterable[tuple[Labels, Value]]:
+    joined = len(figures.now["workers"]["machines"])
+    yield ("joined",), joined
+    yield ("free",), figures.now["workers"]["places"] - joined
+
+
+def _machine_items(figures: Figures) -> Iterable[tuple[Labels, Value]]:
+    for each in figures.now["workers"]["machines"]:
+        yield (str(each["place"]), each["machine"]), each["items"]
+
+
+def _machine_bytes(figures: Figures) -> Iterable[tuple[Labels, Value]]:
+    for each in figures.now["workers"]["machines"]:
+        for direction in ("sent", "received"):
+            yield (str(each["place"]), each["machine"], direction), each[f"{direction}_bytes"]
+
+
 def _largest_free(figures: Figures) -> Iterable[tuple[Labels, Value]]:
     for region, bytes_ in enumerate(figures.now["arena"]["regions"]):
         yield (str(region),), bytes_["largest_free_bytes"]
@@ -269,6 +286,36 @@ METRICS = (
     Metric("mmplane_workers_waiting", "gauge", "Items that wait for a worker", (), _one("workers", "waiting")),
     Metric("mmplane_worker_jobs_total", "counter", "What workers were asked", (), _one("workers", "jobs")),
     Metric("mmplane_worker_deadlines_total", "counter", "Items that took too long", (), _one("workers", "condemned")),
+    Metric("mmplane_machines", "gauge", "Media machines that have joined, and places for more", ("state",), _places),
+    Metric(
+        "mmplane_machine_lanes",
+        "gauge",
+        "Items that they take at a time, by state",
+        ("state",),
+        _by_name("workers", "lanes"),
+    ),
+    Metric(
+        "mmplane_machine_items_total",
+        "counter",
+        "Items that a media machine has made since it joined",
+        ("place", "machine"),
+        _machine_items,
+    ),
+    Metric(
+        "mmplane_machine_bytes_total",
+        "counter",
+        "Media sent to a media machine and features received from it since it joined",
+        ("place", "machine", "direction"),
+        _machine_bytes,
+    ),
+    Metric("mmplane_machines_lost_total", "counter", "Media machines that were lost", (), _one("workers", "lost")),
+    Metric(
+        "mmplane_machine_retries_total",
+        "counter",
+        "Items that were made once more, here, after a media machine had not made them",
+        (),
+        _one("plane", "retries"),
+    ),
     Metric(
         "mmplane_restarts_total",
         "counter",

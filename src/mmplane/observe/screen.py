@@ -29,7 +29,8 @@ def screen(between: Between) -> RenderableType:
     """The whole view."""
     upper = Columns([_panel("requests now", _phases(between)), _panel("stages", _stages(between))])
     lower = Columns([_panel("deliveries", _deliveries(between)), _panel("ranks", _ranks(between))])
-    return Group(_head(between), upper, _panel("arena", _arena(between)), lower)
+    machines = [_panel("media machines", _machines(between))] if _places(between) else []
+    return Group(_head(between), upper, _panel("arena", _arena(between)), lower, *machines)
 
 
 def _head(between: Between) -> Text:
@@ -122,6 +123,28 @@ def _ranks(between: Between) -> Table:
             _ms(between.mean_s("mmplane_rank_deliver_seconds", rank=rank)),
             _ms(between.mean_s("mmplane_rank_encode_seconds", rank=rank)),
         )
+    return table
+
+
+def _places(between: Between) -> float:
+    return between.after.sum("mmplane_machines")
+
+
+def _machines(between: Between) -> Table:
+    table = _table("place", "machine", "items/s", "MiB/s out", "MiB/s in")
+    for labels, _ in between.after.samples.get("mmplane_machine_items_total", ()):
+        out, in_ = (
+            between.rate("mmplane_machine_bytes_total", **labels, direction=direction) / MIB
+            for direction in ("sent", "received")
+        )
+        items = between.rate("mmplane_machine_items_total", **labels)
+        table.add_row(labels["place"], labels["machine"], f"{items:.1f}", f"{out:.1f}", f"{in_:.1f}")
+    joined = between.after.sum("mmplane_machines", state="joined")
+    lost = between.after.sum("mmplane_machines_lost_total")
+    table.caption = (
+        f"{joined:.0f} of {_places(between):.0f} · {lost:.0f} lost so far · "
+        f"{between.rate('mmplane_machine_retries_total'):.1f} items/s made here instead"
+    )
     return table
 
 

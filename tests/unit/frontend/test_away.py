@@ -101,7 +101,7 @@ async def check_a_lost_machines_items_are_made_here() -> None:
             assert job.out.region == HERE
             here.done(job)
         await rig.release(*tasks)
-        assert (rig.store.retries, rig.pool.statistics().lost, rig.pool.statistics().machines) == (2, 1, 0)
+        assert (rig.store.retries, rig.pool.statistics().lost, rig.pool.statistics().machines) == (2, 1, ())
         assert quarantined_bytes(rig) == 0
         rig.arena.check_integrity()
 
@@ -130,7 +130,7 @@ async def test_an_item_that_the_machine_declines_is_made_here() -> None:
         porter.say(JobLost((await porter.hear()).job_id))
         await here.serve_one()
         await rig.release(task)
-        assert rig.pool.statistics().machines == 1
+        assert len(rig.pool.statistics().machines) == 1
 
 
 @in_loop
@@ -225,9 +225,27 @@ async def test_lanes_are_told_apart_from_workers() -> None:
         task = rig.asking("cat")
         job = await porter.hear()
         found = rig.pool.statistics()
-        assert (found.states["idle"], found.lanes["busy"], found.lanes["idle"], found.machines) == (1, 1, 1, 1)
+        assert (found.states["idle"], found.lanes["busy"], found.lanes["idle"], found.places) == (1, 1, 1, 1)
         porter.done(job)
         await rig.release(task)
+
+
+@in_loop
+async def test_what_a_machine_has_done_is_counted_since_it_joined() -> None:
+    async with rigged(workers=1, porters=2) as rig:
+        _, porter = await both(rig, lanes=2)
+        task = rig.asking("cat", 4096)
+        job = await porter.hear()
+        assert [(each.place, each.items) for each in rig.pool.statistics().machines] == [(1, 0)]
+        porter.done(job)
+        await rig.release(task)
+        (found,) = rig.pool.statistics().machines
+        assert (found.items, found.sent_bytes, found.received_bytes) == (1, len(b"cat"), 4096)
+        porter.say(MachineGone())
+        porter.say(WorkerReady(FINGERPRINT, 3, 2, "again"))
+        await settle()
+        (found,) = rig.pool.statistics().machines
+        assert (found.machine, found.lanes, found.items) == ("again", 3, 0)
 
 
 MUTANTS = [

@@ -129,7 +129,7 @@ def made(job_id: int) -> Made:
 
 def joined(around: Around, **hello: Any) -> None:
     around.join(**hello)
-    assert around.told() == WorkerReady(Processors.fingerprint, hello.get("lanes", 2), 1)
+    assert around.told() == WorkerReady(Processors.fingerprint, hello.get("lanes", 2), 1, "machine")
 
 
 def test_media_goes_out_and_features_land_in_the_slot_and_nowhere_else(around: Around) -> None:
@@ -196,7 +196,7 @@ def test_half_a_slot_then_cut_and_the_next_life_writes_it_whole(around: Around) 
     around.machine.close()
     assert around.told() == MachineGone()
     around.join()
-    assert around.told() == WorkerReady(Processors.fingerprint, 2, 2)
+    assert around.told() == WorkerReady(Processors.fingerprint, 2, 2, "machine")
     around.ask(2, life=2)
     around.asked()
     around.machine.send(made(2), [memoryview(FEATURES)])
@@ -215,7 +215,7 @@ def check_a_job_of_an_earlier_life_goes_to_no_machine() -> None:
             around.machine.close()
             assert around.told() == MachineGone()
             around.join()
-            assert around.told() == WorkerReady(Processors.fingerprint, 2, 2)
+            assert around.told() == WorkerReady(Processors.fingerprint, 2, 2, "machine")
             around.ask(5, life=1)
             assert around.told() == JobLost(5)
         finally:

@@ -48,6 +48,9 @@ def figures(requests: int = 10, *, attached: bool = True) -> Figures:
             for rank in range(2)
         ],
     }
+    lanes = {"starting": 0, "idle": 3, "busy": 1, "condemned": 0}
+    machine = {"place": 2, "machine": "cpu-1", "lanes": 4, "items": 2 * requests}
+    machine |= {"sent_bytes": MIB * requests, "received_bytes": 4 * MIB * requests}
     now: dict[str, Any] = {
         "build": {"version": "0.1.0", "python": "3.11.2"},
         "model": {"model": "tiny", "dtype": "float32", "tp": 2},
@@ -61,11 +64,12 @@ def figures(requests: int = 10, *, attached: bool = True) -> Figures:
         "journal": {"phases": dict.fromkeys(PHASES, 0) | {"queue": 1, "generate": 4}}
         | {"encoder_runs": {"0": 4, "1": 4}, "embedding_hits": 6, "embedding_hits_needless": 1},
         "restarts": {"frontend": 1, "parser": 0, "worker": 2, "ranks": 0},
-        "plane": {"materialisations": 5, "bytes_written": 5 * MIB},
+        "plane": {"materialisations": 5, "bytes_written": 5 * MIB, "retries": 3},
         "arena": {"regions": [region(leased=10), region(evictable=50, quarantined=1)], "items": 5, "leases": 3}
         | {"hits": 3 * requests, "misses": requests, "evictions": 1},
         "budget": {"limit_bytes": 64 * MIB, "reserved_bytes": 16 * MIB, "waiting": 1, "refused": 2},
-        "workers": {"states": {"idle": 1, "busy": 1}, "waiting": 0, "jobs": 7, "condemned": 1},
+        "workers": {"states": {"idle": 1, "busy": 1}, "waiting": 0, "jobs": 7, "condemned": 1}
+        | {"lanes": lanes, "machines": [machine], "places": 2, "lost": 1},
         "ranks": {"attached": attached, "kv_tokens_max": 4096, "progress": progress if attached else None},
         "delivery": {"name": "leader", "share": 0.25, "otherwise": "arena", "rollbacks": 1}
         | {"by_name": {"arena": tally, "leader": tally}, "auto": {"room": 2}},

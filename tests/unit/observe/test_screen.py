@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 
 from figures import figures
 from rich.console import Console
@@ -48,6 +49,19 @@ def test_deliveries_have_shares_and_rates() -> None:
     text = shown(figures(10), figures(30))
     assert re.search(r"leader +25% +10\.0 +0\.0", text)
     assert re.search(r"arena +75% +10\.0 +0\.0 +200\.0", text)
+
+
+def test_media_machines_have_rates() -> None:
+    text = shown(figures(10), figures(30))
+    assert re.search(r"2 +cpu-1 +20\.0 +10\.0 +40\.0", text)
+    assert "1 of 2 · 1 lost so far" in text
+
+
+def test_a_server_that_none_may_join_shows_no_machines() -> None:
+    alone = figures()
+    workers = {"lanes": {}, "machines": [], "places": 0}
+    alone = replace(alone, now={**alone.now, "workers": {**alone.now["workers"], **workers}})
+    assert "media machines" not in shown(alone, alone)
 
 
 def test_the_map_has_a_cell_for_whatever_is_there() -> None:
