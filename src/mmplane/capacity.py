@@ -9,7 +9,6 @@ It is checked against a server by `benchmarks/capacity.py`.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from math import ceil, sqrt
 from typing import Annotated
@@ -19,6 +18,7 @@ from msgspec import Meta
 
 from mmplane.config import BYTES_MAX, COUNT_MAX, SECONDS_MAX
 from mmplane.core.parsing import ROOM_BYTES_MAX
+from mmplane.parser import Parser
 from mmplane.ranges import ranges_of
 
 UTILISATION = 0.7
@@ -121,7 +121,7 @@ def _peak(mean: float) -> float:
 
 def main(arguments: Sequence[str]) -> int:
     """`mmplane plan`: flags for traffic."""
-    parser = argparse.ArgumentParser(prog="mmplane plan", description="Flags of mmplane serve for traffic.")
+    parser = Parser(prog="mmplane plan", description="Flags of mmplane serve for traffic.")
     ranges = ranges_of(Traffic)
     for field in msgspec.structs.fields(Traffic):
         flag = "--" + field.name.replace("_", "-")

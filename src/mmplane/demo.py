@@ -5,7 +5,6 @@ It needs nothing but the package: the pictures are drawn with the font inside Pi
 
 from __future__ import annotations
 
-import argparse
 import base64
 import io
 import json
@@ -22,6 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mmplane.config import Config
 from mmplane.core.stages import SUMS
+from mmplane.parser import Parser
 from mmplane.ranges import ranges_of
 
 QUESTION = "Which number is this?"
@@ -37,7 +37,7 @@ STOP_LIMIT_S = 30.0
 
 def main(arguments: Sequence[str]) -> int:
     """Run the demonstration; 0 only if every answer was right."""
-    parser = argparse.ArgumentParser(prog="mmplane demo", description=__doc__)
+    parser = Parser(prog="mmplane demo", description=__doc__)
     parser.add_argument("--tp", type=ranges_of(Config)["tp"], default=2, help="tensor-parallel ranks")
     options = parser.parse_args(arguments)
     numbers = [f"{secrets.randbelow(9000) + 1000}" for _ in LOOKS]

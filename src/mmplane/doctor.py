@@ -17,7 +17,6 @@ supervisor must not: the command line imports this module only for this command.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -43,6 +42,7 @@ from mmplane.features.select import fast_images
 from mmplane.machine import Facts, Verdict
 from mmplane.machine import findings as machine_findings
 from mmplane.media.image import decode
+from mmplane.parser import Parser
 
 SIZES = ((1120, 700), (1288, 966), (640, 480), (480, 640), (113, 64), (61, 150), (28, 28), (2000, 40), (3840, 2160))
 """(width, height) in pixels of the generated images."""
@@ -62,7 +62,7 @@ class Finding:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit status."""
-    parser = argparse.ArgumentParser(prog="mmplane doctor", description=__doc__.partition("\n\n")[0])
+    parser = Parser(prog="mmplane doctor", description=__doc__.partition("\n\n")[0])
     parser.add_argument("--model", metavar="MODEL_FOLDER", help="load this checkpoint and say whether it can be served")
     parser.add_argument("--json", action="store_true", help="with --model: print one JSON object")
     parser.add_argument("--parity", metavar="MODEL_FOLDER", help="the checkpoint whose processors to try")

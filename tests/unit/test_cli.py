@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from mmplane import machine
 from mmplane.commands import main, serve
-from mmplane.commands.options import Parser
 from mmplane.commands.settings import declared, settle
 from mmplane.commands.starting import arena_for, workers_for
 from mmplane.config import GIB, Config
+from mmplane.parser import Parser
 
 
 @pytest.mark.parametrize(
@@ -79,12 +81,24 @@ TRAFFIC = "--body-bytes=1 --item-bytes=1 --decoded-bytes=1"
         "bench --duration=inf",
         "bench --tp=0",
         "bench --tp=9999999",
-        "bench --from /nowhere",
+        "bench --url nowhere",
     ],
 )
 def test_a_mistake_ends_a_command_with_a_sentence(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main.main(line.split())
     assert ended.value.code == 2
-    flag = line.split()[1].partition("=")[0]
-    assert (flag if flag != "--from" else "/nowhere") in capsys.readouterr().err
+    assert line.split()[1].partition("=")[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [None, "some words", "[]", "{}"])
+def test_a_file_that_is_no_run_ends_the_bench_with_a_sentence(
+    content: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(SystemExit) as ended:
+        main.main(["bench", "--from", str(path)])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(f"mmplane bench: --from: {path} ")

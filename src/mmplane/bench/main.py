@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         if options.url is not None:
             return _remote(options, list(arguments), console)
         if options.source is not None:
-            runs: list[dict[str, Any]] = [json.loads(source.read_text()) for source in options.source]
+            runs: list[dict[str, Any]] = [_read(source) for source in options.source]
         else:
             runs = [_measure(options, list(arguments), console)]
     except (OSError, ValueError, Refused) as error:
@@ -71,6 +72,19 @@ def main(arguments: Sequence[str]) -> int:
     if options.markdown is not None:
         results.save(markdown.page(found), options.markdown)
     return 0 if _clean(found) else 1
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A run that was written before. Raises ValueError."""
+    try:
+        found = json.loads(path.read_text())
+    except OSError as error:
+        raise ValueError(f"--from: {path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"--from: {path} is not the JSON of a run: {error}") from None
+    if not isinstance(found, dict) or "rows" not in found:
+        raise ValueError(f"--from: {path} is not the JSON of a run: it has no rows")
+    return found
 
 
 def _remote(options: argparse.Namespace, arguments: list[str], console: Console) -> int:

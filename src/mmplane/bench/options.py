@@ -19,6 +19,7 @@ from mmplane.config import COUNT_MAX, DELIVERY_NAMES, SECONDS_MAX, Config
 from mmplane.delivery.ingress import CHOICES as INGRESS_CHOICES
 from mmplane.machine import cores_usable
 from mmplane.models.tiny import ensure_tiny
+from mmplane.parser import Parser, server_url
 from mmplane.ranges import Range, ranges_of
 
 ARENA_BYTES_MAX = 4 * 1024**3
@@ -61,9 +62,7 @@ LOCAL = (
 
 def options_parser(description: str | None = None) -> argparse.ArgumentParser:
     """The flags."""
-    parser = argparse.ArgumentParser(
-        prog="mmplane bench", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="mmplane bench", description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     _add_load(parser)
     _add_server(parser)
     _add_output(parser)
@@ -96,7 +95,11 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
 def _add_server(parser: argparse.ArgumentParser) -> None:
     """What is measured."""
     add, pools = parser.add_argument, Pools()
-    add("--url", help="measure this server of OpenAI's API instead of starting one: as its clients see it")
+    add(
+        "--url",
+        type=server_url,
+        help="measure this server of OpenAI's API instead of starting one: as its clients see it",
+    )
     add("--served-model", help="what requests to --url call the model (default: the first of its /v1/models)")
     add("--model", default="tiny", help="tiny, or a checkpoint folder")
     arena = "the server's (default: a quarter of what is free, at most 4 GiB)"

@@ -20,6 +20,7 @@ import msgspec
 from mmplane.bench.judge.joined import Found, joined, newest
 from mmplane.bench.report import markdown
 from mmplane.bench.report.timelines import drawings
+from mmplane.parser import Parser
 
 TIMELINES = "incident"
 """The folder of the drawings that docs/incident.md shows."""
@@ -142,7 +143,7 @@ def found_of(folder: Path) -> Found:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mmplane bench results", description=__doc__)
+    parser = Parser(prog="mmplane bench results", description=__doc__)
     names = [run.name for run in RUNS]
     efforts = parser.add_mutually_exclusive_group()
     add = efforts.add_argument

@@ -12,7 +12,7 @@ from importlib import import_module
 import shtab
 
 from mmplane.commands.main import COMMANDS
-from mmplane.commands.options import Parser
+from mmplane.parser import Parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

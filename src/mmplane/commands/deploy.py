@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmplane.commands.options import Parser
 from mmplane.commands.shipped import folder
+from mmplane.parser import Parser
 
 WAYS = {
     "systemd": ("mmplane.service",),

@@ -14,17 +14,21 @@ from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from mmplane.arena.memory import memory_available_bytes
+from mmplane.commands.checkpoint import check_files
+from mmplane.commands.model import model_folder
 from mmplane.commands.options import BACKENDS, DECODE_PROFILES, ENCODINGS, RANGES
-from mmplane.commands.starting import arena_for, workers_for
+from mmplane.commands.starting import WORKERS_MAX, arena_for, workers_for
 from mmplane.embed.errors import SidecarError
 from mmplane.embed.hold import SidecarHold
 from mmplane.embed.sidecar import Sidecar
 from mmplane.machine import cores_usable
+from mmplane.parser import Parser
+from mmplane.ranges import Range
 
 
 def options_parser() -> argparse.ArgumentParser:
     """The flags."""
-    parser = argparse.ArgumentParser(prog="mmplane features", description=__doc__)
+    parser = Parser(prog="mmplane features", description=__doc__)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="images, clips and sounds")
     parser.add_argument("--model", required=True, help="a checkpoint folder (its JSON files suffice), or tiny")
     parser.add_argument("--out", required=True, type=Path, help="a folder for NAME.safetensors of each NAME.jpg")
@@ -39,7 +43,8 @@ def options_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--generic", action="store_true", help="run transformers itself, in workers, where no fast path exists"
     )
-    parser.add_argument("--workers", type=int, default=None, help="processes (default: one for each core)")
+    workers = Range(int, 1, WORKERS_MAX)
+    parser.add_argument("--workers", type=workers, default=None, help="processes (default: one for each core)")
     parser.add_argument(
         "--arena-bytes",
         type=RANGES["arena_bytes"],
@@ -57,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"mmplane: several files are called {twice[0]}: their features would have one name", file=sys.stderr)
         return 2
     try:
+        check_files(model_folder(options.model))
         options.out.mkdir(parents=True, exist_ok=True)
         cores = cores_usable()
         arena_bytes = options.arena_bytes or arena_for(cores, memory_available_bytes())
@@ -70,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             generic=options.generic,
         ) as sidecar:
             return _write_all(sidecar, options.files, options.out)
-    except (OSError, SidecarError) as error:
+    except (OSError, ValueError, SidecarError) as error:
         print(f"mmplane: {error}", file=sys.stderr)
         return 2
 

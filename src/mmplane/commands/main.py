@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmplane import __version__
-from mmplane.commands.options import Parser
 from mmplane.commands.starting import MEDIA, lacking
+from mmplane.parser import Parser
 
 
 class Command(NamedTuple):

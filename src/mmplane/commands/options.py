@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from typing import Any, NoReturn, get_args
 
@@ -22,15 +21,6 @@ BACKENDS = get_args(BackendName)
 DECODE_PROFILES = get_args(DecodeProfile)
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
-
-
-class Parser(argparse.ArgumentParser):
-    """Ends with one sentence, without the usage of forty flags."""
-
-    def error(self, message: str) -> NoReturn:
-        """Exit with 2."""
-        ours = re.sub(r"^argument (--[\w-]+)(/--[\w-]+)*:", r"\1:", message)  # without the aliases
-        self.exit(2, f"mmplane: {ours.removeprefix('argument ')} (see {self.prog} --help)\n")
 
 
 class Help(argparse.RawDescriptionHelpFormatter):

@@ -14,18 +14,20 @@ import msgspec
 
 from mmplane.arena.errors import OutOfMemory
 from mmplane.arena.memory import memory_available_bytes
+from mmplane.commands.checkpoint import check_checkpoint, check_files
 from mmplane.commands.checks import check_server
 from mmplane.commands.cluster import JOIN_MAX, cluster_of
 from mmplane.commands.devices import gpus_visible, placed
 from mmplane.commands.keys import read_keyring
 from mmplane.commands.model import model_folder, name_of
-from mmplane.commands.options import ENCODINGS, RANGES, Help, Options, Parser, RefuseKey
+from mmplane.commands.options import ENCODINGS, RANGES, Help, Options, RefuseKey
 from mmplane.commands.settings import Declared, declared, near_flags, printed, settle
 from mmplane.commands.starting import address, embeddings_for, listen, refuse, release_output, workers_for
 from mmplane.commands.welcome import PICTURE, READY
 from mmplane.config import COUNT_MAX, DELIVERY_NAMES, Config
 from mmplane.delivery.ingress import CHOICES
 from mmplane.machine import check_kernel, check_temporary_folder, cores_usable
+from mmplane.parser import Parser
 from mmplane.process import logs
 from mmplane.process.descriptors import provide
 from mmplane.process.output import Output
@@ -237,6 +239,10 @@ def _run(given: dict[str, Any]) -> int:
         log.info("preparing the model %s", given["model"])
         keyring = read_keyring(given["api_key_file"])
         config = resolve(given, tenants=keyring.tenants)
+        if config.runner == "hf":
+            check_checkpoint(config.model_folder, config.tp)
+        else:  # nothing is loaded
+            check_files(config.model_folder)
         provide(config.processes())
         listener = listen(config.host, config.port)
         cluster = cluster_of(given)

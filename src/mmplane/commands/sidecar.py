@@ -15,6 +15,7 @@ from threading import Thread
 from typing import Any
 
 from mmplane.arena.errors import OutOfMemory
+from mmplane.commands.checkpoint import check_files
 from mmplane.commands.checks import check_host, check_memory
 from mmplane.commands.keys import read_keyring
 from mmplane.commands.model import model_folder, name_of
@@ -25,6 +26,7 @@ from mmplane.commands.starting import MEDIA, address, lacking, listen, refuse, r
 from mmplane.config import Config
 from mmplane.core.keyring import Keyring
 from mmplane.machine import check_kernel, cores_usable
+from mmplane.parser import Parser
 from mmplane.process import logs
 from mmplane.process.descriptors import provide
 from mmplane.process.output import Output
@@ -86,7 +88,7 @@ def _add_rendering(options: Options) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
-    parser = argparse.ArgumentParser(prog="mmplane sidecar", description=__doc__)
+    parser = Parser(prog="mmplane sidecar", description=__doc__)
     table = declared(add_flags(parser))
     given = vars(parser.parse_args(arguments))
     told = {name: given.pop(name) for name in ("generic", "carry_only")}
@@ -120,6 +122,8 @@ def _run(settings: dict[str, Any]) -> int:
     path = Path(settings["socket"])
     keyring = _keyring(settings)
     config = _config(settings, tenants=keyring.tenants)
+    if not config.carry_only:
+        check_files(config.model_folder)
     http = listen(config.host, config.port, flags="--http-port or --http-host") if config.render_processes else None
     where = f" and http://{address(*http.getsockname()[:2])}" if http else ""
     provide(config.processes() + 2 * SESSIONS_MAX)

@@ -25,6 +25,7 @@ from mmplane.machines.dial import fetch
 from mmplane.machines.greeting import Refusal
 from mmplane.machines.outpost import address_of, name_here
 from mmplane.machines.records import Assignment
+from mmplane.parser import Parser
 from mmplane.process import logs
 from mmplane.process.descriptors import provide
 from mmplane.process.output import Output
@@ -60,7 +61,7 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit code. When the server serves something else than before, the command begins anew."""
-    parser = argparse.ArgumentParser(prog="mmplane worker", description=__doc__)
+    parser = Parser(prog="mmplane worker", description=__doc__)
     table = declared(add_flags(parser))
     given = vars(parser.parse_args(arguments))
     ignored: list[str] = []

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from mmplane.observe.screen import screen
 from mmplane.observe.snapshot import Between, Snapshot
+from mmplane.parser import Parser, server_url
 from mmplane.ranges import Range
 
 KEY_VARIABLE = "MMPLANE_API_KEY"
@@ -45,8 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def options_parser() -> argparse.ArgumentParser:
     """The command's flags."""
-    parser = argparse.ArgumentParser(prog="mmplane top", description=__doc__)
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="the server (default: %(default)s)")
+    parser = Parser(prog="mmplane top", description=__doc__)
+    parser.add_argument(
+        "--url", type=server_url, default="http://127.0.0.1:8000", help="the server (default: %(default)s)"
+    )
     parser.add_argument(
         "--interval", type=Range(float, 0.1, 3600), default=1.0, help="seconds between two looks (default: %(default)s)"
     )
@@ -78,6 +81,6 @@ def _scrape(options: argparse.Namespace) -> Snapshot:
     headers = {}
     if key := os.environ.get(KEY_VARIABLE):
         headers["authorization"] = f"Bearer {key}"
-    request = urllib.request.Request(options.url.rstrip("/") + "/metrics", headers=headers)  # noqa: S310
+    request = urllib.request.Request(options.url + "/metrics", headers=headers)  # noqa: S310
     with urllib.request.urlopen(request, timeout=LIMIT_SECONDS) as reply:  # noqa: S310 - the operator's own server
         return Snapshot.of(reply.read().decode(), time.monotonic())

@@ -5,7 +5,6 @@ It exits with 0 when every line says `ok`. A check that raises is a check that f
 
 from __future__ import annotations
 
-import argparse
 import re
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from importlib.metadata import entry_points
 
 from mmplane.embed.inbox import Inbox
 from mmplane.embed.sidecar import Sidecar
+from mmplane.parser import Parser
 
 URL_LIMIT_S = 10.0
 METRICS_BYTES_MAX = 16 * 2**20
@@ -26,7 +26,7 @@ Check = Callable[[], str | None]
 
 def run(engine: str, checks: Mapping[str, Check], arguments: Sequence[str] | None, *, metrics: str) -> int:
     """The command; its exit status. `engine` is its flag's name, `metrics` how a server is made to show its figures."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="mmplane doctor", description=f"Whether the plugin for {engine} works in this environment, or in a server."
     )
     parser.add_argument(f"--{engine}", action="store_true", required=True)

@@ -6,11 +6,13 @@ import json
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmplane.core.keys import digest_parts
 from mmplane.core.records import BackendName, Modality
-from mmplane.features.arithmetic.encodings import Encoding
+
+if TYPE_CHECKING:  # it imports NumPy, which nobody needs who only reads the files
+    from mmplane.features.arithmetic.encodings import Encoding
 
 NAMES = (
     "config.json",
@@ -50,12 +52,17 @@ class CheckpointFiles:
         return Path(snapshot_download(self._model, allow_patterns=list(NAMES)))
 
     def json(self, name: str) -> dict[str, Any]:
-        """The content of one file. Raises ValueError when it is not JSON, or no object."""
+        """The content of one file. Raises ValueError when it cannot be read or is not a JSON object."""
         if name not in self._read:
             path = self.folder / name
-            content = json.loads(path.read_bytes()) if path.is_file() else {}
+            try:
+                content = json.loads(path.read_bytes()) if path.exists() else {}
+            except OSError as error:
+                raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{path} is not JSON: {error}") from None
             if not isinstance(content, dict):
-                raise ValueError(f"{name} of this checkpoint holds no object")
+                raise ValueError(f"{path} is not a JSON object")
             self._read[name] = content
         return self._read[name]
 

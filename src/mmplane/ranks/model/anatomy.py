@@ -17,6 +17,7 @@ from transformers import MODEL_FOR_MULTIMODAL_LM_MAPPING
 from transformers.masking_utils import create_bidirectional_mask
 
 from mmplane.core.records import Modality
+from mmplane.features.checkpoint.heads import NAMES, check_heads
 from mmplane.features.facts import MODALITIES
 
 Tensors = dict[str, torch.Tensor]
@@ -93,10 +94,7 @@ def check_undivided(model: Any, language: Any) -> None:
 def check_ranks(config: Any, kind: Any, tp: int) -> None:
     """Raises ValueError when so many ranks cannot share this model. `kind` is its class."""
     text = config.get_text_config()
-    for name in ("num_attention_heads", "num_key_value_heads"):
-        heads = getattr(text, name, None)
-        if heads and heads % tp:
-            raise ValueError(f"--tp {tp} does not divide its {name} ({heads})")
+    check_heads({name: getattr(text, name, None) for name in NAMES}, tp)
     if tp > 1 and config.model_type in UNSPLIT:
         raise ValueError(f"{UNSPLIT[config.model_type]}: use --tp 1")
     if tp > 1 and not (getattr(text, "base_model_tp_plan", None) or getattr(kind, "_tp_plan", None)):

@@ -1,0 +1,195 @@
+"""Mistakes on the command line: each ends with one sentence and exit code 2, before torch is imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROGRAM = """
+import contextlib, io, json, os, sys
+from mmplane.commands import serve, sidecar, worker
+from mmplane.commands.main import main
+
+def started(*_, **__):
+    raise AssertionError("it was not refused")
+
+for module in (serve, sidecar, worker):
+    module.Supervisor = started
+environment = dict(os.environ)
+for line in sys.stdin:
+    variables, words = json.loads(line)
+    os.environ.update(variables)
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors):
+        try:
+            main(words)
+        except SystemExit as ended:
+            code = ended.code
+        except BaseException as error:
+            code = repr(error)
+    os.environ.clear()
+    os.environ.update(environment)
+    print(json.dumps([code, errors.getvalue(), "torch" in sys.modules]))
+"""
+
+MODEL = {"model_type": "qwen2_5_vl", "text_config": {"num_attention_heads": 4, "num_key_value_heads": 4}}
+
+MISTAKES = {
+    # serve: numbers and names
+    "serve --tp 0": "--tp: '0' is not a whole number from 1 to 64",
+    "serve --tp two": "--tp: 'two' is not a whole number",
+    "serve --tp 3": "--tp 3 does not divide its num_attention_heads (4)",
+    "serve --tp 64": "--tp 64 does not divide its num_attention_heads (4)",
+    "serve --port 99999": "--port: '99999' is not a whole number from 0 to 65535",
+    "serve --port http": "--port: 'http' is not a whole number",
+    "serve --port {taken}": "choose another --port or --host",
+    "serve --host 0.0.0.0": "--host: other addresses than loopback need API keys",
+    "serve --host nowhere.example": "--host: 'nowhere.example' is not an address",
+    "serve --host 300.1.1.1": "--host: '300.1.1.1' is not an address",
+    "serve --host ''": "--host: '' is not an address",
+    "serve --runner foo": "--runner must be hf, null or sim:MILLISECONDS",
+    "serve --runner sim:": "--runner must be",
+    "serve --decoder foo": "--decoder",
+    "serve --decoder sim:5:400": "--decoder: a model cannot take simulated features",
+    "serve --delivery pigeon": "--delivery: invalid choice: 'pigeon'",
+    "serve --arena-bytes 1000": "--arena-bytes",
+    "serve --arena-bytes 1XB": "--arena-bytes: '1XB' is not a size",
+    "serve --kv-bytes 0": "--kv-bytes",
+    "serve --stall-seconds nan": "--stall-seconds",
+    "serve --prot 80": "did you mean --port?",
+    "serve --api-key sk-secret": "use --api-key-file FILE or the variable MMPLANE_API_KEY",
+    "MMPLANE_TP=none serve": "MMPLANE_TP: 'none' is not a whole number",
+    # serve: flags that contradict each other
+    "serve --workers 0": "--workers must be at least 1 for --delivery arena",
+    "serve --workers 48 --join-max 16 --join-port 0 --cluster-key-file {cluster}": "--workers and --join-max",
+    "serve --nodes 2": "--nodes",
+    "serve --ingress leader --delivery original": "--ingress: leader is not possible for original",
+    "serve --rollback-on speed": "--rollback-on knows errors and p99, not speed",
+    "serve --cluster-key-file {cluster}": "--cluster-key-file needs --join-port",
+    "serve --join-port 0": "--cluster-key-file",
+    "serve --join-port 0 --cluster-key-file {readable}": "chmod 600",
+    "serve --fetch-network here": "--fetch-network",
+    "serve --allow-host http://here": "--allow-host",
+    "serve --trace-to ftp://here": "--trace-to",
+    # serve: files
+    "serve --model ./nowhere": "--model: no such folder: ./nowhere",
+    "serve --model {file}": "--model: no such folder",
+    "serve --model {empty}": "is not a checkpoint: it has no config.json",
+    "serve --model {broken}": "config.json is not JSON",
+    "serve --model {list}": "config.json is not a JSON object",
+    "serve --model {unreadable}": "config.json cannot be read",
+    "serve --model {processor}": "preprocessor_config.json is not JSON",
+    "serve --model {weightless}": "the folder has no weights",
+    "serve --model {pointer}": "model.safetensors is not a whole safetensors file",
+    "serve --model {part}": "lists model-00002-of-00002.safetensors, which is missing",
+    "serve --api-key-file {nowhere}": "cannot be read",
+    "serve --api-key-file {empty}": "cannot be read",
+    "serve --api-key-file {blank}": "holds no key",
+    "serve --api-key-file /proc/self/mem": "cannot be read",
+    "serve --api-key-file {file}": "is neither KEY nor TENANT:KEY",
+    "serve --media-root {nowhere}": "--media-root",
+    "serve --config {nowhere}": "--config",
+    "serve --config {file}": "--config",
+    "serve --config {unknown}": "did you mean --tp?",
+    # the other commands
+    "sidecar --arena-bytes lots": "--arena-bytes: 'lots' is not a size",
+    "sidecar --model ./nowhere": "--model: no such folder",
+    "sidecar --model {broken}": "config.json is not JSON",
+    "sidecar --model {model} --socket {nowhere}/socket": "--socket: cannot bind",
+    "sidecar --model {model} --socket {empty}/" + "s" * 120: "--socket: ",
+    "sidecar --model {model} --socket {empty}/s --socket-group nobody-has-it": "--socket-group: there is no group",
+    "sidecar --model {model} --sockte x": "unrecognized arguments",
+    "worker --join here --cluster-key-file {cluster}": "--join",
+    "worker --join here:1": "--cluster-key-file",
+    "worker --join here:1 --cluster-key-file {nowhere}": "--cluster-key-file",
+    "features --model {model} {file}": "--out",
+    "features --model {model} --out {file} {file}": "File exists",
+    "features --model ./nowhere --out {empty} {file}": "no such folder: ./nowhere",
+    "features --model {model} --out {empty} --workers 0 {file}": "--workers: '0' is not a whole number",
+    "top --url nowhere": "--url: 'nowhere' is not an http:// or https:// address",
+    "example nothing": "nothing",
+    "deploy nothing": "nothing",
+    "fly": "invalid choice: 'fly'",
+    "": "the following arguments are required: command",
+}
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the mistakes name."""
+    root = tmp_path_factory.mktemp("mistakes")
+    (root / "model").mkdir()
+    (root / "model" / "config.json").write_text(json.dumps(MODEL))
+    (root / "model" / "preprocessor_config.json").write_text("{}")
+    (root / "model" / "model.safetensors").write_bytes(bytes(8))
+    contents: dict[str, tuple[str, bytes]] = {
+        "broken": ("config.json", b'{"model_type": '),
+        "list": ("config.json", b"[]"),
+        "processor": ("preprocessor_config.json", b"\xff\xfe"),
+        "pointer": ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+        "part": ("model.safetensors.index.json", b'{"weight_map": {"a": "model-00002-of-00002.safetensors"}}'),
+    }
+    for name, (file, content) in contents.items():
+        _linked(root, name)
+        (root / name / file).unlink(missing_ok=True)
+        (root / name / file).write_bytes(content)
+    for name, file in (("unreadable", "config.json"), ("weightless", "model.safetensors")):
+        _linked(root, name)
+        (root / name / file).unlink()
+    (root / "unreadable" / "config.json").symlink_to("/proc/self/mem")
+    (root / "empty").mkdir()
+    (root / "file").write_text("some words: of no format")
+    (root / "blank").write_text("# no key yet\n")
+    (root / "unknown").write_text("tpp = 2")
+    for name, mode in (("cluster", 0o600), ("readable", 0o644)):
+        (root / name).write_text("k" * 40)
+        (root / name).chmod(mode)
+    names = ("model", *contents, "unreadable", "weightless", "empty", "file", "blank", "unknown", "cluster", "readable")
+    return {name: root / name for name in (*names, "nowhere")}
+
+
+def _linked(root: Path, name: str) -> None:
+    (root / name).mkdir()
+    for path in (root / "model").iterdir():
+        (root / name / path.name).symlink_to(path)
+
+
+@pytest.fixture(scope="module")
+def refusals(places: dict[str, Any]) -> dict[str, tuple[Any, str, bool]]:
+    """Exit code, what was written to standard error, and whether torch was loaded, after each mistake."""
+    lines = []
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        for mistake in MISTAKES:
+            words = shlex.split(mistake.format(**places, taken=taken.getsockname()[1]))
+            variables = dict(word.split("=") for word in words[:1] if word.startswith("MMPLANE_"))
+            words = words[len(variables) :]
+            if words[:1] == ["serve"]:
+                words += [] if "--model" in words else ["--model", str(places["model"])]
+                words += [] if "--port" in words else ["--port", "0"]
+            lines.append(json.dumps([variables, words]))
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MMPLANE_")}
+        command = [sys.executable, "-c", PROGRAM]
+        ended = subprocess.run(
+            command, input="\n".join(lines), capture_output=True, text=True, env=environment, check=True, timeout=60
+        )
+    return dict(zip(MISTAKES, map(json.loads, ended.stdout.splitlines()), strict=True))
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_gets_one_sentence_before_torch_is_imported(
+    mistake: str, refusals: dict[str, tuple[Any, str, bool]]
+) -> None:
+    code, said, torch_is_loaded = refusals[mistake]
+    assert code == 2, said
+    (line,) = [line for line in said.splitlines() if " INFO " not in line]
+    assert line.startswith("mmplane")
+    assert MISTAKES[mistake] in line
+    assert not torch_is_loaded
