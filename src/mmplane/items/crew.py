@@ -9,7 +9,7 @@ from enum import Enum
 import msgspec
 
 from mmplane.arena.leases import Process
-from mmplane.core.errors import RequestError
+from mmplane.core.errors import RequestError, unavailable
 from mmplane.core.jobs import Examined, Materialise, Materialised, Measured, ToWorker
 from mmplane.core.keyring import DEFAULT_TENANT
 from mmplane.items.pace import Pace
@@ -113,3 +113,11 @@ class Crew:
     porter: bool
     machine: MachineTally | None = None
     """The media machine that is there."""
+
+
+def check_alive(worker: Worker) -> None:
+    """Raises RequestError (503) when a worker that was taken has died since, which is not the item's doing."""
+    if worker.away and worker.state is not WorkerState.BUSY:
+        raise MachineLost
+    if worker.state is not WorkerState.BUSY:
+        raise unavailable("the process that was to decode this item ended")

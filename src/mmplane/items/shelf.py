@@ -39,8 +39,8 @@ class Shelf:
         self._arena.lease(slot, reader, tag)
         return slot
 
-    def unstore(self, slot: Slot, reader: Process, tag: int) -> None:
-        """Take back what `store` stored, when its reader never got to hear of it."""
+    def take_back(self, slot: Slot, reader: Process, tag: int) -> None:
+        """The reader has read what was stored for it or lent to it, or never got to hear of it."""
         self._arena.release(slot, reader, tag)
 
     def lend(self, media: MediaBytes, reader: Process, tag: int) -> tuple[Slot, Slot]:

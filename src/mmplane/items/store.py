@@ -17,41 +17,31 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TypeVar
 
 from mmplane.arena.arena import Arena
 from mmplane.arena.errors import ArenaError
 from mmplane.arena.leases import Process
-from mmplane.core.errors import ArenaHasNoRoom, RequestError, bad_media, internal, not_held, unavailable
-from mmplane.core.jobs import Examine, Examined, Materialise, Materialised, Measure, Measured
+from mmplane.core.errors import ArenaHasNoRoom, RequestError, internal, not_held
+from mmplane.core.jobs import Materialise, Materialised
 from mmplane.core.keyring import DEFAULT_TENANT
-from mmplane.core.keys import content_key
-from mmplane.core.records import Ask, Item, Layout, Recipe, Slot
+from mmplane.core.records import Item, Recipe, Slot
 from mmplane.core.stages import Span
-from mmplane.features.adjusted import adjusted
 from mmplane.features.arithmetic.encodings import dtype_of
 from mmplane.features.choice import Processors
-from mmplane.items.crew import DecoderDied, JobAnswer, MachineLost, Where, Worker, WorkerLost, WorkerState
+from mmplane.items.crew import DecoderDied, MachineLost, Where, Worker, WorkerLost, check_alive
 from mmplane.items.pace import pace_of
-from mmplane.items.parked import MediaBytes, view_of
+from mmplane.items.parked import MediaBytes
 from mmplane.items.placement import Placement
 from mmplane.items.poison import Poison
 from mmplane.items.pool import Pool
+from mmplane.items.recipes import Recipes
 from mmplane.items.shelf import Shelf
-from mmplane.media import embeddings, image
-from mmplane.media.materialise import Made, examine
-from mmplane.media.profiles import PROFILES
+from mmplane.media.materialise import Made
 from mmplane.observe.journey import FRONT_END
 from mmplane.waiting.budget import Budget
 from mmplane.waiting.share import Share
 
 log = logging.getLogger("mmplane")
-
-KeyT = TypeVar("KeyT", bytes, tuple[int, int, str])
-ValueT = TypeVar("ValueT", Layout, Recipe)
-LAYOUTS_MAX = 4096
-KNOWN_MAX = 16384
 
 
 @dataclass(frozen=True)
@@ -79,16 +69,6 @@ class Flight:
     """A worker has been taken for it."""
 
 
-@dataclass
-class Examination:
-    """A worker's look into a clip or a sound, and how many wait for what it says."""
-
-    task: asyncio.Task[Recipe] | None = None
-    askers: int = 0
-    begun: bool = False
-    """A worker has been taken for it."""
-
-
 class ItemStore:
     """The producer's side of the arena."""
 
@@ -108,7 +88,6 @@ class ItemStore:
         self._arena = arena
         self._pool = pool
         self._processors = processors
-        self._profile = PROFILES[processors.decode_profile]
         self.shelf = shelf
         """Where encoded media and long prompts lie for others to read."""
         self._owner = owner
@@ -116,89 +95,18 @@ class ItemStore:
         self._regions = range(1, arena.regions)  # the workers': further ones are not written by workers
         features_bytes = sum(map(arena.region_bytes, self._regions))
         self._share_bytes = Share(features_bytes, tenants).each_max
-        self._workers = workers
         self.cache = cache
         """Whether items stay for later requests."""
         self._flights: dict[bytes, Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._layouts: dict[tuple[int, int, str], Layout] = {}
-        self._known: dict[bytes, Recipe] = {}
-        self._examinations: dict[bytes, Examination] = {}
         self._poison = Poison()
+        self.recipes = Recipes(pool, processors, shelf, self._poison, workers=workers)
+        """What items are, and how they are made."""
         self.materialisations = 0
         self.retries = 0
         """Items that were made here after a media machine was lost over them."""
         self.bytes_written = 0
         arena.watch(pool.room_came)
-
-    async def layout(self, width: int, height: int, arguments: str = "", *, tenant: str = DEFAULT_TENANT) -> Layout:
-        """What an image of this size becomes, before any pixel is decoded. Raises RequestError.
-
-        `arguments` are the processor's for this item, as in `mmplane.core.records.Ask`.
-        """
-        if self._processors.for_images.layout_is_cheap or not self._workers:
-            return adjusted(self._processors, "image", arguments).for_images.layout(width, height)
-        measured = (width, height, arguments)
-        if measured not in self._layouts:
-            _remember(self._layouts, measured, await self._measure(*measured, tenant), LAYOUTS_MAX)
-        return self._layouts[measured]
-
-    def check_taken(self, ask: Ask) -> None:
-        """Raises RequestError: 422 when the model takes no items of this modality, 400 when no embeddings are taken."""
-        if ask.embedded:
-            _ = self._processors.for_embeddings
-        self._processors.of(ask.modality)
-
-    def known_recipe(self, key: bytes) -> Recipe | None:
-        """How to materialise an item that was looked at before, in the arena still or not."""
-        return _recall(self._known, key)
-
-    async def recipe(self, ask: Ask, key: bytes, media: MediaBytes, *, tenant: str = DEFAULT_TENANT) -> Recipe:
-        """How to materialise this item. Media that has been here before is not looked at again. Raises RequestError.
-
-        An image's header is read here; into clips and sounds a worker looks, once however many ask.
-        """
-        known = _recall(self._known, key)
-        if known is not None:
-            return known
-        if len(media) == 0:
-            raise bad_media("the file is empty")
-        if ask.embedded:
-            return embeddings.examine(self._processors.for_embeddings, view_of(media))
-        if ask.modality == "image":
-            header = image.probe(view_of(media), profile=self._profile)
-            size = image.shrunk(header.width, header.height, ask.side_max)
-            layout = await self.layout(*size, ask.arguments, tenant=tenant)
-            decoded_bytes = image.decoded_bytes(header, profile=self._profile)
-            return Recipe("image", layout, side_max=ask.side_max, decoded_bytes=decoded_bytes, arguments=ask.arguments)
-        if refusal := self._poison.refusal(key, time.monotonic()):
-            raise refusal
-        look = self._examinations.get(key)
-        if look is None:
-            self.shelf.keep(media)
-            look = self._examinations[key] = Examination()
-            look.task = asyncio.create_task(self._examine(ask, key, media, tenant, look))
-            look.task.add_done_callback(partial(self._examined, key, look))
-        assert look.task is not None
-        look.askers += 1
-        try:
-            return await asyncio.shield(look.task)
-        except asyncio.CancelledError:
-            if look.askers == 1 and not look.begun:
-                self._examinations.pop(key, None)  # as an item without a worker that nobody waits for any more
-                look.task.cancel()
-            raise
-        finally:
-            look.askers -= 1
-
-    def key(self, ask: Ask, digest: bytes, *, tenant: str = "") -> bytes:
-        """The content key of an item, by the digest of its media.
-
-        Raises RequestError: 422 as `check_taken`, or `unprofiled` for a modality that the decode profile leaves out.
-        """
-        fingerprint = self._processors.fingerprint_of(ask.modality)
-        self._profile.check_modality(ask.modality)
-        return content_key(ask, fingerprint=fingerprint, tenant=tenant, media_digest=digest)
 
     async def acquire(
         self,
@@ -286,7 +194,7 @@ class ItemStore:
         try:
             item, spans, written_bytes = await self._materialise(key, media, recipe, flight, self._where(recipe, probe))
             if not probe:
-                _remember(self._known, key, recipe, KNOWN_MAX)
+                self.recipes.learn(key, recipe)
                 self.materialisations += 1
                 self.bytes_written += written_bytes
             self._land(key, item, flight, keep=self.cache and not probe)
@@ -389,74 +297,15 @@ class ItemStore:
             raise
         except MachineLost:
             with suppress(ArenaError):  # its porter may have been reaped
-                self._arena.release(source, worker.process, tag)
+                self.shelf.take_back(source, worker.process, tag)
             raise
         except RequestError:
-            self._arena.release(source, worker.process, tag)
+            self.shelf.take_back(source, worker.process, tag)
             raise
         assert isinstance(answer, Materialised)
-        self._arena.release(source, worker.process, tag)
+        self.shelf.take_back(source, worker.process, tag)
         self._arena.commit(out, worker.process)
         return answer
-
-    async def _measure(self, width: int, height: int, arguments: str, tenant: str) -> Layout:
-        worker = await self._pool.idle(lambda idle: idle[0], tenant=tenant)
-        try:
-            answer = await self._pool.ask(worker, lambda job_id: Measure(job_id, width, height, arguments))
-        finally:
-            self._pool.free(worker)
-        assert isinstance(answer, Measured)
-        return answer.layout
-
-    async def _examine(self, ask: Ask, key: bytes, media: MediaBytes, tenant: str, look: Examination) -> Recipe:
-        try:
-            if self._workers:
-                recipe = await self._ask_about(ask, key, media, tenant, look)
-            else:  # the operator wants all of it in this process
-                look.begun = True
-                recipe = await asyncio.to_thread(examine, self._processors, view_of(media), ask)
-        finally:
-            self.shelf.let_go(media)
-        _remember(self._known, key, recipe, KNOWN_MAX)
-        return recipe
-
-    async def _ask_about(self, ask: Ask, key: bytes, media: MediaBytes, tenant: str, look: Examination) -> Recipe:
-        worker = await self._pool.idle(lambda idle: idle[0], tenant=tenant)
-        look.begun = True
-        try:
-            async with self.shelf.laid_down(media) as laid:
-                answer = await self._look(worker, ask, key, laid)
-        finally:
-            self._pool.free(worker)
-        assert isinstance(answer, Examined)
-        return answer.recipe
-
-    async def _look(self, worker: Worker, ask: Ask, key: bytes, media: MediaBytes) -> JobAnswer:
-        check_alive(worker)
-        source, part = self.shelf.lend(media, worker.process, 0)
-        try:
-            answer = await self._pool.ask(worker, lambda job_id: Examine(job_id, ask, part))
-        except WorkerLost as lost:  # its lease ends when it has been reaped
-            raise self._poison.strike(key, time.monotonic()) or lost from None
-        except RequestError:
-            self._arena.release(source, worker.process, 0)
-            raise
-        self._arena.release(source, worker.process, 0)
-        return answer
-
-    def _examined(self, key: bytes, look: Examination, task: asyncio.Task[Recipe]) -> None:
-        if self._examinations.get(key) is look:
-            del self._examinations[key]
-        if not task.cancelled():
-            task.exception()  # all who waited for it may have gone
-
-
-def check_alive(worker: Worker) -> None:
-    """Raises RequestError (503) when a worker that was taken has died since, which is not the item's doing."""
-    if worker.away and worker.state is not WorkerState.BUSY:
-        raise MachineLost
-    if worker.state is not WorkerState.BUSY:
-        raise unavailable("the process that was to decode this item ended")
 
 
 def _spans(answer: Materialised, worker: Worker, times_s: tuple[float, float, float]) -> tuple[Span, ...]:
@@ -472,19 +321,3 @@ def _spans(answer: Materialised, worker: Worker, times_s: tuple[float, float, fl
         transform,
         Span("handoff", FRONT_END, made_s, ended_s - made_s),
     )
-
-
-def _remember(known: dict[KeyT, ValueT], key: KeyT, value: ValueT, count_max: int) -> None:
-    """Add an entry; what was used longest ago goes when there are too many."""
-    known.pop(key, None)
-    while len(known) >= count_max:
-        del known[next(iter(known))]
-    known[key] = value
-
-
-def _recall(known: dict[KeyT, ValueT], key: KeyT) -> ValueT | None:
-    """An entry, which is now the last one used."""
-    value = known.pop(key, None)
-    if value is not None:
-        known[key] = value
-    return value

@@ -42,11 +42,11 @@ class Making(Maker):
     async def describe(self, session: Session, request: int, media: Media, /) -> tuple[bytes, Recipe]:
         """By the header alone where that says enough. Raises RequestError, Misuse."""
         key = self.key_of(media)
-        recipe = self._store.known_recipe(key)
+        recipe = self._store.recipes.known(key)
         if recipe is None:
             with await self._budget.admit(media.length_bytes, session.line):
                 content = await self._content(session, request, media)
-                recipe = await self._store.recipe(_ask(media.wish), key, content, tenant=session.line)
+                recipe = await self._store.recipes.of(_ask(media.wish), key, content, tenant=session.line)
         return key, recipe
 
     async def obtain(self, session: Session, request: int, media: Media, tag: int, /) -> Asset:
@@ -56,7 +56,7 @@ class Making(Maker):
             return await self._store.acquire(key, None, None, tag, tenant=session.line)
         with await self._budget.admit(media.length_bytes, session.line):
             content = await self._content(session, request, media)
-            recipe = await self._store.recipe(_ask(media.wish), key, content, tenant=session.line)
+            recipe = await self._store.recipes.of(_ask(media.wish), key, content, tenant=session.line)
             return await self._store.acquire(key, content, recipe, tag, tenant=session.line)
 
     def release(self, item: Item, tag: int, /) -> None:
@@ -76,7 +76,7 @@ class Making(Maker):
         """The content key. Raises RequestError: 422 for a modality that is not served, 413 for too many bytes."""
         if media.length_bytes > self._media_bytes_max:
             raise too_large("the media of one item is larger than this sidecar takes")
-        return self._store.key(_ask(media.wish), media.digest, tenant=media.tenant)
+        return self._store.recipes.key(_ask(media.wish), media.digest, tenant=media.tenant)
 
     async def _content(self, session: Session, request: int, media: Media) -> memoryview:
         """The bytes, in memory that cannot change."""

@@ -342,7 +342,7 @@ class Rig:
     ) -> asyncio.Task[Asset]:
         """Somebody asks for the item whose media is `name`."""
         media = name.encode()
-        key = self.store.key(IMAGE, media_digest(media), tenant=tenant)
+        key = self.store.recipes.key(IMAGE, media_digest(media), tenant=tenant)
         tag = next(self._tags) if tag is None else tag
         recipe = Recipe("image", layout_of(length_bytes), decoded_bytes=decoded_bytes)
         asset = self.store.acquire(key, media, recipe, tag, tenant=tenant, probe=probe, patient=patient)

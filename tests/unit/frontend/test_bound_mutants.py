@@ -34,7 +34,7 @@ from mmplane.frontend.sources.fetch import Fetcher
 from mmplane.frontend.sources.fetched import FetchedFiles
 from mmplane.frontend.sources.files import Files
 from mmplane.frontend.sources.uuids import Uuids
-from mmplane.items import pace, store
+from mmplane.items import crew, pace, recipes, store
 from mmplane.items.placement import Placement
 from mmplane.items.poison import Poison
 from mmplane.items.pool import Pool
@@ -208,7 +208,7 @@ BUDGET = [
 LOOP = [
     Mutant(
         "a worker that was taken lives still",
-        store.check_alive,
+        crew.check_alive,
         "if worker.state is not WorkerState.BUSY",
         "if False",
         test_store.test_a_worker_that_dies_while_its_media_is_copied,
@@ -389,7 +389,7 @@ TABLES = [
     ),
     Mutant(
         "what is used stays known",
-        store._recall,
+        recipes._recall,
         "known.pop(key, None)",
         "known.get(key)",
         test_store.test_a_recipe_that_is_used_is_not_forgotten,
@@ -410,7 +410,7 @@ TABLES = [
     ),
     Mutant(
         "sizes that are known",
-        store._remember,
+        recipes._remember,
         "while len(known) >= count_max",
         "while False",
         test_store.test_sizes_are_forgotten_at_the_limit,

@@ -23,6 +23,7 @@ from mmplane.frontend.send.group import Generation, Group
 from mmplane.items.crew import Crew, Where, Worker, WorkerState
 from mmplane.items.pace import Pace
 from mmplane.items.pool import Choose, Pool
+from mmplane.items.recipes import Recipes
 from mmplane.items.store import Asset, Flight, ItemStore
 
 # The store.
@@ -39,9 +40,15 @@ class LeasesATurnAfterItPublishes(ItemStore):
         del self._flights[key]
 
 
-class KeyWithoutTenant(ItemStore):
+class WithoutTenant(Recipes):
     def key(self, ask: Ask, digest: bytes, *, tenant: str = "") -> bytes:
         return super().key(ask, digest)
+
+
+class KeyWithoutTenant(ItemStore):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.recipes.__class__ = WithoutTenant
 
 
 class EveryoneFliesAlone(ItemStore):

@@ -29,7 +29,7 @@ def states(rig: Rig) -> dict[str, int]:
 
 async def measured(rig: Rig, width: int) -> int:
     """A job without slots: have a worker measure an image of this width."""
-    await rig.store.layout(width, 1)
+    await rig.store.recipes.layout(width, 1)
     return width
 
 
@@ -354,7 +354,7 @@ async def test_an_asker_who_goes_away_in_mid_job_leaves_the_worker_to_others() -
         job = await worker.hear()
         worker.say(Measured(job.job_id, layout_of(2)))
         assert await other == 2
-        assert await rig.store.layout(2, 1) == layout_of(2)
+        assert await rig.store.recipes.layout(2, 1) == layout_of(2)
 
 
 @in_loop

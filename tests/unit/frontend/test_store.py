@@ -16,8 +16,7 @@ from mmplane.core.errors import RequestError, bad_media
 from mmplane.core.jobs import Examine, Examined, Materialise, Measure, WorkerReady
 from mmplane.core.keys import media_digest
 from mmplane.core.records import Ask, Clip, Layout, Recipe
-from mmplane.items import shelf
-from mmplane.items import store as store
+from mmplane.items import recipes, shelf
 from mmplane.items.store import Asset
 
 
@@ -113,7 +112,7 @@ async def test_the_worker_finds_the_media_and_it_goes_with_the_job() -> None:
 async def test_another_tenant_has_another_key() -> None:
     async with rigged() as rig:
         asks = (IMAGE, Ask("image", embedded=True))
-        keys = {rig.store.key(ask, b"cat", tenant=tenant) for ask in asks for tenant in ("", "a", "b")}
+        keys = {rig.store.recipes.key(ask, b"cat", tenant=tenant) for ask in asks for tenant in ("", "a", "b")}
         assert len(keys) == 6
 
 
@@ -481,9 +480,9 @@ CAT = (30, 20)
 @in_loop
 async def test_a_cheap_layout_needs_no_worker() -> None:
     async with rigged() as rig:
-        assert await rig.store.layout(*CAT) == layout_of(600)
+        assert await rig.store.recipes.layout(*CAT) == layout_of(600)
         with pytest.raises(RequestError) as error:
-            await rig.store.layout(2000, 2000)
+            await rig.store.recipes.layout(2000, 2000)
         assert error.value.status == 400
 
 
@@ -491,16 +490,16 @@ async def test_a_cheap_layout_needs_no_worker() -> None:
 async def test_a_dear_layout_is_measured_once_for_each_size() -> None:
     async with rigged(cheap=False) as rig:
         worker = await rig.worker()
-        task = asyncio.create_task(rig.store.layout(*CAT))
+        task = asyncio.create_task(rig.store.recipes.layout(*CAT))
         job = await worker.hear()
         assert isinstance(job, Measure)
         assert (job.width, job.height) == (30, 20)
         measured = Layout((), ((1, 2),), 3)
-        worker.say(store.Measured(job.job_id, measured))
+        worker.say(recipes.Measured(job.job_id, measured))
         assert await task == measured
-        assert await rig.store.layout(30, 20) == measured
+        assert await rig.store.recipes.layout(30, 20) == measured
         assert await worker.hear_all() == []
-        turned = asyncio.create_task(rig.store.layout(20, 30))
+        turned = asyncio.create_task(rig.store.recipes.layout(20, 30))
         await worker.measure_one(layout_of(1))
         assert await turned == layout_of(1)
 
@@ -510,7 +509,7 @@ async def test_a_size_that_the_model_cannot_take_is_its_clients_error() -> None:
     async with rigged(cheap=False) as rig:
         worker = await rig.worker()
         for _ in range(2):
-            task = asyncio.create_task(rig.store.layout(*CAT))
+            task = asyncio.create_task(rig.store.recipes.layout(*CAT))
             job = await worker.hear()
             worker.failed(job, bad_media("not this size"))
             with pytest.raises(RequestError, match="not this size"):
@@ -522,25 +521,25 @@ def test_a_recipe_that_is_used_is_not_forgotten() -> None:
     """An item that is asked for again and again answers to its uuid, however many others come."""
     known: dict[bytes, int] = {}
     for number in range(1000):
-        store._remember(known, b"%d" % number, number, 10)
-        assert store._recall(known, b"0") == 0
+        recipes._remember(known, b"%d" % number, number, 10)
+        assert recipes._recall(known, b"0") == 0
     assert len(known) == 10
-    assert store._recall(known, b"1") is None
+    assert recipes._recall(known, b"1") is None
 
 
 @in_loop
 async def test_sizes_are_forgotten_at_the_limit() -> None:
     with pytest.MonkeyPatch.context() as limits:
-        limits.setattr(store, "LAYOUTS_MAX", 2)
+        limits.setattr(recipes, "LAYOUTS_MAX", 2)
         async with rigged(cheap=False) as rig:
             worker = await rig.worker()
             measured = []
             for width in (1, 2, 3, 2, 1):
-                task = asyncio.create_task(rig.store.layout(width, 1))
+                task = asyncio.create_task(rig.store.recipes.layout(width, 1))
                 await settle()
                 for job in await worker.hear_all():
                     measured.append(job.width)
-                    worker.say(store.Measured(job.job_id, layout_of(width)))
+                    worker.say(recipes.Measured(job.job_id, layout_of(width)))
                 assert await task == layout_of(width)
             assert measured == [1, 2, 3, 1]
 
@@ -556,7 +555,7 @@ async def test_what_is_stored_belongs_to_its_reader() -> None:
         assert bytes(rig.media.view(slot.offset_bytes, slot.length_bytes)) == b"prompt"
         assert rig.arena.release(slot, reader, 5)
         slot = rig.shelf.store(memoryview(b"prompt"), reader, 6)
-        rig.shelf.unstore(slot, reader, 6)
+        rig.shelf.take_back(slot, reader, 6)
         slot = rig.shelf.store(b"prompt", reader, 7)
         assert rig.arena.reaped(reader) == (slot,)
 
@@ -572,7 +571,7 @@ async def test_what_cannot_be_stored_says_why() -> None:
         with pytest.raises(RequestError) as error:
             rig.shelf.store(b"x", reader, 2)
         assert error.value.status == 503
-        rig.shelf.unstore(slot, reader, 1)
+        rig.shelf.take_back(slot, reader, 1)
 
 
 @in_loop
@@ -592,7 +591,7 @@ CLIP_RECIPE = Recipe("video", layout_of(100), CLIP)
 
 
 def asks_about(rig: Rig, media: bytes = b"film", ask: Ask = VIDEO) -> asyncio.Task[Recipe]:
-    return asyncio.create_task(rig.store.recipe(ask, rig.store.key(ask, media_digest(media)), media))
+    return asyncio.create_task(rig.store.recipes.of(ask, rig.store.recipes.key(ask, media_digest(media)), media))
 
 
 @in_loop
@@ -664,14 +663,14 @@ async def test_all_who_asked_about_a_clip_may_go(works: bool) -> None:
             worker.failed(job, bad_media("no clip"))
         await settle()
         assert rig.arena.statistics().slots == 0
-        assert (rig.store.known_recipe(rig.store.key(VIDEO, media_digest(b"film"))) == CLIP_RECIPE) == works
+        assert (rig.store.recipes.known(rig.store.recipes.key(VIDEO, media_digest(b"film"))) == CLIP_RECIPE) == works
 
 
 @in_loop
 async def test_the_item_is_of_the_recipes_modality() -> None:
     async with rigged() as rig:
         worker = await rig.worker()
-        key = rig.store.key(VIDEO, media_digest(b"film"))
+        key = rig.store.recipes.key(VIDEO, media_digest(b"film"))
         task = asyncio.create_task(rig.store.acquire(key, b"film", CLIP_RECIPE, 7))
         job = await worker.serve_one()
         assert job.recipe == CLIP_RECIPE
@@ -683,12 +682,12 @@ async def test_the_item_is_of_the_recipes_modality() -> None:
 @in_loop
 async def test_what_the_model_does_not_take_is_said_at_once() -> None:
     async with rigged() as rig:
-        rig.store.check_taken(Ask("image"))
+        rig.store.recipes.check_taken(Ask("image"))
         with pytest.raises(RequestError) as refused:
-            rig.store.check_taken(Ask("audio"))
+            rig.store.recipes.check_taken(Ask("audio"))
         assert (refused.value.status, refused.value.code) == (422, "unsupported_by_model")
         with pytest.raises(RequestError, match="takes no embeddings") as refused:
-            rig.store.check_taken(Ask("image", embedded=True))
+            rig.store.recipes.check_taken(Ask("image", embedded=True))
         assert (refused.value.status, refused.value.code) == (400, "unsupported_parameter")
 
 
@@ -699,7 +698,7 @@ async def test_what_the_model_does_not_take_is_said_at_once() -> None:
 async def test_without_bytes_only_what_is_here_or_on_its_way_will_do() -> None:
     async with rigged() as rig:
         worker = await rig.worker()
-        key, recipe = rig.store.key(IMAGE, media_digest(b"cat")), Recipe("image", layout_of(100))
+        key, recipe = rig.store.recipes.key(IMAGE, media_digest(b"cat")), Recipe("image", layout_of(100))
         with pytest.raises(RequestError) as refused:
             await rig.store.acquire(key, None, recipe, 1)
         assert (refused.value.status, refused.value.code) == (404, "media_not_held")
@@ -867,8 +866,8 @@ async def test_whoever_leaves_as_its_turn_comes_leaves_no_slot() -> None:
 @in_loop
 async def test_a_look_that_nobody_waits_for_any_more_takes_no_worker() -> None:
     async with rigged() as rig:
-        key = rig.store.key(VIDEO, media_digest(b"clip"))
-        first, second = (asyncio.create_task(rig.store.recipe(VIDEO, key, b"clip")) for _ in range(2))
+        key = rig.store.recipes.key(VIDEO, media_digest(b"clip"))
+        first, second = (asyncio.create_task(rig.store.recipes.of(VIDEO, key, b"clip")) for _ in range(2))
         await settle()
         first.cancel()
         await settle()

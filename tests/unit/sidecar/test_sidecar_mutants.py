@@ -20,7 +20,7 @@ from mmplane.arena.errors import StaleSlot
 from mmplane.embed.inbox import Inbox as InboxClass
 from mmplane.embed.media import sealed
 from mmplane.features.choice import Processors
-from mmplane.items.store import ItemStore
+from mmplane.items.recipes import Recipes
 from mmplane.sidecar import keeper
 from mmplane.sidecar.door import Door
 from mmplane.sidecar.groups import Groups
@@ -215,7 +215,7 @@ MUTANTS = [
     ),
     Mutant(
         "a header is read without the profile",
-        ItemStore.recipe,
+        Recipes.of,
         "image.probe(view_of(media), profile=self._profile)",
         "image.probe(view_of(media))",
         what_a_profile_leaves_out_is_counted,

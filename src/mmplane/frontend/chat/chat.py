@@ -259,7 +259,7 @@ class Chat:
         )
         if len(encode(submit)) > SUBMIT_BYTES_MAX:
             if slot is not None:
-                self._store.shelf.unstore(slot, reader, request_id)
+                self._store.shelf.take_back(slot, reader, request_id)
             raise too_large("the request has too many items", "messages")
         return self._group.submit(submit, load.parcel, free=load.free)
 

@@ -33,22 +33,22 @@ class StoreLooks(Looks):
 
     def check_taken(self, ask: Ask) -> None:
         """As `Looks`."""
-        self._store.check_taken(ask)
+        self._store.recipes.check_taken(ask)
 
     async def key(self, ask: Ask, content: MediaBytes | None, *, uuid: str | None, tenant: str) -> bytes:
         """As `Looks`."""
         if content is None:
             assert uuid is not None
-            return self._store.key(ask, self.uuids.digest(uuid, ask.modality, tenant=tenant), tenant=tenant)
+            return self._store.recipes.key(ask, self.uuids.digest(uuid, ask.modality, tenant=tenant), tenant=tenant)
         digest = await digest_of(content)
         if uuid is not None:
             self.uuids.remember(uuid, ask.modality, digest, tenant=tenant)
-        return self._store.key(ask, digest, tenant=tenant)
+        return self._store.recipes.key(ask, digest, tenant=tenant)
 
     async def recipe(self, ask: Ask, key: bytes, content: MediaBytes | None, *, tenant: str) -> Recipe:
         """As `Looks`."""
         if content is not None:
-            return await self._store.recipe(ask, key, content, tenant=tenant)
-        if (known := self._store.known_recipe(key)) is None:
+            return await self._store.recipes.of(ask, key, content, tenant=tenant)
+        if (known := self._store.recipes.known(key)) is None:
             raise not_held()
         return known
