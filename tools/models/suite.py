@@ -85,7 +85,7 @@ def expected(folder: Path) -> dict[str, Answer]:
         text = checkpoint.tokenizer.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
         )
-        inputs = checkpoint.processor(text=[text], images=[images] if images else None, return_tensors="pt")
+        inputs = checkpoint.prompt(text, images)
         length = inputs["input_ids"].shape[1]
         output = model.generate(**inputs, max_new_tokens=TOKENS, do_sample=False)
         answers[name] = Answer(length, output[0, length:].tolist())

@@ -17,20 +17,20 @@ from mmplane.features.families.names import KNOWN
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
 INSIDE: Mapping[Modality, str] = {"image": "vision_config", "video": "vision_config", "audio": "audio_config"}
 """Where a configuration may keep a modality's token, if not beside the others."""
-SINGLE = frozenset({"LlavaOnevisionProcessor"})
-"""Processors that make other features of a picture when a request has several, which is not built."""
+SEVERAL: Mapping[str, str] = {"LlavaOnevisionProcessor": '{"several":true}'}
+"""Processors that make other features of an image when a prompt has several, and how to ask for those."""
 
 
 @dataclass(frozen=True)
 class Facts:
     """`architecture` is the class's name; `tokens` are those that embeddings replace: what a model takes at most.
 
-    `images_max` is how many images a request may have, where the model limits it; else 0.
+    `several` are the image processor's arguments (JSON) for each of several images in one prompt; empty: its own.
     """
 
     architecture: str
     tokens: Mapping[Modality, int]
-    images_max: int
+    several: str
 
     @classmethod
     def of(cls, model_folder: str, *, generic: bool = True) -> Facts:
@@ -47,7 +47,7 @@ class Facts:
             if token is not None:
                 tokens[modality] = int(token)
         processor = str(files.json("processor_config.json").get("processor_class") or known.processor)
-        return cls(architecture_of(files), tokens, images_max=1 if processor in SINGLE else 0)
+        return cls(architecture_of(files), tokens, several=SEVERAL.get(processor, ""))
 
 
 def _named(settings: Mapping[str, Any], modality: Modality) -> Iterator[Any]:

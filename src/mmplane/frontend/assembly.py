@@ -207,12 +207,11 @@ def assemble(
     looks = StoreLooks(store)
     preparation = Preparation(
         config,
-        Intake(looks, source, frames_max=config.video_frames_max),
+        Intake(looks, source, frames_max=config.video_frames_max, several=model.several),
         model.marks,
         context_tokens=model.renderer.context_tokens,
         vocabulary_tokens=model.renderer.vocabulary_tokens,
         names={config.served_name},
-        pictures_max=model.pictures_max,
     )
     chat = Chat(
         config=config,

@@ -39,6 +39,7 @@ TAKEN: list[tuple[str, dict[str, Any]]] = [
     ("paddle_ocr", {"max_pixels": 28 * 28 * 6}),
     ("minicpm_v", {"do_normalize": False}),
     ("llava_onevision", {"size": {"height": 28, "width": 28}}),
+    ("llava_onevision", {"several": True}),
 ]
 
 

@@ -67,6 +67,13 @@ async def test_media_is_fetched_together_and_comes_in_order() -> None:
     assert (hosts.most, hosts.tenants) == (FETCHES_MAX, {"alice"})
 
 
+def test_images_that_are_not_alone_are_asked_for_as_such() -> None:
+    intake = Intake(cast("Any", None), cast("Any", None), frames_max=1, several='{"several":true}')
+    for count, arguments in ((1, ""), (2, '{"several":true}'), (3, '{"several":true}')):
+        request = request_of(count)
+        assert [ask.arguments for ask in intake._asks(request.media, request)] == [arguments] * count
+
+
 @in_loop
 async def test_the_first_failure_ends_the_others() -> None:
     hosts = Hosts()

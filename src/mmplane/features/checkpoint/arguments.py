@@ -1,8 +1,8 @@
 """Arguments of one call of a processor: what a caller asks for in place of what the checkpoint says.
 
-Names and meanings are those of transformers' processors. Which of them a class takes follows from its options
-(`mmplane.features.checkpoint.defaults`). Arguments that follow from the model, such as the size of a patch, cannot be
-given, nor those that transformers takes and does not use.
+Names and meanings are those of transformers' processors, and `several` says that the image is not alone in its prompt.
+Which of them a class takes follows from its options (`mmplane.features.checkpoint.defaults`). Arguments that follow
+from the model, such as the size of a patch, cannot be given, nor those that transformers takes and does not use.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Arguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_frames: Few | UnsetType = UNSET
     max_frames: Few | UnsetType = UNSET
     cap_pixels_per_frame: Flag = UNSET
+    several: Flag = UNSET
 
 
 LIMITS = {"min_pixels": "shortest_edge", "max_pixels": "longest_edge"}

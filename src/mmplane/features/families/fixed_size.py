@@ -21,9 +21,6 @@ from mmplane.features.checkpoint.vocabulary import Pieces
 from mmplane.features.contract.image import Pixels
 from mmplane.features.families.tiles import Tile, TileImageProcessor
 
-SQUARE_PIXELS_MAX = 64_000_000
-"""No image is padded to a larger square."""
-
 _CLIP: Options = {
     **IMAGES,
     "size": {"shortest_edge": 224},
@@ -79,7 +76,6 @@ class FixedSizeImageProcessor(TileImageProcessor):
         self._options = options
         size = options["crop_size"] if options.get("do_center_crop") else options["size"]
         self._tile = (size.height, size.width)
-        self._background = np.array([int(mean * 255) for mean in options["image_mean"]], np.uint8)
 
     @staticmethod
     def serves(checkpoint: ImageCheckpoint) -> bool:
@@ -103,9 +99,8 @@ class FixedSizeImageProcessor(TileImageProcessor):
 
     def _tiles(self, width: int, height: int) -> tuple[Tile, ...]:
         if self._options.get("do_pad"):
+            self._check_square(width, height)
             width = height = max(width, height)
-            if width * height > SQUARE_PIXELS_MAX:
-                raise bad_media("the image is too long for its width")
         resized_height, resized_width = self._resized(width, height)
         if resized_height < 1 or resized_width < 1:
             raise bad_media("the model cannot take an image of this size")
@@ -127,15 +122,7 @@ class FixedSizeImageProcessor(TileImageProcessor):
         return size.height, size.width
 
     def _sources(self, pixels: Pixels) -> tuple[Pixels]:
-        height, width, _ = pixels.shape
-        if not self._options.get("do_pad") or height == width:
-            return (pixels,)
-        side = max(height, width)
-        square = np.empty((side, side, 3), np.uint8)
-        square[...] = self._background
-        top, left = (side - height) // 2, (side - width) // 2
-        square[top : top + height, left : left + width] = pixels
-        return (square,)
+        return (self._square(pixels) if self._options.get("do_pad") else pixels,)
 
 
 def _pads_to_square(checkpoint: ImageCheckpoint) -> bool:

@@ -1,6 +1,7 @@
 """LLaVA-NeXT and LLaVA-OneVision: the image is fitted into one of some given resolutions, padded and cut.
 
-A small view comes first. Bit-equal to transformers.
+A small view comes first. Of several images in one prompt LLaVA-OneVision sees that view alone, padded to a square.
+Bit-equal to transformers.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from mmplane.features.checkpoint.known import Kinds, Known
 from mmplane.features.checkpoint.prompts import Companions, Prompt, PromptRule, llava_token, llava_view_tokens
 from mmplane.features.checkpoint.size import Size
 from mmplane.features.checkpoint.vocabulary import Pieces
+from mmplane.features.contract.image import Pixels
 from mmplane.features.families.tiles import Grid, Tile, TileImageProcessor
 
 
@@ -47,12 +49,14 @@ def _onevision_pieces(prompt: Prompt) -> Pieces:
         settings["num_image_tokens"],
         int(settings.get("vision_aspect_ratio", "anyres_max_9").removeprefix("anyres_max_")),
     )
+    left_out = settings.get("vision_feature_select_strategy") == "default"
+    if prompt.options.get("several"):
+        return [(llava_token(prompt.vocabulary, settings), view + 1 - left_out)]
     side = isqrt(view)
     rows, columns = _seen(prompt, side, side)
     ratio = sqrt(rows * columns / (tiles_max * side**2))
     if ratio > 1.1:
         rows, columns = int(rows // ratio), int(columns // ratio)
-    left_out = settings.get("vision_feature_select_strategy") == "default"
     return [(llava_token(prompt.vocabulary, settings), rows * columns + rows + view - left_out)]
 
 
@@ -73,6 +77,7 @@ KNOWN = Known(
             "size": {"height": 384, "width": 384},
             "do_pad": True,
             "image_grid_pinpoints": [[384 * rows, 384 * columns] for rows in range(1, 7) for columns in range(1, 7)],
+            "several": False,
         },
     },
     prompts={
@@ -94,6 +99,7 @@ class LlavaNextImageProcessor(TileImageProcessor):
     def __init__(self, checkpoint: ImageCheckpoint, encoding: Encoding) -> None:
         super().__init__(checkpoint, encoding)
         self._tile = (_side(checkpoint), _side(checkpoint))
+        self._several = bool(checkpoint.options.get("several"))
 
     @staticmethod
     def serves(checkpoint: ImageCheckpoint) -> bool:
@@ -114,16 +120,22 @@ class LlavaNextImageProcessor(TileImageProcessor):
         return (1, tiles)
 
     def _companions(self, width: int, height: int, tiles: int) -> Companions:  # noqa: ARG002 - by the size alone
-        return {"image_sizes": np.array([[height, width]]), "batch_num_images": np.array([1])}
+        return {"image_sizes": np.array([[height, width]]), "batch_num_images": np.array([1 + self._several])}
 
     def _tiles(self, width: int, height: int) -> list[Tile]:
+        side, _ = self._tile
+        if self._several:
+            self._check_square(width, height)
+            return [Tile(self._resize(side, side))]
         size = best_canvas(height, width, self._checkpoint.options["image_grid_pinpoints"])
         if size is None:
             raise bad_media("the model cannot take an image of this size")
         resized = on_canvas(height, width, size)
         start = ((size[0] - resized[0]) // 2, (size[1] - resized[1]) // 2)
-        side, _ = self._tile
         return [Tile(self._resize(side, side)), *Grid(size, self._tile, start).tiles(resized, self._resize)]
+
+    def _sources(self, pixels: Pixels) -> tuple[Pixels]:
+        return (self._square(pixels) if self._several else pixels,)
 
 
 def _side(checkpoint: ImageCheckpoint) -> int:

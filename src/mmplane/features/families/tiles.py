@@ -11,6 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+import numpy as np
+
+from mmplane.core.errors import bad_media
 from mmplane.features.arithmetic import kernels
 from mmplane.features.arithmetic.encodings import Array, Encoding
 from mmplane.features.arithmetic.resize import Box, Resize
@@ -20,6 +23,8 @@ from mmplane.features.checkpoint.prompts import Companions
 from mmplane.features.contract.image import Pixels
 from mmplane.features.families.table import TableImageProcessor
 
+SQUARE_PIXELS_MAX = 64_000_000
+"""No image is padded to a larger square."""
 BAND_ROWS = 64
 """How many rows are resized at a time: they stay in the second-level cache until they are written."""
 
@@ -99,6 +104,12 @@ class TileImageProcessor(TableImageProcessor):
     def _geometry(checkpoint: ImageCheckpoint) -> tuple[int, int]:  # noqa: ARG004 - the same for all
         return 0, 1
 
+    @staticmethod
+    def _check_square(width: int, height: int) -> None:
+        """Raises RequestError (400) for an image that is not padded to a square."""
+        if max(width, height) ** 2 > SQUARE_PIXELS_MAX:
+            raise bad_media("the image is too long for its width")
+
     def _resize(self, width: int, height: int, box: Box | None = None) -> Resize:
         return self._checkpoint.backend.resize(width, height, self._kind, box)
 
@@ -106,6 +117,18 @@ class TileImageProcessor(TableImageProcessor):
         tiles = len(self._tiles(width, height))
         shape = (*self._leading(tiles), 3, *self._tile_size(width, height))
         return shape, self._companions(width, height, tiles)
+
+    def _square(self, pixels: Pixels) -> Pixels:
+        """The image in the middle of a square of the mean colour."""
+        height, width, _ = pixels.shape
+        if height == width:
+            return pixels
+        side = max(height, width)
+        square = np.empty((side, side, 3), np.uint8)
+        square[...] = np.array([int(mean * 255) for mean in self._checkpoint.options["image_mean"]], np.uint8)
+        top, left = (side - height) // 2, (side - width) // 2
+        square[top : top + height, left : left + width] = pixels
+        return square
 
     def _fill(self, pixels: Pixels, features: Array) -> int:
         sources = self._sources(pixels)

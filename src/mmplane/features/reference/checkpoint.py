@@ -7,7 +7,7 @@ hand, because its own loader also loads a video processor, which needs torchvisi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -102,6 +102,19 @@ class ReferenceCheckpoint:
         whole = self.processor(images=[image], text=text, return_tensors=tensors)
         return frozenset(whole) & frozenset(self.outputs(image))
 
+    def prompt(self, text: str, images: Sequence[Image.Image]) -> dict[str, Any]:
+        """Torch tensors of one whole prompt, by a whole call of the processor. Raises whatever that raises."""
+        given: dict[str, Any] = {"text": [text], "return_tensors": "pt"}
+        if not images:
+            try:
+                return dict(self.processor(**given))
+            except Exception:  # noqa: BLE001 - some take no text alone, and say so in any way
+                return dict(self.tokenizer(**given))
+        try:
+            return dict(self.processor(images=[list(images)], **given))
+        except ValueError:  # one that takes the images of all prompts in one list
+            return dict(self.processor(images=list(images), **given))
+
     def outputs(self, image: Image.Image) -> Mapping[str, Any]:
         """What the image processor makes of one RGB image, batch dimension and all."""
         return self.replacement(image)[0]
@@ -111,7 +124,11 @@ class ReferenceCheckpoint:
 
         A Processor class may give its image processor options of its own, so it is the one that is asked.
         """
-        outputs, (text,) = self.processor._process_images([image], **self.images_kwargs)
+        given = dict(self.images_kwargs)
+        if given.pop("several", False):
+            outputs, (text, _) = self.processor._process_images([[image, image]], **given)
+            return {name: value[:1] for name, value in outputs.items()}, self._runs(text)
+        outputs, (text,) = self.processor._process_images([image], **given)
         return outputs, self._runs(text)
 
     def _runs(self, text: str) -> Runs:

@@ -21,7 +21,15 @@ def generic(model_folder: str, encoding: Encoding, *, fast: bool, backend: Backe
     described = checkpoint.described()
     family = FAST.get(described.kind)
     if fast and family is not None and family.serves(described):
-        if agree(family(described, "float32"), HuggingFaceImageProcessor(checkpoint)):
+        if _agree(family(described, "float32"), HuggingFaceImageProcessor(checkpoint)):
             return family(described, encoding)
         log.warning("the fast image processor differs from transformers' own, which serves instead")
     return HuggingFaceImageProcessor(checkpoint, encoding)
+
+
+def _agree(fast: ImageProcessor, reference: ImageProcessor) -> bool:
+    """False too where the rule of its prompts looks at more than at what its image processor gives (GOT-OCR2)."""
+    try:
+        return agree(fast, reference)
+    except LookupError:
+        return False

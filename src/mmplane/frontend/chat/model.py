@@ -20,8 +20,8 @@ class Model:
     processors: Processors
     renderer: Renderer
     marks: dict[Modality, Marks]
-    pictures_max: int
-    """How many images of one request the model's own processor would treat as mmplane does; 0: any number."""
+    several: str
+    """The image processor's arguments (JSON) for each of several images of a request; empty: its own."""
 
 
 def load(config: Config) -> Model:
@@ -30,7 +30,7 @@ def load(config: Config) -> Model:
     renderer = Renderer.load(config)
     renderer.warm()
     facts = Facts.of(config.model_folder)
-    return Model(processors, renderer, _marks(processors, facts.tokens), facts.images_max)
+    return Model(processors, renderer, _marks(processors, facts.tokens), facts.several)
 
 
 def _marks(processors: Processors, tokens: Mapping[Modality, int]) -> dict[Modality, Marks]:

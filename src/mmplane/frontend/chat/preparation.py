@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from mmplane.config import Config
-from mmplane.core.errors import RequestError, bad_request, unsupported
+from mmplane.core.errors import RequestError, bad_request
 from mmplane.core.plan import Sampling
 from mmplane.core.records import Modality
 from mmplane.frontend.body.schema import ChatRequest
@@ -44,16 +44,13 @@ class Preparation:
         context_tokens: int,
         vocabulary_tokens: int,
         names: Collection[str],
-        pictures_max: int = 0,
     ) -> None:
-        """`pictures_max` is the model's own limit on the images of a request; 0: none."""
         self._config = config
         self._intake = intake
         self._marks = marks
         self._context_tokens = context_tokens
         self._vocabulary_tokens = vocabulary_tokens
         self._names = names
-        self._pictures_max = pictures_max
         self._samples_max = Share(config.running_max, config.tenants).each_max
 
     async def prepare(self, asked: ParsedBody, grow: Grow, journey: Journey) -> Prepared:
@@ -78,8 +75,6 @@ class Preparation:
                 f"a request may hold at most {self._config.images_max} images, clips and sounds",
                 "messages",
             )
-        if self._pictures_max and sum(part.modality == "image" for part in request.media) > self._pictures_max:
-            raise unsupported(f"a request for this model may hold at most {self._pictures_max} image here", "messages")
 
     def _sampling(self, request: ChatRequest, prompt_tokens: int, grammar: str) -> Sampling:
         room = self._context_tokens - prompt_tokens

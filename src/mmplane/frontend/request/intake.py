@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from mmplane.core.keyring import DEFAULT_TENANT
 from mmplane.core.records import Ask, Recipe
 from mmplane.frontend.body.parts import MediaPart, inline
@@ -44,12 +46,16 @@ class Away(Enum):
 
 
 class Intake:
-    """Takes a request's media in. `frames_max` is the server's ceiling for a clip's frames."""
+    """Takes a request's media in.
 
-    def __init__(self, looks: Looks, source: Source, *, frames_max: int) -> None:
+    `frames_max` is the server's ceiling for a clip's frames, `several` are the arguments for each of several images.
+    """
+
+    def __init__(self, looks: Looks, source: Source, *, frames_max: int, several: str = "") -> None:
         self._looks = looks
         self._source = source
         self._frames_max = frames_max
+        self._several = several
 
     async def take(
         self,
@@ -67,7 +73,7 @@ class Intake:
         journey.enter("fetch")
         contents = await self._contents(parts, grow, parked, tenant)
         journey.enter("key")
-        asks = [self._ask(part, request) for part in parts]
+        asks = self._asks(parts, request)
         keys = [await self._key(*each, tenant) for each in zip(parts, asks, contents, strict=True)]
         journey.enter("probe")
         recipes = await self._recipes(asks, keys, contents, tenant)
@@ -96,6 +102,16 @@ class Intake:
                 return await _together(map(load, parts, brought))
         except TimeoutError:
             raise too_slow() from None
+
+    def _asks(self, parts: Sequence[MediaPart], request: ChatRequest) -> list[Ask]:
+        asks = [self._ask(part, request) for part in parts]
+        images = [ask.modality == "image" for ask in asks]
+        if not self._several or sum(images) <= 1:
+            return asks
+        return [
+            replace(ask, arguments=self._several) if image and not ask.embedded else ask
+            for ask, image in zip(asks, images, strict=True)
+        ]
 
     def _ask(self, part: MediaPart, request: ChatRequest) -> Ask:
         if part.modality != "video":

@@ -30,8 +30,6 @@ LANGUAGE = ("language_model", "text_model")
 """Names of the language model among a model's modules."""
 STATES = frozenset({"linear_attention", "conv", "mamba", "recurrent"})
 """Layers that keep a state instead of keys and values."""
-UNSPLIT: Mapping[str, str] = {"qwen3_vl_moe": "transformers loads its experts wrongly when it splits them over ranks"}
-"""Types of models that only one rank can serve, and why."""
 
 
 class Unsupported(ValueError):
@@ -55,6 +53,8 @@ class Anatomy:
         language = next((each for each in holders if each is not None and hasattr(each, "layers")), None)
         if language is None or not hasattr(model, "lm_head"):
             raise Unsupported("its language model is not where this server knows to look for it")
+        if not language._supports_sdpa:
+            raise Unsupported("its language model attends in a way that torch's attention does not have (soft caps)")
         settings = model.config.get_text_config()
         kept = STATES & set(getattr(settings, "layer_types", None) or ())
         if kept:
@@ -63,6 +63,8 @@ class Anatomy:
             raise Unsupported(
                 "its language model attends to pictures by layers of their own (cross-attention): not built"
             )
+        if model.config.model_type == "paligemma":
+            raise Unsupported("each token of a prompt attends to those behind it as well (prefix LM): not built")
         if getattr(settings, "hidden_size_per_layer_input", 0):
             raise Unsupported("its layers take an embedding of each token of their own: not built")
         rope = getattr(body, "get_rope_index", None) or getattr(model, "get_rope_index", None)
@@ -95,8 +97,6 @@ def check_ranks(config: Any, kind: Any, tp: int) -> None:
     """Raises ValueError when so many ranks cannot share this model. `kind` is its class."""
     text = config.get_text_config()
     check_heads({name: getattr(text, name, None) for name in NAMES}, tp)
-    if tp > 1 and config.model_type in UNSPLIT:
-        raise ValueError(f"{UNSPLIT[config.model_type]}: use --tp 1")
     if tp > 1 and not (getattr(text, "base_model_tp_plan", None) or getattr(kind, "_tp_plan", None)):
         raise ValueError("transformers has no plan to split it over ranks: use --tp 1")
 
@@ -113,12 +113,31 @@ def encoders_of(model: Any) -> dict[Modality, Encoder]:
     """What the model can encode: by its `get_image_features` and the like, or as this file knows it."""
     found: dict[Modality, Encoder] = {}
     for modality in MODALITIES:
-        for holder in (model, getattr(model, "model", None)):
+        # The body's own method names all that it takes; that of the whole model may only pass it on.
+        for holder in (getattr(model, "model", None), model):
             if (method := getattr(holder, f"get_{modality}_features", None)) is not None:
                 found.setdefault(modality, _by(method))
     if model.config.model_type == "qwen2_audio":
         found["audio"] = _qwen2_audio(model)
     return found
+
+
+def embed_indicators(model: Any) -> None:
+    """Let the language model's embedding give the tokens around Ovis2's pictures the rows that the whole model gives
+    them: of the table that embeds pictures."""
+    body = getattr(model, "model", model)
+    tokens = getattr(model.config, "visual_indicator_token_ids", None)
+    if not tokens:
+        return
+    last = body.visual_vocab_size
+    rows = body.visual_embeddings_table(torch.arange(last - len(tokens), last, device=model.device)).detach()
+
+    def replace(_: Any, given: tuple[torch.Tensor, ...], embeddings: torch.Tensor) -> torch.Tensor:
+        for token, row in zip(tokens, rows, strict=True):
+            embeddings = torch.where((given[0] == token)[..., None], row.to(embeddings), embeddings)
+        return embeddings
+
+    model.get_input_embeddings().register_forward_hook(replace)
 
 
 def parameters_of(function: Callable[..., Any]) -> frozenset[str]:

@@ -18,8 +18,9 @@ from mmplane.features.choice import Processors, choose
 from mmplane.process.child import Control
 from mmplane.process.priority import unhurried
 from mmplane.ranks.model.accelerator import accelerator_is
-from mmplane.ranks.model.anatomy import Anatomy, check_ranks, check_undivided, undivided
+from mmplane.ranks.model.anatomy import Anatomy, check_ranks, check_undivided, embed_indicators, undivided
 from mmplane.ranks.model.drawing import Drawing
+from mmplane.ranks.model.experts import experts_read_rightly
 from mmplane.ranks.model.grammar import Grammars
 from mmplane.ranks.model.null import NullRunner
 from mmplane.ranks.model.probe import Probe, verify
@@ -97,12 +98,14 @@ def _model(config: Config, rank: int, tp: int, device: torch.device) -> Any:
         options["distributed_config"] = DistributedConfig(tp_size=tp, tp_plan="auto")
     elif device.type == "cuda":
         options["device_map"] = device
+    # Some towers have no other than eager attention; a language model must have SDPA (`Anatomy.of`).
+    options["attn_implementation"] = "sdpa" if kind._supports_sdpa else "eager"
     # It makes six groups of one rank.
-    with unhurried(), progress_logged(rank, config.model_folder), accelerator_is(device):
-        model = AutoModelForMultimodalLM.from_pretrained(
-            config.model_folder, attn_implementation="sdpa", trust_remote_code=False, **options
-        )
+    rightly = experts_read_rightly(described.model_type)
+    with unhurried(), progress_logged(rank, config.model_folder), accelerator_is(device), rightly:
+        model = AutoModelForMultimodalLM.from_pretrained(config.model_folder, trust_remote_code=False, **options)
     check_undivided(model, Anatomy.of(model).language)
+    embed_indicators(model)
     return model.eval()
 
 

@@ -26,6 +26,7 @@ from mmplane.arena.segment import RegionMapping, create_region, reopen_read_only
 from mmplane.core.plan import Held, Sampling, Submit
 from mmplane.core.records import BackendName, Item, Layout, Modality, Slot
 from mmplane.delivery.delivery import Features
+from mmplane.features.adjusted import adjusted
 from mmplane.features.choice import Processors
 from mmplane.features.contract.arrays import Arrays, views
 from mmplane.features.contract.image import ImageProcessor
@@ -72,15 +73,20 @@ class Probe:
 
     def __init__(self, model_folder: str, backend: BackendName, processors: Processors) -> None:
         facts = Facts.of(model_folder)
-        trials = _pictures(processors, facts.images_max) if processors.image is not None else [_sound(processors)]
-        items, self.mapping = _laid_down(processors.probed, trials)
         token = facts.tokens[processors.probed]
         if processors.image is None:
+            trials = [_sound(processors)]
+            items, self.mapping = _laid_down("audio", trials)
             self.questions = [_about_sound(items[0], trials[0][0], token, self.features(items, copy=True))]
             return
+        among = adjusted(processors, "image", facts.several).for_images
+        trials = [*(_picture(among, size) for size in SIZES), _picture(processors.for_images, SIZES[0])]
+        items, self.mapping = _laid_down("image", trials)
         checkpoint = ReferenceCheckpoint.load(model_folder, backend)
         layouts = [layout for layout, _ in trials]
-        self.questions = [_about_pictures(checkpoint, items, layouts, token), _text(checkpoint)]
+        self.questions = [_about_pictures(0, checkpoint, items[:-1], layouts[:-1], token), _text(checkpoint)]
+        if facts.several:
+            self.questions.insert(0, _about_pictures(2, checkpoint, items[-1:], layouts[-1:], token))
 
     def inbox(self, *, copy: bool) -> Inbox:
         """An inbox that sees only the probe's region."""
@@ -97,10 +103,8 @@ def picture(size: tuple[int, int]) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.random.default_rng(size).integers(0, 256, (size[1], size[0], 3), np.uint8)
 
 
-def _pictures(processors: Processors, images_max: int) -> list[tuple[Layout, Write]]:
-    images = processors.for_images
-    sizes = SIZES[: images_max or len(SIZES)]
-    return [(images.layout(*size), partial(_write, images, size)) for size in sizes]
+def _picture(images: ImageProcessor, size: tuple[int, int]) -> tuple[Layout, Write]:
+    return images.layout(*size), partial(_write, images, size)
 
 
 def _write(images: ImageProcessor, size: tuple[int, int], arrays: Arrays) -> int:
@@ -133,11 +137,11 @@ def _laid_down(modality: Modality, trials: Sequence[tuple[Layout, Write]]) -> tu
 
 
 def _about_pictures(
-    checkpoint: ReferenceCheckpoint, items: Sequence[Item], layouts: Sequence[Layout], token: int
+    request_id: int, checkpoint: ReferenceCheckpoint, items: Sequence[Item], layouts: Sequence[Layout], token: int
 ) -> Question:
     text = TEXT + "".join(checkpoint.processor.image_token + TEXT for _ in items)
     pictures = [Image.fromarray(picture(size)) for size in SIZES[: len(items)]]
-    inputs = dict(checkpoint.processor(text=[text], images=[pictures], return_tensors="pt"))
+    inputs = checkpoint.prompt(text, pictures)
     ids = inputs["input_ids"][0].numpy().astype(np.int32)
     found = iter(theirs := runs_of(ids, token))
     ours = [[count for each, count in layout.expansion if each == token] for layout in layouts]
@@ -147,15 +151,12 @@ def _about_pictures(
             f"its processor puts {sum(length for _, length in theirs)} tokens into a prompt for the pictures of "
             f"the probe, and mmplane {sum(map(sum, ours))}"
         )
-    return Question("pictures", _submit(0, ids, tuple(items), placeholders), inputs)
+    return Question("pictures", _submit(request_id, ids, tuple(items), placeholders), inputs)
 
 
 def _text(checkpoint: ReferenceCheckpoint) -> Question:
     text = TEXT * 2
-    try:
-        inputs = dict(checkpoint.processor(text=[text], return_tensors="pt"))
-    except Exception:  # noqa: BLE001 - some take no text alone, and say so in any way
-        inputs = dict(checkpoint.tokenizer(text, return_tensors="pt"))
+    inputs = checkpoint.prompt(text, [])
     return Question("text", _submit(1, inputs["input_ids"][0].numpy().astype(np.int32), (), ()), inputs)
 
 
