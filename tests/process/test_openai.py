@@ -201,3 +201,25 @@ def test_every_route_answers(server: Live) -> None:
     assert missing.status_code == 404
     assert missing.json()["error"]["code"] == "not_found"
     assert server.http.get("/v1/chat/completions").status_code == 405
+
+
+def test_a_chats_prompt_is_completed_as_the_chat_is(client: openai.OpenAI, server: Live) -> None:
+    """The prompt as tokens, as the text that they are, twice in a list, and as a stream."""
+    chat = {"model": "tiny", "messages": messages("Tell me something"), "max_tokens": 8, "temperature": 0}
+    said = client.chat.completions.create(**chat, logprobs=True, top_logprobs=2).choices[0]
+    tokens = server.http.post("/v1/chat/completions/render", json=chat).json()["token_ids"]
+    prompt = "<|im_start|>user\nTell me something<|im_end|>\n<|im_start|>assistant\n"
+    fields = {"model": "tiny", "max_tokens": 8, "temperature": 0}
+    whole = client.completions.create(prompt=prompt, **fields, logprobs=2)
+    assert (whole.choices[0].text, whole.usage.prompt_tokens) == (said.message.content, len(tokens))
+    logprobs = whole.choices[0].logprobs
+    assert logprobs.token_logprobs == [each.logprob for each in said.logprobs.content]
+    assert "".join(logprobs.tokens) == whole.choices[0].text
+    assert [len(each) for each in logprobs.top_logprobs] == [2] * len(logprobs.tokens), "the likeliest was drawn"
+    both = client.completions.create(prompt=[tokens, tokens], **fields, echo=True)
+    assert [choice.text for choice in both.choices] == [prompt + said.message.content] * 2
+    assert both.usage.prompt_tokens == 2 * len(tokens)
+    stream = client.completions.create(prompt=prompt, **fields, stream=True, stream_options={"include_usage": True})
+    *events, last = stream
+    assert "".join(event.choices[0].text for event in events) == said.message.content
+    assert (last.choices, last.usage.total_tokens) == ([], whole.usage.total_tokens)

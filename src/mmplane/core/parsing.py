@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from mmplane.core.errors import Failure
 from mmplane.core.records import Count, Record, Slot
 
@@ -12,6 +14,8 @@ REST_BYTES_MAX = 256 * 1024
 ROOM_BYTES_MIN = 64 * 1024
 ROOM_BYTES_MAX = 1024 * 1024
 TOKEN_BYTES = 4
+Kind = Literal["chat", "text"]
+"""What a body is: a chat, or a text to complete."""
 
 
 def room_bytes(body_bytes: int, context_tokens: int) -> int:
@@ -25,6 +29,7 @@ class Parse(Record, frozen=True, tag="parse"):
     job_id: Count
     body: Slot
     body_bytes: Count
+    kind: Kind = "chat"
 
 
 class Extent(Record, frozen=True):

@@ -6,17 +6,18 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from mmplane.core.keyring import Keyring
-from mmplane.frontend.http.endpoint import Endpoint
+from mmplane.frontend.http.endpoint import Endpoints
 from mmplane.frontend.http.routes import Routes
 from mmplane.frontend.server import application
 
 
-def build(chat: Endpoint, render: Endpoint, console: Routes, keyring: Keyring, hosts: tuple[str, ...]) -> ASGIApp:
+def build(endpoints: Endpoints, console: Routes, keyring: Keyring, hosts: tuple[str, ...]) -> ASGIApp:
     """The application: every route of the server but the probes. Without keys, requests must name one of `hosts`."""
     routes = [
         Route("/", console.page),
-        Route("/v1/chat/completions", chat, methods=["POST"]),
-        Route("/v1/chat/completions/render", render, methods=["POST"]),
+        Route("/v1/chat/completions", endpoints.chat, methods=["POST"]),
+        Route("/v1/chat/completions/render", endpoints.render, methods=["POST"]),
+        Route("/v1/completions", endpoints.text, methods=["POST"]),
         Route("/v1/models", console.models),
         Route("/v1/models/{id:path}", console.model),
         Route("/metrics", console.metrics),

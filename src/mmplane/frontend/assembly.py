@@ -29,8 +29,9 @@ from mmplane.frontend.chat.chat import Chat
 from mmplane.frontend.chat.model import Model
 from mmplane.frontend.chat.preparation import Preparation
 from mmplane.frontend.chat.readiness import Readiness
+from mmplane.frontend.chat.texts import TEXT
 from mmplane.frontend.http.completions import Completions
-from mmplane.frontend.http.endpoint import Endpoint, Work
+from mmplane.frontend.http.endpoint import Endpoint, Endpoints, Work
 from mmplane.frontend.http.render import Renderings
 from mmplane.frontend.http.routes import Routes
 from mmplane.frontend.report import Report, plain, ranks
@@ -101,11 +102,12 @@ class Assembly:
     journal: Journal
     tracer: Tracer | None
 
-    def endpoints(self, closing: asyncio.Future[None]) -> tuple[Endpoint, Endpoint]:
-        """What answers chat requests, and what renders them. When `closing` is done, what still runs ends."""
-        chat = Completions(self.chat, counters=self.counters, readiness=self.readiness)
+    def endpoints(self, closing: asyncio.Future[None]) -> Endpoints:
+        """What takes requests in. When `closing` is done, what still runs ends."""
+        answers = partial(Completions, self.chat, counters=self.counters, readiness=self.readiness, seats=self.seats)
         renderings = Renderings(self.preparation, model_id=self.config.model_id or self.config.model)
-        return self._endpoint(chat, closing), self._endpoint(renderings, closing)
+        works = (answers(), renderings, answers(form=TEXT))
+        return Endpoints(*(self._endpoint(work, closing) for work in works))
 
     def _endpoint(self, work: Work, closing: asyncio.Future[None]) -> Endpoint:
         return Endpoint(

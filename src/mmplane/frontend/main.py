@@ -70,7 +70,7 @@ class Frontend:
             tell_supervisor=self._supervisor.post,
         )
         parts, hosts = self._parts, (self._config.host, *self._config.allow_hosts)
-        app = build(*parts.endpoints(self._closing), parts.console(), parts.keyring, hosts)
+        app = build(parts.endpoints(self._closing), parts.console(), parts.keyring, hosts)
         server = server_of(app, self._config, beat=lambda: self._supervisor.post(Beat()))
         self._supervisor.post(Ready())
         listener = socket.socket(fileno=self._descriptors["listener"])

@@ -37,6 +37,7 @@ class Journey:
         "hits",
         "items",
         "modality",
+        "name",
         "needless",
         "phase",
         "prompt_tokens",
@@ -71,6 +72,9 @@ class Journey:
         self.tenant = ""
         """Who asks, by the keyring; everybody is the one without a name where there are no keys."""
         self.request_id = 0
+        """What the ranks call it."""
+        self.name = ""
+        """What it is called everywhere else."""
         self.modality = "unknown"
         self.delivery = "none"
         self.items = 0

@@ -10,8 +10,9 @@ import pytest
 from test_architecture import ROOT, section
 
 from mmplane.core.errors import RequestError
+from mmplane.frontend.body.completion import CompletionRequest
 from mmplane.frontend.body.parts import Part
-from mmplane.frontend.body.schema import NEUTRAL, ChatRequest, Fields, parse
+from mmplane.frontend.body.schema import NEUTRAL_OF, ChatRequest, Fields, parse
 from mmplane.frontend.body.unused import Hint, Unused
 
 PAGE = ROOT / "docs" / "http.md"
@@ -72,6 +73,17 @@ WORKS: dict[str, tuple[str, tuple[Any, ...], tuple[Any, ...]]] = {
     "input_audio.format": ("no effect: types are detected", ("wav", "mp3", "flac", "", None), ("midi",)),
 }
 """Fields with a meaning: what they do, values that are accepted, and some that are refused."""
+OF_TEXTS: dict[str, tuple[str, tuple[Any, ...], tuple[Any, ...]]] = {
+    "prompt": (
+        "texts, or tokens: 1 to 16 of them",
+        ("Hi", ["Hi", "Ho"], [72, 105], [[72], [105]]),
+        (None, [], ["Hi", 5]),
+    ),
+    "max_tokens": ("longest answer; 16 if it is not given", (1, None), (0,)),
+    "echo": ("the prompt before the answer; not with `logprobs`", (True, False, None), ("x",)),
+    "logprobs": ("log probabilities of the tokens and of so many likely ones, up to 20", (0, 20, None), (21, True)),
+}
+"""Those of a text completion that a chat has not, or has otherwise."""
 
 
 def rows() -> dict[str, tuple[str, tuple[Any, ...], tuple[Any, ...]]]:
@@ -83,10 +95,21 @@ def rows() -> dict[str, tuple[str, tuple[Any, ...], tuple[Any, ...]]]:
             if path + field.name in WORKS:
                 continue
             if field.type == Unused and not (path == "part." and field.name not in ("annotations", "file", "refusal")):
-                neutral = () if path else NEUTRAL.get(field.name, ())
+                neutral = () if path else NEUTRAL_OF["chat"].get(field.name, ())
                 found[path + field.name] = ("not built", (*EMPTY, *neutral), ({"x": 1},))
             elif field.type == Hint:
                 found[path + field.name] = ("no effect", (*EMPTY, {"x": "y"}), ())
+    return found
+
+
+def rows_of_texts() -> dict[str, tuple[str, tuple[Any, ...], tuple[Any, ...]]]:
+    """The same of text completions: what a chat has not, or has otherwise."""
+    of_chats, found = rows(), dict(OF_TEXTS)
+    for field in msgspec.structs.fields(CompletionRequest):
+        if field.type == Unused:
+            row = ("not built", (*EMPTY, *NEUTRAL_OF["text"].get(field.name, ())), ({"x": 1},))
+            if of_chats.get(field.name) != row:
+                found[field.name] = row
     return found
 
 
@@ -123,15 +146,32 @@ def test_what_the_table_says_is_so(name: str) -> None:
         assert error.value.status == 400
 
 
+@pytest.mark.parametrize("name", rows_of_texts())
+def test_what_the_table_of_texts_says_is_so(name: str) -> None:
+    _, accepted, refused = rows_of_texts()[name]
+    for value in accepted:
+        parse(json.dumps({"model": "tiny", "prompt": "Hi"} | {name: value}).encode(), kind="text")
+    for value in refused:
+        with pytest.raises(RequestError) as error:
+            parse(json.dumps({"model": "tiny", "prompt": "Hi"} | {name: value}).encode(), kind="text")
+        assert error.value.status == 400
+
+
+def test_every_field_of_a_text_completion_is_in_a_table() -> None:
+    fields = {field.name for field in msgspec.structs.fields(CompletionRequest)}
+    assert fields <= set(rows()) | set(rows_of_texts())
+
+
 def test_every_field_of_a_request_is_in_the_table() -> None:
     assert {field.name for field in msgspec.structs.fields(ChatRequest)} <= set(rows())
 
 
-def test_the_page_has_the_table() -> None:
-    table = ["| field | what it does | accepted | refused, for example |", "|---|---|---|---|"]
-    for name, (what, accepted, refused) in rows().items():
-        table.append(f"| `{name}` | {what} | {_values(accepted)} | {_values(refused)} |")
-    assert section(PAGE, "fields") == "\n".join(table)
+def test_the_page_has_the_tables() -> None:
+    for name, found in (("fields", rows()), ("text fields", rows_of_texts())):
+        table = ["| field | what it does | accepted | refused, for example |", "|---|---|---|---|"]
+        for field, (what, accepted, refused) in found.items():
+            table.append(f"| `{field}` | {what} | {_values(accepted)} | {_values(refused)} |")
+        assert section(PAGE, name) == "\n".join(table)
 
 
 def _values(values: tuple[Any, ...]) -> str:

@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -23,6 +24,7 @@ from mmplane.frontend.chat.chat import Chat
 from mmplane.frontend.chat.preparation import Preparation
 from mmplane.frontend.chat.prompt import Marks
 from mmplane.frontend.chat.readiness import Readiness
+from mmplane.frontend.chat.texts import TEXT
 from mmplane.frontend.http.completions import Completions
 from mmplane.frontend.http.endpoint import Endpoint
 from mmplane.frontend.http.render import Renderings
@@ -159,7 +161,8 @@ class Service:
             copies={"image": 1},
         )
         self.readiness = Readiness(self.chat, rig.group, rig.pool, model="tiny", limit_s=HANG_S)
-        self.endpoint, self.rendering = (
+        completions = partial(Completions, self.chat, counters=self.counters, readiness=self.readiness, seats=Share(3))
+        self.endpoint, self.rendering, self.completing = (
             Endpoint(
                 work,
                 bodies=rig.bodies,
@@ -172,8 +175,9 @@ class Service:
                 config=config,
             )
             for work in (
-                Completions(self.chat, counters=self.counters, readiness=self.readiness),
+                completions(),
                 Renderings(preparation, model_id="tiny"),
+                completions(form=TEXT),
             )
         )
         self._tokenizer = tokenizer
@@ -187,6 +191,9 @@ class Service:
 
     def render(self, body: dict[str, Any]) -> Call:
         return Call(self.rendering, json.dumps(body).encode())
+
+    def complete(self, **fields: Any) -> Call:
+        return Call(self.completing, json.dumps({"model": "tiny"} | fields).encode())
 
     async def admitted(self) -> Submit:
         """The next request that comes to the ranks; they hold it."""

@@ -17,10 +17,12 @@ import test_schema
 import test_source
 import test_store
 import test_text
+import test_texts
 import test_uuids
 from test_files import root  # noqa: F401 - a fixture of one of the tests
 
 from mmplane.frontend.body import schema, unused
+from mmplane.frontend.body.completion import CompletionRequest
 from mmplane.frontend.body.schema import UserMessage
 from mmplane.frontend.chat.text import StopText
 from mmplane.frontend.http.endpoint import Endpoint
@@ -271,7 +273,7 @@ BODIES = [
     Mutant(
         "messages and parts of a short prompt",
         renderer.is_short,
-        "pieces <= SHORT_PIECES_MAX and ",
+        "request.pieces <= SHORT_PIECES_MAX and ",
         "",
         test_renderer.test_what_is_short,
         ([UserMessage("x")] * 17, False),
@@ -284,8 +286,16 @@ BODIES = [
         test_renderer.test_text_that_cannot_fit_the_context_is_not_tokenised,
     ),
     Mutant(
+        "prompts and answers of a text completion",
+        CompletionRequest.check,
+        "if self.pieces > PROMPTS_MAX or self.pieces * self.samples > SAMPLES_MAX",
+        "if False",
+        test_texts.test_what_is_refused,
+        ({"prompt": ["x"] * 9, "n": 2}, "prompt"),
+    ),
+    Mutant(
         "tokens of a prompt",
-        Renderer.render,
+        Renderer._render_chat,
         "if len(encoded) > self.context_tokens",
         "if False",
         test_renderer.test_tokens_beyond_the_context_are_refused,

@@ -101,7 +101,7 @@ def test_a_mutant_that_takes_the_shorter_way_always(
     killer: Callable[..., None], tokenizer: PreTrainedTokenizerFast
 ) -> None:
     piece = " and all(map(self._is_plain, _texts(turns)))"
-    with mutated(Renderer.render, piece, ""), pytest.raises(AssertionError):
+    with mutated(Renderer._render_chat, piece, ""), pytest.raises(AssertionError):
         killer(tokenizer, SPECIAL_TOKENS[0])
 
 

@@ -25,7 +25,7 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsBas
 from mmplane.core.errors import RequestError
 from mmplane.core.records import Ask
 from mmplane.frontend.body.parts import inline
-from mmplane.frontend.body.schema import DECODED_LATER, AssistantMessage, ChatRequest, parse
+from mmplane.frontend.body.schema import AssistantMessage, ChatRequest, parse
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 BUILT: dict[str, Any] = {
@@ -496,7 +496,7 @@ def test_what_decoding_would_make_is_bounded_before_it_begins(part: bytes) -> No
 
 
 @pytest.mark.parametrize("value", [b"[]", b"1.5e300", b"{}"])
-@pytest.mark.parametrize("name", ["functions", *DECODED_LATER])
+@pytest.mark.parametrize("name", ["functions", *ChatRequest.decoded_later])
 def test_what_is_not_built_or_may_be_anything_is_bounded_before_it_is_decoded(name: str, value: bytes) -> None:
     long = b'"%s":[' % name.encode() + (value + b",") * (59 * 2**20 // (len(value) + 1)) + value + b"]"
     assert refusal(body()[:-1] + b"," + long + b"}").param == name

@@ -13,7 +13,7 @@ from mmplane.frontend.body.tools import Chosen, Tool, ToolChoice
 from mmplane.frontend.body.unused import NOTHING
 
 FORM_BYTES_MAX = 64 * 1024
-"""Of a schema as it lies in the body."""
+"""Of a schema, of all tools, and of whatever else may be any JSON, as it lies in the body. Decoded it takes more."""
 CHOICES_MAX = 1024
 
 Choices = Annotated[list[str], msgspec.Meta(min_length=1, max_length=CHOICES_MAX)]
@@ -144,8 +144,6 @@ def _of_choice(tools: list[Tool], choice: ToolChoice | None, several: bool) -> M
 
 
 def _decoded(raw: msgspec.Raw, decoder: msgspec.json.Decoder[Any], name: str) -> Any:
-    if len(memoryview(raw)) > FORM_BYTES_MAX:
-        raise bad_request("invalid_value", f"{name} is longer than {FORM_BYTES_MAX} bytes", name)
     try:
         return decoder.decode(raw)
     except msgspec.ValidationError as error:

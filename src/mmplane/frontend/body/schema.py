@@ -7,18 +7,19 @@ happens anyway (`"logprobs": false`), because a client that sends another would 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, overload
 
 import msgspec
 import numpy as np
 
 from mmplane.core.errors import RequestError, bad_request, too_large
-from mmplane.core.faults import DELAY_MS_MAX, Fault, Point
-from mmplane.core.plan import EVERY_RANK
-from mmplane.frontend.body.decoding import LOGPROBS_MAX, STRING_MAX, Decoding, Positive, Short
+from mmplane.core.parsing import Kind
+from mmplane.frontend.body.completion import CompletionRequest
+from mmplane.frontend.body.decoding import LOGPROBS_MAX, Positive, Short
 from mmplane.frontend.body.form import FORM_BYTES_MAX
 from mmplane.frontend.body.parts import AnyPart, MediaPart, TextPart, UnbuiltPart
-from mmplane.frontend.body.tools import Tool, ToolCalls, ToolChoice, tools_in
+from mmplane.frontend.body.request import STRINGS_MAX, Request
+from mmplane.frontend.body.tools import Chosen, Tool, ToolCalls, ToolChoice, tools_in
 from mmplane.frontend.body.unused import NEUTRAL_BYTES_MAX, NOTHING, Hint, Unused, check_unused
 
 MESSAGES_MAX = 4096
@@ -26,17 +27,12 @@ PARTS_MAX = 4096
 """In all messages together."""
 TEXT_CHARACTERS_MAX = 1024 * 1024
 """Of all messages together."""
-METADATA_MAX = 16
 PIECE_QUOTES = 64
 """Of a message or a part without its texts, when a client writes all fields that it knows."""
-QUOTES_MAX = (
-    TEXT_CHARACTERS_MAX + PIECE_QUOTES * (MESSAGES_MAX + PARTS_MAX) + 4 * METADATA_MAX * STRING_MAX + 8 * STRING_MAX
-)
+QUOTES_MAX = TEXT_CHARACTERS_MAX + PIECE_QUOTES * (MESSAGES_MAX + PARTS_MAX) + STRINGS_MAX
 """Quotation marks in a body: a request within the limits above has fewer, whatever its texts. Every object that is
 decoded has at least four, so the time and the memory that decoding takes are bounded before it begins."""
 TEXT_SHOWN_MAX = 200
-FRAMES_MAX = 1_000_000
-DIGEST_RANK_MAX = 1023
 if TYPE_CHECKING:
     Content = str | list[AnyPart]
 else:
@@ -103,55 +99,17 @@ class ToolMessage(Message, tag="tool", kw_only=True):
     tool_call_id: Short | None = None
 
 
-class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
-    """Options of a streamed answer."""
-
-    include_usage: bool | None = None
-    include_obfuscation: Unused = NOTHING
-
-
-class FaultOption(msgspec.Struct, forbid_unknown_fields=True):
-    """What a test wants to go wrong with its request; see `mmplane.core.faults.Fault`."""
-
-    point: Point
-    rank: Annotated[int, msgspec.Meta(ge=0)] = 0
-    error: bool = True
-    delay_ms: Annotated[int, msgspec.Meta(ge=0, le=DELAY_MS_MAX)] = 0
-
-    def record(self) -> Fault:
-        """As it travels to the ranks."""
-        return Fault(self.point, self.rank, self.error, self.delay_ms)
-
-
-class VideoOptions(msgspec.Struct, forbid_unknown_fields=True):
-    """How densely to look at clips: never more than the server and the model's own configuration say."""
-
-    frames: Annotated[int, msgspec.Meta(ge=1, le=FRAMES_MAX)] | None = None
-    fps: Annotated[float, msgspec.Meta(gt=0, le=1000)] | None = None
-
-
-class Extension(msgspec.Struct, forbid_unknown_fields=True):
-    """mmplane's own options."""
-
-    trace: bool = False
-    digest_rank: Annotated[int, msgspec.Meta(ge=EVERY_RANK, le=DIGEST_RANK_MAX)] = EVERY_RANK
-    """Which rank's digests the trace has: hashing the features on every one may cost more than serving them."""
-    ignore_eos: bool = False
-    """Go on to max_tokens whatever the model says: for load tests that need answers of one length."""
-    video: VideoOptions | None = None
-    fault: FaultOption | None = None
-
-
-class ChatRequest(Decoding, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+class ChatRequest(Request, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """The body of POST /v1/chat/completions: first what has an effect, then hints, then OpenAI's fields not built."""
 
-    model: Short
+    tokens_default: ClassVar[int] = 512
+    prompt_field: ClassVar[str] = "messages"
+    decoded_later: ClassVar[tuple[str, ...]] = (*Request.decoded_later, "tools", "chat_template_kwargs")
+
     messages: Annotated[
         list[SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage],
         msgspec.Meta(min_length=1, max_length=MESSAGES_MAX),
     ]
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
     max_completion_tokens: Positive | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=LOGPROBS_MAX)] | None = None
@@ -162,9 +120,6 @@ class ChatRequest(Decoding, forbid_unknown_fields=True, kw_only=True, omit_defau
     chat_template_kwargs: msgspec.Raw = NOTHING
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
-    user: Short | None = None
-    metadata: Annotated[dict[Short, Short], msgspec.Meta(max_length=METADATA_MAX)] | None = None
-    mmplane: Extension | None = None
 
     prompt_cache_key: Short | None = None
     prompt_cache_options: Hint = NOTHING
@@ -195,9 +150,9 @@ class ChatRequest(Decoding, forbid_unknown_fields=True, kw_only=True, omit_defau
     web_search_options: Unused = NOTHING
 
     @property
-    def fault(self) -> Fault | None:
-        """What a test wants to go wrong."""
-        return self.mmplane.fault.record() if self.mmplane and self.mmplane.fault else None
+    def tokens_wanted(self) -> int | None:
+        """By either name."""
+        return self.max_completion_tokens or self.max_tokens
 
     @property
     def parts(self) -> list[AnyPart]:
@@ -221,12 +176,14 @@ class ChatRequest(Decoding, forbid_unknown_fields=True, kw_only=True, omit_defau
         return self.tool_choice != "none" and written not in (b"null", b"[]")
 
     @property
+    def names_tool(self) -> bool:
+        """Whether the answer must be a call of one tool."""
+        return isinstance(self.tool_choice, Chosen)
+
+    @property
     def is_free(self) -> bool:
         """Whether nothing is said of the answer's form."""
-        forms = (self.response_format, self.structured_outputs, self.guided_json)
-        texts = (self.guided_regex, self.guided_choice, self.guided_grammar)
-        free = self.tool_choice in (None, "", "auto", "none")
-        return free and not any(texts) and all(bytes(memoryview(form)[:4]) == b"null" for form in forms)
+        return super().is_free and self.tool_choice in (None, "", "auto", "none")
 
     @property
     def likely_tokens(self) -> int | None:
@@ -247,6 +204,25 @@ class ChatRequest(Decoding, forbid_unknown_fields=True, kw_only=True, omit_defau
         whole = sum(len(message.content) for message in self.messages if isinstance(message.content, str))
         return names + whole + sum(len(part.text) for part in self.parts if isinstance(part, TextPart))
 
+    @property
+    def pieces(self) -> int:
+        """Its messages, and their parts."""
+        return len(self.messages) + len(self.parts)
+
+    def constraint(self) -> str:
+        """The grammar of the answer, or of the call that it must be."""
+        return self.grammar(self.tool_list, self.tool_choice, several=self.parallel_tool_calls is not False)
+
+    def let_go(self) -> None:
+        """Drop the messages, which hold the media's base64."""
+        self.messages.clear()
+
+    def check(self) -> None:
+        """Raises RequestError (400)."""
+        if self.max_tokens is not None and self.max_completion_tokens is not None:
+            raise bad_request("invalid_value", "give max_tokens or max_completion_tokens, not both", "max_tokens")
+        _check_messages(self)
+
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "add_special_tokens": (False,),
@@ -266,10 +242,12 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "verbosity": ("medium",),
 }
 """Values that ask for what happens anyway."""
-DECODED_LATER = ("tools", "chat_template_kwargs", "response_format", "structured_outputs", "guided_json")
-"""Fields that hold any JSON. They are bounded before they are decoded."""
+NEUTRAL_OF = {"chat": NEUTRAL, "text": NEUTRAL | {"add_special_tokens": (True,)}}
 
-_decoder = msgspec.json.Decoder(ChatRequest)
+_decoders: dict[Kind, msgspec.json.Decoder[Any]] = {
+    "chat": msgspec.json.Decoder(ChatRequest),
+    "text": msgspec.json.Decoder(CompletionRequest),
+}
 SLICE_BYTES = 256 * 1024
 
 
@@ -302,33 +280,43 @@ def quotes_in(body: bytes | bytearray | memoryview) -> int:
     return sum(int(np.count_nonzero(content[start : start + SLICE_BYTES] == ord('"'))) for start in slices)
 
 
-def parse(body: bytes | bytearray | memoryview, *, quotes: int | None = None) -> ChatRequest:
+@overload
+def parse(body: bytes | bytearray | memoryview, *, quotes: int | None = None) -> ChatRequest: ...
+
+
+@overload
+def parse(
+    body: bytes | bytearray | memoryview, *, kind: Kind, quotes: int | None = None
+) -> ChatRequest | CompletionRequest: ...
+
+
+def parse(
+    body: bytes | bytearray | memoryview, *, kind: Kind = "chat", quotes: int | None = None
+) -> ChatRequest | CompletionRequest:
     """The request in `body`, whose `quotes` may be counted. Raises RequestError: 400 that names the field, 413."""
     if (quotes_in(body) if quotes is None else quotes) > QUOTES_MAX:
         raise too_large("the body has more fields and texts than this server takes")
     try:
-        request = _decoder.decode(body)
+        request: ChatRequest | CompletionRequest = _decoders[kind].decode(body)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise bad_request("invalid_json", "the body is not valid JSON") from None
-    check_unused(request, neutral=NEUTRAL)
+    check_unused(request, neutral=NEUTRAL_OF[kind])
     _keep(request)
-    if request.max_tokens is not None and request.max_completion_tokens is not None:
-        raise bad_request("invalid_value", "give max_tokens or max_completion_tokens, not both", "max_tokens")
     if (options := request.stream_options) is not None:
-        check_unused(options, "stream_options", NEUTRAL)
+        check_unused(options, "stream_options", NEUTRAL_OF[kind])
         if options.include_usage and not request.stream:
             raise bad_request("invalid_value", "stream_options needs stream", "stream_options")
-    _check_messages(request)
+    request.check()
     if request.text_characters > TEXT_CHARACTERS_MAX:
-        raise too_large(f"the messages have more than {TEXT_CHARACTERS_MAX} characters", "messages")
+        raise too_large(f"the prompt has more than {TEXT_CHARACTERS_MAX} characters", request.prompt_field)
     return request
 
 
-def _keep(request: ChatRequest) -> None:
+def _keep(request: ChatRequest | CompletionRequest) -> None:
     """Copy what is decoded later out of the body, which could otherwise not be freed. Raises RequestError (400)."""
-    for name in DECODED_LATER:
+    for name in request.decoded_later:
         raw = getattr(request, name)
         if len(memoryview(raw)) > FORM_BYTES_MAX:
             raise bad_request("invalid_value", f"{name} is longer than {FORM_BYTES_MAX} bytes", name)

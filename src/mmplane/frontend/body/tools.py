@@ -14,8 +14,6 @@ OPEN, CLOSE = "<tool_call>", "</tool_call>"
 TOOLS_MAX = 128
 CALLS_MAX = 128
 NAME_MAX = 64
-TOOLS_BYTES_MAX = 64 * 1024
-"""Of all tools together, as they lie in the body: they are decoded to plain objects, which take more memory."""
 
 FunctionName = Annotated[str, msgspec.Meta(pattern=rf"^[\w.-]{{1,{NAME_MAX}}}$")]
 
@@ -84,8 +82,6 @@ _tools = msgspec.json.Decoder(Annotated[list[Tool], msgspec.Meta(max_length=TOOL
 
 def tools_in(raw: msgspec.Raw) -> list[Tool]:
     """The tools of a request. Raises RequestError (400)."""
-    if len(memoryview(raw)) > TOOLS_BYTES_MAX:
-        raise bad_request("invalid_value", f"the tools are longer than {TOOLS_BYTES_MAX} bytes", "tools")
     try:
         tools: list[Tool] = _tools.decode(raw) or []
     except msgspec.ValidationError as error:

@@ -7,7 +7,7 @@ Whatever can be refused is refused before the next, more expensive stage begins.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ from mmplane.core.keyring import DEFAULT_TENANT
 from mmplane.core.plan import EVERY_RANK, Sampling, Submit
 from mmplane.core.records import PROMPT_INLINE_BYTES_MAX, Enclosed, Item, Modality, Recipe, Tensor
 from mmplane.delivery.faults import strike
-from mmplane.frontend.body.schema import ChatRequest
+from mmplane.frontend.body.request import Request
 from mmplane.frontend.chat.pieces import Piece, Pieces
 from mmplane.frontend.chat.preparation import Preparation
 from mmplane.frontend.chat.prompt import Prompt
@@ -32,6 +32,8 @@ from mmplane.observe.journey import Journey
 from mmplane.wire.link import encode
 
 SUBMIT_BYTES_MAX = 36 * 1024
+BEFORE_TOKENS = 8
+"""The last tokens of a prompt, which decide how the next one is written: with a space, or as part of a character."""
 
 
 Restored = Callable[[Modality, Tensor], tuple[tuple[int, ...], str]]
@@ -42,7 +44,7 @@ class Answer:
 
     def __init__(
         self,
-        request: ChatRequest,
+        request: Request,
         prompt: Prompt,
         recipes: list[Recipe],
         delivery: str,
@@ -59,7 +61,7 @@ class Answer:
         self.load = load
         self.generation = generation
         self.journey = journey
-        self.token_ids: list[list[int]] = [[] for _ in range(request.n or 1)]
+        self.token_ids: list[list[int]] = [[] for _ in range(request.samples)]
         self.began: Callable[[], object] = lambda: None
         """Called with the first token."""
 
@@ -67,21 +69,6 @@ class Answer:
     def completion_tokens(self) -> int:
         """Tokens of all samples, end tokens included."""
         return sum(len(tokens) for tokens in self.token_ids)
-
-    def usage(self) -> dict[str, Any]:
-        """OpenAI's usage object; the tokens of images, clips and sounds are told apart in the details."""
-        prompt_tokens = self.prompt.length
-        return {
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "total_tokens": prompt_tokens + self.completion_tokens,
-            "prompt_tokens_details": {
-                "cached_tokens": 0,
-                "image_tokens": self.prompt.tokens_of("image"),
-                "video_tokens": self.prompt.tokens_of("video"),
-                "audio_tokens": self.prompt.tokens_of("audio"),
-            },
-        }
 
     def trace(self) -> dict[str, Any]:
         """The trace object of the contract."""
@@ -123,6 +110,21 @@ class Answer:
             },
             **_sampling(self._recipes[index]),
         }
+
+
+def usage_of(answers: Sequence[Answer]) -> dict[str, Any]:
+    """OpenAI's usage object; the tokens of images, clips and sounds are told apart in the details."""
+    prompts = [answer.prompt for answer in answers]
+    prompt_tokens = sum(prompt.length for prompt in prompts)
+    completion_tokens = sum(answer.completion_tokens for answer in answers)
+    modalities: tuple[Modality, ...] = ("image", "video", "audio")
+    of_media = {f"{each}_tokens": sum(prompt.tokens_of(each) for prompt in prompts) for each in modalities}
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": 0, **of_media},
+    }
 
 
 def _sampling(recipe: Recipe) -> dict[str, Any]:
@@ -179,7 +181,7 @@ class Chat:
         prepared = await self._preparation.prepare(asked, grow, journey)
         prompt, recipes = prepared.prompt, [item.recipe for item in prepared.media]
         journey.enter("materialise")
-        request.messages.clear()  # they hold the media's base64
+        request.let_go()
         request_id = self._group.next_request_id()
         async with self._dispatch.trip(probe=probe) as trip:
             journey.delivery, journey.request_id = trip.delivery, request_id
@@ -210,7 +212,9 @@ class Chat:
 
     async def pieces(self, answer: Answer) -> AsyncIterator[Piece]:
         """The answer's text, sample by sample as it comes. Raises RequestError."""
-        samples = [Pieces(sample, answer.request, self._decode) for sample in range(answer.request.n or 1)]
+        request = answer.request
+        before = answer.prompt.ids[-BEFORE_TOKENS:].tolist() if request.answers_prompt else []
+        samples = [Pieces(sample, request, self._decode, before) for sample in range(request.samples)]
         first = True
         async for token in answer.generation:
             if first:
@@ -227,9 +231,7 @@ class Chat:
                 yield piece
         answer.journey.enter("reply")
 
-    def _submit(
-        self, request: ChatRequest, journey: Journey, prompt: Prompt, load: Load, sampling: Sampling
-    ) -> Generation:
+    def _submit(self, request: Request, journey: Journey, prompt: Prompt, load: Load, sampling: Sampling) -> Generation:
         request_id, delivery = journey.request_id, journey.delivery
         raw = prompt.ids.tobytes()
         slot = None
@@ -260,7 +262,7 @@ class Chat:
         if len(encode(submit)) > SUBMIT_BYTES_MAX:
             if slot is not None:
                 self._store.shelf.take_back(slot, reader, request_id)
-            raise too_large("the request has too many items", "messages")
+            raise too_large("the request has too many items", request.prompt_field)
         return self._group.submit(submit, load.parcel, free=load.free)
 
     def _restore(self, modality: Modality, stored: Tensor) -> tuple[tuple[int, ...], str]:
@@ -269,6 +271,10 @@ class Chat:
             return stored.shape, stored.dtype
         *sides, last = stored.shape
         return (*sides, last * self._copies[modality]), self._group.dtype
+
+    def text_of(self, prompt: str | list[int]) -> str:
+        """A prompt without a template as a text."""
+        return prompt if isinstance(prompt, str) else str(self.renderer.tokenizer.decode(prompt))
 
     def _decode(self, tokens: list[int]) -> str:
         text: str = self.renderer.tokenizer.decode(tokens, skip_special_tokens=True)

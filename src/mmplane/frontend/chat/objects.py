@@ -1,15 +1,16 @@
-"""OpenAI's objects of one completion: in one piece, or as the events of a stream."""
+"""OpenAI's objects of one chat completion: in one piece, or as the events of a stream."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
-from mmplane.frontend.body.schema import ChatRequest
-from mmplane.frontend.chat.chat import Answer, Chat
+from mmplane.core.parsing import Kind
+from mmplane.frontend.body.request import Request
+from mmplane.frontend.chat.chat import Answer, Chat, usage_of
 from mmplane.frontend.chat.pieces import Piece
 from mmplane.frontend.chat.tool_calls import CallPiece
 
@@ -17,10 +18,12 @@ from mmplane.frontend.chat.tool_calls import CallPiece
 class Head:
     """The fields that every object of one completion repeats."""
 
-    def __init__(self, request: ChatRequest, answer: Answer, created_s: int) -> None:
-        self.id = f"chatcmpl-{answer.generation.request_id:x}"
+    def __init__(self, prefix: str, name: str, model: str, created_s: int) -> None:
+        """`name` is what the request is called everywhere."""
+        self.id = f"{prefix}-{name}"
+        self.name = name
         self.created_s = created_s
-        self.model = request.model
+        self.model = model
 
     def object(self, kind: str, **fields: Any) -> dict[str, Any]:
         """One of them."""
@@ -30,18 +33,29 @@ class Head:
         """A tool call, or what has come of one: only its first piece has its name and id."""
         if call.name is None:
             return {"function": {"arguments": call.arguments}}
-        id_ = f"call_{self.id.removeprefix('chatcmpl-')}_{sample}_{call.index}"
+        id_ = f"call_{self.name}_{sample}_{call.index}"
         return {"id": id_, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
-async def whole(chat: Chat, answer: Answer, head: Head) -> bytes:
-    """The completion, when all of it has been said."""
-    choices = [Choice(sample, head) for sample in range(answer.request.n or 1)]
+@dataclass(frozen=True)
+class Form:
+    """How answers are written: `whole` once all has been said, `events` of a stream as it comes."""
+
+    kind: Kind
+    prefix: str
+    whole: Callable[[Chat, Sequence[Answer], Head], Awaitable[bytes]]
+    events: Callable[[Chat, Sequence[Answer], Head], AsyncIterator[bytes]]
+
+
+async def whole(chat: Chat, answers: Sequence[Answer], head: Head) -> bytes:
+    """The completion, when all of it has been said. A chat has one answer."""
+    (answer,) = answers
+    choices = [Choice(sample, head) for sample in range(answer.request.samples)]
     async for piece in chat.pieces(answer):
         choices[piece.sample].add(piece)
     written = [choice.object(answer.request) for choice in choices]
-    completion = head.object("chat.completion", choices=written, usage=answer.usage())
-    return msgspec.json.encode(completion | _traced(answer))
+    completion = head.object("chat.completion", choices=written, usage=usage_of(answers))
+    return msgspec.json.encode(completion | traced(answers))
 
 
 class Choice:
@@ -67,7 +81,7 @@ class Choice:
                 begun = self._calls[call.index]
                 self._calls[call.index] = replace(begun, arguments=begun.arguments + call.arguments)
 
-    def object(self, request: ChatRequest) -> dict[str, Any]:
+    def object(self, request: Request) -> dict[str, Any]:
         """As OpenAI writes it."""
         message: dict[str, Any] = {"role": "assistant", "content": self._text, "refusal": None}
         if self._calls:
@@ -77,7 +91,7 @@ class Choice:
             "index": self._sample,
             "message": message,
             "finish_reason": self._reason,
-            "logprobs": _logprobs(self._logprobs) if request.logprobs else None,
+            "logprobs": _logprobs(self._logprobs) if request.likely_tokens is not None else None,
         }
 
 
@@ -85,15 +99,16 @@ def _logprobs(tokens: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"content": list(tokens), "refusal": None}
 
 
-async def events(chat: Chat, answer: Answer, head: Head) -> AsyncIterator[bytes]:
+async def events(chat: Chat, answers: Sequence[Answer], head: Head) -> AsyncIterator[bytes]:
     """The stream's events, as OpenAI sends them: role first, then text, then a reason, then usage when asked."""
     kind = "chat.completion.chunk"
+    (answer,) = answers
 
     def choice(sample: int, delta: dict[str, Any], reason: str | None, logprobs: Any = None) -> bytes:
         parts = [{"index": sample, "delta": delta, "finish_reason": reason, "logprobs": logprobs}]
-        return msgspec.json.encode(head.object(kind, choices=parts))
+        return msgspec.json.encode(head.object(kind, choices=parts, **usage_so_far(answers)))
 
-    for sample in range(answer.request.n or 1):
+    for sample in range(answer.request.samples):
         yield choice(sample, {"role": "assistant", "content": ""}, None)
     async for piece in chat.pieces(answer):
         logprobs = _logprobs(piece.logprobs) if piece.logprobs else None
@@ -104,14 +119,30 @@ async def events(chat: Chat, answer: Answer, head: Head) -> AsyncIterator[bytes]
             yield choice(piece.sample, {"tool_calls": calls}, None)
         if piece.reason:
             yield choice(piece.sample, {}, piece.reason)
-    traced = _traced(answer)
-    options = answer.request.stream_options
-    if traced or (options is not None and options.include_usage):
-        usage = answer.usage() if options is not None and options.include_usage else None
-        yield msgspec.json.encode(head.object(kind, choices=[], usage=usage) | traced)
+    for event in last(answers, head, kind):
+        yield event
+
+
+CHAT = Form("chat", "chatcmpl", whole, events)
+
+
+def usage_so_far(answers: Sequence[Answer]) -> dict[str, Any]:
+    """What an event says of usage, if every event shall."""
+    options = answers[0].request.stream_options
+    return {"usage": usage_of(answers)} if options and options.include_usage and options.continuous_usage_stats else {}
+
+
+def last(answers: Sequence[Answer], head: Head, kind: str) -> Iterator[bytes]:
+    """The events after the last choice."""
+    trace, options = traced(answers), answers[0].request.stream_options
+    wants_usage = options is not None and options.include_usage
+    if trace or wants_usage:
+        usage = usage_of(answers) if wants_usage else None
+        yield msgspec.json.encode(head.object(kind, choices=[], usage=usage) | trace)
     yield b"[DONE]"
 
 
-def _traced(answer: Answer) -> dict[str, Any]:
-    asked = answer.request.mmplane is not None and answer.request.mmplane.trace
-    return {"mmplane": {"trace": answer.trace()}} if asked else {}
+def traced(answers: Sequence[Answer]) -> dict[str, Any]:
+    """mmplane's own part of an answer. The trace is that of the first prompt."""
+    asked = answers[0].request.mmplane
+    return {"mmplane": {"trace": answers[0].trace()}} if asked is not None and asked.trace else {}

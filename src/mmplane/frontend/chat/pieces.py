@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mmplane.core.plan import Token
-from mmplane.frontend.body.schema import ChatRequest
-from mmplane.frontend.body.tools import Chosen
+from mmplane.frontend.body.request import Request
 from mmplane.frontend.chat.text import TextStream
 from mmplane.frontend.chat.tool_calls import CallPiece, Said, ToolCallStream
 
@@ -32,13 +31,14 @@ class Piece:
 class Pieces:
     """Makes one sample's tokens into pieces."""
 
-    def __init__(self, sample: int, request: ChatRequest, decode: Decode) -> None:
+    def __init__(self, sample: int, request: Request, decode: Decode, before: Sequence[int] = ()) -> None:
+        """`before` are the last tokens of a prompt, if the answer goes on where they end."""
         self._sample = sample
         self._decode = decode
-        self._texts = TextStream(decode, request.stops)
+        self._texts = TextStream(decode, request.stops, before)
         self._calls = ToolCallStream() if request.calls_tools else None
-        self._chosen = isinstance(request.tool_choice, Chosen)
-        self._logprobs: list[dict[str, Any]] | None = [] if request.logprobs else None
+        self._chosen = request.names_tool
+        self._logprobs: list[dict[str, Any]] | None = [] if request.likely_tokens is not None else None
 
     @property
     def stopped(self) -> bool:

@@ -11,16 +11,13 @@ from mmplane.config import Config
 from mmplane.core.errors import RequestError, bad_request
 from mmplane.core.plan import Sampling
 from mmplane.core.records import Modality
-from mmplane.frontend.body.schema import ChatRequest
+from mmplane.frontend.body.request import Request
 from mmplane.frontend.chat.prompt import Marks, Prompt, expand
 from mmplane.frontend.request.intake import Intake, Media
 from mmplane.frontend.request.reading import ParsedBody
 from mmplane.frontend.sources.fetch import Grow
 from mmplane.observe.journey import Journey
 from mmplane.waiting.share import Share
-
-DEFAULT_TOKENS_MAX = 512
-"""Longest answer when the client does not say: cache memory is reserved for all of it."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +59,12 @@ class Preparation:
         prompt = expand(asked.ids, [item.recipe for item in media], self._marks)
         return Prepared(media, prompt, self._sampling(asked.request, prompt.length, grammar))
 
-    def _check(self, request: ChatRequest) -> None:
+    def _check(self, request: Request) -> None:
         if request.mmplane and request.mmplane.fault and not self._config.fault_injection:
             raise bad_request("unsupported_parameter", "this server injects no faults", "mmplane.fault")
         if request.model not in self._names:
             raise RequestError(404, "model_not_found", "this server does not serve that model", param="model")
-        if (request.n or 1) > self._samples_max:
+        if request.samples > self._samples_max:
             raise bad_request("invalid_value", f"this server decodes at most {self._samples_max} samples", "n")
         if len(request.media) > self._config.images_max:
             raise bad_request(
@@ -76,18 +73,18 @@ class Preparation:
                 "messages",
             )
 
-    def _sampling(self, request: ChatRequest, prompt_tokens: int, grammar: str) -> Sampling:
+    def _sampling(self, request: Request, prompt_tokens: int, grammar: str) -> Sampling:
         room = self._context_tokens - prompt_tokens
-        wanted = request.max_completion_tokens or request.max_tokens
+        wanted = request.tokens_wanted
         if room < (wanted or 1):
             raise bad_request(
                 "context_length_exceeded",
                 f"the prompt has {prompt_tokens} tokens and the answer may have {wanted or 1}, "
                 f"but the model's context is {self._context_tokens} tokens",
-                "messages",
+                request.prompt_field,
             )
         return request.sampling(
-            tokens_max=wanted or min(room, DEFAULT_TOKENS_MAX),
+            tokens_max=wanted or min(room, request.tokens_default),
             seed=secrets.randbits(62),
             vocabulary_tokens=self._vocabulary_tokens,
             ignore_end=bool(request.mmplane and request.mmplane.ignore_eos),
@@ -96,9 +93,8 @@ class Preparation:
         )
 
 
-async def _grammar(request: ChatRequest) -> str:
+async def _grammar(request: Request) -> str:
     """The grammar that the answer follows. Checking it takes CPU, but not the interpreter's lock."""
     if request.is_free:
         return ""
-    several = request.parallel_tool_calls is not False
-    return await asyncio.to_thread(request.grammar, request.tool_list, request.tool_choice, several=several)
+    return await asyncio.to_thread(request.constraint)

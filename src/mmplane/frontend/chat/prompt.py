@@ -81,6 +81,8 @@ def expand(ids: Ids, recipes: Sequence[Recipe], marks: Mapping[Modality, Marks])
     found = np.zeros(len(ids), bool)
     for placeholder in of_placeholder:
         found |= ids == placeholder
+    if not recipes and np.isin(ids, [mark.embedded_id for mark in marks.values()]).any() | found.any():
+        raise bad_request("invalid_messages", "the prompt has tokens that stand for media, and there are none")
     at = np.flatnonzero(found)
     if [of_placeholder[int(ids[position])] for position in at] != [recipe.modality for recipe in recipes]:
         raise bad_request("invalid_messages", "the model's chat template does not take these items in these messages")

@@ -21,14 +21,15 @@ class TextStream:
     by character, so the cost of a token grows neither with the length of the answer nor with that of a stop text.
     """
 
-    def __init__(self, decode: Decode, stops: Sequence[str] = ()) -> None:
+    def __init__(self, decode: Decode, stops: Sequence[str] = (), before: Sequence[int] = ()) -> None:
+        """`before` are tokens before the first one, for a text that goes on where another ends."""
         self._decode = decode
         self._stops = [StopText(stop) for stop in stops]
-        self._tokens: list[int] = []
+        self._tokens = list(before)
         """Those since the last whole character, after the ones before it: their context."""
-        self._context = 0
+        self._context = len(self._tokens)
         """How many of the tokens are context."""
-        self._shown = 0
+        self._shown = len(decode(self._tokens)) if before else 0
         """How many characters of the decoded tokens have been handed on."""
         self._held = ""
         self.stopped = False

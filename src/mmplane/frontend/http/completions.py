@@ -1,46 +1,66 @@
-"""POST /v1/chat/completions: an answer in one piece, or as a stream's events."""
+"""POST /v1/chat/completions and /v1/completions: an answer in one piece, or as a stream's events."""
 
 from __future__ import annotations
 
 import time
+from contextlib import AsyncExitStack
 
-from mmplane.frontend.chat.chat import Chat
-from mmplane.frontend.chat.objects import Head, events, whole
+from mmplane.frontend.chat.chat import Answer, Chat
+from mmplane.frontend.chat.objects import CHAT, Form, Head
 from mmplane.frontend.chat.readiness import Readiness
 from mmplane.frontend.http.endpoint import Taken, Work
 from mmplane.frontend.http.reply import JSON, Reply
 from mmplane.observe.counters import Counters
+from mmplane.observe.journey import Journey
+from mmplane.waiting.share import Share
 
 EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 
 
 class Completions(Work):
-    """Has the ranks answer."""
+    """Has the ranks answer. Each prompt but a request's first takes one more of its tenant's `seats`."""
 
-    def __init__(self, chat: Chat, *, counters: Counters, readiness: Readiness) -> None:
+    def __init__(
+        self, chat: Chat, *, counters: Counters, readiness: Readiness, seats: Share, form: Form = CHAT
+    ) -> None:
         self._chat = chat
         self._counters = counters
         self._readiness = readiness
+        self._seats = seats
+        self._form = form
+        self.kind = form.kind
 
     async def __call__(self, taken: Taken, reply: Reply) -> int:
         """As text comes, or when all of it has come."""
         request, journey = taken.asked.request, taken.journey
-        async with self._chat.answer(
-            taken.asked, taken.reserved.grow, tenant=journey.tenant, journey=journey
-        ) as answer:
-            answer.began = taken.began
+        head = Head(self._form.prefix, journey.name, request.model, int(time.time()))
+        async with AsyncExitStack() as stack:
+            answers = await self._answers(taken, stack)
+            answers[0].began = taken.began
             taken.body.release()
             taken.reserved.release()  # what goes inline has a reservation of its own
-            head = Head(request, answer, int(time.time()))
             if request.stream:
                 await reply.start(200, EVENTS)
-                async for event in events(self._chat, answer, head):
+                async for event in self._form.events(self._chat, answers, head):
                     await reply.chunk(b"data: " + event + b"\n\n")
                 await reply.end()
             else:
-                await reply.whole(200, JSON, await whole(self._chat, answer, head))
-        if answer.load.items:
+                await reply.whole(200, JSON, await self._form.whole(self._chat, answers, head))
+        if answers[0].load.items:
             self._readiness.media_served()
-        journey.prompt_tokens, journey.completion_tokens = answer.prompt.length, answer.completion_tokens
-        self._counters.tokens(answer.prompt.length, answer.completion_tokens)
+        journey.prompt_tokens = sum(answer.prompt.length for answer in answers)
+        journey.completion_tokens = sum(answer.completion_tokens for answer in answers)
+        self._counters.tokens(journey.prompt_tokens, journey.completion_tokens)
         return 200
+
+    async def _answers(self, taken: Taken, stack: AsyncExitStack) -> list[Answer]:
+        """One for each prompt, all under way. The journey is the first one's."""
+        tenant, answers = taken.journey.tenant, []
+        first, *others = taken.asked.prompts() if taken.asked.request.answers_prompt else [taken.asked]
+        for asked in (first, *others):
+            journey = taken.journey if asked is first else Journey()
+            if asked is not first:
+                stack.enter_context(self._seats.seat(tenant))
+            answering = self._chat.answer(asked, taken.reserved.grow, tenant=tenant, journey=journey)
+            answers.append(await stack.enter_async_context(answering))
+        return answers

@@ -12,14 +12,16 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from starlette.types import Message, Receive, Scope, Send
 
 from mmplane.config import Config
 from mmplane.core.errors import RequestError, internal, overloaded, too_large, unavailable
+from mmplane.core.parsing import Kind
 from mmplane.frontend.http.access import tenant_of
 from mmplane.frontend.http.reply import Reply
+from mmplane.frontend.http.request_id import id_of
 from mmplane.frontend.request.reading import Body, BodyReader, ClientGone, ParsedBody
 from mmplane.observe.counters import Counters
 from mmplane.observe.journal import CLIENT_GONE
@@ -47,7 +49,9 @@ class Taken:
 
 
 class Work(Protocol):
-    """What an endpoint does with a request."""
+    """What an endpoint does with a request of its `kind`."""
+
+    kind: Kind
 
     async def __call__(self, taken: Taken, reply: Reply) -> int:
         """Answer it; the status. Raises RequestError before anything is sent."""
@@ -100,7 +104,7 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; ends early when the client does."""
         journey = self._journal.begin(scope["headers"])
-        journey.tenant = tenant_of(scope)
+        journey.tenant, journey.name = tenant_of(scope), id_of(scope)
         reply = Reply(send, journey.headers)
         status, code = CLIENT_GONE, ""
         try:
@@ -151,9 +155,17 @@ class Endpoint:
     async def _serve(
         self, body: Body, reply: Reply, reserved: Reservation, journey: Journey, began: Callable[[], None]
     ) -> int:
-        asked = await self._bodies.parse(body)
+        asked = await self._bodies.parse(body, self._work.kind)
         journey.asked([part.modality for part in asked.request.media])
         return await self._work(Taken(asked, body, reserved, journey, began), reply)
+
+
+class Endpoints(NamedTuple):
+    """Those of a server: chats, what a router needs of them, and texts to complete."""
+
+    chat: Endpoint
+    render: Endpoint
+    text: Endpoint
 
 
 def _note(scope: Scope, journey: Journey, status: int) -> None:

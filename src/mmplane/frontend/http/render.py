@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from mmplane.frontend.body.schema import ChatRequest
+from mmplane.core.parsing import Kind
+from mmplane.frontend.body.request import Request
 from mmplane.frontend.chat.naming import name_of
 from mmplane.frontend.chat.preparation import Preparation, Prepared
 from mmplane.frontend.chat.prompt import Prompt
@@ -20,6 +21,8 @@ SAMPLING = ("n", "temperature", "top_p", "seed")
 
 class Renderings(Work):
     """Answers from headers and bytes alone; no rank hears of it. `model_id` is vLLM's `--model`."""
+
+    kind: Kind = "chat"
 
     def __init__(self, preparation: Preparation, *, model_id: str) -> None:
         self._preparation = preparation
@@ -36,7 +39,7 @@ class Renderings(Work):
         return 200
 
 
-def _object(request: ChatRequest, prepared: Prepared, names: Sequence[str]) -> dict[str, Any]:
+def _object(request: Request, prepared: Prepared, names: Sequence[str]) -> dict[str, Any]:
     given = {name: value for name in SAMPLING if (value := getattr(request, name)) is not None}
     return {
         "request_id": f"chatcmpl-{secrets.token_hex(16)}",

@@ -11,6 +11,7 @@ from mmplane.process.logs import Asked, on_behalf
 
 log = logging.getLogger("mmplane")
 HEADER = b"x-request-id"
+_ID = "mmplane.request_id"
 
 
 class RequestIds:
@@ -22,6 +23,7 @@ class RequestIds:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         asked = Asked.as_named(dict(scope["headers"]).get(HEADER, b"").decode("latin-1"))
+        scope[_ID] = asked.id
         status = 0
 
         async def send_named(message: Message) -> None:
@@ -38,3 +40,9 @@ class RequestIds:
             finally:
                 took_ms = (time.perf_counter() - began_s) * 1000
                 log.debug("%s %s %d in %.1f ms", scope["method"], scope["path"], status, took_ms)
+
+
+def id_of(scope: Scope) -> str:
+    """The request's name: the same in its answer, its trace, its timeline and the log."""
+    name: str = scope.get(_ID) or Asked().id
+    return name

@@ -2,6 +2,7 @@
 
     longer than INLINE_BYTES_MAX                    chunk by chunk into a slot, to the parser
     more than INLINE_QUOTES_MAX quotation marks     into a slot when its turn has come, to the parser
+    a text completion beyond INLINE_TEXT_BYTES_MAX  the same: it may be a list of tokens, which has no quotation marks
     a prompt that is not short                      parsed here, then the same
     all else: short texts with pictures             parsed and rendered here
 
@@ -21,7 +22,7 @@ from mmplane.arena.errors import ArenaFull
 from mmplane.arena.leases import Process
 from mmplane.arena.segment import RegionMapping
 from mmplane.core.errors import overloaded, too_large
-from mmplane.core.parsing import TOKEN_BYTES, Extent, Parsed, room_bytes
+from mmplane.core.parsing import TOKEN_BYTES, Extent, Kind, Parsed, room_bytes
 from mmplane.core.records import Record, Slot
 from mmplane.frontend.body.schema import parse, quotes_in
 from mmplane.frontend.request.parser_queue import ParserQueue
@@ -33,6 +34,7 @@ from mmplane.waiting.share import Share
 
 INLINE_BYTES_MAX = 512 * 1024
 INLINE_QUOTES_MAX = 512
+INLINE_TEXT_BYTES_MAX = 16 * 1024
 
 
 class Bodies(BodyReader):
@@ -57,17 +59,18 @@ class Bodies(BodyReader):
         self._share_bytes = Share(arena.region_bytes(FRONT_REGION), tenants).each_max
         self.parser = ParserQueue(arena, tell_supervisor)
 
-    async def parse(self, body: Body) -> ParsedBody:
+    async def parse(self, body: Body, kind: Kind = "chat") -> ParsedBody:
         """The request in `body`. Raises RequestError."""
-        if body.slot is None and (quotes := quotes_in(body.content)) <= INLINE_QUOTES_MAX:
-            request = parse(body.content, quotes=quotes)
+        short = body.slot is None and (kind == "chat" or body.length_bytes <= INLINE_TEXT_BYTES_MAX)
+        if short and (quotes := quotes_in(body.content)) <= INLINE_QUOTES_MAX:
+            request = parse(body.content, kind=kind, quotes=quotes)
             if is_short(request):
                 body.content = bytearray()
                 return ParsedBody(request, self._renderer.render(request))
             self._renderer.check_length(request)
         slot_of = partial(self._slot_of, body)
-        parsed = await self.parser.ask(slot_of, body.length_bytes, body.tenant)
-        return self._asked(slot_of(), parsed)
+        parsed = await self.parser.ask(slot_of, body.length_bytes, body.tenant, kind)
+        return self._asked(slot_of(), parsed, kind)
 
     def _slot_of(self, body: Body) -> Slot:
         if body.slot is None:
@@ -75,12 +78,12 @@ class Bodies(BodyReader):
         assert body.slot is not None
         return body.slot
 
-    def _asked(self, slot: Slot, parsed: Parsed) -> ParsedBody:
+    def _asked(self, slot: Slot, parsed: Parsed, kind: Kind) -> ParsedBody:
         start = slot.offset_bytes + parsed.rest_at_bytes
         rest = bytes(self._region.view(start, parsed.rest_bytes))
         ids = bytes(self._region.view(start + parsed.rest_bytes, parsed.prompt_tokens * TOKEN_BYTES))
         parked = tuple(self._parked(slot, extent) for extent in parsed.media)
-        return ParsedBody(parse(rest), np.frombuffer(ids, np.int32), parked)
+        return ParsedBody(parse(rest, kind=kind), np.frombuffer(ids, np.int32), parked)
 
     def _keep(self, body: Body, chunk: bytes, held_bytes: int) -> None:
         if body.slot is None and body.length_bytes + len(chunk) <= INLINE_BYTES_MAX:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from mmplane.core.keyring import DEFAULT_TENANT
 from mmplane.core.records import Ask, Recipe
 from mmplane.frontend.body.parts import MediaPart, inline
-from mmplane.frontend.body.schema import ChatRequest
+from mmplane.frontend.body.request import Request
 from mmplane.frontend.request.looks import Looks
 from mmplane.frontend.sources.fetch import Grow, too_slow
 from mmplane.frontend.sources.source import Source
@@ -59,7 +59,7 @@ class Intake:
 
     async def take(
         self,
-        request: ChatRequest,
+        request: Request,
         grow: Grow,
         parked: Sequence[Parked],
         journey: Journey,
@@ -103,7 +103,7 @@ class Intake:
         except TimeoutError:
             raise too_slow() from None
 
-    def _asks(self, parts: Sequence[MediaPart], request: ChatRequest) -> list[Ask]:
+    def _asks(self, parts: Sequence[MediaPart], request: Request) -> list[Ask]:
         asks = [self._ask(part, request) for part in parts]
         images = [ask.modality == "image" for ask in asks]
         if not self._several or sum(images) <= 1:
@@ -113,7 +113,7 @@ class Intake:
             for ask, image in zip(asks, images, strict=True)
         ]
 
-    def _ask(self, part: MediaPart, request: ChatRequest) -> Ask:
+    def _ask(self, part: MediaPart, request: Request) -> Ask:
         if part.modality != "video":
             return part.ask
         options = request.mmplane.video if request.mmplane else None

@@ -15,6 +15,7 @@ from __future__ import annotations
 import gc
 import logging
 import select
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -30,12 +31,14 @@ from mmplane.core.parsing import (
     REST_BYTES_MAX,
     Extent,
     FromParser,
+    Kind,
     Parse,
     Parsed,
     ParseFailed,
     ParserReady,
     ToParser,
 )
+from mmplane.frontend.body.completion import CompletionRequest
 from mmplane.frontend.body.parts import AnyPart, MediaPart, TextPart, inline
 from mmplane.frontend.body.schema import ChatRequest, UserMessage, parse
 from mmplane.frontend.request.renderer import Ids, Renderer
@@ -95,11 +98,11 @@ def answer(job: Parse, region: RegionMapping, renderer: Renderer) -> FromParser:
     """Take one body apart; what is wrong with it is a value."""
     slot = region.view(job.body.offset_bytes, job.body.length_bytes)
     try:
-        rendered = take_apart(slot[: job.body_bytes], renderer)
+        rendered = take_apart(slot[: job.body_bytes], renderer, job.kind)
         start = rendered.media[-1].offset_bytes + rendered.media[-1].length_bytes if rendered.media else 0
         made = rendered.rest + rendered.ids.tobytes()
         if len(rendered.rest) > REST_BYTES_MAX or len(made) > len(slot) - start:
-            raise too_large("the request's texts or URLs are longer than this server takes", "messages")
+            raise too_large("the request's texts or URLs are longer than this server takes")
     except RequestError as error:
         return ParseFailed(job.job_id, error.failure())
     except MemoryError:
@@ -108,9 +111,9 @@ def answer(job: Parse, region: RegionMapping, renderer: Renderer) -> FromParser:
     return Parsed(job.job_id, start, len(rendered.rest), len(rendered.ids), rendered.media)
 
 
-def take_apart(body: memoryview, renderer: Renderer) -> Rendered:
+def take_apart(body: memoryview, renderer: Renderer, kind: Kind = "chat") -> Rendered:
     """Render the request's prompt, and lay its media down in `body`, which is overwritten. Raises RequestError."""
-    request = parse(body)
+    request = parse(body, kind=kind)
     parts = request.media
     if len(parts) > PARKED_MAX:
         raise bad_request("too_many_images", f"a request may hold at most {PARKED_MAX} images", "messages")
@@ -119,7 +122,7 @@ def take_apart(body: memoryview, renderer: Renderer) -> Rendered:
     return Rendered(places, ids, msgspec.json.encode(_without_text(request)))
 
 
-def _lay_down(parts: list[MediaPart], body: memoryview) -> tuple[Extent, ...]:
+def _lay_down(parts: Sequence[MediaPart], body: memoryview) -> tuple[Extent, ...]:
     places: list[Extent] = []
     end_bytes = 0
     for part in parts:
@@ -135,7 +138,10 @@ def _lay_down(parts: list[MediaPart], body: memoryview) -> tuple[Extent, ...]:
     return tuple(places)
 
 
-def _without_text(request: ChatRequest) -> ChatRequest:
+def _without_text(request: ChatRequest | CompletionRequest) -> ChatRequest | CompletionRequest:
     """What the front end needs once the prompt is rendered."""
+    if isinstance(request, CompletionRequest):
+        request.let_go()
+        return request
     media: list[AnyPart] = [part for part in request.parts if not isinstance(part, TextPart)]
     return msgspec.structs.replace(request, messages=[UserMessage(media)], user=None, metadata=None)

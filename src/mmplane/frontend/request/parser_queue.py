@@ -15,7 +15,7 @@ from mmplane.arena.arena import Arena
 from mmplane.arena.leases import Process
 from mmplane.core.control import Replace
 from mmplane.core.errors import unavailable
-from mmplane.core.parsing import FromParser, Parse, Parsed, ParseFailed, ParserReady
+from mmplane.core.parsing import FromParser, Kind, Parse, Parsed, ParseFailed, ParserReady
 from mmplane.core.records import Record, Slot
 from mmplane.waiting.fair_lock import FairLock
 from mmplane.wire.link import Link
@@ -64,7 +64,7 @@ class ParserQueue:
                 job.done.set_exception(unavailable("the process that was parsing this request ended"))
         self._arena.reaped(Process("parser", 0, incarnation))
 
-    async def ask(self, slot_of: Callable[[], Slot], body_bytes: int, tenant: str) -> Parsed:
+    async def ask(self, slot_of: Callable[[], Slot], body_bytes: int, tenant: str, kind: Kind = "chat") -> Parsed:
         """Have a body parsed, in turn; `slot_of` says where it lies, or lays it down. Raises RequestError.
 
         The parser's lease ends with its answer or its life, even when nobody waits any more.
@@ -79,7 +79,7 @@ class ParserQueue:
         overdue = asyncio.get_running_loop().call_later(JOB_SECONDS, self._replace)
         self._job = job = _Job(next(self._job_ids), slot, done, overdue)
         self._arena.lease(slot, self._process, job.job_id)
-        if self._mailbox is None or not self._mailbox.post(Parse(job.job_id, slot, body_bytes)):
+        if self._mailbox is None or not self._mailbox.post(Parse(job.job_id, slot, body_bytes, kind)):
             self._end_job()  # it is dead, and never hears of this slot; the next parser is told as idle
             self._arena.release(slot, self._process, job.job_id)
             raise unavailable("long requests cannot be parsed now")

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 
+import numpy as np
 from starlette.types import Receive
 
 from mmplane.core.errors import too_large
+from mmplane.core.parsing import Kind
 from mmplane.core.records import Slot
-from mmplane.frontend.body.schema import ChatRequest
-from mmplane.frontend.request.renderer import Ids
+from mmplane.frontend.body.request import Request
+from mmplane.frontend.request.renderer import PROMPT_END, Ids
 from mmplane.items.parked import Parked
 
 
@@ -24,9 +26,16 @@ class ClientGone(Exception):
 class ParsedBody:
     """A request out of its body, its prompt's ids before expansion, and its media that lies in the body's slot."""
 
-    request: ChatRequest
+    request: Request
     ids: Ids
     parked: tuple[Parked, ...] = ()
+
+    def prompts(self) -> list[ParsedBody]:
+        """One for each prompt, of which a text completion may have several."""
+        ends = np.flatnonzero(self.ids == PROMPT_END)
+        begins = [0, *(ends + 1).tolist()]
+        slices = zip(begins, [*ends.tolist(), len(self.ids)], strict=True)
+        return [ParsedBody(self.request, self.ids[begin:end]) for begin, end in slices]
 
 
 class Body:
@@ -62,7 +71,7 @@ class BodyReader(ABC):
         self._bytes_max = bytes_max
 
     @abstractmethod
-    async def parse(self, body: Body) -> ParsedBody:
+    async def parse(self, body: Body, kind: Kind = "chat") -> ParsedBody:
         """The request in `body`. Raises RequestError."""
 
     @abstractmethod

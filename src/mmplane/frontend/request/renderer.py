@@ -22,7 +22,9 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from mmplane.config import Config
 from mmplane.core.errors import RequestError, bad_request
+from mmplane.frontend.body.completion import CompletionRequest
 from mmplane.frontend.body.parts import AnyPart, AudioUrlPart, ImagePart, MediaPart, TextPart
+from mmplane.frontend.body.request import Request
 from mmplane.frontend.body.schema import AssistantMessage, ChatRequest, ToolMessage, UserMessage
 from mmplane.frontend.body.tools import ToolCall
 from mmplane.frontend.request.contents import Forms
@@ -32,15 +34,16 @@ Turns = list[dict[str, Any]]
 Options = dict[str, Any]
 """What a request passes to the template beside its messages; arguments of `apply_chat_template`."""
 
+PROMPT_END = -1
+"""Between the ids of several prompts. No token has this number."""
 SHORT_CHARACTERS_MAX = 1024
 SHORT_PIECES_MAX = 16
 """Messages and parts of a short prompt."""
 
 
-def is_short(request: ChatRequest) -> bool:
+def is_short(request: Request) -> bool:
     """Whether rendering the prompt takes about a millisecond at most."""
-    pieces = len(request.messages) + len(request.parts)
-    return pieces <= SHORT_PIECES_MAX and request.text_characters <= SHORT_CHARACTERS_MAX
+    return request.pieces <= SHORT_PIECES_MAX and request.text_characters <= SHORT_CHARACTERS_MAX
 
 
 class Renderer:
@@ -120,13 +123,48 @@ class Renderer:
                 agreed = True
         return agreed
 
-    def check_length(self, request: ChatRequest) -> None:
+    def check_length(self, request: ChatRequest | CompletionRequest) -> None:
         """Raises RequestError (400) for more characters than can fit the context. Cheap."""
-        characters = request.text_characters
+        if isinstance(request, ChatRequest):
+            characters = request.text_characters
+        else:
+            characters = max(map(self._characters, request.prompts))
         if characters > self.characters_max:
-            raise self._too_long(f"{characters} characters")
+            raise self._too_long(f"{characters} characters", request)
 
-    def render(self, request: ChatRequest) -> Ids:
+    def _characters(self, prompt: str | list[int]) -> int:
+        """Of a prompt without a template; a control token in it is a token, however long its name."""
+        return len(self._control.sub("x", prompt) if isinstance(prompt, str) else prompt)
+
+    def render(self, request: ChatRequest | CompletionRequest) -> Ids:
+        """The ids of the request's prompt, of several with PROMPT_END between them. Raises RequestError (400)."""
+        if isinstance(request, ChatRequest):
+            return self._render_chat(request)
+        self.check_length(request)
+        ids: list[int] = []
+        for prompt in request.prompts:
+            ids += [PROMPT_END] * bool(ids) + self._plain(prompt, request)
+        return np.asarray(ids, dtype=np.int32)
+
+    def _plain(self, prompt: str | list[int], request: Request) -> list[int]:
+        """A prompt without a template, in which control tokens are what they say: it is all the client's."""
+        ids = prompt if isinstance(prompt, list) else self._by_tokenizer(prompt)
+        if not ids:
+            raise bad_request("invalid_value", "the prompt is empty", "prompt")
+        if len(ids) > self.context_tokens:
+            raise self._too_long(f"{len(ids)} tokens", request)
+        if max(ids) >= self.vocabulary_tokens:
+            raise bad_request("invalid_value", f"the model has {self.vocabulary_tokens} tokens, from 0 on", "prompt")
+        return ids
+
+    def _by_tokenizer(self, text: str) -> list[int]:
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is not None and backend.encode_special_tokens:  # left so by what was sanitised before
+            backend.encode_special_tokens = False
+        ids: list[int] = self.tokenizer(text).input_ids
+        return ids
+
+    def _render_chat(self, request: ChatRequest) -> Ids:
         """The prompt's ids before expansion: one placeholder per item.
 
         Special tokens that a user *writes* stay text (`sanitize_control_tokens`): else a message could close its own
@@ -149,7 +187,7 @@ class Renderer:
         if self._start and encoded[:1] != self._start:
             encoded = self._start + encoded
         if len(encoded) > self.context_tokens:
-            raise self._too_long(f"{len(encoded)} tokens")
+            raise self._too_long(f"{len(encoded)} tokens", request)
         return np.asarray(encoded, dtype=np.int32)
 
     @cached_property
@@ -234,9 +272,9 @@ class Renderer:
         named = {"id": call.id} if call.id else {}
         return {**named, "type": "function", "function": {"name": call.function.name, "arguments": arguments}}
 
-    def _too_long(self, length: str) -> RequestError:
+    def _too_long(self, length: str, request: Request) -> RequestError:
         message = f"the prompt has {length}, but the model's context is {self.context_tokens} tokens"
-        return bad_request("context_length_exceeded", message, "messages")
+        return bad_request("context_length_exceeded", message, request.prompt_field)
 
 
 def chat_template_of(tokenizer: Any, model_folder: str) -> str:

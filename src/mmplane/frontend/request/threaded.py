@@ -15,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
+from mmplane.core.parsing import Kind
 from mmplane.frontend.body.schema import ChatRequest, parse, quotes_in
 from mmplane.frontend.request.reading import Body, BodyReader, ParsedBody
 from mmplane.frontend.request.renderer import Renderer, is_short
@@ -33,8 +34,9 @@ class ThreadedBodies(BodyReader):
         self._thread = ThreadPoolExecutor(1, "render")
         self._turn = FairLock("too many long requests are waiting to be rendered")
 
-    async def parse(self, body: Body) -> ParsedBody:
+    async def parse(self, body: Body, kind: Kind = "chat") -> ParsedBody:
         """The request in `body`. Raises RequestError."""
+        assert kind == "chat", "nothing else is rendered here"
         content = body.content
         body.release()
         quotes = quotes_in(content)
