@@ -117,10 +117,17 @@ class Journal:
             "phases": self.phases(),
             "failures": {f"{code} in {phase}": count for (code, phase), count in sorted(self._failures.items())},
             "aborts": {phase: count for (phase,), count in sorted(self._aborts.items())},
+            "tokens": self._tokens_of_all(),
             "encoder_runs": {rank: count for (rank,), count in sorted(self._encoded.items())},
             "embedding_hits": self._embedded,
             "embedding_hits_needless": self._needless,
         }
+
+    def _tokens_of_all(self) -> dict[str, int]:
+        tokens = {"prompt": 0, "completion": 0}
+        for (_, kind), count in self._tokens.items():
+            tokens[kind] += count
+        return tokens
 
     def phases(self) -> dict[str, int]:
         """Requests now, by phase."""

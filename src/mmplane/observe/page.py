@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from importlib.resources import files
 
-PAGE = (files("mmplane.observe") / "status.html").read_bytes()
+from mmplane.core.stages import SUMS
+from mmplane.observe.colours import STAGE_COLOURS, SUM_COLOUR
+
+_COLOURS = json.dumps(dict(STAGE_COLOURS) | dict.fromkeys(SUMS, SUM_COLOUR))
+PAGE = (files("mmplane.observe") / "status.html").read_bytes().replace(b"$colours", _COLOURS.encode())
 
 
 def _allowed(element: bytes) -> str:
@@ -22,6 +27,7 @@ HEADERS = {
             "default-src 'none'",
             f"script-src {_allowed(b'script')}",
             f"style-src {_allowed(b'style')}",
+            "img-src blob:",  # the picture that was dropped on the page
             "connect-src 'self'",
             "base-uri 'none'",
             "form-action 'none'",

@@ -1,6 +1,8 @@
-"""What `mmplane top` shows, of two snapshots. Pure: nothing is read and nothing is printed here."""
+"""What `mmplane top` shows of two snapshots: views that fit a terminal of 80x24. Pure: it reads and prints nothing."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from rich import box
 from rich.columns import Columns
@@ -26,11 +28,17 @@ MIB = 2**20
 
 
 def screen(between: Between) -> RenderableType:
-    """The whole view."""
+    """Everything, one below the other: for scripts."""
     upper = Columns([_panel("requests now", _phases(between)), _panel("stages", _stages(between))])
     lower = Columns([_panel("deliveries", _deliveries(between)), _panel("ranks", _ranks(between))])
     machines = [_panel("media machines", _machines(between))] if _places(between) else []
     return Group(_head(between), upper, _panel("arena", _arena(between)), lower, *machines)
+
+
+def view(between: Between, key: str) -> RenderableType:
+    """The view that this key of `VIEWS` shows: the summary, all keys, a table."""
+    keys = [Text(f"{each} {name}", "reverse" if each == key else "dim") for each, (name, _) in VIEWS.items()]
+    return Group(_head(between), Text("  ").join([*keys, Text("q quit", "dim")]), VIEWS[key][1](between))
 
 
 def _head(between: Between) -> Text:
@@ -182,3 +190,14 @@ def _table(*columns: str) -> Table:
 
 def _panel(title: str, inside: RenderableType) -> Panel:
     return Panel(inside, title=title, title_align="left", box=box.ROUNDED, expand=False)
+
+
+VIEWS: dict[str, tuple[str, Callable[[Between], Table]]] = {
+    "1": ("requests", _phases),
+    "2": ("stages", _stages),
+    "3": ("arena", _arena),
+    "4": ("ranks", _ranks),
+    "5": ("deliveries", _deliveries),
+    "6": ("machines", _machines),
+}
+"""By the key that shows each."""

@@ -1,4 +1,4 @@
-"""`mmplane top`: what a server does now, in a terminal: requests by stage, the arena, the ranks, each delivery's rates.
+"""`mmplane top`: what a server does now, in a terminal. Keys 1 to 6 choose what is shown, q quits.
 
 Everything it shows comes from the server's `/metrics`, so it needs no more rights than a scrape.
 """
@@ -13,22 +13,25 @@ import urllib.request
 from collections.abc import Sequence
 from http.client import HTTPException
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from mmplane.observe.screen import screen
+from mmplane.observe.keyboard import Keyboard
+from mmplane.observe.screen import VIEWS, screen, view
 from mmplane.observe.snapshot import Between, Snapshot
 from mmplane.parser import Parser, server_url
 from mmplane.ranges import Range
 
+FIRST, QUIT = "1", "q"
+"""Keys: of the view that comes first, and to quit."""
 KEY_VARIABLE = "MMPLANE_API_KEY"
 LIMIT_SECONDS = 10.0
 Unreachable = (OSError, HTTPException, ValueError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until Ctrl-C, or once. 1 when the server cannot be reached with --once."""
+    """Run until `q` or Ctrl-C, or once. 1 when the server cannot be reached at the start."""
     options = options_parser().parse_args(arguments)
     console = Console()
     try:
@@ -53,22 +56,28 @@ def options_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--interval", type=Range(float, 0.1, 3600), default=1.0, help="seconds between two looks (default: %(default)s)"
     )
-    parser.add_argument("--once", action="store_true", help="two looks, one view, and end: for scripts")
+    parser.add_argument("--once", action="store_true", help="print everything once and end: for scripts")
     return parser
 
 
 def _watch(options: argparse.Namespace, console: Console) -> None:
-    """A server that goes away is waited for."""
-    before = _scrape(options)
-    with Live(Text("reading..."), console=console, screen=console.is_terminal, auto_refresh=False) as live:
-        while True:
-            shown: RenderableType
-            try:
-                between = _wait(options, before)
-                before, shown = between.after, screen(between)
-            except Unreachable as error:
-                shown = Text(f"{options.url} cannot be read: {error}", "red")
-            live.update(shown, refresh=True)
+    """Until `q` is pressed. A server that goes away is waited for."""
+    before, shown, key = _scrape(options), None, FIRST
+    drawn = Live(Text("reading..."), console=console, screen=console.is_terminal, auto_refresh=False)
+    with Keyboard() as keyboard, drawn as live:
+        look_s = time.monotonic() + options.interval
+        while (pressed := keyboard.pressed(max(0.0, look_s - time.monotonic()))) != QUIT:
+            key = pressed if pressed in VIEWS else key
+            if time.monotonic() >= look_s:
+                look_s = time.monotonic() + options.interval
+                try:
+                    shown = Between(before, _scrape(options))
+                    before = shown.after
+                except Unreachable as error:
+                    shown = None
+                    live.update(Text(f"{options.url} cannot be read: {error}", "red"), refresh=True)
+            if shown is not None:
+                live.update(view(shown, key), refresh=True)
 
 
 def _wait(options: argparse.Namespace, before: Snapshot) -> Between:

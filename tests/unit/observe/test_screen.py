@@ -6,12 +6,13 @@ import io
 import re
 from dataclasses import replace
 
+import pytest
 from figures import figures
 from rich.console import Console
 
 from mmplane.core.stages import PHASES, STAGES
 from mmplane.observe.metrics import Figures, exposition
-from mmplane.observe.screen import BAR_CELLS, screen
+from mmplane.observe.screen import BAR_CELLS, VIEWS, screen, view
 from mmplane.observe.snapshot import Between, Snapshot
 
 
@@ -75,3 +76,15 @@ def test_a_server_without_ranks_says_so() -> None:
     text = shown(figures(attached=False), figures(attached=False))
     assert "no ranks" in text
     assert "serving" not in text
+
+
+@pytest.mark.parametrize("key", VIEWS)
+def test_each_view_fits_a_small_terminal(key: str) -> None:
+    console = Console(file=io.StringIO(), width=80, height=24, force_terminal=False)
+    before, after = (Snapshot.of(exposition(figures(count)).decode(), count / 10) for count in (10, 30))
+    console.print(view(Between(before, after), key))
+    lines = console.file.getvalue().rstrip("\n").splitlines()  # type: ignore[attr-defined]
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    assert "…" not in "".join(lines)
+    assert any("1 requests  2 stages  3 arena  4 ranks  5 deliveries  6 machines  q quit" in line for line in lines)

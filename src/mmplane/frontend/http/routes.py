@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +44,7 @@ class Routes:
         self._journal = journal
         self._statistics = statistics
         self._figures = figures
+        self._began_s = time.monotonic()
 
     async def models(self, _: Request) -> Response:
         """The one model, as OpenAI lists models."""
@@ -72,8 +74,9 @@ class Routes:
 
     async def requests(self, _: Request) -> Response:
         """What the status page shows: everything now, and the last requests."""
-        state, recent = self._statistics(), list(self._journal.recent())
-        return await asyncio.to_thread(lambda: _json(200, {"state": state, "requests": [timeline(r) for r in recent]}))
+        told = {"state": self._statistics(), "uptime_s": time.monotonic() - self._began_s}
+        recent = list(self._journal.recent())
+        return await asyncio.to_thread(lambda: _json(200, told | {"requests": [timeline(each) for each in recent]}))
 
     async def page(self, _: Request) -> Response:
         """The status page."""
