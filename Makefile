@@ -11,7 +11,7 @@ TORCH := torch==2.13.0
 TORCH_OPTIONS ?=
 SERVE_OPTIONS ?=
 
-.PHONY: help install install-dev serve lock docs check-deploy test-pythons test test-unit test-process test-sglang test-sglang-versions test-vllm test-models test-ray test-clients test-device lock-clients test-report fix check simulate fuzz chaos soak overload bench results results-sglang train train-smoke evaluate demo clean chaos-freeze chaos-sidecar chaos-strangers chaos-machines
+.PHONY: help install install-dev serve lock docs screenshots check-deploy test-pythons test test-unit test-process test-sglang test-sglang-versions test-vllm test-models test-ray test-clients test-device lock-clients test-report fix check simulate fuzz chaos soak overload bench results results-sglang train train-smoke evaluate demo clean chaos-freeze chaos-sidecar chaos-strangers chaos-machines
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -167,6 +167,10 @@ docs: install-dev ## the documentation as a site in build/site, with the library
 	$(BIN)/python tools/docs/pages.py build/docs
 	$(BIN)/zensical build --strict
 	@echo "== open build/site/index.html"
+
+screenshots: docs ## the status page, the bench's report and the documentation in a headless Chromium, into docs/screenshots/
+	@command -v $${MMPLANE_CHROMIUM:-chromium} > /dev/null || apt-get install -y chromium
+	PYTHONPATH=tests/process:tests/browser:tests/shared $(BIN)/python tools/docs/screenshots.py docs/screenshots
 
 check-deploy: install-dev ## deploy/ by promtool, systemd-analyze and a Prometheus that scrapes a server (Debian's)
 	@command -v promtool > /dev/null || tools/get-prometheus.sh $(VENV)/prometheus

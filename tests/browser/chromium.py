@@ -40,11 +40,13 @@ class Page:
         self._answers.close()
 
     def open(self, url: str, *, width: int = 1216, height: int = 900, dark: bool = False) -> None:
-        """Go there; the page's scripts may still run."""
+        """Go there, and wait until everything that the page names is loaded."""
         self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._call("Emulation.setEmulatedMedia", features=[scheme])
         self._call("Page.navigate", url=url)
+        while self._read().get("method") != "Page.loadEventFired":
+            pass
 
     def ask(self, expression: str) -> Any:
         """The value of an expression, once the promise that it may be has one. Raises AssertionError for an error."""
@@ -85,8 +87,6 @@ class Page:
                 assert "error" not in answer, answer["error"]
                 result: dict[str, Any] = answer["result"]
                 return result
-            if answer.get("method") in SAID:
-                self.console.append(json.dumps(answer["params"]))
 
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
@@ -95,6 +95,8 @@ class Page:
             self._rest += chunk
         message, _, self._rest = self._rest.partition(b"\0")
         decoded: dict[str, Any] = json.loads(message)
+        if decoded.get("method") in SAID:
+            self.console.append(json.dumps(decoded["params"]))
         return decoded
 
 

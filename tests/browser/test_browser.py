@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 from html.parser import HTMLParser
@@ -14,11 +13,10 @@ from pathlib import Path
 
 import pytest
 from bench_run import whole_run
+from chromium import CHROMIUM, FLAGS, browsing
 
 from mmplane.bench.report.html_report import page
 
-CHROMIUM = os.environ.get("MMPLANE_CHROMIUM", "chromium")
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--enable-logging=stderr")
 MARKS = ("trace", "point", "points", "scatter", "bars", "js-line")
 """Classes that Plotly gives to what it has drawn of data."""
 
@@ -44,7 +42,15 @@ class Drawn(HTMLParser):
 
 def browse(report: Path, profile: Path, *flags: str) -> tuple[str, list[str]]:
     """The page's elements once its scripts have run, and what the console said."""
-    command = [CHROMIUM, *FLAGS, *flags, f"--user-data-dir={profile}", "--virtual-time-budget=60000", "--dump-dom"]
+    command = [
+        CHROMIUM,
+        *FLAGS,
+        "--enable-logging=stderr",
+        *flags,
+        f"--user-data-dir={profile}",
+        "--virtual-time-budget=60000",
+        "--dump-dom",
+    ]
     run = subprocess.run([*command, report.as_uri()], capture_output=True, text=True, timeout=110, check=True)
     return run.stdout, [line for line in run.stderr.splitlines() if "CONSOLE" in line]
 
@@ -65,6 +71,24 @@ def test_the_report_draws_every_plot_without_complaint(report: Path, tmp_path: P
     marks = Drawn(text).marks
     assert sorted(marks) == sorted(plot["id"] for plot in plots)
     assert [plot for plot, count in marks.items() if count == 0] == []
+
+
+OVERLAPPING = """[...document.querySelectorAll(".plot")].flatMap(plot => {
+  const labels = [...plot.querySelectorAll(".xtitle, .x2title, .ytitle, .legendtext, .ytick text, .xtick text")]
+    .map(label => [label.textContent, label.getBoundingClientRect()]).filter(([, box]) => box.width);
+  return labels.flatMap(([one, a], at) => labels.slice(at + 1)
+    .filter(([, b]) => a.left + 1 < b.right && b.left + 1 < a.right && a.top + 1 < b.bottom && b.top + 1 < a.bottom)
+    .map(([other]) => [plot.id, one, other]));
+})"""
+
+
+@pytest.mark.parametrize("width", [1400, 900])
+def test_no_label_overlaps_another(report: Path, tmp_path: Path, width: int) -> None:
+    with browsing(tmp_path) as page:
+        page.open(report.as_uri(), width=width)
+        page.until("document.documentElement.dataset.drawn")
+        assert page.ask("document.querySelectorAll('.plot .legendtext').length") > 20
+        assert page.ask(OVERLAPPING) == []
 
 
 def test_a_page_that_fails_is_found_out(report: Path, tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from mmplane.bench.report.markdown import page
 from mmplane.bench.report.plots import plots
 from mmplane.bench.report.terminal import notes, tables, verdicts
 from mmplane.bench.run.figures import peak_bytes
+from mmplane.config import DELIVERY_NAMES
+from mmplane.observe.colours import STAGE_COLOURS
 
 
 class Page(HTMLParser):
@@ -66,7 +68,6 @@ def test_the_page_has_every_kind_of_plot_and_each_has_data(html: Page) -> None:
         "cpu",
         "stalls",
         "timeline-p50",
-        "timeline-p99",
         "memory",
         "soak",
         "ranks",
@@ -141,6 +142,42 @@ def test_the_page_shows_the_charts_that_it_comes_with() -> None:
     assert set(re.findall(r"\]\(results/(.*?)\)", made.text)) == made.charts.keys() >= {
         "cores-photo-tp2-8-at-once.svg", "oversubscribed-photo-tp4-8-at-once.svg", "ranks.svg", "bytes.svg",
     }  # fmt: skip
+
+
+def test_rates_of_all_deliveries_come_first() -> None:
+    few = [row_of(name, workload="4k") for name in ("arena", "leader")]
+    many = [row_of(name) for name in DELIVERY_NAMES]
+    first, second, *others = plots(run_of(few + many))
+    assert (first.id[:10], second.id[:10]) == ("throughput", "throughput")
+    assert [len(each.data[0]["y"]) for each in (first, second)] == [10, 2]
+    assert not [each for each in others if each.id.startswith("throughput")]
+
+
+def test_stages_have_the_colours_of_the_status_page() -> None:
+    (timeline,) = [each for each in plots(run_of([row_of("arena")])) if each.id.startswith("timeline")]
+    assert {trace["name"]: trace["marker"]["color"] for trace in timeline.data}.items() <= STAGE_COLOURS.items()
+
+
+@pytest.mark.parametrize(("requests", "shown"), [(199, False), (200, True)])
+def test_a_timeline_of_the_99th_percentile_takes_200_requests(requests: int, shown: bool) -> None:
+    names = [each.id for each in plots(run_of([row_of("arena") | {"requests": requests}]))]
+    assert any("timeline-p99" in name for name in names) == shown
+
+
+def test_a_machine_that_was_busy_gets_a_banner_and_no_verdicts() -> None:
+    run = whole_run()
+    assert 'class="loaded"' not in html_page(joined([run]))
+    run["environment"]["others_cores"] = 0.4
+    text = html_page(joined([run]))
+    assert "The machine was busy: other processes used 0.40 cores" in text
+    assert "<h2>Predicted and measured</h2>" not in text
+    assert "<h2>Asked of arena, and measured</h2>" not in text
+
+
+def test_empty_tables_are_left_out() -> None:
+    text = html_page(joined([run_of([row_of("arena")])]))
+    assert re.findall(r"<tbody></tbody>", text) == []
+    assert "<h2>Asked of arena, and measured</h2>" not in text
 
 
 def test_a_percentile_of_few_is_called_their_maximum() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from mmplane.bench.judge.groups import Row, place
-from mmplane.bench.judge.joined import Found
+from mmplane.bench.judge.joined import Found, environments
 
 SETTINGS = ("incident", "cores", "oversubscribed")
 """Where the bench measures, in the order of the columns; docs/bench.md says what each is."""
@@ -55,6 +55,12 @@ def evidence(found: Found) -> dict[str, Evidence]:
 def quiet(row: Row) -> bool:
     """Whether other processes left the machine alone before the row's run, as far as its run looked."""
     return (row.get("others_cores") or 0.0) <= QUIET_CORES
+
+
+def busy(found: Found) -> float:
+    """The cores that other processes used before the run, or the busiest of several; 0 if they left it alone."""
+    used = max((each.get("others_cores") or 0.0 for each in environments(found)), default=0.0)
+    return used if used > QUIET_CORES else 0.0
 
 
 def where(row: Row) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from string import Template
@@ -14,15 +15,19 @@ from typing import Any
 
 import msgspec
 
+from mmplane.bench.judge.evidence import QUIET_CORES, busy
 from mmplane.bench.judge.groups import groups
 from mmplane.bench.judge.joined import environments
-from mmplane.bench.judge.predictions import COLUMNS, Verdict, by_analysis, judged, line
+from mmplane.bench.judge.predictions import COLUMNS, NO_FIGURE, Verdict, by_analysis, judged, line
 from mmplane.bench.judge.targets import targets
 from mmplane.bench.packages import folder_of
 from mmplane.bench.report.answers import answers
 from mmplane.bench.report.columns import in_order, table
 from mmplane.bench.report.markdown import TARGET_COLUMNS, target_cells
 from mmplane.bench.report.plots import Plot, plots
+
+SENTENCE_CHARACTERS = 40
+"""Longer cells are broken into lines."""
 
 
 def page(found: dict[str, Any]) -> str:
@@ -34,16 +39,32 @@ def page(found: dict[str, Any]) -> str:
     return template.substitute(
         summary=html.escape(f"{environment['at']} on {machine}, load average {environment['load_average']:.1f}"),
         command=html.escape("\n".join(each["command"] for each in environments(found))),
+        loaded=_loaded(found),
         answers="".join(f'<p class="answer">{html.escape(text)}</p>' for text in answers(found)),
         tables=_tables(found),
-        predictions=_predictions(judged(found)),
-        targets=_table(TARGET_COLUMNS, [target_cells(each) for each in targets(found)]),
-        figures="".join(map(_figure, drawn)),
+        verdicts="" if busy(found) else _targets(found) + _predictions(judged(found)),
+        figures="".join(map(_figure, drawn[:1])),
+        multiples="".join(map(_figure, drawn[1:])),
         environment=_environment(environment),
         run=_script(found),
         plots=_script(msgspec.to_builtins(drawn)),
         plotly=(folder_of("plotly") / "package_data" / "plotly.min.js").read_text(),
     )
+
+
+def _loaded(found: dict[str, Any]) -> str:
+    """A warning, if other processes used the machine while it measured."""
+    if not (used := busy(found)):
+        return ""
+    return (
+        f'<p class="loaded">The machine was busy: other processes used {used:.2f} cores before this run, which is more '
+        f"than {QUIET_CORES:g}. Its figures show what is possible, and nothing is judged by them.</p>"
+    )
+
+
+def _targets(found: dict[str, Any]) -> str:
+    measured = [target_cells(each) for each in targets(found) if each.met is not None]
+    return f"<h2>Asked of arena, and measured</h2>{_table(TARGET_COLUMNS, measured)}" if measured else ""
 
 
 def _script(value: Any) -> str:
@@ -68,26 +89,28 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    number = text[:1].isdigit() and text.replace(".", "", 1).isdigit()
-    return f"<td{' class=number' if number else ''}>{html.escape(text)}</td>"
+    number = re.fullmatch(r"(max )?[\d.,]+|-", text)
+    kind = " class=number" if number else " class=text" if len(text) > SENTENCE_CHARACTERS else ""
+    return f"<td{kind}>{html.escape(text)}</td>"
 
 
 def _predictions(verdicts: Sequence[Verdict]) -> str:
+    """The lines for which the run has a figure."""
     parts = []
-    for name, group in by_analysis(verdicts):
+    for name, group in by_analysis([each for each in verdicts if set(each.cells) - {NO_FIGURE}]):
         body = "".join(_verdict(verdict) for verdict in group)
         head = "".join(f"<th>{name}</th>" for name in COLUMNS)
         rows = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
         parts.append(f"<h3>{html.escape(name)}</h3>{rows}")
-    return "".join(parts)
+    return f"<h2>Predicted and measured</h2>{''.join(parts)}" if parts else ""
 
 
 def _verdict(verdict: Verdict) -> str:
     kind = {True: "yes", False: "no", None: ""}[verdict.agrees]
     texts = (text.replace("**", "").replace("`", "") for text in line(verdict))
-    cells = [f"<td>{html.escape(text)}</td>" for text in texts]
+    cells = [f"<td class=text>{html.escape(text)}</td>" for text in texts]
     judged_at = COLUMNS.index("verdict")
-    cells[judged_at] = cells[judged_at].replace("<td>", f'<td class="{kind}">')
+    cells[judged_at] = cells[judged_at].replace("<td class=text>", f'<td class="{kind}">')
     return f"<tr>{''.join(cells)}</tr>"
 
 

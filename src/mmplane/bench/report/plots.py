@@ -14,9 +14,11 @@ from typing import Any
 import msgspec
 
 from mmplane.bench.judge.groups import Row, groups
+from mmplane.bench.report.columns import P99_MIN, in_order, short
 from mmplane.config import DELIVERY_NAMES
 from mmplane.core.histogram import edge_ms
 from mmplane.core.stages import STAGES, SUMS
+from mmplane.observe.colours import STAGE_COLOURS
 
 Trace = dict[str, Any]
 
@@ -32,6 +34,7 @@ COLOURS = (
     "#2ca02c",
     "#e377c2",
 )
+UNNAMED = "#7f7f7f"
 ROLES = {"frontend": "#1f77b4", "worker": "#2ca02c", "rank": "#ff7f0e", "arena": "#9467bd"}
 
 
@@ -46,20 +49,22 @@ class Plot(msgspec.Struct, frozen=True):
 
 
 def plots(found: dict[str, Any]) -> list[Plot]:
-    """All plots of a run that have something to show."""
+    """All plots of a run that have something to show. Rates come first, those of most deliveries at the top."""
     rows = [row for row in found["rows"] if row["result"]]
-    made: list[Plot | None] = []
-    for title, here in groups(rows):
-        if not here[0]["workload"].startswith("bytes:"):
-            made += [_throughput(here, title), _cpu(here, title), _stalls(here, title)]
-            made += [_timeline(here, title, share) for share in ("p50", "p99")]
+    compared = [group for group in groups(rows) if not group[1][0]["workload"].startswith("bytes:")]
+    made: list[Plot | None] = [
+        _throughput(here, title) for title, here in sorted(compared, key=lambda group: -len(group[1]))
+    ]
+    for title, here in compared:
+        made += [_cpu(here, title), _stalls(here, title), _timeline(here, title, "p50")]
+        made.append(_timeline([row for row in here if row["requests"] >= P99_MIN], title, "p99"))
     made += [_memory(found["memory"]), _soak(found.get("soak")), _ranks(rows), _bytes(rows), _peers(found.get("peers"))]
     return [plot for plot in made if plot is not None]
 
 
 def colour(delivery: str) -> str:
     """The delivery's colour in every plot."""
-    return COLOURS[DELIVERY_NAMES.index(delivery) % len(COLOURS)] if delivery in DELIVERY_NAMES else "#7f7f7f"
+    return COLOURS[DELIVERY_NAMES.index(delivery) % len(COLOURS)] if delivery in DELIVERY_NAMES else UNNAMED
 
 
 def named(row: Row) -> str:
@@ -77,31 +82,33 @@ def _plot(
 
 
 def _throughput(rows: Sequence[Row], title: str) -> Plot:
+    """Two rows of bars, which share the deliveries' names: rates, and medians of latency."""
+    ordered = list(reversed(in_order(rows)))  # Plotly begins at the bottom
+    names, colours = [named(row) for row in ordered], [colour(row["delivery"]) for row in ordered]
+    common = {"type": "bar", "orientation": "h", "y": names, "marker": {"color": colours}}
+    common |= {"textposition": "inside", "insidetextanchor": "start"}  # clear of the lines
+    rates, medians = [row["qps"] for row in ordered], [row["latency_ms"]["p50"] for row in ordered]
+    low, high = ([row["qps_spread"][end] for row in ordered] for end in ("min", "max"))
+    spread = {
+        "type": "data",
+        "symmetric": False,
+        "array": [most - rate for most, rate in zip(high, rates, strict=True)],
+        "arrayminus": [rate - least for least, rate in zip(low, rates, strict=True)],
+        "thickness": 1,
+    }
     data = [
-        {
-            "type": "scatter",
-            "mode": "markers+text",
-            "name": named(row),
-            "x": [row["latency_ms"]["p50"]],
-            "y": [row["qps"]],
-            "text": [named(row)],
-            "textposition": "top center",
-            "marker": {"size": 13, "color": colour(row["delivery"])},
-            "error_x": _error(row["latency_ms"]["p50"], row["latency_ms"]["p50"], row["latency_ms"]["p99"]),
-            "error_y": _error(row["qps"], row["qps_spread"]["min"], row["qps_spread"]["max"]),
-        }
-        for row in rows
+        common | {"x": rates, "text": list(map(short, rates)), "name": "requests/s", "error_x": spread},
+        common | {"x": medians, "text": list(map(short, medians)), "name": "median latency", "xaxis": "x2"},
     ]
     texts = (
-        f"Throughput against latency: {title}",
-        "Up and to the left is better. Lines reach to the 99th percentile, and over the repetitions.",
+        f"Requests a second, and latency: {title}",
+        "Left: more is better; the lines show how far repetitions were apart. Right: the median, less is better.",
     )
-    return _plot("throughput", (title,), texts, data, ("median latency, ms", "requests in a second"),
-                 y={"rangemode": "tozero"}, x={"rangemode": "tozero"}, showlegend=False)  # fmt: skip
-
-
-def _error(middle: float, low: float, high: float) -> dict[str, Any]:
-    return {"type": "data", "symmetric": False, "array": [high - middle], "arrayminus": [middle - low], "thickness": 1}
+    return _plot(
+        "throughput", (title,), texts, data, ("requests in a second", ""),
+        x={"domain": [0, 0.47]}, xaxis2={"domain": [0.53, 1], "title": {"text": "median latency, ms"}}, y=_NAMES,
+        showlegend=False,
+    )  # fmt: skip
 
 
 def _cpu(rows: Sequence[Row], title: str) -> Plot:
@@ -147,8 +154,7 @@ def _stalls(rows: Sequence[Row], title: str) -> Plot | None:
         f"How long a rank's loop stood still: {title}",
         "The share of loop turns that anything but the model held up for longer; further left is better.",
     )
-    logarithmic = {"type": "log"}
-    return _plot("stalls", (title,), texts, data, ("ms", "share of turns"), x=logarithmic, y=logarithmic)
+    return _plot("stalls", (title,), texts, data, ("ms", "share of turns"), x=_LOGARITHMIC, y=_LOGARITHMIC)
 
 
 def _timeline(rows: Sequence[Row], title: str, share: str) -> Plot | None:
@@ -164,6 +170,7 @@ def _timeline(rows: Sequence[Row], title: str, share: str) -> Plot | None:
             "name": name,
             "y": [named(row) for row in shown],
             "x": [row["stages_ms"][share].get(name, 0.0) for row in shown],
+            "marker": {"color": STAGE_COLOURS.get(name, UNNAMED)},
         }
         for name in ordered
     ]
@@ -254,8 +261,7 @@ def _bytes(rows: Sequence[Row]) -> Plot | None:
         "Median milliseconds from a record to arrays in the rank's hands; level means that bytes do not matter.",
     )
     data = _lines(sized, lambda row: row["features_bytes_per_request"] / 1e6, lambda row: row["deliver_ms"]["p50"])
-    logarithmic = {"type": "log"}
-    return _plot("bytes", (), texts, data, ("MB of features", "ms"), x=logarithmic, y=logarithmic)
+    return _plot("bytes", (), texts, data, ("MB of features", "ms"), x=_LOGARITHMIC, y=_LOGARITHMIC)
 
 
 def _lines(rows: Sequence[Row], x: Any, y: Any) -> list[Trace]:
@@ -285,7 +291,9 @@ def _peers(peers: Sequence[Row] | None) -> Plot | None:
         f"Handing {peers[0]['bytes'] / 1e6:.0f} MB of features over, beside the peers",
         "Median milliseconds until all readers have them.",
     )
-    return _plot("peers", (), texts, data, ("readers", "ms"), x={"type": "category"}, y={"type": "log"})
+    return _plot("peers", (), texts, data, ("readers", "ms"), x={"type": "category"}, y=_LOGARITHMIC)
 
 
 _NAMES = {"automargin": True}
+_LOGARITHMIC = {"type": "log", "dtick": "D2"}
+"""Labels at 1, 2 and 5: those at all digits overlap."""

@@ -11,17 +11,13 @@ from mmplane.bench.judge.evidence import SETTINGS
 from mmplane.bench.judge.groups import Row, groups
 from mmplane.bench.judge.predictions import Verdict
 from mmplane.bench.judge.targets import Judged
-from mmplane.bench.report.columns import circumstances, in_order, table
+from mmplane.bench.report.columns import P99_MIN, circumstances, in_order, table
 from mmplane.bench.report.markdown import TARGET_COLUMNS, target_cells
 
 
 def tables(rows: Sequence[Row]) -> list[Table]:
     """One table for each workload, number of ranks and pace."""
     return [_table(title, group) for title, group in groups(rows)]
-
-
-P99_REQUESTS_MIN = 200
-"""Below, a p99 is the slowest request or two; the JSON has it all the same."""
 
 
 def remote(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -32,7 +28,7 @@ def remote(rows: Sequence[Mapping[str, Any]]) -> Table:
     for row in rows:
         times = [
             "-"
-            if row[name][quantile] is None or (quantile == "p99" and row["requests"] < P99_REQUESTS_MIN)
+            if row[name][quantile] is None or (quantile == "p99" and row["requests"] < P99_MIN)
             else f"{row[name][quantile]:,.1f}"
             for name in ("latency_ms", "first_token_ms", "inter_token_ms")
             for quantile in ("p50", "p99")
