@@ -95,7 +95,7 @@ class Page:
             self._rest += chunk
         message, _, self._rest = self._rest.partition(b"\0")
         decoded: dict[str, Any] = json.loads(message)
-        if decoded.get("method") in SAID:
+        if decoded.get("method") in SAID and decoded["params"].get("entry", {}).get("level") != "verbose":
             self.console.append(json.dumps(decoded["params"]))
         return decoded
 
