@@ -76,6 +76,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     At most so many that one message hands every rank the regions of all of them.
     """
     kv_bytes: Annotated[int, Meta(ge=MIB, le=BYTES_MAX)] = 1 * GIB
+    prefix_cache: bool = True
+    """Whether a request starts behind what an earlier one with the same beginning has computed."""
     running_max: Annotated[int, Meta(ge=1, le=512)] = 32
     """At most so many that a plan of all of them fits in one message."""
     queue_max: Annotated[int, Meta(ge=0, le=COUNT_MAX)] = 256

@@ -115,6 +115,8 @@ def _add_memory(options: Options) -> None:
     add("--kv-bytes", "cache memory for keys and values, per rank")
     embeddings = "what each rank keeps of its encoders' outputs; 0: nothing (default: by available memory)"
     add("--embedding-cache-bytes", embeddings, default=None)
+    prefix = "start a request behind what an earlier one with the same beginning has computed"
+    add("--prefix-cache", prefix, choices=ON_OFF, default="on")
 
 
 def _add_machines(options: Options) -> None:
@@ -191,7 +193,7 @@ def resolve(given: dict[str, Any], *, tenants: int = 0) -> Config:
     for flag in ("allow_host", "trusted_proxy", "fetch_host", "fetch_network"):
         given[_PLURALS[flag]] = tuple(given.pop(flag))
     given["rollback_on"] = tuple(filter(None, given["rollback_on"].split(",")))
-    for flag in ("fault_injection", "accept_embeddings"):
+    for flag in ("fault_injection", "accept_embeddings", "prefix_cache"):
         given[flag] = given[flag] == "on"
     names = {field.name for field in msgspec.structs.fields(Config)}
     config = Config(

@@ -64,7 +64,8 @@ class Submit(Record, frozen=True, tag="submit"):
     ranks may keep the features for a later request. `digests` of the features are wanted from every rank, or from
     `digest_rank` alone. `fault` is a test's. Seats and cache memory are shared out by `tenant`. With `feature_hash` a
     rank that materialises an item hashes its features as well. With `keep` the ranks may keep the items' embeddings for
-    a later request.
+    a later request. What they compute of the prompt is kept for later requests with the same `salt`, a digest that
+    stands for the tenant; without one nothing is kept or reused.
     """
 
     request_id: Count
@@ -84,6 +85,7 @@ class Submit(Record, frozen=True, tag="submit"):
     tenant: Name = ""
     feature_hash: bool = False
     keep: bool = False
+    salt: bytes = b""
 
     def digested_by(self, rank: int) -> bool:
         """Whether this rank has to say which features it holds."""
@@ -147,7 +149,11 @@ NO_EMBEDDINGS = EmbeddingPlan()
 
 
 class Plan(Record, frozen=True, tag="plan"):
-    """Leader -> every follower, the same bytes. `tokens` pairs with the sampling sequences of the step before."""
+    """Leader -> every follower, the same bytes. `tokens` pairs with the sampling sequences of the step before.
+
+    `reuse` are (request id, blocks) of what is prepared in this plan: so many blocks of its prompt, from the first on,
+    have been computed for an earlier request. Of what is prepared, the requests of `fragile` cannot be computed again.
+    """
 
     number: Count
     tokens: tuple[int, ...]
@@ -157,6 +163,8 @@ class Plan(Record, frozen=True, tag="plan"):
     cancel: tuple[Cancel, ...] = ()
     cache: CachePlan = NO_CHANGE
     embeddings: EmbeddingPlan = NO_EMBEDDINGS
+    reuse: tuple[tuple[int, int], ...] = ()
+    fragile: tuple[int, ...] = ()
 
 
 class Work(Record, frozen=True):
@@ -217,7 +225,7 @@ class Admitted(Record, frozen=True, tag="admitted"):
 
     `reused` are the items that came from the ranks' caches, and `embedded` those whose embeddings were kept there.
     `work` has one entry for each rank. The leader decided it at `at_s` on CLOCK_MONOTONIC: this record leaves after the
-    step that follows.
+    step that follows. `cached_tokens` of the prompt had been computed for an earlier request.
     """
 
     request_id: Count
@@ -226,6 +234,7 @@ class Admitted(Record, frozen=True, tag="admitted"):
     work: tuple[Work, ...] = ()
     at_s: float = 0.0
     embedded: tuple[int, ...] = ()
+    cached_tokens: Count = 0
 
 
 class Failed(Record, frozen=True, tag="failed"):
@@ -311,6 +320,25 @@ class LoopReport(Record, frozen=True, tag="loop"):
     collectives: Collectives = NO_COLLECTIVES
 
 
+class MemoryReport(Record, frozen=True):
+    """Blocks of one rank's memory for keys and values, all ranks alike: of `total` these are `used`, those `idle`.
+
+    Since the rank started: idle blocks `evicted`, sequences preempted, tokens of prompts that were reused, and tokens
+    that were computed.
+    """
+
+    total: Count
+    used: Count
+    idle: Count
+    evicted: Count
+    preemptions: Count
+    reused_tokens: Count
+    computed_tokens: Count
+
+
+NO_MEMORY = MemoryReport(0, 0, 0, 0, 0, 0, 0)
+
+
 class Progress(Record, frozen=True, tag="progress"):
     """Leader -> front end, when idle and at most once a second when busy."""
 
@@ -319,6 +347,7 @@ class Progress(Record, frozen=True, tag="progress"):
     waiting: Count
     kv_tokens: Count
     ranks: tuple[RankReport, ...]
+    memory: MemoryReport = NO_MEMORY
 
 
 FromLeader = Admitted | Failed | Tokens | Attached | Progress | LoopReport

@@ -331,6 +331,7 @@ def _dispatch(config: Config, store: ItemStore, processors: Processors, budget: 
         store,
         largest_item_bytes=max(config.region_bytes()[1:], default=0),
         cache=config.cache,
+        prefix_cache=config.prefix_cache,
         ingress=config.ingress,
     )
 

@@ -57,6 +57,7 @@ def _progress(progress: Progress) -> dict[str, Any]:
         "running": progress.running,
         "waiting": progress.waiting,
         "kv_tokens": progress.kv_tokens,
+        "memory": msgspec.structs.asdict(progress.memory),
         "ranks": [
             {
                 "rank": report.rank,

@@ -156,6 +156,16 @@ def _progress(name: str) -> Read:
     return read
 
 
+def _memory(*names: str) -> Read:
+    """Figures of the ranks' memory for keys and values; the label is the name without `_tokens`."""
+
+    def read(figures: Figures) -> Iterable[tuple[Labels, Value]]:
+        memory = (figures.now["ranks"]["progress"] or {}).get("memory") or {}
+        return [((name.removesuffix("_tokens"),), memory[name]) for name in names if name in memory]
+
+    return read
+
+
 def _rank_requests(figures: Figures) -> Iterable[tuple[Labels, Value]]:
     progress = figures.now["ranks"]["progress"] or {}
     return [((state,), progress[state]) for state in ("running", "waiting") if state in progress]
@@ -340,7 +350,35 @@ METRICS = (
     Metric("mmplane_frontend_epoch", "gauge", "How many front ends there have been", (), _one("epoch")),
     Metric("mmplane_ranks_attached", "gauge", "Whether the ranks take requests", (), _one("ranks", "attached")),
     Metric("mmplane_rank_requests", "gauge", "Requests with the leader, by state", ("state",), _rank_requests),
-    Metric("mmplane_rank_kv_tokens", "gauge", "Cache positions reserved", (), _one("ranks", "progress", "kv_tokens")),
+    Metric("mmplane_rank_kv_tokens", "gauge", "Cache positions in use", (), _one("ranks", "progress", "kv_tokens")),
+    Metric(
+        "mmplane_rank_blocks",
+        "gauge",
+        "Blocks of a rank's memory for keys and values: all, in use, kept for later requests",
+        ("state",),
+        _memory("total", "used", "idle"),
+    ),
+    Metric(
+        "mmplane_rank_prefix_tokens_total",
+        "counter",
+        "Tokens at the ranks: computed, or reused from an earlier request",
+        ("how",),
+        _memory("computed_tokens", "reused_tokens"),
+    ),
+    Metric(
+        "mmplane_rank_block_evictions_total",
+        "counter",
+        "Kept blocks that were taken for something else",
+        (),
+        _one("ranks", "progress", "memory", "evicted"),
+    ),
+    Metric(
+        "mmplane_rank_preemptions_total",
+        "counter",
+        "Answers whose memory was taken for an older one, and that were computed again",
+        (),
+        _one("ranks", "progress", "memory", "preemptions"),
+    ),
     Metric(
         "mmplane_rank_kv_capacity_tokens",
         "gauge",

@@ -35,6 +35,7 @@ from mmplane.process.child import Control
 from mmplane.process.heart import Heart
 from mmplane.process.priority import unhurried
 from mmplane.ranks.model.loading import collective_limit, load
+from mmplane.ranks.plan.blocks import Blocks
 from mmplane.ranks.plan.embedding_table import EmbeddingTable
 from mmplane.ranks.plan.following import follow
 from mmplane.ranks.plan.inbox import Inbox
@@ -77,12 +78,19 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
     parcels, wake = Parcels(), Wake()
     ports = _ports(config, rank, tp, loaded.processors, inbox, parcels, meter)
     deliveries = {name: kind(ports) for name, kind in DELIVERIES.items()}
-    schedule = Schedule(config.prefill_tokens)
+    if config.prefix_cache and loaded.not_reused is not None:
+        log.warning("rank %d: no prompt is reused (--prefix-cache): %s", rank, loaded.not_reused)
+    schedule = Schedule(
+        config.prefill_tokens,
+        Blocks(loaded.blocks),
+        lambda submit: submit.prompt if submit.prompt_slot is None else inbox.content(submit.prompt_slot),
+        reuses=loaded.not_reused is None,
+    )
     member = Member(loaded.runner, schedule, rank, deliveries, parcels, wake, clock, copy=config.copy_features)
     if rank == 0:
         leader = Leader(
             tp=tp,
-            kv_tokens_max=config.kv_bytes // loaded.kv_bytes_per_token,
+            schedule=schedule,
             running_max=config.running_max,
             end_tokens=loaded.end_tokens,
             tenants=config.tenants,

@@ -94,7 +94,7 @@ def after(owner: Any, name: str, stage: str) -> None:
 
 def of_step(_: Any, step: Any) -> set[str]:
     """The stages of requests that a step computes for."""
-    return {"generate" if segment.token is not None else "prefill" for segment in step.segments}
+    return {"generate" if segment.tokens else "prefill" for segment in step.segments}
 
 
 def install() -> None:

@@ -65,7 +65,7 @@ def test_an_open_loop_is_refused_as_the_server_would_and_a_closed_one_is_answere
 def test_no_workload_gets_what_an_earlier_request_left(name: str) -> None:
     for workload, _, how in cases(asked("--setting", name)):
         flags = how.server_flags(workload)
-        for flag, value in (("--embedding-cache-bytes", "0"), ("--encoding", "float32")):
+        for flag, value in (("--embedding-cache-bytes", "0"), ("--prefix-cache", "off"), ("--encoding", "float32")):
             assert flags[flags.index(flag) + 1] == value
 
 

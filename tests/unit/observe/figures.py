@@ -42,6 +42,15 @@ def figures(requests: int = 10, *, attached: bool = True) -> Figures:
         "running": 3,
         "waiting": 2,
         "kv_tokens": 512,
+        "memory": {
+            "total": 256,
+            "used": 32,
+            "idle": 64,
+            "evicted": 5,
+            "preemptions": 2,
+            "reused_tokens": 320,
+            "computed_tokens": 640,
+        },
         "ranks": [
             {"rank": rank, "number": 100 + requests - 7 * rank, "digest": "00", "parcels": rank, "cached": 4}
             | {"kept_bytes": 8 * MIB, "passing_bytes": MIB}

@@ -98,7 +98,7 @@ class Options(msgspec.Struct, frozen=True):
         pools = [text for name, size in self.pools.of(workload).items() for text in (_flag(name), str(size))]
         # Features are floats, as the incident's were: bytes are what `eager-compact` adds.
         baselines = ["--feature-hash", self.feature_hash, "--ingress", self.ingress, "--encoding", "float32"]
-        caches = ["--embedding-cache-bytes", "0"]  # no workload here is about them
+        caches = ["--embedding-cache-bytes", "0", "--prefix-cache", "off"]  # no workload here is about them
         return ["--runner", self.runner, *limits, *pools, *baselines, *caches, *self.flags, *workload.flags]
 
     def pace(self, workload: Workload) -> tuple[int, float | None]:

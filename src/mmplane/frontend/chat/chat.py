@@ -117,13 +117,14 @@ def usage_of(answers: Sequence[Answer]) -> dict[str, Any]:
     prompts = [answer.prompt for answer in answers]
     prompt_tokens = sum(prompt.length for prompt in prompts)
     completion_tokens = sum(answer.completion_tokens for answer in answers)
+    cached_tokens = sum(answer.generation.cached_tokens for answer in answers)
     modalities: tuple[Modality, ...] = ("image", "video", "audio")
     of_media = {f"{each}_tokens": sum(prompt.tokens_of(each) for prompt in prompts) for each in modalities}
     return {
         "prompt_tokens": prompt_tokens,
         "completion_tokens": completion_tokens,
         "total_tokens": prompt_tokens + completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": 0, **of_media},
+        "prompt_tokens_details": {"cached_tokens": cached_tokens, **of_media},
     }
 
 
@@ -191,7 +192,8 @@ class Chat:
             journey.delivery, journey.hits = trip.delivery, sum(load.hits)
             journey.enter("hold")
             try:
-                generation = self._submit(request, journey, prompt, load, prepared.sampling)
+                salt = b"" if probe or request.fault else self._dispatch.salt(tenant)
+                generation = self._submit(request, journey, prompt, load, prepared.sampling, salt)
             except BaseException:
                 load.free()
                 raise
@@ -231,7 +233,9 @@ class Chat:
                 yield piece
         answer.journey.enter("reply")
 
-    def _submit(self, request: Request, journey: Journey, prompt: Prompt, load: Load, sampling: Sampling) -> Generation:
+    def _submit(
+        self, request: Request, journey: Journey, prompt: Prompt, load: Load, sampling: Sampling, salt: bytes
+    ) -> Generation:
         request_id, delivery = journey.request_id, journey.delivery
         raw = prompt.ids.tobytes()
         slot = None
@@ -258,6 +262,7 @@ class Chat:
             tenant=journey.tenant,
             feature_hash=self._config.feature_hash != "none",
             keep=self._dispatch.keeps(delivery),
+            salt=salt,
         )
         if len(encode(submit)) > SUBMIT_BYTES_MAX:
             if slot is not None:

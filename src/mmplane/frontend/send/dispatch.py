@@ -13,6 +13,7 @@ from typing import Any
 from mmplane.config import DELIVERY_NAMES
 from mmplane.core.buckets import Buckets, Reading
 from mmplane.core.errors import ArenaHasNoRoom, RequestError, bad_request
+from mmplane.core.keys import digest_parts
 from mmplane.core.plan import Work
 from mmplane.delivery.auto import Reason, Situation, pick
 from mmplane.delivery.delivery import Sends
@@ -27,6 +28,7 @@ from mmplane.observe.journal import CLIENT_GONE, outcome_of
 log = logging.getLogger("mmplane")
 
 AUTO = "auto"
+SALT_VERSION = b"mmplane-salt-1"
 CACHES = ("auto", "on", "off")
 LATENCY_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
@@ -106,6 +108,7 @@ class Dispatch:
         *,
         largest_item_bytes: int,
         cache: str,
+        prefix_cache: bool = True,
         ingress: str = "auto",
     ) -> None:
         self._rollout = rollout
@@ -115,6 +118,7 @@ class Dispatch:
         self._tallies: dict[str, Tally] = {}
         self._reasons: Counter[Reason] = Counter()
         self._ingress = ingress
+        self._prefix_cache = prefix_cache
         self._set_cache(cache)
 
     @asynccontextmanager
@@ -160,6 +164,12 @@ class Dispatch:
     def keeps(self, name: str) -> bool:
         """Whether ranks may keep what their encoders make of what comes by this delivery: where features are kept."""
         return self._cache == "on" or (self._cache == "auto" and DELIVERIES[name].sends is Sends.SLOTS)
+
+    def salt(self, tenant: str) -> bytes:
+        """What prompts are kept under at the ranks: no two tenants share one. Empty: they are not kept."""
+        if not self._prefix_cache or self._cache == "off":
+            return b""
+        return digest_parts([SALT_VERSION, tenant.encode()])
 
     def relays(self, name: str) -> bool:
         """Whether every rank gets the bytes that come inline by this delivery, or the leader alone."""

@@ -52,6 +52,8 @@ class Generation:
     """Items that came from the ranks' caches."""
     embedded: tuple[int, ...] = ()
     """Items whose embeddings the ranks had."""
+    cached_tokens: int = 0
+    """Of its prompt, those that the ranks had computed for an earlier request."""
     work: tuple[Work, ...] = ()
     """What each rank did for the features, once they hold them or have failed."""
     admitted: bool = False
@@ -267,6 +269,7 @@ class Group:
                     generation.digests, generation.admitted = record.digests, True
                     generation.reused, generation.work = record.reused, record.work
                     generation.embedded = record.embedded
+                    generation.cached_tokens = record.cached_tokens
                     generation.heard(record.work, record.at_s)
                     self._release(generation)
                     if generation.aborted:

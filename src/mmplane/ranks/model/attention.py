@@ -1,4 +1,4 @@
-"""Attention over packed tokens: one row holds the tokens of every segment of a step, each with a cache of its own.
+"""Attention over packed tokens: one row holds the tokens of every segment of a step, each with blocks of its own.
 
 Models in transformers call an attention function by name, after their own projections and rotary embedding, and before
 their own output projection. Registering one is enough to run any of them on packed segments, without padding, masks or
@@ -14,25 +14,45 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from mmplane.ranks.model.cache import Cache
+from mmplane.ranks.model.cache import Memory
 
 NAME = "mmplane_packed"
 
 
 @dataclass(frozen=True)
 class Span:
-    """One segment in the packed row: `count` tokens, which are positions `start`... of the sequence in `cache`."""
+    """One segment in the packed row: `count` tokens, which are positions `start`... of the sequence in these `blocks`.
 
-    cache: Cache
+    `blocks` are int64, in order, up to the last of these tokens.
+    """
+
+    blocks: torch.Tensor
     start: int
     count: int
 
+    def slots(self, block_tokens: int) -> torch.Tensor:
+        """Where the segment's keys and values go, int64 [count]."""
+        positions = torch.arange(self.start, self.start + self.count, device=self.blocks.device)
+        return self.blocks[positions // block_tokens] * block_tokens + positions % block_tokens
+
 
 class PackedAttention:
-    """The attention function; `spans` is set before each forward pass."""
+    """The attention function over what lies in `memory`; `spans` is set before each forward pass."""
 
-    def __init__(self) -> None:
-        self.spans: tuple[Span, ...] = ()
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._spans: tuple[Span, ...] = ()
+        self._slots = torch.empty(0, dtype=torch.int64)
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """The segments of this forward pass, in the order of the packed row."""
+        return self._spans
+
+    @spans.setter
+    def spans(self, spans: tuple[Span, ...]) -> None:
+        self._spans = spans
+        self._slots = torch.cat([span.slots(self._memory.block_tokens) for span in spans])
 
     def register(self) -> None:
         """Make models find this function under `NAME`."""
@@ -52,11 +72,12 @@ class PackedAttention:
         """Query, key and value are [1, heads, tokens, head size]; returns [1, tokens, heads, head size]."""
         del attention_mask  # no mask is made for a function of this name: causality is by segment
         layer = int(module.layer_idx)  # type: ignore[arg-type]
+        self._memory.write(layer, self._slots, key[0], value[0])
         outputs = []
         begin = 0
         for span in self.spans:
             end = begin + span.count
-            keys, values = span.cache.write(layer, span.start, key[0, :, begin:end], value[0, :, begin:end])
+            keys, values = self._memory.read(layer, span.blocks, span.start + span.count)
             mask = _causal(span.count, keys.shape[1], sliding_window, query.device)
             outputs.append(
                 scaled_dot_product_attention(

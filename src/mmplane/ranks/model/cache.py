@@ -1,40 +1,49 @@
-"""Memory for keys and values: what the sequences of a step read and extend."""
+"""Memory for keys and values, in blocks: what the sequences of a step read and extend."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import torch
 
 
-class Cache:
-    """Keys and values of one sequence, reserved whole at admission: per layer two of [heads, capacity, head size]."""
+class Memory:
+    """One rank's: for each layer two pools of [blocks, block tokens, heads, head size], made when it is first written.
 
-    def __init__(self, capacity_tokens: int) -> None:
-        self.capacity_tokens = capacity_tokens
+    Who uses which block is the schedule's business (`mmplane.ranks.plan.blocks`). A slot is one position of a block:
+    `block * block_tokens + offset`.
+    """
+
+    def __init__(self, blocks: int, block_tokens: int) -> None:
+        self.block_tokens = block_tokens
+        self._blocks = blocks
         self._layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def write(
-        self, layer: int, start: int, keys: torch.Tensor, values: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store [heads, count, head size] from position `start`; return all keys and values so far."""
+    def write(self, layer: int, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Store keys and values of [heads, tokens, head size] at `slots`, int64 [tokens]."""
         if layer not in self._layers:
-            self._layers[layer] = (self._room(keys), self._room(values))
-        stored_keys, stored_values = self._layers[layer]
-        end = start + keys.shape[1]
-        stored_keys[:, start:end] = keys
-        stored_values[:, start:end] = values
-        return stored_keys[:, :end], stored_values[:, :end]
+            self._layers[layer] = (self._pool(keys), self._pool(values))
+        for pool, fresh in zip(self._layers[layer], (keys, values), strict=True):
+            pool.flatten(0, 1).index_copy_(0, slots, fresh.transpose(0, 1))
 
-    def fork(self, count: int) -> Cache:
-        """A cache that begins with the first `count` positions of this one."""
-        other = Cache(self.capacity_tokens)
-        for layer, (keys, values) in self._layers.items():
-            other.write(layer, 0, keys[:, :count], values[:, :count])
-        return other
+    def read(self, layer: int, table: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values [heads, count, head size] of the first `count` positions of the blocks in `table`, int64."""
+        keys, values = (
+            pool.index_select(0, table).flatten(0, 1)[:count].transpose(0, 1) for pool in self._layers[layer]
+        )
+        return keys, values
+
+    def copy(self, pairs: Iterable[tuple[int, int]]) -> None:
+        """Copy whole blocks, (source, target), in order."""
+        for source, target in pairs:
+            for pool in (pool for pools in self._layers.values() for pool in pools):
+                pool[target] = pool[source]
 
     @property
     def bytes_per_token(self) -> int:
         """Bytes of keys and values of one position, over all layers of this rank."""
-        return sum(2 * keys[:, 0].nbytes for keys, _ in self._layers.values())
+        return sum(pool[0, 0].nbytes for pools in self._layers.values() for pool in pools)
 
-    def _room(self, like: torch.Tensor) -> torch.Tensor:
-        return like.new_empty((like.shape[0], self.capacity_tokens, like.shape[2]))
+    def _pool(self, like: torch.Tensor) -> torch.Tensor:
+        """Zeros: what nobody has written may be masked, but must be a number. They take no memory until written."""
+        return like.new_zeros((self._blocks, self.block_tokens, like.shape[0], like.shape[2]))

@@ -19,14 +19,17 @@ from mmplane.process.child import Control
 from mmplane.process.priority import unhurried
 from mmplane.ranks.model.accelerator import accelerator_is
 from mmplane.ranks.model.anatomy import Anatomy, check_ranks, check_undivided, embed_indicators, undivided
+from mmplane.ranks.model.cache import Memory
 from mmplane.ranks.model.drawing import Drawing
 from mmplane.ranks.model.experts import experts_read_rightly
 from mmplane.ranks.model.grammar import Grammars
+from mmplane.ranks.model.kinds import not_reused
 from mmplane.ranks.model.null import NullRunner
 from mmplane.ranks.model.probe import Probe, verify
 from mmplane.ranks.model.progress import progress_logged
 from mmplane.ranks.model.rebuild import Rebuild
 from mmplane.ranks.model.runner import Runner
+from mmplane.ranks.plan.blocks import BLOCK_TOKENS
 from mmplane.ranks.plan.inbox import Inbox
 from mmplane.ranks.plan.loop import LoopClock
 
@@ -42,6 +45,10 @@ class Loaded:
     kv_bytes_per_token: int
     row_bytes: int
     """Of embeddings, for each token of an item; 0 where there are none."""
+    blocks: int
+    """Of memory for keys and values, the same number on every rank."""
+    not_reused: str | None = None
+    """Why a later request cannot begin with what an earlier one computed."""
 
 
 def load(config: Config, store: int, rank: int, tp: int, inbox: Inbox, control: Control, clock: LoopClock) -> Loaded:
@@ -55,20 +62,30 @@ def load(config: Config, store: int, rank: int, tp: int, inbox: Inbox, control: 
         step_ms = 0.0 if config.runner == "null" else float(config.runner.removeprefix("sim:"))
         plain = {modality: Rebuild(form, torch.float32) for modality, form in processors.byte_forms.items()}
         null = NullRunner(rank=rank, clock=clock, rebuild=plain, step_ms=step_ms)
-        return Loaded(null, processors, frozenset(), "float32", 1, 0)
+        return Loaded(null, processors, frozenset(), "float32", 1, 0, config.kv_bytes // BLOCK_TOKENS)
     model = _model(config, rank, tp, device)
     rebuild = {modality: Rebuild(form, model.dtype, device) for modality, form in processors.byte_forms.items()}
     probe = Probe(config.model_folder, config.backend, processors)
     control.tell(Probing())  # every rank says it: the one that dies first may not be the leader
-    tried = Runner(model, probe.inbox(copy=False), rank=rank, device=device, clock=clock, rebuild=rebuild)
+    parts: dict[str, Any] = {"rank": rank, "device": device, "clock": clock, "rebuild": rebuild}
+    tried = Runner(model, probe.inbox(copy=False), Memory(probe.blocks, BLOCK_TOKENS), **parts)
     kv_bytes_per_token = verify(tried, probe, copy=config.copy_features)
+    blocks = _agreed(config.kv_bytes // (kv_bytes_per_token * BLOCK_TOKENS), tp, device)
     row_bytes, end_tokens = tried.widest_bytes, _end_tokens(model)
     drawing = Drawing(Grammars(config.model_folder, model.config.get_text_config().vocab_size, end_tokens), end_tokens)
-    runner = Runner(
-        model, inbox, rank=rank, device=device, clock=clock, rebuild=rebuild, row_bytes=row_bytes, drawing=drawing
-    )
+    runner = Runner(model, inbox, Memory(blocks, BLOCK_TOKENS), **parts, row_bytes=row_bytes, drawing=drawing)
     dtype = str(model.dtype).removeprefix("torch.")
-    return Loaded(runner, processors, end_tokens, dtype, kv_bytes_per_token, row_bytes)
+    reason = not_reused(model.config)
+    return Loaded(runner, processors, end_tokens, dtype, kv_bytes_per_token, row_bytes, blocks, reason)
+
+
+def _agreed(blocks: int, tp: int, device: torch.device) -> int:
+    """The fewest blocks that any rank has room for: all ranks keep one table of them."""
+    if tp == 1:
+        return blocks
+    fewest = torch.tensor(blocks, device=device)
+    dist.all_reduce(fewest, dist.ReduceOp.MIN)
+    return int(fewest)
 
 
 def try_out(config: Config) -> Any:
@@ -81,7 +98,8 @@ def try_out(config: Config) -> Any:
     rebuild = {modality: Rebuild(form, model.dtype, device) for modality, form in processors.byte_forms.items()}
     probe = Probe(config.model_folder, config.backend, processors)
     clock = LoopClock(0, Meter())
-    runner = Runner(model, probe.inbox(copy=True), rank=0, device=device, clock=clock, rebuild=rebuild)
+    memory = Memory(probe.blocks, BLOCK_TOKENS)
+    runner = Runner(model, probe.inbox(copy=True), memory, rank=0, device=device, clock=clock, rebuild=rebuild)
     verify(runner, probe, copy=True)
     return model.config
 

@@ -53,6 +53,7 @@ class NullRunner:
         features: Sequence[Features],
         *,
         keep: frozenset[int] = frozenset(),  # noqa: ARG002 - it makes no embeddings
+        reused_tokens: int = 0,  # noqa: ARG002 - what is measured is how the features came
     ) -> Iterator[Turn]:
         """Read one byte of every page of each item, in the form that a model would take, as it would read them all."""
         digests: tuple[bytes, ...] = ()

@@ -58,12 +58,12 @@ def pack(segments: Sequence[Segment], prompts: Mapping[int, Prompt], device: tor
     for segment in segments:
         prompt = prompts[segment.sequence[0]]
         start, end = segment.start, begin + segment.count
-        if segment.token is None:
+        if not segment.tokens:
             ids[begin:end] = prompt.ids[start : start + segment.count]
             positions[:, begin:end] = prompt.positions[:, start : start + segment.count]
             items += [(begin + at, rows) for at, rows in prompt.rows(segment)]
         else:
-            ids[begin:end] = segment.token
+            ids[begin:end] = segment.tokens
             positions[:, begin:end] = np.arange(start, start + segment.count) + prompt.position_shift
         if segment.draws:
             drawing.append(end - 1)

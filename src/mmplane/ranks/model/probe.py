@@ -11,6 +11,7 @@ window of the model, which are narrowed for the comparison, and than several chu
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from mmplane.features.facts import MODALITIES, Facts
 from mmplane.features.reference.checkpoint import ReferenceCheckpoint
 from mmplane.ranks.model.anatomy import Unsupported
 from mmplane.ranks.model.runner import Runner
+from mmplane.ranks.plan.blocks import BLOCK_TOKENS
 from mmplane.ranks.plan.inbox import Inbox
 from mmplane.ranks.plan.schedule import Segment
 
@@ -87,6 +89,11 @@ class Probe:
         self.questions = [_about_pictures(0, checkpoint, items[:-1], layouts[:-1], token), _text(checkpoint)]
         if facts.several:
             self.questions.insert(0, _about_pictures(2, checkpoint, items[-1:], layouts[-1:], token))
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks of memory for keys and values the longest question takes."""
+        return max(-(-question.submit.prompt_tokens // BLOCK_TOKENS) for question in self.questions)
 
     def inbox(self, *, copy: bool) -> Inbox:
         """An inbox that sees only the probe's region."""
@@ -194,7 +201,7 @@ def verify(runner: Runner, probe: Probe, *, copy: bool) -> int:
         tolerance = max(torch.finfo(runner.dtype).eps, NOISE_FACTOR * noise)
     for question in probe.questions:
         compare(runner, question, probe.features(question.submit.items, copy=copy), tolerance)
-    return runner.cache_bytes_per_token(question.submit.request_id)
+    return runner.memory.bytes_per_token
 
 
 def compare(runner: Runner, question: Question, features: Sequence[Features], tolerance: float) -> None:
@@ -223,7 +230,8 @@ def compare(runner: Runner, question: Question, features: Sequence[Features], to
 def _logits(runner: Runner, submit: Submit, end: int) -> torch.Tensor:
     """Logits [1, vocabulary] after the chunk that ends there; those before it have been computed."""
     start = (end - 1) // CHUNK_TOKENS * CHUNK_TOKENS
-    logits = runner.forward((Segment((submit.request_id, 0), start, end - start, None, 1),))
+    blocks = array("q", range(-(-end // runner.memory.block_tokens)))
+    logits = runner.forward((Segment((submit.request_id, 0), start, end - start, (), 1, blocks),))
     assert logits is not None
     return logits
 

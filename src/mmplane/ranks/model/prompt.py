@@ -48,6 +48,6 @@ class Prompt:
 
     def computed(self, segment: Segment) -> None:
         """Keys and values of a segment lie in the cache: drop the rows that pass and end there."""
-        if segment.token is None and self.embeddings:
+        if not segment.tokens and self.embeddings:
             end = segment.start + segment.count
             self.embeddings = [each for each in self.embeddings if each.kept or each.end > end]

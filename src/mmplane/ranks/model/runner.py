@@ -22,7 +22,7 @@ from mmplane.features.contract.embeddings import EMBEDDINGS
 from mmplane.features.facts import MODALITIES
 from mmplane.ranks.model.anatomy import Anatomy, parameters_of
 from mmplane.ranks.model.attention import NAME, PackedAttention, Span
-from mmplane.ranks.model.cache import Cache
+from mmplane.ranks.model.cache import Memory
 from mmplane.ranks.model.drawing import Drawing
 from mmplane.ranks.model.encoded import Encoded
 from mmplane.ranks.model.packing import pack
@@ -34,7 +34,7 @@ from mmplane.ranks.plan.hashing import Hashing
 from mmplane.ranks.plan.inbox import Inbox
 from mmplane.ranks.plan.loop import LoopClock
 from mmplane.ranks.plan.port import Drawn, Turn
-from mmplane.ranks.plan.schedule import Segment, SequenceId, Step
+from mmplane.ranks.plan.schedule import Segment, Step
 
 log = logging.getLogger("mmplane")
 
@@ -46,6 +46,7 @@ class Runner:
         self,
         model: Any,
         inbox: Inbox,
+        memory: Memory,
         *,
         rank: int,
         device: torch.device,
@@ -58,6 +59,7 @@ class Runner:
         self._clock = clock
         self._hashing = Hashing(clock)
         self._inbox = inbox
+        self.memory = memory
         self._rank = rank
         self._device = device
         self._rebuild = rebuild or {}
@@ -70,24 +72,29 @@ class Runner:
         self.widest_bytes = 0
         """Of one row of embeddings, among all that were encoded here."""
         self._rope_index = anatomy.rope_index
-        self._attention = PackedAttention()
+        self._attention = PackedAttention(memory)
         self._attention.register()
         self._language.config._attn_implementation = NAME
         self.trial = False
         """Whether a request is tried before anybody is served: what fails then is the checkpoint's failure."""
         self._drawing = drawing or Drawing()
         self._prompts: dict[int, Prompt] = {}
-        self._caches: dict[SequenceId, Cache] = {}
 
     def prepare(
-        self, submit: Submit, features: Sequence[Features], *, keep: frozenset[int] = frozenset()
+        self,
+        submit: Submit,
+        features: Sequence[Features],
+        *,
+        keep: frozenset[int] = frozenset(),
+        reused_tokens: int = 0,
     ) -> Iterator[Turn]:
         """Encode the request's items, one for each turn of the iterator; the last turn gives `Held`.
 
         A turn that gives a future has begun what goes on without the loop: the next turn may come when it is done.
 
         `features` has one entry for each item: its tensors as they were delivered. Embeddings of the items of `keep`
-        are kept; those that are kept already are taken as they are.
+        are kept; those that are kept already are taken as they are. An item whose rows all lie in the first
+        `reused_tokens` of the prompt is not encoded: its keys and values are in memory.
 
         One at a time, so that a loop is never held up for longer than one item takes. What fails here is this request's
         error alone.
@@ -108,6 +115,8 @@ class Runner:
                 zip(submit.items, features, submit.placeholders, strict=True)
             ):
                 strike(submit.fault, "encode", self._rank)
+                if runs and max(start + length for start, length in runs) <= reused_tokens:
+                    continue
                 rows = self._encoded.get(item.content_key) if index in keep else None
                 if rows is None:
                     with self._clock.computing():
@@ -131,12 +140,11 @@ class Runner:
         yield Held(submit.request_id, self._rank, digests, failure, Work(encoded=encoded))
 
     def run(self, step: Step) -> tuple[Drawn, ...]:
-        """Drop what the step drops, compute its segments, fork; the tokens drawn, in the order of `step.drawn`.
+        """Drop what the step drops, copy blocks, compute its segments; the tokens drawn, in the order of `step.drawn`.
 
         Every rank must call this for every step. Only rank 0's tokens count, so only rank 0 draws.
         """
         for sequence_id in step.drop:
-            self._caches.pop(sequence_id, None)
             self._drawing.drop(sequence_id)
         for request_id in step.drop_requests:
             self._prompts.pop(request_id, None)
@@ -144,10 +152,8 @@ class Runner:
         if not step.segments:
             return ()
         with torch.inference_mode():
+            self.memory.copy(step.copies)
             logits = self.forward(step.segments)
-            for request_id, sample in step.forks:
-                prompt = self._prompts[request_id]
-                self._caches[request_id, sample] = self._caches[request_id, 0].fork(len(prompt.ids))
             for segment in step.segments:
                 self._prompts[segment.sequence[0]].computed(segment)
             if self._rank != 0 or logits is None:
@@ -206,10 +212,6 @@ class Runner:
         finally:
             self._language.config._attn_implementation = NAME
 
-    def cache_bytes_per_token(self, request_id: int) -> int:
-        """What one token of one sequence takes in this rank's cache, measured on a request that has run."""
-        return self._caches[request_id, 0].bytes_per_token
-
     def _draw(self, step: Step, logits: torch.Tensor) -> tuple[Drawn, ...]:
         drawn = draw(logits, [self._wanted(segment) for segment in step.segments if segment.draws])
         self._drawing.drew(step.drawn, [each.token for each in drawn])
@@ -221,9 +223,7 @@ class Runner:
 
     def forward(self, segments: tuple[Segment, ...]) -> torch.Tensor | None:
         """Logits [segments that draw, vocabulary], or None when none draws."""
-        self._attention.spans = tuple(
-            Span(self._cache(segment.sequence), segment.start, segment.count) for segment in segments
-        )
+        self._attention.spans = tuple(Span(self._table(segment), segment.start, segment.count) for segment in segments)
         packed = pack(segments, self._prompts, self._device)
         embeddings: torch.Tensor = self._embed(packed.ids)
         beside = packed.place(embeddings)
@@ -239,11 +239,8 @@ class Runner:
         logits: torch.Tensor = self._model.lm_head(hidden[:, packed.drawing])[0]
         return logits
 
-    def _cache(self, sequence_id: SequenceId) -> Cache:
-        if sequence_id not in self._caches:
-            submit = self._prompts[sequence_id[0]].submit
-            self._caches[sequence_id] = Cache(submit.prompt_tokens + submit.sampling.tokens_max)
-        return self._caches[sequence_id]
+    def _table(self, segment: Segment) -> torch.Tensor:
+        return torch.frombuffer(segment.blocks, dtype=torch.int64).to(self._device)
 
     def _prompt(self, submit: Submit, features: Sequence[Features], embeddings: list[Rows]) -> Prompt:
         raw = submit.prompt if submit.prompt_slot is None else self._inbox.content(submit.prompt_slot)

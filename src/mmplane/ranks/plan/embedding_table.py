@@ -70,6 +70,11 @@ class EmbeddingTable:
                 del self._pins[key]
                 self._idle[key] = None
 
+    def refuse(self, request_id: int) -> None:
+        """A request that was looked at is not prepared in the next plan after all."""
+        self._keep = [each for each in self._keep if each[0] != request_id]
+        self.release(request_id)
+
     def take_plan(self) -> EmbeddingPlan:
         """What was decided since the last plan."""
         plan = EmbeddingPlan(tuple(self._evict), tuple(self._keep))

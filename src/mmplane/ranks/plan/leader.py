@@ -39,7 +39,7 @@ from mmplane.core.records import MESSAGE_BYTES_MAX
 from mmplane.ranks.plan.cache_table import CacheTable
 from mmplane.ranks.plan.embedding_table import EmbeddingTable, Look
 from mmplane.ranks.plan.port import Drawn
-from mmplane.ranks.plan.schedule import SequenceId
+from mmplane.ranks.plan.schedule import Schedule, SequenceId
 from mmplane.waiting.share import Share
 from mmplane.wire.link import encode
 
@@ -80,11 +80,10 @@ class Request:
     drawn: dict[int, int] = field(default_factory=dict)
     """Tokens drawn so far, by sample that is still running."""
 
-    @property
-    def kv_tokens(self) -> int:
-        """Cache positions to reserve: prompt and longest answer, once per sample."""
-        sampling = self.submit.sampling
-        return (self.submit.prompt_tokens + sampling.tokens_max) * sampling.samples
+    blocks: int = 0
+    """What it takes at most: prompt and longest answer, the whole blocks of the prompt once for all samples."""
+    found: tuple[int, ...] = ()
+    """Blocks of its prompt that had been computed for an earlier request."""
 
     @property
     def failure(self) -> Failure | None:
@@ -99,7 +98,7 @@ class Leader:
         self,
         *,
         tp: int,
-        kv_tokens_max: int,
+        schedule: Schedule,
         running_max: int,
         end_tokens: frozenset[int],
         tenants: int = 1,
@@ -107,9 +106,10 @@ class Leader:
         embeddings: EmbeddingTable | None = None,
     ) -> None:
         self._tp = tp
-        self._kv_tokens_max = kv_tokens_max
+        self._schedule = schedule
         self._running_max = running_max
-        self._kv_tokens = Share(kv_tokens_max, tenants)
+        self._tenants = tenants
+        self._blocks = Share(schedule.blocks.total, tenants)
         self._samples = Share(running_max, tenants)
         self._end_tokens = end_tokens
         self._requests: dict[int, Request] = {}
@@ -133,10 +133,10 @@ class Leader:
 
     def submit(self, submit: Submit) -> None:
         """A new request from the front end."""
-        request = Request(submit)
+        request = Request(submit, blocks=self._blocks_of(submit))
         if submit.parcel_bytes:
             request.awaits_parcel = self._early.pop(submit.request_id, None) is None
-        if request.kv_tokens > self._kv_tokens.each_max or submit.sampling.samples > self._samples.each_max:
+        if request.blocks > self._blocks.each_max or submit.sampling.samples > self._samples.each_max:
             self._drop_parcel(request)
             self.outbox.append(Failed(submit.request_id, _NEVER_FITS))
             return
@@ -244,7 +244,9 @@ class Leader:
             tuple(prepare),
             cancel,
             self._cache.take_plan(),
+            reuse=tuple((each.request_id, len(self._requests[each.request_id].found)) for each in prepare),
             embeddings=self._embeddings.take_plan(),
+            fragile=tuple(each.request_id for each in prepare if not self._requests[each.request_id].embeddings.whole),
         )
         self._finish, self._tokens = [], ()
         return plan
@@ -255,8 +257,9 @@ class Leader:
             self._number,
             sum(request.phase is Phase.RUNNING for request in self._requests.values()),
             sum(map(len, self._waiting.values())),
-            self._kv_tokens.total_held,
+            self._schedule.blocks.used * self._schedule.blocks.block_tokens,
             tuple(self._reports[rank] for rank in sorted(self._reports)),
+            self._schedule.report(),
         )
 
     @property
@@ -287,8 +290,9 @@ class Leader:
                 admit.append(request_id)
                 self._cache.keep(request.submit)
                 digests = tuple(request.held[rank].digests for rank in range(self._tp))
-                work, found = self._work(request), request.embeddings.found
-                self.outbox.append(Admitted(request_id, digests, request.reused, work, now_s, embedded=found))
+                work, embedded = self._work(request), request.embeddings.found
+                cached_tokens = len(request.found) * self._schedule.blocks.block_tokens
+                self.outbox.append(Admitted(request_id, digests, request.reused, work, now_s, embedded, cached_tokens))
         return admit
 
     def _choose(self) -> list[Submit]:
@@ -299,23 +303,56 @@ class Leader:
         """
         prepare: list[Submit] = []
         bytes_left = PLAN_BYTES_MAX
+        taken = 0
         while self._samples.total_held < self._running_max and (request := self._next()):
             submit, samples = request.submit, request.submit.sampling.samples
             bytes_left -= len(encode(submit)) + KEEP_BYTES * len(submit.items)
-            if (
-                bytes_left < 0
-                or self._samples.total_held + samples > self._running_max
-                or self._kv_tokens.total_held + request.kv_tokens > self._kv_tokens_max
-            ):
+            if bytes_left < 0 or self._samples.total_held + samples > self._running_max:
                 break
+            request.found = tuple(self._schedule.look(submit))
+            wanted = self._wanted(request)
+            request.embeddings = self._embeddings.look(submit)
+            if not self._has_room(request, taken + wanted):
+                self._embeddings.refuse(submit.request_id)
+                break
+            taken += wanted
             self._leave(request)
             self._samples.take(submit.tenant, samples)
-            self._kv_tokens.take(submit.tenant, request.kv_tokens)
+            self._blocks.take(submit.tenant, request.blocks)
             request.phase = Phase.PREPARING
             request.reused = self._cache.look(submit)
-            request.embeddings = self._embeddings.look(submit)
             prepare.append(submit)
         return prepare
+
+    def _blocks_of(self, submit: Submit) -> int:
+        count_for, tokens = self._schedule.blocks.count_for, self._schedule.blocks.block_tokens
+        whole = submit.prompt_tokens // tokens
+        longest = submit.prompt_tokens + submit.sampling.tokens_max
+        return whole + (count_for(longest) - whole) * submit.sampling.samples
+
+    def _wanted(self, request: Request) -> int:
+        """Blocks that a request takes for its prompt and the beginning of its answers."""
+        blocks, submit = self._schedule.blocks, request.submit
+        begun = blocks.count_for(submit.prompt_tokens) - len(request.found) + blocks.newly_used(request.found)
+        return min(begun + submit.sampling.samples, request.blocks)
+
+    def _has_room(self, request: Request, wanted: int) -> bool:
+        """Whether it may begin: `wanted` blocks are there for it and for the others that begin with it.
+
+        Answers get their blocks one by one, and the youngest is preempted when there are none. So the oldest can always
+        end: whatever the others found computed and keep, the rest is enough for the longest answer. A request whose
+        items' embeddings are not all kept cannot be computed again and is never preempted: it keeps all of its own.
+        """
+        blocks = self._schedule.blocks
+        held = [each for each in self._requests.values() if each.phase is not Phase.WAITING]
+        if not held:
+            return True
+        if self._tenants > 1:  # promised whole, so that no tenant's answers push another's out
+            return self._blocks.total_held + request.blocks <= blocks.total
+        largest = max(each.blocks - len(each.found) for each in (request, *held))
+        fragile = sum(each.blocks for each in (request, *held) if not each.embeddings.whole)
+        kept = blocks.pinned + blocks.newly_pinned(request.found) + fragile
+        return wanted <= blocks.available - self._schedule.promised and largest + kept <= blocks.total
 
     def _next(self) -> Request | None:
         """Whose turn it is: each tenant's first request whose parcel is here, if it is within the tenant's share."""
@@ -332,7 +369,9 @@ class Leader:
 
     def _is_within_share(self, request: Request) -> bool:
         tenant, samples = request.submit.tenant, request.submit.sampling.samples
-        return self._samples.allows(tenant, samples) and self._kv_tokens.allows(tenant, request.kv_tokens)
+        if not self._samples.allows(tenant, samples):
+            return False
+        return self._tenants < 2 or self._blocks.allows(tenant, request.blocks)
 
     def _leave(self, request: Request) -> None:
         """It waits no more."""
@@ -362,7 +401,7 @@ class Leader:
         del self._requests[request.submit.request_id]
         self._embeddings.release(request.submit.request_id)
         self._samples.give_back(request.submit.tenant, request.submit.sampling.samples)
-        self._kv_tokens.give_back(request.submit.tenant, request.kv_tokens)
+        self._blocks.give_back(request.submit.tenant, request.blocks)
 
 
 _NEVER_FITS = too_large("prompt and answer need more cache memory or seats than one tenant may have").failure()

@@ -39,6 +39,8 @@ class Preparing:
     began_s: float
     keep: frozenset[int]
     """Items whose embeddings the rank keeps."""
+    reused_tokens: int
+    """Of its prompt, how many have been computed for an earlier request."""
     work: Work = NOTHING
     encoding: Iterator[Turn] | None = None
 
@@ -86,7 +88,7 @@ class Member:
         self._cancel(plan)
         step = self._schedule.apply(plan)
         self._remember(plan, step)
-        self._begin(step.prepare, plan)
+        self._begin(step, plan)
         with self.clock.computing():
             return step, self._runner.run(step)
 
@@ -132,8 +134,8 @@ class Member:
         for cancel in plan.cancel:
             if not cancel.prepared:
                 self._drop_parcel(cancel.request_id, relayed=cancel.relayed)
-            elif (submit := self._schedule.prepared.get(cancel.request_id)) is not None:
-                self._deliveries[submit.delivery].cancel(cancel.request_id)
+            elif (prepared := self._schedule.prepared.get(cancel.request_id)) is not None:
+                self._deliveries[prepared.submit.delivery].cancel(cancel.request_id)
 
     def _remember(self, plan: Plan, step: Step) -> None:
         """Do with the cache what the plan says, in its order: keep, then evict."""
@@ -148,11 +150,11 @@ class Member:
             self._cache.pop(key, None)
         self._runner.forget(plan.embeddings.evict)
 
-    def _begin(self, submits: tuple[Submit, ...], plan: Plan) -> None:
+    def _begin(self, step: Step, plan: Plan) -> None:
         """Start delivering what a plan prepares: what comes from the cache needs no delivery."""
         orders: dict[str, list[tuple[Preparing, Order]]] = {}
         began_s = time.perf_counter()
-        for submit in submits:
+        for submit in step.prepare:
             cached = {
                 index: self._cache.get(submit.items[index].content_key, {})
                 for request_id, index in plan.cache.reuse
@@ -160,7 +162,8 @@ class Member:
             }
             items = tuple(item for index, item in enumerate(submit.items) if index not in cached)
             keep = frozenset(index for request_id, index in plan.embeddings.keep if request_id == submit.request_id)
-            entry = Preparing(submit, cached, done(Delivered(())), began_s, keep)
+            reused_tokens = step.reused_tokens[submit.request_id]
+            entry = Preparing(submit, cached, done(Delivered(())), began_s, keep, reused_tokens)
             self._preparing.append(entry)
             if items:
                 orders.setdefault(submit.delivery, []).append((entry, Order.of(submit, items)))
@@ -193,7 +196,7 @@ class Member:
             }
             if self._copy:  # a later request is given the same
                 features = [{name: tensor.clone() for name, tensor in made.items()} for made in features]
-        return self._runner.prepare(submit, features, keep=entry.keep)
+        return self._runner.prepare(submit, features, keep=entry.keep, reused_tokens=entry.reused_tokens)
 
     def _failed(self, submit: Submit, failure: Failure) -> Held:
         return Held(submit.request_id, self._rank, (), failure)

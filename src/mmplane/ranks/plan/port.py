@@ -29,7 +29,12 @@ class Model(Protocol):
     """A model on this rank, or what stands in its place."""
 
     def prepare(
-        self, submit: Submit, features: Sequence[Features], *, keep: frozenset[int] = frozenset()
+        self,
+        submit: Submit,
+        features: Sequence[Features],
+        *,
+        keep: frozenset[int] = frozenset(),
+        reused_tokens: int = 0,
     ) -> Iterator[Turn]:
         """Encode the request's items, one for each turn of the iterator; the last turn gives `Held`.
 
@@ -39,6 +44,9 @@ class Model(Protocol):
 
         The embeddings of the items of `keep` are kept under their content keys, until `forget` names these. An item
         whose embeddings are there is not encoded.
+
+        The first `reused_tokens` of the prompt are computed already and stay so until the request ends: an item that
+        ends there is not encoded.
         """
         ...
 
@@ -52,7 +60,7 @@ class Model(Protocol):
         ...
 
     def run(self, step: Step) -> tuple[Drawn, ...]:
-        """Drop what the step drops, compute its segments, fork; the tokens drawn, in the order of `step.drawn`.
+        """Drop what the step drops, copy blocks, compute its segments; the tokens drawn, in the order of `step.drawn`.
 
         Every rank must call this for every step. Only rank 0's tokens count: the others return none.
         """

@@ -1,94 +1,234 @@
-"""The schedule: which tokens each step computes, as a pure function of the plans so far.
+"""The schedule: which tokens each step computes and where, as a pure function of the plans so far.
 
 Every rank runs this code on the same plans, so every rank enters the same collectives with the same shapes
 (invariant 3). Nothing here looks at a clock, a socket, memory or a tensor.
 
 A step computes one token of every decoding sequence, and at most `prefill_tokens` of prompts, oldest first. The samples
 of one request (`n`) share the prompt: sample 0 computes it, the others are forked from it when it is complete.
+
+Keys and values lie in blocks (`mmplane.ranks.plan.blocks`). A request that begins like an earlier one starts behind the
+blocks that the leader says it reuses; it keeps them to its end. When a sequence needs a block and all have users, the
+youngest sequence is preempted: it gives back all blocks but those, and computes its tokens again when there is room.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 import msgspec
 from blake3 import blake3
 
-from mmplane.core.plan import Plan, Submit
+from mmplane.core.plan import MemoryReport, Plan, Submit
+from mmplane.ranks.plan.blocks import Blocks
+from mmplane.ranks.plan.chain import Chain
 
 SequenceId = tuple[int, int]
 """(request id, sample)."""
+
+LOOKED_MAX = 64
+"""Chains of requests that the leader has looked at and that are not prepared yet."""
 
 _encoder = msgspec.msgpack.Encoder()
 
 
 @dataclass
 class Sequence:
-    """One sample of one request. `computed` counts the tokens whose keys and values lie in the cache."""
+    """One sample of one request. `computed` counts the tokens whose keys and values lie in its blocks."""
 
     id: SequenceId
     prompt_tokens: int
     samples: int
-    computed: int = 0
-    next_token: int | None = None
+    chain: Chain
+    blocks: array[int]
+    kept: int
+    """How many of its blocks it does not give back before it ends: those that it found computed."""
+    computed: int
+    published: int
+    tokens: list[int] = field(default_factory=list)
+    """Of the answer, those that were drawn."""
+
+    @property
+    def known(self) -> int:
+        """Tokens that can be computed."""
+        return self.prompt_tokens + len(self.tokens)
+
+    @property
+    def decodes(self) -> bool:
+        """Whether the newest token is all that is left to compute."""
+        return self.computed >= self.prompt_tokens and self.computed == self.known - 1
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request from the plan that prepares it to its end."""
+
+    submit: Submit
+    chain: Chain
+    reused: array[int]
+    """Blocks that it found computed. Its first sequence has them once it is admitted."""
+    fragile: bool
+    """Whether it cannot be computed again, and is never preempted."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """`count` tokens of one sequence from position `start`. `token` is the input when decoding, else None (prompt)."""
+    """`count` tokens of one sequence from position `start`: of its prompt, or `tokens` of its answer."""
 
     sequence: SequenceId
     start: int
     count: int
-    token: int | None
+    tokens: tuple[int, ...]
     draws: int
     """How many samples are drawn from the logits after the segment's last token: 0 in the middle of a prompt."""
+    blocks: array[int] = field(default_factory=lambda: array("q"), compare=False)
+    """Where the sequence's positions lie, up to the segment's end."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What every rank does for one plan: drop, compute the segments, fork. What it prepares may take longer."""
+    """What every rank does for one plan: drop, copy blocks, compute the segments. What it prepares may take longer."""
 
     number: int
     drop: tuple[SequenceId, ...]
     drop_requests: tuple[int, ...]
     prepare: tuple[Submit, ...]
     segments: tuple[Segment, ...]
-    forks: tuple[SequenceId, ...]
     drawn: tuple[SequenceId, ...]
     """Whose tokens the next plan carries, in its order."""
+    reused_tokens: dict[int, int] = field(default_factory=dict)
+    """Of each request that is prepared: the tokens of its prompt that are computed already."""
+    copies: tuple[tuple[int, int], ...] = ()
+    """(source, target) blocks to copy before anything is computed, in order."""
 
 
 @dataclass
-class Schedule:
-    """The state that the plans build up."""
+class Counts:
+    """What happened since the start."""
 
-    prefill_tokens: int
+    computed_tokens: int = 0
+    reused_tokens: int = 0
+    preemptions: int = 0
+
+
+class Schedule:
+    """The state that the plans build up. `prompt_of` gives the token ids of a request, int32 little endian."""
+
     number: int = 0
+    """Of the newest plan."""
     digest: bytes = b""
-    prepared: dict[int, Submit] = field(default_factory=dict)
-    sequences: dict[SequenceId, Sequence] = field(default_factory=dict)
-    _drawn: tuple[SequenceId, ...] = ()
+    """Of the admission log so far."""
+
+    def __init__(
+        self,
+        prefill_tokens: int,
+        blocks: Blocks,
+        prompt_of: Callable[[Submit], bytes | memoryview] = lambda submit: submit.prompt,
+        *,
+        reuses: bool = True,
+    ) -> None:
+        self.prefill_tokens = prefill_tokens
+        self.blocks = blocks
+        self._prompt_of = prompt_of
+        self._reuses = reuses
+        self.prepared: dict[int, Prepared] = {}
+        self.sequences: dict[SequenceId, Sequence] = {}
+        self.counts = Counts()
+        self._drawn: tuple[SequenceId, ...] = ()
+        self._waiting: dict[int, Prepared] = {}
+        """Requests that are prepared and not admitted."""
+        self._looked: dict[int, Chain] = {}
+        self._copies: list[tuple[int, int]] = []
+
+    # What the leader asks before it decides.
+
+    def look(self, submit: Submit) -> list[int]:
+        """The blocks that this request would find computed: at least one token of its prompt is left to compute."""
+        chain = self._looked.get(submit.request_id)
+        if chain is None:
+            if len(self._looked) == LOOKED_MAX:
+                self._looked.clear()
+            chain = self._looked[submit.request_id] = self._chain(submit)
+        return self.blocks.find(chain.keys[: (submit.prompt_tokens - 1) // self.blocks.block_tokens])
+
+    @property
+    def promised(self) -> int:
+        """Blocks that requests which have been prepared still take for what is known of them."""
+        count_for = self.blocks.count_for
+        return sum(count_for(each.submit.prompt_tokens) - len(each.reused) for each in self._waiting.values()) + sum(
+            count_for(each.known) - len(each.blocks) for each in self.sequences.values()
+        )
+
+    def report(self) -> MemoryReport:
+        """The blocks now, and what happened since the start."""
+        blocks, counts = self.blocks, self.counts
+        return MemoryReport(
+            blocks.total,
+            blocks.used,
+            blocks.idle,
+            blocks.evicted,
+            counts.preemptions,
+            counts.reused_tokens,
+            counts.computed_tokens,
+        )
+
+    # Plans.
 
     def apply(self, plan: Plan) -> Step:
         """Take the next plan and say what to do. A plan out of order is a bug of ours, not of a user."""
         assert plan.number == self.number + 1, f"plan {plan.number} after {self.number}"
         assert len(plan.tokens) == len(self._drawn), "a plan carries one token per sampling sequence"
         self.number = plan.number
+        self._copies = []
+        # First what is reused: nothing that this plan ends may push it out.
+        reused_tokens = self._prepare(plan)
         for sequence_id, token in zip(self._drawn, plan.tokens, strict=True):
-            self.sequences[sequence_id].next_token = token
+            sequence = self.sequences[sequence_id]
+            sequence.tokens.append(token)
+            sequence.chain.push(token)
         drop, drop_requests = self._finish(plan)
         for request_id in plan.admit:
-            submit = self.prepared[request_id]
-            first = Sequence((request_id, 0), submit.prompt_tokens, submit.sampling.samples)
-            self.sequences[first.id] = first
+            self._admit(request_id)
+        decoding = self._decoding()
+        segments = (*decoding, *self._prefilling(decoding))
+        self._drawn = self._draw(segments)
+        self._publish(segments)
+        copies = tuple(self._copies)
+        self._note(plan, segments, copies)
+        return Step(plan.number, drop, drop_requests, plan.prepare, segments, self._drawn, reused_tokens, copies)
+
+    def _chain(self, submit: Submit) -> Chain:
+        if not (self._reuses and submit.salt):
+            return Chain(b"", self.blocks.block_tokens)
+        return Chain.of(submit, self._prompt_of(submit), self.blocks.block_tokens)
+
+    def _prepare(self, plan: Plan) -> dict[int, int]:
+        """Use what the leader has found for the requests of this plan; the tokens that it spares each of them."""
+        reuse = dict(plan.reuse)
+        spared = {}
         for submit in plan.prepare:
-            self.prepared[submit.request_id] = submit
-        segments = (*self._decoding(), *self._prefilling())
-        forks, drawn = self._draw(segments)
-        self._drawn = drawn
-        self._note(plan, segments)
-        return Step(plan.number, drop, drop_requests, plan.prepare, segments, forks, drawn)
+            chain = self._looked.pop(submit.request_id, None) or self._chain(submit)
+            count = reuse.get(submit.request_id, 0)
+            reused = array("q", self.blocks.find(chain.keys[:count]))
+            assert len(reused) == count, "the leader reuses blocks that are not here"
+            self.blocks.share(reused)
+            self.blocks.pin(reused)
+            prepared = Prepared(submit, chain, reused, submit.request_id in plan.fragile)
+            self.prepared[submit.request_id] = self._waiting[submit.request_id] = prepared
+            spared[submit.request_id] = count * self.blocks.block_tokens
+        self.counts.reused_tokens += sum(spared.values())
+        return spared
+
+    def _admit(self, request_id: int) -> None:
+        prepared = self._waiting.pop(request_id)
+        submit, kept = prepared.submit, len(prepared.reused)
+        computed = kept * self.blocks.block_tokens
+        first = (request_id, 0)
+        self.sequences[first] = Sequence(
+            first, submit.prompt_tokens, submit.sampling.samples, prepared.chain, prepared.reused, kept, computed, kept
+        )
 
     def _finish(self, plan: Plan) -> tuple[tuple[SequenceId, ...], tuple[int, ...]]:
         drop: dict[SequenceId, None] = {}
@@ -98,7 +238,8 @@ class Schedule:
             else:
                 drop |= dict.fromkeys(known for known in self.sequences if known[0] == finish.request_id)
         for sequence_id in drop:
-            del self.sequences[sequence_id]
+            sequence = self.sequences.pop(sequence_id)
+            self._give_back(sequence.blocks, sequence.kept)
         # A request goes when it failed before it was admitted, or with the last of its samples.
         ended = [
             request_id
@@ -107,57 +248,152 @@ class Schedule:
         ]
         for request_id in ended:
             del self.prepared[request_id]
+            if (failed := self._waiting.pop(request_id, None)) is not None:
+                self._give_back(failed.reused, len(failed.reused))
         return tuple(drop), tuple(ended)
 
+    def _give_back(self, blocks: array[int], kept: int) -> None:
+        self.blocks.unpin(blocks[:kept])
+        self.blocks.drop(blocks)
+
     def _decoding(self) -> list[Segment]:
-        segments = []
+        segments: list[Segment] = []
         for sequence in self.sequences.values():
-            if sequence.next_token is not None:
-                segments.append(Segment(sequence.id, sequence.computed, 1, sequence.next_token, 1))
-                sequence.computed += 1
-                sequence.next_token = None
+            if sequence.decodes and self._extend(sequence, 1, segments):
+                segments.append(self._segment(sequence, 1))
         return segments
 
-    def _prefilling(self) -> list[Segment]:
-        segments = []
+    def _prefilling(self, decoding: list[Segment]) -> list[Segment]:
+        """Of prompts, and of what was preempted. Nobody begins before an older one that waits for memory."""
+        segments = list(decoding)
         room = self.prefill_tokens
         for sequence in self.sequences.values():
-            left = sequence.prompt_tokens - sequence.computed
-            if left <= 0 or room == 0:
+            if sequence.computed == sequence.known or sequence.decodes:
                 continue
-            count = min(left, room)
-            draws = sequence.samples if count == left else 0
-            segments.append(Segment(sequence.id, sequence.computed, count, None, draws))
-            sequence.computed += count
+            if room == 0 or not self._begin(sequence):
+                break
+            part = sequence.prompt_tokens if sequence.computed < sequence.prompt_tokens else sequence.known
+            count = self._extend(sequence, min(part - sequence.computed, room), segments)
+            if not count:
+                break
+            segments.append(self._segment(sequence, count))
             room -= count
-        return segments
+        return segments[len(decoding) :]
 
-    def _draw(self, segments: tuple[Segment, ...]) -> tuple[tuple[SequenceId, ...], tuple[SequenceId, ...]]:
-        forks: list[SequenceId] = []
+    def _begin(self, sequence: Sequence) -> bool:
+        """Whether it may go on. One that has computed nothing yet looks for more that is here, and for room for all."""
+        blocks, tokens = self.blocks, self.blocks.block_tokens
+        if sequence.computed > sequence.kept * tokens:
+            return True
+        found = blocks.find(sequence.chain.keys[sequence.kept : (sequence.known - 1) // tokens])
+        wanted = blocks.count_for(sequence.known) - sequence.kept - len(found) + blocks.newly_used(found)
+        oldest = next(iter(self.sequences.values()))
+        if wanted > blocks.available and sequence is not oldest:
+            return False
+        blocks.share(found)
+        sequence.blocks.extend(found)
+        sequence.published = len(sequence.blocks)
+        sequence.computed = sequence.published * tokens
+        self.counts.reused_tokens += len(found) * tokens
+        return True
+
+    def _extend(self, sequence: Sequence, count: int, segments: list[Segment]) -> int:
+        """Blocks to write the next `count` tokens into; for how many of them there is room."""
+        tokens = self.blocks.block_tokens
+        if sequence.computed % tokens and self.blocks.is_shared(sequence.blocks[-1]):
+            block = self._take(sequence, segments)
+            if block is None:
+                return 0
+            self._copies.append((sequence.blocks[-1], block))
+            self.blocks.drop(sequence.blocks[-1:])
+            sequence.blocks[-1] = block
+        while len(sequence.blocks) * tokens < sequence.computed + count:
+            block = self._take(sequence, segments)
+            if block is None:
+                break
+            sequence.blocks.append(block)
+        return min(count, len(sequence.blocks) * tokens - sequence.computed)
+
+    def _take(self, sequence: Sequence, segments: list[Segment]) -> int | None:
+        """A block, if need be of the youngest that is younger and does nothing in this step."""
+        while (block := self.blocks.take()) is None:
+            younger = takewhile(lambda other: other is not sequence, reversed(self.sequences.values()))
+            busy = {segment.sequence for segment in segments}
+            victims = (each for each in younger if self._gives_back(each) and each.id not in busy)
+            victim = next(victims, None)
+            if victim is None:
+                return None
+            self._preempt(victim)
+        return block
+
+    def _gives_back(self, sequence: Sequence) -> bool:
+        return len(sequence.blocks) > sequence.kept and not self.prepared[sequence.id[0]].fragile
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self.blocks.drop(sequence.blocks[sequence.kept :])
+        del sequence.blocks[sequence.kept :]
+        sequence.computed = sequence.kept * self.blocks.block_tokens
+        sequence.published = sequence.kept
+        self.counts.preemptions += 1
+
+    def _segment(self, sequence: Sequence, count: int) -> Segment:
+        """The next `count` tokens; they count as computed from now on."""
+        start = sequence.computed
+        sequence.computed += count
+        self.counts.computed_tokens += count
+        first = start - sequence.prompt_tokens
+        tokens = tuple(sequence.tokens[first : first + count]) if first >= 0 else ()
+        draws = 0
+        if sequence.computed == sequence.known:
+            draws = 1 if sequence.tokens else sequence.samples
+        return Segment(sequence.id, start, count, tokens, draws, sequence.blocks[:])
+
+    def _draw(self, segments: tuple[Segment, ...]) -> tuple[SequenceId, ...]:
+        """Whose tokens this step draws. The samples of a request part where its first token is drawn."""
         drawn: list[SequenceId] = []
         for segment in segments:
             request_id, first = segment.sequence
             for sample in range(first, first + segment.draws):
                 drawn.append((request_id, sample))
                 if sample != first:
-                    forks.append((request_id, sample))
-                    prompt = self.sequences[segment.sequence]
-                    self.sequences[request_id, sample] = Sequence(
-                        (request_id, sample), prompt.prompt_tokens, 1, prompt.computed
-                    )
-        return tuple(forks), tuple(drawn)
+                    self._fork(self.sequences[segment.sequence], (request_id, sample))
+        return tuple(drawn)
 
-    def _note(self, plan: Plan, segments: tuple[Segment, ...]) -> None:
+    def _fork(self, prompt: Sequence, sequence_id: SequenceId) -> None:
+        """A sample that shares the blocks of the prompt, until it writes into one."""
+        self.blocks.share(prompt.blocks)
+        self.blocks.pin(prompt.blocks[: prompt.kept])
+        self.sequences[sequence_id] = replace(
+            prompt, id=sequence_id, samples=1, chain=prompt.chain.fork(), blocks=prompt.blocks[:], tokens=[]
+        )
+
+    def _publish(self, segments: tuple[Segment, ...]) -> None:
+        """What this step completes may be found by requests of later plans."""
+        for segment in segments:
+            sequence = self.sequences[segment.sequence]
+            full = min(sequence.computed // self.blocks.block_tokens, len(sequence.chain.keys))
+            for number in range(sequence.published, full):
+                self.blocks.publish(sequence.blocks[number], sequence.chain.keys[number])
+            sequence.published = max(full, sequence.published)
+
+    def _note(self, plan: Plan, segments: tuple[Segment, ...], copies: tuple[tuple[int, int], ...]) -> None:
         """The admission log is the sequence of these entries; its rolling digest is what ranks compare."""
+        tokens = self.blocks.block_tokens
         entry = _encoder.encode(
             (
                 plan.number,
                 plan.admit,
                 [(finish.request_id, finish.sample, finish.reason) for finish in plan.finish],
                 [submit.request_id for submit in plan.prepare],
-                [(segment.sequence, segment.start, segment.count) for segment in segments],
+                [
+                    (each.sequence, each.start, each.count, list(each.blocks[each.start // tokens :]))
+                    for each in segments
+                ],
                 [cancel.request_id for cancel in plan.cancel],
                 plan.cache,
+                plan.reuse,
+                plan.fragile,
+                copies,
             )
         )
         self.digest = blake3(self.digest + entry).digest(16)

@@ -14,7 +14,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from mmplane.ranks.model.attention import NAME, PackedAttention, Span
-from mmplane.ranks.model.cache import Cache
+from mmplane.ranks.model.cache import Memory
 
 HEADS, KV_HEADS, HEAD_SIZE = 4, 2, 8
 LAYERS = 2
@@ -61,14 +61,30 @@ class Whole:
         return output.transpose(1, 2)
 
 
-Part = tuple[Whole, Cache, int, int]
-"""Tokens from start to end of a sequence."""
+BLOCK_TOKENS = 4
 
 
-def attend(parts: list[Part], **options: Any) -> list[torch.Tensor]:
+class Pool:
+    """Memory of which sequences take blocks in any order."""
+
+    def __init__(self, blocks: int = 40, seed: int = 0) -> None:
+        self.memory = Memory(blocks, BLOCK_TOKENS)
+        self._left = Random(seed).sample(range(blocks), blocks)
+
+    def table(self, tokens: int) -> torch.Tensor:
+        return torch.tensor([self._left.pop() for _ in range(-(-tokens // BLOCK_TOKENS))])
+
+
+Part = tuple[Whole, torch.Tensor, int, int]
+"""Tokens from start to end of a sequence, which lies in these blocks."""
+
+
+def attend(pool: Pool, parts: list[Part], **options: Any) -> list[torch.Tensor]:
     """One step over these parts, all in one packed row: for each, [layers, tokens, heads, head size]."""
-    attention = PackedAttention()
-    attention.spans = tuple(Span(cache, start, end - start) for _, cache, start, end in parts)
+    attention = PackedAttention(pool.memory)
+    attention.spans = tuple(
+        Span(table[: -(-end // BLOCK_TOKENS)], start, end - start) for _, table, start, end in parts
+    )
     cuts = [whole.cut(start, end) for whole, _, start, end in parts]
     layers = []
     for layer in range(LAYERS):
@@ -97,17 +113,18 @@ def chunks(length: int, random: Random) -> list[int]:
 def test_any_split_of_any_sequences_in_any_company(lengths: list[int], window: int | None, seed: int) -> None:
     random = Random(seed)
     wholes = [Whole.draw(length, seed + number) for number, length in enumerate(lengths)]
-    caches = [Cache(length + random.randint(0, 3)) for length in lengths]
+    pool = Pool(seed=seed)
+    tables = [pool.table(length) for length in lengths]
     todo = [chunks(length, random) for length in lengths]
     done = [0] * len(lengths)
     outputs: list[list[torch.Tensor]] = [[] for _ in lengths]
     while any(todo):
         chosen = [number for number, left in enumerate(todo) if left and random.random() < 0.7]
         random.shuffle(chosen)
-        parts = [(wholes[number], caches[number], done[number], todo[number].pop(0)) for number in chosen]
+        parts = [(wholes[number], tables[number], done[number], todo[number].pop(0)) for number in chosen]
         if not parts:
             continue
-        for number, part, output in zip(chosen, parts, attend(parts, sliding_window=window), strict=True):
+        for number, part, output in zip(chosen, parts, attend(pool, parts, sliding_window=window), strict=True):
             done[number] = part[3]
             outputs[number].append(output)
     for whole, output in zip(wholes, outputs, strict=True):
@@ -116,59 +133,63 @@ def test_any_split_of_any_sequences_in_any_company(lengths: list[int], window: i
 
 @pytest.mark.parametrize("window", [None, 4])
 def test_a_long_prompt_then_token_by_token(window: int | None) -> None:
-    whole, cache = Whole.draw(40, 1), Cache(40)
+    whole, pool = Whole.draw(40, 1), Pool()
+    table = pool.table(40)
     cuts = [(0, 24), *((at, at + 1) for at in range(24, 40))]
-    outputs = [attend([(whole, cache, *cut)], sliding_window=window)[0] for cut in cuts]
+    outputs = [attend(pool, [(whole, table, *cut)], sliding_window=window)[0] for cut in cuts]
     torch.testing.assert_close(torch.cat(outputs, dim=1), whole.attended(window), **CLOSE)
 
 
-def test_a_fork_shares_the_past_and_not_the_future() -> None:
+def test_two_sequences_share_a_block_until_one_writes() -> None:
     prompt, one, other = (Whole.draw(6, seed) for seed in (1, 2, 3))
-    cache = Cache(12)
-    attend([(prompt, cache, 0, 6)])
-    forked = cache.fork(6)
+    pool = Pool()
+    table = pool.table(12)
+    attend(pool, [(prompt, table, 0, 6)])
+    forked = torch.cat([table[:1], pool.table(8)])
+    pool.memory.copy([(int(table[1]), int(forked[1]))])
     first, second = prompt.then(one), prompt.then(other)
-    outputs = [attend([(first, cache, at, at + 1), (second, forked, at, at + 1)]) for at in range(6, 12)]
+    outputs = [attend(pool, [(first, table, at, at + 1), (second, forked, at, at + 1)]) for at in range(6, 12)]
     for whole, output in ((first, [pair[0] for pair in outputs]), (second, [pair[1] for pair in outputs])):
         torch.testing.assert_close(torch.cat(output, dim=1), whole.attended()[:, 6:], **CLOSE)
 
 
-def test_a_fork_leaves_out_what_came_after_its_point() -> None:
-    """Sample 0 may be a token ahead when it is forked."""
-    prompt, one, other = (Whole.draw(length, seed) for length, seed in ((6, 1), (1, 2), (3, 3)))
-    cache = Cache(9)
-    attend([(prompt.then(one), cache, 0, 7)])
-    whole = prompt.then(other)
-    (output,) = attend([(whole, cache.fork(6), 6, 9)])
-    torch.testing.assert_close(output, whole.attended()[:, 6:], **CLOSE)
+def test_copies_happen_in_order() -> None:
+    whole, pool = Whole.draw(12, 1), Pool()
+    table = pool.table(12)
+    first, second, third = table.tolist()
+    attend(pool, [(whole, table, 0, 12)])
+    pool.memory.copy([(second, third), (first, second)])
+    keys, _ = pool.memory.read(0, table, 12)
+    expected = torch.cat([whole.key[0, :, :4], whole.key[0, :, :4], whole.key[0, :, 4:8]], dim=1)
+    torch.testing.assert_close(keys, expected, rtol=0, atol=0)
 
 
 def test_the_models_scaling_is_used() -> None:
-    whole = Whole.draw(5, 1)
-    (output,) = attend([(whole, Cache(5), 0, 5)], scaling=0.3)
+    whole, pool = Whole.draw(5, 1), Pool()
+    (output,) = attend(pool, [(whole, pool.table(5), 0, 5)], scaling=0.3)
     torch.testing.assert_close(output, whole.attended(scaling=0.3), **CLOSE)
 
 
 def test_other_options_of_models_do_not_disturb() -> None:
-    whole = Whole.draw(5, 1)
-    (output,) = attend([(whole, Cache(5), 0, 5)], dropout=0.0, position_ids=None, is_causal=True)
+    whole, pool = Whole.draw(5, 1), Pool()
+    (output,) = attend(pool, [(whole, pool.table(5), 0, 5)], dropout=0.0, position_ids=None, is_causal=True)
     torch.testing.assert_close(output, whole.attended(), **CLOSE)
 
 
-def test_a_cache_does_not_grow() -> None:
-    """Memory is reserved whole at admission: a step that would need more is a bug, not an allocation."""
-    whole, cache = Whole.draw(5, 1), Cache(4)
-    with pytest.raises(RuntimeError):
-        attend([(whole, cache, 0, 5)])
+def test_memory_does_not_grow() -> None:
+    """It is one pool from the start: a step that would need more is a bug, not an allocation."""
+    whole, pool = Whole.draw(5, 1), Pool()
+    with pytest.raises(IndexError):
+        attend(pool, [(whole, pool.table(4), 0, 5)])
 
 
 def test_bytes_per_token_are_those_of_all_layers() -> None:
-    cache = Cache(9)
-    attend([(Whole.draw(3, 1), cache, 0, 3)])
-    assert cache.bytes_per_token == LAYERS * 2 * KV_HEADS * HEAD_SIZE * torch.float64.itemsize
+    pool = Pool()
+    attend(pool, [(Whole.draw(3, 1), pool.table(3), 0, 3)])
+    assert pool.memory.bytes_per_token == LAYERS * 2 * KV_HEADS * HEAD_SIZE * torch.float64.itemsize
 
 
 def test_models_find_it_by_name() -> None:
-    attention = PackedAttention()
+    attention = PackedAttention(Memory(1, BLOCK_TOKENS))
     attention.register()
     assert ALL_ATTENTION_FUNCTIONS[NAME] is attention

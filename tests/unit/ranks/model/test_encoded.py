@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,18 @@ from mmplane.features.contract.arrays import views
 from mmplane.features.contract.image import ImageProcessor
 from mmplane.features.select import image_processor
 from mmplane.models.tiny import build_tiny, random_weights
+from mmplane.ranks.model.cache import Memory
 from mmplane.ranks.model.encoded import Encoded
 from mmplane.ranks.model.probe import runs_of
 from mmplane.ranks.model.prompt import Prompt
 from mmplane.ranks.model.runner import Runner
+from mmplane.ranks.plan.blocks import BLOCK_TOKENS
 from mmplane.ranks.plan.inbox import Inbox
 from mmplane.ranks.plan.loop import LoopClock
 from mmplane.ranks.plan.schedule import Segment, Step
 from mutation import Mutant, check_it_is_killed
 
+BLOCKS = 32
 WIDTH, HEIGHT = 84, 56
 ONE, OTHER = b"one picture", b"other one"
 
@@ -38,7 +42,8 @@ class Rank:
         self.processor = processor
         self.layout = processor.layout(WIDTH, HEIGHT)
         clock = LoopClock(0)
-        self.runner = Runner(model, Inbox([], copy=False), rank=0, device=torch.device("cpu"), clock=clock)
+        memory = Memory(BLOCKS, BLOCK_TOKENS)
+        self.runner = Runner(model, Inbox([], copy=False), memory, rank=0, device=torch.device("cpu"), clock=clock)
         self.runner._row_bytes = 10**6
         self.plans = 0
 
@@ -65,9 +70,10 @@ class Rank:
 
     def compute(self, submit: Submit, start: int, count: int) -> None:
         self.plans += 1
-        segments = (Segment((submit.request_id, 0), start, count, None, 0),) if count else ()
+        blocks = array("q", range(BLOCKS))
+        segments = (Segment((submit.request_id, 0), start, count, (), 0, blocks),) if count else ()
         gone = () if count else (submit.request_id,)
-        self.runner.run(Step(self.plans, (), gone, (), segments, (), ()))
+        self.runner.run(Step(self.plans, (), gone, (), segments, ()))
 
     def rows(self, submit: Submit) -> list[torch.Tensor]:
         return [each.rows for each in self.runner._prompts[submit.request_id].embeddings]

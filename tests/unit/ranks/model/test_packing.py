@@ -31,10 +31,10 @@ def rows(count: int, *, width: int = HIDDEN, value: float = 1.0) -> torch.Tensor
 def test_prompts_and_decoded_tokens_lie_in_the_order_of_segments() -> None:
     prompts = {1: prompt(9, first=10), 2: prompt(5, first=50, shift=-3)}
     segments = (
-        Segment((2, 0), 6, 1, 77, 1),
-        Segment((1, 0), 4, 3, None, 0),
-        Segment((2, 1), 7, 1, 78, 1),
-        Segment((1, 0), 7, 2, None, 2),
+        Segment((2, 0), 6, 1, (77,), 1),
+        Segment((1, 0), 4, 3, (), 0),
+        Segment((2, 1), 7, 1, (78,), 1),
+        Segment((1, 0), 7, 2, (), 2),
     )
     packed = pack(segments, prompts, CPU)
     assert packed.ids.tolist() == [77, 14, 15, 16, 78, 17, 18]
@@ -53,7 +53,7 @@ def test_an_items_rows_replace_its_placeholders_wherever_a_chunk_ends() -> None:
     for cut in range(1, 8):
         placed = []
         for start, end in ((0, cut), (cut, 8)):
-            segments = (Segment((2, 0), 0, 1, None, 0), Segment((1, 0), start, end - start, None, 0))
+            segments = (Segment((2, 0), 0, 1, (), 0), Segment((1, 0), start, end - start, (), 0))
             embeddings = torch.zeros(1 + end - start, HIDDEN)
             assert pack(segments, prompts, CPU).place(embeddings) == {}
             assert not embeddings[0].any(), "the other request has no items"
@@ -64,7 +64,7 @@ def test_an_items_rows_replace_its_placeholders_wherever_a_chunk_ends() -> None:
 
 def test_a_generated_token_never_gets_an_items_row() -> None:
     prompts = {1: prompt(4, first=0, embeddings=[Rows(2, rows(2), kept=False)])}
-    assert pack((Segment((1, 0), 4, 1, 3, 1),), prompts, CPU).items == []
+    assert pack((Segment((1, 0), 4, 1, (3,), 1),), prompts, CPU).items == []
 
 
 def test_deepstack_adds_to_the_rows_of_items_alone() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from transformers import AutoModelForMultimodalLM, DistributedConfig
 
 from mmplane.core.plan import Sampling, Submit
 from mmplane.models.tiny import build_tiny
+from mmplane.ranks.model.cache import Memory
 from mmplane.ranks.model.runner import Runner
+from mmplane.ranks.plan.blocks import BLOCK_TOKENS
 from mmplane.ranks.plan.loop import LoopClock
 from mmplane.ranks.plan.schedule import Segment, Step
 from mutation import Mutant, check_it_is_killed
@@ -64,17 +67,22 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def collectives(model: Any, sequences: int) -> tuple[int, int]:
     """Entered by a step that computes so many prompts, and by the next one, which computes a token of each."""
     inbox: Any = None
-    runner = Runner(model, inbox, rank=0, device=torch.device("cpu"), clock=LoopClock(0))
+    runner = Runner(
+        model, inbox, Memory(sequences, BLOCK_TOKENS), rank=0, device=torch.device("cpu"), clock=LoopClock(0)
+    )
     ids = np.arange(1, 1 + PROMPT_TOKENS, dtype=np.int32).tobytes()
     for request_id in range(sequences):
         list(runner.prepare(Submit(request_id, ids, None, PROMPT_TOKENS, (), (), SAMPLING), ()))
     counts = []
-    for start, count, token in ((0, PROMPT_TOKENS, None), (PROMPT_TOKENS, 1, 7)):
-        segments = tuple(Segment((request_id, 0), start, count, token, 1) for request_id in range(sequences))
+    for start, count, tokens in ((0, PROMPT_TOKENS, ()), (PROMPT_TOKENS, 1, (7,))):
+        segments = tuple(
+            Segment((request_id, 0), start, count, tokens, 1, array("q", [request_id]))
+            for request_id in range(sequences)
+        )
         drawn = tuple(segment.sequence for segment in segments)
         with Collectives() as entered:
-            tokens = runner.run(Step(1, (), (), (), segments, (), drawn))
-        assert len(tokens) == sequences
+            answers = runner.run(Step(1, (), (), (), segments, drawn))
+        assert len(answers) == sequences
         counts.append(entered.count)
     return counts[0], counts[1]
 

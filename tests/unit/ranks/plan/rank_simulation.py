@@ -24,6 +24,7 @@ from simulated_runner import digest_of
 
 from mmplane.core.plan import Abort, Admitted, Failed, Held, Sampling, Submit, Tokens
 from mmplane.core.records import MESSAGE_BYTES_MAX
+from mmplane.ranks.plan.blocks import Blocks
 from mmplane.ranks.plan.embedding_table import EmbeddingTable
 from mmplane.ranks.plan.leader import Leader
 from mmplane.ranks.plan.port import Drawn
@@ -68,18 +69,12 @@ class Simulation:
     def _start(self) -> None:
         """A new group."""
         shape = self.shape
-        self.leader = self.new_leader(
-            tp=shape.tp,
-            kv_tokens_max=shape.kv_tokens_max,
-            running_max=shape.running_max,
-            end_tokens=END_TOKENS,
-            cache_bytes=shape.cache_bytes,
-        )
-        self.leader._embeddings = EmbeddingTable(shape.embedding_bytes, row_bytes=1)
         around = Circumstances(
             shape.tp,
             shape.prefill_tokens,
+            lambda: Blocks(shape.kv_blocks, shape.block_tokens),
             shape.running_max,
+            shape.token_min,
             shape.cache_bytes,
             shape.embedding_bytes,
             self.random,
@@ -89,6 +84,14 @@ class Simulation:
         )
         self.around = around
         self.ranks = [SimulatedRank(rank, self.parts, around) for rank in range(shape.tp)]
+        self.leader = self.new_leader(
+            tp=shape.tp,
+            schedule=self.ranks[0].schedule,
+            running_max=shape.running_max,
+            end_tokens=END_TOKENS,
+            cache_bytes=shape.cache_bytes,
+        )
+        self.leader._embeddings = EmbeddingTable(shape.embedding_bytes, row_bytes=1)
         self.heard: set[int] = set()
         """Requests that the leader has been told of."""
         self.known: set[int] = set()
@@ -109,8 +112,13 @@ class Simulation:
             error.add_note(f"python tests/unit/ranks/plan/rank_simulation.py {self.seed} {tp}    {self.shape}")
             raise
         for rank in self.ranks:
-            self.events += rank.events
+            self._count(rank)
         return self
+
+    def _count(self, rank: SimulatedRank) -> None:
+        self.events += rank.events + rank.runner.events
+        self.events["preempted"] += rank.schedule.counts.preemptions
+        self.events["blocks evicted"] += rank.schedule.blocks.evicted
 
     def _slow(self) -> bool:
         slow = self.random.random() < self.shape.slow
@@ -125,7 +133,7 @@ class Simulation:
             if not to_submit and self.random.random() > 0.95:
                 return
             if to_submit and self.attached and self.random.random() < 0.4:
-                self._submit(draw_client(self.random, self.shape, len(self.clients) + 1))
+                self._submit(draw_client(self.random, self.shape, len(self.clients) + 1, list(self.clients.values())))
                 to_submit -= 1
             if self.random.random() < self.shape.aborting:
                 self._send_abort()
@@ -206,7 +214,7 @@ class Simulation:
         self.arrived.clear()
         self.attached = True
         for rank in self.ranks:
-            self.events += rank.events
+            self._count(rank)
         self._start()
 
     def _turn(self) -> bool:
@@ -295,7 +303,6 @@ class Simulation:
             self.clients[submit.request_id].reused = reused
         step = leading.take_next()
         self.events["requests that share a plan"] += len(step.prepare) > 1
-        self.events["forks"] += len(step.forks)
         self._check_memory()
         self.leader.position(leading.answers.popleft())  # type: ignore[arg-type]
         self.leader.sampled(step.drawn, tuple(map(Drawn, leading.tokens)))
@@ -320,11 +327,7 @@ class Simulation:
         """What the ranks hold at this plan fits into what the operator gave."""
         submits = self.ranks[0].runner.held.values()
         samples = sum(submit.sampling.samples for submit in submits)
-        kv_tokens = sum(
-            (submit.prompt_tokens + submit.sampling.tokens_max) * submit.sampling.samples for submit in submits
-        )
         check(samples <= self.shape.running_max, "more samples run than may")
-        check(kv_tokens <= self.shape.kv_tokens_max, "more cache memory is promised than there is")
 
     def _hear_leader(self) -> None:
         while self.leader.outbox:
@@ -379,7 +382,7 @@ class Simulation:
         shape = self.shape
         shape.aborting = shape.leaving = shape.crashing = shape.slow = 0.0
         samples = shape.running_max
-        each = shape.kv_tokens_max // samples
+        each = shape.kv_blocks // samples * shape.block_tokens
         sampling = Sampling(3, 1.0, 1.0, 0, samples)
         last = client(len(self.clients) + 1, b"", each - 3, sampling, [b"picture0"], self.random.choice(shape.names))
         self._submit(last)

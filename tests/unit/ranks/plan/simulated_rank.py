@@ -26,6 +26,7 @@ from mmplane.core.plan import Held, Plan, Position
 from mmplane.delivery.delivery import Delivery
 from mmplane.delivery.names import DELIVERIES
 from mmplane.delivery.rank_ports import RankPorts
+from mmplane.ranks.plan.blocks import Blocks
 from mmplane.ranks.plan.loop import LoopClock
 from mmplane.ranks.plan.member import Member
 from mmplane.ranks.plan.schedule import Schedule, Step
@@ -37,7 +38,9 @@ _plans = msgspec.msgpack.Decoder(Plan)
 class Parts:
     """What a rank is made of. Mutants replace one."""
 
-    schedule: Callable[[int, int], Schedule] = lambda _rank, prefill_tokens: Schedule(prefill_tokens)
+    schedule: Callable[[int, int, Blocks], Schedule] = lambda _rank, prefill_tokens, blocks: Schedule(
+        prefill_tokens, blocks
+    )
     member: Callable[..., Member] = Member
     deliveries: Mapping[str, Callable[[RankPorts], Delivery]] = field(default_factory=lambda: DELIVERIES)
     lane: type[TurnLane] = TurnLane
@@ -50,7 +53,10 @@ class Circumstances:
 
     tp: int
     prefill_tokens: int
+    blocks: Callable[[], Blocks]
+    """Memory for keys and values."""
     running_max: int
+    token_min: int
     cache_bytes: int
     embedding_bytes: int
     random: Random
@@ -78,12 +84,12 @@ class SimulatedRank:
         self.answers: deque[Held | Position] = deque()
         """On their way to the leader."""
         clock = LoopClock(rank, now_s=lambda: 0.0)
-        schedule = parts.schedule(rank, around.prefill_tokens)
+        schedule = parts.schedule(rank, around.prefill_tokens, around.blocks())
         self.pool = TurnPool(random, around.slow)
         self.runner = SimulatedRunner(
             rank,
             schedule,
-            lambda count: tuple(random.randrange(20) for _ in range(count)),
+            lambda count: tuple(random.randrange(around.token_min, 20) for _ in range(count)),
             self.pool,
             writing=around.writing,
         )
@@ -103,6 +109,7 @@ class SimulatedRank:
             leader_pool=self.pool,
             item_seconds=0.0,
         )
+        self.schedule = schedule
         self.deliveries = {name: kind(ports) for name, kind in parts.deliveries.items()}
         self.member = parts.member(
             self.runner, schedule, rank, self.deliveries, self.parcels, NoWake(), clock, copy=around.writing

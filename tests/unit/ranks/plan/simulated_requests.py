@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import get_args
@@ -28,7 +30,10 @@ class Shape:
 
     tp: int
     running_max: int
-    kv_tokens_max: int
+    kv_blocks: int
+    block_tokens: int
+    salts: tuple[bytes, ...]
+    """Of tenants; without one nothing is reused."""
     prefill_tokens: int
     requests: int
     lag_max: int
@@ -39,6 +44,8 @@ class Shape:
     """Different pictures."""
     cache_bytes: int
     embedding_bytes: int
+    token_min: int
+    """The lowest token that is drawn: with 2 no answer ends by itself."""
     failing: float
     aborting: float
     leaving: float
@@ -51,18 +58,22 @@ class Shape:
 
     @classmethod
     def draw(cls, random: Random, tp: int) -> Shape:
-        running_max = random.randint(1, 5)
+        running_max = random.randint(1, 6)
+        block_tokens = random.choice((1, 2, 4))
         return cls(
             tp=tp,
             running_max=running_max,
-            kv_tokens_max=running_max * random.randint(8, 40),
+            kv_blocks=running_max * random.choice((4, 8, 12, 20, 40)) // block_tokens,
+            block_tokens=block_tokens,
+            salts=random.choice(((b"",), (b"a",), (b"a", b"b"), (b"", b"a"))),
             prefill_tokens=random.choice((1, 3, 8, 100)),
-            requests=random.randint(1, 12),
+            requests=random.randint(1, 14),
             lag_max=random.choice((0, 0, 1, 6)),
             names=random.choice((tuple(DELIVERIES), (random.choice(tuple(DELIVERIES)),))),
             keys=random.choice((2, 4, 9)),
             cache_bytes=random.choice((0, 20, 40, 500)),
             embedding_bytes=random.choice((0, 20, 40, 500)),
+            token_min=random.choice((0, 2)),
             failing=random.choice((0.0, 0.2, 0.6)),
             aborting=random.choice((0.0, 0.05, 0.2)),
             leaving=random.choice((0.0, 0.0, 0.03)),
@@ -106,8 +117,10 @@ class Client:
 
     def never_fits(self, shape: Shape) -> bool:
         sampling = self.submit.sampling
-        kv_tokens = (self.submit.prompt_tokens + sampling.tokens_max) * sampling.samples
-        return kv_tokens > shape.kv_tokens_max or sampling.samples > shape.running_max
+        shared = self.submit.prompt_tokens // shape.block_tokens
+        longest = -(-(self.submit.prompt_tokens + sampling.tokens_max) // shape.block_tokens)
+        blocks = shared + (longest - shared) * sampling.samples
+        return blocks > shape.kv_blocks or sampling.samples > shape.running_max
 
     def strikes(self, tp: int) -> bool:
         """Whether the injected fault must make it fail."""
@@ -152,18 +165,42 @@ class Client:
         check(token.reason == reason, "it should say", reason, token)
 
 
-def draw_client(random: Random, shape: Shape, request_id: int) -> Client:
+def draw_client(random: Random, shape: Shape, request_id: int, earlier: Sequence[Client]) -> Client:
     samples = random.choice((1, 1, 2, 2, 3, shape.running_max + 1))
-    tokens_max = random.choice((1, 2, 6, 20, shape.kv_tokens_max))
-    sampling = Sampling(tokens_max, 1.0, 1.0, random.randrange(9), samples, ignore_end=random.random() < 0.1)
+    tokens_max = random.choice((1, 2, 6, 12, shape.kv_blocks * shape.block_tokens // 3 + 1))
+    sampling = Sampling(tokens_max, 1.0, 1.0, random.randrange(9), samples, ignore_end=random.random() < 0.3)
     fault = None
     if random.random() < shape.failing:
         fault = Fault(random.choice(POINTS), random.randrange(shape.tp))
-    # Some records are so long that few of them fit into one plan.
-    prompt = bytes(random.choice((4, 4, 4, 30_000)))
-    keys = [b"picture%d" % random.randrange(shape.keys) for _ in range(random.choice((0, 1, 1, 2, 3)))]
     name = random.choice(shape.names)
-    return client(request_id, prompt, random.randint(1, 12), sampling, keys, name, fault)
+    keys = [b"picture%d" % random.randrange(shape.keys) for _ in range(random.choice((0, 1, 1, 2, 3)))]
+    if random.random() < 0.2:
+        # Some records are so long that few of them fit into one plan.
+        return client(request_id, bytes(30_000), random.randint(1, 12), sampling, keys, name, fault)
+    salt = random.choice(shape.salts)
+    said = [each for each in earlier if each.submit.salt]
+    if said and random.random() < 0.6:  # a later turn of the same conversation, perhaps of another tenant
+        before = random.choice(said)
+        ids = [*array("i", before.submit.prompt), *(token.token for token in before.tokens.get(0, ()))]
+        places = list(zip([item.content_key for item in before.submit.items], before.submit.placeholders, strict=True))
+        if random.random() < 0.2:  # about another picture
+            places = [(_alike(random, keys, key), runs) for key, runs in places]
+    else:
+        ids = [random.randrange(2) for _ in range(random.randint(1, 6))]
+        places = []
+        for key in keys:
+            length = len(features_of(key))
+            places.append((key, ((len(ids), length),)))
+            ids += [9] * length
+    ids += [random.randrange(2) for _ in range(random.randint(1, 6))]
+    prompt = array("i", ids).tobytes()
+    runs = tuple(runs for _, runs in places)
+    return client(request_id, prompt, len(ids), sampling, [key for key, _ in places], name, fault, runs, salt)
+
+
+def _alike(random: Random, keys: Sequence[bytes], key: bytes) -> bytes:
+    """A picture with as many rows as this one: another one, if there is one."""
+    return random.choice([each for each in keys if len(features_of(each)) == len(features_of(key))] or [key])
 
 
 def client(
@@ -174,6 +211,8 @@ def client(
     keys: list[bytes],
     name: str,
     fault: Fault | None = None,
+    runs: tuple[tuple[tuple[int, int], ...], ...] = (),
+    salt: bytes = b"",
 ) -> Client:
     kind = DELIVERIES[name]
     items, parcel = [], b""
@@ -192,7 +231,7 @@ def client(
         None,
         prompt_tokens,
         tuple(items),
-        tuple(((0, len(features_of(key))),) for key in keys),
+        runs or tuple(((0, len(features_of(key))),) for key in keys),
         sampling,
         digests=True,
         keep=request_id % 4 > 0,
@@ -201,5 +240,6 @@ def client(
         relayed=relayed,
         cache=kind.sends is not Sends.SLOTS,
         fault=fault,
+        salt=b"" if fault else salt,
     )
     return Client(submit, parcel)

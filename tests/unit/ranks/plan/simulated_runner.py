@@ -1,4 +1,7 @@
-"""A runner without a model: in place of tensors the list of what lies in each cache.
+"""A runner without a model: in place of keys and values, what each position of a block stands for.
+
+A position stands for all that its keys and values depend on: the tenant, every token up to it, and the items among
+them. Whatever a step reads is held against what the request itself says, so blocks of another prefix are noticed.
 
 It believes nothing. Each step is held against what the plans so far demand, so a wrong step is noticed on the rank that
 takes it, even when all ranks take the same wrong step. Features are held against the media that they were made of.
@@ -6,15 +9,18 @@ takes it, even when all ranks take the same wrong step. Features are held agains
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
 from simulated_ports import check, features_of
 
 from mmplane.core.errors import Failure, internal
 from mmplane.core.faults import InjectedFault
+from mmplane.core.keys import digest_parts
 from mmplane.core.plan import Held, Plan, Submit
 from mmplane.delivery.delivery import Features
 from mmplane.delivery.faults import strike
@@ -29,15 +35,46 @@ def digest_of(rank: int, request_id: int) -> bytes:
 
 @dataclass
 class Growing:
-    """One admitted sequence: what lies in its cache, and the token that comes next."""
+    """One admitted sequence: what its positions must stand for, and how many were computed."""
 
     submit: Submit
-    cache: list[str] = field(default_factory=list)
-    next_token: int | None = None
+    stands_for: list[bytes]
+    computed: int = 0
+    tokens: list[int] = field(default_factory=list)
+    preemptions: int = 0
+    """Of the group, when this one was last computed."""
+
+    def push(self, token: int) -> None:
+        self.tokens.append(token)
+        self.stands_for.append(stands_for(self.stands_for[-1], token, b""))
 
     @property
-    def prompt_left(self) -> int:
-        return max(0, self.submit.prompt_tokens - len(self.cache))
+    def waits(self) -> bool:
+        """Whether its newest token is all that is left to compute."""
+        return bool(self.tokens) and self.computed == len(self.stands_for) - 1
+
+    @property
+    def left(self) -> int:
+        return 0 if self.waits else len(self.stands_for) - self.computed
+
+
+def stands_for(before: bytes, token: int, item: bytes) -> bytes:
+    return digest_parts([before, str(token).encode(), item])
+
+
+def prompt_of(submit: Submit) -> list[bytes]:
+    """What each position of a prompt stands for."""
+    items = {
+        start + offset: item.content_key + b"%d" % (row + offset)
+        for item, runs in zip(submit.items, submit.placeholders, strict=True)
+        for (start, length), row in zip(runs, accumulate((length for _, length in runs), initial=0), strict=False)
+        for offset in range(length)
+    }
+    tokens = array("i", submit.prompt) if submit.salt else [0] * submit.prompt_tokens
+    whole = [submit.salt or b"request %d" % submit.request_id]
+    for at in range(submit.prompt_tokens):
+        whole.append(stands_for(whole[-1], tokens[at], items.get(at, b"")))
+    return whole[1:]
 
 
 class SimulatedRunner:
@@ -68,16 +105,29 @@ class SimulatedRunner:
         self.keeping: dict[int, frozenset[bytes]] = {}
         """Keys that each request needs until it ends."""
         self.drawn: tuple[SequenceId, ...] = ()
+        self.memory: dict[int, bytes] = {}
+        """What each slot stands for."""
+        self.reused: dict[int, int] = {}
+        """Tokens of each prepared prompt that need not be computed."""
+        self.events: Counter[str] = Counter()
 
     @property
     def empty(self) -> bool:
-        return not (self.held or self.growing or self.schedule.prepared or self.schedule.sequences)
+        return not (
+            self.held
+            or self.growing
+            or self.schedule.prepared
+            or self.schedule.sequences
+            or self.schedule.blocks.used
+            or self.schedule.blocks.pinned
+        )
 
     def expect(self, plan: Plan) -> None:
         """The plan whose step comes next."""
         self.plan = plan
+        check(len(plan.tokens) == len(self.drawn), "a plan carries one token per sampling sequence")
         for (request_id, sample), token in zip(self.drawn, plan.tokens, strict=True):
-            self.growing[request_id, sample].next_token = token
+            self.growing[request_id, sample].push(token)
 
     def forget(self, keys: Sequence[bytes]) -> None:
         assert self.plan is not None
@@ -94,9 +144,15 @@ class SimulatedRunner:
         return sum(map(len, self.kept.values())), 0
 
     def prepare(
-        self, submit: Submit, features: Sequence[Features], *, keep: frozenset[int] = frozenset()
+        self,
+        submit: Submit,
+        features: Sequence[Features],
+        *,
+        keep: frozenset[int] = frozenset(),
+        reused_tokens: int = 0,
     ) -> Iterator[Turn]:
         """Digests beside the loop, then one item for each turn, as the real one."""
+        check(reused_tokens == self.reused[submit.request_id], "another number of tokens is reused than the plan says")
         failure: Failure | None = None
         hashed = self.hashing.submit(digest_of, self.rank, submit.request_id)
         yield hashed
@@ -124,9 +180,11 @@ class SimulatedRunner:
         assert self.plan is not None
         self._finish(self.plan, step)
         self._admit(self.plan)
-        self._prepare(step)
+        self._prepare(self.plan, step)
+        self._copy(step)
         self._compute(step)
         self._fork(step)
+        self._check_blocks()
         return self.draw(len(step.drawn)) if self.rank == 0 else ()
 
     def _finish(self, plan: Plan, step: Step) -> None:
@@ -153,25 +211,39 @@ class SimulatedRunner:
             check(request_id in self.held, f"request {request_id} was admitted and not prepared")
             check(request_id in self.answered, "a request was admitted before this rank had answered")
             check(self.answered[request_id] is None, "a request that failed was admitted")
-            self.growing[request_id, 0] = Growing(self.held[request_id])
+            self.growing[request_id, 0] = Growing(self.held[request_id], prompt_of(self.held[request_id]))
 
-    def _prepare(self, step: Step) -> None:
+    def _prepare(self, plan: Plan, step: Step) -> None:
+        counts = dict(plan.reuse)
         for submit in step.prepare:
             check(submit.request_id not in self.held, "a request was prepared twice")
             self.held[submit.request_id] = submit
+            self.reused[submit.request_id] = counts[submit.request_id] * self.schedule.blocks.block_tokens
+            check(self.reused[submit.request_id] < submit.prompt_tokens, "nothing is left to compute of a prompt")
+            self.events["blocks reused"] += counts[submit.request_id]
+            self.events["pictures reused"] += bool(counts[submit.request_id] and submit.items)
+
+    def _copy(self, step: Step) -> None:
+        tokens = self.schedule.blocks.block_tokens
+        for source, target in step.copies:
+            self.events["blocks copied"] += 1
+            for offset in range(tokens):
+                self.memory[target * tokens + offset] = self.memory.get(source * tokens + offset, b"")
 
     def _compute(self, step: Step) -> None:
         if not (step.segments or self.growing):
             self.drawn = step.drawn
             check(not step.drawn, "a token is drawn of nothing")
             return
-        waiting = {sequence: each.next_token for sequence, each in self.growing.items() if each.next_token is not None}
-        decoding = {segment.sequence: segment.token for segment in step.segments if segment.token is not None}
-        check(decoding == waiting, "decoded, and waiting for it:", decoding, waiting)
-        prompts = [segment for segment in step.segments if segment.token is None]
+        waiting = {sequence for sequence, each in self.growing.items() if each.waits}
+        decoding = {segment.sequence for segment in step.segments if segment.sequence in waiting}
+        check(decoding == waiting or self._short, "decoded, and waiting for it:", decoding, waiting)
+        check(step.segments, "a step computes nothing although there are sequences")
+        prompts = [segment for segment in step.segments if segment.sequence not in waiting]
         for segment in step.segments:
             check(segment.sequence in self.growing, "not of a running sequence:", segment)
             self._extend(self.growing[segment.sequence], segment)
+        self._check_read(step)
         self._check_prefill([segment.count for segment in prompts])
         drawing = [segment for segment in step.segments if segment.draws]
         drawn = [
@@ -183,34 +255,83 @@ class SimulatedRunner:
         check(len(drawn) == len(set(drawn)), "a sequence draws twice in a step")
         self.drawn = step.drawn
 
+    @property
+    def _short(self) -> bool:
+        """Whether memory was ever short, so that something may wait or be computed again."""
+        blocks = self.schedule.blocks
+        left = sum(blocks.count_for(len(each.stands_for)) for each in self.growing.values() if each.left)
+        return bool(self.schedule.counts.preemptions) or blocks.available < left + len(self.growing)
+
     def _extend(self, growing: Growing, segment: Segment) -> None:
-        check(segment.start == len(growing.cache), "it does not begin where the last one ended:", segment)
-        if segment.token is not None:
-            check((segment.count, segment.draws) == (1, 1), "one token is decoded at a time:", segment)
-            growing.cache.append(f"token {segment.token}")
-            growing.next_token = None
+        self._check_begin(growing, segment)
+        prompt_tokens = growing.submit.prompt_tokens
+        end = segment.start + segment.count
+        check(0 < segment.count <= len(growing.stands_for) - segment.start, "it reaches beyond what is known:", segment)
+        first = segment.start - prompt_tokens
+        tokens = tuple(growing.tokens[first : first + segment.count]) if first >= 0 else ()
+        check(segment.tokens == tokens, "not the tokens that were drawn:", segment)
+        check(first >= 0 or end <= prompt_tokens, "prompt and answer in one segment:", segment)
+        draws = (1 if growing.tokens else growing.submit.sampling.samples) if end == len(growing.stands_for) else 0
+        check(segment.draws == draws, "another number of samples should be drawn:", segment)
+        tokens_each = self.schedule.blocks.block_tokens
+        slots = [segment.blocks[at // tokens_each] * tokens_each + at % tokens_each for at in range(end)]
+        check(len(set(slots)) == end, "two positions of a sequence lie in one slot:", segment)
+        for at in range(segment.start, end):
+            self.memory[slots[at]] = growing.stands_for[at]
+        growing.computed = end
+        growing.preemptions = self.schedule.counts.preemptions
+
+    def _check_begin(self, growing: Growing, segment: Segment) -> None:
+        """A segment begins where the last one ended, but behind what was reused, and again after a preemption."""
+        if segment.start == growing.computed:
             return
-        check(0 < segment.count <= growing.prompt_left, "it reaches beyond its prompt:", segment)
-        growing.cache += [f"prompt {segment.start + number}" for number in range(segment.count)]
-        samples = 0 if growing.prompt_left else growing.submit.sampling.samples
-        check(segment.draws == samples, "another number of samples should be drawn:", segment)
+        again = self.schedule.counts.preemptions > growing.preemptions
+        reused = not growing.computed and bool(growing.submit.salt)
+        check(again or reused, "it does not begin where the last one ended:", segment)
+        check(segment.start % self.schedule.blocks.block_tokens == 0, "it begins within a block:", segment)
+        self.events["computed again"] += again
+
+    def _check_read(self, step: Step) -> None:
+        """After all writes of the step: everything that it reads is what its own sequence demands."""
+        tokens_each = self.schedule.blocks.block_tokens
+        for segment in step.segments:
+            growing = self.growing[segment.sequence]
+            for at in range(segment.start + segment.count):
+                slot = segment.blocks[at // tokens_each] * tokens_each + at % tokens_each
+                check(self.memory.get(slot) == growing.stands_for[at], f"position {at} holds another prefix:", segment)
+
+    def _check_blocks(self) -> None:
+        """Every use of a block is somebody's, and every block is free, used or kept."""
+        schedule, blocks = self.schedule, self.schedule.blocks
+        users = Counter(block for each in schedule.sequences.values() for block in each.blocks)
+        users.update(block for each in schedule._waiting.values() for block in each.reused)
+        check(users == blocks._users, "blocks have other users than they count")
+        fresh = blocks.total - blocks._fresh
+        check(len(users) + len(blocks._free) + blocks.idle + fresh == blocks.total, "a block is lost or counted twice")
+        check(not set(blocks._free) & set(blocks._users), "a block is free and used")
+        check(blocks._idle.keys() <= blocks._keys.keys(), "a block is kept that nobody can find")
 
     def _check_prefill(self, counts: list[int]) -> None:
         room = self.schedule.prefill_tokens - sum(counts)
         check(room >= 0, "more of prompts was computed than a step may")
-        left = [each for each in self.growing.values() if each.prompt_left]
+        left = [each for each in self.growing.values() if each.left]
+        if self._short:
+            return
         check(not left or room == 0, "a prompt waited although there was room")
-        begun_late = [each for each in left[1:] if each.cache]
+        begun_late = [each for each in left[1:] if each.computed]
         check(not begun_late, "a younger prompt was begun before an older one was complete")
 
     def _fork(self, step: Step) -> None:
-        for request_id, sample in step.forks:
+        for request_id, sample in step.drawn:
+            if (request_id, sample) in self.growing:
+                continue
             first = self.growing.get((request_id, 0))
             check(first is not None, f"{request_id, sample} is forked from a sequence that is not there")
             assert first is not None
-            whole = [f"prompt {at}" for at in range(first.submit.prompt_tokens)]
-            check(first.cache == whole, "a fork happens when the prompt is complete, and before anything else")
+            prompt_tokens = first.submit.prompt_tokens
+            check(first.computed == prompt_tokens, "a fork happens when the prompt is complete")
+            check(len(first.stands_for) == prompt_tokens, "and before anything else")
             forked = self.schedule.sequences[request_id, sample]
-            check(forked.computed == len(whole), "a fork begins behind the prompt")
-            check((request_id, sample) not in self.growing, "a sample is forked once")
-            self.growing[request_id, sample] = Growing(first.submit, list(whole))
+            check(forked.computed == prompt_tokens, "a fork begins behind the prompt")
+            self.growing[request_id, sample] = replace(first, stands_for=list(first.stands_for), tokens=[])
+            self.events["forks"] += 1

@@ -18,6 +18,7 @@ from mmplane.delivery.delivery import Features
 from mmplane.delivery.original import Original
 from mmplane.delivery.parcels import Parcels
 from mmplane.delivery.rank_ports import RankPorts
+from mmplane.ranks.plan.blocks import Blocks
 from mmplane.ranks.plan.leader import Leader
 from mmplane.ranks.plan.loop import LoopClock
 from mmplane.ranks.plan.member import Member
@@ -53,7 +54,10 @@ class Group:
     """A leader and its ranks, in step."""
 
     def __init__(self) -> None:
-        self.leader = Leader(tp=RANKS, kv_tokens_max=100, running_max=8, end_tokens=frozenset(), cache_bytes=1000)
+        self.schedules = [Schedule(64, Blocks(100)) for _ in range(RANKS)]
+        self.leader = Leader(
+            tp=RANKS, schedule=self.schedules[0], running_max=8, end_tokens=frozenset(), cache_bytes=1000
+        )
         self.runners = [KeepingRunner(rank) for rank in range(RANKS)]
         self.parcels = [Parcels() for _ in range(RANKS)]
         self.members = [self._member(rank) for rank in range(RANKS)]
@@ -76,7 +80,7 @@ class Group:
         )
         runner: Any = self.runners[rank]
         deliveries = {"original": Original(ports)}
-        return Member(runner, Schedule(64), rank, deliveries, self.parcels[rank], NoWake(), LoopClock(rank))
+        return Member(runner, self.schedules[rank], rank, deliveries, self.parcels[rank], NoWake(), LoopClock(rank))
 
     def _materialise(self, *work: Any) -> Any:
         self.made += 1

@@ -17,6 +17,7 @@ from mmplane.core.plan import (
     Finish,
     FromLeader,
     Held,
+    Plan,
     Position,
     Sampling,
     Submit,
@@ -24,19 +25,42 @@ from mmplane.core.plan import (
     Work,
 )
 from mmplane.core.records import MESSAGE_BYTES_MAX
+from mmplane.ranks.plan.blocks import Blocks
 from mmplane.ranks.plan.leader import PLAN_BYTES_MAX, Diverged, Leader, Request
 from mmplane.ranks.plan.port import Drawn
-from mmplane.ranks.plan.schedule import SequenceId
+from mmplane.ranks.plan.schedule import Schedule, SequenceId
 from mmplane.wire.link import encode
 
 END = 0
 FAILURE = internal("out of memory").failure()
 
 
-def leader(tp: int = 1, *, kv_tokens_max: int = 100, running_max: int = 4, tenants: int = 1) -> Leader:
-    return Leader(
-        tp=tp, kv_tokens_max=kv_tokens_max, running_max=running_max, end_tokens=frozenset({END}), tenants=tenants
-    )
+class Led:
+    """Mixed into a leader: its plans reach a schedule at once, as on rank 0."""
+
+    def propose(self, now_s: float = 0.0) -> Plan | None:
+        plan: Plan | None = super().propose(now_s)  # type: ignore[misc]
+        if plan is not None:
+            schedule: Schedule = self._schedule  # type: ignore[attr-defined]
+            said = dict(zip(self.told, plan.tokens, strict=True))
+            tokens = tuple(said.get(each, 70) for each in schedule._drawn)
+            schedule.apply(msgspec.structs.replace(plan, tokens=tokens))
+            self.told = ()
+        return plan
+
+    told: tuple[SequenceId, ...] = ()
+    """What the tests say was drawn; the rest of what the schedule draws is made up."""
+
+    def sampled(self, drawn: tuple[SequenceId, ...], tokens: tuple[int, ...]) -> None:
+        self.told = drawn
+        super().sampled(drawn, tokens)  # type: ignore[misc]
+
+
+def leader(tp: int = 1, *, blocks: int = 100, running_max: int = 4, tenants: int = 1) -> Leader:
+    """A block holds one token."""
+    schedule = Schedule(1000, Blocks(blocks, 1))
+    led: Any = type("Led", (Led, Leader), {})
+    return led(tp=tp, schedule=schedule, running_max=running_max, end_tokens=frozenset({END}), tenants=tenants)
 
 
 def request(
@@ -174,9 +198,9 @@ def test_an_end_token_may_be_ignored() -> None:
 
 
 def test_first_come_first_served_even_if_a_small_one_would_fit() -> None:
-    one = leader(kv_tokens_max=20)
+    one = leader(blocks=20)
     running(one, request(1))
-    one.submit(request(2, prompt_tokens=10))
+    one.submit(request(2, prompt_tokens=15))
     one.submit(request(3))
     plan = one.propose()
     assert plan is not None
@@ -189,7 +213,7 @@ def test_first_come_first_served_even_if_a_small_one_would_fit() -> None:
 
 
 @pytest.mark.parametrize(
-    "too_large", [request(1, prompt_tokens=96), request(1, samples=3, prompt_tokens=30), request(1, samples=5)]
+    "too_large", [request(1, prompt_tokens=96), request(1, samples=3, prompt_tokens=86), request(1, samples=5)]
 )
 def test_what_can_never_fit_is_refused_at_once(too_large: Submit) -> None:
     one = leader()
@@ -202,12 +226,29 @@ def test_what_can_never_fit_is_refused_at_once(too_large: Submit) -> None:
 
 def test_what_just_fits_is_taken() -> None:
     one = leader()
-    running(one, request(1, prompt_tokens=20, samples=4))
-    assert one.progress().kv_tokens == 100
+    running(one, request(1, prompt_tokens=80, samples=4))
+    assert one.progress().kv_tokens == 80
+
+
+def test_answers_get_their_memory_as_they_grow() -> None:
+    """Both would not fit whole; the second begins beside the first, and nothing is refused."""
+    one = leader(blocks=20)
+    running(one, request(1, tokens_max=15), request(2, tokens_max=15))
+    assert (one.progress().kv_tokens, one.progress().running) == (10, 2)
+
+
+def test_with_several_tenants_memory_is_promised_whole() -> None:
+    """Otherwise one tenant's long answers would push another tenant's out."""
+    one = leader(blocks=20, tenants=2)
+    one.submit(request(1, tenant="a"))
+    one.submit(request(2, tenant="b"))
+    one.submit(request(3, tenant="c", tokens_max=1))
+    assert prepared(one) == [1, 2]
+    assert prepared(one) == []
 
 
 def test_seats_are_counted_by_sample() -> None:
-    one = leader(kv_tokens_max=1000)
+    one = leader(blocks=1000)
     running(one, request(1, samples=3))
     one.submit(request(2, samples=2))
     plan = one.propose()
@@ -219,9 +260,10 @@ def test_seats_and_memory_of_a_request_come_back_with_its_last_sample() -> None:
     one = leader()
     running(one, request(1, samples=2))
     one.sampled(sequences((1, 0), (1, 1)), drawn(END, 70))
-    assert one.progress().kv_tokens == 20, "the prompt is still needed"
     one.propose()
+    assert one.progress().kv_tokens == 6, "the prompt is still needed"
     one.sampled(sequences((1, 1)), drawn(END))
+    one.propose()
     assert one.progress().kv_tokens == 0
 
 
@@ -403,7 +445,7 @@ def test_every_ranks_work_is_told() -> None:
 
 
 def test_a_plan_never_exceeds_a_message() -> None:
-    one = leader(kv_tokens_max=10_000, running_max=100)
+    one = leader(blocks=10_000, running_max=100)
     for number in range(1, 101):
         one.submit(request(number, size=3000))
     prepared: list[int] = []
@@ -420,7 +462,7 @@ def test_a_plan_never_exceeds_a_message() -> None:
 @pytest.mark.parametrize("samples", [256, 1024])
 def test_plans_and_tokens_of_many_samples_fit_into_a_message(samples: int) -> None:
     """All samples draw, and all end, in one step."""
-    one = leader(kv_tokens_max=1 << 40, running_max=samples)
+    one = leader(blocks=1 << 40, running_max=samples)
     ids = [(1 << 40) + number for number in range(samples)]
     for request_id in ids:
         one.submit(request(request_id, tokens_max=1))
@@ -490,7 +532,7 @@ def test_the_tenant_with_fewest_seats_is_next() -> None:
 
 
 def test_a_tenant_has_its_share_of_cache_memory() -> None:
-    shared = leader(kv_tokens_max=40, tenants=2)
+    shared = leader(blocks=40, tenants=2)
     for number in range(1, 4):
         shared.submit(request(number, prompt_tokens=5, tokens_max=10, tenant="greedy"))
     assert prepared(shared) == [1]

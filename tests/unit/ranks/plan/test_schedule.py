@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from mmplane.core.plan import Finish, Plan, Sampling, Submit
+from mmplane.ranks.plan.blocks import Blocks
 from mmplane.ranks.plan.schedule import Schedule, Segment, Step
 
 
@@ -19,7 +20,7 @@ class Plans:
     """Numbers plans for a schedule."""
 
     def __init__(self, prefill_tokens: int) -> None:
-        self.schedule = Schedule(prefill_tokens)
+        self.schedule = Schedule(prefill_tokens, Blocks(64))
 
     def __call__(
         self,
@@ -32,11 +33,11 @@ class Plans:
 
 
 def prompt(request_id: int, start: int, count: int, draws: int = 0) -> Segment:
-    return Segment((request_id, 0), start, count, None, draws)
+    return Segment((request_id, 0), start, count, (), draws)
 
 
 def decode(request_id: int, sample: int, start: int, token: int) -> Segment:
-    return Segment((request_id, sample), start, 1, token, 1)
+    return Segment((request_id, sample), start, 1, (token,), 1)
 
 
 def test_life_of_a_request() -> None:
@@ -46,7 +47,7 @@ def test_life_of_a_request() -> None:
     assert (step.number, step.prepare, step.segments) == (1, (one,), ())
     assert plans(admit=(1,)).segments == (prompt(1, 0, 4),)
     step = plans()
-    assert (step.segments, step.drawn, step.forks) == ((prompt(1, 4, 2, draws=1),), ((1, 0),), ())
+    assert (step.segments, step.drawn) == ((prompt(1, 4, 2, draws=1),), ((1, 0),))
     assert plans(70).segments == (decode(1, 0, 6, token=70),)
     assert plans(71).segments == (decode(1, 0, 7, token=71),)
     step = plans(72, finish=(Finish(1, 0, "stop"),))
@@ -57,14 +58,13 @@ def test_life_of_a_request() -> None:
 def test_samples_are_forked_where_the_prompt_ends() -> None:
     plans = Plans(prefill_tokens=3)
     plans(prepare=(request(1, 5, samples=3),))
-    assert plans(admit=(1,)).forks == ()
+    plans(admit=(1,))
+    assert list(plans.schedule.sequences) == [(1, 0)]
     step = plans()
     assert step.segments == (prompt(1, 3, 2, draws=3),)
-    assert step.forks == ((1, 1), (1, 2))
-    assert step.drawn == ((1, 0), (1, 1), (1, 2))
+    assert step.drawn == tuple(plans.schedule.sequences) == ((1, 0), (1, 1), (1, 2))
     step = plans(70, 71, 72)
     assert step.segments == (decode(1, 0, 5, 70), decode(1, 1, 5, 71), decode(1, 2, 5, 72))
-    assert step.forks == ()
 
 
 def test_the_other_samples_go_on_when_one_ends() -> None:
@@ -128,7 +128,7 @@ def test_an_empty_plan_computes_nothing_and_counts() -> None:
 @pytest.mark.parametrize("number", [0, 2, 7])
 def test_a_plan_out_of_order_is_a_bug(number: int) -> None:
     with pytest.raises(AssertionError, match="after 0"):
-        Schedule(1).apply(Plan(number, (), (), (), ()))
+        Schedule(1, Blocks(9)).apply(Plan(number, (), (), (), ()))
 
 
 @pytest.mark.parametrize("tokens", [(), (1, 2)])
@@ -147,7 +147,7 @@ def test_the_same_plans_give_the_same_steps_and_the_same_log() -> None:
         Plan(3, (70,), (Finish(1, 0, "stop"),), (), ()),
         Plan(4, (71, 72), (), (), (request(3, 1),)),
     ]
-    one, other = Schedule(4), Schedule(4)
+    one, other = Schedule(4, Blocks(9)), Schedule(4, Blocks(9))
     for plan in plans:
         sent = msgspec.msgpack.decode(msgspec.msgpack.encode(plan), type=Plan)
         assert one.apply(plan) == other.apply(sent)

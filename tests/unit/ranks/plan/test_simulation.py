@@ -44,6 +44,12 @@ HAPPENS = (
     "embeddings kept",
     "embeddings found",
     "embeddings evicted",
+    "blocks reused",
+    "pictures reused",
+    "blocks copied",
+    "blocks evicted",
+    "preempted",
+    "computed again",
     *(f"admitted, {name}" for name in DELIVERIES),
     *(f"failed, {name}" for name in DELIVERIES),
 )

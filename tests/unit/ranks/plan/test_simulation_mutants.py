@@ -5,6 +5,7 @@ A mutant that survives means that the simulation, not the scheduler, is broken.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -14,12 +15,15 @@ import msgspec
 import pytest
 from mutant_hunt import killed_by
 from rank_simulation import Simulation
+from simulated_ports import Violation
 from simulated_rank import Parts
 
 from mmplane.core.plan import Abort, Failed, Finish, Held, Plan, Position, Submit
+from mmplane.ranks.plan.chain import Chain, _marks
 from mmplane.ranks.plan.leader import _ABORTED, Diverged, Leader, Phase, Request
 from mmplane.ranks.plan.port import Drawn
-from mmplane.ranks.plan.schedule import Schedule, Segment, SequenceId, Step
+from mmplane.ranks.plan.schedule import Schedule, Segment, Sequence, SequenceId, Step
+from mutation import mutated
 
 # Leaders.
 
@@ -75,10 +79,9 @@ class LeaksSeats(Leader):
         self._samples += request.submit.sampling.samples > 1
 
 
-class LeaksMemory(Leader):
-    def _forget(self, request: Request) -> None:
-        super()._forget(request)
-        self._kv_tokens += request.aborted
+class LeaksMemory(Schedule):
+    def _give_back(self, blocks: array[int], kept: int) -> None:
+        super()._give_back(blocks[: len(blocks) - (self.number % 8 == 0)], kept)
 
 
 class FreesTwice(Leader):
@@ -88,22 +91,19 @@ class FreesTwice(Leader):
         super().abort(abort)
 
 
-class ReservesForOneSample(Leader):
-    def submit(self, submit: Submit) -> None:
-        super().submit(submit)
-        if submit.request_id in self._requests:
-            self._requests[submit.request_id] = OneSample(submit)
+class CountsOneSample(Leader):
+    def _blocks_of(self, submit: Submit) -> int:
+        return self._schedule.blocks.count_for(submit.prompt_tokens + submit.sampling.tokens_max)
 
 
-class OneSample(Request):
-    @property
-    def kv_tokens(self) -> int:
-        return self.submit.prompt_tokens + self.submit.sampling.tokens_max
+class BelievesThatThereIsRoom(Leader):
+    def _has_room(self, request: Request, wanted: int) -> bool:
+        return True
 
 
 class LetsTheSmallOvertake(Leader):
     def _choose(self) -> list[Submit]:
-        self._waiting = type(self._waiting)(sorted(self._waiting, key=lambda each: self._requests[each].kv_tokens))
+        self._waiting = type(self._waiting)(sorted(self._waiting, key=lambda each: self._requests[each].blocks))
         return super()._choose()
 
 
@@ -188,75 +188,70 @@ class KeepsItsFailuresToItself(Schedule):
 
 
 class HasAnOrderOfItsOwn(Schedule):
-    def _prefilling(self) -> list[Segment]:
+    def _prefilling(self, decoding: list[Segment]) -> list[Segment]:
         self.sequences = dict(sorted(self.sequences.items(), key=lambda pair: pair[0][0] * 7 % 5))
-        return super()._prefilling()
+        return super()._prefilling(decoding)
 
 
 class HasAnotherBudget(Schedule):
-    def _prefilling(self) -> list[Segment]:
+    def _prefilling(self, decoding: list[Segment]) -> list[Segment]:
         self.prefill_tokens += self.number == 6
-        return super()._prefilling()
+        return super()._prefilling(decoding)
 
 
 # Schedules that all ranks share: they agree, and are wrong.
 
 
 class YoungestFirst(Schedule):
-    def _prefilling(self) -> list[Segment]:
+    def _prefilling(self, decoding: list[Segment]) -> list[Segment]:
         self.sequences = dict(reversed(self.sequences.items()))
         try:
-            return super()._prefilling()
+            return super()._prefilling(decoding)
         finally:
             self.sequences = dict(reversed(self.sequences.items()))
 
 
 class PrefillsBeyondTheBudget(Schedule):
-    def _prefilling(self) -> list[Segment]:
+    def _prefilling(self, decoding: list[Segment]) -> list[Segment]:
         self.prefill_tokens += 1
         try:
-            return super()._prefilling()
+            return super()._prefilling(decoding)
         finally:
             self.prefill_tokens -= 1
 
 
 class PrefillsOnePromptAStep(Schedule):
-    def _prefilling(self) -> list[Segment]:
-        segments = super()._prefilling()
+    def _prefilling(self, decoding: list[Segment]) -> list[Segment]:
+        segments = super()._prefilling(decoding)
         for segment in segments[1:]:
             self.sequences[segment.sequence].computed -= segment.count
         return segments[:1]
 
 
 class StarvesADecode(Schedule):
-    def _decoding(self) -> list[Segment]:
-        last = list(self.sequences.values())[-1:]
-        tokens = [sequence.next_token for sequence in last if self.number % 3 == 0]
-        for sequence in last[: len(tokens)]:
-            sequence.next_token = None
-        try:
-            return super()._decoding()
-        finally:
-            for sequence, token in zip(last, tokens, strict=False):
-                sequence.next_token = token
+    def _extend(self, sequence: Sequence, count: int, segments: list[Segment]) -> int:
+        last = list(self.sequences.values())[-1]
+        if sequence is last and sequence.decodes and self.number % 3 == 0:
+            return 0
+        return super()._extend(sequence, count, segments)
 
 
 class ForksTooEarly(Schedule):
     def _draw(self, segments: tuple[Segment, ...]) -> Any:
-        forks, drawn = super()._draw(segments)
-        for fork in forks:
-            self.sequences[fork].computed -= 1
-        return forks, drawn
+        drawn = super()._draw(segments)
+        for request_id, sample in drawn:
+            self.sequences[request_id, sample].computed -= sample > 0
+        return drawn
 
 
 class DrawsOneSample(Schedule):
-    def _prefilling(self) -> list[Segment]:
-        return [replace(segment, draws=min(segment.draws, 1)) for segment in super()._prefilling()]
+    def _prefilling(self, decoding: list[Segment]) -> list[Segment]:
+        return [replace(segment, draws=min(segment.draws, 1)) for segment in super()._prefilling(decoding)]
 
 
 class ComputesAChunkAgain(Schedule):
-    def _prefilling(self) -> list[Segment]:
-        segments = super()._prefilling()
+    def _prefilling(self, decoding: list[Segment]) -> list[Segment]:
+        segments = super()._prefilling(decoding)
         for segment in segments:
             if segment.draws == 0:
                 self.sequences[segment.sequence].computed -= 1
@@ -267,8 +262,38 @@ class KeepsThePrepared(Schedule):
     def _finish(self, plan: Plan) -> Any:
         prepared = dict(self.prepared)
         drop, requests = super()._finish(plan)
-        self.prepared |= {each: prepared[each] for each in requests if prepared[each].sampling.samples > 1}
+        self.prepared |= {each: prepared[each] for each in requests if prepared[each].submit.sampling.samples > 1}
         return drop, requests
+
+
+class WritesIntoSharedBlocks(Schedule):
+    def _extend(self, sequence: Sequence, count: int, segments: list[Segment]) -> int:
+        self.blocks.is_shared = lambda _: False  # type: ignore[method-assign]
+        return super()._extend(sequence, count, segments)
+
+
+class LosesACopy(Schedule):
+    def apply(self, plan: Plan) -> Step:
+        step = super().apply(plan)
+        return replace(step, copies=step.copies[1:])
+
+
+class FindsWhatIsNotComputed(Schedule):
+    """Says of a block that it is complete when its first token is."""
+
+    def _publish(self, segments: tuple[Segment, ...]) -> None:
+        tokens = self.blocks.block_tokens
+        for segment in segments:
+            self.sequences[segment.sequence].computed += tokens - 1
+        super()._publish(segments)
+        for segment in segments:
+            self.sequences[segment.sequence].computed -= tokens - 1
+
+
+class ForgetsTheAnswerWhenItPreempts(Schedule):
+    def _preempt(self, sequence: Sequence) -> None:
+        super()._preempt(sequence)
+        del sequence.tokens[1:]
 
 
 class EndsARequestWithItsFirstSample(Schedule):
@@ -278,11 +303,11 @@ class EndsARequestWithItsFirstSample(Schedule):
 
 
 def on_one_rank(mutant: type[Schedule]) -> Parts:
-    return Parts(schedule=lambda rank, prefill_tokens: (mutant if rank == 1 else Schedule)(prefill_tokens))
+    return Parts(schedule=lambda rank, *arguments: (mutant if rank == 1 else Schedule)(*arguments))
 
 
 def on_all_ranks(mutant: type[Schedule]) -> Parts:
-    return Parts(schedule=lambda _rank, prefill_tokens: mutant(prefill_tokens))
+    return Parts(schedule=lambda _rank, *arguments: mutant(*arguments))
 
 
 LOCAL = (AdmitsWhatItHolds, EvictsWhenItIsFull, KeepsItsFailuresToItself, HasAnOrderOfItsOwn, HasAnotherBudget)
@@ -333,3 +358,18 @@ def test_the_simulation_notices_where_the_leader_is_deaf() -> None:
 
     error = killed_by(partial(Simulation, leader=Deaf, parts=on_one_rank(HasAnOrderOfItsOwn)), "Deaf")
     assert isinstance(error, AssertionError)
+
+
+@pytest.mark.parametrize(
+    ("function", "piece", "instead"),
+    [
+        (_marks, " + item.content_key", ""),
+        (Chain._close, "[CHAIN_VERSION, self.salt]", "[CHAIN_VERSION]"),
+        (Chain._close, "[before, ids, *marks]", "[ids, *marks]"),
+    ],
+    ids=["another picture's", "another tenant's", "another prefix's"],
+)
+def test_keys_and_values_of_something_else_are_noticed(function: Any, piece: str, instead: str) -> None:
+    with mutated(function, piece, instead):
+        error = killed_by(Simulation, piece)
+    assert isinstance(error, Violation)
