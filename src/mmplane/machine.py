@@ -26,6 +26,7 @@ from mmplane.arena.segment import create_region
 from mmplane.config import GIB, MIB, Config
 from mmplane.process.descriptors import kept
 from mmplane.process.sandbox import Network, network_here
+from mmplane.route.program import find
 
 _OPENAT2 = 437  # the same on every architecture
 _MADV_POPULATE_WRITE = 23
@@ -75,6 +76,7 @@ class Facts:
     gpus: int = field(default_factory=lambda: len(list(Path("/dev").glob("nvidia[0-9]*"))))
     torch_gpus: int = field(default_factory=lambda: _torch_gpus())
     torchvision: str = field(default_factory=lambda: _torchvision())
+    haproxy: str = field(default_factory=lambda: haproxy_here())
     port_taken: bool = field(default_factory=lambda: _taken(_DEFAULTS.port))
     cache_folder: Path = field(default_factory=lambda: cache_folder())
     cache_free_bytes: int = field(default_factory=lambda: free_bytes(cache_folder()))
@@ -84,7 +86,7 @@ def findings(facts: Facts) -> Iterator[Finding]:
     """Everything that was looked at, in the order in which a start would meet it."""
     checks: tuple[Callable[[Facts], Finding], ...] = (
         _kernel, _network, _seccomp, _memory, _descriptors, _file_size, _cores, _malloc, _versions, _torchvision_found,
-        _gpu, _port, _cache,
+        _gpu, _port, _router, _cache,
     )  # fmt: skip
     return (check(facts) for check in checks)
 
@@ -205,6 +207,19 @@ def _port(facts: Facts) -> Finding:
     if not facts.port_taken:
         return Finding("port", f"{_DEFAULTS.port} is free")
     return Finding("port", f"{_DEFAULTS.port} is taken", Verdict.COULD_BE_BETTER, "choose another with --port")
+
+
+def _router(facts: Facts) -> Finding:
+    return Finding("mmplane route", facts.haproxy)
+
+
+def haproxy_here() -> str:
+    """Which HAProxy `mmplane route` would run, or why none. Nothing else needs it."""
+    try:
+        program = find()
+    except ValueError as error:
+        return str(error)
+    return f"HAProxy {program.version}, {program.path}"
 
 
 def _cache(facts: Facts) -> Finding:

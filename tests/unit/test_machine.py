@@ -78,7 +78,11 @@ def test_trouble_is_seen_and_has_its_fix(
 
 
 def test_every_subject_has_a_trouble_of_its_own() -> None:
-    assert {finding.subject for finding in findings(GOOD)} - {each[0] for each in TROUBLE} == {"seccomp", "torchvision"}
+    assert {finding.subject for finding in findings(GOOD)} - {each[0] for each in TROUBLE} == {
+        "seccomp",
+        "torchvision",
+        "mmplane route",
+    }
 
 
 def test_the_facts_of_this_machine_are_read() -> None:

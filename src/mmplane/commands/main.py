@@ -34,6 +34,7 @@ COMMANDS = {
     ),
     "sidecar": Command("media for the processes of any engine", "mmplane.commands.sidecar", "media"),
     "worker": Command("make features for a server on another machine", "mmplane.commands.worker", "media", MEDIA),
+    "route": Command("several replicas behind one address", "mmplane.commands.route", ""),
     "features": Command("features of files, as safetensors", "mmplane.commands.features", "media", MEDIA),
     "doctor": Command("check this machine and a checkpoint", "mmplane.doctor"),
     "top": Command("what a server does now, in a terminal", "mmplane.observe.top"),

@@ -111,3 +111,11 @@ def internal(message: str) -> RequestError:
 def not_held() -> RequestError:
     """404: there are no bytes, and what they became is not here. (409 would make OpenAI's client send it again.)"""
     return RequestError(404, "media_not_held", "this server does not hold media of that uuid: send it with its bytes")
+
+
+def error_object(error: RequestError) -> bytes:
+    """OpenAI's error object."""
+    kind = "invalid_request_error" if error.status < 500 else "server_error"
+    return msgspec.json.encode(
+        {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
+    )

@@ -18,14 +18,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from mmplane.config import Config
-from mmplane.core.errors import RequestError, overloaded
+from mmplane.core.errors import RequestError, error_object, overloaded
 from mmplane.core.keyring import Keyring
 from mmplane.frontend.http.access import Access
 from mmplane.frontend.http.connections import Connection
 from mmplane.frontend.http.crowd import Crowd
 from mmplane.frontend.http.guard import Guard
 from mmplane.frontend.http.paths import Paths
-from mmplane.frontend.http.reply import error_object
 from mmplane.frontend.http.request_id import RequestIds
 from mmplane.observe.counters import Counters
 from mmplane.process.child import BEAT_SECONDS

@@ -29,7 +29,7 @@ import httptools
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from mmplane.core.errors import RequestError, overloaded
+from mmplane.core.errors import RequestError, error_object, overloaded
 from mmplane.frontend.http.crowd import Crowd
 from mmplane.frontend.http.head import (
     HEAD_BYTES_MAX,
@@ -39,7 +39,6 @@ from mmplane.frontend.http.head import (
     malformed,
     too_large_head,
 )
-from mmplane.frontend.http.reply import error_object
 
 log = logging.getLogger("mmplane")
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
 from starlette.types import Send
 
-from mmplane.core.errors import RequestError
+from mmplane.core.errors import RequestError, error_object
 
 JSON = [(b"content-type", b"application/json")]
 CHALLENGES = [(b"www-authenticate", scheme + b' realm="mmplane"') for scheme in (b"Bearer", b"Basic")]
@@ -57,11 +56,3 @@ class Reply:
             if error.status == 401:
                 headers += CHALLENGES
             await self.whole(error.status, headers, content)
-
-
-def error_object(error: RequestError) -> bytes:
-    """OpenAI's error object."""
-    kind = "invalid_request_error" if error.status < 500 else "server_error"
-    return msgspec.json.encode(
-        {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
-    )

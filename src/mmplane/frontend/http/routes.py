@@ -11,10 +11,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mmplane.core.errors import RequestError, too_large
+from mmplane.core.errors import RequestError, error_object, too_large
 from mmplane.frontend.body.schema import parse_switch
 from mmplane.frontend.chat.readiness import Readiness
-from mmplane.frontend.http.reply import error_object
 from mmplane.frontend.send.dispatch import Dispatch
 from mmplane.observe.journal import Journal
 from mmplane.observe.metrics import CONTENT_TYPE, Figures, exposition

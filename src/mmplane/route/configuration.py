@@ -1,0 +1,180 @@
+"""HAProxy's configuration as text, from one record. Pure.
+
+    client ──> api ── the body's first 128 KiB ──> place.lua ── media: a key ──> ring, bounded load ──┐
+                                                             └─ else: fewest requests ────────────────┴──> replica
+
+Nothing is tried twice but a connection that could not be made. Each request has a connection of its own to its
+replica: one that is kept could be closed by the replica just when a request is sent, and nobody could tell whether it
+was read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmplane.core.errors import RequestError, bad_request, error_object, internal, unavailable
+from mmplane.route.replica import Replica, numbered
+
+HEAD_BYTES = 128 * 1024
+"""Of a request: what is looked at, and what HAProxy holds of it at a time."""
+BALANCE_PERCENT = 150
+"""A replica has at most so much of the mean load; what is over goes to the next one on the ring.
+
+HAProxy deals out whole requests: with 16 replicas, 125 gives 0.83 of the hit rate of unbounded hashing and 150 gives
+0.89, both without a longer tail than least loaded has (tests/unit/route/test_affinity.py).
+"""
+WEIGHT = 10
+"""Sixteen places on the ring for each: how evenly it is divided."""
+REPLICA_CONNECTIONS_MAX = 512
+SERVER = f"weight {WEIGHT} maxconn {REPLICA_CONNECTIONS_MAX} check inter 2s fastinter 500ms downinter 1s fall 2 rise 1"
+"""What is said of each replica, also of one that is added later."""
+
+_ERRORS = {
+    400: bad_request("bad_request", "this is not HTTP/1, or its headers could be read in two ways"),
+    404: RequestError(404, "not_found", "no such route"),
+    408: RequestError(408, "body_timeout", "the request did not arrive in time"),
+    500: internal("the router failed"),
+    502: unavailable("the replica that had this request was lost"),
+    503: unavailable("no replica is ready"),
+    504: RequestError(504, "replica_timeout", "the replica was silent for too long"),
+}
+_REASONS = {
+    400: "Bad Request", 404: "Not Found", 408: "Request Timeout", 500: "Internal Server Error",
+    503: "Service Unavailable", 504: "Gateway Timeout",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Route:
+    """Everything that HAProxy is told. Seconds are whole."""
+
+    replicas: tuple[Replica, ...]
+    folder: Path
+    """Where its files lie. None of them is anybody else's to read: the configuration may hold an API key."""
+    bind: str
+    """What it listens on: `fd@3`, an inherited socket."""
+    api_key: str = ""
+    """Asks `/ready` where replicas have API keys."""
+    connections_max: int = 1000
+    silence_s: int = 600
+    """How long a replica may send nothing."""
+    drain_s: int = 10
+    metrics_port: int = 0
+    balance_percent: int = BALANCE_PERCENT
+
+
+def error_pages() -> dict[str, bytes]:
+    """What HAProxy itself answers with, by file name: our error object. A lost replica (502) is a 503 to come back."""
+    return {f"{status}.http": _page(error) for status, error in _ERRORS.items()}
+
+
+def _page(error: RequestError) -> bytes:
+    content = error_object(error)
+    lines = [
+        f"HTTP/1.1 {error.status} {_REASONS[error.status]}",
+        "content-type: application/json",
+        f"content-length: {len(content)}",
+        "cache-control: no-store",
+        *([f"retry-after: {error.retry_after_s}"] if error.retry_after_s is not None else []),
+    ]
+    return "\r\n".join([*lines, "", ""]).encode() + content
+
+
+def configuration(route: Route) -> str:
+    """The text of `haproxy.cfg`."""
+    sections = [_global(route), _defaults(route), _api(route), _replicas(route)]
+    if route.metrics_port:
+        sections.append(_metrics(route))
+    return "\n".join("\n    ".join(section) + "\n" for section in sections)
+
+
+def quoted(text: str) -> str:
+    """A word of HAProxy's language that means this text, whatever is in it."""
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def _global(route: Route) -> list[str]:
+    return [
+        "global",
+        f"maxconn {route.connections_max}",
+        "nbthread 1",
+        f"tune.bufsize {HEAD_BYTES}",
+        "tune.lua.maxmem 64",
+        f"lua-load {quoted(str(route.folder / 'place.lua'))}",
+        f"stats socket {quoted(f'unix@{route.folder}/control.sock')} mode 600 level admin",
+        "stats timeout 10s",
+        "stats maxconn 4",
+        f"hard-stop-after {max(1, route.drain_s)}s",
+        "log stderr format raw daemon notice",
+    ]
+
+
+def _defaults(route: Route) -> list[str]:
+    return [
+        "defaults",
+        "mode http",
+        "option httplog",
+        "option dontlog-normal",
+        "option log-separate-errors",
+        "option http-server-close",
+        "option redispatch 1",
+        "retries 3",
+        "option srvtcpka",
+        "srvtcpka-idle 5s",
+        "srvtcpka-intvl 2s",
+        "srvtcpka-cnt 3",
+        "timeout connect 2s",
+        "timeout queue 10s",
+        "timeout check 5s",
+        "timeout http-request 30s",
+        "timeout http-keep-alive 30s",
+        "timeout client 60s",
+        f"timeout server {route.silence_s}s",
+        *(f"errorfile {status} {quoted(str(route.folder / f'{status}.http'))}" for status in _ERRORS),
+    ]
+
+
+def _api(route: Route) -> list[str]:
+    return [
+        "frontend api",
+        f"bind {route.bind}",
+        "log global",
+        "option http-buffer-request",
+        "http-request return status 200 content-type text/plain string ok if { path /health }",
+        "http-request deny deny_status 503 if { path /ready } { nbsrv(replicas) eq 0 }",
+        "http-request return status 200 content-type text/plain string ready if { path /ready }",
+        # Figures and switches are a replica's own: an answer of any one of them would mislead.
+        "http-request deny deny_status 404 unless { path_dir v1 }",
+        "default_backend replicas",
+    ]
+
+
+def _replicas(route: Route) -> list[str]:
+    key = f" hdr authorization {quoted('Bearer ' + route.api_key.replace('%', '%%'))}" if route.api_key else ""
+    return [
+        "backend replicas",
+        "balance hash var(txn.media)",
+        "hash-type consistent wt6 avalanche",
+        f"hash-balance-factor {route.balance_percent}",
+        "http-request lua.place",
+        "use-server %[var(txn.replica)] if { var(txn.replica) -m found }",
+        "option httpchk",
+        f"http-check send meth GET uri /ready ver HTTP/1.1 hdr host localhost{key}",
+        "http-check expect status 200",
+        "http-response set-header x-mmplane-replica %[srv_id]",
+        *(
+            f"server {replica.name} {replica.name} id {number} {SERVER} init-addr last,libc,none"
+            for replica, number in numbered(route.replicas).items()
+        ),
+    ]
+
+
+def _metrics(route: Route) -> list[str]:
+    return [
+        "frontend metrics",
+        f"bind 127.0.0.1:{route.metrics_port}",
+        "maxconn 16",
+        "http-request use-service prometheus-exporter if { path /metrics }",
+        "http-request deny deny_status 404",
+    ]

@@ -1,0 +1,61 @@
+"""A replica by its URL: what HAProxy calls it, and where it stands on the hash ring. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import urlsplit
+
+REPLICAS_MAX = 64
+IDS = 2**20
+"""HAProxy's ring has 4,096 places for each id, in 32 bits."""
+_HOST = re.compile(r"[A-Za-z0-9._:-]{1,200}")
+
+
+@dataclass(frozen=True, order=True)
+class Replica:
+    """One server of ours or of somebody else, without TLS."""
+
+    host: str
+    """An address, or a name."""
+    port: int
+
+    @classmethod
+    def of(cls, url: str) -> Self:
+        """Raises ValueError for the operator."""
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname or "", parts.port or 80
+        except ValueError:
+            raise ValueError(f"--replica: {url!r:.100} is no URL") from None
+        if parts.scheme != "http" or parts.username is not None or parts.path not in ("", "/") or parts.query:
+            raise ValueError(f"--replica: {url!r:.100} is not http://HOST:PORT, without anything behind it")
+        if not _HOST.fullmatch(host):
+            raise ValueError(f"--replica: {url!r:.100} has no host, or one that is not a name or an address")
+        return cls(host, port)
+
+    @property
+    def name(self) -> str:
+        """What HAProxy calls it, and where it finds it. An IPv6 address has no brackets there."""
+        return f"{self.host}:{self.port}"
+
+
+def numbered(replicas: Iterable[Replica], taken: Iterable[int] = ()) -> dict[Replica, int]:
+    """An id for each: by its name, so that a key's replica does not depend on their order, nor on a restart.
+
+    Raises ValueError when there are more than REPLICAS_MAX, those that are there already included.
+    """
+    used = set(taken)
+    numbers: dict[Replica, int] = {}
+    for replica in sorted(set(replicas)):
+        if len(used) == REPLICAS_MAX:
+            raise ValueError(f"--replica: at most {REPLICAS_MAX} of them")
+        number = int.from_bytes(hashlib.sha256(replica.name.encode()).digest()[:8], "big") % IDS
+        while number in used or not number:
+            number = (number + 1) % IDS
+        used.add(number)
+        numbers[replica] = number
+    return numbers
