@@ -19,9 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmplane.commands.options import Help, Options, Parser
+from mmplane.commands.options import Help, Options
 from mmplane.commands.settings import declared, settle
 from mmplane.commands.starting import address, listen, refuse
+from mmplane.parser import Parser
 from mmplane.process import logs
 from mmplane.process.output import Output
 from mmplane.process.title import entitle
