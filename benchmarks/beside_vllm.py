@@ -185,8 +185,8 @@ def measure(sides: list[Side], rounds: int, requests: int) -> dict[tuple[str, st
     """Every figure of every round, by case and server; the order of the servers turns round each time."""
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
     for number in range(rounds):
-        for side in sides if number % 2 else sides[::-1]:
-            for kind in BASES:
+        for kind in BASES:
+            for side in sides if number % 2 else sides[::-1]:
                 for at_once in AT_ONCE:
                     urls = [picture(kind) for _ in range(requests)]
                     for how, question in (("new", "What is this?"), ("repeated", "And what is in the corner?")):
