@@ -135,6 +135,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "list": ("config.json", b"[]"),
         "processor": ("preprocessor_config.json", b"\xff\xfe"),
         "pointer": ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+        "unlisted": ("model.safetensors.index.json", b'{"weight_map": ["model.safetensors"]}'),
         "part": ("model.safetensors.index.json", b'{"weight_map": {"a": "model-00002-of-00002.safetensors"}}'),
     }
     for name, (file, content) in contents.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from mmplane.features.checkpoint.files import NAMES, CheckpointFiles
@@ -53,9 +52,11 @@ def _check_weights(files: CheckpointFiles) -> None:
             raise ValueError(f"{path.name} is not a whole safetensors file: download it again (Git needs LFS)")
 
 
-def _indexed(files: CheckpointFiles) -> Iterator[str]:
+def _indexed(files: CheckpointFiles) -> list[str]:
     listed = files.json(INDEX).get("weight_map", {})
-    return iter(sorted(set(listed.values())))
+    if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
+        raise ValueError(f"{INDEX} does not list weight files: download the checkpoint again")
+    return sorted(set(listed.values()))
 
 
 def _sentence(model: str, error: Exception) -> str:
