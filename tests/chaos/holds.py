@@ -8,7 +8,7 @@ from pathlib import Path
 
 from live import until
 
-HELD_LIMIT_S = 30.0
+HELD_LIMIT_S = 60.0
 
 
 class Holds:

@@ -17,7 +17,7 @@ from reference import Reference
 TOKENS_MAX = 4
 MARGIN_MIN = 1e-3
 """Below this two orders of summation may rightly differ in which token is best."""
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 """The watchdog on each answer: it tells progress from a hang, and nothing else."""
 
 WIDE, TALL, PHOTO, SQUARE = noise(2001, 112, 56), noise(2002, 56, 112), jpeg(2003, 112, 84), noise(2004, 56, 56)

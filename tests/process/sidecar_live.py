@@ -17,7 +17,7 @@ from preloaded import PRELOADED, Forked, Preloaded
 from mmplane import Client, Lost
 
 START_LIMIT_S = 120.0
-STOP_LIMIT_S = 30.0
+STOP_LIMIT_S = 60.0
 
 
 class LiveSidecar:

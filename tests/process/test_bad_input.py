@@ -125,7 +125,7 @@ def test_a_bad_item_leaves_nothing(server: Live) -> None:
 
 def test_a_body_over_the_limit_is_refused_by_its_length(server: Live) -> None:
     host, port = server.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=30) as client:
+    with socket.create_connection((host, int(port)), timeout=60) as client:
         client.sendall(
             b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1099511627776\r\n\r\n"
         )

@@ -166,7 +166,7 @@ class Materialised:
     def expect(self, count: int) -> None:
         """Outside the arena features are hashed wherever they are made. Requests are counted a moment after answers."""
         made_before, hashed_before = self._before
-        until(lambda: self._now()[0] - made_before >= count, 20, f"{count} are counted")
+        until(lambda: self._now()[0] - made_before >= count, 60, f"{count} are counted")
         assert self._now() == (made_before + count, hashed_before + count * self._hashed)
 
 
@@ -176,7 +176,7 @@ def leaving(live: Live, content: Any, **fields: Any) -> Iterator[socket.socket]:
     message = {"role": "user", "content": content}
     body = json.dumps({"model": "tiny", "messages": [message], "max_tokens": 1000, **fields}).encode()
     host, port = live.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=30) as client:
+    with socket.create_connection((host, int(port)), timeout=60) as client:
         head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n\r\n"
         client.sendall(head.encode() + body)
         yield client

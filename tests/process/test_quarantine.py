@@ -34,7 +34,7 @@ def stop_while_writing(live: Live, media: bytes) -> tuple[psutil.Process, Thread
         regions = live.statistics()["arena"]["regions"]
         return next((index for index, region in enumerate(regions) if index and region["writing_bytes"]), None)
 
-    late = workers.pop(f"worker {until(writing, 30, 'a worker is to write')}")
+    late = workers.pop(f"worker {until(writing, 60, 'a worker is to write')}")
     for worker in workers.values():
         worker.resume()
     return late, thread, statuses

@@ -31,8 +31,6 @@ DELAY_S = 2 * SLOW_S
 """How long a process is held: a stage begins and ends a little later than the hold does."""
 seeds = count(71_000)
 
-pytestmark = pytest.mark.timeout(120)
-
 FRONT_END = ("body", "fetch", "key", "probe", "prompt", "slot_wait", "reply")
 WORKER = ("decode", "transform", "handoff")
 PLACES = [

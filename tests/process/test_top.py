@@ -5,14 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
 from conformance import post
 from live import Live
 from pictures import noise, part
 
 from mmplane.core.stages import PHASES
-
-pytestmark = pytest.mark.timeout(120)
 
 
 def top(*flags: str) -> subprocess.CompletedProcess[str]:

@@ -23,7 +23,6 @@ from pictures import noise, part, text
 from mmplane.core.stages import PHASES
 
 TP = 4
-pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-HANG_S = 30.0
+HANG_S = 60.0
 """Only tells progress from a hang."""
 
 TURNS = 50

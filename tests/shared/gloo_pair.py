@@ -31,7 +31,7 @@ from mmplane.delivery.parcels import Parcels
 from mmplane.delivery.rank_ports import RankPorts
 from mmplane.media.materialise import Made
 
-LIMIT_S = 30
+LIMIT_S = 60
 SIDES = 8
 
 

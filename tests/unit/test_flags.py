@@ -115,7 +115,7 @@ def test_completion_knows_every_command_and_flag(tmp_path: Path, capsys: pytest.
         ask = (
             f"source {script}; COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; _shtab_mmplane; echo ${{COMPREPLY[@]}}"
         )
-        done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True, timeout=50)
+        done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True, timeout=100)
         return set(done.stdout.split())
 
     assert completed("mmplane", "") >= set(COMMANDS) - {"completion"}

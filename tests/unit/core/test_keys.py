@@ -97,7 +97,7 @@ def test_every_process_has_the_same_key() -> None:
             capture_output=True,
             text=True,
             check=True,
-            timeout=30,
+            timeout=100,
         ).stdout.strip()
         for seed in ("0", "1", "4711", "random")
     }

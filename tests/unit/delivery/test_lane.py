@@ -10,7 +10,7 @@ import pytest
 
 from mmplane.delivery.lane import Lane
 
-LIMIT_S = 20
+LIMIT_S = 60
 
 
 def test_jobs_run_one_after_the_other_in_their_order() -> None:

@@ -25,7 +25,7 @@ def test_who_waits_gets_it_when_it_comes() -> None:
     waiting.start()
     parcels.put(2, bytearray(b"another"))
     parcels.put(1, bytearray(b"mine"))
-    waiting.join(20)
+    waiting.join(60)
     assert found == [b"mine"]
 
 

@@ -35,10 +35,10 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
-    subprocess.run([sys.executable, ROOT / "tools/docs/pages.py", folder / "build/docs"], check=True, timeout=50)
+    subprocess.run([sys.executable, ROOT / "tools/docs/pages.py", folder / "build/docs"], check=True, timeout=100)
     (folder / "zensical.toml").write_text((ROOT / "zensical.toml").read_text())
     command = [Path(sys.executable).with_name("zensical"), "build", "--strict", "-f", folder / "zensical.toml"]
-    built = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    built = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert built.returncode == 0, built.stdout + built.stderr
     return folder / "build" / "site"
 

@@ -15,7 +15,7 @@ from mmplane.media.materialise import Made
 from mmplane.waiting.budget import Budget
 
 ITEMS = 9
-LIMIT_S = 30
+LIMIT_S = 60
 BYTES = 64
 RECIPE = Recipe("image", Layout((Tensor("x", "uint8", (BYTES,), 0),), (), BYTES))
 

@@ -35,7 +35,7 @@ from mmplane.wire.framed import Framed
 from mmplane.wire.link import Link, pair
 from mutation import Mutant, check_it_is_killed
 
-HANG_S = 30.0
+HANG_S = 60.0
 REGION_BYTES = 64 * 1024
 KIN = (("numpy", "2"),)
 LAYOUT = pack([("pixels", "uint8", (100,)), ("grid", "int64", (3,))], ())

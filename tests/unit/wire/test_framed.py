@@ -17,7 +17,7 @@ from mmplane.core.records import MESSAGE_BYTES_MAX
 from mmplane.wire.framed import LENGTH, Framed
 from mmplane.wire.link import LinkError, PeerGone, PeerStalled, ProtocolError, encode
 
-HANG_S = 30.0
+HANG_S = 60.0
 
 
 class Ends(NamedTuple):

@@ -22,7 +22,7 @@ from mmplane.core.records import MESSAGE_BYTES_MAX, Slot
 from mmplane.wire import link as link_module
 from mmplane.wire.link import DESCRIPTORS_MAX, Link, LinkError, PeerGone, PeerStalled, ProtocolError, encode, pair
 
-HANG_S = 30.0
+HANG_S = 60.0
 """Only tells progress from a hang."""
 
 

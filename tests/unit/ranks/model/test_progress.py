@@ -27,7 +27,7 @@ def test_the_log_says_how_far_loading_is(tmp_path: Path) -> None:
     try:
         with pytest.MonkeyPatch.context() as patch, progress_logged(1, str(tmp_path), every_s=0.001):
             patch.setattr(log, "isEnabledFor", lambda _: True)
-            assert twice.wait(30)
+            assert twice.wait(60)
     finally:
         log.removeHandler(listener)
     assert all("rank 1 has been loading the model for" in line for line in said)
