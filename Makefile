@@ -17,20 +17,18 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(VENV)/serve.stamp: pyproject.toml constraints.txt
-	@echo "== making $(VENV) (a minute or two)"
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	@echo "== installing $(TORCH)"
-	$(BIN)/python -m pip install --quiet $(TORCH_OPTIONS) $(TORCH)
+	@echo "== 1/4 making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@tools/pip.sh $(BIN)/python "2/4 pip itself" --upgrade "pip>=25.1"
+	@tools/pip.sh $(BIN)/python "3/4 $(TORCH), the largest part" $(TORCH_OPTIONS) $(TORCH)
 	@tools/no-cuda-without-gpu.sh $(BIN)/python
-	@echo "== installing mmplane"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[serve,bench,trace]' $(TORCH)
+	@tools/pip.sh $(BIN)/python "4/4 mmplane and what it needs" \
+	  --constraint constraints.txt --editable '.[serve,bench,trace]' $(TORCH)
 	@tools/no-cuda-without-gpu.sh $(BIN)/python
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/serve.stamp tools/get-speech.sh
-	@echo "== installing what the tests need"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev $(TORCH)
+	@tools/pip.sh $(BIN)/python "what the tests need" --constraint constraints.txt --group dev $(TORCH)
 	@# examples/client.c is compiled by tests.
 	@command -v cc > /dev/null || apt-get install -y gcc libc6-dev
 	@# A reference for tests alone, on no environment's path: beside a CPU torch only half of it loads.

@@ -65,6 +65,7 @@ MAINS: Mapping[str, tuple[str, str]] = {
 }
 
 SEND_LIMIT_S = 5.0
+LONG_S = 0.5
 
 Main = Callable[[Spawn, dict[str, int]], None]
 
@@ -162,6 +163,15 @@ def _reap(pidfd: int, pid: int) -> None:
     logging.getLogger("mmplane").debug("reaped %d", pid)
 
 
+def _preload(module: str) -> None:
+    """Import it. What takes long, because it brings torch and transformers, is in the log."""
+    began_s = time.monotonic()
+    importlib.import_module(module)
+    seconds = time.monotonic() - began_s
+    if seconds > LONG_S:
+        logging.getLogger("mmplane").info("imported %s in %.1f s", module.removeprefix("mmplane."), seconds)
+
+
 def main() -> None:
     """`python -m mmplane.process.nursery CONTROL_DESCRIPTOR SUPERVISOR_PID LOG_FORMAT KIND`."""
     control_descriptor, supervisor_pid, log_format, kind = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
@@ -173,7 +183,7 @@ def main() -> None:
     logs.begin(log_format, "info", "nursery")
     started_s = time.monotonic()
     for module in PRELOADED[kind]:
-        importlib.import_module(module)
+        _preload(module)
     gc.freeze()  # what is imported is never collected: children share its pages for good
     control: Link[Spawn] = Link(control_descriptor, ToNursery)
     control.send(Preloaded((time.monotonic() - started_s) * 1000), limit_s=SEND_LIMIT_S)

@@ -23,6 +23,9 @@ def progress_logged(rank: int, folder: str, *, every_s: float = PROGRESS_SECONDS
     began_s = time.monotonic()
     files_gib = sum(path.stat().st_size for path in Path(folder).glob("*.safetensors")) / GIB
 
+    if rank == 0:
+        log.info("loading the model: %.1f MB of weights", files_gib * GIB / 1e6)
+
     def tell() -> None:
         while not ended.wait(every_s):
             peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
