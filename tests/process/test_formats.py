@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import imagecodecs
 import numpy as np
+import pi_heif
 import pytest
 from blake3 import blake3
 from live import Live
@@ -16,6 +19,7 @@ from PIL import ExifTags, Image
 from reference import Reference
 
 from clips import recorded
+from heic import coded, grid, heic, turn
 from odd_pictures import XMP_6, bmp_with_alpha, chunk, exif_chunk, long_text, png_with, wrong_checksum
 
 PHOTO = Image.open(io.BytesIO(photograph("china"))).resize((224, 140))
@@ -70,6 +74,13 @@ def photo_turned(_: bytes) -> Image.Image:
     return PHOTO.transpose(Image.Transpose.ROTATE_270)
 
 
+def by_libheif(media: bytes) -> Image.Image:
+    image: Image.Image = pi_heif.open_heif(media).to_pillow().convert("RGB")
+    return image
+
+
+CODED = coded(PHOTO)
+
 FILES: dict[str, tuple[bytes, Callable[[bytes], Image.Image]]] = {
     "JPEG": (file_of(PHOTO, "JPEG"), opened),
     "JPEG, progressive": (file_of(PHOTO, "JPEG", progressive=True), opened),
@@ -100,6 +111,11 @@ FILES: dict[str, tuple[bytes, Callable[[bytes], Image.Image]]] = {
     "PNG, a text with a wrong checksum": (png_with(PHOTO, wrong_checksum(), wrong_checksum()), photo),
     "BMP, an alpha channel of zeros": (bmp_with_alpha(PHOTO, 0), photo),
     "JPEG, arithmetic": (recorded("arithmetic.jpg"), opened),
+    "HEIC": (heic([CODED]), by_libheif),
+    "HEIC, in tiles": (grid(PHOTO, 64), by_libheif),
+    "HEIC, turned": (heic([replace(CODED, properties=(*CODED.properties, turn(3)))]), by_libheif),
+    "JPEG XL": (imagecodecs.jpegxl_encode(np.asarray(PHOTO), lossless=True), photo),
+    "JPEG XL, in a container": (imagecodecs.jpegxl_encode(np.asarray(PHOTO), lossless=True, usecontainer=True), photo),
 }
 
 
@@ -126,7 +142,7 @@ def test_what_a_person_sees(name: str, server: Live, reference: Reference) -> No
 def test_any_other_format_is_told_which_are_taken(kind: str, server: Live) -> None:
     answer = server.chat([image_part(file_of(PHOTO, kind)), text("?")])
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_media")
-    assert "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF" in answer.json()["error"]["message"]
+    assert "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC or JPEG XL" in answer.json()["error"]["message"]
 
 
 def test_what_a_decoder_prints_is_a_line_of_the_log(server: Live) -> None:

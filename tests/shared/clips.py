@@ -41,7 +41,8 @@ RECORDED = Path(__file__).parent / "recorded"
 def recorded(name: str) -> bytes:
     """A file that no encoder here writes. `mediarecorder.webm`: 100 frames in 20 seconds, without a rate.
 
-    Chromium's MediaRecorder made it, headless, from `mediarecorder.html`.
+    Chromium's MediaRecorder made it, headless, from `mediarecorder.html`. `sunset_logo.jxl` (10 bits, transparent,
+    turned) and `profile.jxl` (libjxl needs a profile for its colours) are of JPEG XL's conformance suite, CC0.
     """
     return (RECORDED / name).read_bytes()
 

@@ -25,7 +25,7 @@ from mmplane.core.keys import digest_parts
 from mmplane.core.records import Clip, DecodeProfile, Modality
 from mmplane.core.simulation import simulation_of
 from mmplane.features.arithmetic.encodings import ENCODINGS, ByteForm, Encoding, dtype_of
-from mmplane.features.checkpoint.files import CheckpointFiles
+from mmplane.features.checkpoint.files import DECODING, CheckpointFiles, versions_of
 from mmplane.features.checkpoint.image import TRIAL_SIDE, ImageCheckpoint
 from mmplane.features.contract.audio import AudioProcessor
 from mmplane.features.contract.embeddings import EmbeddingForm
@@ -128,7 +128,8 @@ class Processors:
     def fingerprint_of(self, modality: Modality) -> bytes:
         """32 bytes over all that makes one modality's features of media, for content keys. Raises as `of`."""
         if modality not in self._fingerprints:
-            parts = (self.decode_profile.encode(), self.of(modality).fingerprint)
+            decoders = versions_of(DECODING[modality])
+            parts = (self.decode_profile.encode(), decoders.encode(), self.of(modality).fingerprint)
             self._fingerprints[modality] = digest_parts(parts)
         return self._fingerprints[modality]
 

@@ -16,7 +16,7 @@ from mmplane.features.checkpoint.files import CheckpointFiles
 from mmplane.features.choice import Processors
 from mmplane.machines.records import Kin
 
-COMPUTING = ("numpy", "pillow", "numba", "av", "imagecodecs", "simplejpeg", "soundfile", "soxr", "ml-dtypes")
+COMPUTING = ("numpy", "pillow", "numba", "av", "imagecodecs", "pi-heif", "simplejpeg", "soundfile", "soxr", "ml-dtypes")
 """Packages that decode media or compute features of it."""
 LIBRARY = ("transformers", "torch")
 """Packages that make features where no processor of ours does."""

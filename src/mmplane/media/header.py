@@ -5,11 +5,12 @@ often than `STEPS_MAX`, however many segments, chunks or entries a file claims t
 Pillow would see another size, `mmplane.media.image.decode` finds out and refuses it.
 
 One rule of orientation for all formats: what the format itself says of how to show its pixels (TIFF's tag, the items'
-properties of AVIF and HEIC), and nothing else where it has a word for it; of the others (JPEG, PNG, WebP) the EXIF's,
-wherever that stands in the file, and where it has none the XMP's. That is how browsers show them.
+properties of AVIF and HEIC, JPEG XL's image metadata), and nothing else where it has a word for it; of the others
+(JPEG, PNG, WebP) the EXIF's, wherever that stands in the file, and where it has none the XMP's. That is how browsers
+show them.
 
-Sources: ITU-T T.81 (JPEG), ISO/IEC 15948 (PNG), GIF89a, TIFF 6.0, JEITA CP-3451 (EXIF), RFC 9649 (WebP), ISO/IEC
-14496-12 and 23008-12 (AVIF), and what Pillow does where they leave room.
+Sources: ITU-T T.81 (JPEG), ISO/IEC 15948 (PNG), GIF89a, TIFF 6.0, JEITA CP-3451 (EXIF), RFC 9649 (WebP), and what
+Pillow does where they leave room. `mmplane.media.boxes` and `mmplane.media.jpegxl` read the other formats.
 """
 
 from __future__ import annotations
@@ -22,9 +23,15 @@ from dataclasses import dataclass
 from itertools import islice, takewhile
 
 from mmplane.core.errors import bad_media
+from mmplane.media import boxes, jpegxl
+from mmplane.media.boxes import STEPS_MAX, Size
 
-STEPS_MAX = 4000
-"""Segments, chunks, blocks or entries that are looked at before the size is known."""
+HEAD_BYTES = 4096
+"""Of a file's beginning, by which its format is told."""
+FOREIGN = ("HEIF", "JPEGXL")
+"""Formats that Pillow does not know."""
+TURNED = ("TIFF", *FOREIGN)
+"""What the decoder turns itself: the size is that after the turn."""
 METADATA_BYTES_MAX = 128 * 1024
 """Of one piece of EXIF or XMP; an orientation beyond it does not count."""
 
@@ -57,14 +64,14 @@ class ImageHeader:
 def read_header(media: bytes | memoryview) -> ImageHeader:
     """The header of an image in a supported format. Raises RequestError (400)."""
     view = memoryview(media)
-    head = bytes(view[:16])
+    head = bytes(view[:HEAD_BYTES])
     try:
         for matches, name, read in _READERS:
             if matches(head):
                 width, height, orientation = read(view)
                 if orientation >= 5:
                     width, height = height, width
-                return ImageHeader(width, height, name, 1 if name == "TIFF" else orientation)
+                return ImageHeader(width, height, name, 1 if name in TURNED else orientation)
     except (struct.error, LookupError, ValueError, OverflowError):
         pass
     raise bad_media(f"the image is of no supported format, or damaged: send {_SPOKEN}")
@@ -73,15 +80,11 @@ def read_header(media: bytes | memoryview) -> ImageHeader:
 def is_rgb(media: bytes | memoryview) -> bool:
     """Whether Pillow opens the image in its mode RGB: no grey, no palette, no alpha, no ink. False for what is none."""
     view = memoryview(media)
-    head = bytes(view[:16])
+    head = bytes(view[:HEAD_BYTES])
     try:
         return next((_IS_RGB[name](view) for matches, name, _ in _READERS if matches(head)), False)
     except (struct.error, LookupError, ValueError, OverflowError):
         return False
-
-
-Size = tuple[int, int, int]
-"""Width, height, orientation."""
 
 
 def _jpeg(view: memoryview) -> Size:
@@ -230,73 +233,6 @@ def _webp(view: memoryview) -> Size:
     return *size, _orientation(exif) or _orientation_in_xmp(xmp) or 1
 
 
-def _avif(view: memoryview) -> Size:
-    """The primary item's size, rotation and mirror. Its EXIF does not count: libavif's transforms are the truth."""
-    meta = next((body for kind, body in _boxes(view) if kind == b"meta"), None)
-    if meta is None:
-        raise ValueError
-    parts = dict(_boxes(meta[4:]))
-    primary_version, primary = parts[b"pitm"][0], parts[b"pitm"]
-    (item,) = struct.unpack_from(">I" if primary_version else ">H", primary, 4)
-    properties = dict(_boxes(parts[b"iprp"]))
-    listed = list(_boxes(properties[b"ipco"]))
-    size, angle, axis = (0, 0), 0, None
-    for index in _associated(properties[b"ipma"], item):
-        kind, body = listed[index - 1]
-        if kind == b"ispe":
-            size = struct.unpack_from(">II", body, 4)
-        elif kind == b"irot":
-            angle = body[0] & 3
-        elif kind == b"imir":
-            axis = body[0] & 1
-    return *size, _AVIF_ORIENTATION[angle, axis]
-
-
-_AVIF_ORIENTATION = {
-    (0, None): 1, (0, 0): 4, (0, 1): 2,
-    (1, None): 8, (1, 0): 5, (1, 1): 7,
-    (2, None): 3, (2, 0): 2, (2, 1): 4,
-    (3, None): 6, (3, 0): 7, (3, 1): 5,
-}  # fmt: skip
-"""EXIF orientation of (quarter turns to the left, axis of the mirror), as Pillow derives it."""
-
-
-def _boxes(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    at = 0
-    for _ in range(STEPS_MAX):
-        if at + 8 > len(view):
-            return
-        length, kind = struct.unpack_from(">I4s", view, at)
-        head = 8
-        if length == 1:
-            (length,) = struct.unpack_from(">Q", view, at + 8)
-            head = 16
-        elif length == 0:
-            length = len(view) - at
-        if length < head:
-            return
-        yield kind, view[at + head : at + length]
-        at += length
-
-
-def _associated(table: memoryview, item: int) -> list[int]:
-    """The numbers (from 1) of an item's properties."""
-    version, wide = table[0], table[3] & 1
-    (count,) = struct.unpack_from(">I", table, 4)
-    at = 8
-    for _ in range(min(count, STEPS_MAX)):
-        (found,) = struct.unpack_from(">I" if version else ">H", table, at)
-        at += 4 if version else 2
-        number = table[at]
-        at += 1
-        each = 2 if wide else 1
-        if found == item:
-            mask = 0x7FFF if wide else 0x7F
-            return [int.from_bytes(table[at + i * each : at + (i + 1) * each], "big") & mask for i in range(number)]
-        at += number * each
-    return []
-
-
 def _three_bytes(view: memoryview, at: int) -> int:
     return int.from_bytes(view[at : at + 3], "little")
 
@@ -341,7 +277,9 @@ _READERS: tuple[tuple[Callable[[bytes], bool], str, Callable[[memoryview], Size]
     (lambda head: head[:8] == b"\x89PNG\r\n\x1a\n", "PNG", _png),
     (lambda head: head[:6] in (b"GIF87a", b"GIF89a"), "GIF", _gif),
     (lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP", "WEBP", _webp),
-    (lambda head: head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis", b"mif1", b"msf1"), "AVIF", _avif),
+    (boxes.begins_heif, "HEIF", boxes.heif),
+    (boxes.begins_avif, "AVIF", boxes.avif),
+    (jpegxl.begins, "JPEGXL", jpegxl.size),
     (lambda head: head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF", _tiff),
     (lambda head: head[:2] == b"BM", "BMP", _bmp),
 )
@@ -375,22 +313,18 @@ def _tiff_is_rgb(view: memoryview) -> bool:
     return tags.get(262) in (2, 6) and tags.get(277) == 3
 
 
-def _avif_is_rgb(view: memoryview) -> bool:
-    meta = dict(_boxes(view))[b"meta"]
-    colour = dict(_boxes(dict(_boxes(dict(_boxes(meta[4:]))[b"iprp"]))[b"ipco"]))[b"av1C"]
-    return not colour[2] & 0x10 and b"auxiliary:alpha" not in bytes(meta)
-
-
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _IS_RGB: dict[str, Callable[[memoryview], bool]] = {
     "JPEG": _jpeg_is_rgb,
     "PNG": _png_is_rgb,
     "GIF": lambda _: False,
     "WEBP": _webp_is_rgb,
-    "AVIF": _avif_is_rgb,
+    "AVIF": boxes.is_rgb,
+    "HEIF": lambda _: False,
+    "JPEGXL": lambda _: False,
     "TIFF": _tiff_is_rgb,
     "BMP": _bmp_is_rgb,
 }
-_SPOKEN = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
-FORMATS = tuple(name for _, name, _ in _READERS)
-"""Pillow's names of what may be decoded; nothing else is tried. A phone's JPEG may report itself as MPO."""
+_SPOKEN = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC or JPEG XL"
+FORMATS = tuple(name for _, name, _ in _READERS if name not in FOREIGN)
+"""Pillow's names of what it may decode; nothing else is tried. A phone's JPEG may report itself as MPO."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from contextlib import suppress
 
-from mmplane.media.header import STEPS_MAX
+from mmplane.media.boxes import STEPS_MAX
 
 CHUNKS_MAX = 100_000
 """That are looked at: encoders put eight kilobytes of pixels into each. Beyond, the decoder gets the file as it is."""

@@ -10,6 +10,7 @@ import pytest
 
 from mmplane.config import Config
 from mmplane.core.errors import RequestError
+from mmplane.features.checkpoint import files
 from mmplane.features.choice import Processors, choose
 from mmplane.features.room import PICTURE, described
 
@@ -34,6 +35,20 @@ def test_a_fingerprint_is_made_once_for_all_keys() -> None:
     assert len({processors.fingerprint_of("image") for _ in range(100)}) == 1
     assert image.made == 1
     assert replace(processors, decode_profile="vllm").fingerprint_of("image") != processors.fingerprint_of("image")
+
+
+def test_keys_contain_the_versions_of_the_decoders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another decoder makes other pixels, and of no other modality."""
+    version = files.version
+
+    def keys(newer: str) -> list[bytes]:
+        monkeypatch.setattr(files, "version", lambda name: "9" if name == newer else version(name))
+        processors = Processors("float32", *(cast("Any", Counting()) for _ in range(3)))
+        return [processors.fingerprint_of(modality) for modality in ("image", "video", "audio")]
+
+    now = keys("none")
+    for newer, same in (("pi-heif", [False, True, True]), ("soxr", [True, True, False]), ("av", [True, False, False])):
+        assert [one == other for one, other in zip(now, keys(newer), strict=True)] == same
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "none"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,6 +32,12 @@ COMPUTING = ("transformers", "torch", "numpy", "pillow")
 
 transformers, torch and torchvision may be missing.
 """
+DECODING: Mapping[Modality, tuple[str, ...]] = {
+    "image": ("pillow", "simplejpeg", "imagecodecs", "pi-heif"),
+    "video": ("av",),
+    "audio": ("soundfile", "av", "soxr"),
+}
+"""The packages whose versions can change what a processor is given."""
 
 
 class CheckpointFiles:
@@ -92,7 +99,11 @@ class CheckpointFiles:
 
 def versions(backend: BackendName = "pil") -> str:
     """The versions of what computes; reading them imports nothing."""
-    names = (*COMPUTING, "torchvision") if backend == "torchvision" else COMPUTING
+    return versions_of((*COMPUTING, "torchvision") if backend == "torchvision" else COMPUTING)
+
+
+def versions_of(names: Iterable[str]) -> str:
+    """The versions of installed packages, by their names; "-" where one is missing."""
     return ", ".join(f"{name} {_version(name)}" for name in names)
 
 
