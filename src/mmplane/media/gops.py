@@ -7,6 +7,11 @@
 A *group of pictures* begins with one from which decoding can begin anew, to which all earlier ones mean nothing: an IDR
 picture (H.264, 7.4.1.2.4; H.265, 7.4.2.2) or a key frame (VP8: RFC 6386, 9.1; VP9: 7.2). Of a group, the packets up to
 the one behind the last that is wanted are decoded (that may be its picture's other field), and none of the others.
+An *open* group begins with a CRA picture (H.265) or a recovery point (H.264). What is shown from that picture on refers
+to nothing before it; what is shown before it, though it comes later in the file, refers to the group before as well.
+That one is then decoded whole. Where all of it is shown before its own first picture, so is the one before it: a
+picture that is shown after it ends all references to such ones (H.265, 8.3.2).
+
 Parameter sets outlast their group, so a packet whose sets are not those that the decoder had last is decoded too; so is
 the first of all, which may say what holds for the whole clip.
 """
@@ -26,20 +31,24 @@ SETS_BYTES_MAX = 4096
 """Of one packet's parameter sets: usual are a hundred."""
 RUNS_MAX = 128
 """Runs of packets with gaps between them, in one clip: they are a part of its record."""
-PICTURE_TIMING = b"\x01"
+PICTURE_TIMING = 1
 """An SEI message's type (H.264, D.1). With it, whether FFmpeg calls a picture interlaced depends on the one before."""
+RECOVERY_POINT, AT_ONCE_AND_EXACT = 6, 0xC0
+"""Another one's, and how its content begins (D.1.8) where all is right from its own picture on."""
 
 
 @dataclass(frozen=True)
 class Unit:
     """A packet: when its picture is shown, whether it begins a group, the digest of its parameter sets if it has any.
 
-    `shown_s` None: it does not say, or cannot be read, so that it may hold anything.
+    `open`: what is shown before it refers to the group before. `shown_s` None: it does not say, or cannot be read, so
+    that it may hold anything.
     """
 
     shown_s: float | None
     begins: bool
     sets: bytes = b""
+    open: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,8 @@ class Syntax:
     header_bytes: int
     anew: frozenset[int]
     """Slices of a picture from which decoding can begin anew."""
+    openly: frozenset[int]
+    """Slices of one that begins an open group."""
     slices: frozenset[int]
     sets: frozenset[int]
     messages: frozenset[int]
@@ -62,10 +73,20 @@ class Syntax:
 SYNTAXES: Mapping[str, Syntax] = {
     # types: table 7-1; the record: ISO/IEC 14496-15, 5.3.3.1
     "h264": Syntax(
-        0, 0x1F, 1, frozenset({5}), frozenset({1, 2, 3, 4, 5}), frozenset({7, 8, 13, 15}), frozenset({6}), 4
+        0,
+        0x1F,
+        1,
+        frozenset({5}),
+        frozenset(),
+        frozenset({1, 2, 3, 4, 5}),
+        frozenset({7, 8, 13, 15}),
+        frozenset({6}),
+        4,
     ),
     # types: table 7-1; the record: ISO/IEC 14496-15, 8.3.3.1
-    "hevc": Syntax(1, 0x3F, 2, frozenset({19, 20}), frozenset(range(32)), frozenset({32, 33, 34}), frozenset(), 21),
+    "hevc": Syntax(
+        1, 0x3F, 2, frozenset({19, 20}), frozenset({21}), frozenset(range(32)), frozenset({32, 33, 34}), frozenset(), 21
+    ),
 }
 
 
@@ -115,14 +136,17 @@ class NalUnits:
 
     def read(self, packet: memoryview, shown_s: float | None) -> Unit:
         """As `Read`."""
-        sets, sets_bytes, first_slice = blake3(), 0, None
+        sets, sets_bytes, first_slice, recovers = blake3(), 0, None, False
         for start, end in self._cut(packet):
             self._left -= 1
-            if self._left < 0 or not start + self._syntax.header_bytes <= end <= len(packet):
+            content = start + self._syntax.header_bytes
+            if self._left < 0 or not content <= end <= len(packet):
                 return UNREADABLE
             kind = packet[start] >> self._syntax.shift & self._syntax.mask
-            if kind in self._syntax.messages and packet[start + self._syntax.header_bytes : end][:1] == PICTURE_TIMING:
-                return UNREADABLE
+            if kind in self._syntax.messages and content < end:
+                if packet[content] == PICTURE_TIMING:
+                    return UNREADABLE
+                recovers = recovers or _recovers(packet[content:end])
             if kind in self._syntax.sets:
                 sets_bytes += end - start
                 if sets_bytes > SETS_BYTES_MAX:
@@ -130,7 +154,14 @@ class NalUnits:
                 sets.update(packet[start:end])
             elif first_slice is None and kind in self._syntax.slices:
                 first_slice = kind
-        return Unit(shown_s, first_slice in self._syntax.anew, sets.digest() if sets_bytes else b"")
+        anew = first_slice in self._syntax.anew
+        openly = not anew and shown_s is not None and (recovers or first_slice in self._syntax.openly)
+        return Unit(shown_s, anew or openly, sets.digest() if sets_bytes else b"", openly)
+
+
+def _recovers(message: memoryview) -> bool:
+    """Whether an SEI message says that decoding can begin here: its type, its length, its content."""
+    return len(message) > 2 and message[0] == RECOVERY_POINT and message[2] & AT_ONCE_AND_EXACT == AT_ONCE_AND_EXACT
 
 
 def vp8_frame(packet: memoryview, shown_s: float | None) -> Unit:
@@ -217,9 +248,10 @@ def runs(units: Iterable[Unit], wanted_s: Container[float]) -> tuple[tuple[int, 
     Between two runs the decoder has to be told of the gap. Of too many gaps the widest are left.
     """
     found: list[tuple[int, int]] = []
-    needs, at = _Needs(wanted_s), 0
-    for group in _groups(units):
-        if needed := needs.of(group):
+    groups = list(_groups(units))
+    needs, at, whole = _Needs(wanted_s), 0, _referred_to(groups, wanted_s)
+    for number, group in enumerate(groups):
+        if needed := needs.of(group, whole=number in whole):
             first = found.pop()[0] if found and found[-1][1] == at else at
             found.append((first, at + needed))
         at += len(group)
@@ -239,6 +271,29 @@ def _groups(units: Iterable[Unit]) -> Iterator[list[Unit]]:
         yield group
 
 
+def _referred_to(groups: Sequence[Sequence[Unit]], wanted_s: Container[float]) -> set[int]:
+    """The numbers of groups to which wanted pictures of a later one refer."""
+    found = set[int]()
+    for number, group in enumerate(groups):
+        if any(unit.shown_s in wanted_s for unit in group if _is_shown_before(unit, group[0])):
+            for earlier in range(number - 1, -1, -1):
+                if earlier in found:
+                    break
+                found.add(earlier)
+                first, *others = groups[earlier]
+                if not first.open or any(_is_shown_after(unit, first) for unit in others):
+                    break
+    return found
+
+
+def _is_shown_before(unit: Unit, first: Unit) -> bool:
+    return first.open and unit.shown_s is not None and first.shown_s is not None and unit.shown_s < first.shown_s
+
+
+def _is_shown_after(unit: Unit, first: Unit) -> bool:
+    return unit.shown_s is not None and first.shown_s is not None and unit.shown_s > first.shown_s
+
+
 class _Needs:
     """How much of each group a decoder has to be given, asked about one after the other."""
 
@@ -247,13 +302,13 @@ class _Needs:
         self._sets = b""
         self._least = 1
 
-    def of(self, group: Sequence[Unit]) -> int:
-        """So many packets, from the first on."""
+    def of(self, group: Sequence[Unit], *, whole: bool) -> int:
+        """So many packets, from the first on. `whole`: another group refers to this one."""
         new_sets = any(unit.shown_s is None or unit.sets not in (b"", self._sets) for unit in group)
-        needed, self._least = self._least, 0
+        needed, self._least = len(group) if whole else self._least, 0
         for count, unit in enumerate(group, 1):
             if unit.shown_s is None or unit.shown_s in self._wanted_s or (new_sets and unit.sets):
-                needed = min(count + 1, len(group))
+                needed = max(needed, min(count + 1, len(group)))
         for unit in group[:needed]:
             self._sets = b"" if unit.shown_s is None else unit.sets or self._sets
         return needed

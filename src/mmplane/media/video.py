@@ -197,7 +197,8 @@ def _shown(
         if size is None and (decoded := _decoded_now(stream.codec_context, packet) if count == 0 else packet.decode()):
             size = _size(decoded[0])
     if units:  # frames are told apart by their times; of two packets with one, the second holds the other field
-        shown = list({at_s for at_s in shown if units[0].begins or first_s is None or at_s >= first_s})
+        closed = units[0].begins and not units[0].open
+        shown = list({at_s for at_s in shown if closed or first_s is None or at_s >= first_s})
     return size, sorted(shown), tuple(units), tuple(keys)
 
 
