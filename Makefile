@@ -53,8 +53,8 @@ test-process: install-dev ## real servers, real clients, real failures
 	$(BIN)/python -m pytest tests/process -q --timeout 240 --durations=10 -n 3 --dist loadfile
 
 # Those that CI tries, with two ranks: the rest is tried by `make test-models`.
-CI_MODELS := qwen2_vl qwen2_5_vl qwen3_vl internvl llava llava_onevision pixtral mistral3 smolvlm idefics3
-CI_REFUSED := gemma3 qwen3_5
+CI_MODELS := qwen2_vl qwen2_5_vl qwen3_vl internvl llava llava_onevision pixtral mistral3 smolvlm idefics3 gemma3 qwen3_5
+CI_REFUSED := paligemma mllama
 
 test-models: install-dev ## a tiny checkpoint of each architecture, served: right or refused (QUICK=1: the usual ones with two ranks)
 ifdef QUICK

@@ -30,6 +30,8 @@ class Row:
     processor: Json
     special: Mapping[str, str] = field(default_factory=dict)
     written: str = ""
+    begins: str = ""
+    """What the template writes before the messages."""
     more: tuple[str, ...] = ()
     """Special tokens without a name."""
     seed: int = 0
@@ -771,6 +773,7 @@ ARCHITECTURES: dict[str, Row] = {
         {"processor_class": "MllamaProcessor"},
         {"image_token": "<|image|>"},
         "<|image|>",
+        begins="<bos>",
         more=("<|python_tag|>",),
     ),
     "llama4": Row(

@@ -45,10 +45,14 @@ def spread(model: torch.nn.Module, *, embedding: float) -> None:
 def _tokenizer(row: Row) -> PreTrainedTokenizerFast:
     image = row.written or next(iter(row.special.values()))
     template = (
-        "{% for m in messages %}[{{ m['role'] }}]{% if m['content'] is string %}{{ m['content'] }}{% else %}"
-        "{% for c in m['content'] %}{% if c['type'] == 'image' %}{{ IMAGE }}{% else %}{{ c['text'] }}{% endif %}"
-        "{% endfor %}{% endif %}\n{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
-    ).replace("IMAGE", json.dumps(image))
+        (
+            "BEGINS{% for m in messages %}[{{ m['role'] }}]{% if m['content'] is string %}{{ m['content'] }}{% else %}"
+            "{% for c in m['content'] %}{% if c['type'] == 'image' %}{{ IMAGE }}{% else %}{{ c['text'] }}{% endif %}"
+            "{% endfor %}{% endif %}\n{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+        )
+        .replace("IMAGE", json.dumps(image))
+        .replace("BEGINS", row.begins)
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=byte_tokenizer(row.tokens),
         pad_token="<pad>",

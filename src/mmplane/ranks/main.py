@@ -85,6 +85,7 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
         Blocks(loaded.blocks),
         lambda submit: submit.prompt if submit.prompt_slot is None else inbox.content(submit.prompt_slot),
         reuses=loaded.not_reused is None,
+        whole_runs=loaded.whole_runs,
     )
     member = Member(loaded.runner, schedule, rank, deliveries, parcels, wake, clock, copy=config.copy_features)
     if rank == 0:

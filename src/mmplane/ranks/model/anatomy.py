@@ -28,8 +28,10 @@ What deepstack adds to the hidden states after each of the first layers follows 
 """
 LANGUAGE = ("language_model", "text_model")
 """Names of the language model among a model's modules."""
-STATES = frozenset({"linear_attention", "conv", "mamba", "recurrent"})
-"""Layers that keep a state instead of keys and values."""
+WHOLE_RUNS = frozenset({"gemma3"})
+"""Types of models in which the tokens of an image attend to each other."""
+STATES = frozenset({"conv", "mamba", "recurrent"})
+"""Layers that keep a state of a form that is not built."""
 
 
 class Unsupported(ValueError):
@@ -44,6 +46,8 @@ class Anatomy:
     encoders: Mapping[Modality, Encoder]
     rope_index: Callable[..., Any] | None
     takes: frozenset[str]
+    whole_runs: bool
+    """Whether the tokens of an image attend to each other."""
 
     @classmethod
     def of(cls, model: Any) -> Anatomy:
@@ -59,7 +63,7 @@ class Anatomy:
         kept = STATES & set(getattr(settings, "layer_types", None) or ())
         if kept:
             raise Unsupported(f"its layers of {' and '.join(sorted(kept))} keep a state beside the KV cache: not built")
-        if getattr(settings, "cross_attention_layers", None):
+        if getattr(settings, "cross_attention_layers", None) and model.config.model_type != "mllama":
             raise Unsupported(
                 "its language model attends to pictures by layers of their own (cross-attention): not built"
             )
@@ -68,7 +72,9 @@ class Anatomy:
         if getattr(settings, "hidden_size_per_layer_input", 0):
             raise Unsupported("its layers take an embedding of each token of their own: not built")
         rope = getattr(body, "get_rope_index", None) or getattr(model, "get_rope_index", None)
-        return cls(language, encoders_of(model), rope, parameters_of(model.forward))
+        return cls(
+            language, encoders_of(model), rope, parameters_of(model.forward), model.config.model_type in WHOLE_RUNS
+        )
 
 
 def undivided(config: Any) -> Any:
@@ -117,6 +123,8 @@ def encoders_of(model: Any) -> dict[Modality, Encoder]:
         for holder in (getattr(model, "model", None), model):
             if (method := getattr(holder, f"get_{modality}_features", None)) is not None:
                 found.setdefault(modality, _by(method))
+    if model.config.model_type == "mllama":
+        found["image"] = _mllama(model.model)
     if model.config.model_type == "qwen2_audio":
         found["audio"] = _qwen2_audio(model)
     return found
@@ -163,6 +171,16 @@ def _flat(rows: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
 
 def _named(tensors: Mapping[str, torch.Tensor], names: frozenset[str]) -> Tensors:
     return {name: tensor for name, tensor in tensors.items() if name in names}
+
+
+def _mllama(body: Any) -> Encoder:
+    """What `MllamaModel.forward` does first: rows [tiles * patches, hidden] of one image; it has no method for it."""
+
+    def encode(tensors: Tensors) -> torch.Tensor:
+        rows: torch.Tensor = body.multi_modal_projector(body.vision_model(**tensors).last_hidden_state)
+        return rows.reshape(-1, rows.shape[-1])
+
+    return encode
 
 
 def _qwen2_audio(model: Any) -> Encoder:

@@ -15,6 +15,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from mmplane.ranks.model.cache import Memory
+from mmplane.ranks.plan.runs import Run
 
 NAME = "mmplane_packed"
 
@@ -23,12 +24,14 @@ NAME = "mmplane_packed"
 class Span:
     """One segment in the packed row: `count` tokens, which are positions `start`... of the sequence in these `blocks`.
 
-    `blocks` are int64, in order, up to the last of these tokens.
+    `blocks` are int64, in order, up to the last of these tokens. Tokens of one of `runs` attend to each other: (start,
+    end) in the sequence, which end in this segment or before.
     """
 
     blocks: torch.Tensor
     start: int
     count: int
+    runs: tuple[Run, ...] = ()
 
     def slots(self, block_tokens: int) -> torch.Tensor:
         """Where the segment's keys and values go, int64 [count]."""
@@ -78,7 +81,7 @@ class PackedAttention:
         for span in self.spans:
             end = begin + span.count
             keys, values = self._memory.read(layer, span.blocks, span.start + span.count)
-            mask = _causal(span.count, keys.shape[1], sliding_window, query.device)
+            mask = visible(span, sliding_window, query.device)
             outputs.append(
                 scaled_dot_product_attention(
                     query[:, :, begin:end], keys[None], values[None], attn_mask=mask, scale=scaling, enable_gqa=True
@@ -88,9 +91,17 @@ class PackedAttention:
         return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
 
 
-def _causal(queries: int, keys: int, window: int | None, device: torch.device) -> torch.Tensor | None:
-    """Which of `keys` positions the last `queries` of them see: itself and before, at most `window` back."""
-    if queries == 1 and (window is None or keys <= window):
+def visible(span: Span, window: int | None, device: torch.device) -> torch.Tensor | None:
+    """Which positions each token of a segment sees, bool [count, positions up to its last]; None: all.
+
+    Itself and those before, at most `window` back, and its whole run.
+    """
+    start, end = span.start, span.start + span.count
+    if span.count == 1 and (window is None or end <= window):
         return None
-    mask = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
-    return mask if window is None else mask.triu(keys - queries - window + 1)
+    mask = torch.ones(span.count, end, dtype=torch.bool, device=device).tril(start)
+    if window is not None:
+        mask = mask.triu(start - window + 1)
+    for first, behind in span.runs:
+        mask[max(first - start, 0) : max(behind - start, 0), first:behind] = True
+    return mask

@@ -49,6 +49,8 @@ class Loaded:
     """Of memory for keys and values, the same number on every rank."""
     not_reused: str | None = None
     """Why a later request cannot begin with what an earlier one computed."""
+    whole_runs: bool = False
+    """Whether a step computes all tokens of an image or none."""
 
 
 def load(config: Config, store: int, rank: int, tp: int, inbox: Inbox, control: Control, clock: LoopClock) -> Loaded:
@@ -76,7 +78,9 @@ def load(config: Config, store: int, rank: int, tp: int, inbox: Inbox, control: 
     runner = Runner(model, inbox, Memory(blocks, BLOCK_TOKENS), **parts, row_bytes=row_bytes, drawing=drawing)
     dtype = str(model.dtype).removeprefix("torch.")
     reason = not_reused(model.config)
-    return Loaded(runner, processors, end_tokens, dtype, kv_bytes_per_token, row_bytes, blocks, reason)
+    return Loaded(
+        runner, processors, end_tokens, dtype, kv_bytes_per_token, row_bytes, blocks, reason, runner.whole_runs
+    )
 
 
 def _agreed(blocks: int, tp: int, device: torch.device) -> int:

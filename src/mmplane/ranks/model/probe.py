@@ -37,6 +37,7 @@ from mmplane.ranks.model.anatomy import Unsupported
 from mmplane.ranks.model.runner import Runner
 from mmplane.ranks.plan.blocks import BLOCK_TOKENS
 from mmplane.ranks.plan.inbox import Inbox
+from mmplane.ranks.plan.runs import Run, image_runs, whole
 from mmplane.ranks.plan.schedule import Segment
 
 SIZES = ((112, 84), (70, 126))
@@ -211,9 +212,10 @@ def compare(runner: Runner, question: Question, features: Sequence[Features], to
     assert isinstance(held, Held)
     if held.failure is not None:
         raise Unsupported(f"an item of the probe cannot be prepared: {held.failure.message}")
-    ends = [*range(CHUNK_TOKENS, submit.prompt_tokens, CHUNK_TOKENS), submit.prompt_tokens]
+    chunks = list(_chunks(submit, image_runs(submit) if runner.whole_runs else ()))
+    ends = [end for _, end in chunks]
     with narrowed(runner.language), torch.inference_mode():
-        packed = torch.cat([_logits(runner, submit, end) for end in ends])
+        packed = torch.cat([_logits(runner, submit, *chunk) for chunk in chunks])
         accepted = {name: tensor for name, tensor in question.inputs.items() if name in runner.takes - TARGETS}
         difference = apart(packed, runner.reference(accepted, ends))
         if difference <= tolerance:
@@ -227,9 +229,15 @@ def compare(runner: Runner, question: Question, features: Sequence[Features], to
     raise Unsupported(f"{what} from those of its own forward pass")
 
 
-def _logits(runner: Runner, submit: Submit, end: int) -> torch.Tensor:
-    """Logits [1, vocabulary] after the chunk that ends there; those before it have been computed."""
-    start = (end - 1) // CHUNK_TOKENS * CHUNK_TOKENS
+def _chunks(submit: Submit, runs: Sequence[Run]) -> Iterator[Run]:
+    end = 0
+    while (start := end) < submit.prompt_tokens:
+        end = whole(runs, min(start + CHUNK_TOKENS, submit.prompt_tokens))
+        yield start, end
+
+
+def _logits(runner: Runner, submit: Submit, start: int, end: int) -> torch.Tensor:
+    """Logits [1, vocabulary] after that chunk; those before it have been computed."""
     blocks = array("q", range(-(-end // runner.memory.block_tokens)))
     logits = runner.forward((Segment((submit.request_id, 0), start, end - start, (), 1, blocks),))
     assert logits is not None

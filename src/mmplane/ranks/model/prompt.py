@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from mmplane.core.plan import Submit
+from mmplane.ranks.plan.runs import Run
 from mmplane.ranks.plan.schedule import Segment
 
 
@@ -37,6 +38,8 @@ class Prompt:
     """Position of a generated token minus its index: grids take fewer positions than tokens."""
     embeddings: list[Rows] = field(default_factory=list)
     """What replaces the placeholders, as far as it is still needed."""
+    runs: tuple[Run, ...] = ()
+    """Parts whose tokens attend to each other."""
 
     def rows(self, segment: Segment) -> Iterator[tuple[int, torch.Tensor]]:
         """What of the items' rows falls into a segment of the prompt, and where in the segment it begins."""

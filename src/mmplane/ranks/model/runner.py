@@ -23,17 +23,20 @@ from mmplane.features.facts import MODALITIES
 from mmplane.ranks.model.anatomy import Anatomy, parameters_of
 from mmplane.ranks.model.attention import NAME, PackedAttention, Span
 from mmplane.ranks.model.cache import Memory
+from mmplane.ranks.model.crossing import Crossing
 from mmplane.ranks.model.drawing import Drawing
 from mmplane.ranks.model.encoded import Encoded
 from mmplane.ranks.model.packing import pack
 from mmplane.ranks.model.prompt import Prompt, Rows
 from mmplane.ranks.model.rebuild import Rebuild
 from mmplane.ranks.model.sampling import draw
+from mmplane.ranks.model.states import States
 from mmplane.ranks.model.wanted import Wanted
 from mmplane.ranks.plan.hashing import Hashing
 from mmplane.ranks.plan.inbox import Inbox
 from mmplane.ranks.plan.loop import LoopClock
 from mmplane.ranks.plan.port import Drawn, Turn
+from mmplane.ranks.plan.runs import image_runs
 from mmplane.ranks.plan.schedule import Segment, Step
 
 log = logging.getLogger("mmplane")
@@ -70,11 +73,13 @@ class Runner:
         self._encoded = Encoded()
         self._row_bytes = row_bytes
         self.widest_bytes = 0
-        """Of one row of embeddings, among all that were encoded here."""
+        """Of one row of embeddings that stands in a prompt, among all that were encoded here."""
         self._rope_index = anatomy.rope_index
         self._attention = PackedAttention(memory)
         self._attention.register()
         self._language.config._attn_implementation = NAME
+        self._states = States(anatomy.language)
+        self._crossing = Crossing(model, anatomy.language)
         self.trial = False
         """Whether a request is tried before anybody is served: what fails then is the checkpoint's failure."""
         self._drawing = drawing or Drawing()
@@ -111,6 +116,7 @@ class Runner:
                 digests = hashed.result()
                 del first
             embeddings: list[Rows] = []
+            crossed: list[torch.Tensor] = []
             for index, (item, tensors, runs) in enumerate(
                 zip(submit.items, features, submit.placeholders, strict=True)
             ):
@@ -122,14 +128,19 @@ class Runner:
                     with self._clock.computing():
                         rows = self._encode(item, self._tensors(item, tensors))
                     encoded += 1
-                    self.widest_bytes = max(self.widest_bytes, rows.shape[1] * rows.element_size())
+                    if not self._crossing.present:
+                        self.widest_bytes = max(self.widest_bytes, rows.shape[1] * rows.element_size())
                     if index in keep:
                         rows = self._keep(item.content_key, rows)
-                embeddings += self._place(rows, runs, kept=index in keep)
+                if self._crossing.present:
+                    crossed.append(rows)
+                else:
+                    embeddings += self._place(rows, runs, kept=index in keep)
                 yield None
             if self._rank == 0:
                 yield from self._drawing.prepare(submit)
-            self._prompts[submit.request_id] = self._prompt(submit, features, embeddings)
+            prompt = self._prompts[submit.request_id] = self._prompt(submit, features, embeddings)
+            self._crossing.add(submit.request_id, prompt.ids, crossed, features)
         except RequestError as error:
             failure = error.failure()
         except Exception as error:  # whatever a model raises is this request's failure (invariant 4)
@@ -144,6 +155,8 @@ class Runner:
 
         Every rank must call this for every step. Only rank 0's tokens count, so only rank 0 draws.
         """
+        self._states.drop(step.drop)
+        self._crossing.drop(step.drop_requests)
         for sequence_id in step.drop:
             self._drawing.drop(sequence_id)
         for request_id in step.drop_requests:
@@ -154,6 +167,7 @@ class Runner:
         with torch.inference_mode():
             self.memory.copy(step.copies)
             logits = self.forward(step.segments)
+            self._states.fork(step.drawn)
             for segment in step.segments:
                 self._prompts[segment.sequence[0]].computed(segment)
             if self._rank != 0 or logits is None:
@@ -174,6 +188,11 @@ class Runner:
     def language(self) -> Any:
         """The language model."""
         return self._language
+
+    @property
+    def whole_runs(self) -> bool:
+        """Whether the tokens of an image attend to each other, so that a segment has all of them or none."""
+        return self._anatomy.whole_runs
 
     @property
     def takes(self) -> frozenset[str]:
@@ -223,10 +242,11 @@ class Runner:
 
     def forward(self, segments: tuple[Segment, ...]) -> torch.Tensor | None:
         """Logits [segments that draw, vocabulary], or None when none draws."""
-        self._attention.spans = tuple(Span(self._table(segment), segment.start, segment.count) for segment in segments)
+        self._attention.spans = tuple(map(self._span, segments))
+        self._states.begin(segments)
         packed = pack(segments, self._prompts, self._device)
         embeddings: torch.Tensor = self._embed(packed.ids)
-        beside = packed.place(embeddings)
+        beside = packed.place(embeddings) | self._crossing.begin(segments)
         hidden = self._language(
             inputs_embeds=embeddings[None],
             # [1, tokens] for one-dimensional positions, [3, 1, tokens] for time, height and width.
@@ -239,14 +259,17 @@ class Runner:
         logits: torch.Tensor = self._model.lm_head(hidden[:, packed.drawing])[0]
         return logits
 
-    def _table(self, segment: Segment) -> torch.Tensor:
-        return torch.frombuffer(segment.blocks, dtype=torch.int64).to(self._device)
+    def _span(self, segment: Segment) -> Span:
+        table = torch.frombuffer(segment.blocks, dtype=torch.int64).to(self._device)
+        runs = () if segment.tokens else self._prompts[segment.sequence[0]].runs
+        return Span(table, segment.start, segment.count, runs)
 
     def _prompt(self, submit: Submit, features: Sequence[Features], embeddings: list[Rows]) -> Prompt:
         raw = submit.prompt if submit.prompt_slot is None else self._inbox.content(submit.prompt_slot)
         ids = torch.frombuffer(bytearray(raw), dtype=torch.int32).long().to(self._device)
         positions, shift = self._index(submit, ids, features)
-        return Prompt(submit, ids.cpu(), positions.cpu(), shift, embeddings)
+        runs = image_runs(submit) if self._anatomy.whole_runs else ()
+        return Prompt(submit, ids.cpu(), positions.cpu(), shift, embeddings, runs)
 
     def _tensors(self, item: Item | Enclosed, delivered: Features) -> Features:
         """The item's arrays on this rank's device, as the model takes them: in place on a CPU, encoding undone."""

@@ -3,8 +3,9 @@
 Every rank runs this code on the same plans, so every rank enters the same collectives with the same shapes
 (invariant 3). Nothing here looks at a clock, a socket, memory or a tensor.
 
-A step computes one token of every decoding sequence, and at most `prefill_tokens` of prompts, oldest first. The samples
-of one request (`n`) share the prompt: sample 0 computes it, the others are forked from it when it is complete.
+A step computes one token of every decoding sequence, and at most `prefill_tokens` of prompts, oldest first. Where an
+image's tokens attend to each other (`mmplane.ranks.plan.runs`), it computes one image more rather than part of it. The
+samples of one request (`n`) share the prompt: sample 0 computes it, the others are forked from it when it is complete.
 
 Keys and values lie in blocks (`mmplane.ranks.plan.blocks`). A request that begins like an earlier one starts behind the
 blocks that the leader says it reuses; it keeps them to its end. When a sequence needs a block and all have users, the
@@ -24,6 +25,7 @@ from blake3 import blake3
 from mmplane.core.plan import MemoryReport, Plan, Submit
 from mmplane.ranks.plan.blocks import Blocks
 from mmplane.ranks.plan.chain import Chain
+from mmplane.ranks.plan.runs import before, image_runs, whole
 
 SequenceId = tuple[int, int]
 """(request id, sample)."""
@@ -128,11 +130,13 @@ class Schedule:
         prompt_of: Callable[[Submit], bytes | memoryview] = lambda submit: submit.prompt,
         *,
         reuses: bool = True,
+        whole_runs: bool = False,
     ) -> None:
         self.prefill_tokens = prefill_tokens
         self.blocks = blocks
         self._prompt_of = prompt_of
         self._reuses = reuses
+        self._whole_runs = whole_runs
         self.prepared: dict[int, Prepared] = {}
         self.sequences: dict[SequenceId, Sequence] = {}
         self.counts = Counts()
@@ -270,11 +274,14 @@ class Schedule:
         for sequence in self.sequences.values():
             if sequence.computed == sequence.known or sequence.decodes:
                 continue
-            if room == 0 or not self._begin(sequence):
+            if room <= 0 or not self._begin(sequence):
                 break
             part = sequence.prompt_tokens if sequence.computed < sequence.prompt_tokens else sequence.known
-            count = self._extend(sequence, min(part - sequence.computed, room), segments)
-            if not count:
+            runs = image_runs(self.prepared[sequence.id[0]].submit) if self._whole_runs else ()
+            wanted = whole(runs, sequence.computed + min(part - sequence.computed, room)) - sequence.computed
+            found = self._extend(sequence, wanted, segments)
+            count = before(runs, sequence.computed + found) - sequence.computed
+            if count <= 0:
                 break
             segments.append(self._segment(sequence, count))
             room -= count
