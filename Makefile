@@ -216,9 +216,9 @@ chaos-sidecar: install-dev ## the sidecar's kill matrix: every party killed at e
 	PYTHONPATH=tests/process:tests/shared $(BIN)/python -m tests.chaos.sidecar $(CHAOS_SIDECAR_OPTIONS)
 
 # Needs root: each machine is a network namespace.
-ROUNDS ?= 500
-chaos-machines: install-dev ## media machines lost in every way, 500 rounds (two hours; ROUNDS=20)
-	PYTHONPATH=tests/process:tests/shared $(BIN)/python -m tests.chaos.machines $(ROUNDS)
+LOSSES ?= 500
+chaos-machines: install-dev ## media machines lost in every way, 500 times (an hour; LOSSES=20)
+	PYTHONPATH=tests/process:tests/shared $(BIN)/python -m tests.chaos.machines $(LOSSES)
 
 chaos-strangers: install-dev ## a minute of each kind of hostile client beside an honest one
 	MMPLANE_STRANGERS_SECONDS=60 $(BIN)/python -m pytest tests/process/test_strangers.py -q --timeout 300

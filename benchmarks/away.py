@@ -98,7 +98,7 @@ class Bench:
         """Have the media machines make what comes, or nobody but the server."""
         for number in range(1, MACHINES + 1):
             self._network.link(number, up=away)
-        until(lambda: machines(self._live) == away * MACHINES, LIMIT_S, "the machines have come or gone")
+        until(lambda: len(machines(self._live)) == away * MACHINES, LIMIT_S, "the machines have come or gone")
 
     def ask(self, contents: list[Content]) -> tuple[Cost, list[Any]]:
         """What these requests cost, and the digests of their items."""

@@ -27,6 +27,8 @@ from mmplane.models.tiny import SHIPPED_WEIGHTS, build_tiny
 BACK_S = 120.0
 """Ten seconds are promised for a machine that was not restarted; this only tells progress from a hang."""
 REQUESTS, PICTURES = 4, 4
+MACHINES = 2
+CLIENTS = REQUESTS + MACHINES
 DOWN_S = 3.0
 FLAGS = ("--cache", "off", "--workers", "1", "--item-seconds", "4", "--images-max", "128")
 
@@ -47,18 +49,21 @@ class Rounds:
         self.back_s: list[float] = []
 
     def play(self, clients: Executor) -> None:
-        """Ask, lose something meanwhile, judge every answer, and wait until both machines are there."""
+        """Ask, lose something of each machine meanwhile, judge every answer, and wait until both machines are there."""
         events = [self.worker_killed, self.worker_stopped, self.outpost_killed, self.outpost_stopped]
         events += [self.porter_killed, self.porter_stopped, self.machine_killed, self.link_down, self.link_cut]
-        event = events[sum(self.events.values()) % len(events)]
+        played = sum(self.events.values())
+        lost = [events[(played + number) % len(events)] for number in range(MACHINES)]
         asked = [self._ask(clients) for _ in range(REQUESTS)]
         sleep(self._random.random() / 10)  # chance decides what is under way
-        event(self._random.randrange(len(self._outposts)))
+        for losing in [clients.submit(event, number) for number, event in enumerate(lost)]:
+            losing.result()
         ended_s = monotonic()
-        self.events[event.__name__] += 1
+        names = [event.__name__ for event in lost]
+        self.events.update(names)
         for pictures, answer in asked:
             self._judge(pictures, answer.result())
-        until(lambda: machines(self._live) == len(self._outposts), BACK_S, f"all are back after {event.__name__}")
+        until(lambda: len(machines(self._live)) == MACHINES, BACK_S, f"all are back after {names}")
         self.back_s.append(monotonic() - ended_s)
 
     def _ask(self, clients: Executor) -> tuple[list[bytes], Future[Any]]:
@@ -122,7 +127,7 @@ class Rounds:
         """Until the machine has been missed."""
         self._network.link(number + 1, up=False)
         try:
-            until(lambda: machines(self._live) < len(self._outposts), BACK_S, "it is missed")
+            until(lambda: f"machine-{number + 1}" not in machines(self._live), BACK_S, "it is missed")
         finally:
             self._network.link(number + 1, up=True)
 
@@ -132,18 +137,18 @@ class Rounds:
     def __str__(self) -> str:
         kinds = ", ".join(f"{name} {count}" for name, count in sorted(self.events.items()))
         return (
-            f"{sum(self.events.values())} rounds ({kinds}): {self.asked} requests, {self.right} right, "
+            f"{sum(self.events.values())} losses ({kinds}): {self.asked} requests, {self.right} right, "
             f"{self.refused} refused, {self.wrong} wrong, {self.poisoned} poisoned; "
             f"back after {max(self.back_s):.1f} s at most"
         )
 
 
-def main(rounds: int) -> int:
+def main(losses: int) -> int:
     """The exit status."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         key = write_key(folder)
-        network = Network(2)
+        network = Network(MACHINES)
         stack.callback(network.close)
         stack.enter_context(network.inside(0))
         model = folder / "tiny"
@@ -152,10 +157,10 @@ def main(rounds: int) -> int:
         live = stack.enter_context(serving(model, *flags, tp=1, executed=True))
         outposts = [Outpost(network, number, key) for number in (1, 2)]
         stack.callback(lambda: [outpost.stop() for outpost in outposts])
-        until(lambda: machines(live) == len(outposts), BACK_S, "all have joined")
+        until(lambda: len(machines(live)) == MACHINES, BACK_S, "all have joined")
         played = Rounds(network, live, outposts, key, model)
-        clients = stack.enter_context(ThreadPoolExecutor(REQUESTS))
-        for _ in range(rounds):
+        clients = stack.enter_context(ThreadPoolExecutor(CLIENTS))
+        for _ in range(losses // MACHINES):
             played.play(clients)
             live.settle()
             print(played, flush=True)

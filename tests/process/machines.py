@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import psutil
@@ -20,6 +21,7 @@ from preloaded import environment
 
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
+_networks = count(1)
 PORT = 9100
 SERVER = "10.91.0.1"
 JOINING = ("--join-host", SERVER, "--join-port", str(PORT), "--join-max", "2")
@@ -29,7 +31,7 @@ class Network:
     """Namespaces `0` (the server's) and 1 to `machines`, each with one address on one bridge. Needs root."""
 
     def __init__(self, machines: int) -> None:
-        self._name = f"mmplane{os.getpid()}"
+        self._name = f"mmplane{os.getpid()}-{next(_networks)}"
         self._count = machines + 1
         self._switch = f"{self._name}-switch"
         _ip("netns", "add", self._switch)
@@ -147,15 +149,14 @@ class Outpost:
         self._joined.set()
 
 
-def machines(live: Live) -> int:
-    """How many have joined."""
-    return len(live.statistics()["workers"]["machines"])
+def machines(live: Live) -> list[str]:
+    """Names of those that have joined."""
+    return [each["machine"] for each in live.statistics()["workers"]["machines"]]
 
 
 def made_away(live: Live) -> int:
-    """How many jobs were given to media machines."""
-    found: int = live.statistics()["workers"]["jobs_away"]
-    return found
+    """How many items the machines that are there have made."""
+    return sum(each["items"] for each in live.statistics()["workers"]["machines"])
 
 
 def write_key(folder: Path, content: bytes = b"k" * 40) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,10 +14,12 @@ import pytest
 from live import Live, until
 from machines import JOINING, PORT, SERVER, Network, Outpost, machines, made_away, write_key
 from pictures import jpeg, noise, part, photograph, text
-from tests.chaos.machines import FLAGS, Rounds
+from qwen_audio import build_qwen_audio
+from tests.chaos.machines import CLIENTS, FLAGS, Rounds
 
 from clips import clip_part, encode, moving
 from mmplane.models.tiny import SHIPPED_WEIGHTS, build_tiny
+from sounds import sound_part, speech_like, write
 
 BACK_S = 60.0
 """Ten seconds are promised; this only tells progress from a hang."""
@@ -48,25 +51,22 @@ def contents() -> dict[str, list[Any]]:
     }
 
 
-@pytest.fixture(scope="module")
-def setting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
-    folder = tmp_path_factory.mktemp("machines")
+@contextmanager
+def joined(folder: Path, model: Path, sent: dict[str, list[Any]]) -> Iterator[Setting]:
+    """A server that has made all of this by itself, and the two machines that have joined since, one of them slow."""
     key = write_key(folder)
     network = Network(3)
     outposts: list[Outpost] = []
     try:
         with network.inside(0):
-            model = folder / "tiny"
-            build_tiny(model, weights=SHIPPED_WEIGHTS)
             flags = (*FLAGS, *JOINING, "--cluster-key-file", str(key))
             live = Live(model, *flags, tp=1, executed=True)
             try:
-                sent = contents()
                 local = {name: digests(ask(live, content)) for name, content in sent.items()}
                 outposts += [Outpost(network, 1, key, "--workers", "1"), Outpost(network, 2, key)]
                 for outpost in outposts:
                     outpost.wait_until_joined()
-                until(lambda: machines(live) == 2, BACK_S, "both have joined")
+                until(lambda: len(machines(live)) == 2, BACK_S, "both have joined")
                 yield Setting(network, live, outposts, key, model, sent, local)
                 live.settle()
             finally:
@@ -75,6 +75,14 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
         for outpost in outposts:
             outpost.stop()
         network.close()
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
+    folder = tmp_path_factory.mktemp("machines")
+    build_tiny(folder / "tiny", weights=SHIPPED_WEIGHTS)
+    with joined(folder, folder / "tiny", contents()) as setting:
+        yield setting
 
 
 def ask(live: Live, content: Any) -> Any:
@@ -86,6 +94,17 @@ def test_features_are_those_of_this_machine(setting: Setting, name: str) -> None
     before = made_away(setting.live)
     assert digests(ask(setting.live, setting.contents[name])) == setting.local[name]
     assert made_away(setting.live) - before == len(setting.local[name])
+
+
+def test_sounds_are_those_of_this_machine(tmp_path: Path) -> None:
+    build_qwen_audio(tmp_path / "audio")
+    heard = [sound_part(write(speech_like(seconds, seed=seconds), 16_000, "WAV")) for seconds in (1, 2, 3, 4)]
+    with joined(tmp_path, tmp_path / "audio", {"sounds": [*heard, text("What was said?")]}) as setting:
+        assert digests(ask(setting.live, setting.contents["sounds"])) == setting.local["sounds"]
+        assert len(setting.local["sounds"]) == len(heard)
+        made = setting.live.statistics()["workers"]["machines"]
+        assert sum(each["items"] for each in made) == len(heard)
+        assert all(each["items"] for each in made), "each machine has its part"
 
 
 def test_a_hundred_and_twenty_eight_pictures_are_spread_and_come_back_in_order(setting: Setting) -> None:
@@ -101,7 +120,7 @@ def test_one_machine_more_is_told_so(setting: Setting) -> None:
     extra = Outpost(setting.network, 3, setting.key)
     try:
         until(lambda: any("--join-max allows" in line for line in extra.log), BACK_S, "it is told why")
-        assert machines(setting.live) == 2
+        assert len(machines(setting.live)) == 2
     finally:
         extra.stop()
 
@@ -132,18 +151,18 @@ def test_strangers_who_say_nothing_keep_nobody_out(setting: Setting) -> None:
     silent = [socket.create_connection((SERVER, PORT)) for _ in range(20)]
     try:
         setting.outposts[0].process("outpost").kill()
-        until(lambda: machines(setting.live) == 1, BACK_S, "it is missed")
-        until(lambda: machines(setting.live) == 2, BACK_S, "it is back")
+        until(lambda: len(machines(setting.live)) == 1, BACK_S, "it is missed")
+        until(lambda: len(machines(setting.live)) == 2, BACK_S, "it is back")
     finally:
         for stranger in silent:
             stranger.close()
 
 
 def test_whatever_is_lost_no_item_is(setting: Setting) -> None:
-    """Twenty rounds; `make chaos-machines` plays five hundred."""
+    """Twenty losses, two at a time; `make chaos-machines` plays five hundred."""
     rounds = Rounds(setting.network, setting.live, setting.outposts, setting.key, setting.model)
-    with ThreadPoolExecutor(4) as clients:
-        for _ in range(20):
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        for _ in range(10):
             rounds.play(clients)
     setting.live.settle()
     assert (rounds.wrong, rounds.poisoned) == (0, 0), rounds

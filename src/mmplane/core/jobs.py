@@ -10,6 +10,7 @@ class Materialise(Record, frozen=True, tag="materialise"):
     """Front end -> worker: decode what lies in `media`, write its features into `out`, in the worker's region.
 
     `life` is that of the media machine which was ready for it, as in `WorkerReady`: a porter does it for no other.
+    `key` is the item's, by which a porter knows that its machine has the media already.
     """
 
     job_id: Count
@@ -17,6 +18,7 @@ class Materialise(Record, frozen=True, tag="materialise"):
     media: Slot
     out: Slot
     life: Count = 0
+    key: bytes = b""
 
 
 class Measure(Record, frozen=True, tag="measure"):
@@ -32,17 +34,22 @@ class Measure(Record, frozen=True, tag="measure"):
 
 
 class Examine(Record, frozen=True, tag="examine"):
-    """Front end -> worker: what does the clip or sound that lies in `media` become? Native parsers may die of it."""
+    """Front end -> worker: what does the clip or sound that lies in `media` become? Native parsers may die of it.
+
+    `life` and `key` as in `Materialise`.
+    """
 
     job_id: Count
     ask: Ask
     media: Slot
+    life: Count = 0
+    key: bytes = b""
 
 
 class Materialised(Record, frozen=True, tag="materialised"):
     """Worker -> front end: the slot holds the features. Times in milliseconds; `bytes_written` counts slot bytes.
 
-    `began_s` is when decoding began, on CLOCK_MONOTONIC.
+    `began_s` is when decoding began, on CLOCK_MONOTONIC. `sent_bytes` of media went to a media machine for it.
     """
 
     job_id: Count
@@ -50,6 +57,7 @@ class Materialised(Record, frozen=True, tag="materialised"):
     transform_ms: float
     bytes_written: Count
     began_s: float = 0.0
+    sent_bytes: Count = 0
 
 
 class Measured(Record, frozen=True, tag="measured"):
@@ -60,10 +68,11 @@ class Measured(Record, frozen=True, tag="measured"):
 
 
 class Examined(Record, frozen=True, tag="examined"):
-    """Worker -> front end: how to materialise the item that was asked about."""
+    """Worker -> front end: how to materialise the item that was asked about. `sent_bytes` as in `Materialised`."""
 
     job_id: Count
     recipe: Recipe
+    sent_bytes: Count = 0
 
 
 class JobFailed(Record, frozen=True, tag="job_failed"):

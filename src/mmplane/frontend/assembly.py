@@ -146,7 +146,7 @@ class Assembly:
             "plane": lambda: {
                 "materialisations": self.store.materialisations,
                 "bytes_written": self.store.bytes_written,
-                "retries": self.store.retries,
+                "retries": self.store.retries + self.store.recipes.retries,
             },
             "delivery": self.dispatch.statistics,
             "loop_lag": self.lag.statistics,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
 
@@ -10,7 +11,7 @@ import msgspec
 
 from mmplane.arena.leases import Process
 from mmplane.core.errors import RequestError, unavailable
-from mmplane.core.jobs import Examined, Materialise, Materialised, Measured, ToWorker
+from mmplane.core.jobs import Examined, Materialised, Measured
 from mmplane.core.keyring import DEFAULT_TENANT
 from mmplane.items.pace import Pace
 from mmplane.wire.mailbox import Mailbox
@@ -95,11 +96,12 @@ class MachineTally(msgspec.Struct):
     sent_bytes: int = 0
     received_bytes: int = 0
 
-    def count(self, job: ToWorker, answer: JobAnswer) -> None:
-        """It has done this job."""
-        if isinstance(job, Materialise) and isinstance(answer, Materialised):
+    def count(self, answer: JobAnswer) -> None:
+        """It has done a job."""
+        if isinstance(answer, Materialised | Examined):
+            self.sent_bytes += answer.sent_bytes
+        if isinstance(answer, Materialised):
             self.items += 1
-            self.sent_bytes += job.media.length_bytes
             self.received_bytes += answer.bytes_written
 
 
@@ -113,6 +115,12 @@ class Crew:
     porter: bool
     machine: MachineTally | None = None
     """The media machine that is there."""
+
+
+def most_idle(idle: list[Worker]) -> Worker:
+    """One of a machine with as many idle lanes as any."""
+    lanes = Counter(worker.process.index for worker in idle)
+    return max(idle, key=lambda worker: lanes[worker.process.index])
 
 
 def check_alive(worker: Worker) -> None:

@@ -176,8 +176,7 @@ class Pool:
         worker.answer = asyncio.get_running_loop().create_future()
         self._jobs += 1
         self._jobs_away += worker.away
-        job = build(worker.job_id)
-        if not worker.mailbox.post(job):
+        if not worker.mailbox.post(build(worker.job_id)):
             worker.state = WorkerState.CONDEMNED
             raise worker.ended()
         limit_s = self._item_seconds * AWAY_ITEMS + AWAY_SECONDS if worker.away else self._item_seconds
@@ -198,7 +197,7 @@ class Pool:
             raise worker.ended()
         crew = self._crews.get(worker.process.index)
         if crew is not None and crew.machine is not None:
-            crew.machine.count(job, answer)
+            crew.machine.count(answer)
         return answer
 
     @property

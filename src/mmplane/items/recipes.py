@@ -9,16 +9,17 @@ import asyncio
 import time
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import TypeVar
 
-from mmplane.core.errors import RequestError, bad_media
+from mmplane.core.errors import bad_media
 from mmplane.core.jobs import Examine, Examined, Measure, Measured
 from mmplane.core.keyring import DEFAULT_TENANT
 from mmplane.core.keys import content_key
 from mmplane.core.records import Ask, Layout, Recipe
 from mmplane.features.adjusted import adjusted
 from mmplane.features.choice import Processors
-from mmplane.items.crew import JobAnswer, Worker, WorkerLost, check_alive
+from mmplane.items.crew import DecoderDied, MachineLost, Where, WorkerLost, most_idle
 from mmplane.items.parked import MediaBytes, view_of
 from mmplane.items.poison import Poison
 from mmplane.items.pool import Pool
@@ -58,6 +59,10 @@ class Recipes:
         self._layouts: dict[tuple[int, int, str], Layout] = {}
         self._known: dict[bytes, Recipe] = {}
         self._examinations: dict[bytes, Examination] = {}
+        self._tags = count(-1, -1)
+        """Of what workers look into; no slot's generation is one of them."""
+        self.retries = 0
+        """Looks that were repeated here after a media machine was lost over them."""
 
     async def layout(self, width: int, height: int, arguments: str = "", *, tenant: str = DEFAULT_TENANT) -> Layout:
         """What an image of this size becomes, before any pixel is decoded. Raises RequestError.
@@ -154,28 +159,28 @@ class Recipes:
         return recipe
 
     async def _ask_about(self, ask: Ask, key: bytes, media: MediaBytes, tenant: str, look: Examination) -> Recipe:
-        worker = await self._pool.idle(lambda idle: idle[0], tenant=tenant)
+        """On a media machine, if there is one; when it was lost over it, once more, here."""
+        try:
+            return await self._ask_one(ask, key, media, tenant, look, Where.AWAY_FIRST)
+        except MachineLost:
+            self.retries += 1
+            return await self._ask_one(ask, key, media, tenant, look, Where.HERE)
+
+    async def _ask_one(
+        self, ask: Ask, key: bytes, media: MediaBytes, tenant: str, look: Examination, where: Where
+    ) -> Recipe:
+        worker = await self._pool.idle(most_idle, tenant=tenant, where=where)
         look.begun = True
         try:
             async with self._shelf.laid_down(media) as laid:
-                answer = await self._look(worker, ask, key, laid)
+                with self._shelf.lent(laid, worker, next(self._tags)) as part:
+                    answer = await self._pool.ask(worker, lambda job_id: Examine(job_id, ask, part, worker.life, key))
+        except (WorkerLost, DecoderDied) as lost:
+            raise self._poison.strike(key, time.monotonic()) or lost from None
         finally:
             self._pool.free(worker)
         assert isinstance(answer, Examined)
         return answer.recipe
-
-    async def _look(self, worker: Worker, ask: Ask, key: bytes, media: MediaBytes) -> JobAnswer:
-        check_alive(worker)
-        source, part = self._shelf.lend(media, worker.process, 0)
-        try:
-            answer = await self._pool.ask(worker, lambda job_id: Examine(job_id, ask, part))
-        except WorkerLost as lost:  # its lease ends when it has been reaped
-            raise self._poison.strike(key, time.monotonic()) or lost from None
-        except RequestError:
-            self._shelf.take_back(source, worker.process, 0)
-            raise
-        self._shelf.take_back(source, worker.process, 0)
-        return answer
 
     def _examined(self, key: bytes, look: Examination, task: asyncio.Task[Recipe]) -> None:
         if self._examinations.get(key) is look:

@@ -7,17 +7,18 @@ there already: a long body was laid down as it came, and its items are parts of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import numpy as np
 
 from mmplane.arena.arena import Arena
-from mmplane.arena.errors import ArenaFull
+from mmplane.arena.errors import ArenaError, ArenaFull
 from mmplane.arena.leases import Process
 from mmplane.arena.segment import RegionMapping
-from mmplane.core.errors import ArenaHasNoRoom
+from mmplane.core.errors import ArenaHasNoRoom, RequestError
 from mmplane.core.records import Slot
+from mmplane.items.crew import MachineLost, Worker, WorkerLost, check_alive
 from mmplane.items.parked import LONG_BYTES, MediaBytes, Parked
 
 FRONT_REGION = 0
@@ -43,7 +44,25 @@ class Shelf:
         """The reader has read what was stored for it or lent to it, or never got to hear of it."""
         self._arena.release(slot, reader, tag)
 
-    def lend(self, media: MediaBytes, reader: Process, tag: int) -> tuple[Slot, Slot]:
+    @contextmanager
+    def lent(self, media: MediaBytes, worker: Worker, tag: int) -> Iterator[Slot]:
+        """Where the worker reads the media, leased to it until it has answered, or has been reaped."""
+        check_alive(worker)
+        source, part = self._lend(media, worker.process, tag)
+        try:
+            yield part
+        except WorkerLost:
+            raise
+        except MachineLost:
+            with suppress(ArenaError):  # its porter may have been reaped
+                self.take_back(source, worker.process, tag)
+            raise
+        except RequestError:
+            self.take_back(source, worker.process, tag)
+            raise
+        self.take_back(source, worker.process, tag)
+
+    def _lend(self, media: MediaBytes, reader: Process, tag: int) -> tuple[Slot, Slot]:
         """The slot that is leased to `reader` and where in it the media lies; what is not in the region is stored."""
         if isinstance(media, Parked):
             self._arena.lease(media.whole, reader, tag)

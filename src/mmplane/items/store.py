@@ -15,11 +15,10 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from mmplane.arena.arena import Arena
-from mmplane.arena.errors import ArenaError
 from mmplane.arena.leases import Process
 from mmplane.core.errors import ArenaHasNoRoom, RequestError, internal, not_held
 from mmplane.core.jobs import Materialise, Materialised
@@ -28,7 +27,7 @@ from mmplane.core.records import Item, Recipe, Slot
 from mmplane.core.stages import Span
 from mmplane.features.arithmetic.encodings import dtype_of
 from mmplane.features.choice import Processors
-from mmplane.items.crew import DecoderDied, MachineLost, Where, Worker, WorkerLost, check_alive
+from mmplane.items.crew import DecoderDied, MachineLost, Where, Worker, WorkerLost
 from mmplane.items.pace import pace_of
 from mmplane.items.parked import MediaBytes
 from mmplane.items.placement import Placement
@@ -264,7 +263,7 @@ class ItemStore:
         try:
             async with self._memory_for(worker, recipe), self.shelf.laid_down(media) as laid:
                 begun_s = time.perf_counter()
-                answer = await self._write(worker, laid, recipe, place.slot)
+                answer = await self._write(worker, laid, recipe, place.slot, key)
             ended_s = time.perf_counter()
         except (WorkerLost, asyncio.CancelledError):
             place.leave_to(worker)
@@ -286,24 +285,13 @@ class ItemStore:
         with await self._budget.reserve_item(recipe.decoded_bytes):
             yield
 
-    async def _write(self, worker: Worker, media: MediaBytes, recipe: Recipe, out: Slot) -> Materialised:
+    async def _write(self, worker: Worker, media: MediaBytes, recipe: Recipe, out: Slot, key: bytes) -> Materialised:
         """Have the worker fill a slot of its region. When that goes wrong, the slot is still to be given up."""
-        check_alive(worker)
-        tag = out.generation
-        source, part = self.shelf.lend(media, worker.process, tag)
-        try:
-            answer = await self._pool.ask(worker, lambda job_id: Materialise(job_id, recipe, part, out, worker.life))
-        except WorkerLost:
-            raise
-        except MachineLost:
-            with suppress(ArenaError):  # its porter may have been reaped
-                self.shelf.take_back(source, worker.process, tag)
-            raise
-        except RequestError:
-            self.shelf.take_back(source, worker.process, tag)
-            raise
+        with self.shelf.lent(media, worker, out.generation) as part:
+            answer = await self._pool.ask(
+                worker, lambda job_id: Materialise(job_id, recipe, part, out, worker.life, key)
+            )
         assert isinstance(answer, Materialised)
-        self.shelf.take_back(source, worker.process, tag)
         self._arena.commit(out, worker.process)
         return answer
 

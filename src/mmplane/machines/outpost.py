@@ -48,8 +48,9 @@ from mmplane.machines.assignment import configured, keep
 from mmplane.machines.channel import Channel
 from mmplane.machines.dial import fetch, join
 from mmplane.machines.greeting import Refusal
+from mmplane.machines.kept import Kept
 from mmplane.machines.kin import kin_of
-from mmplane.machines.records import LANES_MAX, Declined, Died, Hello, Made, NotMade, Pulse, Work
+from mmplane.machines.records import LANES_MAX, Declined, Died, Hello, Look, Looked, Made, NotMade, Pulse, Work
 from mmplane.machines.spans import spans
 from mmplane.process.child import BEAT_SECONDS
 from mmplane.process.handed import handed
@@ -202,10 +203,17 @@ class Workshop:
         """Return once a worker has loaded and compiled everything."""
         self.pool.free(await self.pool.idle(lambda idle: idle[0]))
 
-    async def make(self, work: Work, media: memoryview) -> tuple[Made, list[memoryview], Callable[[], None]]:
-        """Times, the arrays' bytes, and what gives them back. Raises RequestError."""
+    async def do(self, job: Work | Look, media: memoryview) -> tuple[Record, list[memoryview], Callable[[], None]]:
+        """The answer, its arrays' bytes, and what gives them back. Raises RequestError."""
         tag = next(self._tags)
         key = digest_parts([b"job", tag.to_bytes(8, "little")])
+        if isinstance(job, Work):
+            return await self._make(job, media, key, tag)
+        return Looked(job.job_id, await self._store.recipes.of(job.ask, key, media)), [], _nothing
+
+    async def _make(
+        self, work: Work, media: memoryview, key: bytes, tag: int
+    ) -> tuple[Made, list[memoryview], Callable[[], None]]:
         asset = await self._store.acquire(key, media, work.recipe, tag)
         slot = asset.item.slot
         view = self._regions[slot.region].view(slot.offset_bytes, slot.length_bytes)
@@ -223,6 +231,7 @@ class Visit:
         self._stream = stream
         self._loop = asyncio.get_running_loop()
         self._jobs: set[int] = set()
+        self._kept: Kept[bytearray] = Kept(workshop.media_bytes_max)
         self._tasks: set[asyncio.Task[None]] = set()
         self._lost = lost
         self._channel = Channel(stream, hear=self._hear, lost=self._ended)
@@ -236,41 +245,53 @@ class Visit:
         match record:
             case Pulse():
                 return
-            case Work():
+            case Work() | Look():
                 if record.job_id in self._jobs or len(self._jobs) >= self._workshop.lanes:
                     raise ProtocolError("more jobs than this machine has lanes")
                 if record.media_bytes > self._workshop.media_bytes_max:
                     raise ProtocolError(f"media of {record.media_bytes} bytes")
                 self._jobs.add(record.job_id)
-                media = bytearray(record.media_bytes)
-                self._stream.receive_into(memoryview(media))
-                self._loop.call_soon_threadsafe(self._begin, record, media)
+                self._loop.call_soon_threadsafe(self._begin, record, self._media_of(record))
             case _:
                 raise ProtocolError(f"{type(record).__name__} after the welcome")
+
+    def _media_of(self, job: Work | Look) -> bytearray:
+        if isinstance(job, Work) and job.looked:
+            kept = self._kept.take(job.looked)
+            if kept is None:
+                raise ProtocolError("an item that this machine did not look into")
+            return kept
+        media = bytearray(job.media_bytes)
+        self._stream.receive_into(memoryview(media))
+        if isinstance(job, Look):
+            self._kept.put(job.job_id, media, len(media))
+        return media
 
     def _ended(self, why: str) -> None:
         self._loop.call_soon_threadsafe(self._lost.set_result, why)
 
-    def _begin(self, work: Work, media: bytearray) -> None:
-        task = self._loop.create_task(self._work(work, memoryview(media)))
+    def _begin(self, job: Work | Look, media: bytearray) -> None:
+        task = self._loop.create_task(self._do(job, memoryview(media)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _work(self, work: Work, media: memoryview) -> None:
+    async def _do(self, job: Work | Look, media: memoryview) -> None:
         try:
-            made, parts, give_back = await self._workshop.make(work, media)
+            answer, parts, give_back = await self._workshop.do(job, media)
         except RequestError as error:
-            self._jobs.discard(work.job_id)
-            self._channel.post(_failed(work, error))
-            return
-        self._jobs.discard(work.job_id)
-        self._channel.post(made, parts, sent=partial(self._loop.call_soon_threadsafe, give_back))
+            answer, parts, give_back = _failed(job, error), [], _nothing
+        self._jobs.discard(job.job_id)
+        self._channel.post(answer, parts, sent=partial(self._loop.call_soon_threadsafe, give_back))
 
 
-def _failed(work: Work, error: RequestError) -> Record:
+def _nothing() -> None:
+    """What is given back of an answer without arrays."""
+
+
+def _failed(job: Work | Look, error: RequestError) -> Record:
     if isinstance(error, WorkerLost):
-        return Died(work.job_id)
-    return Declined(work.job_id) if error.status in DECLINED else NotMade(work.job_id, error.failure())
+        return Died(job.job_id)
+    return Declined(job.job_id) if error.status in DECLINED else NotMade(job.job_id, error.failure())
 
 
 def _seconds(asset: Asset, stage: str) -> float:

@@ -3,6 +3,8 @@
     front end ── Materialise ──> porter ── Work, media ──> machine
               <── Materialised ──   │   <── Made, arrays ──
                                     └ receives them straight into its own region
+              ── Examine ──>           ── Look, media ──>
+              <── Examined ──          <── Looked ──
 
 The front end sees a worker with several lanes. The porter alone writes its region, so when a machine is lost nothing
 writes to the slots that it had: they are free at once. A job that was meant for a machine of an earlier life is never
@@ -29,12 +31,15 @@ from mmplane.config import Config
 from mmplane.core.control import Ready, Spawn, ToRank
 from mmplane.core.errors import internal
 from mmplane.core.jobs import (
+    Examine,
+    Examined,
     JobDied,
     JobFailed,
     JobLost,
     MachineGone,
     Materialise,
     Materialised,
+    Measure,
     ToWorker,
     WorkerReady,
 )
@@ -45,8 +50,21 @@ from mmplane.machines.assignment import assignment_of
 from mmplane.machines.channel import SILENCE_SECONDS, Channel
 from mmplane.machines.door import Door
 from mmplane.machines.greeting import Refusal
+from mmplane.machines.kept import Kept
 from mmplane.machines.kin import differences, kin_of
-from mmplane.machines.records import Declined, Died, FromMachine, Hello, Made, NotMade, Pulse, Welcome, Work
+from mmplane.machines.records import (
+    Declined,
+    Died,
+    FromMachine,
+    Hello,
+    Look,
+    Looked,
+    Made,
+    NotMade,
+    Pulse,
+    Welcome,
+    Work,
+)
 from mmplane.machines.spans import spans
 from mmplane.process import sandbox
 from mmplane.process.child import BEAT_SECONDS, Control
@@ -57,6 +75,8 @@ from mmplane.wire.framed import Framed
 from mmplane.wire.link import Link, LinkError, PeerGone, ProtocolError
 
 log = logging.getLogger("mmplane")
+
+Answer = Made | Looked | NotMade | Declined | Died
 
 TELL_SECONDS = 5.0
 LOADING_SECONDS = 120.0
@@ -88,11 +108,15 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
 class Machine:
     """One life of one media machine: its connection, and the jobs that it has."""
 
-    def __init__(self, hello: Hello, life: int) -> None:
+    def __init__(self, hello: Hello, life: int, kept_bytes: int) -> None:
         self.name = hello.name
         self.lanes = hello.lanes
         self.life = life
-        self.jobs: dict[int, Materialise] = {}
+        self.jobs: dict[int, Materialise | Examine] = {}
+        self.sent_bytes: dict[int, int] = {}
+        """Of media, by job."""
+        self.kept: Kept[bytes] = Kept(kept_bytes)
+        """Keys of items whose media it has looked into."""
         self.channel: Channel
 
 
@@ -147,7 +171,7 @@ class Porter:
             if self._machine is not None:
                 raise Refusal(f"this server has the {self._config.join_max} machines that --join-max allows")
             self._lives += 1
-            machine = self._machine = Machine(hello, self._lives)
+            machine = self._machine = Machine(hello, self._lives, self._config.body_bytes_max)
         self._begin(machine, end)
 
     def _assign(self, end: socket.socket) -> None:
@@ -195,7 +219,7 @@ class Porter:
     # Jobs.
 
     def _take(self, job: ToWorker) -> None:
-        if not isinstance(job, Materialise):
+        if isinstance(job, Measure):
             self._tell(JobFailed(job.job_id, internal("this is no job for a media machine").failure()))
             return
         machine = self._machine
@@ -203,50 +227,67 @@ class Porter:
             self._tell(JobLost(job.job_id))
             return
         media = self._media.view(job.media.offset_bytes, job.media.length_bytes)
+        looked = machine.kept.find(job.key) if isinstance(job, Materialise) else 0
+        if looked:
+            machine.kept.take(looked)
+            media = media[:0]
         machine.jobs[job.job_id] = job
-        machine.channel.post(Work(job.job_id, job.recipe, len(media)), [media])
+        machine.sent_bytes[job.job_id] = len(media)
+        if isinstance(job, Materialise):
+            machine.channel.post(Work(job.job_id, job.recipe, len(media), looked), [media])
+        else:
+            machine.kept.put(job.job_id, job.key, len(media))
+            machine.channel.post(Look(job.job_id, job.ask, len(media)), [media])
 
     def _hear(self, machine: Machine, stream: Framed[Any], record: Record) -> None:
         """Raises LinkError."""
         match record:
             case Pulse():
                 return
-            case Made() | NotMade() | Declined() | Died():
+            case Made() | Looked() | NotMade() | Declined() | Died():
                 job = machine.jobs.get(record.job_id)
                 if job is None:
                     raise ProtocolError("an answer to a job that it does not have")
-                answer = self._answer(job, stream, record)
-                del machine.jobs[job.job_id]
+                answer = self._answer(job, stream, record, machine.sent_bytes[job.job_id])
+                del machine.jobs[job.job_id], machine.sent_bytes[job.job_id]
                 self._tell(answer)
             case _:
                 raise ProtocolError(f"{type(record).__name__} from a machine that has joined")
 
-    def _answer(self, job: Materialise, stream: Framed[Any], record: Made | NotMade | Declined | Died) -> Record:
-        match record:
-            case Made():
-                return self._receive(job, stream, record)
-            case NotMade(failure=failure):
-                if not 400 <= failure.status < 600:
-                    raise ProtocolError(f"a failure with status {failure.status}")
+    def _answer(self, job: Materialise | Examine, stream: Framed[Any], record: Answer, sent_bytes: int) -> Record:
+        match job, record:
+            case Materialise(), Made():
+                return self._receive(job, stream, record, sent_bytes)
+            case Examine(), Looked(recipe=recipe):
+                return Examined(job.job_id, recipe, sent_bytes)
+            case _, NotMade(failure=failure) if 400 <= failure.status < 600:
                 return JobFailed(job.job_id, failure)
-            case Died():
+            case _, Died():
                 return JobDied(job.job_id)
-            case Declined():
+            case _, Declined():
                 return JobLost(job.job_id)
+        raise ProtocolError(f"{record} is no answer to this job")
 
-    def _receive(self, job: Materialise, stream: Framed[Any], made: Made) -> Materialised:
+    def _receive(self, job: Materialise, stream: Framed[Any], made: Made, sent_bytes: int) -> Materialised:
         slot = self._features.view(job.out.offset_bytes, job.out.length_bytes)
         written_bytes = 0
-        for span in spans(job.recipe.layout, slot):
+        for span in _spans(job, slot):
             stream.receive_into(span)
             written_bytes += len(span)
         decode_ms, transform_ms = _ms(made.decode_ms), _ms(made.transform_ms)
         began_s = time.perf_counter() - (decode_ms + transform_ms) / 1000  # by this machine's clock
-        return Materialised(job.job_id, decode_ms, transform_ms, written_bytes, began_s)
+        return Materialised(job.job_id, decode_ms, transform_ms, written_bytes, began_s, sent_bytes)
 
     def _tell(self, record: Record) -> None:
         with suppress(LinkError):  # the main thread sees that the front end is gone
             self._frontend.send(record, limit_s=TELL_SECONDS)
+
+
+def _spans(job: Materialise, slot: memoryview) -> list[memoryview]:
+    try:
+        return spans(job.recipe.layout, slot)
+    except ValueError as error:  # a layout that the machine said itself, when it looked into a clip
+        raise ProtocolError(str(error)) from None
 
 
 def _ms(value: float) -> float:

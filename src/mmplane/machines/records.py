@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from mmplane.core.errors import Failure
-from mmplane.core.records import Count, Name, Recipe, Record
+from mmplane.core.records import Ask, Count, Name, Recipe, Record
 
 PROTOCOL = 1
 SECRET_BYTES = 32
@@ -81,11 +81,30 @@ class Pulse(Record, frozen=True, tag="pulse"):
 
 
 class Work(Record, frozen=True, tag="work"):
-    """Server -> machine: make the features of the `media_bytes` that follow."""
+    """Server -> machine: make the features of the `media_bytes` that follow.
+
+    Instead of bytes, `looked` may be the job of the `Look` with which they came.
+    """
 
     job_id: Count
     recipe: Recipe
     media_bytes: Count
+    looked: Count = 0
+
+
+class Look(Record, frozen=True, tag="look"):
+    """Server -> machine: what does the clip or sound of `media_bytes` that follows become?"""
+
+    job_id: Count
+    ask: Ask
+    media_bytes: Count
+
+
+class Looked(Record, frozen=True, tag="looked"):
+    """Machine -> server: how to make it."""
+
+    job_id: Count
+    recipe: Recipe
 
 
 class Made(Record, frozen=True, tag="made"):
@@ -116,5 +135,5 @@ class Died(Record, frozen=True, tag="died"):
     job_id: Count
 
 
-FromServer = Welcome | Refused | Assignment | Work | Pulse
-FromMachine = Hello | Made | NotMade | Declined | Died | Pulse
+FromServer = Welcome | Refused | Assignment | Work | Look | Pulse
+FromMachine = Hello | Made | Looked | NotMade | Declined | Died | Pulse

@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 from frontend_rig import FINGERPRINT, PlayedWorker, Rig, rigged
 from test_room import error_of
+from test_store import CLIP_RECIPE, VIDEO, asks_about
 
 from frontend_loop import in_loop, settle
 from mmplane.core.errors import overloaded
-from mmplane.core.jobs import JobDied, JobLost, MachineGone, Materialise, WorkerReady
+from mmplane.core.jobs import Examined, JobDied, JobLost, MachineGone, Materialise, Materialised, WorkerReady
+from mmplane.core.keys import media_digest
+from mmplane.items.crew import most_idle
 from mmplane.items.poison import STRIKES
 from mmplane.items.pool import Pool
 from mmplane.items.store import ItemStore
@@ -168,6 +171,49 @@ def test_a_remote_death_is_a_strike() -> None:
 
 
 @in_loop
+async def check_machines_look_into_clips_in_turns() -> None:
+    async with rigged(workers=1, porters=2) as rig:
+        await rig.worker(HERE)
+        porters = [await rig.porter(AWAY + number, lanes=2) for number in range(2)]
+        tasks = [asks_about(rig, b"film %d" % number) for number in range(2)]
+        for porter in porters:
+            (job,) = await porter.hear_all()
+            assert (job.life, job.key) == (1, rig.store.recipes.key(VIDEO, media_digest(porter.media_of(job))))
+            porter.say(Examined(job.job_id, CLIP_RECIPE))
+        assert [await task for task in tasks] == [CLIP_RECIPE] * 2
+        assert rig.arena.statistics().slots == 0
+
+
+def test_machines_look_into_clips_in_turns() -> None:
+    check_machines_look_into_clips_in_turns()
+
+
+@in_loop
+async def test_a_clip_whose_machine_is_lost_is_looked_into_here() -> None:
+    async with rigged(workers=1, porters=1) as rig:
+        here, porter = await both(rig)
+        task = asks_about(rig)
+        await porter.hear()
+        porter.say(MachineGone())
+        here.say(Examined((await here.hear()).job_id, CLIP_RECIPE))
+        assert await task == CLIP_RECIPE
+        assert rig.store.recipes.retries == 1
+        assert rig.arena.statistics().slots == 0
+
+
+@in_loop
+async def test_a_clip_that_ends_decoders_over_there_is_refused() -> None:
+    async with rigged(workers=1, porters=1) as rig:
+        here, porter = await both(rig)
+        for status in (503, 400):
+            task = asks_about(rig)
+            porter.say(JobDied((await porter.hear()).job_id))
+            assert (await error_of(task)).status == status
+        assert await here.hear_all() == []
+        assert rig.arena.statistics().slots == 0
+
+
+@in_loop
 async def check_late_answers_of_an_earlier_life_change_nothing() -> None:
     """The machine is lost and another joins at once: what the first was asked is not the second's."""
     async with rigged(workers=1, porters=1) as rig:
@@ -237,10 +283,10 @@ async def test_what_a_machine_has_done_is_counted_since_it_joined() -> None:
         task = rig.asking("cat", 4096)
         job = await porter.hear()
         assert [(each.place, each.items) for each in rig.pool.statistics().machines] == [(1, 0)]
-        porter.done(job)
+        porter.say(Materialised(job.job_id, 1.0, 2.0, 4096, sent_bytes=3))
         await rig.release(task)
         (found,) = rig.pool.statistics().machines
-        assert (found.items, found.sent_bytes, found.received_bytes) == (1, len(b"cat"), 4096)
+        assert (found.items, found.sent_bytes, found.received_bytes) == (1, 3, 4096)
         porter.say(MachineGone())
         porter.say(WorkerReady(FINGERPRINT, 3, 2, "again"))
         await settle()
@@ -269,6 +315,13 @@ MUTANTS = [
         "WorkerLost | DecoderDied",
         "WorkerLost",
         check_a_remote_death_is_a_strike,
+    ),
+    Mutant(
+        "one machine after the other",
+        most_idle,
+        "max(idle, key=lambda worker: lanes[worker.process.index])",
+        "idle[0]",
+        check_machines_look_into_clips_in_turns,
     ),
     Mutant(
         "whose answer it is",

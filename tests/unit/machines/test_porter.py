@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 import pytest
 
 from mmplane.arena.segment import RegionMapping, create_region
@@ -14,6 +16,7 @@ from mmplane.config import Config
 from mmplane.core.errors import Failure
 from mmplane.core.jobs import (
     Examine,
+    Examined,
     FromWorker,
     JobDied,
     JobFailed,
@@ -21,15 +24,31 @@ from mmplane.core.jobs import (
     MachineGone,
     Materialise,
     Materialised,
+    Measure,
     ToWorker,
     WorkerReady,
 )
 from mmplane.core.records import Ask, Layout, Recipe, Record, Slot
 from mmplane.features.contract.arrays import pack
+from mmplane.machines import dial, outpost
 from mmplane.machines import porter as porter_module
+from mmplane.machines.channel import SILENCE_SECONDS
 from mmplane.machines.greeting import Refusal
+from mmplane.machines.kept import KEPT_MAX, Kept
 from mmplane.machines.porter import Porter
-from mmplane.machines.records import Declined, Died, FromServer, Hello, Made, NotMade, Pulse, Welcome, Work
+from mmplane.machines.records import (
+    Declined,
+    Died,
+    FromServer,
+    Hello,
+    Look,
+    Looked,
+    Made,
+    NotMade,
+    Pulse,
+    Welcome,
+    Work,
+)
 from mmplane.machines.spans import spans
 from mmplane.wire.framed import Framed
 from mmplane.wire.link import Link, pair
@@ -85,9 +104,11 @@ class Around:
         self.machine = Framed(theirs, FromServer, silence_s=HANG_S)
         assert self.machine.receive() == Welcome()
 
-    def ask(self, job_id: int, *, life: int = 1, layout: Layout = LAYOUT, offset_bytes: int = 4096) -> Materialise:
+    def ask(
+        self, job_id: int, *, life: int = 1, layout: Layout = LAYOUT, offset_bytes: int = 4096, key: bytes = b""
+    ) -> Materialise:
         out = Slot(3, offset_bytes, layout.length_bytes, job_id)
-        job = Materialise(job_id, Recipe("image", layout), Slot(0, 0, len(MEDIA), 1), out, life)
+        job = Materialise(job_id, Recipe("image", layout), Slot(0, 0, len(MEDIA), 1), out, life, key)
         self.porter._take(job)
         return job
 
@@ -97,7 +118,7 @@ class Around:
         assert received is not None
         return received[0]  # type: ignore[no-any-return]
 
-    def asked(self) -> tuple[Work, bytes]:
+    def asked(self) -> tuple[Work | Look, bytes]:
         """The machine's next job and its media."""
         while isinstance(work := self.machine.receive(), Pulse):
             pass
@@ -114,13 +135,22 @@ class Around:
         self._ours.close()
 
 
+@contextmanager
+def attended() -> Iterator[Around]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(porter_module, "kin_of", lambda *_: KIN)
+        patch.setattr(porter_module, "entitle", lambda _: None)
+        made = Around()
+        try:
+            yield made
+        finally:
+            made.close()
+
+
 @pytest.fixture
-def around(monkeypatch: pytest.MonkeyPatch) -> Iterator[Around]:
-    monkeypatch.setattr(porter_module, "kin_of", lambda *_: KIN)
-    monkeypatch.setattr(porter_module, "entitle", lambda _: None)
-    made = Around()
-    yield made
-    made.close()
+def around() -> Iterator[Around]:
+    with attended() as made:
+        yield made
 
 
 def made(job_id: int) -> Made:
@@ -145,6 +175,57 @@ def test_media_goes_out_and_features_land_in_the_slot_and_nowhere_else(around: A
     assert slot == b"f" * 100 + b"." * 28 + b"g" * 24
     rest = bytes(around.features.view(0, 4096)) + bytes(around.features.view(4096 + LAYOUT.length_bytes, 4096))
     assert set(rest) == set(b".")
+
+
+RECIPE = Recipe("video", LAYOUT)
+
+
+def looked(around: Around, job_id: int, key: bytes) -> None:
+    """The machine has looked into this item, and has its media."""
+    around.porter._take(Examine(job_id, Ask("video"), Slot(0, 0, len(MEDIA), 1), 1, key))
+    assert around.asked() == (Look(job_id, Ask("video"), len(MEDIA)), MEDIA)
+    around.machine.send(Looked(job_id, RECIPE))
+    assert around.told() == Examined(job_id, RECIPE, len(MEDIA))
+
+
+def check_what_was_looked_into_is_sent_once() -> None:
+    with attended() as around:
+        joined(around)
+        looked(around, 1, b"film")
+        for job_id, key, sent in ((2, b"other", MEDIA), (3, b"film", b""), (4, b"film", MEDIA)):
+            job = around.ask(job_id, key=key)
+            assert around.asked() == (Work(job_id, job.recipe, len(sent), 0 if sent else 1), sent)
+            around.machine.send(made(job_id), [memoryview(FEATURES)])
+            answer = around.told()
+            assert isinstance(answer, Materialised)
+            assert answer.sent_bytes == len(sent)
+
+
+def test_what_was_looked_into_is_sent_once() -> None:
+    check_what_was_looked_into_is_sent_once()
+
+
+def test_the_next_machine_has_none_of_what_the_last_one_looked_into(around: Around) -> None:
+    joined(around)
+    looked(around, 1, b"film")
+    around.machine.close()
+    assert around.told() == MachineGone()
+    around.join()
+    assert isinstance(around.told(), WorkerReady)
+    around.ask(2, life=2, key=b"film")
+    assert around.asked()[1] == MEDIA
+
+
+def test_media_that_is_kept_is_bounded_and_goes_in_order() -> None:
+    kept: Kept[str] = Kept(10)
+    for number, name in enumerate("abc", start=1):
+        kept.put(number, name, 4)
+    assert [kept.find(name) for name in "abc"] == [0, 2, 3]
+    kept.put(4, "long", 11)
+    assert [kept.take(number) for number in range(5)] == [None] * 5
+    for number in range(KEPT_MAX + 1):
+        kept.put(10 + number, str(number), 0)
+    assert (kept.find("0"), kept.find("1")) == (0, 11)
 
 
 def test_answers_come_in_any_order(around: Around) -> None:
@@ -178,13 +259,21 @@ def test_what_was_not_made_is_told(around: Around, said: Record, told: Record) -
 
 @pytest.mark.parametrize(
     "said",
-    [made(9), Died(9), NotMade(1, Failure(200, "ok", "fine")), Hello("again", "jobs")],
-    ids=["of no job", "died of no job", "no failure", "hello"],
+    [made(9), Died(9), Looked(1, RECIPE), NotMade(1, Failure(200, "ok", "fine")), Hello("again", "jobs")],
+    ids=["of no job", "died of no job", "of another kind", "no failure", "hello"],
 )
 def test_a_machine_that_says_what_it_may_not_is_lost(around: Around, said: Record) -> None:
     joined(around)
     around.ask(1)
     around.machine.send(said)
+    assert around.told() == MachineGone()
+
+
+def test_a_layout_that_does_not_fit_its_slot_loses_the_machine(around: Around) -> None:
+    joined(around)
+    beyond = pack([("pixels", "uint8", (2 * LAYOUT.length_bytes,))], ())
+    around.ask(1, layout=msgspec.structs.replace(beyond, length_bytes=LAYOUT.length_bytes))
+    around.machine.send(made(1), [memoryview(FEATURES)])
     assert around.told() == MachineGone()
 
 
@@ -206,20 +295,14 @@ def test_half_a_slot_then_cut_and_the_next_life_writes_it_whole(around: Around) 
 
 def check_a_job_of_an_earlier_life_goes_to_no_machine() -> None:
     """Its slot was given back when that life ended: whoever got it since must not be overwritten."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(porter_module, "kin_of", lambda *_: KIN)
-        patch.setattr(porter_module, "entitle", lambda _: None)
-        around = Around()
-        try:
-            joined(around)
-            around.machine.close()
-            assert around.told() == MachineGone()
-            around.join()
-            assert around.told() == WorkerReady(Processors.fingerprint, 2, 2, "machine")
-            around.ask(5, life=1)
-            assert around.told() == JobLost(5)
-        finally:
-            around.close()
+    with attended() as around:
+        joined(around)
+        around.machine.close()
+        assert around.told() == MachineGone()
+        around.join()
+        assert around.told() == WorkerReady(Processors.fingerprint, 2, 2, "machine")
+        around.ask(5, life=1)
+        assert around.told() == JobLost(5)
 
 
 def test_a_job_of_an_earlier_life_goes_to_no_machine() -> None:
@@ -231,9 +314,9 @@ def test_without_a_machine_a_job_is_lost_at_once(around: Around) -> None:
     assert around.told() == JobLost(1)
 
 
-def test_only_making_is_done_elsewhere(around: Around) -> None:
+def test_nothing_is_measured_elsewhere(around: Around) -> None:
     joined(around)
-    around.porter._take(Examine(4, Ask("video"), Slot(0, 0, 1, 1)))
+    around.porter._take(Measure(4, 5, 3))
     answer = around.told()
     assert isinstance(answer, JobFailed)
     assert answer.failure.status == 500
@@ -256,6 +339,12 @@ def test_a_machine_that_reads_nothing_is_lost(around: Around, monkeypatch: pytes
     around.join()
     assert isinstance(around.told(), WorkerReady)
     assert around.told() == MachineGone()  # it says nothing either
+
+
+def test_a_machine_is_back_within_ten_seconds() -> None:
+    """The longest way: silence is noticed, the machine waits, and a connection that hangs is given up."""
+    assert SILENCE_SECONDS < 5
+    assert SILENCE_SECONDS + outpost.AGAIN_SECONDS + dial.CONNECT_SECONDS <= 10
 
 
 def check_padding_is_no_feature() -> None:
@@ -294,6 +383,13 @@ MUTANTS = [
         "machine is None or machine.life != job.life",
         "machine is None",
         check_a_job_of_an_earlier_life_goes_to_no_machine,
+    ),
+    Mutant(
+        "it is kept no longer",
+        Porter._take,
+        "machine.kept.take(looked)",
+        "pass",
+        check_what_was_looked_into_is_sent_once,
     ),
 ]
 
