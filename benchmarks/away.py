@@ -1,6 +1,6 @@
 """What does an item cost the serving machine when a media machine makes it, and what crosses the network?
 
-    PYTHONPATH=tests/process:tests/shared python benchmarks/away.py [--items 30] [--turns 3]
+    PYTHONPATH=tests/process:tests/shared python benchmarks/away.py [--items 30] [--turns 3] [--tls]
 
 A server with one worker and two media machines in network namespaces (needs root), in turns: with the cables out, the
 server's own worker makes each item; with them in, the media machines do. Every picture and clip is new; the 128
@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 from live import Live, serving, until
-from machines import JOINING, Network, Outpost, machines, write_key
+from machines import JOINING, Network, Outpost, machines, tls_flags, write_key
 from pictures import part, photograph, text
 from PIL import Image
 
@@ -167,17 +167,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, default=30, help="pictures in each turn; a fifth as many clips")
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--tls", action="store_true", help="encrypt what crosses the network")
     options = parser.parse_args()
     requests = {"picture": options.items, "clip": max(1, options.items // 5), "128 pictures": 1}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         key = write_key(folder)
+        secrets, joining = tls_flags(folder) if options.tls else ((), ())
         network = Network(MACHINES)
         stack.callback(network.close)
         stack.enter_context(network.inside(0))
-        live = stack.enter_context(serving(long_tiny(folder / "tiny"), *flags(key), tp=1, executed=True))
+        live = stack.enter_context(serving(long_tiny(folder / "tiny"), *flags(key), *secrets, tp=1, executed=True))
         for number in range(1, MACHINES + 1):
-            outpost = Outpost(network, number, key, "--workers", "1", "--arena-bytes", str(512 * 2**20))
+            outpost = Outpost(network, number, key, "--workers", "1", "--arena-bytes", str(512 * 2**20), *joining)
             stack.callback(outpost.stop)
         bench = Bench(live, network)
         missed = [measure(bench, kind, count, options.turns) for kind, count in requests.items()]

@@ -24,6 +24,7 @@ DELIVERY_NAMES = (
 """Here rather than in `mmplane.delivery`, because the command line imports no torch."""
 GIB = 1024**3
 MIB = 1024**2
+JOIN_MAX = 16
 COUNT_MAX = 2**20
 BYTES_MAX = 2**53
 SECONDS_MAX = 1e6
@@ -156,10 +157,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     socket: str = ""
     """Of a sidecar: the path of its socket, where render processes attach for clips and sounds."""
 
-    join_max: Annotated[int, Meta(ge=0, le=16)] = 0
+    join_max: Annotated[int, Meta(ge=0, le=JOIN_MAX)] = 0
     """How many media machines may join, each with a region; 0: none, there is no port for them."""
     join: str = ""
     """Of a media machine: the server that it works for, as HOST:PORT."""
+    join_pin: str = ""
+    """Of a media machine: SHA-256 of the server's certificate, in hexadecimal; empty: no TLS."""
     verdicts: dict[Modality, Literal["same", "differs", "not compared"]] = {}
     """Of a media machine: what the server found of the fast processors. Empty: it is found here."""
 

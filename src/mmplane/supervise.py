@@ -100,10 +100,14 @@ ROLES = {
 
 @dataclass(frozen=True)
 class Cluster:
-    """What media machines and their server have: the key, and the socket on which a server listens for machines."""
+    """What media machines and their server have: the key, and a server the socket on which it listens for machines.
+
+    `certificate` is a PEM file's content with the certificate and its key, where the server speaks TLS.
+    """
 
     key: bytes
     listener: socket.socket | None = None
+    certificate: bytes = b""
 
 
 SEND_LIMIT_S = 5.0
@@ -145,7 +149,8 @@ class Supervisor:
         self._listener = listener
         self._keyring = hand_over("mmplane-keyring", msgspec.msgpack.encode(keyring))
         self._cluster = cluster
-        self._cluster_key = hand_over("mmplane-cluster-key", cluster.key) if cluster else None
+        secrets = cluster.key + cluster.certificate if cluster else None  # the key has a fixed length
+        self._cluster_secrets = hand_over("mmplane-cluster-secrets", secrets) if secrets else None
         self._on_serving = on_serving
         check_memory(sum(config.region_bytes()))
         self._regions: list[int] = []
@@ -441,8 +446,8 @@ class Supervisor:
         descriptors = {"keyring": self._keyring, "region0": self._regions[0]}
         if self._listener is not None:
             descriptors["listener"] = self._listener.fileno()
-        elif self._cluster_key is not None:
-            descriptors["cluster_key"] = self._cluster_key
+        elif self._cluster_secrets is not None:
+            descriptors["cluster_secrets"] = self._cluster_secrets
         if self._roles.renews_regions:
             descriptors |= {f"region{number}": region for number, region in enumerate(self._regions)}
         self._head = self._spawn(self._roles.head, 0, 1, descriptors)
@@ -473,8 +478,8 @@ class Supervisor:
         if role == "porter":
             assert self._cluster is not None
             assert self._cluster.listener is not None
-            assert self._cluster_key is not None
-            given |= {"listener": self._cluster.listener.fileno(), "cluster_key": self._cluster_key}
+            assert self._cluster_secrets is not None
+            given |= {"listener": self._cluster.listener.fileno(), "cluster_secrets": self._cluster_secrets}
         with ours, theirs:
             given["frontend"] = theirs.fileno()
             self._workers[index] = child = self._spawn(role, index, self._config.workers, given)
@@ -544,8 +549,8 @@ class Supervisor:
             nursery.reap()
         self._close_regions()
         os.close(self._keyring)
-        if self._cluster_key is not None:
-            os.close(self._cluster_key)
+        if self._cluster_secrets is not None:
+            os.close(self._cluster_secrets)
         if self._tally is not None:
             os.close(self._tally)
 

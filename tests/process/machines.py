@@ -19,6 +19,9 @@ import psutil
 from live import START_LIMIT_S, STOP_LIMIT_S, Live
 from preloaded import environment
 
+from certificates import write_certificate
+from mmplane.machines.pin import pin_of_file
+
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 _networks = count(1)
@@ -164,6 +167,12 @@ def write_key(folder: Path, content: bytes = b"k" * 40) -> Path:
     path.write_bytes(content)
     path.chmod(0o600)
     return path
+
+
+def tls_flags(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Of a server with a new certificate, and of its machines."""
+    path = write_certificate(folder / "cluster.pem")
+    return ("--join-cert-file", str(path)), ("--join-pin", pin_of_file(path.read_bytes()))
 
 
 def _ip(*arguments: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 from live import Live, until
-from machines import JOINING, PORT, SERVER, Network, Outpost, machines, made_away, write_key
+from machines import JOINING, PORT, SERVER, Network, Outpost, machines, made_away, tls_flags, write_key
 from pictures import jpeg, noise, part, photograph, text
 from qwen_audio import build_qwen_audio
 from tests.chaos.machines import CLIENTS, FLAGS, Rounds
@@ -52,18 +52,19 @@ def contents() -> dict[str, list[Any]]:
 
 
 @contextmanager
-def joined(folder: Path, model: Path, sent: dict[str, list[Any]]) -> Iterator[Setting]:
+def joined(folder: Path, model: Path, sent: dict[str, list[Any]], *, tls: bool = False) -> Iterator[Setting]:
     """A server that has made all of this by itself, and the two machines that have joined since, one of them slow."""
     key = write_key(folder)
+    serving, joining = tls_flags(folder) if tls else ((), ())
     network = Network(3)
     outposts: list[Outpost] = []
     try:
         with network.inside(0):
-            flags = (*FLAGS, *JOINING, "--cluster-key-file", str(key))
+            flags = (*FLAGS, *JOINING, "--cluster-key-file", str(key), *serving)
             live = Live(model, *flags, tp=1, executed=True)
             try:
                 local = {name: digests(ask(live, content)) for name, content in sent.items()}
-                outposts += [Outpost(network, 1, key, "--workers", "1"), Outpost(network, 2, key)]
+                outposts += [Outpost(network, 1, key, "--workers", "1", *joining), Outpost(network, 2, key, *joining)]
                 for outpost in outposts:
                     outpost.wait_until_joined()
                 until(lambda: len(machines(live)) == 2, BACK_S, "both have joined")
@@ -96,10 +97,10 @@ def test_features_are_those_of_this_machine(setting: Setting, name: str) -> None
     assert made_away(setting.live) - before == len(setting.local[name])
 
 
-def test_sounds_are_those_of_this_machine(tmp_path: Path) -> None:
+def test_sounds_are_those_of_this_machine_by_tls_too(tmp_path: Path) -> None:
     build_qwen_audio(tmp_path / "audio")
     heard = [sound_part(write(speech_like(seconds, seed=seconds), 16_000, "WAV")) for seconds in (1, 2, 3, 4)]
-    with joined(tmp_path, tmp_path / "audio", {"sounds": [*heard, text("What was said?")]}) as setting:
+    with joined(tmp_path, tmp_path / "audio", {"sounds": [*heard, text("What was said?")]}, tls=True) as setting:
         assert digests(ask(setting.live, setting.contents["sounds"])) == setting.local["sounds"]
         assert len(setting.local["sounds"]) == len(heard)
         made = setting.live.statistics()["workers"]["machines"]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-import stat
 from typing import Any
 
 from mmplane.commands.starting import listen
 from mmplane.machines.greeting import key_of
+from mmplane.machines.pin import server_context
 from mmplane.supervise import Cluster
 
 JOIN_MAX = 4
 """Media machines that may join, unless the operator says otherwise."""
 KEY_BYTES_MIN, KEY_BYTES_MAX = 32, 4096
+FILE_BYTES_MAX = 64 * 1024
 MAKE_ONE = "head -c 32 /dev/urandom | base64 > FILE; chmod 600 FILE"
 
 
@@ -20,14 +21,7 @@ def read_cluster_key(path: str) -> bytes:
     """The key of a file that only its owner can read. Raises ValueError with what to change."""
     if not path:
         raise ValueError(f"media machines need --cluster-key-file, the same file on all machines: {MAKE_ONE}")
-    try:
-        with open(path, "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            secret = file.read(KEY_BYTES_MAX + 1)
-    except OSError as error:
-        raise ValueError(f"--cluster-key-file: {path} cannot be read ({error.strerror})") from None
-    if stat.S_IMODE(mode) & 0o077:
-        raise ValueError(f"--cluster-key-file: others can read {path}: chmod 600 {path}")
+    secret = _private(path, "--cluster-key-file")
     if not KEY_BYTES_MIN <= len(secret.strip()) <= KEY_BYTES_MAX:
         raise ValueError(
             f"--cluster-key-file: {path} must hold from {KEY_BYTES_MIN} to {KEY_BYTES_MAX} bytes: {MAKE_ONE}"
@@ -38,8 +32,37 @@ def read_cluster_key(path: str) -> bytes:
 def cluster_of(given: dict[str, Any]) -> Cluster | None:
     """Where media machines join, if they may. Raises ValueError for flags that have no effect, or cannot be."""
     if given["join_port"] is None:
-        if given["cluster_key_file"]:
-            raise ValueError("--cluster-key-file needs --join-port")
+        for name in ("cluster_key_file", "join_cert_file"):
+            if given[name]:
+                raise ValueError(f"--{name.replace('_', '-')} needs --join-port")
         return None
     key = read_cluster_key(given["cluster_key_file"])
-    return Cluster(key, listen(given["join_host"], given["join_port"], flags="--join-port or --join-host"))
+    certificate = read_certificate(given["join_cert_file"]) if given["join_cert_file"] else b""
+    listener = listen(given["join_host"], given["join_port"], flags="--join-port or --join-host")
+    return Cluster(key, listener, certificate)
+
+
+def read_certificate(path: str) -> bytes:
+    """A PEM file with a certificate and its key, which only its owner can read. Raises ValueError."""
+    content = _private(path, "--join-cert-file")
+    try:
+        server_context(content)
+    except ValueError as error:
+        raise ValueError(f"--join-cert-file: {path}: {error}") from None
+    return content
+
+
+def _private(path: str, flag: str) -> bytes:
+    """A file that only its owner can read, or a little more than it may hold. Raises ValueError.
+
+    A file that belongs to somebody else may be read by its group: so Kubernetes gives secrets to pods.
+    """
+    try:
+        with open(path, "rb") as file:
+            status = os.fstat(file.fileno())
+            content = file.read(FILE_BYTES_MAX)
+    except OSError as error:
+        raise ValueError(f"{flag}: {path} cannot be read ({error.strerror})") from None
+    if status.st_mode & (0o077 if status.st_uid == os.geteuid() else 0o037):
+        raise ValueError(f"{flag}: others can read {path}: chmod 600 {path}")
+    return content

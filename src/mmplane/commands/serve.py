@@ -27,6 +27,7 @@ from mmplane.commands.welcome import PICTURE, READY
 from mmplane.config import COUNT_MAX, DELIVERY_NAMES, Config
 from mmplane.delivery.ingress import CHOICES
 from mmplane.machine import check_kernel, check_temporary_folder, cores_usable
+from mmplane.machines.pin import pin_of_file
 from mmplane.parser import Parser
 from mmplane.process import logs
 from mmplane.process.descriptors import provide
@@ -129,6 +130,7 @@ def _add_machines(options: Options) -> None:
     add(
         "--cluster-key-file", "the secret of this server and its media machines; readable by its owner only", default=""
     )
+    add("--join-cert-file", "PEM with a certificate and its key: media machines join by TLS", default="")
 
 
 def _add_limits(options: Options) -> None:
@@ -253,7 +255,8 @@ def _run(given: dict[str, Any]) -> int:
     entitle("mmplane: supervisor")
     url = "http://" + address(*listener.getsockname()[:2])
     if cluster is not None and cluster.listener is not None:
-        log.info("media machines join at %s", address(*cluster.listener.getsockname()[:2]))
+        tls = f" with --join-pin {pin_of_file(cluster.certificate)}" if cluster.certificate else ""
+        log.info("media machines join at %s%s", address(*cluster.listener.getsockname()[:2]), tls)
     log.info("listening on %s; loading %s for %d ranks (%s)", url, config.served_name, config.tp, config.device)
 
     def announce() -> None:

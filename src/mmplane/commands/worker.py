@@ -21,9 +21,10 @@ from mmplane.config import Config
 from mmplane.core.keyring import Keyring
 from mmplane.machine import cores_usable
 from mmplane.machines.assignment import Files, configured, keep
-from mmplane.machines.dial import fetch
+from mmplane.machines.dial import Server, fetch
 from mmplane.machines.greeting import Refusal
 from mmplane.machines.outpost import address_of, name_here
+from mmplane.machines.pin import checked
 from mmplane.machines.records import Assignment
 from mmplane.parser import Parser
 from mmplane.process import logs
@@ -37,7 +38,7 @@ log = logging.getLogger("mmplane")
 
 AGAIN_SECONDS = 2.0
 """Between two attempts to reach the server."""
-OWN = ("workers", "arena_bytes", "budget_bytes", "stall_seconds", "log_level", "log_format", "join")
+OWN = ("workers", "arena_bytes", "budget_bytes", "stall_seconds", "log_level", "log_format", "join", "join_pin")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
@@ -46,6 +47,7 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     add = options.add
     add("--join", "the server's --join-host and --join-port, as HOST:PORT", default="")
     add("--cluster-key-file", "the secret that the server has too; readable by its owner only", default="")
+    add("--join-pin", "SHA-256 of the server's certificate, as its log says it: TLS (default: none)", default="")
     add("--name", "what the server's log calls this machine (default: its host name)", default="")
     add("--workers", "processes that decode and transform (default: one for each core)", default=None)
     add(
@@ -85,7 +87,9 @@ def _run(settings: dict[str, Any]) -> int:
     started_s = time.monotonic()
     key = read_cluster_key(settings["cluster_key_file"])
     name = settings["name"] or name_here()
-    assignment, files = _fetched(address_of(settings["join"]), key, name)
+    settings["join_pin"] = checked(settings["join_pin"]) if settings["join_pin"] else ""
+    server = Server(address_of(settings["join"]), key, settings["join_pin"])
+    assignment, files = _fetched(server, name)
     config = _config(settings, name, assignment, files)
     provide(config.processes())
     entitle("mmplane: supervisor")
@@ -98,15 +102,15 @@ def _run(settings: dict[str, Any]) -> int:
     return Supervisor(config, None, Keyring(), on_serving=announce, cluster=Cluster(key)).run()
 
 
-def _fetched(address: tuple[str, int], key: bytes, name: str) -> tuple[Assignment, Files]:
+def _fetched(server: Server, name: str) -> tuple[Assignment, Files]:
     """What the server serves, once it can be reached. Raises ValueError when it refuses."""
     while True:
         try:
-            return fetch(address, key, name)
+            return fetch(server, name)
         except Refusal as refusal:
             raise ValueError(str(refusal)) from None
         except (LinkError, OSError) as error:
-            log.warning("%s:%d cannot be reached yet: %s", *address, str(error) or type(error).__name__)
+            log.warning("%s:%d cannot be reached yet: %s", *server.address, str(error) or type(error).__name__)
         time.sleep(AGAIN_SECONDS)
 
 

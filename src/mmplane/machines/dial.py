@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import socket
 import time
+from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
 from mmplane.machines.assignment import Files
 from mmplane.machines.channel import SILENCE_SECONDS
 from mmplane.machines.greeting import GREETING_BYTES_MAX, Greeting, Refusal, Side, State, ToMachine
+from mmplane.machines.pin import check, machine_context
 from mmplane.machines.records import SECRET_BYTES, Assignment, FromServer, Hello, Refused, Welcome
-from mmplane.wire.framed import Framed
-from mmplane.wire.link import LinkError
+from mmplane.wire.framed import End, Framed
+from mmplane.wire.link import LinkError, PeerGone
+from mmplane.wire.sealed import Sealed
 
 CONNECT_SECONDS = 5.0
 GREETING_SECONDS = 8.0
@@ -20,9 +24,18 @@ GREETING_SECONDS = 8.0
 LOADING_SECONDS = 120.0
 
 
-def fetch(address: tuple[str, int], key: bytes, name: str) -> tuple[Assignment, Files]:
+@dataclass(frozen=True)
+class Server:
+    """Where it is, the key that it must have, and the `pin` of its certificate; without one there is no TLS."""
+
+    address: tuple[str, int]
+    key: bytes
+    pin: str = ""
+
+
+def fetch(server: Server, name: str) -> tuple[Assignment, Files]:
     """What to load. Raises Refusal, LinkError, OSError."""
-    with _dialled(address, key, Hello(name, "assignment"), seconds=LOADING_SECONDS) as end:
+    with closing(_dialled(server, Hello(name, "assignment"), seconds=LOADING_SECONDS)) as end:
         stream: Framed[Any] = Framed(
             end, FromServer, silence_s=GREETING_SECONDS, until_s=time.monotonic() + LOADING_SECONDS
         )
@@ -35,9 +48,9 @@ def fetch(address: tuple[str, int], key: bytes, name: str) -> tuple[Assignment, 
         return assignment, files
 
 
-def join(address: tuple[str, int], key: bytes, hello: Hello) -> Framed[Any]:
+def join(server: Server, hello: Hello) -> Framed[Any]:
     """A stream on which jobs come. Raises Refusal, LinkError, OSError."""
-    end = _dialled(address, key, hello, seconds=GREETING_SECONDS)
+    end = _dialled(server, hello, seconds=GREETING_SECONDS)
     try:
         stream: Framed[Any] = Framed(end, FromServer, silence_s=GREETING_SECONDS)
         _expected(stream, Welcome)
@@ -47,19 +60,29 @@ def join(address: tuple[str, int], key: bytes, hello: Hello) -> Framed[Any]:
         raise
 
 
-def _dialled(address: tuple[str, int], key: bytes, hello: Hello, *, seconds: float) -> socket.socket:
-    end = socket.create_connection(address, timeout=CONNECT_SECONDS)
+def _dialled(server: Server, hello: Hello, *, seconds: float) -> End:
+    connected = socket.create_connection(server.address, timeout=CONNECT_SECONDS)
+    end: End = connected
     try:
         until_s = time.monotonic() + seconds
+        if server.pin:
+            end = Sealed.shake(
+                connected, machine_context(), server_side=False, until_s=time.monotonic() + GREETING_SECONDS
+            )
+            check(end.certificate, server.pin)
         stream: Framed[Any] = Framed(
             end, ToMachine, silence_s=GREETING_SECONDS, record_bytes_max=GREETING_BYTES_MAX, until_s=until_s
         )
-        greeting = Greeting(Side.MACHINE, key, os.urandom(SECRET_BYTES))
+        greeting = Greeting(Side.MACHINE, server.key, os.urandom(SECRET_BYTES))
         while greeting.state is not State.OPEN:
             answer = greeting.hear(stream.receive())
             if answer is not None:
                 stream.send(answer)
         stream.send(hello)
+    except PeerGone as gone:
+        end.close()
+        hint = "" if server.pin else " (with --join-cert-file on the server, this machine needs --join-pin)"
+        raise PeerGone(f"{gone}{hint}") from None
     except BaseException:
         end.close()
         raise

@@ -10,6 +10,7 @@ import logging
 import os
 import select
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,8 +19,9 @@ from typing import Any
 
 from mmplane.machines.greeting import GREETING_BYTES_MAX, Greeting, Refusal, Side, State, ToServer
 from mmplane.machines.records import SECRET_BYTES, Hello, Refused
-from mmplane.wire.framed import Framed
+from mmplane.wire.framed import End, Framed
 from mmplane.wire.link import LinkError
+from mmplane.wire.sealed import Sealed
 
 log = logging.getLogger("mmplane")
 
@@ -34,9 +36,19 @@ TOLD_SECONDS = 1.0
 
 
 class Door:
-    """Takes machines in. `admit` is called in a thread for each with its Hello; it owns the socket then, or raises."""
+    """Takes machines in. `admit` is called in a thread for each with its Hello; it owns the socket then, or raises.
 
-    def __init__(self, listener: socket.socket, key: bytes, admit: Callable[[Hello, socket.socket], object]) -> None:
+    With `tls` strangers have to speak it.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        key: bytes,
+        admit: Callable[[Hello, End], object],
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._tls = tls
         self._listener = listener
         self._key = key
         self._admit = admit
@@ -72,8 +84,12 @@ class Door:
             return
         Thread(target=self._greet, args=(end, address[0]), name="greeting", daemon=True).start()
 
-    def _greet(self, end: socket.socket, address: str) -> None:
+    def _greet(self, stranger: socket.socket, address: str) -> None:
+        end: End = stranger
         try:
+            if self._tls is not None:
+                until_s = time.monotonic() + GREETING_SECONDS
+                end = Sealed.shake(stranger, self._tls, server_side=True, until_s=until_s)
             hello = greeted(end, self._key)
             self._admit(hello, end)
         except Refusal as refusal:
@@ -94,7 +110,7 @@ class Door:
             log.warning("%s did not join: %s", address, why)
 
 
-def greeted(end: socket.socket, key: bytes) -> Hello:
+def greeted(end: End, key: bytes) -> Hello:
     """What somebody wants who has the key. Raises Refusal, LinkError."""
     until_s = time.monotonic() + GREETING_SECONDS
     stream = _stream(end, ToServer, GREETING_BYTES_MAX, until_s)
@@ -110,8 +126,6 @@ def greeted(end: socket.socket, key: bytes) -> Hello:
     return hello
 
 
-def _stream(
-    end: socket.socket, receives: object, bytes_max: int = HELLO_BYTES_MAX, until_s: float | None = None
-) -> Framed[Any]:
+def _stream(end: End, receives: object, bytes_max: int = HELLO_BYTES_MAX, until_s: float | None = None) -> Framed[Any]:
     until_s = time.monotonic() + GREETING_SECONDS if until_s is None else until_s
     return Framed(end, receives, silence_s=GREETING_SECONDS, record_bytes_max=bytes_max, until_s=until_s)

@@ -9,8 +9,8 @@ A proof is a keyed BLAKE3 digest over the side, the protocol and both nonces: a 
 one side's never serves as the other's. Anything else than the record that is awaited is refused, and a greeting that
 was refused stays so.
 
-What it does not do: what follows is neither encrypted nor signed. Whoever can change packets on the way can change
-features; that network has to be trusted (docs/cluster.md).
+What it does not do: what follows is neither encrypted nor signed. That is what TLS is for (`mmplane.machines.pin`);
+without it the network has to be trusted (docs/cluster.md).
 """
 
 from __future__ import annotations

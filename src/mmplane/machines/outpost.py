@@ -46,7 +46,7 @@ from mmplane.items.shelf import Shelf
 from mmplane.items.store import Asset, ItemStore
 from mmplane.machines.assignment import configured, keep
 from mmplane.machines.channel import Channel
-from mmplane.machines.dial import fetch, join
+from mmplane.machines.dial import Server, fetch, join
 from mmplane.machines.greeting import Refusal
 from mmplane.machines.kept import Kept
 from mmplane.machines.kin import kin_of
@@ -76,13 +76,13 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
 
 
 class OutpostProcess:
-    """The process around a workshop. `descriptors`: `cluster_key`, and `region0` and so on."""
+    """The process around a workshop. `descriptors`: `cluster_secrets`, and `region0` and so on."""
 
     def __init__(self, config: Config, spawn: Spawn, descriptors: dict[str, int]) -> None:
         self._config = config
         self._owner = Process("outpost", 0, spawn.incarnation)
         self._descriptors = descriptors
-        self._key = handed(descriptors["cluster_key"])
+        self._server = Server(address_of(config.join), handed(descriptors["cluster_secrets"]), config.join_pin)
 
     async def run(self) -> NoReturn:
         """Build, wait for a worker, join; then beat."""
@@ -120,7 +120,7 @@ class OutpostProcess:
     async def _join(self) -> None:
         """Join, and work until the connection ends."""
         hello = Hello(self._config.served_name, "jobs", self._workshop.lanes, self._workshop.kin)
-        stream = await asyncio.to_thread(join, address_of(self._config.join), self._key, hello)
+        stream = await asyncio.to_thread(join, self._server, hello)
         lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         visit = Visit(self._workshop, stream, lost)
         log.info("joined %s", self._config.join)
@@ -131,8 +131,7 @@ class OutpostProcess:
     async def _is_renewed(self) -> bool:
         """Whether the server serves something else than what was loaded."""
         try:
-            address = address_of(self._config.join)
-            assignment, files = await asyncio.to_thread(fetch, address, self._key, self._config.served_name)
+            assignment, files = await asyncio.to_thread(fetch, self._server, self._config.served_name)
             folder = await asyncio.to_thread(keep, files)
         except (Refusal, LinkError, OSError, ValueError):
             return False
@@ -149,7 +148,17 @@ class OutpostProcess:
                 self._supervisor.post(Drained())  # the server has what is under way made elsewhere
 
 
-OWN = ("arena_bytes", "budget_bytes", "join", "log_format", "log_level", "served_name", "stall_seconds", "workers")
+OWN = (
+    "arena_bytes",
+    "budget_bytes",
+    "join",
+    "join_pin",
+    "log_format",
+    "log_level",
+    "served_name",
+    "stall_seconds",
+    "workers",
+)
 """Settings of a media machine that are not its server's."""
 
 

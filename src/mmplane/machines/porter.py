@@ -52,7 +52,9 @@ from mmplane.machines.door import Door
 from mmplane.machines.greeting import Refusal
 from mmplane.machines.kept import Kept
 from mmplane.machines.kin import differences, kin_of
+from mmplane.machines.pin import server_context
 from mmplane.machines.records import (
+    SECRET_BYTES,
     Declined,
     Died,
     FromMachine,
@@ -71,7 +73,7 @@ from mmplane.process.child import BEAT_SECONDS, Control
 from mmplane.process.handed import handed
 from mmplane.process.priority import step_back
 from mmplane.process.title import entitle
-from mmplane.wire.framed import Framed
+from mmplane.wire.framed import End, Framed
 from mmplane.wire.link import Link, LinkError, PeerGone, ProtocolError
 
 log = logging.getLogger("mmplane")
@@ -87,6 +89,8 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
     config = msgspec.msgpack.decode(spawn.config, type=Config)
     step_back()
     sandbox.isolate()  # the listening socket is inherited, and what it accepts lies outside
+    secrets = handed(descriptors["cluster_secrets"])
+    key, certificate = secrets[:SECRET_BYTES], secrets[SECRET_BYTES:]
     control = Control(Link(descriptors["control"], ToRank))
     lengths_bytes = config.region_bytes()
     porter = Porter(
@@ -97,7 +101,8 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
         features=RegionMapping(descriptors["features"], lengths_bytes[spawn.index], writable=True),
         region=spawn.index,
     )
-    door = Door(socket.socket(fileno=descriptors["listener"]), handed(descriptors["cluster_key"]), porter.admit)
+    tls = server_context(certificate) if certificate else None
+    door = Door(socket.socket(fileno=descriptors["listener"]), key, porter.admit, tls)
     control.tell(Ready())
     with suppress(PeerGone):  # a new front end gets new porters
         while True:
@@ -158,7 +163,7 @@ class Porter:
 
     # Machines.
 
-    def admit(self, hello: Hello, end: socket.socket) -> None:
+    def admit(self, hello: Hello, end: End) -> None:
         """Serve somebody who has the key; the socket is ours unless it raises Refusal, LinkError."""
         if hello.wants == "assignment":
             self._assign(end)
@@ -174,7 +179,7 @@ class Porter:
             machine = self._machine = Machine(hello, self._lives, self._config.body_bytes_max)
         self._begin(machine, end)
 
-    def _assign(self, end: socket.socket) -> None:
+    def _assign(self, end: End) -> None:
         try:
             assignment, files = assignment_of(self._config, self._processors)
         except (OSError, ValueError) as error:
@@ -185,7 +190,7 @@ class Porter:
         stream.send(assignment, [memoryview(content) for content in files.values()])
         stream.close()
 
-    def _begin(self, machine: Machine, end: socket.socket) -> None:
+    def _begin(self, machine: Machine, end: End) -> None:
         stream: Framed[Any] = Framed(end, FromMachine, silence_s=SILENCE_SECONDS)
         try:
             stream.send(Welcome())

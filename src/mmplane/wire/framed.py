@@ -22,7 +22,9 @@ import msgspec
 
 from mmplane.core.records import MESSAGE_BYTES_MAX, Record
 from mmplane.wire.link import PeerGone, PeerStalled, ProtocolError, RecordT, encode
+from mmplane.wire.sealed import Sealed
 
+End = socket.socket | Sealed
 LENGTH = struct.Struct("!I")
 _TIMEVAL = struct.Struct("ll")
 PIECE_BYTES = 16 * 1024 * 1024
@@ -34,7 +36,7 @@ class Framed(Generic[RecordT]):
 
     def __init__(
         self,
-        end: socket.socket,
+        end: End,
         receives: object,
         *,
         silence_s: float,
@@ -46,10 +48,13 @@ class Framed(Generic[RecordT]):
         self._decoder: msgspec.msgpack.Decoder[RecordT] = msgspec.msgpack.Decoder(receives)
         self._record_bytes_max = record_bytes_max
         self._until_s = until_s
-        end.setblocking(True)
-        seconds = _TIMEVAL.pack(int(silence_s), int(silence_s % 1 * 1e6))
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            end.setsockopt(socket.SOL_SOCKET, option, seconds)
+        if isinstance(end, Sealed):
+            end.silence_s = silence_s
+        else:
+            end.setblocking(True)
+            seconds = _TIMEVAL.pack(int(silence_s), int(silence_s % 1 * 1e6))
+            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                end.setsockopt(socket.SOL_SOCKET, option, seconds)
         if end.family != socket.AF_UNIX:
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(silence_s * 1000))
@@ -81,7 +86,7 @@ class Framed(Generic[RecordT]):
         while room:
             self._check_time()
             try:
-                count = self.socket.recv_into(room[:PIECE_BYTES], 0, socket.MSG_WAITALL)
+                count = self._receive_some(room)
             except BlockingIOError:
                 raise PeerStalled("nothing came for too long") from None
             except OSError as error:
@@ -98,6 +103,11 @@ class Framed(Generic[RecordT]):
     def close(self) -> None:
         """Close the socket; the peer sees PeerGone."""
         self.socket.close()
+
+    def _receive_some(self, room: memoryview) -> int:
+        if isinstance(self.socket, Sealed):
+            return self.socket.recv_into(room)
+        return self.socket.recv_into(room[:PIECE_BYTES], 0, socket.MSG_WAITALL)
 
     def _send(self, piece: memoryview) -> None:
         while piece:
