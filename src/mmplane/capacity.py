@@ -16,7 +16,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from mmplane.config import BYTES_MAX, COUNT_MAX, SECONDS_MAX
+from mmplane.config import BYTES_MAX, COUNT_MAX, JOIN_MAX, SECONDS_MAX
 from mmplane.core.parsing import ROOM_BYTES_MAX
 from mmplane.parser import Parser
 from mmplane.ranges import ranges_of
@@ -34,6 +34,10 @@ HALVES = 2
 REGION_BYTES_MIN = 2**20
 BUDGET_BYTES_MIN = 2**27
 """Half of it is also what a worker may allocate: libraries need some, however small the pictures."""
+RESERVE = 1
+"""Workers of a server whose items are made by media machines."""
+MACHINE_ITEMS = 3
+"""Slots of each worker there: one that is written, one that is sent, and one for what does not fit."""
 ROUNDING_BYTES = 2 * 4096
 """Regions are multiples of a page."""
 
@@ -58,6 +62,8 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     """From when an item's features are written until the ranks have made embeddings of them."""
     kept_items: Annotated[int, Meta(ge=0, le=COUNT_MAX)] = 0
     """Items that are to stay for requests to come."""
+    machines: Annotated[int, Meta(ge=0, le=JOIN_MAX)] = 0
+    """Media machines, which make all items then: the server's one worker is the reserve (docs/cluster.md)."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,11 +80,23 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """In the front end, before the ranks have them: peak."""
     slots_at_once: int
     """That nobody may evict: peak."""
+    join_max: int = 0
+    """Media machines."""
+    machine_workers: int = 0
+    """Of each."""
+    machine_arena_bytes: int = 0
+    """Of each."""
+    network_bytes_per_s: float = 0.0
+    """What all of them send to the server."""
 
     def flags(self) -> list[str]:
         """Of `mmplane serve`."""
         named = {"--workers": self.workers, "--arena-bytes": self.arena_bytes, "--budget-bytes": self.budget_bytes}
-        return [text for flag, value in named.items() for text in (flag, str(value))]
+        return _texts(named | ({"--join-max": self.join_max} if self.join_max else {}))
+
+    def machine_flags(self) -> list[str]:
+        """Of `mmplane worker` on each media machine."""
+        return _texts({"--workers": self.machine_workers, "--arena-bytes": self.machine_arena_bytes})
 
 
 def plan(traffic: Traffic) -> Plan:
@@ -87,25 +105,38 @@ def plan(traffic: Traffic) -> Plan:
         raise ValueError("rates and times must be above 0")
     items_per_s = traffic.requests_per_s * traffic.items_per_request
     busy = items_per_s * traffic.new_share * traffic.item_s
-    workers = max(1, ceil(busy / UTILISATION))
+    workers = max(1, traffic.machines, ceil(busy / UTILISATION))
+    machine_workers = ceil(workers / traffic.machines) if traffic.machines else 0
+    workers = machine_workers * traffic.machines or workers
     waiting_s = _waiting_s(busy / workers, workers) * traffic.item_s
     requests = _peak(traffic.requests_per_s * (waiting_s + traffic.item_s * max(1.0, traffic.items_per_request)))
     slots = ceil(_peak(items_per_s * (traffic.item_s + traffic.held_s)))
-    each = ceil((slots + traffic.kept_items) / workers) + 1
+    each = ceil((slots + traffic.kept_items) / (traffic.machines or workers)) + 1
     region_bytes = max(REGION_BYTES_MIN, each * traffic.item_bytes) + ROUNDING_BYTES
+    here = RESERVE if traffic.machines else workers
+    regions = here + traffic.machines
     long = traffic.body_bytes > INLINE_BYTES_MAX
     front_bytes = ceil(requests) * (traffic.body_bytes + ROOM_BYTES_MAX) if long else workers * traffic.body_bytes
-    arena_bytes = max(FRONT_SHARE * front_bytes, workers * region_bytes * FRONT_SHARE // (FRONT_SHARE - 1))
+    arena_bytes = max(FRONT_SHARE * front_bytes, regions * region_bytes * FRONT_SHARE // (FRONT_SHARE - 1))
+    machine_region_bytes = max(REGION_BYTES_MIN, MACHINE_ITEMS * traffic.item_bytes) + ROUNDING_BYTES
     request_bytes = ceil(requests) * BODY_FACTOR * traffic.body_bytes
     return Plan(
-        workers=workers,
+        workers=here,
         arena_bytes=max(arena_bytes, FRONT_SHARE * (REGION_BYTES_MIN + ROUNDING_BYTES)),
-        budget_bytes=max(BUDGET_BYTES_MIN, HALVES * request_bytes, HALVES * workers * traffic.decoded_bytes),
+        budget_bytes=max(BUDGET_BYTES_MIN, HALVES * request_bytes, HALVES * here * traffic.decoded_bytes),
         utilisation=busy / workers,
         waiting_s=waiting_s,
         requests_at_once=ceil(requests),
         slots_at_once=slots,
+        join_max=traffic.machines,
+        machine_workers=machine_workers,
+        machine_arena_bytes=machine_workers * machine_region_bytes * FRONT_SHARE // (FRONT_SHARE - 1),
+        network_bytes_per_s=items_per_s * traffic.new_share * traffic.item_bytes if traffic.machines else 0.0,
     )
+
+
+def _texts(flags: dict[str, int]) -> list[str]:
+    return [text for flag, value in flags.items() for text in (flag, str(value))]
 
 
 def _waiting_s(utilisation: float, servers: int) -> float:
@@ -134,4 +165,7 @@ def main(arguments: Sequence[str]) -> int:
         f"workers are busy {found.utilisation:.0%} of the time, a new item waits {1000 * found.waiting_s:.0f} ms for "
         f"one; at the peak {found.requests_at_once} requests are being prepared and {found.slots_at_once} slots held"
     )
+    if found.join_max:
+        print(f"on each of {found.join_max} media machines: mmplane worker " + " ".join(found.machine_flags()))
+        print(f"all machines together send the server {found.network_bytes_per_s * 8 / 1e9:.2f} Gbit/s")
     return 0

@@ -25,6 +25,7 @@ def config(found: Plan) -> Config:
         model_folder="",
         served_name="",
         workers=found.workers,
+        join_max=found.join_max,
         arena_bytes=found.arena_bytes,
         budget_bytes=found.budget_bytes,
     )
@@ -53,6 +54,7 @@ traffic = st.builds(
     item_s=st.floats(0.0005, 2.0),
     held_s=st.floats(0, 2),
     kept_items=st.integers(0, 500),
+    machines=st.integers(0, 4),
 )
 
 
@@ -70,8 +72,21 @@ def test_there_is_room_for_what_is_there_at_once(given_: Traffic) -> None:
 @given(traffic, st.floats(1.0, 4.0))
 def test_more_traffic_never_needs_fewer_workers_or_slots(given_: Traffic, times: float) -> None:
     less, more = plan(given_), plan(msgspec.structs.replace(given_, requests_per_s=given_.requests_per_s * times))
-    assert more.workers >= less.workers
+    assert more.workers + more.machine_workers >= less.workers + less.machine_workers
     assert more.slots_at_once >= less.slots_at_once
+
+
+def test_machines_by_hand() -> None:
+    found = plan(msgspec.structs.replace(PHOTOGRAPHS, item_s=0.1, machines=3))
+    assert (found.workers, found.join_max) == (1, 3), "the server's own worker is the reserve"
+    assert found.machine_workers == 5  # 100/s x 100 ms = 10 cores' worth, at most 70 % busy: 15
+    assert found.utilisation == pytest.approx(10 / 15)
+    assert found.network_bytes_per_s == pytest.approx(100 * 8 * MB)
+    assert found.machine_arena_bytes >= 5 * capacity.MACHINE_ITEMS * 8 * MB
+    front_bytes, *each_bytes = config(found).region_bytes()
+    assert len(each_bytes) == 4
+    assert front_bytes >= PHOTOGRAPHS.body_bytes
+    assert 3 * (each_bytes[0] // (8 * MB)) >= found.slots_at_once
 
 
 def test_traffic_that_is_none_is_refused() -> None:
@@ -88,3 +103,9 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = "--requests-per-s 100 --body-bytes 400000 --item-bytes 8000000 --decoded-bytes 3000000 --item-s 0.01"
     assert capacity.main(arguments.split()) == 0
     assert "--workers 2" in capsys.readouterr().out
+    assert capacity.main([*arguments.split(), "--machines", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "mmplane serve --workers 1" in said
+    assert "--join-max 2" in said
+    assert "on each of 2 media machines: mmplane worker --workers 1" in said
+    assert "send the server 6.40 Gbit/s" in said

@@ -14,6 +14,7 @@ WAYS = {
     "systemd": ("mmplane.service",),
     "compose": ("compose", "alerts.yml", "grafana.json"),
     "kubernetes": ("kubernetes",),
+    "kubernetes-machines": ("kubernetes", "kubernetes-machines"),
     "kubernetes-sidecar": ("kubernetes-sidecar.yaml",),
     "alerts": ("alerts.yml",),
     "grafana": ("grafana.json",),

@@ -17,8 +17,12 @@ KUBERNETES = ("1.30", "1.37")
 """The oldest that the manifests are for, and the newest that the validator knows."""
 STANDARD = [
     path
-    for path in (*BASE.glob("*.yaml"), DEPLOY / "kubernetes-sidecar.yaml")
-    if manifest(path)["apiVersion"] in ("v1", "apps/v1")
+    for path in (
+        *BASE.glob("*.yaml"),
+        *(DEPLOY / "kubernetes-machines").glob("*.yaml"),
+        DEPLOY / "kubernetes-sidecar.yaml",
+    )
+    if manifest(path)["apiVersion"] in ("v1", "apps/v1", "autoscaling/v2")
 ]
 
 
@@ -28,7 +32,7 @@ def compose_schema() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
-@pytest.mark.parametrize("path", STANDARD, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", STANDARD, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_kubernetes_takes_it(path: Path, version: str) -> None:
     kubernetes_validate.validate(manifest(path), version, strict=True)
 
