@@ -10,7 +10,7 @@ from mmplane.machines.greeting import key_of
 from mmplane.machines.pin import server_context
 from mmplane.supervise import Cluster
 
-JOIN_MAX = 4
+JOIN_MAX_DEFAULT = 4
 """Media machines that may join, unless the operator says otherwise."""
 KEY_BYTES_MIN, KEY_BYTES_MAX = 32, 4096
 FILE_BYTES_MAX = 64 * 1024

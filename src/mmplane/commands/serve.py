@@ -16,7 +16,7 @@ from mmplane.arena.errors import OutOfMemory
 from mmplane.arena.memory import memory_available_bytes
 from mmplane.commands.checkpoint import check_checkpoint, check_files
 from mmplane.commands.checks import check_server
-from mmplane.commands.cluster import JOIN_MAX, cluster_of
+from mmplane.commands.cluster import JOIN_MAX_DEFAULT, cluster_of
 from mmplane.commands.devices import gpus_visible, placed
 from mmplane.commands.keys import read_keyring
 from mmplane.commands.model import model_folder, name_of
@@ -126,7 +126,11 @@ def _add_machines(options: Options) -> None:
     join_port = "port on which media machines join, see `mmplane worker`; 0 takes any free one (default: none may join)"
     add("--join-port", join_port, default=None, type=RANGES["port"])
     add("--join-host", "address of that port", default="127.0.0.1")
-    add("--join-max", "media machines that may join, each with an equal share of --arena-bytes", default=JOIN_MAX)
+    add(
+        "--join-max",
+        "media machines that may join, each with an equal share of --arena-bytes",
+        default=JOIN_MAX_DEFAULT,
+    )
     add(
         "--cluster-key-file", "the secret of this server and its media machines; readable by its owner only", default=""
     )
