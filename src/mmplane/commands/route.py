@@ -138,6 +138,7 @@ def _run(settings: dict[str, Any], *, only_check: bool) -> int:
         drain_s=settings["drain_seconds"],
         metrics_port=settings["metrics_port"],
         balance_percent=settings["balance_percent"],
+        keep_clients=program.keeps_clients,
     )
     router = Router(program, route, listener)
     router.write()

@@ -62,6 +62,8 @@ class Route:
     drain_s: int = 10
     metrics_port: int = 0
     balance_percent: int = BALANCE_PERCENT
+    keep_clients: bool = True
+    """Whether a client's connection takes several requests."""
 
 
 def error_pages() -> dict[str, bytes]:
@@ -140,6 +142,7 @@ def _api(route: Route) -> list[str]:
         "frontend api",
         f"bind {route.bind}",
         "log global",
+        "option http-keep-alive" if route.keep_clients else "option httpclose",
         "option http-buffer-request",
         "http-request return status 200 content-type text/plain string ok if { path /health }",
         "http-request deny deny_status 503 if { path /ready } { nbsrv(replicas) eq 0 }",

@@ -23,6 +23,15 @@ class Program:
     version: str
     """As in `2.8.25`."""
 
+    @property
+    def keeps_clients(self) -> bool:
+        """Whether a client's connection can take several requests.
+
+        An older HAProxy closes it without an answer, in the place of a 502, unless the request is the first one on it
+        (its commit 3fc38593d).
+        """
+        return tuple(map(int, re.findall(r"\d+", self.version)[:3])) >= (2, 8, 10)
+
 
 def find(given: str = "") -> Program:
     """The given one, or the system's, or the wheel's. Raises ValueError with what to install."""
