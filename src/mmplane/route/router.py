@@ -76,6 +76,8 @@ class Router:
 
 
 class _Running:
+    """HAProxy, accepting."""
+
     def __init__(self, process: subprocess.Popen[bytes], signals: int) -> None:
         self._process = process
         self._signals = signals
@@ -85,6 +87,11 @@ class _Running:
     def pid(self) -> int:
         """HAProxy's."""
         return self._process.pid
+
+    def end(self) -> None:
+        """Let requests in flight end, then wait for it."""
+        self._process.send_signal(signal.SIGUSR1)
+        self._process.wait()
 
     def wait(self) -> int:
         """Its exit code, 0 when it was told to end.
