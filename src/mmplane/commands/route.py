@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mmplane.commands.keys import KEYS_BYTES_MAX
 from mmplane.commands.options import Help, Options
 from mmplane.commands.settings import declared, settle
 from mmplane.commands.starting import address, listen, refuse
@@ -36,7 +37,6 @@ from mmplane.route.router import Router
 log = logging.getLogger("mmplane")
 
 PORT = 8080
-KEY_BYTES_MAX = 256
 ACTIONS = ("run", "check", "add", "remove", "list")
 
 
@@ -49,7 +49,7 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     add("--port", "the port to listen on; 0 takes a free one", default=PORT)
     add(
         "--api-key-file",
-        "a file with one API key of the replicas, which asks whether they are ready; readable by its owner only",
+        "a file of API keys of the replicas: the first one asks whether they are ready",
         default="",
     )
     add(
@@ -122,32 +122,32 @@ def _run(settings: dict[str, Any], *, only_check: bool) -> int:
     replicas = tuple(dict.fromkeys(map(Replica.of, settings["replica"])))
     if not replicas:
         raise ValueError("there is no replica: mmplane route --replica http://HOST:PORT ...")
-    program = find(settings["haproxy"])
-    listener = listen(settings["host"], settings["port"])
-    host, port = listener.getsockname()[:2]
-    folder = _folder(settings, port)
-    if Control(folder).answers():
-        raise ValueError(f"another router runs with the files of {folder}: choose another --folder")
-    route = Route(
-        replicas,
-        folder,
-        f"fd@{listener.fileno()}",
-        api_key=_read_key(settings["api_key_file"]),
-        connections_max=settings["connections_max"],
-        silence_s=settings["silence_seconds"],
-        drain_s=settings["drain_seconds"],
-        metrics_port=settings["metrics_port"],
-        balance_percent=settings["balance_percent"],
-        keep_clients=program.keeps_clients,
-    )
-    router = Router(program, route, listener)
-    router.write()
-    output = Output(sys.stdout.fileno())
-    if only_check:
-        output.write(f"HAProxy {program.version} takes {folder}/haproxy.cfg\n")
-        return 0
-    entitle("mmplane: route")
-    running = router.run()
+    program, key = find(settings["haproxy"]), _read_key(settings["api_key_file"])
+    with listen(settings["host"], settings["port"]) as listener:
+        host, port = listener.getsockname()[:2]
+        folder = _folder(settings, port)
+        if Control(folder).answers():
+            raise ValueError(f"another router runs with the files of {folder}: choose another --folder")
+        route = Route(
+            replicas,
+            folder,
+            f"fd@{listener.fileno()}",
+            api_key=key,
+            connections_max=settings["connections_max"],
+            silence_s=settings["silence_seconds"],
+            drain_s=settings["drain_seconds"],
+            metrics_port=settings["metrics_port"],
+            balance_percent=settings["balance_percent"],
+            keep_clients=program.keeps_clients,
+        )
+        router = Router(program, route, listener)
+        router.write()
+        output = Output(sys.stdout.fileno())
+        if only_check:
+            output.write(f"HAProxy {program.version} takes {folder}/haproxy.cfg\n")
+            return 0
+        entitle("mmplane: route")
+        running = router.run()
     log.info("HAProxy %s (%s) is process %d; its files are in %s", program.version, program.path, running.pid, folder)
     output.write(f"mmplane route is at http://{address(host, port)} with {len(replicas)} replicas\n")
     return running.wait()
@@ -162,20 +162,24 @@ def _folder(settings: dict[str, Any], port: int) -> Path:
 
 
 def _read_key(path: str) -> str:
-    """The only line of a file. Raises ValueError, which never says what is in it."""
+    """The first key of a file of keys. Raises ValueError, which never says what is in it."""
     if not path:
         return ""
     try:
         with open(path, "rb") as file:
-            open_to_others = os.fstat(file.fileno()).st_mode & 0o077
-            key = file.read(KEY_BYTES_MAX + 2).strip()
+            open_to_others = os.fstat(file.fileno()).st_mode & 0o007
+            lines = file.read(KEYS_BYTES_MAX).splitlines()
     except OSError as error:
         raise ValueError(f"--api-key-file: {path} cannot be read ({error.strerror})") from None
     if open_to_others:
         raise ValueError(f"--api-key-file: others can read {path}: chmod 600 {path}")
-    if not key or len(key) > KEY_BYTES_MAX or not all(33 <= byte <= 126 for byte in key):
-        raise ValueError(f"--api-key-file: {path} must hold one key: up to {KEY_BYTES_MAX} ASCII characters, no spaces")
-    return key.decode()
+    for line in map(bytes.strip, lines):
+        if line and not line.startswith(b"#"):
+            key = line.rpartition(b":")[2]  # without the tenant
+            if not key or not all(33 <= byte <= 126 for byte in key):
+                break
+            return key.decode()
+    raise ValueError(f"--api-key-file: {path} does not begin with a key of ASCII characters without spaces")
 
 
 def _print(control: Control) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -35,7 +36,7 @@ class Program:
 
 def find(given: str = "") -> Program:
     """The given one, or the system's, or the wheel's. Raises ValueError with what to install."""
-    path = given or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin") or shutil.which("haproxy") or _of_wheel()
+    path = given or shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin") or _of_wheel()
     if not path:
         raise ValueError(f"there is no HAProxy here: {INSTALL}")
     try:
