@@ -118,6 +118,7 @@ def test_bad_among_good(name: str, server: Live, good: list[str]) -> None:
 def test_a_bad_item_leaves_nothing(server: Live) -> None:
     before = server.statistics()["arena"]
     send(server, user(url(data(photograph("flower")[:30000]))))
+    server.settle()
     after = server.statistics()["arena"]
     for name in ("leases", "items", "slots"):
         assert after[name] == before[name]

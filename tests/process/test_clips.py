@@ -223,5 +223,6 @@ def test_bad_clips(name: str, server: Live) -> None:
     before = server.statistics()["arena"]
     answer = server.chat([clip_part(BAD[name]), text("?")])
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_media"), answer.text
+    server.settle()
     after = server.statistics()["arena"]
     assert (after["leases"], after["slots"]) == (before["leases"], before["slots"])

@@ -7,7 +7,7 @@ import re
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,8 +17,10 @@ import pytest
 from live import Live, alive, serving, shared_memory, until
 from pictures import noise, part, text
 
-BACK_WITHIN_S = 10.0
-GONE_WITHIN_S = 5.0
+PAUSE_S = 0.1
+"""Between two questions of a client: refusals take no time, and would take the machine from what is started anew."""
+LIMIT_S = 60.0
+"""Only tells progress from a hang: `make chaos` and the benchmarks say how soon service is back."""
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,7 @@ class Load:
         while not self._stop.is_set():
             status, answer = ask(self._live, seed)
             self.answers += 1
+            self._stop.wait(PAUSE_S)
             if status not in self._allowed or (status == 200 and answer != self._right[seed]):
                 self._wrong.append((seed, status, answer))
 
@@ -84,11 +87,11 @@ def serves(live: Live) -> bool:
 def test_kill(title: str, live: Live, right: dict[int, str]) -> None:
     before = live.pids()
     with Load(live, right, broken={0} if title == "frontend" else set()) as load:
-        until(lambda: load.answers >= 8, 60, "the load runs")
+        until(lambda: load.answers >= 8, LIMIT_S, "the load runs")
         victim = live.processes()[title]
         victim.kill()
-        until(lambda: live.pids().get(title, victim.pid) != victim.pid, BACK_WITHIN_S, f"{title} is replaced")
-        until(lambda: serves(live), BACK_WITHIN_S, "service is back")
+        until(lambda: live.pids().get(title, victim.pid) != victim.pid, LIMIT_S, f"{title} is replaced")
+        until(lambda: serves(live), LIMIT_S, "service is back")
     after = live.pids()
     assert set(after) == set(before)
     # The group of ranks is replaced whole; the front end's workers and parser with it; nobody else is touched.
@@ -96,13 +99,13 @@ def test_kill(title: str, live: Live, right: dict[int, str]) -> None:
     for other in before:
         replaced = other.startswith(family) or (title == "frontend" and other.startswith(("worker", "parser")))
         assert (after[other] != before[other]) == replaced, other
-    settled = until(lambda: _settled(live), BACK_WITHIN_S, "leases and quarantine are back to nothing")
+    settled = until(lambda: _settled(live), LIMIT_S, "leases and quarantine are back to nothing")
     assert settled["arena"]["total"]["leased_bytes"] == 0
     said = re.escape(f"(pid {before[title]}) ended")
     role = "the group of ranks" if family == "rank" else title
     until(
         lambda: re.search(f"WARNING .*{said}.*INFO {role}: back after \\d", "".join(live.log), re.DOTALL),
-        30,
+        LIMIT_S,
         "both lines",
     )
 
@@ -120,9 +123,9 @@ def test_stand_still(title: str, live: Live, right: dict[int, str]) -> None:
     victim = live.processes()[title]
     with Load(live, right, broken={0} if title == "frontend" else set()):
         victim.suspend()
-        until(lambda: not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE, 20, f"{title} is killed")
-        until(lambda: serves(live), BACK_WITHIN_S, "service is back")
-    until(lambda: _settled(live), BACK_WITHIN_S, "leases are back to nothing")
+        until(lambda: not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE, LIMIT_S, f"{title} is killed")
+        until(lambda: serves(live), LIMIT_S, "service is back")
+    until(lambda: _settled(live), LIMIT_S, "leases are back to nothing")
 
 
 def test_a_stopped_supervisor_changes_nothing(live: Live, right: dict[int, str]) -> None:
@@ -140,8 +143,10 @@ def test_a_stopped_supervisor_changes_nothing(live: Live, right: dict[int, str])
 def test_killing_the_nursery_starts_everything_anew(live: Live, right: dict[int, str]) -> None:
     before = live.pids()
     live.processes()["nursery"].kill()
-    until(lambda: not alive([pid for title, pid in before.items() if title != "supervisor"]), 60, "its children die")
-    until(lambda: serves(live), 60, "service is back")
+    until(
+        lambda: not alive([pid for title, pid in before.items() if title != "supervisor"]), LIMIT_S, "its children die"
+    )
+    until(lambda: serves(live), LIMIT_S, "service is back")
     assert all(ask(live, seed) == (200, answer) for seed, answer in right.items())
 
 
@@ -154,9 +159,14 @@ def heard(manager: socket.socket) -> list[str]:
     return said
 
 
+def named_memory(processes: Iterable[psutil.Process]) -> set[str]:
+    """The shared memory with a name that these have mapped: others on this machine may come and go meanwhile."""
+    maps = (line for process in processes for line in Path(f"/proc/{process.pid}/maps").read_text().splitlines())
+    return {line for line in maps if "/dev/shm/" in line and not line.endswith("(deleted)")}
+
+
 @pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGKILL"])
 def test_nothing_remains(how: str, tiny_folder: Path, tmp_path: Path) -> None:
-    memory = shared_memory()
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     manager.bind(name := f"\0mmplane-{tmp_path.name}-{os.getpid()}")
     manager.setblocking(False)
@@ -165,15 +175,16 @@ def test_nothing_remains(how: str, tiny_folder: Path, tmp_path: Path) -> None:
         assert serves(live)
         processes = live.processes()
         assert len(processes) == 1 + 1 + 1 + 1 + 2 + 2
+        assert not named_memory(processes.values()), "what has a name stays when its process is killed"
         # A stopped child cannot act on a signal or on an end of file; it must go all the same.
         processes["worker 1"].suspend()
         live.signal(signal.Signals[how])
         code = live.wait()
-        until(lambda: not alive([process.pid for process in processes.values()]), GONE_WITHIN_S, "all have ended")
+        until(lambda: not alive([process.pid for process in processes.values()]), LIMIT_S, "all have ended")
         assert code == {"SIGINT": 0, "SIGTERM": 0, "SIGKILL": -9}[how]
         assert heard(manager) == ["READY=1", *(["STOPPING=1"] if how == "SIGTERM" else [])]
     finally:
         live.stop()
         manager.close()
-    assert shared_memory() == memory
+    assert not [name for name in shared_memory() if "mmplane" in name]
     assert not list(tmp_path.iterdir())

@@ -53,6 +53,7 @@ def test_a_long_body(live: Live) -> None:
     parser.kill()
     until(lambda: live.pids().get("parser", parser.pid) != parser.pid, 60, "a new parser")
     assert live.chat([part(LARGE)], max_tokens=1).status_code == 200, "it waits for the new parser"
+    live.settle()
     after = live.statistics()
     assert after["arena"]["leases"] == 0
     assert after["budget"]["reserved_bytes"] == 0
