@@ -35,6 +35,7 @@ from mmplane.process.child import Control
 from mmplane.process.heart import Heart
 from mmplane.process.priority import unhurried
 from mmplane.ranks.model.loading import collective_limit, load
+from mmplane.ranks.model.sums import Sums, use
 from mmplane.ranks.plan.blocks import Blocks
 from mmplane.ranks.plan.embedding_table import EmbeddingTable
 from mmplane.ranks.plan.following import follow
@@ -68,6 +69,8 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
     meter = Meter()
     heart = Heart(control, limit_s=max(0.0, config.compute_stall_seconds - config.stall_seconds))
     clock = LoopClock(rank, meter, heart=heart)
+    peers = [socket.socket(fileno=descriptors[f"sums{other}"]) for other in range(tp) if other != rank]
+    use(Sums(rank, peers, limit=collective_limit(config)))
     try:
         loaded = load(config, descriptors["store"], rank, tp, inbox, control, clock)
     except Exception as error:

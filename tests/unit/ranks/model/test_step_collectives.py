@@ -16,11 +16,13 @@ from torch.distributed.tensor import DTensor
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForMultimodalLM, DistributedConfig
+from transformers.distributed import tensor_parallel
 
 from mmplane.core.plan import Sampling, Submit
 from mmplane.models.tiny import build_tiny
 from mmplane.ranks.model.cache import Memory
 from mmplane.ranks.model.runner import Runner
+from mmplane.ranks.model.sums import Collectives
 from mmplane.ranks.plan.blocks import BLOCK_TOKENS
 from mmplane.ranks.plan.loop import LoopClock
 from mmplane.ranks.plan.schedule import Segment, Step
@@ -30,7 +32,7 @@ PROMPT_TOKENS = 5
 SAMPLING = Sampling(tokens_max=4, temperature=0.0, top_p=1.0, seed=0, samples=1)
 
 
-class Collectives(TorchDispatchMode):
+class Entered(TorchDispatchMode):
     """Counts those that are entered: neither waits nor wrappers of results."""
 
     def __init__(self) -> None:
@@ -64,7 +66,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
             dist.destroy_process_group()
 
 
-def collectives(model: Any, sequences: int) -> tuple[int, int]:
+def entered(model: Any, sequences: int) -> tuple[int, int]:
     """Entered by a step that computes so many prompts, and by the next one, which computes a token of each."""
     inbox: Any = None
     runner = Runner(
@@ -80,18 +82,33 @@ def collectives(model: Any, sequences: int) -> tuple[int, int]:
             for request_id in range(sequences)
         )
         drawn = tuple(segment.sequence for segment in segments)
-        with Collectives() as entered:
+        with Entered() as seen:
             answers = runner.run(Step(1, (), (), (), segments, drawn))
         assert len(answers) == sequences
-        counts.append(entered.count)
+        counts.append(seen.count)
     return counts[0], counts[1]
 
 
 def test_collectives_do_not_grow_with_sequences(model: Any) -> None:
     layers = model.config.get_text_config().num_hidden_layers
     once = 1 + 2 * layers + 1  # the embedding, attention and feed-forward of each layer, the logits
-    assert collectives(model, 1) == (once, once)
-    assert collectives(model, 32) == (once, once)
+    assert entered(model, 1) == (once, once)
+    assert entered(model, 32) == (once, once)
+
+
+def test_layers_take_their_sums_our_way(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+
+    class Counted:
+        def take(self, tensor: torch.Tensor) -> bool:
+            taken.append(tensor.nbytes)
+            return True
+
+    sums: Any = Counted()
+    monkeypatch.setattr(tensor_parallel, "dist", Collectives(sums))
+    layers = model.config.get_text_config().num_hidden_layers
+    assert entered(model, 1) == (2, 2), "the embedding and the logits"
+    assert len(taken) == 2 * 2 * layers
 
 
 def test_an_embedding_for_each_sequence_is_found_out(request: pytest.FixtureRequest) -> None:
