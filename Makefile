@@ -47,10 +47,10 @@ test: ## everything that needs no foreign engine (18 minutes on two cores), and 
 	@+tools/timed.sh install-dev check test-unit test-process
 
 test-unit: install-dev ## fast tests, no processes of ours
-	$(BIN)/python -m pytest tests/unit -q --timeout 60 --durations=10 -n 2
+	$(BIN)/python -m pytest tests/unit -q --timeout 120 --durations=10 -n 2
 
 test-process: install-dev ## real servers, real clients, real failures
-	$(BIN)/python -m pytest tests/process -q --timeout 240 --durations=10 -n 3 --dist loadfile
+	$(BIN)/python -m pytest tests/process -q --timeout 240 --durations=10 -n 4 --dist loadfile --no-loadscope-reorder
 
 # Those that CI tries, with two ranks: the rest is tried by `make test-models`.
 CI_MODELS := qwen2_vl qwen2_5_vl qwen3_vl internvl llava llava_onevision pixtral mistral3 smolvlm idefics3 gemma3 qwen3_5

@@ -22,8 +22,9 @@ from tests.chaos.holds import Holds
 from tests.chaos.load import Load
 from tests.chaos.table import BACK_LIMIT_S, FLAGS, GONE_LIMIT_S, NOTICE_SLACK_S, VICTIMS, Round, Victim
 
-CARDS = 36
-WARM_ANSWERS = 40
+CARDS, CARDS_SHORT = 36, 12
+"""Pictures that the load asks about, in `make chaos` and in the suite."""
+WARM_ANSWERS, WARM_ANSWERS_SHORT = 40, 18
 """Before the first look: allocators and caches have what they need."""
 ANSWERS = 6
 """Right ones under load before each signal, and while nothing may change."""
@@ -35,12 +36,17 @@ LOG_LINES = 40
 class Ground:
     """A server to play on, started anew after a round that has ended it. `patience` stretches what a round may take.
 
-    It is forked from `preloaded`, which has the environment of `holds`.
+    It is forked from `preloaded`, which has the environment of `holds`. A `short` one has fewer pictures and less load
+    before it begins.
     """
 
-    def __init__(self, model_folder: Path, holds: Holds, preloaded: Preloaded, *, patience: float = 1.0) -> None:
+    def __init__(
+        self, model_folder: Path, holds: Holds, preloaded: Preloaded, *, patience: float = 1.0, short: bool = False
+    ) -> None:
         self._model_folder = model_folder
-        self._patience = patience
+        self.patience = patience
+        self._cards_count = CARDS_SHORT if short else CARDS
+        self._warm_answers = WARM_ANSWERS_SHORT if short else WARM_ANSWERS
         self._holds = holds
         self._preloaded = preloaded
         self._cards = Path(tempfile.mkstemp(prefix="chaos-cards-")[1])
@@ -79,13 +85,13 @@ class Ground:
         self._holds.let_go()
         self._live = Live(self._model_folder, *FLAGS, preloaded=self._preloaded)
         if not self._cards.stat().st_size:
-            found = deck.cards(CARDS, self._say)
+            found = deck.cards(self._cards_count, self._say)
             self._cards.write_bytes(msgspec.msgpack.encode(found))
         self._deck = Deck(
             msgspec.msgpack.decode(self._cards.read_bytes(), type=list[deck.Card]), self.live.supervisor.pid
         )
         with Load(self.live.url, self._cards, 0) as load:
-            load.more(WARM_ANSWERS)
+            load.more(self._warm_answers)
         self._first = self._last = rest.look(self.live, self._limit_s(SETTLE_LIMIT_S))
 
     def _say(self, body: dict[str, Any]) -> str:
@@ -194,7 +200,7 @@ class Ground:
         return Answer(question.kind, answer.status_code, answer.is_success, monotonic() - began_s, said)
 
     def _limit_s(self, limit_s: float) -> float:
-        return limit_s * self._patience
+        return limit_s * self.patience
 
 
 def _stopped(process: psutil.Process) -> bool:

@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -60,11 +60,12 @@ def burst(live: Live, *, requests: int, pictures: int, clients: int) -> tuple[Co
 def peak_bytes(live: Live) -> Iterator[dict[str, int]]:
     """The most private memory of all processes together, sampled; `peak` is what came on top of the beginning."""
     ended = threading.Event()
-    found = {"idle": _private_bytes(live), "peak": 0}
+    processes = list(live.processes().values())
+    found = {"idle": _private_bytes(processes), "peak": 0}
 
     def sample() -> None:
         while not ended.wait(SAMPLE_SECONDS):
-            found["peak"] = max(found["peak"], _private_bytes(live) - found["idle"])
+            found["peak"] = max(found["peak"], _private_bytes(processes) - found["idle"])
 
     sampler = threading.Thread(target=sample)
     sampler.start()
@@ -72,12 +73,12 @@ def peak_bytes(live: Live) -> Iterator[dict[str, int]]:
         yield found
     finally:
         ended.set()
-        sampler.join(30)
+        sampler.join(60)
 
 
-def _private_bytes(live: Live) -> int:
+def _private_bytes(processes: Sequence[psutil.Process]) -> int:
     total = 0
-    for process in live.processes().values():
+    for process in processes:
         try:
             memory = process.memory_info()
         except psutil.NoSuchProcess:

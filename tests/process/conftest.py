@@ -25,6 +25,19 @@ SHARED_FLAGS = (
 """Requests may carry faults, four pictures of 112 x 84 fill a rank's cache, and one request can take all seats. Of keys
 and values sixteen answers of 1,000 tokens fit on one rank, and sixteen of 7,000 do not fit on four."""
 
+LONGEST_FIRST = (
+    *("test_deliveries", "test_delivery_faults", "test_chaos", "test_death", "test_machines", "test_chaos_mutants"),
+    *("test_reading", "test_switching", "test_corpus", "test_delivery_mutants", "test_health", "test_bench"),
+    *("test_stages", "test_clips", "test_freezing", "test_overload"),
+)
+"""Files that take longest. One that began last would be waited for, with the other processes idle."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first: `--no-loadscope-reorder` keeps that order."""
+    places = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def preloaded() -> Iterator[None]:

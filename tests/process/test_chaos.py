@@ -17,7 +17,7 @@ PATIENCE = 6.0
 
 @pytest.fixture(scope="module")
 def ground(trained_folder: Path, holds: Holds, holding: Preloaded) -> Iterator[Ground]:
-    ground = Ground(trained_folder, holds, holding, patience=PATIENCE)
+    ground = Ground(trained_folder, holds, holding, patience=PATIENCE, short=True)
     yield ground
     ground.close()
 

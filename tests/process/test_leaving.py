@@ -109,8 +109,12 @@ class RunningStream(threading.Thread):
                 pass
 
 
+SLOW = ("--runner", "sim:5")
+"""Ranks that compute nothing and take 5 ms for a token: an answer's length is its time."""
+
+
 def test_drain(tiny_folder: Path) -> None:
-    with serving(tiny_folder, "--drain-seconds", "600") as live:  # on a loaded machine a token may take 50 ms
+    with serving(tiny_folder, *SLOW, "--drain-seconds", "600") as live:
         running = RunningStream(live, tokens_max=400)
         live.signal(signal.SIGTERM)
         until(lambda: live.http.get("/ready").status_code == 503, 60, "it is not ready any more")
@@ -124,7 +128,7 @@ def test_drain(tiny_folder: Path) -> None:
 
 
 def test_a_second_signal_stops_at_once(tiny_folder: Path) -> None:
-    with serving(tiny_folder, "--drain-seconds", "600") as live:
+    with serving(tiny_folder, *SLOW, "--drain-seconds", "600") as live:
         running = RunningStream(live, tokens_max=4000)
         live.signal(signal.SIGTERM)
         until(lambda: live.http.get("/ready").status_code == 503, 60, "it drains")
@@ -135,7 +139,7 @@ def test_a_second_signal_stops_at_once(tiny_folder: Path) -> None:
 
 
 def test_drain_has_a_limit(tiny_folder: Path) -> None:
-    with serving(tiny_folder, "--drain-seconds", "0.5") as live:
+    with serving(tiny_folder, *SLOW, "--drain-seconds", "0.5") as live:
         running = RunningStream(live, tokens_max=4000)
         live.signal(signal.SIGTERM)
         assert live.wait() == 0

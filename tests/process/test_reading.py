@@ -25,7 +25,7 @@ from mmplane.config import DELIVERY_NAMES
 from mmplane.demo import LOOKS, QUESTION, draw
 
 ALL = 1000
-COUNT = int(os.environ.get("MMPLANE_READINGS", "150"))
+COUNT = int(os.environ.get("MMPLANE_READINGS", "100"))
 AT_ONCE = 24
 TOKENS_MAX = 16
 
