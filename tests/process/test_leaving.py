@@ -115,7 +115,7 @@ SLOW = ("--runner", "sim:5")
 
 def test_drain(tiny_folder: Path) -> None:
     with serving(tiny_folder, *SLOW, "--drain-seconds", "600") as live:
-        running = RunningStream(live, tokens_max=400)
+        running = RunningStream(live)
         live.signal(signal.SIGTERM)
         until(lambda: live.http.get("/ready").status_code == 503, 60, "it is not ready any more")
         assert live.http.get("/health").status_code == 200
