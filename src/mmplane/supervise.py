@@ -349,7 +349,7 @@ class Supervisor:
         self._tell(self._head, RanksGone(incarnation))
 
     def _nursery_gone(self) -> None:
-        log.warning("the nursery ended; everything starts anew")
+        log.warning("the nursery ended; restarting all processes")
         self._nursery.gone()
         self._ended("nursery")
 
@@ -531,7 +531,7 @@ class Supervisor:
         try:
             child.link.send(record, descriptors, limit_s=SEND_LIMIT_S)
         except LinkError:
-            log.warning("%s does not take messages; killing it", child)
+            log.warning("%s does not read its messages; killing it", child)
             child.handle.kill()
 
     def _end_everything(self) -> None:

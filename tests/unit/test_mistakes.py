@@ -92,7 +92,7 @@ MISTAKES = {
     "serve --model {part}": "lists model-00002-of-00002.safetensors, which is missing",
     "serve --api-key-file {nowhere}": "cannot be read",
     "serve --api-key-file {empty}": "cannot be read",
-    "serve --api-key-file {blank}": "holds no key",
+    "serve --api-key-file {blank}": "contains no key",
     "serve --api-key-file /proc/self/mem": "cannot be read",
     "serve --api-key-file {file}": "is neither KEY nor TENANT:KEY",
     "serve --media-root {nowhere}": "--media-root",

@@ -71,12 +71,12 @@ def test_without_anything_all_is_as_the_flags_declare(table: dict[str, Declared]
         ("tp = true", "not a whole number"),
         ("tp = '2'", "not a whole number"),
         ("stall-seconds = 'x'", "not a number"),
-        ("cache = 'maybe'", "none of auto, on, off"),
-        ("fetch-host = 'one'", "not a list of texts"),
-        ("fetch-host = [1]", "not a list of texts"),
-        ("host = 1", "not a text"),
+        ("cache = 'maybe'", "is not one of auto, on, off"),
+        ("fetch-host = 'one'", "not a list of strings"),
+        ("fetch-host = [1]", "not a list of strings"),
+        ("host = 1", "not a string"),
         ("[serve]\ntp = 1", "no setting 'serve'"),
-        ("tp = ", "no TOML"),
+        ("tp = ", "is not valid TOML"),
         (f"x = {'[' * 100_000}", "nested too deeply"),
         (f"stall-seconds = 1{'0' * 400}", "not a number from 1 to 1000000"),
         ('host = "a\\u0000b"', "control characters"),
@@ -112,7 +112,7 @@ KUBERNETES = {
         ("MMPLANE_TP", "two", "'two' is not a whole number from 1 to 64"),
         ("MMPLANE_TP", "", "'' is not a whole number from 1 to 64"),
         ("MMPLANE_PORT", "10.0.0.1:8000", "not a whole number from 0 to 65535"),
-        ("MMPLANE_CACHE", "yes", "none of auto, on, off"),
+        ("MMPLANE_CACHE", "yes", "is not one of auto, on, off"),
         ("MMPLANE_MODEL", "a\udcffb", "not UTF-8"),
     ],
 )
@@ -297,12 +297,12 @@ def test_keys_leave_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert "MMPLANE_API_KEYS" not in os.environ
     assert not read_keyring("")
     (tmp_path / "keys").write_text("# none\n")
-    with pytest.raises(ValueError, match="holds no key"):
+    with pytest.raises(ValueError, match="contains no key"):
         read_keyring(str(tmp_path / "keys"))
     with pytest.raises(ValueError, match="cannot be read"):
         read_keyring(str(tmp_path / "missing"))
     monkeypatch.setenv("MMPLANE_API_KEYS", "")
-    with pytest.raises(ValueError, match="holds no key"):
+    with pytest.raises(ValueError, match="contains no key"):
         read_keyring("")
 
 

@@ -41,7 +41,7 @@ def read_keyring(path: str) -> Keyring:
         for text in texts:
             wipe(text)
     if not keyring and (path or several is not None or one is not None):
-        raise ValueError(f"--api-key-file, {KEYS_VARIABLE} or {KEY_VARIABLE} is given, but holds no key")
+        raise ValueError(f"--api-key-file, {KEYS_VARIABLE} or {KEY_VARIABLE} is given, but contains no key")
     if keyring.weak:
         log.warning("%d API keys have fewer than %d characters", keyring.weak, WEAK_CHARACTERS)
     return keyring

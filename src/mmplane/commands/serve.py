@@ -74,8 +74,10 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     _add_limits(options)
     _add_clients(options)
     _add_running(options)
-    parser.add_argument("--config", help="a TOML file of these settings; flags and MMPLANE_... variables win over it")
-    parser.add_argument("--print-config", help="print what holds and who says so", action="store_true", default=None)
+    parser.add_argument("--config", help="a TOML file of these settings; flags and MMPLANE_... variables override it")
+    parser.add_argument(
+        "--print-config", help="print all settings and where each comes from", action="store_true", default=None
+    )
     return options.actions
 
 
@@ -83,9 +85,9 @@ def _add_model(options: Options) -> None:
     options.group("model and address")
     add = options.add
     add("--model", "tiny (built in), a local checkpoint folder, or a hub id", default="tiny")
-    add("--served-model-name", "the name that requests use (default: tiny, or the folder's name)", default=None)
+    add("--served-model-name", "the model name that requests use (default: tiny, or the folder's name)", default=None)
     add("--tp", "tensor-parallel ranks; 1 if the machine has one GPU", aliases=["--tensor-parallel-size"])
-    add("--host", "address to listen on; other than loopback needs --api-key-file")
+    add("--host", "address to listen on; any but loopback needs --api-key-file")
     add("--port", "port to listen on; 0 takes any free one")
 
 
@@ -93,15 +95,19 @@ def _add_delivery(options: Options) -> None:
     options.group("how features reach the ranks")
     add = options.add
     add("--delivery", "how features reach the ranks", choices=DELIVERY_NAMES)
-    add("--cache", "keep features for later requests (auto: in the arena only)", choices=["auto", *ON_OFF])
-    add("--cache-bytes", "features that each rank may keep for the other deliveries")
+    add("--cache", "keep features for later requests (auto: only in the arena)", choices=["auto", *ON_OFF])
+    add("--cache-bytes", "features that each rank may keep, for deliveries other than arena")
     add("--materialise", "whether an eager delivery decodes in the front end", choices=["eager", "lazy"])
     add("--delivery-threads", "threads of each rank that materialise in the background (delayed-async)")
     add("--leader-threads", "threads of rank 0 that materialise in the background (leader-async)")
-    add("--ingress", "which ranks receive inline bytes (auto: those that the delivery needs)", choices=CHOICES)
-    add("--feature-hash", "the hash over features that all deliveries but arena compute", choices=["none", "sha256"])
-    add("--rollback-on", "what ends a trial of a delivery by itself: errors, p99, or both with a comma", default="")
-    add("--nodes", "machines; more than one is not served", default=1, type=Range(int, 1, COUNT_MAX))
+    add("--ingress", "which ranks receive inline bytes (auto: as the delivery needs)", choices=CHOICES)
+    add("--feature-hash", "how features are hashed, by all deliveries except arena", choices=["none", "sha256"])
+    add(
+        "--rollback-on",
+        "end a trial of a delivery automatically: errors, p99, or both separated by a comma",
+        default="",
+    )
+    add("--nodes", "number of machines; only 1 is supported", default=1, type=Range(int, 1, COUNT_MAX))
     add("--fault-injection", "let requests carry faults (for tests)", choices=ON_OFF, default="off")
 
 
@@ -110,13 +116,13 @@ def _add_memory(options: Options) -> None:
     add = options.add
     add("--encoding", "how features lie in the arena", choices=ENCODINGS)
     add("--arena-bytes", "shared memory for media and features, reserved at start")
-    add("--budget-bytes", "bytes that requests in flight may take before they reach the arena")
+    add("--budget-bytes", "memory for requests in flight before they reach the arena")
     workers = "processes that decode and transform media (default: by cores and --arena-bytes, at least 2)"
     add("--workers", workers, default=None)
     add("--kv-bytes", "cache memory for keys and values, per rank")
-    embeddings = "what each rank keeps of its encoders' outputs; 0: nothing (default: by available memory)"
+    embeddings = "memory in which each rank keeps encoder outputs for later requests (default: by available memory)"
     add("--embedding-cache-bytes", embeddings, default=None)
-    prefix = "start a request behind what an earlier one with the same beginning has computed"
+    prefix = "reuse what an earlier request with the same beginning has computed"
     add("--prefix-cache", prefix, choices=ON_OFF, default="on")
 
 
@@ -131,9 +137,7 @@ def _add_machines(options: Options) -> None:
         "media machines that may join, each with an equal share of --arena-bytes",
         default=JOIN_MAX_DEFAULT,
     )
-    add(
-        "--cluster-key-file", "the secret of this server and its media machines; readable by its owner only", default=""
-    )
+    add("--cluster-key-file", "file with the secret shared with media machines; only its owner may read it", default="")
     add("--join-cert-file", "PEM with a certificate and its key: media machines join by TLS", default="")
 
 
@@ -142,30 +146,34 @@ def _add_limits(options: Options) -> None:
     add = options.add
     add("--running-max", "samples that decode together", aliases=["--max-num-seqs"])
     add("--queue-max", "requests that may wait beyond that; more get 503")
-    add("--prefill-tokens", "prompt tokens that one step computes at most")
-    add("--stall-seconds", "how long a rank or the front end may stand still before it is replaced")
-    add("--compute-stall-seconds", "how long one step, or one item's encoding, may take before the ranks are replaced")
-    add("--load-seconds", "how long loading the model may take")
-    add("--request-seconds", "how long a request may take until its first token; then it gets 503")
-    add("--item-seconds", "how long one item may take before its worker is replaced")
-    add("--drain-seconds", "how long SIGTERM waits for what runs")
+    add("--prefill-tokens", "most prompt tokens in one step")
+    add("--stall-seconds", "replace a rank or the front end that makes no progress for this long")
+    add("--compute-stall-seconds", "replace the ranks if one step, or encoding one item, takes longer than this")
+    add("--load-seconds", "time limit for loading the model")
+    add("--request-seconds", "time limit for a request's first token; after it the request gets 503")
+    add("--item-seconds", "replace a worker if one item takes longer than this")
+    add("--drain-seconds", "how long SIGTERM waits for running requests")
     add("--images-max", "images, clips and sounds in one request")
-    add("--video-frames-max", "frames taken of one clip at most, whatever the model or a request says")
+    add("--video-frames-max", "most frames taken from one clip, whatever the model or a request asks for")
     add("--video-seconds-max", "how long a clip may be")
-    add("--video-pixels-max", "pixels decoded of one clip at most; earlier or fewer frames are taken to stay below")
+    add("--video-pixels-max", "most pixels decoded from one clip; earlier or fewer frames are taken to stay below it")
     add("--body-bytes-max", "largest request body")
 
 
 def _add_clients(options: Options) -> None:
     options.group("what clients may send")
     add, several = options.add, {"action": "append", "default": []}
-    embeddings = "let requests carry image embeddings, as safetensors, instead of images"
+    embeddings = "let requests contain image embeddings, as safetensors, instead of images"
     add("--accept-embeddings", embeddings, choices=ON_OFF, default="off")
-    add("--allow-host", "a name of this server in Host beside loopback's (repeat)", **several)
-    add("--trusted-proxy", "an address or network that may have all connections (repeat)", **several)
-    add("--fetch-host", "a host that media URLs may name (repeat; none: only data URIs)", **several)
-    add("--fetch-network", "a network that is not public where hosts may lie (repeat)", **several)
-    root = "a folder whose files file: URLs may name"
+    add("--allow-host", "another host name of this server, for the Host header (repeat)", **several)
+    add(
+        "--trusted-proxy",
+        "a proxy's address or network, exempt from the limit of connections per client (repeat)",
+        **several,
+    )
+    add("--fetch-host", "a host that media URLs may point to (repeat; default: none, only data URIs)", **several)
+    add("--fetch-network", "a private network in which those hosts may be (repeat)", **several)
+    root = "the folder from which file: URLs may read"
     add("--media-root", root, aliases=["--allowed-local-media-path"], default="")
     add("--context-tokens-max", "longest prompt plus answer (0: the model's)", aliases=["--max-model-len"])
 
@@ -174,11 +182,11 @@ def _add_running(options: Options) -> None:
     options.group("how it runs")
     add = options.add
     add("--device", "where ranks compute", choices=["auto", "cpu", "cuda"])
-    add("--runner", "what ranks compute with: hf, or for measurements null or sim:MILLISECONDS")
+    add("--runner", "what ranks compute with: hf (the model), or for measurements null or sim:MILLISECONDS")
     add("--decoder", "how media is decoded: real, or for measurements sim:MILLISECONDS:BYTES")
-    add("--api-key-file", "a file of KEY and TENANT:KEY lines; then nothing but /health is open without one")
-    add("--model-id", "what vLLM servers behind a router call the model, for /render (default: as --model)")
-    add("--trace-to", "where traces go: an OTLP receiver's URL, or file:PATH (empty: nowhere)")
+    add("--api-key-file", "a file of KEY and TENANT:KEY lines; every route except /health then needs a key")
+    add("--model-id", "the model's name on the vLLM servers behind a router, for /render (default: as --model)")
+    add("--trace-to", "where to send traces: an OTLP receiver's URL, or file:PATH (default: nowhere)")
     options.add_logging()
 
 

@@ -108,9 +108,9 @@ def _of_file(known: Mapping[str, Declared], path: str) -> dict[str, Setting]:
     except OSError as error:
         raise ValueError(f"--config: {path} cannot be read: {error.strerror}") from None
     except ValueError as error:
-        raise ValueError(f"--config: {path} is no TOML: {error}") from None
+        raise ValueError(f"--config: {path} is not valid TOML: {error}") from None
     except RecursionError:
-        raise ValueError(f"--config: {path} is no TOML of settings: it is nested too deeply") from None
+        raise ValueError(f"--config: {path} is not a TOML file of settings: it is nested too deeply") from None
     settings = {}
     for key, value in content.items():
         name = key.replace("-", "_")
@@ -130,7 +130,7 @@ def _of_environment(
         if rest == variable or rest.startswith(FOREIGN) or name in APART:
             continue
         if name not in known and (near := _near(rest, [*known, *APART], _variable, LIKENESS)):
-            warn(f"{variable} is ignored, since there is no such setting{near}")
+            warn(f"{variable} is ignored because there is no such setting{near}")
             continue
         if name not in known or _INJECTED.match(text := environment[variable]):
             foreign.append(variable)
@@ -140,7 +140,7 @@ def _of_environment(
         except ValueError as error:
             if name not in flags:
                 raise
-            warn(f"{error}; it is ignored, since {_flag(name)} is given")
+            warn(f"{error}; it is ignored because {_flag(name)} is given")
     if foreign:
         warn(f"variables that are not settings are ignored: {', '.join(foreign)}")
     return settings
@@ -161,26 +161,26 @@ def _typed(each: Declared, value: Any, where: str) -> Any:
     if each.repeats:
         if isinstance(value, list) and all(isinstance(part, str) for part in value):
             return value
-        raise ValueError(f"{where} is not a list of texts")
+        raise ValueError(f"{where} is not a list of strings")
     try:
         value = each.kind.checked(value) if isinstance(each.kind, Range) else value
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     if each.kind is str and not isinstance(value, str):
-        raise ValueError(f"{where}: {value!r} is not a text")
+        raise ValueError(f"{where}: {value!r} is not a string")
     return _chosen(each, value, where)
 
 
 def _chosen(each: Declared, value: Any, where: str) -> Any:
     if each.choices and value not in each.choices:
-        raise ValueError(f"{where}: {value!r} is none of {', '.join(each.choices)}")
+        raise ValueError(f"{where}: {value!r} is not one of {', '.join(each.choices)}")
     return value
 
 
 def _check_text(setting: Setting) -> None:
     for text in setting.value if isinstance(setting.value, list) else [setting.value]:
         if isinstance(text, str) and _UNPRINTABLE.search(text):
-            raise ValueError(f"{setting.source}: {text!r} holds control characters, or is not UTF-8")
+            raise ValueError(f"{setting.source}: {text!r} contains control characters or is not UTF-8")
 
 
 def _near(key: str, known: Iterable[str], spell: Callable[[str], str], likeness: float = 0.6) -> str:

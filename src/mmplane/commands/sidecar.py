@@ -61,7 +61,7 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     add("--body-bytes-max", "encoded bytes of one item at most")
     add("--metrics-port", "port of http://127.0.0.1:PORT/metrics for Prometheus (0: none)")
     _add_rendering(options)
-    add("--item-seconds", "how long one item may take before its worker is replaced")
+    add("--item-seconds", "replace a worker if one item takes longer than this")
     add("--video-seconds-max", "how long a clip may be")
     add("--video-pixels-max", "pixels decoded of one clip at most")
     add("--stall-seconds", "how long the keeper or a render process may stand still before it is replaced")
@@ -79,11 +79,11 @@ def _add_rendering(options: Options) -> None:
     add = options.add
     http_port = "port of POST /v1/chat/completions/render; 0 takes any free one (default: no HTTP)"
     add("--http-port", http_port, default=None, type=RANGES["port"])
-    add("--http-host", "address to listen on; other than loopback needs --api-key-file", default="127.0.0.1")
+    add("--http-host", "address to listen on; any but loopback needs --api-key-file", default="127.0.0.1")
     most = int(RANGES["render_processes"].most)
     add("--render-processes", "processes that render requests (default: 1)", default=None, type=Range(int, 1, most))
     add("--model-id", "what vLLM servers behind a router call the model (default: as --model)")
-    add("--api-key-file", "a file of KEY and TENANT:KEY lines; then nothing but /health is open without one")
+    add("--api-key-file", "a file of KEY and TENANT:KEY lines; every route except /health then needs a key")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

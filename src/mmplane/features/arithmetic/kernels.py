@@ -69,7 +69,9 @@ def _compiled(signature: Any) -> Callable[[Function], Function]:
 @cache
 def _tell_that_it_compiles() -> None:
     """Once a process: why it starts slowly."""
-    log.info("compiling the loops for this machine: this start takes longer, later ones load them from a cache")
+    log.info(
+        "compiling the numerical loops for this machine, which takes some seconds; later starts load them from a cache"
+    )
 
 
 def _inlined(function: Function) -> Function:

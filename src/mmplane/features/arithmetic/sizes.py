@@ -109,4 +109,4 @@ def best_grid(height: int, width: int, tile: Size, tiles: tuple[int, int]) -> Si
 
 def _check_ratio(height: int, width: int) -> None:
     if max(height, width) / min(height, width) > SIDES_RATIO_MAX:
-        raise ValueError("the sides differ too much")
+        raise ValueError("the aspect ratio is too extreme")

@@ -54,7 +54,7 @@ class LogMelProcessor(AudioProcessor):
         self, checkpoint: AudioCheckpoint, encoding: Encoding = "float32", *, reference: Reference | None = None
     ) -> None:
         if dtype_of(encoding) == "uint8":
-            raise ValueError("sounds have no uint8 encoding")
+            raise ValueError("uint8 encoding is not available for sounds")
         options = checkpoint.options
         if (
             options["dither"] != 0.0

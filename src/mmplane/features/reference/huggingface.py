@@ -30,7 +30,7 @@ class HuggingFaceImageProcessor(ImageProcessor):
 
     def __init__(self, checkpoint: ReferenceCheckpoint, encoding: Encoding = "float32") -> None:
         if dtype_of(encoding) == "uint8":
-            raise ValueError("this checkpoint has no uint8 encoding: only the fast image processors know the pixels")
+            raise ValueError("uint8 encoding needs a fast image processor, which this checkpoint does not have")
         self._checkpoint = checkpoint
         self._encoding = encoding
         self._measured = lru_cache(maxsize=LAYOUTS_MAX)(self._measure)

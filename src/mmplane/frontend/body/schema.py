@@ -295,7 +295,7 @@ def parse(
 ) -> ChatRequest | CompletionRequest:
     """The request in `body`, whose `quotes` may be counted. Raises RequestError: 400 that names the field, 413."""
     if (quotes_in(body) if quotes is None else quotes) > QUOTES_MAX:
-        raise too_large("the body has more fields and texts than this server takes")
+        raise too_large("the body has more fields and texts than this server allows")
     try:
         request: ChatRequest | CompletionRequest = _decoders[kind].decode(body)
     except msgspec.ValidationError as error:

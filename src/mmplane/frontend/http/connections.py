@@ -179,7 +179,7 @@ class Connection(HttpToolsProtocol):
         if self._phase is not Phase.HEAD:
             return
         if self.parser.get_method() == b"CONNECT":
-            raise RequestError(405, "method_not_allowed", "this server is no proxy")
+            raise RequestError(405, "method_not_allowed", "this server is not a proxy")
         if self.parser.should_upgrade():
             return  # `_feed` begins again without it
         check_head(self.parser.get_http_version(), self.url, self.headers)
@@ -240,7 +240,7 @@ class Connection(HttpToolsProtocol):
             cause = error.__context__  # what one of our own methods raised
             if not isinstance(cause, RequestError | httptools.HttpParserError | UnicodeError | None):
                 log.error("a request could not be parsed by an error of ours", exc_info=error)
-            self._refuse(cause if isinstance(cause, RequestError) else malformed("this is no HTTP/1 request"))
+            self._refuse(cause if isinstance(cause, RequestError) else malformed("this is not an HTTP/1 request"))
         if self._loose_bytes > HEAD_BYTES_MAX:
             self._refuse(too_large_head())
 

@@ -149,7 +149,7 @@ class Endpoint:
         if not declared.isdigit():
             return min(FIRST_BYTES, self._config.body_bytes_max), False
         if int(declared) > self._config.body_bytes_max:
-            raise too_large("the body is larger than this server takes")
+            raise too_large("the body exceeds this server's limit")
         return int(declared), True
 
     async def _serve(

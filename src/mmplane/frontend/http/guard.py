@@ -33,7 +33,9 @@ class Guard:
         host = headers.get(b"host", b"").decode("latin-1")
         origin = headers.get(b"origin")
         if host and not self._is_ours(host):
-            refusal = RequestError(403, "host_forbidden", "this server does not go by that name")
+            refusal = RequestError(
+                403, "host_forbidden", "the Host header is not a name of this server (see --allow-host)"
+            )
         elif (origin is not None and not _same(origin.decode("latin-1"), host)) or (
             headers.get(b"sec-fetch-site") in (b"cross-site", b"same-site")
         ):

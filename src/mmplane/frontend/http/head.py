@@ -35,7 +35,7 @@ def check_head(version: str, url: bytes, headers: list[tuple[bytes, bytes]]) -> 
     if coding is not None and (counts[b"content-length"] or version == "1.0"):
         raise malformed("the body's length is given twice, or in a way that HTTP/1.0 does not know")
     if coding is not None and coding.strip().lower() != b"chunked":
-        raise RequestError(501, "unsupported_transfer_encoding", "of transfer encodings this server knows only chunked")
+        raise RequestError(501, "unsupported_transfer_encoding", "the only supported transfer encoding is chunked")
 
 
 def malformed(why: str) -> RequestError:

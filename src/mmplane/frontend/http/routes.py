@@ -100,5 +100,5 @@ async def _small_body(request: Request) -> bytes:
     async for chunk in request.stream():
         body += chunk
         if len(body) > SMALL_BODY_BYTES:
-            raise too_large("the body is larger than this route takes")
+            raise too_large("the body exceeds this route's limit")
     return body

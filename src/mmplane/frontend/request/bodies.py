@@ -102,7 +102,7 @@ class Bodies(BodyReader):
         """What came so far into a slot that has room for so much."""
         wanted_bytes = self._wanted_bytes(held_bytes)
         if wanted_bytes > self._share_bytes:
-            raise too_large("the body is larger than this server's arena takes")
+            raise too_large("the body does not fit into this server's arena")
         if self._arena.held_bytes(body.tenant, (FRONT_REGION,)) + wanted_bytes > self._share_bytes:
             raise overloaded("this key's tenant has too many long bodies under way")
         try:

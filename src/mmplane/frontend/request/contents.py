@@ -80,7 +80,7 @@ class Forms:
     def check(self) -> None:
         """Raises ValueError when what users say does not arrive in the prompt in any form."""
         if not self.of("user").shows:
-            raise ValueError("this checkpoint's chat template shows a user's text neither as a string nor as parts")
+            raise ValueError("this checkpoint's chat template accepts a user's text neither as a string nor as parts")
 
     def _form(self, role: str) -> Form:
         one, two = MARKS

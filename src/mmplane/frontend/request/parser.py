@@ -102,7 +102,7 @@ def answer(job: Parse, region: RegionMapping, renderer: Renderer) -> FromParser:
         start = rendered.media[-1].offset_bytes + rendered.media[-1].length_bytes if rendered.media else 0
         made = rendered.rest + rendered.ids.tobytes()
         if len(rendered.rest) > REST_BYTES_MAX or len(made) > len(slot) - start:
-            raise too_large("the request's texts or URLs are longer than this server takes")
+            raise too_large("the request's texts or URLs exceed this server's limit")
     except RequestError as error:
         return ParseFailed(job.job_id, error.failure())
     except MemoryError:

@@ -106,7 +106,7 @@ class BodyReader(ABC):
             chunk: bytes = message.get("body", b"")
             end_bytes = body.length_bytes + len(chunk)
             if end_bytes > (self._bytes_max if grow else min(held_bytes, self._bytes_max)):
-                raise too_large("the body is larger than this server takes")
+                raise too_large("the body exceeds this server's limit")
             if grow and end_bytes > held_bytes:
                 grown_bytes = min(max(2 * held_bytes, end_bytes), self._bytes_max)
                 grow(grown_bytes - held_bytes)
