@@ -125,7 +125,7 @@ def test_a_flag_overrides_a_variable_with_a_mistake(table: dict[str, Declared]) 
     ignored: list[str] = []
     settings = settle(table, {"tp": 4}, {"MMPLANE_TP": "two"}, None, ignored.append)
     assert settings["tp"] == Setting(4, "--tp")
-    assert ignored == ["MMPLANE_TP: 'two' is not a whole number from 1 to 64; it is ignored, since --tp is given"]
+    assert ignored == ["MMPLANE_TP: 'two' is not a whole number from 1 to 64; it is ignored because --tp is given"]
 
 
 @pytest.mark.parametrize("flags", [{}, {"port": 9000}])
