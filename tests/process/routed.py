@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -14,8 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from live import START_LIMIT_S, STOP_LIMIT_S
+from live import START_LIMIT_S, STOP_LIMIT_S, until
 from preloaded import environment
+
+from mmplane.route.configuration import Route
+from mmplane.route.control import Control
+from mmplane.route.program import find
+from mmplane.route.replica import Replica
+from mmplane.route.router import Router
 
 LIMIT_S = 60.0
 
@@ -143,3 +151,28 @@ def routing(folder: Path, *flags: str) -> Iterator[Routed]:
         yield routed
     finally:
         assert routed.stop() == 0
+
+
+class Mutant:
+    """HAProxy with one piece of its files made another; only requests can be sent to it."""
+
+    def __init__(self, folder: Path, puppets: list[Puppet], file: str, piece: str, instead: str) -> None:
+        program = find(os.environ.get("MMPLANE_HAPROXY", ""))
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            replicas = tuple(Replica.of(each.url) for each in puppets)
+            bind = f"fd@{listener.fileno()}"
+            Router(program, Route(replicas, folder, bind, keep_clients=program.keeps_clients), listener).write()
+            text = (folder / file).read_text()
+            assert text.count(piece) == 1
+            (folder / file).write_text(text.replace(piece, instead))
+            command = [program.path, "-f", folder / "haproxy.cfg", "-db"]
+            self._process = subprocess.Popen(command, pass_fds=[listener.fileno()], stderr=subprocess.DEVNULL)
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        self.http = httpx.Client(base_url=url, timeout=LIMIT_S)
+        until(Control(folder).answers, LIMIT_S, "it runs")
+
+    def end(self) -> None:
+        """At once."""
+        self.http.close()
+        self._process.kill()
+        self._process.wait()

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 from live import until
-from routed import LIMIT_S, Puppet, Routed, routing
+from routed import LIMIT_S, Mutant, Puppet, Routed, routing
 
 from affinity import Ring, media_key
 from mmplane.route.replica import Replica, numbered
@@ -164,7 +164,7 @@ def arrived(puppets: list[Puppet]) -> int:
 
 def test_a_request_whose_replica_is_lost_is_one_to_come_back(router: Routed) -> None:
     answer = router.http.post("/v1/chat/completions", content=chat(model="lost"))
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert (answer.status_code, answer.headers.get("retry-after")) == (503, "1")
     assert answer.json()["error"]["code"] == "unavailable"
 
 
@@ -204,7 +204,8 @@ def test_a_replica_that_is_not_ready_gets_nothing(router: Routed, puppets: list[
 def test_a_replicas_figures_and_switches_are_not_passed_on(router: Routed) -> None:
     for path in ("/", "/metrics", "/admin/delivery", "/admin/statistics"):
         answer = router.http.get(path)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+        assert answer.status_code == 404
+        assert answer.json()["error"]["code"] == "not_found"
     assert router.http.get("/health").status_code == router.http.get("/ready").status_code == 200
     assert router.http.get("/v1/models").status_code == 200
     assert router.http.get("/prefix/v1/models").status_code == 200
@@ -312,3 +313,44 @@ def listens(url: str) -> bool:
     except httpx.ConnectError:
         return False
     return True
+
+
+def tenants_media_goes_where_the_key_says(router: Routed, ids: dict[str, int]) -> None:
+    for case in BODIES:
+        test_media_goes_where_the_key_says(router, ids, case, "Bearer of-alice")
+
+
+MUTANTS = {
+    "a lost replica is a 502": (
+        *("haproxy.cfg", "errorfile 502", "errorfile 501"),
+        lambda router, _puppets, _ids: test_a_request_whose_replica_is_lost_is_one_to_come_back(router),
+    ),
+    "no load is bounded": (
+        *("haproxy.cfg", "hash-balance-factor 150", "hash-balance-factor 0"),
+        test_a_hot_picture_spreads,
+    ),
+    "a replica's switches are passed on": (
+        *("haproxy.cfg", "unless { path_dir v1 }", "if { path /nothing }"),
+        lambda router, _puppets, _ids: test_a_replicas_figures_and_switches_are_not_passed_on(router),
+    ),
+    "text goes to the most loaded": ("place.lua", "load < least", "load > least", test_text_goes_to_the_least_loaded),
+    "tenants share a key": (
+        *("place.lua", "tenant .. named", "named"),
+        lambda router, _puppets, ids: tenants_media_goes_where_the_key_says(router, ids),
+    ),
+    "the first bytes of a source decide": (
+        *("place.lua", "SOURCE_BYTES = 65536", "SOURCE_BYTES = 64"),
+        lambda router, _puppets, ids: tenants_media_goes_where_the_key_says(router, ids),
+    ),
+}
+
+
+@pytest.mark.parametrize("breaks", MUTANTS)
+def test_a_mutant_is_found_out(puppets: list[Puppet], ids: dict[str, int], tmp_path: Path, breaks: str) -> None:
+    file, piece, instead, killer = MUTANTS[breaks]
+    mutant = Mutant(tmp_path / "files", puppets, file, piece, instead)
+    try:
+        with pytest.raises(AssertionError):
+            killer(mutant, puppets, ids)
+    finally:
+        mutant.end()
