@@ -2,50 +2,38 @@
 
 Models in transformers call an attention function by name, after their own projections and rotary embedding, and before
 their own output projection. Registering one is enough to run any of them on packed segments, without padding, masks or
-a cache class: the function writes the new keys and values where they belong and attends per segment.
+a cache class: the function writes the new keys and values where they belong and attends within each sequence.
+
+What a step's layers have in common is made once (`mmplane.ranks.model.spans`): where keys and values go, which
+sequences are attended together, and the masks.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from mmplane.ranks.model.cache import Memory
-from mmplane.ranks.plan.runs import Run
+from mmplane.ranks.model.spans import Span, Together, together
 
 NAME = "mmplane_packed"
-
-
-@dataclass(frozen=True)
-class Span:
-    """One segment in the packed row: `count` tokens, which are positions `start`... of the sequence in these `blocks`.
-
-    `blocks` are int64, in order, up to the last of these tokens. Tokens of one of `runs` attend to each other: (start,
-    end) in the sequence, which end in this segment or before.
-    """
-
-    blocks: torch.Tensor
-    start: int
-    count: int
-    runs: tuple[Run, ...] = ()
-
-    def slots(self, block_tokens: int) -> torch.Tensor:
-        """Where the segment's keys and values go, int64 [count]."""
-        positions = torch.arange(self.start, self.start + self.count, device=self.blocks.device)
-        return self.blocks[positions // block_tokens] * block_tokens + positions % block_tokens
+CPU = torch.device("cpu")
 
 
 class PackedAttention:
     """The attention function over what lies in `memory`; `spans` is set before each forward pass."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memory, device: torch.device = CPU) -> None:
         self._memory = memory
+        self._device = device
         self._spans: tuple[Span, ...] = ()
         self._slots = torch.empty(0, dtype=torch.int64)
+        self._calls: dict[int | None, list[Together]] = {}
+        """By the layers' window."""
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -55,7 +43,8 @@ class PackedAttention:
     @spans.setter
     def spans(self, spans: tuple[Span, ...]) -> None:
         self._spans = spans
-        self._slots = torch.cat([span.slots(self._memory.block_tokens) for span in spans])
+        self._slots = torch.from_numpy(np.concatenate([span.written for span in spans])).to(self._device)
+        self._calls = {}
 
     def register(self) -> None:
         """Make models find this function under `NAME`."""
@@ -76,32 +65,30 @@ class PackedAttention:
         del attention_mask  # no mask is made for a function of this name: causality is by segment
         layer = int(module.layer_idx)  # type: ignore[arg-type]
         self._memory.write(layer, self._slots, key[0], value[0])
-        outputs = []
-        begin = 0
-        for span in self.spans:
-            end = begin + span.count
-            keys, values = self._memory.read(layer, span.blocks, span.start + span.count)
-            mask = visible(span, sliding_window, query.device)
-            outputs.append(
-                scaled_dot_product_attention(
-                    query[:, :, begin:end], keys[None], values[None], attn_mask=mask, scale=scaling, enable_gqa=True
-                )
-            )
-            begin = end
-        return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
+        if sliding_window not in self._calls:
+            self._calls[sliding_window] = together(self._spans, sliding_window, self._device)
+        calls, rows = self._calls[sliding_window], query[0].transpose(0, 1)
+        seen = (_attended(rows[call.rows], *self._memory.read(layer, call.slots), call, scaling) for call in calls)
+        if len(calls) == 1:
+            return next(seen)[None], None
+        output = torch.empty_like(rows)
+        for call, part in zip(calls, seen, strict=True):
+            output[call.rows] = part
+        return output[None], None
 
 
-def visible(span: Span, window: int | None, device: torch.device) -> torch.Tensor | None:
-    """Which positions each token of a segment sees, bool [count, positions up to its last]; None: all.
-
-    Itself and those before, at most `window` back, and its whole run.
-    """
-    start, end = span.start, span.start + span.count
-    if span.count == 1 and (window is None or end <= window):
-        return None
-    mask = torch.ones(span.count, end, dtype=torch.bool, device=device).tril(start)
-    if window is not None:
-        mask = mask.triu(start - window + 1)
-    for first, behind in span.runs:
-        mask[max(first - start, 0) : max(behind - start, 0), first:behind] = True
-    return mask
+def _attended(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, call: Together, scaling: float | None
+) -> torch.Tensor:
+    """What these queries [rows, heads, head size] see of keys and values [sequences, heads, keys, head size]."""
+    sequences, kv_heads, _, size = keys.shape
+    if len(query) == sequences:  # one query each: those that share a head's keys lie side by side, and none is repeated
+        grouped = query.view(sequences, kv_heads, -1, size)
+        seen = scaled_dot_product_attention(grouped, keys, values, attn_mask=call.mask, scale=scaling)
+        return seen.reshape(query.shape)
+    causal = call.mask is None
+    queries = query.transpose(0, 1)[None]
+    seen = scaled_dot_product_attention(
+        queries, keys, values, attn_mask=call.mask, is_causal=causal, scale=scaling, enable_gqa=True
+    )
+    return seen[0].transpose(0, 1)

@@ -26,10 +26,11 @@ class Memory:
         for pool, fresh in zip(self._layers[layer], (keys, values), strict=True):
             pool.flatten(0, 1).index_copy_(0, slots, fresh.transpose(0, 1))
 
-    def read(self, layer: int, table: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values [heads, count, head size] of the first `count` positions of the blocks in `table`, int64."""
+    def read(self, layer: int, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values [sequences, heads, positions, head size] at `slots`, int64 [sequences, positions]."""
         keys, values = (
-            pool.index_select(0, table).flatten(0, 1)[:count].transpose(0, 1) for pool in self._layers[layer]
+            pool.flatten(0, 1).index_select(0, slots.flatten()).view(*slots.shape, *pool.shape[2:]).transpose(1, 2)
+            for pool in self._layers[layer]
         )
         return keys, values
 
@@ -45,5 +46,5 @@ class Memory:
         return sum(pool[0, 0].nbytes for pools in self._layers.values() for pool in pools)
 
     def _pool(self, like: torch.Tensor) -> torch.Tensor:
-        """Zeros: what nobody has written may be masked, but must be a number. They take no memory until written."""
+        """Zeros, which take no memory until they are written."""
         return like.new_zeros((self._blocks, self.block_tokens, like.shape[0], like.shape[2]))

@@ -21,7 +21,7 @@ from mmplane.delivery.faults import strike
 from mmplane.features.contract.embeddings import EMBEDDINGS
 from mmplane.features.facts import MODALITIES
 from mmplane.ranks.model.anatomy import Anatomy, parameters_of
-from mmplane.ranks.model.attention import NAME, PackedAttention, Span
+from mmplane.ranks.model.attention import NAME, PackedAttention
 from mmplane.ranks.model.cache import Memory
 from mmplane.ranks.model.crossing import Crossing
 from mmplane.ranks.model.drawing import Drawing
@@ -30,6 +30,7 @@ from mmplane.ranks.model.packing import pack
 from mmplane.ranks.model.prompt import Prompt, Rows
 from mmplane.ranks.model.rebuild import Rebuild
 from mmplane.ranks.model.sampling import draw
+from mmplane.ranks.model.spans import Span
 from mmplane.ranks.model.states import States
 from mmplane.ranks.model.wanted import Wanted
 from mmplane.ranks.plan.hashing import Hashing
@@ -75,7 +76,7 @@ class Runner:
         self.widest_bytes = 0
         """Of one row of embeddings that stands in a prompt, among all that were encoded here."""
         self._rope_index = anatomy.rope_index
-        self._attention = PackedAttention(memory)
+        self._attention = PackedAttention(memory, device)
         self._attention.register()
         self._language.config._attn_implementation = NAME
         self._states = States(anatomy.language)
@@ -260,9 +261,8 @@ class Runner:
         return logits
 
     def _span(self, segment: Segment) -> Span:
-        table = torch.frombuffer(segment.blocks, dtype=torch.int64).to(self._device)
         runs = () if segment.tokens else self._prompts[segment.sequence[0]].runs
-        return Span(table, segment.start, segment.count, runs)
+        return Span.of(segment, self.memory.block_tokens, runs)
 
     def _prompt(self, submit: Submit, features: Sequence[Features], embeddings: list[Rows]) -> Prompt:
         raw = submit.prompt if submit.prompt_slot is None else self._inbox.content(submit.prompt_slot)

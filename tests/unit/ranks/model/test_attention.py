@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from array import array
+from collections import Counter
 from dataclasses import dataclass
 from random import Random
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, strategies
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from mmplane.ranks.model.attention import NAME, PackedAttention, Span
+from mmplane.ranks.model.attention import NAME, PackedAttention
 from mmplane.ranks.model.cache import Memory
+from mmplane.ranks.model.spans import TOGETHER_TOKENS_MAX, Span, Together, _decoding, together
+from mmplane.ranks.plan.schedule import Segment
+from mutation import mutated
 
 HEADS, KV_HEADS, HEAD_SIZE = 4, 2, 8
 LAYERS = 2
@@ -71,20 +77,23 @@ class Pool:
         self.memory = Memory(blocks, BLOCK_TOKENS)
         self._left = Random(seed).sample(range(blocks), blocks)
 
-    def table(self, tokens: int) -> torch.Tensor:
-        return torch.tensor([self._left.pop() for _ in range(-(-tokens // BLOCK_TOKENS))])
+    def table(self, tokens: int) -> array[int]:
+        return array("q", [self._left.pop() for _ in range(-(-tokens // BLOCK_TOKENS))])
 
 
-Part = tuple[Whole, torch.Tensor, int, int]
+Part = tuple[Whole, "array[int]", int, int]
 """Tokens from start to end of a sequence, which lies in these blocks."""
+
+
+def span(table: array[int], start: int, end: int) -> Span:
+    blocks = table[: -(-end // BLOCK_TOKENS)]
+    return Span.of(Segment((1, 0), start, end - start, (), 0, blocks), BLOCK_TOKENS)
 
 
 def attend(pool: Pool, parts: list[Part], **options: Any) -> list[torch.Tensor]:
     """One step over these parts, all in one packed row: for each, [layers, tokens, heads, head size]."""
     attention = PackedAttention(pool.memory)
-    attention.spans = tuple(
-        Span(table[: -(-end // BLOCK_TOKENS)], start, end - start) for _, table, start, end in parts
-    )
+    attention.spans = tuple(span(table, start, end) for _, table, start, end in parts)
     cuts = [whole.cut(start, end) for whole, _, start, end in parts]
     layers = []
     for layer in range(LAYERS):
@@ -145,8 +154,8 @@ def test_two_sequences_share_a_block_until_one_writes() -> None:
     pool = Pool()
     table = pool.table(12)
     attend(pool, [(prompt, table, 0, 6)])
-    forked = torch.cat([table[:1], pool.table(8)])
-    pool.memory.copy([(int(table[1]), int(forked[1]))])
+    forked = table[:1] + pool.table(8)
+    pool.memory.copy([(table[1], forked[1])])
     first, second = prompt.then(one), prompt.then(other)
     outputs = [attend(pool, [(first, table, at, at + 1), (second, forked, at, at + 1)]) for at in range(6, 12)]
     for whole, output in ((first, [pair[0] for pair in outputs]), (second, [pair[1] for pair in outputs])):
@@ -156,12 +165,12 @@ def test_two_sequences_share_a_block_until_one_writes() -> None:
 def test_copies_happen_in_order() -> None:
     whole, pool = Whole.draw(12, 1), Pool()
     table = pool.table(12)
-    first, second, third = table.tolist()
+    first, second, third = table
     attend(pool, [(whole, table, 0, 12)])
     pool.memory.copy([(second, third), (first, second)])
-    keys, _ = pool.memory.read(0, table, 12)
+    keys, _ = pool.memory.read(0, torch.from_numpy(span(table, 0, 12).slots)[None])
     expected = torch.cat([whole.key[0, :, :4], whole.key[0, :, :4], whole.key[0, :, 4:8]], dim=1)
-    torch.testing.assert_close(keys, expected, rtol=0, atol=0)
+    torch.testing.assert_close(keys[0], expected, rtol=0, atol=0)
 
 
 def test_the_models_scaling_is_used() -> None:
@@ -193,3 +202,66 @@ def test_models_find_it_by_name() -> None:
     attention = PackedAttention(Memory(1, BLOCK_TOKENS))
     attention.register()
     assert ALL_ATTENTION_FUNCTIONS[NAME] is attention
+
+
+def calls(spans: list[Span], window: int | None = None) -> int:
+    """How often a layer calls SDPA."""
+    return len(together(spans, window, torch.device("cpu")))
+
+
+def decoding(tokens: int) -> Span:
+    return Span(np.arange(tokens), 1)
+
+
+def test_short_answers_are_attended_in_one_call() -> None:
+    short = [decoding(10 + number) for number in range(32)]
+    assert calls(short) == 1
+    assert calls([*short, Span(np.arange(40), 40), Span(np.arange(90), 30)]) == 3
+    assert calls([decoding(TOGETHER_TOKENS_MAX), decoding(TOGETHER_TOKENS_MAX + 1), decoding(2000)]) == 3
+    assert calls([decoding(2000), decoding(3000)], window=64) == 1, "no more is read than a token sees"
+
+
+def test_layers_share_what_a_step_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: Counter[int | None] = Counter()
+
+    def counted(spans: Any, window: int | None, device: torch.device) -> list[Together]:
+        made[window] += 1
+        return together(spans, window, device)
+
+    monkeypatch.setattr("mmplane.ranks.model.attention.together", counted)
+    whole, pool = Whole.draw(12, 1), Pool()
+    attend(pool, [(whole, pool.table(12), 0, 12)])
+    assert made == {None: 1}, f"once for {LAYERS} layers"
+
+
+def test_what_another_sequence_keeps_does_not_leak_in() -> None:
+    """Where memory holds what is no number, it is not read: no mask would take it out of a sum."""
+    broken, short, long, pool = Whole.draw(8, 1), Whole.draw(3, 2), Whole.draw(11, 3), Pool(blocks=5)
+    for tensor in (broken.query, broken.key, broken.value):
+        tensor.fill_(torch.nan)
+    for table in (array("q", [0, 1]), array("q", [2, 3]), array("q", [4, 0])):
+        attend(pool, [(broken, table, 0, 8)])
+    tables = array("q", [3]), array("q", [1, 2, 4])
+    attend(pool, [(short, tables[0], 0, 2), (long, tables[1], 0, 10)])
+    outputs = attend(pool, [(short, tables[0], 2, 3), (long, tables[1], 10, 11)])
+    for whole, output in zip((short, long), outputs, strict=True):
+        torch.testing.assert_close(output, whole.attended()[:, -1:], **CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("function", "piece", "instead", "killer"),
+    [
+        (_decoding, "np.resize(span.slots, ends.max())", "np.pad(span.slots, (0, ends.max() - len(span.slots)))", 0),
+        (together, "len(span.slots) <= TOGETHER_TOKENS_MAX", "False", 1),
+        (_decoding, "np.arange(ends.max()) < ends", "np.arange(ends.max()) <= ends", 2),
+    ],
+    ids=["padding reads another's", "each by itself", "a mask too wide"],
+)
+def test_mutants(function: Any, piece: str, instead: str, killer: int) -> None:
+    killers = (
+        test_what_another_sequence_keeps_does_not_leak_in,
+        test_short_answers_are_attended_in_one_call,
+        test_any_split_of_any_sequences_in_any_company,
+    )
+    with mutated(function, piece, instead), pytest.raises(AssertionError):
+        killers[killer]()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, strategies
@@ -12,9 +13,9 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from mmplane.core.plan import Plan, Sampling, Submit
 from mmplane.core.records import Item, Slot
-from mmplane.ranks.model import attention
-from mmplane.ranks.model.attention import PackedAttention, Span
+from mmplane.ranks.model.attention import PackedAttention
 from mmplane.ranks.model.cache import Memory
+from mmplane.ranks.model.spans import Span, visible
 from mmplane.ranks.plan import runs as runs_module
 from mmplane.ranks.plan.blocks import Blocks
 from mmplane.ranks.plan.runs import Run, before, image_runs, whole
@@ -65,8 +66,7 @@ def attended(length: int, runs: tuple[Run, ...], window: int | None, cuts: list[
     module: Any = SimpleNamespace(layer_idx=0)
     outputs = []
     for start, end in cuts:
-        blocks = torch.arange(-(-end // BLOCK_TOKENS))
-        packed.spans = (Span(blocks, start, end - start, runs),)
+        packed.spans = (Span(np.arange(end), end - start, runs),)
         part = (each[:, :, start:end] for each in (query, key, value))
         outputs.append(packed(module, *part, None, sliding_window=window)[0].transpose(1, 2))
     return torch.cat(outputs, dim=2), scaled_dot_product_attention(query, key, value, attn_mask=mask)
@@ -86,10 +86,10 @@ def test_a_chunk_may_begin_inside_a_run() -> None:
     query, key, value = torch.randn(3, 1, 2, 12, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     packed = PackedAttention(Memory(3, BLOCK_TOKENS))
     module: Any = SimpleNamespace(layer_idx=0)
-    table, runs = torch.arange(3), ((2, 10),)
-    packed.spans = (Span(table, 0, 12, runs),)
+    runs = ((2, 10),)
+    packed.spans = (Span(np.arange(12), 12, runs),)
     once, _ = packed(module, query, key, value, None)
-    packed.spans = (Span(table, 4, 8, runs),)
+    packed.spans = (Span(np.arange(12), 8, runs),)
     again, _ = packed(module, query[:, :, 4:], key[:, :, 4:], value[:, :, 4:], None)
     torch.testing.assert_close(again, once[:, 4:])
 
@@ -153,7 +153,7 @@ def test_sounds_are_no_runs() -> None:
     ("function", "piece", "instead", "killer"),
     [
         (
-            attention.visible,
+            visible,
             "for first, behind in span.runs:",
             "for first, behind in ():",
             test_chunks_give_what_whole_attention_gives,
