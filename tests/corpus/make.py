@@ -21,9 +21,14 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import imagecodecs
 import numpy as np
 import soundfile
 from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "shared"))
+
+from heic import Item, coded, grid, grid_of, heic, overlay_of
 
 WIDTH, HEIGHT = 64, 48
 
@@ -188,6 +193,10 @@ def zipped() -> bytes:
 
 def _images() -> dict[str, Case]:
     good = {name: lambda name=name: encoded(picture(), name) for name in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "GIF")}
+    good |= {
+        "HEIC": lambda: heic([coded(picture())]),
+        "JPEG XL": lambda: imagecodecs.jpegxl_encode(np.asarray(picture())),
+    }
     cases: dict[str, tuple[int, Callable[[], bytes]]] = {
         "empty": (400, lambda: b""),
         "one byte": (400, lambda: b"\xff"),
@@ -254,6 +263,22 @@ def _images() -> dict[str, Case]:
         "avif without an item": (400, lambda: b"\0\0\0\x18ftypavif\0\0\0\0avifmif1\0\0\0\x0cmeta\0\0\0\0"),
         "avif of empty boxes": (400, lambda: b"\0\0\0\x18ftypavif\0\0\0\0avifmif1" + b"\0\0\0\x08free" * 300_000),
         "avif that lies about its size": (400, lambda: encoded(picture(), "AVIF").replace(struct.pack(">II", 64, 48), struct.pack(">II", 9999, 9999))),
+        "heic of 2^31 x 2^31": (400, lambda: heic([_claiming(2**31, 2**31)])),
+        "heic that claims more than it has": (400, lambda: heic([_claiming(4000, 4000)])),
+        "heic that claims less than it has": (400, lambda: heic([_claiming(16, 16)])),
+        "heic that is made of itself": (400, lambda: heic([grid_of((64, 48), 1, 1, (1,))])),
+        "heic of 900 pictures of 12 megapixels on each other": (400, lambda: heic([overlay_of((4000, 3000), tuple(range(2, 902))), *[_claiming(4000, 3000)] * 900])),
+        "heic in which a tile is missing": (400, lambda: grid(picture(), 32)[:-200]),
+        "heic of 999 pictures, of which the first is shown": (200, lambda: heic([coded(picture())] * 999)),
+        "heic of 5,000 pictures": (400, lambda: heic([coded(picture())] * 5000)),
+        "heic without a picture": (400, lambda: heic([Item(b"Exif", b"II*")])),
+        "heic of empty boxes": (400, lambda: b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + b"\0\0\0\x08free" * 300_000),
+        "jpeg xl of 2^30 x 2^30": (400, lambda: _jpegxl_head(2**30, 2**30)),
+        "jpeg xl of 7999 x 7999, too much to decode": (413, lambda: _jpegxl_head(7999, 7999)),
+        "jpeg xl without pixels": (400, lambda: _jpegxl_head(64, 48)),
+        "jpeg xl of 300 frames, of which the first is shown": (200, lambda: imagecodecs.jpegxl_encode(np.stack([np.asarray(picture())] * 300))),
+        "jpeg xl of floats": (400, lambda: imagecodecs.jpegxl_encode(np.zeros((48, 64, 3), np.float32))),
+        "jpeg xl of empty boxes": (400, lambda: b"\0\0\0\x0cJXL \r\n\x87\n" + b"\0\0\0\x08free" * 300_000),
         "16 bit png": (200, lambda: encoded(Image.fromarray(np.full((48, 64), 40_000, np.uint16)), "PNG")),
         "a transparent palette": (200, lambda: encoded(picture(mode="P"), "PNG", transparency=3)),
     }  # fmt: skip
@@ -264,6 +289,17 @@ def _images() -> dict[str, Case]:
                 lambda make=make, share=share: truncated(make(), share),
             )
     return {f"image: {name}": Case("image", *case) for name, case in cases.items()}
+
+
+def _claiming(width: int, height: int) -> Item:
+    """A picture that says it has another size."""
+    return coded(picture(), claimed=(width, height))
+
+
+def _jpegxl_head(width: int, height: int) -> bytes:
+    """A JPEG XL of so many pixels, each side a number of 30 bits, that ends behind them."""
+    fields = 3 << 1 | height - 1 << 3 | 3 << 36 | width - 1 << 38 | 1 << 68
+    return b"\xff\x0a" + fields.to_bytes(20, "little")
 
 
 def _png_with(extra: bytes) -> bytes:
@@ -480,6 +516,13 @@ def _tone() -> bytes:
 
 
 CASES: dict[str, Case] = _images() | _clips() | _sounds()
+WAS = {
+    "image: png whose text has a wrong checksum": 400,
+    "image: png with a text bomb beside its pixels": 400,
+    "clip: frames of two sizes": 400,
+    "sound: flac that does not say how long it is": 400,
+}
+"""The former status of files that are no fault of their senders: all players show them."""
 
 
 if __name__ == "__main__":

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from av.stream import Disposition
 from blake3 import blake3
 from conformance import switch
 from live import Live
 from pictures import noise, part, photograph, text
 from reference import Expected, Reference
 
-from clips import CONTAINERS, clip_part, decoded, encode, moving, real, repeated
+from accepted import CLIPS, FPS, FRAMES
+from clips import CONTAINERS, clip_part, decoded, encode, growing, moving, real, recorded, repeated, tracks
 from mmplane.config import DELIVERY_NAMES
 from torchvision_reference import INSTALL, TORCHVISION, reference_process
 from torchvision_reference import Reference as ProcessorReference
@@ -136,6 +138,41 @@ def test_every_container(
     check_item(item, processed(processor, reference, media, 32), media, 2)
 
 
+def test_every_kind_in_the_table_is_taken(server: Live) -> None:
+    """Whole, with their own times from where they begin; the unit tests compare every pixel."""
+    for name, make in CLIPS.items():
+        (item,) = ask(server, [clip_part(make(), "video/x"), text("?")], video={"frames": 4})["items"]
+        sampling = item["sampling"]
+        assert (sampling["frames"], sampling["frames_total"]) == ([0, 6, 12, 18], FRAMES), name
+        begins_s = sampling["seconds"][0]
+        assert sampling["seconds"] == pytest.approx([begins_s + at / FPS for at in (0, 6, 12, 18)], abs=2e-3), name
+
+
+def test_the_track_that_players_show(server: Live) -> None:
+    """The default one, wherever it stands; a cover is none; a clip that changes its size goes on."""
+    short, long = encode(moving(6, 112, 84)), encode(moving(12, 112, 84))
+    cover = encode(moving(1, 112, 84), "mjpeg", "matroska")
+    default, other = Disposition.default, Disposition(0)
+    for media, count in (
+        (tracks((short, other), (long, default)), 12),
+        (tracks((long, default), (short, other)), 12),
+        (tracks((cover, Disposition.attached_pic), (long, default), container="mp4"), 12),
+        (growing((112, 84), (224, 168), 10), 10),
+    ):
+        (item,) = ask(server, [clip_part(media), text("?")])["items"]
+        assert item["sampling"]["frames_total"] == count
+    alone = server.chat([clip_part(tracks((cover, Disposition.attached_pic), container="mp4")), text("?")])
+    assert (alone.status_code, alone.json()["error"]["message"]) == (400, "the file holds no video")
+
+
+def test_a_browsers_recording_has_its_own_rate(server: Live) -> None:
+    """Its container gives none: with `fps` it was refused."""
+    media = clip_part(recorded("mediarecorder.webm"), "video/webm")
+    (item,) = ask(server, [media, text("?")], video={"fps": 1})["items"]
+    assert len(item["sampling"]["frames"]) == 18
+    assert item["sampling"]["seconds"][-1] > 18
+
+
 def test_few_frames_by_count_or_rate_and_never_more(server: Live) -> None:
     media = clip_part(encode(moving(80, 56, 56), fps=20))
 
@@ -160,6 +197,7 @@ def still(count: int, width: int, height: int) -> np.ndarray:
 EVERYDAY = {
     "20 minutes of 1080p30": (("libx264", 250, 1920, 1080, 30), 144),
     "6 minutes at 60 frames a second": (("libx264", 250, 640, 360, 60), 87),
+    "10 seconds of 4K": (("libx264", 60, 3840, 2160, 30), 5),
     "15 minutes of MPEG-4": (("mpeg4", 250, 640, 360, 25), 90),
 }
 

@@ -50,6 +50,16 @@ def test_tokens_and_features(llava: Live, folder: Path) -> None:
     assert len(seen) == 4, "the answers must depend on the pictures"
 
 
+def test_content_that_is_a_string_arrives(llava: Live) -> None:
+    """Its template loops over parts: a string vanished without a word."""
+    asked = [[{"role": "user", "content": content}] for content in ("What is this?", [text("What is this?")])]
+    body = {"model": llava.chat("Hi").json()["model"], "max_tokens": TOKENS_MAX, "temperature": 0}
+    answers = [llava.http.post("/v1/chat/completions", json=body | {"messages": each}).json() for each in asked]
+    said, tokens = zip(*((each["choices"], each["usage"]["prompt_tokens"]) for each in answers), strict=True)
+    assert said[0] == said[1]
+    assert tokens[0] == tokens[1] > llava.chat("").json()["usage"]["prompt_tokens"] + 5
+
+
 def test_what_it_does_not_take_it_says(llava: Live) -> None:
     for content, what in (
         ([clip_part(encode(moving(4)))], "clips"),

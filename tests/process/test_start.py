@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from live import until
 
@@ -69,8 +70,22 @@ def test_no_temporary_folder_can_be_written(tiny_folder: Path) -> None:
 
 
 def test_on_ipv6_and_nobody_reads_the_log_any_more(tiny_folder: Path) -> None:
-    """The reader goes away before the server is ready, with both of its outputs."""
-    command = [sys.executable, "-m", "mmplane", "serve", "--model", str(tiny_folder), "--host", "::1", "--port", "0"]
+    """The reader goes away before the server is ready, with both of its outputs. Under nice, media is nicer still."""
+    command = [
+        "nice",
+        "-n",
+        "10",
+        sys.executable,
+        "-m",
+        "mmplane",
+        "serve",
+        "--model",
+        str(tiny_folder),
+        "--host",
+        "::1",
+        "--port",
+        "0",
+    ]
     command += ["--log-level", "debug", "--arena-bytes", str(64 * 2**20), "--kv-bytes", str(64 * 2**20)]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
@@ -82,6 +97,10 @@ def test_on_ipv6_and_nobody_reads_the_log_any_more(tiny_folder: Path) -> None:
             until(lambda: answers(http, "/ready"), 120, "the server is ready")
             body = {"model": "tiny", "max_tokens": 2, "messages": [{"role": "user", "content": "Hi"}]}
             assert http.post("/v1/chat/completions", json=body).status_code == 200
+        niceness = {" ".join(each.cmdline()): each.nice() for each in psutil.Process(server.pid).children(True)}
+        (worker,) = {nice for title, nice in niceness.items() if title.startswith("mmplane: worker")}
+        (rank,) = {nice for title, nice in niceness.items() if title.startswith("mmplane: rank")}
+        assert worker > rank >= 10, niceness
         assert server.poll() is None
     finally:
         server.send_signal(signal.SIGINT)

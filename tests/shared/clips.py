@@ -8,7 +8,7 @@ import io
 import os
 import struct
 from collections.abc import Container, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from functools import cache
 from importlib.metadata import distribution
@@ -18,6 +18,8 @@ from typing import Any
 import av
 import numpy as np
 import numpy.typing as npt
+from av.stream import Disposition
+from PIL import Image
 
 Frames = npt.NDArray[np.uint8]
 """(frames, height, width, 3), RGB."""
@@ -151,6 +153,45 @@ def described_twice(media: bytes, first: int) -> bytes:
             box = file.index(outer) - 4
             file[box : box + 4] = struct.pack(">I", word(box) + grown)
     return bytes(file)
+
+
+def tracks(*given: tuple[bytes, Disposition], container: str = "matroska") -> bytes:
+    """The pictures of several clips in one."""
+    file = io.BytesIO()
+    with ExitStack() as stack, av.open(file, "w", format=container) as out:
+        sources = [stack.enter_context(av.open(io.BytesIO(media))) for media, _ in given]
+        streams = [out.add_stream_from_template(source.streams.video[0]) for source in sources]
+        for stream, (_, disposition) in zip(streams, given, strict=True):
+            stream.disposition = disposition
+        for source, stream in zip(sources, streams, strict=True):
+            for packet in source.demux(video=0):
+                if packet.size:
+                    packet.stream = stream
+                    out.mux(packet)
+    return file.getvalue()
+
+
+def growing(first: tuple[int, int], later: tuple[int, int], count: int = 6) -> bytes:
+    """JPEGs of two sizes as the frames of one clip."""
+    picture = Image.linear_gradient("L").convert("RGB")
+    pictures = [picture.resize(first if number < count // 2 else later) for number in range(count)]
+
+    def other(at: int, packet: Any) -> Any:
+        file = io.BytesIO()
+        pictures[at].save(file, "JPEG")
+        again = av.Packet(file.getvalue())
+        again.pts, again.dts, again.time_base, again.is_keyframe = packet.pts, packet.dts, packet.time_base, True
+        return again
+
+    file = io.BytesIO()
+    plain = io.BytesIO(encode(moving(count, *first), "mjpeg", "matroska"))
+    with av.open(plain) as source, av.open(file, "w", format="matroska") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for at, packet in enumerate(packet for packet in source.demux(video=0) if packet.size):
+            again = other(at, packet)
+            again.stream = stream
+            out.mux(again)
+    return file.getvalue()
 
 
 def clip_part(media: bytes, kind: str = "video/mp4", **fields: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 from hypothesis import given, settings, strategies
-from PIL import Image
 
-from clips import REAL, decoded, described_twice, encode, moving, real, with_hidden_frames
+from clips import REAL, decoded, described_twice, encode, growing, moving, real, tracks, with_hidden_frames
 from mmplane.core.errors import RequestError
 from mmplane.core.records import Ask, Clip, Layout
 from mmplane.features.contract.arrays import Arrays
@@ -118,22 +117,6 @@ def test_a_quicktime_file_without_a_ftyp() -> None:
     assert survey(old).seconds == survey(media).seconds
 
 
-def tracks(*given: tuple[bytes, Disposition], container: str = "matroska") -> bytes:
-    """The pictures of several clips in one."""
-    file = io.BytesIO()
-    with ExitStack() as stack, av.open(file, "w", format=container) as out:
-        sources = [stack.enter_context(av.open(io.BytesIO(media))) for media, _ in given]
-        streams = [out.add_stream_from_template(source.streams.video[0]) for source in sources]
-        for stream, (_, disposition) in zip(streams, given, strict=True):
-            stream.disposition = disposition
-        for source, stream in zip(sources, streams, strict=True):
-            for packet in source.demux(video=0):
-                if packet.size:
-                    packet.stream = stream
-                    out.mux(packet)
-    return file.getvalue()
-
-
 def test_the_default_track_is_taken() -> None:
     small, large = encode(moving(12, 48, 32)), encode(moving(12))
     for order in ((0, 1), (1, 0)):
@@ -149,29 +132,6 @@ def test_a_cover_is_no_clip() -> None:
     assert survey(media).width == 96
     alone = tracks((cover, Disposition.attached_pic), container="mp4")
     assert refusal(alone) == "the file holds no video"
-
-
-def growing(first: tuple[int, int], later: tuple[int, int], count: int = 6) -> bytes:
-    """JPEGs of two sizes as the frames of one clip."""
-    picture = Image.linear_gradient("L").convert("RGB")
-    pictures = [picture.resize(first if number < count // 2 else later) for number in range(count)]
-
-    def other(at: int, packet: Any) -> Any:
-        file = io.BytesIO()
-        pictures[at].save(file, "JPEG")
-        again = av.Packet(file.getvalue())
-        again.pts, again.dts, again.time_base, again.is_keyframe = packet.pts, packet.dts, packet.time_base, True
-        return again
-
-    file = io.BytesIO()
-    plain = io.BytesIO(encode(moving(count, *first), "mjpeg", "matroska"))
-    with av.open(plain) as source, av.open(file, "w", format="matroska") as out:
-        stream = out.add_stream_from_template(source.streams.video[0])
-        for at, packet in enumerate(packet for packet in source.demux(video=0) if packet.size):
-            again = other(at, packet)
-            again.stream = stream
-            out.mux(again)
-    return file.getvalue()
 
 
 @pytest.mark.parametrize("later", [(192, 128), (48, 32), (64, 96)])
