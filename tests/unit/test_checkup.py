@@ -25,7 +25,8 @@ def asked(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[s
     ("name", "tp", "image"),
     [
         ("qwen2_5_vl", [1, 2], "qwen_vl"),
-        ("qwen3_vl_moe", [1], "qwen_vl"),
+        ("qwen3_vl_moe", [1, 2], "qwen_vl"),
+        ("mllama", [1], "generic"),
         ("llava", [1, 2], "fixed_size"),
         ("pixtral", [1, 2], "pixtral"),
     ],
@@ -45,12 +46,8 @@ def test_what_can_be_served(
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        (
-            "gemma3",
-            "Gemma3ForConditionalGeneration: its answers depend on token_type_ids",
-        ),
-        ("mllama", "MllamaForConditionalGeneration: its language model attends to pictures by layers of their own"),
-        ("got_ocr2", "GotOcr2ForConditionalGeneration: KeyError: 'num_pages_per_batch'"),
+        ("paligemma", "PaliGemmaForConditionalGeneration: each token of a prompt attends to those behind it"),
+        ("minicpmv4_6", "MiniCPMV4_6ForConditionalGeneration: the prompts of this checkpoint number their images"),
     ],
 )
 def test_what_cannot_be_served(name: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -570,6 +570,7 @@ ARCHITECTURES: dict[str, Row] = {
         {"processor_class": "PaliGemmaProcessor"},
         IMAGE,
         "<image>",
+        embedding=0.1,
     ),
     "idefics3": Row(
         "Idefics3",
@@ -873,6 +874,7 @@ ARCHITECTURES: dict[str, Row] = {
         {"processor_class": "GotOcr2Processor"},
         {"image_token": "<imgpad>"},
         "<imgpad>",
+        seed=1,
     ),
     "phi4_multimodal": Row(
         "Phi-4-multimodal",

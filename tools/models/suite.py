@@ -44,8 +44,6 @@ QUESTION = "What is this? Tell."
 SIZES = {"one": ((100, 80),), "other": ((64, 120),), "two": ((100, 80), (64, 120)), "text": ()}
 """(width, height) of each question's pictures."""
 DISTINCT_MIN = len(SIZES)
-ONE_PICTURE = "may hold at most 1 image"
-"""What a request with two is told where the model takes one."""
 
 Kind = Literal["right", "refused", "wrong", "crash"]
 
@@ -128,18 +126,15 @@ def _compared(live: Live, right: dict[str, Answer]) -> tuple[Kind, str]:
     with ThreadPoolExecutor(len(names)) as pool:
         once = [(name, _ask(live, name)) for name in names]
         together = list(zip(names, pool.map(lambda name: _ask(live, name), names), strict=True))
-    wrong, limited = [], ""
+    wrong = []
     for way, asked in (("alone", once), ("at once", together)):
         for name, got in asked:
-            if isinstance(got, str) and name == "two" and ONE_PICTURE in got:
-                limited = "one picture a request"
-                continue
             if isinstance(got, str):
                 return "crash", f"{name} {way}: {got}"
             if got != right[name]:
                 prompt = f" (prompt {got.prompt_tokens}, not {right[name].prompt_tokens} tokens)"
                 wrong.append(f"{name} {way}" + (prompt if got.prompt_tokens != right[name].prompt_tokens else ""))
-    return ("wrong", ", ".join(wrong)) if wrong else ("right", limited)
+    return ("wrong", ", ".join(wrong)) if wrong else ("right", "")
 
 
 def _ask(live: Live, name: str) -> Answer | str:
