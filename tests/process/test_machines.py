@@ -18,6 +18,13 @@ from qwen_audio import build_qwen_audio
 from tests.chaos.machines import CLIENTS, FLAGS, Rounds
 
 from clips import clip_part, encode, moving
+from mmplane.commands.cluster import read_cluster_key
+from mmplane.features.choice import choose
+from mmplane.machines.assignment import configured, keep
+from mmplane.machines.dial import Server, fetch, join
+from mmplane.machines.greeting import Refusal
+from mmplane.machines.kin import kin_of
+from mmplane.machines.records import Hello
 from mmplane.models.tiny import SHIPPED_WEIGHTS, build_tiny
 from sounds import sound_part, speech_like, write
 
@@ -118,12 +125,12 @@ def test_a_hundred_and_twenty_eight_pictures_are_spread_and_come_back_in_order(s
 
 
 def test_one_machine_more_is_told_so(setting: Setting) -> None:
-    extra = Outpost(setting.network, 3, setting.key)
-    try:
-        until(lambda: any("--join-max allows" in line for line in extra.log), BACK_S, "it is told why")
-        assert len(machines(setting.live)) == 2
-    finally:
-        extra.stop()
+    server = Server((SERVER, PORT), read_cluster_key(str(setting.key)))
+    assignment, files = fetch(server, "extra")
+    config = configured(assignment, keep(files), {"served_name": "extra"})
+    with pytest.raises(Refusal, match="--join-max allows"):
+        join(server, Hello("extra", "jobs", 1, kin_of(config, choose(config))))
+    assert len(machines(setting.live)) == 2
 
 
 def test_another_key_is_refused(setting: Setting, tmp_path: Path) -> None:
