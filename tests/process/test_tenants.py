@@ -101,6 +101,18 @@ def test_a_tenant_that_has_all_its_seats_is_told_so_in_time(shared: Live) -> Non
     assert ask(shared, ALICE).status_code == 200
 
 
+def test_what_was_computed_for_a_tenant_serves_no_other(shared: Live) -> None:
+    question = text(f"Nobody else asks about {' '.join(map(str, range(60)))}.")
+
+    def cached(key: str) -> int:
+        count: int = ask(shared, key, question).json()["usage"]["prompt_tokens_details"]["cached_tokens"]
+        return count
+
+    assert cached(ALICE) == 0
+    assert cached(ALICE) > 0
+    assert cached(BOB) == 0
+
+
 def test_a_server_whose_seats_are_all_taken_is_ready(shared: Live) -> None:
     """R23 (A9): a probe would wait behind long answers, and a balancer would remove every saturated replica."""
     half = RUNNING_MAX // 2
