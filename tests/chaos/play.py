@@ -24,7 +24,7 @@ from tests.chaos.table import BACK_LIMIT_S, FLAGS, GONE_LIMIT_S, NOTICE_SLACK_S,
 
 CARDS, CARDS_SHORT = 36, 12
 """Pictures that the load asks about, in `make chaos` and in the suite."""
-WARM_ANSWERS, WARM_ANSWERS_SHORT = 40, 18
+WARM_ANSWERS = 40
 """Before the first look: allocators and caches have what they need."""
 ANSWERS = 6
 """Right ones under load before each signal, and while nothing may change."""
@@ -36,8 +36,7 @@ LOG_LINES = 40
 class Ground:
     """A server to play on, started anew after a round that has ended it. `patience` stretches what a round may take.
 
-    It is forked from `preloaded`, which has the environment of `holds`. A `short` one has fewer pictures and less load
-    before it begins.
+    It is forked from `preloaded`, which has the environment of `holds`. A `short` one has fewer pictures.
     """
 
     def __init__(
@@ -46,7 +45,6 @@ class Ground:
         self._model_folder = model_folder
         self.patience = patience
         self._cards_count = CARDS_SHORT if short else CARDS
-        self._warm_answers = WARM_ANSWERS_SHORT if short else WARM_ANSWERS
         self._holds = holds
         self._preloaded = preloaded
         self._cards = Path(tempfile.mkstemp(prefix="chaos-cards-")[1])
@@ -91,7 +89,7 @@ class Ground:
             msgspec.msgpack.decode(self._cards.read_bytes(), type=list[deck.Card]), self.live.supervisor.pid
         )
         with Load(self.live.url, self._cards, 0) as load:
-            load.more(self._warm_answers)
+            load.more(WARM_ANSWERS)
         self._first = self._last = rest.look(self.live, self._limit_s(SETTLE_LIMIT_S))
 
     def _say(self, body: dict[str, Any]) -> str:
