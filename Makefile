@@ -72,7 +72,8 @@ test-report: install-dev ## the bench's report and the status page in a headless
 .venv-sglang/stamp: tools/peers/sglang/install.sh tools/peers/sglang/requirements.txt pyproject.toml
 	@echo "== making .venv-sglang: SGLang and its torch, 2.5 GB (some minutes)"
 	tools/peers/sglang/install.sh .venv-sglang
-	.venv-sglang/bin/python -m pip install --quiet blake3 msgspec av imagecodecs ml-dtypes numba simplejpeg soundfile soxr
+	@# datasets is for SGLang's own load generator alone.
+	.venv-sglang/bin/python -m pip install --quiet blake3 msgspec av datasets imagecodecs ml-dtypes numba simplejpeg soundfile soxr
 	.venv-sglang/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
@@ -112,7 +113,16 @@ $(CLIENTS_NODE): tests/clients/node/package.json tests/clients/node/package-lock
 	cd tests/clients/node && npm ci --silent
 	@touch $@
 
-test-clients: install-dev .venv-clients/stamp $(CLIENTS_NODE) ## conversations by the clients that people use: openai, LangChain, LiteLLM and others (two minutes)
+# It imports torch, and takes that and all else that is there from .venv.
+.venv-guidellm/stamp: $(VENV)/dev.stamp
+	@echo "== making .venv-guidellm: a load generator (350 MB)"
+	$(PYTHON) -m venv --clear .venv-guidellm
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > $$(.venv-guidellm/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ours.pth
+	.venv-guidellm/bin/python -m pip install --quiet guidellm==0.8.1
+	@touch $@
+
+test-clients: install-dev .venv-clients/stamp .venv-guidellm/stamp $(CLIENTS_NODE) ## conversations by the clients that people use: openai, LangChain, LiteLLM and others; a load by guidellm (four minutes)
 	$(BIN)/python -m pytest tests/clients -q --timeout 240
 
 test-device: install-dev ## the CPU form of what runs on a machine with a GPU
@@ -231,4 +241,4 @@ overload: install-dev ## three times more than the server can do
 	$(BIN)/python benchmarks/overload.py
 
 clean: ## remove .venv and caches
-	rm -rf $(VENV) .venv-sglang .venv-vllm .venv-ray .venv-clients tests/clients/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-sglang .venv-vllm .venv-ray .venv-clients .venv-guidellm tests/clients/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

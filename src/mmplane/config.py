@@ -42,6 +42,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     model_folder: str
     """Where the model's files lie, resolved from `model`."""
     served_name: str
+    """What the model is called."""
     tp: Annotated[int, Meta(ge=1, le=64)] = 2
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
@@ -112,6 +113,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     body_bytes_max: Annotated[int, Meta(ge=1024, le=BYTES_MAX)] = 64 * MIB
     allow_hosts: tuple[str, ...] = ()
     """Names of this server in `Host`, beside loopback's: what a proxy in front of it passes on."""
+    allow_origins: tuple[str, ...] = ()
+    """Sites whose pages may use `/v1`, as a browser's `Origin` names them (`*`: any)."""
+    open_routes: tuple[str, ...] = ()
+    """Routes that need no key, beside `/health`."""
+    root_path: str = ""
+    """The prefix under which a proxy publishes this server, whether it strips it or not."""
+    more_names: tuple[str, ...] = ()
+    """Other names for the model, which requests may use as well."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses and networks whose connections stand for many clients: no share of all is their limit."""
     fetch_hosts: tuple[str, ...] = ()

@@ -20,7 +20,8 @@ from render_requests import MODEL_ID
 SHARED_FLAGS = (
     *("--fault-injection", "on", "--cache-bytes", str(2**20), "--running-max", "16"),
     *("--kv-bytes", str(144 * 2**20), "--model-id", MODEL_ID),
-    *("--accept-embeddings", "on", "--encoding", "float32"),
+    *("--accept-embeddings", "on", "--encoding", "float32", "--served-model-name", "small"),
+    *("--root-path", "/behind/a-proxy", "--allow-origin", "https://chat.test"),
 )
 """Requests may carry faults, four pictures of 112 x 84 fill a rank's cache, and one request can take all seats. Of keys
 and values sixteen answers of 1,000 tokens fit on one rank, and sixteen of 7,000 do not fit on four."""

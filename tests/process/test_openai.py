@@ -27,7 +27,7 @@ def messages(content: object) -> list[dict[str, object]]:
 
 
 def test_models(client: openai.OpenAI) -> None:
-    assert [model.id for model in client.models.list()] == ["tiny"]
+    assert [model.id for model in client.models.list()] == ["tiny", "small"]
 
 
 def test_whole(client: openai.OpenAI) -> None:

@@ -78,6 +78,10 @@ MISTAKES = {
     "serve --join-port 0 --cluster-key-file {readable}": "chmod 600",
     "serve --fetch-network here": "--fetch-network",
     "serve --allow-host http://here": "--allow-host",
+    "serve --allow-origin chat.test": "--allow-origin: 'chat.test' is not an origin",
+    "serve --allow-origin https://chat.test/": "--allow-origin",
+    "serve --open-route /admin/delivery": "--open-route knows /metrics and /ready",
+    "serve --root-path models": "--root-path",
     "serve --trace-to ftp://here": "--trace-to",
     # serve: files
     "serve --model ./nowhere": "--model: no such folder: ./nowhere",

@@ -72,7 +72,7 @@ def test_without_anything_all_is_as_the_flags_declare(table: dict[str, Declared]
         ("tp = '2'", "not a whole number"),
         ("stall-seconds = 'x'", "not a number"),
         ("cache = 'maybe'", "is not one of auto, on, off"),
-        ("fetch-host = 'one'", "not a list of strings"),
+        ("fetch-host = 5", "not a list of strings"),
         ("fetch-host = [1]", "not a list of strings"),
         ("host = 1", "not a string"),
         ("[serve]\ntp = 1", "no setting 'serve'"),
@@ -251,7 +251,7 @@ def test_what_is_printed_can_be_read_back_and_says_who(tmp_path: Path, table: di
     assert lines["tp"].endswith("# --tp")
     assert lines["stall-seconds"].endswith("# MMPLANE_STALL_SECONDS")
     assert lines["host"].endswith("# default")
-    assert "# served-model-name is not set" in text
+    assert "# workers is not set" in text
     assert "config" not in tomllib.loads(text)
 
 

@@ -23,7 +23,7 @@ from mmplane.commands.model import model_folder, name_of
 from mmplane.commands.options import ENCODINGS, RANGES, Help, Options, RefuseKey
 from mmplane.commands.settings import Declared, declared, near_flags, printed, settle
 from mmplane.commands.starting import address, embeddings_for, listen, refuse, release_output, workers_for
-from mmplane.commands.welcome import PICTURE, READY
+from mmplane.commands.welcome import welcome
 from mmplane.config import COUNT_MAX, DELIVERY_NAMES, Config
 from mmplane.delivery.ingress import CHOICES
 from mmplane.machine import check_kernel, check_temporary_folder, cores_usable
@@ -85,7 +85,8 @@ def _add_model(options: Options) -> None:
     options.group("model and address")
     add = options.add
     add("--model", "tiny (built in), a local checkpoint folder, or a hub id", default="tiny")
-    add("--served-model-name", "the model name that requests use (default: tiny, or the folder's name)", default=None)
+    names = "model names that requests use; the first is shown (default: tiny, or the folder's name)"
+    add("--served-model-name", names, action="extend", nargs="+", default=[])
     add("--tp", "tensor-parallel ranks; 1 if the machine has one GPU", aliases=["--tensor-parallel-size"])
     add("--host", "address to listen on; any but loopback needs --api-key-file")
     add("--port", "port to listen on; 0 takes any free one")
@@ -166,6 +167,10 @@ def _add_clients(options: Options) -> None:
     embeddings = "let requests contain image embeddings, as safetensors, instead of images"
     add("--accept-embeddings", embeddings, choices=ON_OFF, default="off")
     add("--allow-host", "another host name of this server, for the Host header (repeat)", **several)
+    origin = "a site whose pages may use /v1, as https://chat.example.com (repeat; *: any)"
+    add("--allow-origin", origin, **several)
+    add("--root-path", "the path under which a proxy publishes this server, as /models", default="")
+    add("--open-route", "a route that needs no API key: /ready or /metrics (repeat)", **several)
     add(
         "--trusted-proxy",
         "a proxy's address or network, exempt from the limit of connections per client (repeat)",
@@ -193,7 +198,8 @@ def _add_running(options: Options) -> None:
 def resolve(given: dict[str, Any], *, tenants: int = 0) -> Config:
     """The configuration of these settings; so many `tenants` have API keys. Raises ValueError with what to change."""
     given = dict(given)
-    name, model = given.pop("served_model_name"), given["model"]
+    model = given["model"]
+    name, *more_names = given.pop("served_model_name") or [name_of(model)]
     if given.pop("nodes") != 1:
         raise ValueError("--nodes: features are handed over in one machine's memory; start one server on each node")
     if given["workers"] is None:
@@ -204,8 +210,8 @@ def resolve(given: dict[str, Any], *, tenants: int = 0) -> Config:
     given["device"], given["tp"] = placed(given["device"], given["tp"], tp_given=tp_given, gpus=gpus)
     if given["embedding_cache_bytes"] is None:
         given["embedding_cache_bytes"] = embeddings_for(memory_available_bytes(), given["tp"])
-    for flag in ("allow_host", "trusted_proxy", "fetch_host", "fetch_network"):
-        given[_PLURALS[flag]] = tuple(given.pop(flag))
+    for flag, plural in _PLURALS.items():
+        given[plural] = tuple(given.pop(flag))
     given["rollback_on"] = tuple(filter(None, given["rollback_on"].split(",")))
     for flag in ("fault_injection", "accept_embeddings", "prefix_cache"):
         given[flag] = given[flag] == "on"
@@ -213,7 +219,8 @@ def resolve(given: dict[str, Any], *, tenants: int = 0) -> Config:
     config = Config(
         **{key: value for key, value in given.items() if key in names},
         model_folder=model_folder(model),
-        served_name=name or name_of(model),
+        served_name=name,
+        more_names=tuple(more_names),
         tenants=tenants,
     )
     check_server(config)
@@ -222,6 +229,8 @@ def resolve(given: dict[str, Any], *, tenants: int = 0) -> Config:
 
 _PLURALS = {
     "allow_host": "allow_hosts",
+    "allow_origin": "allow_origins",
+    "open_route": "open_routes",
     "trusted_proxy": "trusted_proxies",
     "fetch_host": "fetch_hosts",
     "fetch_network": "fetch_networks",
@@ -272,8 +281,8 @@ def _run(given: dict[str, Any]) -> int:
     log.info("listening on %s; loading %s for %d ranks (%s)", url, config.served_name, config.tp, config.device)
 
     def announce() -> None:
-        ready = READY.format(url=url, model=config.served_name, picture=PICTURE, s=time.monotonic() - started_s)
-        Output(sys.stdout.fileno()).write(ready + "\n")
+        text = welcome(url, config.served_name, after_s=time.monotonic() - started_s, keyed=bool(keyring))
+        Output(sys.stdout.fileno()).write(text + "\n")
 
     try:
         supervisor = Supervisor(config, listener, keyring, on_serving=announce, cluster=cluster)

@@ -159,6 +159,8 @@ def _parsed(each: Declared, text: str, where: str) -> Any:
 def _typed(each: Declared, value: Any, where: str) -> Any:
     """A TOML value as a flag's value would be."""
     if each.repeats:
+        if isinstance(value, str):
+            return [value]
         if isinstance(value, list) and all(isinstance(part, str) for part in value):
             return value
         raise ValueError(f"{where} is not a list of strings")

@@ -1,16 +1,28 @@
 """What a server prints once it is ready: requests to paste."""
 
+from __future__ import annotations
+
+
+def welcome(url: str, model: str, *, after_s: float, keyed: bool) -> str:
+    """The text; with keys the examples take one from the variable MMPLANE_API_KEY."""
+    header, key = "", '"none"'
+    if keyed:
+        header, key = ' -H "authorization: Bearer $MMPLANE_API_KEY"', 'os.environ["MMPLANE_API_KEY"]'
+    imports = "import os, openai" if keyed else "import openai"
+    return READY.format(url=url, model=model, picture=PICTURE, s=after_s, header=header, key=key, imports=imports)
+
+
 READY = """
 mmplane is ready after {s:.1f} s at {url}, serving {model!r}. Ctrl-C stops it.
 
-  curl {url}/v1/chat/completions -H 'content-type: application/json' -d '{{
+  curl {url}/v1/chat/completions -H 'content-type: application/json'{header} -d '{{
     "model": "{model}", "max_tokens": 16, "temperature": 0,
     "messages": [{{"role": "user", "content": [
       {{"type": "text", "text": "Which number is this?"}},
       {{"type": "image_url", "image_url": {{"url": "{picture}"}}}}]}}]}}'
 
-  import openai
-  client = openai.OpenAI(base_url="{url}/v1", api_key="none")
+  {imports}
+  client = openai.OpenAI(base_url="{url}/v1", api_key={key})
   messages = [{{"role": "user", "content": "Hello"}}]
   answer = client.chat.completions.create(model="{model}", messages=messages, max_tokens=16)
   print(answer.choices[0].message.content)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from mmplane.core.keyring import Keyring
 from mmplane.frontend.http.endpoint import Endpoints
 from mmplane.frontend.http.routes import Routes
-from mmplane.frontend.server import application
+from mmplane.frontend.server import Entrance, application
 
 
-def build(endpoints: Endpoints, console: Routes, keyring: Keyring, hosts: tuple[str, ...]) -> ASGIApp:
-    """The application: every route of the server but the probes. Without keys, requests must name one of `hosts`."""
+def build(endpoints: Endpoints, console: Routes, entrance: Entrance) -> ASGIApp:
+    """The application: every route of the server but the probes, behind its entrance."""
     routes = [
         Route("/", console.page),
         Route("/v1/chat/completions", endpoints.chat, methods=["POST"]),
@@ -25,4 +24,4 @@ def build(endpoints: Endpoints, console: Routes, keyring: Keyring, hosts: tuple[
         Route("/admin/statistics", console.statistics),
         Route("/admin/requests", console.requests),
     ]
-    return application(routes, console.readiness, keyring, hosts)
+    return application(routes, console.readiness, entrance)

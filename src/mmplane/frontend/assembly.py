@@ -126,7 +126,8 @@ class Assembly:
         """What answers all other requests."""
         report = Report(self._sections(), counts=self._counts, readings=self._readings)
         return Routes(
-            served_name=self.config.served_name,
+            names=(self.config.served_name, *self.config.more_names),
+            context_tokens=self.preparation.context_tokens,
             readiness=self.readiness,
             dispatch=self.dispatch,
             journal=self.journal,
@@ -213,7 +214,7 @@ def assemble(
         model.marks,
         context_tokens=model.renderer.context_tokens,
         vocabulary_tokens=model.renderer.vocabulary_tokens,
-        names={config.served_name},
+        names={config.served_name, *config.more_names},
     )
     chat = Chat(
         config=config,

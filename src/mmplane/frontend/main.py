@@ -31,7 +31,7 @@ from mmplane.features.facts import reason
 from mmplane.frontend.app import build
 from mmplane.frontend.assembly import assemble
 from mmplane.frontend.chat.model import Model, load
-from mmplane.frontend.server import finish, server_of
+from mmplane.frontend.server import Entrance, finish, server_of
 from mmplane.wire.link import Link
 from mmplane.wire.mailbox import Mailbox
 
@@ -69,8 +69,8 @@ class Frontend:
             descriptors=self._descriptors,
             tell_supervisor=self._supervisor.post,
         )
-        parts, hosts = self._parts, (self._config.host, *self._config.allow_hosts)
-        app = build(parts.endpoints(self._closing), parts.console(), parts.keyring, hosts)
+        parts = self._parts
+        app = build(parts.endpoints(self._closing), parts.console(), Entrance.of(self._config, parts.keyring))
         server = server_of(app, self._config, beat=lambda: self._supervisor.post(Beat()))
         self._supervisor.post(Ready())
         listener = socket.socket(fileno=self._descriptors["listener"])

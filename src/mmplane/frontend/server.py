@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -41,8 +42,33 @@ class Checked(Protocol):
         """None when it can, else why not."""
 
 
-def application(routes: Sequence[Route], checked: Checked, keyring: Keyring, hosts: Iterable[str]) -> ASGIApp:
-    """These routes and the probes. Without keys, requests must name one of `hosts`."""
+@dataclass(frozen=True)
+class Entrance:
+    """Who comes in: by which key, to which names of this server, under which prefix, and pages of which sites."""
+
+    keyring: Keyring
+    hosts: tuple[str, ...]
+    """Names that requests must have, unless there are keys."""
+    origins: tuple[str, ...] = ()
+    open_routes: tuple[str, ...] = ()
+    root: str = ""
+
+    @classmethod
+    def of(cls, config: Config, keyring: Keyring) -> Entrance:
+        """As the operator says."""
+        hosts = (config.host, *config.allow_hosts)
+        return cls(keyring, hosts, config.allow_origins, config.open_routes, config.root_path)
+
+    def before(self, app: ASGIApp) -> ASGIApp:
+        """The application behind it."""
+        hosts: tuple[str, ...] | None = self.hosts
+        if self.keyring:
+            app, hosts = Access(app, self.keyring, self.open_routes), None
+        return Paths(RequestIds(Guard(app, hosts, self.origins)), self.root)
+
+
+def application(routes: Sequence[Route], checked: Checked, entrance: Entrance) -> ASGIApp:
+    """These routes and the probes, behind the entrance."""
 
     async def health(_: Request) -> Response:
         """This process answers."""
@@ -57,9 +83,7 @@ def application(routes: Sequence[Route], checked: Checked, keyring: Keyring, hos
 
     probes = [Route("/health", health), Route("/ready", ready)]
     app = Starlette(routes=[*routes, *probes], exception_handlers={HTTPException: _refuse})
-    if keyring:
-        return Paths(RequestIds(Guard(Access(app, keyring), None)))
-    return Paths(RequestIds(Guard(app, hosts)))
+    return entrance.before(app)
 
 
 async def _refuse(_: Request, error: Exception) -> Response:

@@ -28,7 +28,7 @@ def _encoded(journey: Journey) -> bytes:
     parts = [span for span in journey.spans if not (span.process == FRONT_END and span.stage in PHASES)]
     shown = phases + nlargest(SPANS_MAX - len(phases), parts, key=lambda span: span.seconds)
     told = {
-        "id": f"{journey.request_id:x}",
+        "id": journey.name,
         "at_s": round(journey.wall_s, 3),
         "ms": _ms(journey.ended_s - journey.began_s),
         "status": journey.status,

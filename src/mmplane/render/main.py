@@ -29,7 +29,7 @@ from mmplane.frontend.http.render import Renderings
 from mmplane.frontend.request.intake import Intake
 from mmplane.frontend.request.renderer import Renderer
 from mmplane.frontend.request.threaded import ThreadedBodies
-from mmplane.frontend.server import application, finish, server_of
+from mmplane.frontend.server import Entrance, application, finish, server_of
 from mmplane.frontend.sources.addresses import Allowed
 from mmplane.frontend.sources.source import Source
 from mmplane.observe.counters import Counters
@@ -91,7 +91,7 @@ class RenderProcess:
             Route("/v1/chat/completions/render", self._endpoint(model), methods=["POST"]),
             Route("/metrics", self._metrics),
         ]
-        return application(routes, self, keyring, (self._config.host,))
+        return application(routes, self, Entrance(keyring, (self._config.host,)))
 
     def _endpoint(self, model: Model) -> Endpoint:
         config = self._config

@@ -15,7 +15,7 @@ import mmplane.frontend.app as app_module
 import mmplane.frontend.server as server_module
 from frontend_loop import in_loop
 from mmplane.core.errors import RequestError
-from mmplane.core.keyring import SALT_BYTES, Caller, parse_keyring
+from mmplane.core.keyring import SALT_BYTES, Caller, Keyring, parse_keyring
 from mmplane.frontend.http import access
 from mmplane.frontend.http.access import Access, presented, tenant_of
 
@@ -166,3 +166,12 @@ async def test_mutants(mutant: type[Access], check: Callable[[type[Access]], Awa
 def test_what_is_open_is_named_here_too() -> None:
     assert {"/health"} == access.OPEN
     assert set(ROUTES) >= access.TENANTS
+
+
+@in_loop
+async def test_a_route_that_the_operator_opens() -> None:
+    def opened(app: Any, keyring: Keyring) -> Access:
+        return Access(app, keyring, ("/ready",))
+
+    assert (await ask("/ready", None, opened))[:2] == (200, "")  # type: ignore[arg-type]
+    assert (await ask("/metrics", None, opened))[0] == 401  # type: ignore[arg-type]

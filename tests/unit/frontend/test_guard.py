@@ -23,7 +23,7 @@ async def status(**headers: str) -> int:
         sent.append(message)
 
     raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    await Guard(app, ["mm.test", "10.0.0.5"])({"type": "http", "headers": raw}, receive, send)
+    await Guard(app, ["mm.test", "10.0.0.5"])({"type": "http", "path": "/v1/models", "headers": raw}, receive, send)
     return int(sent[0]["status"])
 
 
@@ -75,3 +75,59 @@ async def test_what_the_browser_says_of_itself_counts_too() -> None:
 async def test_http_1_0_has_no_host() -> None:
     assert await status() == 200
     assert await status(origin="http://evil.test") == 403
+
+
+CHAT = "https://chat.test"
+
+
+async def answer(path: str, method: str = "POST", origins: tuple[str, ...] = (CHAT,), **headers: str) -> Any:
+    """(status, headers) of a request with keys in the way: 401 is what lies behind the guard."""
+    sent: list[Any] = []
+
+    async def app(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 401, "headers": []})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "http", "method": method, "path": path, "headers": raw}
+    await Guard(app, ["mm.test"], origins)(scope, None, send)  # type: ignore[arg-type]
+    return sent[0]["status"], dict(sent[0]["headers"])
+
+
+@in_loop
+async def test_a_page_that_may_ask_is_told_so_with_every_answer() -> None:
+    for origins in ((CHAT,), ("*",)):
+        asked = {"host": "mm.test", "origin": CHAT, "sec_fetch_site": "cross-site"}
+        status, headers = await answer("/v1/models", origins=origins, **asked)
+        assert (status, headers[b"access-control-allow-origin"], headers[b"vary"]) == (401, CHAT.encode(), b"origin")
+        assert b"x-request-id" in headers[b"access-control-expose-headers"]
+
+
+@in_loop
+async def test_a_browser_asks_first_and_needs_no_key() -> None:
+    asked = {"access_control_request_method": "POST", "access_control_request_headers": "authorization,content-type"}
+    status, headers = await answer("/v1/chat/completions", "OPTIONS", host="mm.test", origin=CHAT, **asked)
+    assert (status, headers[b"access-control-allow-origin"]) == (204, CHAT.encode())
+    assert headers[b"access-control-allow-headers"] == b"authorization,content-type"
+    assert b"POST" in headers[b"access-control-allow-methods"]
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("/v1/models", {"host": "mm.test", "origin": "https://evil.test"}),
+        ("/v1/models", {"host": "mm.test", "origin": "https://chat.test.evil.test"}),
+        ("/v1/models", {"host": "mm.test", "origin": "http://chat.test"}),
+        ("/v1/models", {"host": "evil.test", "origin": CHAT}),
+        ("/v1/models", {"host": "mm.test", "sec_fetch_site": "cross-site"}),
+        ("/admin/delivery", {"host": "mm.test", "origin": CHAT}),
+        ("/metrics", {"host": "mm.test", "origin": CHAT}),
+    ],
+)
+@in_loop
+async def test_other_pages_and_other_routes_stay_shut(path: str, asked: dict[str, str]) -> None:
+    for method in ("GET", "OPTIONS"):
+        status, headers = await answer(path, method, access_control_request_method="PUT", **asked)
+        assert (status, headers.get(b"access-control-allow-origin")) == (403, None)

@@ -74,7 +74,7 @@ class Answer:
         """The trace object of the contract."""
         return {
             "delivery": self.delivery,
-            "request_id": str(self.generation.request_id),
+            "request_id": self.journey.name,
             "items": [self._traced(index, item) for index, item in enumerate(self.load.items)],
             "token_ids": self.token_ids,
             "stages_ms": self.journey.stages_ms(),

@@ -45,7 +45,7 @@ class Preparation:
         self._config = config
         self._intake = intake
         self._marks = marks
-        self._context_tokens = context_tokens
+        self.context_tokens = context_tokens
         self._vocabulary_tokens = vocabulary_tokens
         self._names = names
         self._samples_max = Share(config.running_max, config.tenants).each_max
@@ -74,13 +74,13 @@ class Preparation:
             )
 
     def _sampling(self, request: Request, prompt_tokens: int, grammar: str) -> Sampling:
-        room = self._context_tokens - prompt_tokens
+        room = self.context_tokens - prompt_tokens
         wanted = request.tokens_wanted
         if room < (wanted or 1):
             raise bad_request(
                 "context_length_exceeded",
                 f"the prompt has {prompt_tokens} tokens and the answer may have {wanted or 1}, "
-                f"but the model's context is {self._context_tokens} tokens",
+                f"but the model's context is {self.context_tokens} tokens",
                 request.prompt_field,
             )
         return request.sampling(

@@ -1,4 +1,4 @@
-"""Who may use which route, once there are API keys: nobody any but `/health`, without one.
+"""Who may use which route, once there are API keys: nobody any but `/health` and `--open-route`, without one.
 
     Authorization: Bearer KEY             OpenAI's clients
     Authorization: Basic base64(x:KEY)    what only knows passwords: browsers, for the page at `/`, and Prometheus
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import binascii
 from base64 import b64decode
+from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -28,13 +29,14 @@ _CALLER = "mmplane.caller"
 class Access:
     """Refuses with 401 or 403 before anything of a request is read, and notes who asks."""
 
-    def __init__(self, app: ASGIApp, keyring: Keyring) -> None:
+    def __init__(self, app: ASGIApp, keyring: Keyring, open_routes: Iterable[str] = ()) -> None:
         self._app = app
         self._keyring = keyring
+        self._open = OPEN | set(open_routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass it on, or answer."""
-        if scope["path"] not in OPEN:
+        if scope["path"] not in self._open:
             try:
                 scope[_CALLER] = self._admit(scope)
             except RequestError as refusal:

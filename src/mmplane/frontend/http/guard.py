@@ -3,6 +3,9 @@
 A browser on this machine reaches loopback for any page that it shows. A page cannot choose `Host`, `Origin` or
 `Sec-Fetch-Site`: a name that was rebound to 127.0.0.1 stands in `Host`, and a post from another site carries that site
 as `Origin`. Programs send the name that they dialled, and no `Origin`.
+
+Pages of some other sites may be let in (`--allow-origin`), to routes below `/v1/` alone: browsers ask before they send
+(CORS), which needs no key, and are told with each answer.
 """
 
 from __future__ import annotations
@@ -11,27 +14,38 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mmplane.core.errors import RequestError
 from mmplane.frontend.http.reply import Reply
+
+ANY = "*"
+SHARED = "/v1/"
+"""Where routes begin that pages of other sites may use."""
+PREFLIGHT_SECONDS = 600
+EXPOSED = b"x-request-id, retry-after"
 
 
 class Guard:
     """Refuses with 403 before anything of a request is read. `hosts` are names of ours beside loopback's.
 
     None of them: any name will do. Where there are API keys, a page behind a rebound name has none to show.
+    `origins` are the sites whose pages may ask, as `https://chat.example.com`; `*`: all.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str] | None) -> None:
+    def __init__(self, app: ASGIApp, hosts: Iterable[str] | None, origins: Iterable[str] = ()) -> None:
         self._app = app
         self._hosts = None if hosts is None else frozenset(host.lower() for host in hosts)
+        self._origins = frozenset(origin.lower() for origin in origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass it on, or answer 403."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
         host = headers.get(b"host", b"").decode("latin-1")
         origin = headers.get(b"origin")
+        if origin is not None and self._shares(scope["path"], origin) and (not host or self._is_ours(host)):
+            await self._share(origin, headers, scope, receive, send)
+            return
         if host and not self._is_ours(host):
             refusal = RequestError(
                 403, "host_forbidden", "the Host header is not a name of this server (see --allow-host)"
@@ -44,6 +58,36 @@ class Guard:
             await self._app(scope, receive, send)
             return
         await Reply(send).error(refusal)
+
+    def _shares(self, path: str, origin: bytes) -> bool:
+        """Whether a page of this site may use this route."""
+        allowed = ANY in self._origins or origin.decode("latin-1").lower() in self._origins
+        return allowed and path.startswith(SHARED)
+
+    async def _share(
+        self, origin: bytes, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Let the browser show the answer to its page; or answer what it asks before it sends a request."""
+        told = [(b"access-control-allow-origin", origin), (b"vary", b"origin")]
+
+        async def send_shared(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                exposed = (b"access-control-expose-headers", EXPOSED)
+                message["headers"] = [*message.get("headers", ()), *told, exposed]
+            await send(message)
+
+        if scope["method"] != "OPTIONS" or b"access-control-request-method" not in headers:
+            await self._app(scope, receive, send_shared)
+            return
+        wanted = headers.get(b"access-control-request-headers", b"")
+        told += [
+            (b"access-control-allow-methods", b"GET, HEAD, POST"),
+            (b"access-control-allow-headers", wanted),
+            (b"access-control-allow-private-network", b"true"),
+            (b"access-control-max-age", str(PREFLIGHT_SECONDS).encode()),
+        ]
+        await send({"type": "http.response.start", "status": 204, "headers": told})
+        await send({"type": "http.response.body", "body": b""})
 
     def _is_ours(self, host: str) -> bool:
         name = _name(f"//{host}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -30,14 +30,16 @@ class Routes:
     def __init__(
         self,
         *,
-        served_name: str,
+        names: Sequence[str],
+        context_tokens: int,
         readiness: Readiness,
         dispatch: Dispatch,
         journal: Journal,
         statistics: Callable[[], dict[str, Any]],
         figures: Callable[[], Figures],
     ) -> None:
-        self._served_name = served_name
+        self._names = names
+        self._context_tokens = context_tokens
         self.readiness = readiness
         self._dispatch = dispatch
         self._journal = journal
@@ -46,16 +48,21 @@ class Routes:
         self._began_s = time.monotonic()
 
     async def models(self, _: Request) -> Response:
-        """The one model, as OpenAI lists models."""
-        return _json(200, {"object": "list", "data": [_model(self._served_name)]})
+        """The one model, by each of its names, as OpenAI lists models."""
+        return _json(200, {"object": "list", "data": [self._model(name) for name in self._names]})
 
     async def model(self, request: Request) -> Response:
         """One model by its name."""
         name = request.path_params["id"]
-        if name != self._served_name:
+        if name not in self._names:
             error = RequestError(404, "model_not_found", "this server does not serve that model", param="model")
             return Response(error_object(error), error.status, media_type="application/json")
-        return _json(200, _model(name))
+        return _json(200, self._model(name))
+
+    def _model(self, name: str) -> dict[str, Any]:
+        """As vLLM describes it."""
+        model = {"id": name, "object": "model", "created": 0, "owned_by": "mmplane"}
+        return model | {"root": self._names[0], "max_model_len": self._context_tokens}
 
     async def delivery(self, request: Request) -> Response:
         """Show the switch, or set it: new requests take it, what is in flight ends as it began."""
@@ -85,10 +92,6 @@ class Routes:
         """For Prometheus."""
         text = await asyncio.to_thread(exposition, self._figures())
         return Response(text, media_type=CONTENT_TYPE)
-
-
-def _model(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "mmplane"}
 
 
 def _json(status: int, content: Any) -> Response:
