@@ -13,7 +13,7 @@ HANG_S = 240.0
 TOTAL = re.compile(r"^(Successful|Failed) requests:\s+(\d+)", re.MULTILINE)
 
 
-def run(command: Sequence[str | Path]) -> str:
+def run(command: Sequence[str | Path], *, cwd: Path | None = None) -> str:
     """What it printed. It must end well, and ask nobody for a model or a data set."""
     told = {name: value for name, value in os.environ.items() if not name.startswith(("MMPLANE_", "PYTHONPATH"))}
     ended = subprocess.run(
@@ -22,6 +22,7 @@ def run(command: Sequence[str | Path]) -> str:
         text=True,
         timeout=HANG_S,
         check=False,
+        cwd=cwd,
         env=told | {"HF_HUB_OFFLINE": "1", "NO_PROXY": "127.0.0.1"},
     )
     assert ended.returncode == 0, (ended.stdout + ended.stderr)[-4000:]
