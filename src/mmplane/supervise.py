@@ -46,6 +46,7 @@ from mmplane.core.control import (
     Drained,
     Everyone,
     FromChild,
+    Killed,
     OutOfService,
     Probing,
     RanksGone,
@@ -64,6 +65,7 @@ from mmplane.core.control import (
 from mmplane.core.keyring import Keyring
 from mmplane.core.records import Record
 from mmplane.process.death import adopt_orphans
+from mmplane.process.endings import Endings
 from mmplane.process.handed import hand_over
 from mmplane.process.handle import HEADS, Child
 from mmplane.process.notify import READY, STOPPING, notify
@@ -170,6 +172,7 @@ class Supervisor:
         self._epoch = 0
         self._incarnation = 0
         self._restarts = Restarts()
+        self._endings = Endings()
         self._ended_s: dict[str, float] = {}
         """Since when a role that has not come back is gone."""
         self._stopping_by_s: float | None = None
@@ -247,10 +250,13 @@ class Supervisor:
                         self._tell(child, Drain(self._config.drain_seconds))
 
     def _hear_nursery(self) -> None:
-        for halted in self._nursery.hear():
+        for said in self._nursery.hear():
+            if isinstance(said, Killed):
+                self._endings.killed(said)
+                continue
             for child in self._children():
-                if child.handle.pid == halted.pid:
-                    child.stillness.seen(time.monotonic(), stopped=halted.stopped)
+                if child.handle.pid == said.pid:
+                    child.stillness.seen(time.monotonic(), stopped=said.stopped)
         if self._nursery.preloaded:
             self._restarts.ready("nursery")
 
@@ -310,7 +316,9 @@ class Supervisor:
         alone = child.role in WORKERS and self._head is None
         a_peer_died = child.role == "rank" and len(self._ranks) < self._config.tp
         expected = alone or a_peer_died or self._stopping_by_s is not None
-        log.log(logging.INFO if expected else logging.WARNING, "%s ended", child, extra={"stacks": stacks})
+        level = logging.INFO if expected else logging.WARNING
+        log.log(level, "%s ended", child, extra={"stacks": stacks})
+        self._endings.gone(child.handle.pid, str(child), level)
         self._undrained.discard(child.name)
         if child is self._head:
             self._head = None

@@ -12,8 +12,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from chromium import browsing
 from live import Live, serving
-from test_status_page import browse
 
 from mmplane.demo import LOOKS, QUESTION, draw
 
@@ -69,18 +69,25 @@ def live(folder: Path, origin: str) -> Iterator[Live]:
         yield live
 
 
+DONE = "document.body.dataset.id || document.body.dataset.failed"
+SAID = "document.body.dataset.said"
+
+
 def test_a_page_of_an_allowed_site_asks_about_a_picture(live: Live, origin: str, tmp_path: Path) -> None:
-    content, console = browse(f"{origin}/", tmp_path)
-    assert console == []
-    assert f'data-said="{NUMBER}"' in content
-    newest = live.http.get("/admin/requests").json()["requests"][0]
-    assert f'data-id="{newest["id"]}"' in content, "the page sees the request's name"
+    with browsing(tmp_path) as page:
+        page.open(f"{origin}/")
+        page.until(DONE)
+        assert page.ask(SAID) == NUMBER
+        newest = live.http.get("/admin/requests").json()["requests"][0]
+        assert page.ask("document.body.dataset.id") == newest["id"], "the page sees the request's name"
+        assert page.console == []
 
 
 def test_a_page_of_another_site_does_not(live: Live, folder: Path, tmp_path: Path) -> None:
     asked = len(live.http.get("/admin/requests").json()["requests"])
-    with site(folder) as other:
-        content, console = browse(f"{other}/", tmp_path)
-    assert 'data-failed="TypeError"' in content
-    assert any("CORS" in line for line in console)
+    with site(folder) as other, browsing(tmp_path) as page:
+        page.open(f"{other}/")
+        page.until(DONE)
+        assert page.ask("document.body.dataset.failed") == "TypeError"
+        assert any("CORS" in each for each in page.console)
     assert len(live.http.get("/admin/requests").json()["requests"]) == asked

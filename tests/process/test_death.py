@@ -101,7 +101,7 @@ def test_kill(title: str, live: Live, right: dict[int, str]) -> None:
         assert (after[other] != before[other]) == replaced, other
     settled = until(lambda: _settled(live), LIMIT_S, "leases and quarantine are back to nothing")
     assert settled["arena"]["total"]["leased_bytes"] == 0
-    said = re.escape(f"(pid {before[title]}) ended")
+    said = re.escape(f"(pid {before[title]}) was killed by SIGKILL")
     role = "the group of ranks" if family == "rank" else title
     until(
         lambda: re.search(f"WARNING .*{said}.*INFO {role}: back after \\d", "".join(live.log), re.DOTALL),

@@ -1,18 +1,8 @@
-"""What stands in front of a server: pages of other sites, a proxy's prefix, several names, and one id for a request."""
+"""What stands in front of a server: a proxy's prefix, several names, pages of other sites."""
 
 from __future__ import annotations
 
 from live import Live
-from pictures import noise, part, text
-
-ROUTES = ("/", "/health", "/ready", "/metrics", "/v1/models", "/v1/models/tiny", "/admin/delivery", "/admin/requests")
-
-
-def test_get_routes_answer_head(server: Live) -> None:
-    for route in ROUTES:
-        answer = server.http.head(route)
-        assert (answer.status_code, answer.content) == (200, b""), route
-        assert answer.headers["content-type"] == server.http.get(route).headers["content-type"]
 
 
 def test_a_proxy_may_strip_its_prefix_or_leave_it(server: Live) -> None:
@@ -44,29 +34,3 @@ def test_a_page_that_may_ask(server: Live) -> None:
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, origin["origin"])
     for path, site in (("/v1/chat/completions", "https://evil.test"), ("/metrics", "https://chat.test")):
         assert server.http.options(path, headers=asked | {"origin": site}).json()["error"]["code"] == "origin_forbidden"
-
-
-def test_a_request_has_one_name(server: Live) -> None:
-    """Its client's: in the answer's header and id, its trace, its timeline and the log's line, which is complete."""
-    content = [part(noise(97_001)), text("?")]
-    body = {"model": "tiny", "messages": [{"role": "user", "content": content}], "max_tokens": 3}
-    body |= {"mmplane": {"trace": True, "ignore_eos": True}, "temperature": 0}
-    answer = server.http.post("/v1/chat/completions", json=body, headers={"x-request-id": "bench-7.a"})
-    said = answer.json()
-    assert answer.headers["x-request-id"] == "bench-7.a"
-    assert said["id"] == "chatcmpl-bench-7.a"
-    assert said["mmplane"]["trace"]["request_id"] == "bench-7.a"
-    assert server.http.get("/admin/requests").json()["requests"][0]["id"] == "bench-7.a"
-    server.settle()
-    (line,) = [line for line in server.log if line.rstrip().endswith("[bench-7.a]")]
-    tokens = f"prompt tokens {said['usage']['prompt_tokens']}, completion tokens 3"
-    assert all(
-        piece in line for piece in ("INFO POST /v1/chat/completions 200 in", "first token after", "items 1", tokens)
-    )
-
-
-def test_a_request_without_a_name_gets_one(server: Live) -> None:
-    answers = [server.chat("Hi", max_tokens=1) for _ in range(2)]
-    names = [answer.headers["x-request-id"] for answer in answers]
-    assert [answer.json()["id"] for answer in answers] == [f"chatcmpl-{name}" for name in names]
-    assert len(set(names)) == 2

@@ -41,6 +41,13 @@ class Halted(Record, frozen=True, tag="halted"):
     stopped: bool
 
 
+class Killed(Record, frozen=True, tag="killed"):
+    """Nursery -> supervisor: a child has ended by this signal."""
+
+    pid: Count
+    signal: Count
+
+
 class Preloaded(Record, frozen=True, tag="preloaded"):
     """Nursery -> supervisor: everything is imported."""
 
@@ -160,7 +167,7 @@ class Renew(Record, frozen=True, tag="renew"):
 
 
 ToNursery = Spawn
-FromNursery = Spawned | Refused | Halted | Preloaded
+FromNursery = Spawned | Refused | Halted | Killed | Preloaded
 FromChild = Ready | Beat | Probing | Serving | Replace | RanksReady | Drained | Unloadable | Renew
 ToFrontend = WorkerUp | WorkerGone | RanksUp | RanksGone | OutOfService | Everyone | Drain
 ToRank = Attach

@@ -21,7 +21,7 @@ from contextlib import suppress
 import msgspec
 
 from mmplane.config import Config
-from mmplane.core.control import Halted, Preloaded, Refused, Spawn, Spawned, ToNursery
+from mmplane.core.control import Halted, Killed, Preloaded, Refused, Spawn, Spawned, ToNursery
 from mmplane.process import logs
 from mmplane.process.death import die_with_parent
 from mmplane.process.oom import volunteer
@@ -84,7 +84,7 @@ def serve(control: Link[Spawn]) -> None:
                 _tell_of_halts(control)
             elif descriptor in children:
                 poller.unregister(descriptor)
-                _reap(descriptor, children.pop(descriptor))
+                _reap(control, descriptor, children.pop(descriptor))
             elif (received := control.receive_nowait()) is not None:
                 spawn, descriptors = received
                 answer, pidfds = _spawn(spawn, descriptors, [control.fileno(), halts, *children])
@@ -157,9 +157,11 @@ def _become(spawn: Spawn, descriptors: dict[str, int]) -> None:
     main(spawn, descriptors)
 
 
-def _reap(pidfd: int, pid: int) -> None:
-    os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+def _reap(control: Link[Spawn], pidfd: int, pid: int) -> None:
+    ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
     os.close(pidfd)
+    if ended is not None and ended.si_code in (os.CLD_KILLED, os.CLD_DUMPED):
+        control.send_nowait(Killed(pid, ended.si_status))
     logging.getLogger("mmplane").debug("reaped %d", pid)
 
 

@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 
 import msgspec
 
-from mmplane.core.control import FromChild, FromNursery, Halted, Preloaded, Refused, Spawn, Spawned
+from mmplane.core.control import FromChild, FromNursery, Halted, Killed, Preloaded, Refused, Spawn, Spawned
 from mmplane.process.handle import Child, Handle
 from mmplane.process.stacks import Stacks
 from mmplane.wire.link import Link, LinkError, pair
@@ -31,7 +31,7 @@ class Spawner:
         self.handle: Handle | None = None
         self.preloaded = False
         self._link: Link[FromNursery] | None = None
-        self._halted: deque[Halted] = deque()
+        self._said: deque[Halted | Killed] = deque()
 
     @property
     def listening(self) -> int | None:
@@ -56,22 +56,22 @@ class Spawner:
             self._link = Link(ours, FromNursery)
             undo.pop_all()
 
-    def hear(self) -> Iterator[Halted]:
-        """Read what the nursery said without being asked: children that were stopped, or go on."""
+    def hear(self) -> Iterator[Halted | Killed]:
+        """Read what the nursery said without being asked: children that were stopped, go on, or were killed."""
         assert self._link is not None
         with suppress(LinkError):  # its pidfd will tell
             while (received := self._link.receive_nowait()) is not None:
                 self._note(received[0])
-        while self._halted:
-            yield self._halted.popleft()
+        while self._said:
+            yield self._said.popleft()
 
     def _note(self, record: FromNursery) -> None:
         match record:
             case Preloaded():
                 self.preloaded = True
                 log.info("preloaded in %.1f s", record.import_ms / 1000)
-            case Halted():
-                self._halted.append(record)
+            case Halted() | Killed():
+                self._said.append(record)
 
     def gone(self) -> None:
         """The nursery has ended."""

@@ -13,7 +13,7 @@ import pytest
 from process_programs import HANG_S, Program, has_ended, program
 
 from mmplane.config import Config
-from mmplane.core.control import FromNursery, Halted, Refused, Spawn, Spawned
+from mmplane.core.control import FromNursery, Halted, Killed, Refused, Spawn, Spawned
 from mmplane.process.handle import Handle
 from mmplane.wire.link import Link, pair
 
@@ -83,6 +83,8 @@ class Nursery:
         os.close(write)
         os.close(stacks)
         received = self.link.receive(limit_s=HANG_S)
+        while received is not None and isinstance(received[0], Killed):  # of children that a test has killed
+            received = self.link.receive(limit_s=HANG_S)
         assert received is not None
         answer, answered = received
         assert isinstance(answer, Spawned | Refused)
