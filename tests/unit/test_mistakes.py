@@ -94,6 +94,7 @@ MISTAKES = {
     "serve --model {weightless}": "the folder has no weights",
     "serve --model {pointer}": "model.safetensors is not a whole safetensors file",
     "serve --model {part}": "lists model-00002-of-00002.safetensors, which is missing",
+    "serve --model {unlisted}": "does not list weight files",
     "serve --api-key-file {nowhere}": "cannot be read",
     "serve --api-key-file {empty}": "cannot be read",
     "serve --api-key-file {blank}": "contains no key",
