@@ -121,7 +121,7 @@ def test_completion_knows_every_command_and_flag(tmp_path: Path, capsys: pytest.
     assert completed("mmplane", "") >= set(COMMANDS) - {"completion"}
     assert completed("mmplane", "serve", "--arena") == {"--arena-bytes"}
     assert completed("mmplane", "serve", "--delivery", "eager") == {"eager", "eager-compact"}
-    assert completed("mmplane", "deploy", "kub") == {"kubernetes", "kubernetes-sidecar"}
+    assert completed("mmplane", "deploy", "kub") == {"kubernetes", "kubernetes-machines", "kubernetes-sidecar"}
 
 
 def test_every_example_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
