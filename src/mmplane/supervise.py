@@ -192,6 +192,8 @@ class Supervisor:
         try:
             while self._exit_code is None:
                 self._reconcile()
+                if self._nursery.unheard:
+                    self._hear_nursery()
                 if watched_for != (now := self._watched_for()):
                     watched, watched_for = self._watched(signals), now
                 watched.wait(self._due_s() - time.monotonic())

@@ -38,6 +38,11 @@ class Spawner:
         """The descriptor to watch, on which the nursery says what it was not asked."""
         return None if self._link is None else self._link.fileno()
 
+    @property
+    def unheard(self) -> bool:
+        """Whether it said something while it was asked for a child: `listening` tells nobody of that any more."""
+        return bool(self._said)
+
     def start(self) -> None:
         """Start a nursery; it takes seconds until it has preloaded everything. Raises OSError when it is refused."""
         ours, theirs = pair()
