@@ -80,7 +80,7 @@ MISTAKES = {
     "serve --allow-host http://here": "--allow-host",
     "serve --allow-origin chat.test": "--allow-origin: 'chat.test' is not an origin",
     "serve --allow-origin https://chat.test/": "--allow-origin",
-    "serve --open-route /admin/delivery": "--open-route knows /metrics and /ready",
+    "serve --open-route /admin/delivery": "--open-route knows /metrics, /ping, /ready, /version",
     "serve --root-path models": "--root-path",
     "serve --trace-to ftp://here": "--trace-to",
     # serve: files

@@ -13,7 +13,7 @@ from mmplane.core.simulation import simulation_of
 from mmplane.delivery.ingress import check_ingress
 
 REGION_BYTES_MIN = 1024 * 1024
-OPENED = {"/ready", "/metrics"}
+OPENED = {"/ping", "/ready", "/version", "/metrics"}
 """Routes that may be open to everybody."""
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([\w.-]+|\[[\da-fA-F:.]+\])(:\d{1,5})?")
 _HOST = re.compile(r"\*|[A-Za-z0-9._-]+")
@@ -72,7 +72,7 @@ def _check_hosts(config: Config) -> None:
                 f"--allow-origin: {origin!r} is not an origin: scheme and host, as https://chat.example.com"
             )
     if wrong := set(config.open_routes) - OPENED:
-        raise ValueError(f"--open-route knows {' and '.join(sorted(OPENED))}, not {min(wrong)!r}")
+        raise ValueError(f"--open-route knows {', '.join(sorted(OPENED))}, not {min(wrong)!r}")
     if not re.fullmatch(r"(/[\w.~-]+)*", config.root_path):
         raise ValueError("--root-path: a path as /models, without a slash at its end")
     check_host("--host", config.host, keyed=keyed)

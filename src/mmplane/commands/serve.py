@@ -170,7 +170,7 @@ def _add_clients(options: Options) -> None:
     origin = "a site whose pages may use /v1, as https://chat.example.com (repeat; *: any)"
     add("--allow-origin", origin, **several)
     add("--root-path", "the path under which a proxy publishes this server, as /models", default="")
-    add("--open-route", "a route that needs no API key: /ready or /metrics (repeat)", **several)
+    add("--open-route", "a route that needs no API key: /ping, /ready, /version or /metrics (repeat)", **several)
     add(
         "--trusted-proxy",
         "a proxy's address or network, exempt from the limit of connections per client (repeat)",

@@ -19,6 +19,7 @@ def build(endpoints: Endpoints, console: Routes, entrance: Entrance) -> ASGIApp:
         Route("/v1/completions", endpoints.text, methods=["POST"]),
         Route("/v1/models", console.models),
         Route("/v1/models/{id:path}", console.model),
+        Route("/version", console.version),
         Route("/metrics", console.metrics),
         Route("/admin/delivery", console.delivery, methods=["GET", "PUT"]),
         Route("/admin/statistics", console.statistics),

@@ -81,7 +81,7 @@ def application(routes: Sequence[Route], checked: Checked, entrance: Entrance) -
             return Response(msgspec.json.encode({"status": "ready"}), media_type="application/json")
         return Response(error_object(overloaded(why)), 503, {"retry-after": "1"}, "application/json")
 
-    probes = [Route("/health", health), Route("/ready", ready)]
+    probes = [Route("/health", health), Route("/ping", health), Route("/ready", ready)]
     app = Starlette(routes=[*routes, *probes], exception_handlers={HTTPException: _refuse})
     return entrance.before(app)
 

@@ -26,6 +26,7 @@ ROUTES = [
     for module in (app_module, server_module)
     for route in re.findall(r'Route\("([^"]+)"', Path(module.__file__).read_text())
 ]
+TENANTS_OWN = ("/v1/completions", "/v1/models", "/ping", "/ready", "/version")
 ELSEWHERE = ["/", "/nowhere", "/v1", "/v1/", "/health/", "//health", "/HEALTH", "/health/../metrics", "/v1/modelsx"]
 
 
@@ -77,7 +78,7 @@ async def check_tenants(kind: type[Access] = Access) -> None:
         status, said, _ = await ask(path, b"Bearer " + ALICE, kind)
         if path == "/health":
             assert (status, said) == (200, "")
-        elif path in ("/v1/completions", "/v1/models", "/ready") or path.startswith(("/v1/chat/", "/v1/models/")):
+        elif path in TENANTS_OWN or path.startswith(("/v1/chat/", "/v1/models/")):
             assert (status, said) == (200, "alice"), path
         else:
             assert (status, said["code"]) == (403, "operator_only"), path

@@ -21,7 +21,16 @@ from mmplane.frontend.server import Entrance
 from mmplane.observe.metrics import Figures
 
 KEYS = parse_keyring("operators-long-key\n", salt=bytes(SALT_BYTES))
-GET_ROUTES = ("/", "/health", "/v1/models", "/v1/models/small", "/admin/delivery", "/admin/statistics")
+GET_ROUTES = (
+    "/",
+    "/health",
+    "/ping",
+    "/version",
+    "/v1/models",
+    "/v1/models/small",
+    "/admin/delivery",
+    "/admin/statistics",
+)
 
 
 @asynccontextmanager

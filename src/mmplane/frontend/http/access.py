@@ -20,7 +20,17 @@ from mmplane.core.keyring import Caller, Keyring
 from mmplane.frontend.http.reply import Reply
 
 OPEN = frozenset({"/health"})
-TENANTS = frozenset({"/v1/chat/completions", "/v1/chat/completions/render", "/v1/completions", "/v1/models", "/ready"})
+TENANTS = frozenset(
+    {
+        "/v1/chat/completions",
+        "/v1/chat/completions/render",
+        "/v1/completions",
+        "/v1/models",
+        "/ping",
+        "/ready",
+        "/version",
+    }
+)
 MODEL = "/v1/models/"
 """One model: its name comes after this."""
 _CALLER = "mmplane.caller"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
@@ -58,6 +59,10 @@ class Routes:
             error = RequestError(404, "model_not_found", "this server does not serve that model", param="model")
             return Response(error_object(error), error.status, media_type="application/json")
         return _json(200, self._model(name))
+
+    async def version(self, _: Request) -> Response:
+        """Of this server."""
+        return _json(200, {"version": version("mmplane")})
 
     def _model(self, name: str) -> dict[str, Any]:
         """As vLLM describes it."""
