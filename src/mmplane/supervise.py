@@ -173,8 +173,6 @@ class Supervisor:
         self._incarnation = 0
         self._restarts = Restarts()
         self._endings = Endings()
-        self._ended_s: dict[str, float] = {}
-        """Since when a role that has not come back is gone."""
         self._stopping_by_s: float | None = None
         self._undrained: set[str] = set()
         """Children that have still to finish what runs."""
@@ -260,7 +258,7 @@ class Supervisor:
                 if child.handle.pid == said.pid:
                     child.stillness.seen(time.monotonic(), stopped=said.stopped)
         if self._nursery.preloaded:
-            self._restarts.ready("nursery")
+            self._works("nursery")
 
     def _hear(self, child: Child) -> None:
         try:
@@ -340,12 +338,10 @@ class Supervisor:
         self._ended(RANKS if child.role == "rank" else child.name, blameless=alone)
 
     def _works(self, role: str) -> None:
-        self._restarts.ready(role)
-        if (ended_s := self._ended_s.pop(role, None)) is not None:
-            log.info("%s: back after %.1f s", role, time.monotonic() - ended_s)
+        if (gone_s := self._restarts.ready(role)) is not None:
+            log.info("%s: back after %.1f s", role, time.monotonic() - gone_s)
 
     def _ended(self, role: str, *, blameless: bool = False) -> None:
-        self._ended_s.setdefault(role, time.monotonic())
         failures = self._restarts.ended(role, time.monotonic(), blameless=blameless)
         if failures >= STARTS_MAX and not self._served:
             log.error("%s ended %d times before it was ready; giving up", role, failures)

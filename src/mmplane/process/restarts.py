@@ -19,6 +19,8 @@ class _Role:
     failures: int = 0
     delay_s: float = 0.0
     not_before_s: float = 0.0
+    gone_s: float | None = None
+    """Since when it has not worked."""
 
 
 class Restarts:
@@ -36,14 +38,18 @@ class Restarts:
         role = self._of(name)
         role.up, role.ready = True, False
 
-    def ready(self, name: str) -> None:
-        """It works: what happened before is forgotten."""
+    def ready(self, name: str) -> float | None:
+        """It works: what happened before is forgotten. Returns since when it was gone, None if it was not."""
         role = self._of(name)
         role.ready, role.failures, role.delay_s = True, 0, 0.0
+        gone_s, role.gone_s = role.gone_s, None
+        return gone_s
 
     def ended(self, name: str, now_s: float, *, blameless: bool = False) -> int:
         """It ended. Returns how many starts in a row have failed; an end that another's explains is no failure."""
         role = self._of(name)
+        if role.gone_s is None:
+            role.gone_s = now_s
         if role.up and not blameless:
             role.failures += not role.ready
             _wait(role, now_s)

@@ -97,3 +97,13 @@ class NeverWaits(Restarts):
 def test_mutants(mutant: type[Restarts], check: Callable[[type[Restarts]], None]) -> None:
     with pytest.raises(AssertionError):
         check(mutant)
+
+
+def test_it_says_since_when_a_role_was_gone() -> None:
+    """Since the first of the ends after which it did not work; once."""
+    restarts = started(ready=True)
+    restarts.ended(ROLE, 10.0)
+    restarts.started(ROLE)
+    restarts.ended(ROLE, 12.0)
+    restarts.started(ROLE)
+    assert [restarts.ready(ROLE), restarts.ready(ROLE)] == [10.0, None]
