@@ -48,9 +48,9 @@ from mmplane.items.pool import Pool
 from mmplane.items.shelf import Shelf
 from mmplane.items.store import ItemStore
 from mmplane.observe.counters import Counters
+from mmplane.observe.exposition import Labels
 from mmplane.observe.journal import Journal, Tracer
 from mmplane.observe.lag import LoopLag
-from mmplane.observe.metrics import Labels
 from mmplane.observe.processes import Processes
 from mmplane.process.handed import handed
 from mmplane.waiting.budget import Budget

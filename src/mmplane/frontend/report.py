@@ -11,7 +11,7 @@ from mmplane.core.buckets import Reading
 from mmplane.core.histogram import Distribution
 from mmplane.core.plan import LoopReport, Progress
 from mmplane.frontend.send.group import Group
-from mmplane.observe.metrics import Figures, Labels
+from mmplane.observe.exposition import Figures, Labels
 
 
 class Report:

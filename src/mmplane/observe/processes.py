@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mmplane.core.control import Running
-from mmplane.observe.metrics import Labels
+from mmplane.observe.exposition import Labels
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 Figure = TypeVar("Figure")

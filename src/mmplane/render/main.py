@@ -33,7 +33,7 @@ from mmplane.frontend.server import Entrance, application, finish, server_of
 from mmplane.frontend.sources.addresses import Allowed
 from mmplane.frontend.sources.source import Source
 from mmplane.observe.counters import Counters
-from mmplane.observe.metrics import CONTENT_TYPE, exposition
+from mmplane.observe.exposition import CONTENT_TYPE, exposition
 from mmplane.process.handed import handed
 from mmplane.render.attached import Attached
 from mmplane.render.looks import HeaderLooks

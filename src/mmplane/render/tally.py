@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from mmplane.arena.segment import RegionMapping, create_region
+from mmplane.observe.exposition import Figures, Labels, Metric
 from mmplane.observe.journal import outcome_of
 from mmplane.observe.journey import Journey
-from mmplane.observe.metrics import Figures, Labels, Metric
 
 OUTCOMES = ("answered", "refused", "failed", "aborted")
 COLUMNS = (*OUTCOMES, "items", "prompt_tokens")

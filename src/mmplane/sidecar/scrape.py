@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from mmplane.observe.metrics import CONTENT_TYPE, Figures, Labels, Metric, Value, exposition
+from mmplane.observe.exposition import CONTENT_TYPE, Figures, Labels, Metric, Value, exposition
 
 HOST = "127.0.0.1"
 HEAD_BYTES_MAX = 8192

@@ -18,7 +18,7 @@ from mmplane.frontend.app import build
 from mmplane.frontend.http.endpoint import Endpoints
 from mmplane.frontend.http.routes import Routes
 from mmplane.frontend.server import Entrance
-from mmplane.observe.metrics import Figures
+from mmplane.observe.exposition import Figures
 
 KEYS = parse_keyring("operators-long-key\n", salt=bytes(SALT_BYTES))
 GET_ROUTES = (

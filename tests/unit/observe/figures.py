@@ -6,7 +6,7 @@ from typing import Any
 
 from mmplane.core.buckets import Buckets, Reading
 from mmplane.core.stages import PHASES, STAGES
-from mmplane.observe.metrics import Figures
+from mmplane.observe.exposition import Figures
 
 MIB = 2**20
 

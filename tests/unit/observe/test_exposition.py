@@ -15,8 +15,9 @@ from mmplane.core.plan import Work
 from mmplane.core.records import Modality
 from mmplane.core.stages import PHASES, SUMS, Span
 from mmplane.delivery.names import DELIVERIES
+from mmplane.observe.exposition import Metric, exposition
 from mmplane.observe.journal import Journal
-from mmplane.observe.metrics import METRICS, Metric, exposition
+from mmplane.observe.metrics import METRICS
 from mmplane.observe.snapshot import Snapshot
 
 UNITS = ("_seconds", "_bytes")
@@ -39,19 +40,19 @@ def test_no_name_is_used_twice() -> None:
 
 
 def test_every_metric_has_samples() -> None:
-    samples = Snapshot.of(exposition(figures()).decode(), 0.0).samples
+    samples = Snapshot.of(exposition(figures(), METRICS).decode(), 0.0).samples
     for metric in METRICS:
         assert samples.get(f"{metric.name}_count" if metric.kind == "histogram" else metric.name), metric.name
 
 
 def test_a_server_that_has_done_nothing_has_metrics() -> None:
     idle = figures(attached=False)
-    text = exposition(replace(idle, counts={}, readings={})).decode()
+    text = exposition(replace(idle, counts={}, readings={}), METRICS).decode()
     assert text.count("# TYPE") == len(METRICS)
 
 
 def test_histograms_are_cumulative() -> None:
-    snapshot = Snapshot.of(exposition(figures(10)).decode(), 0.0)
+    snapshot = Snapshot.of(exposition(figures(10), METRICS).decode(), 0.0)
     buckets = snapshot.by("le", "mmplane_request_seconds_bucket")
     assert (buckets["0.1"], buckets["0.25"], buckets["+Inf"]) == (0, 10, 10)
     assert snapshot.sum("mmplane_request_seconds_count", outcome="answered") == 10
@@ -60,7 +61,7 @@ def test_histograms_are_cumulative() -> None:
 
 
 def test_values_are_those_that_were_counted() -> None:
-    snapshot = Snapshot.of(exposition(figures(10)).decode(), 0.0)
+    snapshot = Snapshot.of(exposition(figures(10), METRICS).decode(), 0.0)
     assert snapshot.by("phase", "mmplane_requests_in_phase")["generate"] == 4
     assert snapshot.by("state", "mmplane_arena_bytes", region="1")["quarantined"] == 2**20
     assert snapshot.by("rank", "mmplane_plan_number") == {"0": 110, "1": 103}
@@ -103,7 +104,7 @@ def test_no_traffic_makes_more_series_than_a_scrape_can_bear() -> None:
     counted = figures()
     readings = counted.readings | journal.readings() | {"latency": {(name,): buckets.reading() for name in DELIVERIES}}
     readings |= {name: {(str(rank),): buckets.reading() for rank in range(8)} for name in ("stalls", "broadcasts")}
-    text = exposition(replace(counted, counts=journal.counts(), readings=readings)).decode()
+    text = exposition(replace(counted, counts=journal.counts(), readings=readings), METRICS).decode()
     samples = [line for line in text.splitlines() if not line.startswith("#")]
     assert {labels[0] for labels in journal.readings()["stages"]} >= set(SUMS["materialise"])
     assert len(samples) == len(set(samples)) < SERIES_MAX
@@ -112,7 +113,7 @@ def test_no_traffic_makes_more_series_than_a_scrape_can_bear() -> None:
 def test_prometheus_reads_it() -> None:
     """By its own parser: names, labels with quotes in them, and values."""
     odd = replace(figures(), counts={"failures": {('a "code"\\\nof two lines', "queue"): 2}})
-    families = {family.name: family for family in text_string_to_metric_families(exposition(odd).decode())}
+    families = {family.name: family for family in text_string_to_metric_families(exposition(odd, METRICS).decode())}
     assert {metric.name.removesuffix("_total") for metric in METRICS} == set(families)
     (failure,) = families["mmplane_request_failures"].samples
     assert failure.labels == {"code": 'a "code"\\\nof two lines', "phase": "queue"}

@@ -11,14 +11,17 @@ from figures import figures
 from rich.console import Console
 
 from mmplane.core.stages import PHASES, STAGES
-from mmplane.observe.metrics import Figures, exposition
+from mmplane.observe.exposition import Figures, exposition
+from mmplane.observe.metrics import METRICS
 from mmplane.observe.screen import BAR_CELLS, VIEWS, screen, view
 from mmplane.observe.snapshot import Between, Snapshot
 
 
 def shown(before: Figures, after: Figures, *, seconds: float = 2.0) -> str:
     console = Console(file=io.StringIO(), width=160, force_terminal=False)
-    snapshots = (Snapshot.of(exposition(each).decode(), at_s) for each, at_s in ((before, 0.0), (after, seconds)))
+    snapshots = (
+        Snapshot.of(exposition(each, METRICS).decode(), at_s) for each, at_s in ((before, 0.0), (after, seconds))
+    )
     console.print(screen(Between(*snapshots)))
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text
@@ -81,7 +84,7 @@ def test_a_server_without_ranks_says_so() -> None:
 @pytest.mark.parametrize("key", VIEWS)
 def test_each_view_fits_a_small_terminal(key: str) -> None:
     console = Console(file=io.StringIO(), width=80, height=24, force_terminal=False)
-    before, after = (Snapshot.of(exposition(figures(count)).decode(), count / 10) for count in (10, 30))
+    before, after = (Snapshot.of(exposition(figures(count), METRICS).decode(), count / 10) for count in (10, 30))
     console.print(view(Between(before, after), key))
     lines = console.file.getvalue().rstrip("\n").splitlines()  # type: ignore[attr-defined]
     assert len(lines) <= 24

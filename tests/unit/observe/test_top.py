@@ -13,7 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from figures import figures
 
-from mmplane.observe.metrics import exposition
+from mmplane.observe.exposition import exposition
+from mmplane.observe.metrics import METRICS
 
 
 @contextmanager
@@ -22,7 +23,7 @@ def metrics() -> Iterator[str]:
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(exposition(figures(10)))
+            self.wfile.write(exposition(figures(10), METRICS))
 
         def log_message(self, *_: object) -> None:
             pass

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mmplane.observe.metrics import exposition
+from mmplane.observe.exposition import exposition
 from mmplane.render.tally import METRICS, Tally, create_tally
 
 PROCESSES = 2

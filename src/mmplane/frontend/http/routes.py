@@ -16,8 +16,9 @@ from mmplane.core.errors import RequestError, error_object, too_large
 from mmplane.frontend.body.schema import parse_switch
 from mmplane.frontend.chat.readiness import Readiness
 from mmplane.frontend.send.dispatch import Dispatch
+from mmplane.observe.exposition import CONTENT_TYPE, Figures, exposition
 from mmplane.observe.journal import Journal
-from mmplane.observe.metrics import CONTENT_TYPE, Figures, exposition
+from mmplane.observe.metrics import METRICS
 from mmplane.observe.page import HEADERS, PAGE
 from mmplane.observe.timeline import timeline
 
@@ -95,7 +96,7 @@ class Routes:
 
     async def metrics(self, _: Request) -> Response:
         """For Prometheus."""
-        text = await asyncio.to_thread(exposition, self._figures())
+        text = await asyncio.to_thread(exposition, self._figures(), METRICS)
         return Response(text, media_type=CONTENT_TYPE)
 
 

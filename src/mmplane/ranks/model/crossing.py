@@ -23,7 +23,7 @@ from mmplane.core.errors import unsupported
 from mmplane.delivery.delivery import Features
 from mmplane.ranks.model.attention import NAME
 from mmplane.ranks.model.segmented import Segmented
-from mmplane.ranks.plan.schedule import Segment
+from mmplane.ranks.plan.step import Segment
 
 LAYER = "cross_attn"
 """Name of the attention to images among the modules of a decoder layer."""

@@ -12,7 +12,7 @@ import torch
 from mmplane.core.plan import Sampling, Submit
 from mmplane.ranks.model.grammar import Grammar, Grammars
 from mmplane.ranks.model.wanted import NO_TOKENS, Penalties, Wanted
-from mmplane.ranks.plan.schedule import Segment, SequenceId
+from mmplane.ranks.plan.step import Segment, SequenceId
 
 
 @dataclass

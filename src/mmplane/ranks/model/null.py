@@ -21,7 +21,7 @@ from mmplane.ranks.model.rebuild import Rebuild
 from mmplane.ranks.plan.hashing import Hashing
 from mmplane.ranks.plan.loop import LoopClock
 from mmplane.ranks.plan.port import Drawn, Turn
-from mmplane.ranks.plan.schedule import Step
+from mmplane.ranks.plan.step import Step
 
 PAGE_BYTES = 4096
 TOKEN = 64

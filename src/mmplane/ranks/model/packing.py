@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from mmplane.ranks.model.prompt import Prompt
-from mmplane.ranks.plan.schedule import Segment
+from mmplane.ranks.plan.step import Segment
 
 
 @dataclass(frozen=True)

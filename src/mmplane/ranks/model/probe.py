@@ -38,7 +38,7 @@ from mmplane.ranks.model.runner import Runner
 from mmplane.ranks.plan.blocks import BLOCK_TOKENS
 from mmplane.ranks.plan.inbox import Inbox
 from mmplane.ranks.plan.runs import Run, image_runs, whole
-from mmplane.ranks.plan.schedule import Segment
+from mmplane.ranks.plan.step import Segment
 
 SIZES = ((112, 84), (70, 126))
 """(width, height) in pixels of the pictures."""

@@ -9,7 +9,7 @@ import torch
 
 from mmplane.core.plan import Submit
 from mmplane.ranks.plan.runs import Run
-from mmplane.ranks.plan.schedule import Segment
+from mmplane.ranks.plan.step import Segment
 
 
 @dataclass(frozen=True)

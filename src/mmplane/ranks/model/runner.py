@@ -38,7 +38,7 @@ from mmplane.ranks.plan.inbox import Inbox
 from mmplane.ranks.plan.loop import LoopClock
 from mmplane.ranks.plan.port import Drawn, Turn
 from mmplane.ranks.plan.runs import image_runs
-from mmplane.ranks.plan.schedule import Segment, Step
+from mmplane.ranks.plan.step import Segment, Step
 
 log = logging.getLogger("mmplane")
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from mmplane.ranks.model.attention import NAME
-from mmplane.ranks.plan.schedule import Segment
+from mmplane.ranks.plan.step import Segment
 
 Run = Callable[..., torch.Tensor]
 """Of (the layer's own forward, hidden states [1, tokens, hidden] of a segment, the segment, its other arguments)."""

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from mmplane.ranks.plan.runs import Run
-from mmplane.ranks.plan.schedule import Segment
+from mmplane.ranks.plan.step import Segment
 
 TOGETHER_TOKENS_MAX = 192
 """On a CPU, sequences of more tokens are attended one by one.

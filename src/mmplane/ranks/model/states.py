@@ -15,7 +15,7 @@ import torch
 from transformers import DynamicCache
 
 from mmplane.ranks.model.segmented import Segmented
-from mmplane.ranks.plan.schedule import Segment, SequenceId
+from mmplane.ranks.plan.step import Segment, SequenceId
 
 LAYER = "linear_attn"
 """Name of a recurrent layer among the modules of a decoder layer."""

@@ -13,10 +13,8 @@ A request's slots are free to be released when the leader says `Admitted` or `Fa
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
-from enum import Enum
 
-from mmplane.core.errors import Failure, too_large, unavailable
+from mmplane.core.errors import too_large, unavailable
 from mmplane.core.plan import (
     Abort,
     Admitted,
@@ -37,9 +35,11 @@ from mmplane.core.plan import (
 )
 from mmplane.core.records import MESSAGE_BYTES_MAX
 from mmplane.ranks.plan.cache_table import CacheTable
-from mmplane.ranks.plan.embedding_table import EmbeddingTable, Look
+from mmplane.ranks.plan.embedding_table import EmbeddingTable
 from mmplane.ranks.plan.port import Drawn
-from mmplane.ranks.plan.schedule import Schedule, SequenceId
+from mmplane.ranks.plan.request import Phase, Request
+from mmplane.ranks.plan.schedule import Schedule
+from mmplane.ranks.plan.step import SequenceId
 from mmplane.waiting.share import Share
 from mmplane.wire.link import encode
 
@@ -56,39 +56,6 @@ CANCELS_MAX = 256
 
 class Diverged(Exception):
     """Two ranks disagree about what was admitted: the group cannot be trusted and ends."""
-
-
-class Phase(Enum):
-    """Where a request stands with the leader."""
-
-    WAITING = "waiting"
-    PREPARING = "preparing"
-    RUNNING = "running"
-
-
-@dataclass
-class Request:
-    """What the leader knows of one request."""
-
-    submit: Submit
-    phase: Phase = Phase.WAITING
-    held: dict[int, Held] = field(default_factory=dict)
-    aborted: bool = False
-    awaits_parcel: bool = False
-    reused: tuple[int, ...] = ()
-    embeddings: Look = Look()  # noqa: RUF009 - frozen
-    drawn: dict[int, int] = field(default_factory=dict)
-    """Tokens drawn so far, by sample that is still running."""
-
-    blocks: int = 0
-    """What it takes at most: prompt and longest answer, the whole blocks of the prompt once for all samples."""
-    found: tuple[int, ...] = ()
-    """Blocks of its prompt that had been computed for an earlier request."""
-
-    @property
-    def failure(self) -> Failure | None:
-        """The first rank's failure, in rank order."""
-        return next((held.failure for _, held in sorted(self.held.items()) if held.failure), None)
 
 
 class Leader:

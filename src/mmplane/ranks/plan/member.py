@@ -23,7 +23,8 @@ from mmplane.delivery.delivery import Delivered, Delivery, Features, Order, done
 from mmplane.delivery.parcels import Parcels
 from mmplane.ranks.plan.loop import LoopClock
 from mmplane.ranks.plan.port import Drawn, Model, Turn
-from mmplane.ranks.plan.schedule import Schedule, Step
+from mmplane.ranks.plan.schedule import Schedule
+from mmplane.ranks.plan.step import Step
 from mmplane.ranks.plan.wake import Wake
 
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from mmplane.core.plan import Held, Submit
 from mmplane.delivery.delivery import Features
-from mmplane.ranks.plan.schedule import Step
+from mmplane.ranks.plan.step import Step
 
 Turn = Held | Future[Any] | None
 """What one turn of preparing a request gives: the end, something to wait for, or nothing yet."""

@@ -19,7 +19,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from mmplane.ranks.model.attention import NAME, PackedAttention
 from mmplane.ranks.model.cache import Memory
 from mmplane.ranks.model.spans import TOGETHER_TOKENS_MAX, Span, Together, _decoding, together
-from mmplane.ranks.plan.schedule import Segment
+from mmplane.ranks.plan.step import Segment
 from mutation import mutated
 
 HEADS, KV_HEADS, HEAD_SIZE = 4, 2, 8

@@ -23,7 +23,7 @@ from mmplane.ranks.model.probe import Probe
 from mmplane.ranks.model.runner import Runner
 from mmplane.ranks.plan.blocks import BLOCK_TOKENS
 from mmplane.ranks.plan.loop import LoopClock
-from mmplane.ranks.plan.schedule import Segment
+from mmplane.ranks.plan.step import Segment
 from mutation import mutated
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -17,7 +17,7 @@ from mmplane.models.tiny import build_tiny
 from mmplane.ranks.model.drawing import Drawing
 from mmplane.ranks.model.grammar import Grammars
 from mmplane.ranks.model.sampling import draw
-from mmplane.ranks.plan.schedule import Segment
+from mmplane.ranks.plan.step import Segment
 
 END = 258
 VOCABULARY = 320

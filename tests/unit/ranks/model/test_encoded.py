@@ -27,7 +27,7 @@ from mmplane.ranks.model.runner import Runner
 from mmplane.ranks.plan.blocks import BLOCK_TOKENS
 from mmplane.ranks.plan.inbox import Inbox
 from mmplane.ranks.plan.loop import LoopClock
-from mmplane.ranks.plan.schedule import Segment, Step
+from mmplane.ranks.plan.step import Segment, Step
 from mutation import Mutant, check_it_is_killed
 
 BLOCKS = 32

@@ -9,7 +9,7 @@ import torch
 from mmplane.core.plan import Sampling, Submit
 from mmplane.ranks.model.packing import Packed, pack
 from mmplane.ranks.model.prompt import Prompt, Rows
-from mmplane.ranks.plan.schedule import Segment
+from mmplane.ranks.plan.step import Segment
 
 HIDDEN = 3
 CPU = torch.device("cpu")

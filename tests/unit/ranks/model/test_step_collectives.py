@@ -25,7 +25,7 @@ from mmplane.ranks.model.runner import Runner
 from mmplane.ranks.model.sums import Collectives
 from mmplane.ranks.plan.blocks import BLOCK_TOKENS
 from mmplane.ranks.plan.loop import LoopClock
-from mmplane.ranks.plan.schedule import Segment, Step
+from mmplane.ranks.plan.step import Segment, Step
 from mutation import Mutant, check_it_is_killed
 
 PROMPT_TOKENS = 5

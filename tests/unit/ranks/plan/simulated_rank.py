@@ -29,7 +29,8 @@ from mmplane.delivery.rank_ports import RankPorts
 from mmplane.ranks.plan.blocks import Blocks
 from mmplane.ranks.plan.loop import LoopClock
 from mmplane.ranks.plan.member import Member
-from mmplane.ranks.plan.schedule import Schedule, Step
+from mmplane.ranks.plan.schedule import Schedule
+from mmplane.ranks.plan.step import Step
 
 _plans = msgspec.msgpack.Decoder(Plan)
 

@@ -25,7 +25,8 @@ from mmplane.core.plan import Held, Plan, Submit
 from mmplane.delivery.delivery import Features
 from mmplane.delivery.faults import strike
 from mmplane.ranks.plan.port import Turn
-from mmplane.ranks.plan.schedule import Schedule, Segment, SequenceId, Step
+from mmplane.ranks.plan.schedule import Schedule
+from mmplane.ranks.plan.step import Segment, SequenceId, Step
 
 
 def digest_of(rank: int, request_id: int) -> bytes:

@@ -23,7 +23,8 @@ from mmplane.ranks.plan.leader import Leader
 from mmplane.ranks.plan.loop import LoopClock
 from mmplane.ranks.plan.member import Member
 from mmplane.ranks.plan.port import Drawn
-from mmplane.ranks.plan.schedule import Schedule, Step
+from mmplane.ranks.plan.schedule import Schedule
+from mmplane.ranks.plan.step import Step
 from mutation import mutated
 
 RANKS = 2

@@ -28,9 +28,10 @@ from mmplane.delivery.leader_batch import LeaderBatch
 from mmplane.delivery.names import DELIVERIES
 from mmplane.delivery.rank_ports import RankPorts
 from mmplane.ranks.plan.cache_table import CacheTable
-from mmplane.ranks.plan.leader import Leader, Request
+from mmplane.ranks.plan.leader import Leader
 from mmplane.ranks.plan.member import Member, Preparing
-from mmplane.ranks.plan.schedule import Step
+from mmplane.ranks.plan.request import Request
+from mmplane.ranks.plan.step import Step
 
 # Members.
 

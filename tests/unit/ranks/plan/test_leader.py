@@ -26,9 +26,11 @@ from mmplane.core.plan import (
 )
 from mmplane.core.records import MESSAGE_BYTES_MAX
 from mmplane.ranks.plan.blocks import Blocks
-from mmplane.ranks.plan.leader import PLAN_BYTES_MAX, Diverged, Leader, Request
+from mmplane.ranks.plan.leader import PLAN_BYTES_MAX, Diverged, Leader
 from mmplane.ranks.plan.port import Drawn
-from mmplane.ranks.plan.schedule import Schedule, SequenceId
+from mmplane.ranks.plan.request import Request
+from mmplane.ranks.plan.schedule import Schedule
+from mmplane.ranks.plan.step import SequenceId
 from mmplane.wire.link import encode
 
 END = 0

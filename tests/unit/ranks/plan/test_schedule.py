@@ -9,7 +9,8 @@ import pytest
 
 from mmplane.core.plan import Finish, Plan, Sampling, Submit
 from mmplane.ranks.plan.blocks import Blocks
-from mmplane.ranks.plan.schedule import Schedule, Segment, Step
+from mmplane.ranks.plan.schedule import Schedule
+from mmplane.ranks.plan.step import Segment, Step
 
 
 def request(request_id: int, prompt_tokens: int, samples: int = 1) -> Submit:

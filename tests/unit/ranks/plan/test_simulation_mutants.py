@@ -20,9 +20,11 @@ from simulated_rank import Parts
 
 from mmplane.core.plan import Abort, Failed, Finish, Held, Plan, Position, Submit
 from mmplane.ranks.plan.chain import Chain, _marks
-from mmplane.ranks.plan.leader import _ABORTED, Diverged, Leader, Phase, Request
+from mmplane.ranks.plan.leader import _ABORTED, Diverged, Leader
 from mmplane.ranks.plan.port import Drawn
-from mmplane.ranks.plan.schedule import Schedule, Segment, Sequence, SequenceId, Step
+from mmplane.ranks.plan.request import Phase, Request
+from mmplane.ranks.plan.schedule import Schedule
+from mmplane.ranks.plan.step import Segment, Sequence, SequenceId, Step
 from mutation import mutated
 
 # Leaders.
