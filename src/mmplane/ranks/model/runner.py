@@ -126,13 +126,8 @@ class Runner:
                     continue
                 rows = self._encoded.get(item.content_key) if index in keep else None
                 if rows is None:
-                    with self._clock.computing():
-                        rows = self._encode(item, self._tensors(item, tensors))
+                    rows = self._rows(item, tensors, keep=index in keep)
                     encoded += 1
-                    if not self._crossing.present:
-                        self.widest_bytes = max(self.widest_bytes, rows.shape[1] * rows.element_size())
-                    if index in keep:
-                        rows = self._keep(item.content_key, rows)
                 if self._crossing.present:
                     crossed.append(rows)
                 else:
@@ -278,6 +273,14 @@ class Runner:
         if tensors[first].dtype == torch.uint8:
             tensors[first] = self._rebuild[item.modality](tensors[first])
         return tensors
+
+    def _rows(self, item: Item | Enclosed, delivered: Features, *, keep: bool) -> torch.Tensor:
+        """The item's rows, encoded now."""
+        with self._clock.computing():
+            rows = self._encode(item, self._tensors(item, delivered))
+        if not self._crossing.present:
+            self.widest_bytes = max(self.widest_bytes, rows.shape[1] * rows.element_size())
+        return self._keep(item.content_key, rows) if keep else rows
 
     def _encode(self, item: Item | Enclosed, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
         """The rows [tokens, hidden] that the vision or audio tower makes of one item, or a client has made of it.
