@@ -17,6 +17,7 @@ import torch.distributed as dist
 from mmplane.ranks.model import sums as module
 from mmplane.ranks.model.sums import BYTES_MAX, Collectives, Sums
 from mmplane.wire.group import GroupLinks
+from mutation import Mutant, check_it_is_killed
 
 RANKS = 4
 LIMIT = timedelta(seconds=60)
@@ -83,3 +84,9 @@ def test_what_is_large_or_scattered_goes_the_usual_way(
     monkeypatch.setattr(module.dist, "all_reduce", lambda tensor, group: reduced.append((tensor, group)))
     Collectives(ranks[0]).all_reduce(tensor, group="all")
     assert [(each.shape, group) for each, group in reduced] == [(tensor.shape, "all")]
+
+
+def test_another_order_of_adding_up_is_found_out(request: pytest.FixtureRequest) -> None:
+    piece, instead = "parts.insert(self._rank, tensor)", "parts.insert(0, tensor)"
+    killer, arguments = test_all_have_the_same_sum, (torch.float32,)
+    check_it_is_killed(Mutant("the order of ranks", Sums.take, piece, instead, killer, arguments), request)
