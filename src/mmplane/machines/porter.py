@@ -117,9 +117,8 @@ class Machine:
         self.name = hello.name
         self.lanes = hello.lanes
         self.life = life
-        self.jobs: dict[int, Materialise | Examine] = {}
-        self.sent_bytes: dict[int, int] = {}
-        """Of media, by job."""
+        self.jobs: dict[int, tuple[Materialise | Examine, int]] = {}
+        """And how many bytes of media were sent with it."""
         self.kept: Kept[bytes] = Kept(kept_bytes)
         """Keys of items whose media it has looked into."""
         self.channel: Channel
@@ -236,8 +235,7 @@ class Porter:
         if looked:
             machine.kept.take(looked)
             media = media[:0]
-        machine.jobs[job.job_id] = job
-        machine.sent_bytes[job.job_id] = len(media)
+        machine.jobs[job.job_id] = job, len(media)
         if isinstance(job, Materialise):
             machine.channel.post(Work(job.job_id, job.recipe, len(media), looked), [media])
         else:
@@ -250,16 +248,15 @@ class Porter:
             case Pulse():
                 return
             case Made() | Looked() | NotMade() | Declined() | Died():
-                job = machine.jobs.get(record.job_id)
-                if job is None:
+                if record.job_id not in machine.jobs:
                     raise ProtocolError("an answer to a job that it does not have")
-                answer = self._answer(job, stream, record, machine.sent_bytes[job.job_id])
-                del machine.jobs[job.job_id], machine.sent_bytes[job.job_id]
+                answer = self._answer(*machine.jobs[record.job_id], stream, record)
+                del machine.jobs[record.job_id]
                 self._tell(answer)
             case _:
                 raise ProtocolError(f"{type(record).__name__} from a machine that has joined")
 
-    def _answer(self, job: Materialise | Examine, stream: Framed[Any], record: Answer, sent_bytes: int) -> Record:
+    def _answer(self, job: Materialise | Examine, sent_bytes: int, stream: Framed[Any], record: Answer) -> Record:
         match job, record:
             case Materialise(), Made():
                 return self._receive(job, stream, record, sent_bytes)
