@@ -82,7 +82,7 @@ def test_one_that_is_stopped(title: str, live: Live) -> None:
     until(lambda: is_ready(live), RECOVERY_S, "it is ready again")
     print(f"{title}: not ready after {took_s:.1f} s, ready again after {monotonic() - stopped_s:.1f} s")
     assert live.chat([part(noise(before[title])), text("?")]).status_code == 200
-    said = logged(live, f"(pid {before[title]})", "has stood still")
+    said = logged(live, f"(pid {before[title]})", "has made no progress")
     assert said is not None
     assert "State: T (stopped)" in said["stacks"]
 

@@ -1,1 +1,1 @@
-"""The pure core: records, keys, plans, tables and errors. No I/O, no clock, no torch."""
+"""The pure core: records, plans, keys and errors. It does no I/O, reads no clock and does not import torch."""

@@ -1,6 +1,6 @@
-"""Durations by upper bound, as Prometheus has them: few fixed bounds, so that adding one costs next to nothing.
+"""A histogram of durations with a few fixed buckets, as Prometheus expects it. Adding a duration is very cheap.
 
-`mmplane.core.histogram` is finer, for percentiles that are compared; this is for what is always on.
+`mmplane.core.histogram` is finer and meant for comparing percentiles. This one is always on.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 
 
 class Reading(NamedTuple):
-    """Buckets at one moment: `below[i]` durations did not exceed `bounds_s[i]`; the last of `below` counts all."""
+    """The buckets at one moment: `below[i]` durations did not exceed `bounds_s[i]`; the last entry counts all of them.
+    """
 
     bounds_s: tuple[float, ...]
     below: tuple[int, ...]
@@ -22,7 +23,7 @@ class Reading(NamedTuple):
 
 
 class Buckets:
-    """Counts durations by the first bound that they do not exceed."""
+    """Counts each duration in the first bucket whose bound it does not exceed."""
 
     __slots__ = ("_bounds_s", "_counts", "_total_s")
 
@@ -32,20 +33,20 @@ class Buckets:
         self._total_s = 0.0
 
     def add(self, seconds: float) -> None:
-        """One more."""
+        """Count one duration."""
         self._counts[bisect_left(self._bounds_s, seconds)] += 1
         self._total_s += seconds
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """By bound; what exceeds them all comes last."""
+        """The number of durations in each bucket; the last entry counts those above all bounds."""
         return tuple(self._counts)
 
     @property
     def total_s(self) -> float:
-        """Their sum."""
+        """The sum of all durations."""
         return self._total_s
 
     def reading(self) -> Reading:
-        """Now."""
+        """The current buckets."""
         return Reading(self._bounds_s, tuple(accumulate(self._counts)), self._total_s)

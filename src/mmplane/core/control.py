@@ -1,4 +1,4 @@
-"""Control: what the supervisor, the nursery and the children say to each other. Descriptors ride beside a record."""
+"""The control messages between the supervisor, the nursery and the children. Some records carry descriptors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from mmplane.core.records import Count, Name, Record
 
 
 class Spawn(Record, frozen=True, tag="spawn"):
-    """Supervisor -> nursery: fork a child. `descriptors` names the descriptors that ride along, in order."""
+    """Supervisor -> nursery: fork a child. `descriptors` names the descriptors that come with it, in order."""
 
     carries = True
     spawn_id: Count
@@ -20,7 +20,7 @@ class Spawn(Record, frozen=True, tag="spawn"):
 
 
 class Spawned(Record, frozen=True, tag="spawned"):
-    """Nursery -> supervisor: the child runs; its pidfd rides along."""
+    """Nursery -> supervisor: the child runs. Its pidfd comes with the record."""
 
     carries = True
     spawn_id: Count
@@ -28,28 +28,28 @@ class Spawned(Record, frozen=True, tag="spawned"):
 
 
 class Refused(Record, frozen=True, tag="refused"):
-    """Nursery -> supervisor: the system did not let it fork (a limit on processes, memory), and why."""
+    """Nursery -> supervisor: the system refused to fork (a limit on processes, memory), and why."""
 
     spawn_id: Count
     reason: str
 
 
 class Halted(Record, frozen=True, tag="halted"):
-    """Nursery -> supervisor: a child was stopped (SIGSTOP), or goes on."""
+    """Nursery -> supervisor: a child was stopped (SIGSTOP) or continued."""
 
     pid: Count
     stopped: bool
 
 
 class Killed(Record, frozen=True, tag="killed"):
-    """Nursery -> supervisor: a child has ended by this signal."""
+    """Nursery -> supervisor: a child was ended by this signal."""
 
     pid: Count
     signal: Count
 
 
 class Preloaded(Record, frozen=True, tag="preloaded"):
-    """Nursery -> supervisor: everything is imported."""
+    """Nursery -> supervisor: all imports are done."""
 
     import_ms: float
 
@@ -59,20 +59,20 @@ class Ready(Record, frozen=True, tag="ready"):
 
 
 class Beat(Record, frozen=True, tag="beat"):
-    """Child -> supervisor, from the child's own loop, at least once a second unless it is stuck.
+    """Child -> supervisor: heartbeat from the child's own loop, at least once a second unless it is stuck.
 
-    `computing`: from a thread, while the loop computes a step or an item.
+    With `computing` it comes from a thread, while the loop computes a step or an item.
     """
 
     computing: bool = False
 
 
 class Probing(Record, frozen=True, tag="probing"):
-    """Rank -> supervisor: it is about to show the model a read-only item, which may kill it (invariant 7)."""
+    """Rank -> supervisor: it is about to give the model a read-only item, which may crash it (invariant 7)."""
 
 
 class Serving(Record, frozen=True, tag="serving"):
-    """Front end -> supervisor: a real picture has passed all ranks for the first time."""
+    """Front end -> supervisor: for the first time, a real picture has passed through all ranks."""
 
 
 class Replace(Record, frozen=True, tag="replace"):
@@ -83,7 +83,7 @@ class Replace(Record, frozen=True, tag="replace"):
 
 
 class WorkerUp(Record, frozen=True, tag="worker_up"):
-    """Supervisor -> front end: a worker (0: the parser) runs; the link to it rides along."""
+    """Supervisor -> front end: a worker runs (index 0 is the parser). The link to it comes with the record."""
 
     carries = True
     index: Count
@@ -91,14 +91,14 @@ class WorkerUp(Record, frozen=True, tag="worker_up"):
 
 
 class WorkerGone(Record, frozen=True, tag="worker_gone"):
-    """Supervisor -> front end: that worker is dead and its handle says so: its claims end."""
+    """Supervisor -> front end: this worker is dead, as its pidfd has confirmed. Its leases end."""
 
     index: Count
     incarnation: Count
 
 
 class RanksUp(Record, frozen=True, tag="ranks_up"):
-    """Supervisor -> front end: a rank group is ready; the link to its leader and its stream ride along."""
+    """Supervisor -> front end: a rank group is ready. The link to its leader and its stream come with the record."""
 
     carries = True
     incarnation: Count
@@ -107,19 +107,19 @@ class RanksUp(Record, frozen=True, tag="ranks_up"):
 
 
 class RanksGone(Record, frozen=True, tag="ranks_gone"):
-    """Supervisor -> front end: the whole group is dead: its claims end, what was in flight fails."""
+    """Supervisor -> front end: the whole group is dead. Its leases end, and requests in flight fail."""
 
     incarnation: Count
 
 
 class OutOfService(Record, frozen=True, tag="out_of_service"):
-    """Supervisor -> front end: these stand still, or did and have no successor that works. None: all is well."""
+    """Supervisor -> front end: these processes are stalled, or have no working successor yet. Empty: all is well."""
 
     names: tuple[Name, ...]
 
 
 class Running(Record, frozen=True):
-    """One process: `rank 1` has role `rank` and index 1."""
+    """One process. `rank 1` has the role `rank` and the index 1."""
 
     role: Name
     index: Count
@@ -127,43 +127,43 @@ class Running(Record, frozen=True):
 
 
 class Everyone(Record, frozen=True, tag="everyone"):
-    """Supervisor -> front end: all processes of this server, whenever one has started or ended."""
+    """Supervisor -> front end: all processes of this server. Sent whenever one has started or ended."""
 
     running: tuple[Running, ...]
 
 
 class Attach(Record, frozen=True, tag="attach"):
-    """Supervisor -> leader: a new front end; drop everything of the old one. The new link and stream ride along."""
+    """Supervisor -> leader: there is a new front end. Drop everything of the old one. Carries the link and stream."""
 
     carries = True
     epoch: Count
 
 
 class RanksReady(Record, frozen=True, tag="ranks_ready"):
-    """Leader -> supervisor: model loaded, warmed up. `kv_bytes_per_token` is per rank, `dtype` what it computes in."""
+    """Leader -> supervisor: the model is loaded and warmed up. `kv_bytes_per_token` is per rank."""
 
     kv_bytes_per_token: Count
     dtype: Name
 
 
 class Drain(Record, frozen=True, tag="drain"):
-    """Supervisor -> front end or render process: finish what runs within so many seconds, then say `Drained`."""
+    """Supervisor -> front end or render process: finish running requests within `limit_s`, then send `Drained`."""
 
     limit_s: float
 
 
 class Drained(Record, frozen=True, tag="drained"):
-    """Front end or render process -> supervisor: nothing is in flight any more."""
+    """Front end or render process -> supervisor: no request is in flight any more."""
 
 
 class Unloadable(Record, frozen=True, tag="unloadable"):
-    """Child -> supervisor: it can never start, and why (for the operator; a wrong folder, an unknown architecture)."""
+    """Child -> supervisor: it can never start. `reason` is for the operator (a wrong folder, an unknown model)."""
 
     reason: str
 
 
 class Renew(Record, frozen=True, tag="renew"):
-    """Outpost -> supervisor: its server serves something else now; end, and load that."""
+    """Outpost -> supervisor: its server now serves something else. End, and load that."""
 
 
 ToNursery = Spawn

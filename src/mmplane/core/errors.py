@@ -1,6 +1,6 @@
-"""Errors with an owner: each says whose fault it is and which HTTP status tells that person.
+"""Errors with an owner: each states whose fault it is, as an HTTP status.
 
-Texts are fixed and short. They never hold an address, a path or a piece of the payload, because they travel to clients.
+Messages are fixed and short. They never contain an address, a path or part of the payload, because clients see them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import msgspec
 
 
 class RequestError(Exception):
-    """What went wrong with one request. It becomes an OpenAI error object and touches nobody else.
+    """The failure of one request. It becomes an OpenAI error object and does not affect other requests.
 
     `status` is the HTTP status; `code` and `param` are OpenAI's fields; `retry_after_s` is sent as Retry-After.
     """
@@ -32,7 +32,7 @@ class RequestError(Exception):
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A `RequestError` as a record: invariant 4, failure is a value."""
+    """A `RequestError` as a record, so that a failure can travel as a value (invariant 4)."""
 
     status: int
     code: str
@@ -46,7 +46,7 @@ class Failure(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 def bad_request(code: str, message: str, param: str | None = None) -> RequestError:
-    """400: the client sent something that cannot be served."""
+    """400: the client sent a request that cannot be served."""
     return RequestError(400, code, message, param=param)
 
 
@@ -56,7 +56,7 @@ def bad_media(message: str, param: str | None = None) -> RequestError:
 
 
 def bad_option(message: str) -> RequestError:
-    """400: an option of an item that its processor does not take."""
+    """400: an option of an item that its processor does not accept."""
     return RequestError(400, "invalid_option", message)
 
 
@@ -66,12 +66,12 @@ def too_large(message: str, param: str | None = None) -> RequestError:
 
 
 def unsupported(message: str, param: str | None = None) -> RequestError:
-    """422: well formed, but this model cannot do it."""
+    """422: the request is well formed, but this model does not support it."""
     return RequestError(422, "unsupported_by_model", message, param=param)
 
 
 def overloaded(message: str, retry_after_s: int = 1) -> RequestError:
-    """503: no room now; the same request may pass later."""
+    """503: there is no room now; the same request may succeed later."""
     return RequestError(503, "overloaded", message, retry_after_s=retry_after_s)
 
 
@@ -81,19 +81,19 @@ UNPROFILED = "unprofiled"
 
 
 def unprofiled(reason: UnprofiledReason, message: str) -> RequestError:
-    """415: what the consumer's own loader would make of this media is not known here (`mmplane.media.profiles`).
+    """415: it is not known here how the consumer's own loader would decode this media (`mmplane.media.profiles`).
 
-    `param` is the reason, by which such media is counted.
+    `param` is the reason. Such media is counted by reason.
     """
     return RequestError(415, UNPROFILED, message, param=reason)
 
 
 class ArenaHasNoRoom(RequestError):
-    """503, or 413 if it never will: an item does not fit into the arena. Another delivery may still take it."""
+    """An item does not fit into the arena: 503, or 413 if it never will. Another delivery may still work."""
 
     def __init__(self, *, ever: bool) -> None:
         if ever:
-            super().__init__(413, "too_large", "an item is larger than this server's arena takes")
+            super().__init__(413, "too_large", "an item is larger than the arena of this server can hold")
         else:
             super().__init__(503, "overloaded", "the arena is full", retry_after_s=1)
 
@@ -109,12 +109,12 @@ def internal(message: str) -> RequestError:
 
 
 def not_held() -> RequestError:
-    """404: there are no bytes, and what they became is not here. (409 would make OpenAI's client send it again.)"""
+    """404: the request has no bytes, and its features are not here. (409 would make OpenAI's client retry.)"""
     return RequestError(404, "media_not_held", "this server does not hold media of that uuid: send it with its bytes")
 
 
 def error_object(error: RequestError) -> bytes:
-    """OpenAI's error object."""
+    """The error as OpenAI's error object, in JSON."""
     kind = "invalid_request_error" if error.status < 500 else "server_error"
     return msgspec.json.encode(
         {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}

@@ -1,7 +1,7 @@
-"""Faults that tests put into one request: an exception or a delay, at a named point of its delivery, on one rank.
+"""Faults that tests inject into one request: an exception or a delay, at a named point of its delivery, on one rank.
 
-They travel in the request itself, so a test decides which request suffers and nothing is left switched on. A server
-takes them only when it was started with `--fault-injection on`.
+They travel in the request itself, so a test decides which request is affected, and no fault stays switched on. A server
+accepts them only if it was started with `--fault-injection on`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from mmplane.core.records import Count, Record
 DELAY_MS_MAX = 1000
 
 Point = Literal["construct", "materialise", "before_collective", "in_collective", "after_collective", "view", "encode"]
-"""`construct` is the front end's (rank is ignored); `in_collective` is while the object is pickled or unpickled."""
+"""`construct` happens in the front end (`rank` is ignored); `in_collective` is while the object is pickled or
+unpickled."""
 
 
 class Fault(Record, frozen=True):
-    """What goes wrong: `delay_ms` passes, then it fails if `error` is set."""
+    """The fault: wait for `delay_ms`, then fail if `error` is set."""
 
     point: Point
     rank: Count = 0
@@ -28,4 +29,4 @@ class Fault(Record, frozen=True):
 
 
 class InjectedFault(Exception):
-    """What a test asked for."""
+    """The exception that a test asked for."""

@@ -1,7 +1,7 @@
-"""A histogram of durations: small enough to be a record, exact enough for percentiles, and two can be subtracted.
+"""A histogram of durations: small enough to be a record, precise enough for percentiles, and two can be subtracted.
 
-Buckets grow by 5 %, so a percentile is at most 5 % too high. What is counted only grows, so what happened between two
-readings is their difference: who reads need not reset, and several may read.
+Buckets grow by 5 %, so a percentile is at most 5 % too high. Counts only grow, so the difference of two readings is
+what happened in between. Readers need not reset it, and there may be several readers.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ from mmplane.core.records import Count, Record
 LOWEST_MS = 0.001
 GROWTH = 1.05
 BUCKET_MAX = 400
-"""Reaches to five minutes; what is longer counts there."""
+"""The last bucket, at five minutes; longer durations count there."""
 
 
 class Distribution(Record, frozen=True):
-    """Durations by bucket, as (bucket, count) pairs in order of bucket, and their sum."""
+    """Durations as (bucket, count) pairs in order of bucket, and their sum."""
 
     counts: tuple[tuple[Count, Count], ...] = ()
     total_ms: float = 0.0
 
     @property
     def count(self) -> int:
-        """How many durations."""
+        """The number of durations."""
         return sum(count for _, count in self.counts)
 
     def since(self, earlier: Distribution) -> Distribution:
-        """What was added after `earlier`. Raises ValueError when it is not an earlier reading of the same histogram."""
+        """The durations added after `earlier`. Raises ValueError if it is not an earlier reading of the same histogram.
+        """
         left = Counter(dict(self.counts))
         left.subtract(dict(earlier.counts))
         if min(left.values(), default=0) < 0:
@@ -41,7 +42,8 @@ class Distribution(Record, frozen=True):
         return Distribution(_pairs(left), self.total_ms - earlier.total_ms)
 
     def quantile_ms(self, share: float) -> float | None:
-        """The duration that `share` (0 to 1) of them do not exceed, at most 5 % too high; None of nothing."""
+        """The duration that a `share` (0 to 1) of them does not exceed, at most 5 % too high; None if there are none.
+        """
         wanted = max(1, ceil(share * self.count))
         seen = 0
         for bucket, count in self.counts:
@@ -51,7 +53,7 @@ class Distribution(Record, frozen=True):
         return None
 
     def reading(self, bounds_s: Sequence[float] = BOUNDS_S) -> Reading:
-        """In few buckets: durations within 5 % of a bound may count on its other side."""
+        """The same in fewer buckets. Durations within 5 % of a bound may count on its other side."""
         counts = [0] * (len(bounds_s) + 1)
         for bucket, count in self.counts:
             counts[bisect_left(bounds_s, edge_ms(bucket) / 1000)] += count
@@ -66,17 +68,17 @@ class Histogram:
         self._total_ms = 0.0
 
     def add(self, duration_ms: float) -> None:
-        """One more duration."""
+        """Count one duration."""
         self._counts[bucket_of(duration_ms)] += 1
         self._total_ms += duration_ms
 
     def distribution(self) -> Distribution:
-        """All so far."""
+        """All durations so far."""
         return Distribution(_pairs(self._counts), self._total_ms)
 
 
 def merged(distributions: Iterable[Distribution]) -> Distribution:
-    """All of them as one."""
+    """The sum of several distributions."""
     counts: Counter[int] = Counter()
     total_ms = 0.0
     for each in distributions:

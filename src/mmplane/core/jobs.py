@@ -1,4 +1,4 @@
-"""Jobs: what the front end asks of a worker, and what comes back."""
+"""The messages between the front end and a worker."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from mmplane.core.records import Ask, Count, Layout, Name, Recipe, Record, Slot
 
 
 class Materialise(Record, frozen=True, tag="materialise"):
-    """Front end -> worker: decode what lies in `media`, write its features into `out`, in the worker's region.
+    """Front end -> worker: decode `media` and write its features into `out`, a slot of the worker's region.
 
-    `life` is that of the media machine which was ready for it, as in `WorkerReady`: a porter does it for no other.
-    `key` is the item's, by which a porter knows that its machine has the media already.
+    `life` identifies the media machine that was ready for this job, as in `WorkerReady`; a porter does it for no other.
+    `key` is the item's content key, from which a porter knows whether its machine has the media already.
     """
 
     job_id: Count
@@ -22,9 +22,9 @@ class Materialise(Record, frozen=True, tag="materialise"):
 
 
 class Measure(Record, frozen=True, tag="measure"):
-    """Front end -> worker: which layout has an image of this size? (Processors without a closed form.)
+    """Front end -> worker: what layout does an image of this size have? (For processors without a closed form.)
 
-    `arguments` are the processor's, as in `mmplane.core.records.Ask`.
+    `arguments` are those of the processor, as in `mmplane.core.records.Ask`.
     """
 
     job_id: Count
@@ -34,9 +34,9 @@ class Measure(Record, frozen=True, tag="measure"):
 
 
 class Examine(Record, frozen=True, tag="examine"):
-    """Front end -> worker: what does the clip or sound that lies in `media` become? Native parsers may die of it.
+    """Front end -> worker: what does the clip or sound in `media` become? Native parsers may crash on it.
 
-    `life` and `key` as in `Materialise`.
+    `life` and `key` are the same as in `Materialise`.
     """
 
     job_id: Count
@@ -47,9 +47,9 @@ class Examine(Record, frozen=True, tag="examine"):
 
 
 class Materialised(Record, frozen=True, tag="materialised"):
-    """Worker -> front end: the slot holds the features. Times in milliseconds; `bytes_written` counts slot bytes.
+    """Worker -> front end: the slot holds the features. `bytes_written` counts bytes of the slot.
 
-    `began_s` is when decoding began, on CLOCK_MONOTONIC. `sent_bytes` of media went to a media machine for it.
+    `began_s` is when decoding began, on CLOCK_MONOTONIC. `sent_bytes` is how much media was sent to a media machine.
     """
 
     job_id: Count
@@ -61,14 +61,15 @@ class Materialised(Record, frozen=True, tag="materialised"):
 
 
 class Measured(Record, frozen=True, tag="measured"):
-    """Worker -> front end: the layout that was asked for."""
+    """Worker -> front end: the answer to `Measure`."""
 
     job_id: Count
     layout: Layout
 
 
 class Examined(Record, frozen=True, tag="examined"):
-    """Worker -> front end: how to materialise the item that was asked about. `sent_bytes` as in `Materialised`."""
+    """Worker -> front end: the answer to `Examine`, the item's recipe. `sent_bytes` is the same as in `Materialised`.
+    """
 
     job_id: Count
     recipe: Recipe
@@ -76,28 +77,28 @@ class Examined(Record, frozen=True, tag="examined"):
 
 
 class JobFailed(Record, frozen=True, tag="job_failed"):
-    """Worker -> front end: the item's error; the worker is well and takes the next job."""
+    """Worker -> front end: the item failed. The worker is intact and takes the next job."""
 
     job_id: Count
     failure: Failure
 
 
 class JobLost(Record, frozen=True, tag="job_lost"):
-    """Porter -> front end: the media machine did not do it, and nobody writes to its slot. Not the item's doing."""
+    """Porter -> front end: the media machine did not do it; the item is not to blame. Nobody writes to its slot."""
 
     job_id: Count
 
 
 class JobDied(Record, frozen=True, tag="job_died"):
-    """Porter -> front end: the process that decoded it over there ended. Nobody writes to its slot."""
+    """Porter -> front end: the process that decoded the item on the media machine died. Nobody writes to its slot."""
 
     job_id: Count
 
 
 class WorkerReady(Record, frozen=True, tag="worker_ready"):
-    """Worker -> front end: mapped, loaded, waiting for jobs.
+    """Worker -> front end: it has mapped the regions and loaded the processors, and waits for jobs.
 
-    A porter says it for each media machine that joins: it takes `lanes` jobs at a time, in this `life`.
+    A porter sends it for each media machine that joins; the machine takes `lanes` jobs at a time, in this `life`.
     """
 
     fingerprint: bytes

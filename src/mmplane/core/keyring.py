@@ -1,11 +1,11 @@
-"""API keys: who may ask, and as which tenant.
+"""API keys: which keys are valid, and which tenant each belongs to.
 
     # a comment
     S3cr3t-of-the-operator-...        a key alone: the operator, who may use every route
     alice:S3cr3t-of-alice-...         a tenant's key: chat and models, and nothing of anybody else
 
-What was written there is forgotten once it is read: a keyring holds digests under a salt of this start. Comparing takes
-the same time whichever key matches, and whether one does (hazard S12, CVE-2025-59425).
+The keys themselves are forgotten after they have been read: a keyring holds digests with a salt that is new at each
+start. A comparison takes the same time for every key, valid or not (hazard S12, CVE-2025-59425).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WEAK_CHARACTERS = 16
 """A shorter key can be guessed."""
 
 DEFAULT_TENANT = ""
-"""The operator, and everybody where there are no keys."""
+"""The operator, and everybody if there are no keys."""
 
 _ANY_LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 _EMPTY = re.compile(rb"\s*(#.*)?", re.DOTALL)
@@ -33,35 +33,35 @@ _LINE = re.compile(rb"\s*(?:(?P<tenant>[A-Za-z0-9._-]{1,64}):)?(?P<key>[!-9;-~]+
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Whom a key stands for. The operator is the tenant without a name, as everybody is where there are no keys."""
+    """The owner of a key. The operator is the tenant without a name; without keys, everybody is the operator."""
 
     tenant: str = DEFAULT_TENANT
 
     @property
     def operator(self) -> bool:
-        """May use every route."""
+        """Whether this caller may use every route."""
         return not self.tenant
 
 
 class Keyring(msgspec.Struct, frozen=True):
-    """Digests of keys, and whom each stands for."""
+    """The digests of all keys, and the owner of each."""
 
     salt: bytes = b""
     digests: tuple[bytes, ...] = ()
     callers: tuple[Caller, ...] = ()
     weak: int = 0
-    """How many keys are shorter than they should be."""
+    """The number of keys that are shorter than `WEAK_CHARACTERS`."""
 
     def __bool__(self) -> bool:
         return bool(self.digests)
 
     @property
     def tenants(self) -> int:
-        """How many different ones there are, the operator included."""
+        """The number of different tenants, including the operator."""
         return len(set(self.callers))
 
     def caller(self, key: bytes) -> Caller | None:
-        """Whom this key stands for; None for nobody. Every digest is compared, in constant time."""
+        """The owner of this key, or None. Compares every digest, in constant time."""
         digest = _digest(key, self.salt)
         found = None
         for each, caller in zip(self.digests, self.callers, strict=True):
@@ -71,9 +71,9 @@ class Keyring(msgspec.Struct, frozen=True):
 
 
 def parse_keyring(*texts: str | bytearray | memoryview, salt: bytes) -> Keyring:
-    """The keys of these lines. Raises ValueError, which names a line and never what it says.
+    """Parse keys from these lines. Raises ValueError that gives the line's number but never its content.
 
-    Of keys in a buffer it makes no copy, so that the caller can overwrite them.
+    Keys in a buffer are not copied, so that the caller can overwrite them.
     """
     assert len(salt) == SALT_BYTES
     numbers: dict[bytes, int] = {}
@@ -109,4 +109,4 @@ def _lines(texts: Iterable[str | bytearray | memoryview]) -> Iterator[tuple[int,
 
 
 def _digest(key: bytes | memoryview, salt: bytes) -> bytes:
-    return keyed_digest(salt, key, "sha256")  # of OpenSSL, which overwrites its own copies; blake3 leaves three
+    return keyed_digest(salt, key, "sha256")  # OpenSSL's digest, which overwrites its own copies; blake3 leaves three

@@ -1,7 +1,7 @@
-"""Content keys: the whole digest over everything that changes an item's features (invariant 9).
+"""Content keys: the full digest over everything that changes an item's features (invariant 9).
 
-Every part is preceded by its length, so that no two different lists of parts share one byte stream: ("ab", "c") and
-("a", "bc") differ. `hash()` is never used: it changes with PYTHONHASHSEED.
+Every part is preceded by its length, so that two different lists of parts never give the same bytes: ("ab", "c") and
+("a", "bc") differ. `hash()` is never used, because it depends on PYTHONHASHSEED.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ def digest_parts(parts: Iterable[bytes | memoryview]) -> bytes:
 
 
 def media_digest(media: bytes | memoryview) -> bytes:
-    """Blake3 (32 bytes) over an item's encoded bytes: what of them goes into a content key."""
+    """The blake3 digest (32 bytes) of an item's encoded bytes, which is part of its content key."""
     return blake3(media).digest()
 
 
 def content_key(ask: Ask, *, fingerprint: bytes, tenant: str, media_digest: bytes) -> bytes:
-    """The 32-byte name of one item's features.
+    """The 32-byte key of one item's features.
 
-    `ask` is its modality and what the request wants of it, sampling included. `fingerprint` covers the processor: its
-    class, configuration, backend, versions and the encoding of its output. `tenant` is the salt that keeps one tenant
-    from probing another's cache. `media_digest` is over the encoded bytes as sent: equal pixels in two different files
-    get two keys, which costs a miss and never a wrong answer.
+    `ask` is its modality and what the request asks for, including the sampling of clips. `fingerprint` covers the
+    processor: its class, configuration, backend, versions and the encoding of its output. `tenant` is a salt that
+    prevents one tenant from probing another's cache. `media_digest` is over the encoded bytes as sent: two different
+    files with the same pixels get two keys, which costs a miss but never gives a wrong answer.
     """
     return digest_parts([KEY_VERSION, _encoder.encode(ask), fingerprint, tenant.encode(), media_digest])

@@ -1,4 +1,4 @@
-"""Parsing: what the front end asks of the parser about a long body, and what comes back."""
+"""The messages between the front end and the parser."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from mmplane.core.errors import Failure
 from mmplane.core.records import Count, Record, Slot
 
 PARKED_MAX = 1024
-"""Media of one request: so many fit into one message."""
+"""The maximum number of media in one request; more would not fit into one message."""
 REST_BYTES_MAX = 256 * 1024
-"""A request as JSON without its texts and its media: options and URLs."""
+"""The maximum size of a request as JSON without its texts and media: options and URLs."""
 ROOM_BYTES_MIN = 64 * 1024
 ROOM_BYTES_MAX = 1024 * 1024
 TOKEN_BYTES = 4
 Kind = Literal["chat", "text"]
-"""What a body is: a chat, or a text to complete."""
+"""The kind of a body: a chat, or a text to complete."""
 
 
 def room_bytes(body_bytes: int, context_tokens: int) -> int:
-    """What the parser needs beyond the body for what it makes of it: a token for each byte, within limits."""
+    """How much room the parser needs after the body for its results: one token for each byte, within limits."""
     return min(ROOM_BYTES_MAX, ROOM_BYTES_MIN + TOKEN_BYTES * min(body_bytes, context_tokens))
 
 
 class Parse(Record, frozen=True, tag="parse"):
-    """Front end -> parser: `body` begins with a request's JSON of `body_bytes`; all of the slot is the parser's."""
+    """Front end -> parser: `body` begins with `body_bytes` of JSON. The parser may write to the whole slot."""
 
     job_id: Count
     body: Slot
@@ -33,7 +33,7 @@ class Parse(Record, frozen=True, tag="parse"):
 
 
 class Extent(Record, frozen=True):
-    """Where one item's encoded bytes lie in the body's slot, and their digest."""
+    """Where one item's encoded bytes are in the body's slot, and their digest."""
 
     offset_bytes: Count
     length_bytes: Count
@@ -41,9 +41,10 @@ class Extent(Record, frozen=True):
 
 
 class Parsed(Record, frozen=True, tag="parsed"):
-    """Parser -> front end: the media lies in the slot, decoded, then `rest`, then the prompt's tokens (int32).
+    """Parser -> front end: the slot contains the decoded media, then `rest`, then the prompt's tokens (int32).
 
-    `rest` is the request as JSON, without its texts. Each item's URL in it is `parked:N`, where N counts `media`.
+    `rest` is the request as JSON without its texts. The URL of each item in it is `parked:N`, where N is its index in
+    `media`.
     """
 
     job_id: Count
@@ -54,14 +55,14 @@ class Parsed(Record, frozen=True, tag="parsed"):
 
 
 class ParseFailed(Record, frozen=True, tag="parse_failed"):
-    """Parser -> front end: what is wrong with the request."""
+    """Parser -> front end: the request is invalid, and why."""
 
     job_id: Count
     failure: Failure
 
 
 class ParserReady(Record, frozen=True, tag="parser_ready"):
-    """Parser -> front end: mapped, waiting for bodies."""
+    """Parser -> front end: it has mapped the region and waits for bodies."""
 
 
 ToParser = Parse

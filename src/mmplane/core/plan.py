@@ -1,14 +1,14 @@
 """The plan: the leader's numbered record of what one step admits, aborts and releases (invariant 3).
 
-A plan is the complete input of a step. It carries the tokens that the leader sampled in the step before, so no rank
-needs anything but its own copy of the plans to know what to compute next. A request goes through these steps:
+A plan is the complete input of a step. It contains the tokens that the leader sampled in the previous step, so a rank
+needs only its own copy of the plans to know what to compute next. A request goes through these steps:
 
     prepare   every rank views the request's slots, encodes them, reserves KV memory, and reports `Held`
     admit     once every rank holds it, in one numbered step, the same on all of them
     decode    each step computes one token of every running sequence and a chunk of a new prompt
     finish    end of text, length, abort or failure: everything that the request held is dropped
 
-A failure on any rank is reported in `Held` and becomes `finish` on all of them: it never skips a step (invariant 4).
+A failure on any rank is reported in `Held` and becomes `finish` on all of them. It never skips a step (invariant 4).
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ EVERY_RANK = -1
 
 
 class Sampling(Record, frozen=True):
-    """How to draw tokens. `temperature` 0 is greedy; `seed` makes sample i of a request reproducible.
+    """Sampling parameters. `temperature` 0 is greedy; `seed` makes sample i of a request reproducible.
 
-    With `ignore_end` the model's end tokens do not end the answer; `end_tokens` are the request's own and always do.
-    None of them is drawn before `tokens_min`. `top_k` 0 and `min_p` 0 are off. `repetition_penalty` counts tokens of
-    prompt and answer, the other two those of the answer. `bias` is added to the logits of its tokens. With `logprobs` n
-    every token carries its log probability and the n most likely tokens. The answer follows `grammar` (llguidance).
+    With `ignore_end`, the model's end tokens do not end the answer. `end_tokens` belong to the request and always end
+    it. Neither kind is sampled before `tokens_min`. `top_k` 0 and `min_p` 0 mean off. `repetition_penalty` counts the
+    tokens of prompt and answer, the other two penalties only those of the answer. `bias` is added to the logits of its
+    tokens. With `logprobs` n, every token carries its log probability and the n most likely tokens. The answer follows
+    `grammar` (llguidance).
     """
 
     tokens_max: Count
@@ -49,23 +50,23 @@ class Sampling(Record, frozen=True):
 
     @property
     def penalised(self) -> bool:
-        """Whether tokens that the text has already lose weight."""
+        """Whether tokens that already occur in the text are penalised."""
         return (self.repetition_penalty, self.presence_penalty, self.frequency_penalty) != (1.0, 0.0, 0.0)
 
 
 class Submit(Record, frozen=True, tag="submit"):
     """Front end -> leader, and inside a plan to every rank: one request, ready to run.
 
-    `prompt` is int32 little endian, inline up to `PROMPT_INLINE_BYTES_MAX`, else in `prompt_slot`. `placeholders` are
-    (start, length) runs in the prompt, one list per item, whose embeddings come from that item's features.
+    `prompt` is int32 little endian, inline up to `PROMPT_INLINE_BYTES_MAX`, otherwise in `prompt_slot`. `placeholders`
+    are (start, length) runs in the prompt, one list per item, whose embeddings come from that item's features.
 
-    `delivery` names how the ranks get the features. When `parcel_bytes` is not 0 the items' bytes come inline, as one
-    frame of that length on the leader's stream, which passes it on to every follower if `relayed`. With `cache` the
-    ranks may keep the features for a later request. `digests` of the features are wanted from every rank, or from
-    `digest_rank` alone. `fault` is a test's. Seats and cache memory are shared out by `tenant`. With `feature_hash` a
-    rank that materialises an item hashes its features as well. With `keep` the ranks may keep the items' embeddings for
-    a later request. What they compute of the prompt is kept for later requests with the same `salt`, a digest that
-    stands for the tenant; without one nothing is kept or reused.
+    `delivery` names how the ranks get the features. If `parcel_bytes` is not 0, the items' bytes come inline, as one
+    frame of that length on the leader's stream, which forwards it to every follower if `relayed`. With `cache`, ranks
+    may keep the features for a later request. With `digests`, every rank, or only `digest_rank`, reports digests of the
+    features. `fault` is injected by a test. Seats and cache memory are shared between tenants by `tenant`. With
+    `feature_hash`, a rank that materialises an item also hashes its features. With `keep`, ranks may keep the items'
+    embeddings for a later request. Computed blocks of the prompt are kept for later requests with the same `salt`, a
+    digest that stands for the tenant; without a salt, nothing is kept or reused.
     """
 
     request_id: Count
@@ -88,7 +89,7 @@ class Submit(Record, frozen=True, tag="submit"):
     salt: bytes = b""
 
     def digested_by(self, rank: int) -> bool:
-        """Whether this rank has to say which features it holds."""
+        """Whether this rank must report digests of the features that it holds."""
         return self.digests and self.digest_rank in (EVERY_RANK, rank)
 
 
@@ -110,8 +111,8 @@ class Finish(Record, frozen=True):
 class Cancel(Record, frozen=True):
     """Nobody waits for this request any more.
 
-    If it is being `prepared` a rank may stop what it does for it; its `Held` is still awaited. If not it was in no
-    plan, and is named so that its parcel does not stay: with the leader, and if `relayed` with every rank.
+    If it is being `prepared`, a rank may stop its work for it, but the leader still waits for its `Held`. If not, no
+    plan contained it, and it is named so that its parcel is dropped: on the leader, and if `relayed` on every rank.
     """
 
     request_id: Count
@@ -120,10 +121,10 @@ class Cancel(Record, frozen=True):
 
 
 class CachePlan(Record, frozen=True):
-    """What happens to every rank's cache of features in one step, in this order. The leader alone decides (A2).
+    """The changes to every rank's cache of features in one step, in this order. Only the leader decides them (A2).
 
-    `keep`: content keys whose features an admitted request brought. `evict`: keys to forget. `reuse`: (request id,
-    item) of what is prepared in this plan and comes from the cache.
+    `keep`: content keys whose features came with an admitted request. `evict`: keys to forget. `reuse`: (request id,
+    item) pairs that this plan prepares from the cache.
     """
 
     keep: tuple[bytes, ...] = ()
@@ -135,10 +136,10 @@ NO_CHANGE = CachePlan()
 
 
 class EmbeddingPlan(Record, frozen=True):
-    """What every rank does with its memory of embeddings in one step: it forgets the keys of `evict`, and then keeps.
+    """The changes to every rank's memory of embeddings in one step: first it drops the keys in `evict`, then it keeps.
 
-    `keep`: (request id, item) of what is prepared in this plan. The item's embeddings are those that lie under its
-    content key, or if there are none the encoder makes them, and they stay there until a plan evicts them.
+    `keep`: (request id, item) pairs that this plan prepares. The item's embeddings are those stored under its content
+    key; if there are none, the encoder makes them and they are stored until a plan evicts them.
     """
 
     evict: tuple[bytes, ...] = ()
@@ -149,10 +150,11 @@ NO_EMBEDDINGS = EmbeddingPlan()
 
 
 class Plan(Record, frozen=True, tag="plan"):
-    """Leader -> every follower, the same bytes. `tokens` pairs with the sampling sequences of the step before.
+    """Leader -> every follower, the same bytes. `tokens` belong to the sequences that sampled in the previous step.
 
-    `reuse` are (request id, blocks) of what is prepared in this plan: so many blocks of its prompt, from the first on,
-    have been computed for an earlier request. Of what is prepared, the requests of `fragile` cannot be computed again.
+    `reuse` are (request id, blocks) pairs for requests that this plan prepares: that many blocks, from the beginning of
+    the prompt, have been computed for an earlier request. `fragile` are requests that this plan prepares and that
+    cannot be computed again.
     """
 
     number: Count
@@ -168,12 +170,12 @@ class Plan(Record, frozen=True, tag="plan"):
 
 
 class Work(Record, frozen=True):
-    """What one rank did to get a request's features: how many items it materialised, and milliseconds.
+    """What one rank did to get a request's features: how many items it materialised, and how long it took.
 
     `deliver_ms` is from the step that named the request, at `began_s` on CLOCK_MONOTONIC, until this rank had all its
-    features; `materialise_ms` is the part of it that was decoding (`decode_ms`) and transforming here, and `hash_ms`
-    the part that was hashing the features of `hashed` items, which took `hash_cpu_ms` of CPU. `encode_ms` is from then
-    until it held the request. What it materialised it began at `made_s`. `encoded` items went through the encoder.
+    features. `materialise_ms` is the part of it spent on decoding (`decode_ms`) and transforming here, and `hash_ms`
+    the part spent on hashing the features of `hashed` items, which took `hash_cpu_ms` of CPU. `encode_ms` is from then
+    until it held the request. It began to materialise at `made_s`. `encoded` items went through the encoder.
     """
 
     materialised: Count = 0
@@ -193,7 +195,7 @@ NOTHING = Work()
 
 
 class Held(Record, frozen=True, tag="held"):
-    """Rank -> leader: this rank has prepared the request, or says why it could not."""
+    """Rank -> leader: this rank has prepared the request, or could not, and why."""
 
     request_id: Count
     rank: Count
@@ -205,9 +207,9 @@ class Held(Record, frozen=True, tag="held"):
 class Position(Record, frozen=True, tag="position"):
     """Rank -> leader after each plan: the rolling digest of its admission log up to this number, and what it keeps.
 
-    `parcels` counts those that lie here or are awaited only to be dropped, `cached` the items in its cache, and
-    `received_bytes` what has come inline since the rank started. Of items' embeddings it keeps `kept_bytes` for later
-    requests, and `passing_bytes` until their last row lies in the cache of keys and values.
+    `parcels` counts those that are here or will be dropped on arrival, `cached` the items in its cache, and
+    `received_bytes` what has come inline since the rank started. `kept_bytes` of embeddings are kept for later
+    requests, and `passing_bytes` until their last row is in the key-value cache.
     """
 
     rank: Count
@@ -224,8 +226,8 @@ class Admitted(Record, frozen=True, tag="admitted"):
     """Leader -> front end: every rank holds the request; its slots may be released. `digests[rank][item]`.
 
     `reused` are the items that came from the ranks' caches, and `embedded` those whose embeddings were kept there.
-    `work` has one entry for each rank. The leader decided it at `at_s` on CLOCK_MONOTONIC: this record leaves after the
-    step that follows. `cached_tokens` of the prompt had been computed for an earlier request.
+    `work` has one entry for each rank. The leader decided this at `at_s` on CLOCK_MONOTONIC; the record is sent after
+    the step that follows. `cached_tokens` of the prompt had been computed for an earlier request.
     """
 
     request_id: Count
@@ -238,7 +240,7 @@ class Admitted(Record, frozen=True, tag="admitted"):
 
 
 class Failed(Record, frozen=True, tag="failed"):
-    """Leader -> front end: agreed by all ranks; the request's slots may be released."""
+    """Leader -> front end: all ranks agree that the request has failed; its slots may be released."""
 
     request_id: Count
     failure: Failure
@@ -246,9 +248,9 @@ class Failed(Record, frozen=True, tag="failed"):
 
 
 class Token(Record, frozen=True):
-    """One token of one sample; `reason` is set on its last.
+    """One token of one sample; `reason` is set on its last token.
 
-    `logprob` is its log probability, and `likely` are the most likely tokens with theirs, where the request wants them.
+    `logprob` is its log probability, and `likely` are the most likely tokens with theirs, if the request asks for them.
     """
 
     request_id: Count
@@ -260,20 +262,20 @@ class Token(Record, frozen=True):
 
 
 class Tokens(Record, frozen=True, tag="tokens"):
-    """Leader -> front end: what one step sampled."""
+    """Leader -> front end: the tokens that one step sampled."""
 
     number: Count
     tokens: tuple[Token, ...]
 
 
 class Attached(Record, frozen=True, tag="attached"):
-    """Leader -> front end: all ranks have dropped what an earlier front end had submitted."""
+    """Leader -> front end: all ranks have dropped everything from earlier front ends."""
 
     epoch: Count
 
 
 class RankReport(Record, frozen=True):
-    """Where one rank's admission log stands, and what the rank keeps."""
+    """The position of one rank's admission log, and what the rank keeps."""
 
     rank: Count
     number: Count
@@ -288,10 +290,11 @@ class RankReport(Record, frozen=True):
 class Collectives(Record, frozen=True):
     """One rank's object collectives since it started.
 
-    `batches` are (payloads, how many collectives carried so many). The times are sums: `pickle_ms` to pickle on the
-    leader and to unpickle on a follower; `wait_ms` until the lengths had come, in which a follower waits for all that
-    the leader does before it sends; `transfer_ms` for the bytes. `results_max` is how many results waited at most in
-    the cache of `leader-batch`; `results_found` and `results_missed` count requests that asked it.
+    `batches` are (payloads, collectives) pairs: how many collectives carried that many payloads. The times are sums:
+    `pickle_ms` for pickling on the leader and unpickling on a follower; `wait_ms` until the lengths had arrived, which
+    on a follower includes everything that the leader does before it sends; `transfer_ms` for the bytes. `results_max`
+    is the highest number of results that waited in the cache of `leader-batch`; `results_found` and `results_missed`
+    count lookups in it.
     """
 
     batches: tuple[tuple[Count, Count], ...] = ()
@@ -307,10 +310,10 @@ NO_COLLECTIVES = Collectives()
 
 
 class LoopReport(Record, frozen=True, tag="loop"):
-    """Rank -> leader -> front end, since the rank started: how long its loop was held up, and collectives took.
+    """Rank -> leader -> front end: how long the rank's loop was blocked and collectives took, since the rank started.
 
     `broadcasts` are the durations of collectives without the wait for other ranks. `verify_cpu_s` is the CPU time of
-    digests, which only a trace asks for.
+    digests, which are only computed for traces.
     """
 
     rank: Count
@@ -321,10 +324,9 @@ class LoopReport(Record, frozen=True, tag="loop"):
 
 
 class MemoryReport(Record, frozen=True):
-    """Blocks of one rank's memory for keys and values, all ranks alike: of `total` these are `used`, those `idle`.
+    """Blocks of one rank's key-value memory, the same on all ranks: of `total`, so many are `used` and so many `idle`.
 
-    Since the rank started: idle blocks `evicted`, sequences preempted, tokens of prompts that were reused, and tokens
-    that were computed.
+    Since the rank started: `evicted` idle blocks, preempted sequences, reused tokens of prompts, and computed tokens.
     """
 
     total: Count
@@ -340,7 +342,7 @@ NO_MEMORY = MemoryReport(0, 0, 0, 0, 0, 0, 0)
 
 
 class Progress(Record, frozen=True, tag="progress"):
-    """Leader -> front end, when idle and at most once a second when busy."""
+    """Leader -> front end: sent when idle, and at most once a second when busy."""
 
     number: Count
     running: Count

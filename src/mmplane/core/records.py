@@ -1,7 +1,7 @@
-"""Records: what crosses a process boundary. Bounded, inert, and readable by any process of the same version.
+"""Records: the values that cross process boundaries. Bounded, inert, and readable by any process of the same version.
 
-A record can be copied, sent five times or dropped: it owns nothing (invariant 6). Lifetime is leases, held by the
-arena's owner. Evolution: append fields with defaults, never retype one.
+A record can be copied, sent five times or dropped: it owns nothing (invariant 6). Lifetime is a matter of leases, which
+the arena's owner keeps. Evolution: append fields with defaults, never change a field's type.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 
 MESSAGE_BYTES_MAX = 64 * 1024
-"""No control message is larger; longer token lists lie in a slot."""
+"""The limit on a control message; longer token lists go into a slot."""
 
 PROMPT_INLINE_BYTES_MAX = 16 * 1024
-"""A prompt's token ids (4 bytes each) travel in the record up to here, above it in a slot."""
+"""Up to this size a prompt's token ids (4 bytes each) travel in the record; above it, in a slot."""
 
 Modality = Literal["image", "video", "audio"]
 
 BackendName = Literal["pil", "torchvision"]
-"""Of transformers' image processors, which give different bits."""
+"""The backends of transformers' image processors, which give different bits."""
 
 DecodeProfile = Literal["mmplane", "vllm", "sglang"]
-"""Whose loader images are decoded as (`mmplane.media.profiles`)."""
+"""The engine whose image loader is followed (`mmplane.media.profiles`)."""
 
 Name = Annotated[str, msgspec.Meta(max_length=64)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -32,11 +32,11 @@ class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Base of all records: immutable, encoded as a MessagePack array."""
 
     carries: ClassVar[bool] = False
-    """Whether descriptors may ride along; those beside any other record are closed on arrival."""
+    """Whether descriptors may come with this record; those that come with any other record are closed on arrival."""
 
 
 class Slot(Record, frozen=True):
-    """A run of one region's bytes. `generation` tells this use of the bytes from any other."""
+    """A range of one region's bytes. `generation` distinguishes this use of the bytes from any other."""
 
     region: Count
     offset_bytes: Count
@@ -45,7 +45,7 @@ class Slot(Record, frozen=True):
 
 
 class Tensor(Record, frozen=True):
-    """One array inside a slot: C order, `offset_bytes` from the slot's start. `dtype`: NumPy's name or `bfloat16`."""
+    """One array in a slot: C order, `offset_bytes` from the slot's start. `dtype`: NumPy's name or `bfloat16`."""
 
     name: Name
     dtype: Name
@@ -54,10 +54,10 @@ class Tensor(Record, frozen=True):
 
 
 class Layout(Record, frozen=True):
-    """What one item becomes: known from its size alone, before any pixel is decoded.
+    """What one item becomes. Known from its size alone, before any pixel is decoded.
 
-    `tensors[0]` holds the features; further ones are small companions (grids, sizes). `expansion` is what replaces the
-    item's placeholder in the prompt, as (token id, repetitions) runs. `length_bytes` is the slot that holds it all.
+    `tensors[0]` holds the features; the others are small companions (grids, sizes). `expansion` replaces the item's
+    placeholder in the prompt, as (token id, repetitions) runs. `length_bytes` is the size of the slot for all of it.
     """
 
     tensors: tuple[Tensor, ...]
@@ -66,13 +66,13 @@ class Layout(Record, frozen=True):
 
 
 class Clip(Record, frozen=True):
-    """What is known of a clip before it is decoded: its size and which of its frames are taken.
+    """What is known about a clip before it is decoded: its size and the frames to sample.
 
-    `width` and `height` in pixels, after rotation. `indices` are the numbers of the sampled frames in the file, in the
-    order in which they are shown, of `frames_total`, at `fps` frames a second (None: unknown; transformers then takes
-    24). `seconds` tells when each of them is shown, on the clock by which the clip begins at `begins_s`. `runs` are the
-    numbers of the packets to decode for them, from the first to before the second; without any, all frames up to the
-    last that is taken are decoded.
+    `width` and `height` are in pixels, after rotation. `indices` are the numbers of the sampled frames in the file, in
+    display order, out of `frames_total`, at `fps` frames per second (None: unknown; transformers then assumes 24).
+    `seconds` is when each of them is shown, on the clock on which the clip begins at `begins_s`. `runs` are ranges of
+    packet numbers to decode for them, each from the first to before the second number; without runs, all frames up to
+    the last sampled one are decoded.
     """
 
     width: int
@@ -86,17 +86,17 @@ class Clip(Record, frozen=True):
 
     @property
     def frames_decoded(self) -> int:
-        """How many frames have to be decoded for those that are taken."""
+        """The number of frames that must be decoded for the sampled ones."""
         return sum(beyond - first for first, beyond in self.runs) or self.indices[-1] + 1
 
 
 class Ask(Record, frozen=True):
-    """What a request wants of one item, within what the server allows: a part of its content key.
+    """What a request asks of one item, within the server's limits. Part of its content key.
 
-    `side_max`: shrink an image so that its longer side has so many pixels (0: as it is). `frames_max`: take at most so
-    many frames of a clip. `fps_max`: and at most so many a second (0: as the checkpoint says). `embedded`: what was
-    sent is what the vision tower would make of the item. `arguments` are the processor's for this item alone, as a JSON
-    object (empty: what the checkpoint says).
+    `side_max`: shrink an image so that its longer side has this many pixels (0: as it is). `frames_max`: sample at most
+    this many frames of a clip. `fps_max`: and at most this many per second (0: as in the checkpoint). `embedded`: the
+    media is the output of the vision tower for the item. `arguments` are the processor's for this item only, as a JSON
+    object (empty: as in the checkpoint).
     """
 
     modality: Modality
@@ -108,12 +108,12 @@ class Ask(Record, frozen=True):
 
 
 class Recipe(Record, frozen=True):
-    """Everything beside the media that it takes to materialise one item: the same on any process, a few hundred bytes.
+    """Everything except the media that is needed to materialise one item, in any process; a few hundred bytes.
 
-    `clip` is a video's. `samples` is how many a sound has at the processor's rate. `side_max` shrinks an image before
-    it is processed, so that its longer side has so many pixels (0: as it is). `decoded_bytes` is what a worker needs
-    beside the slot while it decodes the item. `embedded` media is embeddings: checked and copied, not decoded.
-    `arguments` are the processor's for this item alone, as in `Ask`.
+    `clip` is set for a video. `samples` is the length of a sound at the processor's rate. `side_max` shrinks an image
+    before it is processed, so that its longer side has this many pixels (0: as it is). `decoded_bytes` is how much
+    memory a worker needs in addition to the slot while it decodes the item. `embedded` media is embeddings, which are
+    checked and copied instead of decoded. `arguments` are the processor's for this item only, as in `Ask`.
     """
 
     modality: Modality
@@ -136,11 +136,11 @@ class Item(Record, frozen=True, tag="item"):
 
 
 class Enclosed(Record, frozen=True, tag="enclosed"):
-    """One item whose bytes travel inline, in its request's parcel: `length_bytes` from `offset_bytes` there.
+    """One item whose bytes travel inline, in its request's parcel: `length_bytes` at `offset_bytes` of it.
 
-    They are encoded media that a rank will materialise by the recipe, or finished features in its layout, which may be
-    packed with zstd; offsets of tensors count from the start of the (unpacked) features. `feature_hash` comes with
-    features that were hashed where they were made.
+    The bytes are encoded media that a rank materialises by the recipe, or finished features in its layout, which may be
+    compressed with zstd; the offsets of tensors count from the start of the uncompressed features. `feature_hash` comes
+    with features that were hashed where they were made.
     """
 
     content_key: bytes
@@ -153,10 +153,10 @@ class Enclosed(Record, frozen=True, tag="enclosed"):
 
     @property
     def modality(self) -> Modality:
-        """As an item's."""
+        """The same as an item's."""
         return self.recipe.modality
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """As an item's."""
+        """The same as an item's."""
         return self.recipe.layout.tensors

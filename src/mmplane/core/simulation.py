@@ -1,4 +1,4 @@
-"""What a simulated decoder does, for measurements: how long an item takes, and how large its features are."""
+"""The settings of a simulated decoder, for measurements: the time for each item, and the size of its features."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MS_MAX = 20_000
 BYTES_MAX = 10**9
 FLOAT_BYTES = 4
 REAL = "real"
-"""What `--decoder` says where nothing is simulated."""
+"""The value of `--decoder` if nothing is simulated."""
 _DECODER = re.compile(r"sim:(\d{1,5}):(\d{1,10})")
 
 
@@ -22,18 +22,20 @@ class Simulation:
 
     def __post_init__(self) -> None:
         if not 1 <= self.ms <= MS_MAX:
-            raise ValueError(f"a simulated decoder takes 1 to {MS_MAX} ms for an item, not {self.ms}")
+            raise ValueError(f"a simulated decoder must take 1 to {MS_MAX} ms per item, not {self.ms}")
         if not FLOAT_BYTES <= self.features_bytes <= BYTES_MAX or self.features_bytes % FLOAT_BYTES:
-            raise ValueError(f"simulated features have 4 to {BYTES_MAX} bytes, by fours, not {self.features_bytes}")
+            raise ValueError(
+                f"simulated features must have 4 to {BYTES_MAX} bytes, a multiple of 4, not {self.features_bytes}"
+            )
 
     @property
     def decoder(self) -> str:
-        """As `--decoder` takes it."""
+        """The value for `--decoder`."""
         return f"sim:{self.ms}:{self.features_bytes}"
 
 
 def simulation_of(decoder: str) -> Simulation | None:
-    """What `--decoder` says; None for the real one. Raises ValueError."""
+    """Parse the value of `--decoder`; None for the real one. Raises ValueError."""
     if decoder == REAL:
         return None
     if (found := _DECODER.fullmatch(decoder)) is None:

@@ -1,13 +1,13 @@
-"""The stages of a request, by name: what histograms, traces, timelines and alerts mean by them. Pure.
+"""The names of a request's stages, for histograms, traces, timelines and alerts. Pure.
 
-A request is in one *phase* at a time. Two phases are made of stages that others measure:
+A request is in one *phase* at a time. Two phases consist of stages that other processes measure:
 
     queue  body  fetch  key  probe  prompt  materialise  hold  prefill  generate  reply
                                                 │         └─ admission  deliver  encode          (leader, every rank)
                                                 └─ slot_wait  decode  transform  handoff | flight         (worker)
 
-Each process measures its own part, where it happens, and says it in an answer that it sends anyway: when it began on
-CLOCK_MONOTONIC, which all processes of a machine share, and how long it took.
+Each process measures its own part and reports it in an answer that it sends anyway: when it began on CLOCK_MONOTONIC,
+which all processes of a machine share, and how long it took.
 """
 
 from __future__ import annotations
@@ -15,41 +15,41 @@ from __future__ import annotations
 from mmplane.core.records import Name, Record
 
 PHASES = (
-    "queue",  # until the budget has room for the body
+    "queue",  # waits until the budget has room for the body
     "body",  # read and parsed
     "fetch",  # base64 decoded, or loaded from a host or a file
-    "key",  # digested
-    "probe",  # headers read; into clips and sounds a worker looks
+    "key",  # media are hashed
+    "probe",  # headers are read; a worker examines clips and sounds
     "prompt",  # template, tokens, length check
-    "materialise",  # until its items are ready to be sent
-    "hold",  # from there until every rank holds it
-    "prefill",  # until its first token
-    "generate",  # until its last
+    "materialise",  # until the request's items are ready to be sent
+    "hold",  # from there until every rank holds the request
+    "prefill",  # until the first token
+    "generate",  # until the last token
     "reply",  # until the answer has been sent
 )
 
 SUMS = {
     "materialise": (
-        "slot_wait",  # for a worker, memory to decode in and a slot
-        "flight",  # for another request's materialisation of the same item
+        "slot_wait",  # waits for a worker, memory to decode in and a slot
+        "flight",  # waits for another request's materialisation of the same item
         "decode",
         "transform",
-        "handoff",  # to the worker and back
+        "handoff",  # messages travel to the worker and back
     ),
     "hold": (
-        "admission",  # in the leader's queue, and until all ranks agreed
-        "deliver",  # until the slowest rank had the features, apart from making them
+        "admission",  # in the leader's queue, then until all ranks have agreed
+        "deliver",  # until the slowest rank has the features, without the time to make them
         "encode",  # vision or audio tower, on the slowest rank
     ),
 }
-"""Phases that are measured in parts; what is left of a phase beside them is the front end's own work."""
+"""The parts of those phases that are measured in parts. The rest of such a phase is the front end's own work."""
 
 STAGES = tuple(stage for phase in PHASES for stage in SUMS.get(phase, (phase,)))
-"""What has a histogram."""
+"""The stages with a histogram."""
 
 
 class Span(Record, frozen=True):
-    """That a process was at a stage: from `began_s` on CLOCK_MONOTONIC, for so many seconds."""
+    """The time that a process spent in a stage: from `began_s` on CLOCK_MONOTONIC, for `seconds`."""
 
     stage: Name
     process: Name

@@ -1,7 +1,7 @@
-"""vLLM's name of an image, by which its caches go: a router that knows it finds the replica that holds the prefix.
+"""The hash that vLLM gives an image and uses in its caches. With it a router finds the replica that holds the prefix.
 
-A hash over the image and the model's id. Each piece is preceded by its length, each container by its kind. Source:
-`vllm/multimodal/hasher.py` of vLLM 0.32. `tools/peers/vllm/record_render.py` has recorded its own values.
+It is a hash over the image and the model's id. Each piece is preceded by its length, each container by its kind.
+Source: `vllm/multimodal/hasher.py` of vLLM 0.32. `tools/peers/vllm/record_render.py` recorded vLLM's own values.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ Value: TypeAlias = "str | int | bytes | memoryview | tuple[Value, ...] | Mapping
 
 _SEQUENCE, _MAPPING, _LEAF = b"\1", b"\2", b"\3"
 _CONVERTED: Mapping[str, Value] = {"image_mode": "RGB", "rgba_background_color": (255, 255, 255)}
-"""What vLLM notes of an image that it has to convert to RGB."""
+"""What vLLM adds for an image that it has to convert to RGB."""
 
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """By its bytes. `is_rgb`: nobody has to convert its pixels."""
+    """An image by its encoded bytes. `is_rgb`: its pixels need no conversion."""
 
     data: bytes | memoryview
     is_rgb: bool
 
 
 def image_hash(image: EncodedImage, *, model_id: str) -> str:
-    """In hex. `model_id` is vLLM's `--model`, letter by letter."""
+    """The hash in hex. `model_id` must be exactly vLLM's `--model`."""
     digest = blake3()
     for piece in (*_named("image", image), *_named("model_id", model_id)):
         digest.update(piece)

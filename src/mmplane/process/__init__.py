@@ -1,1 +1,1 @@
-"""Processes: started in one way (forked from the nursery), watched and ended by their own handle (a pidfd)."""
+"""Processes: all are forked from the nursery, and watched and ended through a pidfd."""

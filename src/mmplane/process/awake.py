@@ -1,4 +1,4 @@
-"""Deadlines that count only time in which this process ran: one frozen with its peers did not wait for them."""
+"""Deadlines that count only time in which this process ran. A process frozen with its peers did not wait for them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import time
 from typing import TypeVar
 
 SLICE_SECONDS = 1.0
-"""At most so much of a freeze counts."""
+"""The longest part of a freeze that counts."""
 T = TypeVar("T")
 
 
 async def answered(answer: asyncio.Future[T], *, limit_s: float) -> T:
-    """The answer. Raises TimeoutError when none came within the limit, and cancels `answer` if the caller is."""
+    """Wait for `answer`. Raises TimeoutError after `limit_s`. If the caller is cancelled, `answer` is cancelled too."""
     try:
         while not answer.done() and limit_s > 0:
             began_s, slice_s = time.monotonic(), min(SLICE_SECONDS, limit_s)

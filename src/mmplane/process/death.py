@@ -1,4 +1,4 @@
-"""Ties a process's life to its parent's: when the parent is killed, the kernel kills the child."""
+"""Ties a process's life to its parent's: if the parent dies, the kernel kills the child."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def die_with_parent(parent_pid: int) -> None:
-    """SIGKILL for this process when its parent dies, and at once if the parent has died already.
+    """Have the kernel kill this process when its parent dies, and end at once if the parent is dead already.
 
-    The kernel forgets the setting at fork, and sends nothing for a parent that died before it was set: so every child
-    calls this first and then looks who its parent is. The signal follows the *thread* that forked, so only
+    The kernel forgets this setting at a fork, and sends no signal for a parent that died before the setting. So every
+    child calls this first and then checks who its parent is. The signal depends on the *thread* that forked, so only
     single-threaded processes (the nursery) and main threads (the supervisor) fork here.
     """
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""By which signals children ended, in the log: the supervisor sees that one is gone, its parent, the nursery, why."""
+"""Logs by which signal a child ended. The supervisor sees that a child is gone; the nursery, its parent, knows why."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ KEPT_MAX = 64
 
 
 class Endings:
-    """Logs a line once both are known, in whichever order that becomes known."""
+    """Logs a line once both facts are known, in whichever order they arrive."""
 
     def __init__(self) -> None:
         self._gone: deque[tuple[int, str, int]] = deque(maxlen=KEPT_MAX)
-        """Pid, name and level of the line; of those that ended by themselves too, as nobody says so."""
+        """Pid, name and level of the line. Also kept for children that exited by themselves, because nobody reports
+        those."""
         self._killed: deque[Killed] = deque(maxlen=KEPT_MAX)
 
     def gone(self, pid: int, name: str, level: int) -> None:
-        """A child is gone; its signal is worth a line of this level."""
+        """A child is gone. If a signal ended it, log that at this level."""
         self._gone.append((pid, name, level))
         self._match()
 
     def killed(self, record: Killed) -> None:
-        """The nursery says so."""
+        """The nursery reports the signal."""
         self._killed.append(record)
         self._match()
 

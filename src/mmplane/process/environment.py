@@ -1,4 +1,4 @@
-"""Variables that hold secrets: read once, and then neither inherited nor to be seen in /proc."""
+"""Environment variables that hold secrets: read once, then removed, so that they are not inherited or seen in /proc."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _libc.getenv.argtypes = [ctypes.c_char_p]
 
 
 def take(name: str) -> bytearray | None:
-    """The variable's value, of which no other copy stays in memory; the caller's to `wipe`.
+    """Return the variable's value and remove it. No other copy stays in memory; the caller must `wipe` the result.
 
-    Call it before processes are started.
+    Call it before other processes are started.
     """
     value = os.environb.get(name.encode())
     if value is None:
@@ -23,11 +23,11 @@ def take(name: str) -> bytearray | None:
     if address:  # where the kernel put it
         ctypes.memset(address, 0, len(value))
     del os.environ[name]
-    if len(value) > 1:  # Python's own copy, on whose bytes CPython gives no other way to write; shorter ones are shared
+    if len(value) > 1:  # Python's own copy, which CPython gives no other way to overwrite; shorter ones are shared
         ctypes.memset(id(value) + bytes.__basicsize__ - 1, 0, len(value))
     return taken
 
 
 def wipe(secret: bytearray | memoryview) -> None:
-    """Overwrite it where it lies."""
+    """Overwrite the bytes in place."""
     secret[:] = bytes(len(secret))

@@ -1,4 +1,4 @@
-"""Bytes that one process hands to another by a descriptor: in no argument, environment or file that others read."""
+"""Passes bytes to another process through a descriptor, so that no argument, variable or file shows them to others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_
 
 
 def hand_over(name: str, content: bytes) -> int:
-    """A descriptor of memory that holds `content` and cannot change; the caller's to close. /proc shows `name`."""
+    """Return a descriptor of unchangeable memory with this content. The caller closes it. /proc shows `name`."""
     descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.write(descriptor, content)
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
@@ -17,5 +17,5 @@ def hand_over(name: str, content: bytes) -> int:
 
 
 def handed(descriptor: int) -> bytes:
-    """What is in it."""
+    """Read the content."""
     return os.pread(descriptor, os.fstat(descriptor).st_size, 0)

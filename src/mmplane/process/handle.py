@@ -1,4 +1,4 @@
-"""A process by its own handle: a pidfd cannot come to mean another process, as a number can."""
+"""A process identified by a pidfd, which never refers to another process, unlike a pid."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from mmplane.process.stillness import Stillness
 from mmplane.wire.link import Link
 
 HEADS = ("frontend", "keeper", "outpost")
-"""Roles that keep the books of an epoch: one of them stands at the head of every set of children."""
+"""The roles that keep the bookkeeping of an epoch. Every set of children has exactly one of them."""
 
 
 @dataclass
 class Handle:
-    """A pidfd with the number that people read in `ps`, and which life of its role this is."""
+    """A pidfd, the pid for display, and the incarnation of its role."""
 
     pid: int
     pidfd: int
@@ -28,16 +28,16 @@ class Handle:
 
     @classmethod
     def of_child(cls, pid: int) -> Handle:
-        """The handle of a direct child."""
+        """Open the handle of a direct child."""
         return cls(pid, os.pidfd_open(pid), 0)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal; nothing happens when the process has ended."""
+        """Send a signal. Does nothing if the process has ended."""
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, number)
 
     def kill(self) -> None:
-        """SIGKILL: works on a stopped process too."""
+        """Send SIGKILL, which works on a stopped process too."""
         self.signal(signal.SIGKILL)
 
     def wait(self, limit_s: float) -> bool:
@@ -47,18 +47,18 @@ class Handle:
         return bool(poller.poll(max(0.0, limit_s) * 1000))
 
     def reap(self) -> None:
-        """Give the handle back, and collect the process if it has ended and is, or has become, our child.
+        """Close the handle. Reap the process if it has ended and is our child, or has become our child.
 
-        It never waits: a process in a driver's uninterruptible sleep ends when it likes.
+        This never waits: a process in uninterruptible sleep in a driver may end much later.
         """
-        with contextlib.suppress(ChildProcessError):  # it is the nursery's to reap, unless that is dead
+        with contextlib.suppress(ChildProcessError):  # the nursery reaps it, unless the nursery is dead
             os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG)
         os.close(self.pidfd)
 
 
 @dataclass
 class Child:
-    """What the supervisor knows of one child."""
+    """What the supervisor knows about one child."""
 
     role: str
     index: int
@@ -69,32 +69,32 @@ class Child:
     deaf: bool = False
     probing: bool = False
     computing: bool = False
-    """When it was last heard of, its loop was computing."""
+    """Whether its loop was computing at its last heartbeat."""
     draining: bool = False
-    """It was told to finish, and will say when it has."""
+    """Whether it was told to finish. It will report when it has."""
     condemned_s: float | None = None
     """When it was decided to kill it."""
     stillness: Stillness = field(default_factory=lambda: Stillness(time.monotonic()))
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Its name in the log."""
         return self.role if self.role in (*HEADS, "parser") else f"{self.role} {self.index}"
 
     @property
     def speaks(self) -> bool:
-        """Whether it may say something that cannot wait. Beats can: nobody has to wake up for each."""
+        """Whether it may send something urgent. Heartbeats are not urgent, so nobody has to wake up for them."""
         return not self.deaf and (self.role in HEADS or not self.ready or self.draining)
 
     def heard(self) -> None:
-        """It said something, or is known to be well."""
+        """Note that it sent something, or is known to be well."""
         self.stillness.heard(time.monotonic())
 
     def __str__(self) -> str:
         return f"{self.name} (pid {self.handle.pid})"
 
     def close(self) -> None:
-        """Give the descriptors back, after the process has ended."""
+        """Close its descriptors, after the process has ended."""
         self.link.close()
         self.stacks.close()
         self.handle.reap()

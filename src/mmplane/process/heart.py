@@ -1,4 +1,4 @@
-"""Beats of a process whose loop computes and cannot say anything itself, from a thread, for a limited time."""
+"""Sends heartbeats from a thread while a process's loop computes and cannot send them itself, for a limited time."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from mmplane.process.child import BEAT_SECONDS, Control
 
 
 class Heart:
-    """Speaks for the loop inside `computing`, and only there: a loop that is stuck elsewhere is silent.
+    """Sends heartbeats for the loop, but only inside `computing`: a loop that is stuck elsewhere stays silent.
 
-    It speaks for `limit_s` seconds of one block at most. The thread sleeps for good while nothing is computed.
+    In one block it does so for at most `limit_s` seconds. While nothing is computed, the thread sleeps without waking
+    up.
     """
 
     def __init__(self, control: Control, *, limit_s: float, beat_s: float = BEAT_SECONDS) -> None:
@@ -27,7 +28,7 @@ class Heart:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """The loop's thread computes and does not beat."""
+        """A block in which the loop's thread computes and sends no heartbeats."""
         self._began_s = time.monotonic()
         self._blocks += 1
         if not self._needed.is_set():
@@ -38,7 +39,7 @@ class Heart:
             self._began_s = None
 
     def speaks(self, now_s: float) -> bool:
-        """Whether it beats in the place of the loop."""
+        """Whether the thread sends heartbeats instead of the loop."""
         began_s = self._began_s
         return began_s is not None and now_s - began_s < self._limit_s
 
@@ -50,6 +51,6 @@ class Heart:
                 self._control.beat_computing()
             if self._blocks == blocks and self._began_s is None:
                 self._needed.clear()
-                if self._blocks == blocks:  # else one has begun meanwhile, and saw the event still set
+                if self._blocks == blocks:  # otherwise another block has begun and saw the event set
                     self._needed.wait()
             blocks = self._blocks

@@ -1,12 +1,12 @@
-"""The log: a line for each event on standard error, for people or as a JSON object, and never more than so long.
+"""The log: one line of limited length for each event on standard error, as text or as a JSON object.
 
     {"at": "2026-11-21T10:00:00.123Z", "level": "error", "process": "frontend", "pid": 12, "request_id": "3f0b...",
      "message": "...", "error": "Traceback ...", "stacks": "..."}
 
-It is the standard library's logging and a formatter: torch, transformers, asyncio and uvicorn log through it anyway,
-and structlog would have to lead them back. What one request can make us write is bounded twice: a line is cut, and
-beyond `LINES_MAX` lines it is silent (hazard R13). What cannot be printed is escaped, so that no text of a client ends
-a line, begins one that looks like ours, moves a terminal's cursor or reorders what is read.
+It uses the standard library's logging with a formatter: torch, transformers, asyncio and uvicorn log through it anyway,
+and structlog would have to be connected to it. What one request can write to the log is limited in two ways: each line
+is cut, and after `LINES_MAX` lines nothing more is logged (hazard R13). Unprintable characters are escaped, so that a
+client's text can neither end a line, nor forge one, move a terminal's cursor or reorder the text.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mmplane.process.output import Output
 
 MESSAGE_CHARACTERS_MAX = 1000
 DETAIL_CHARACTERS_MAX = 8000
-"""Of a traceback or of stacks: the end of it, where it says what happened."""
+"""The limit on a traceback or stacks. The end is kept, because it shows what happened."""
 LINES_MAX = 20
 DETAILS = ("error", "stacks")
 NOISY = ("uvicorn", "httpx", "httpcore", "numba")
@@ -37,14 +37,14 @@ _CLIENTS_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 @dataclass
 class Asked:
-    """The request on whose behalf something is logged."""
+    """The request for which something is logged."""
 
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     lines: int = 0
 
     @classmethod
     def as_named(cls, name: str) -> Asked:
-        """By the name that a client gave, if it is a plain one."""
+        """Use the name that a client gave, if it is a plain one."""
         return cls(name) if _CLIENTS_ID.fullmatch(name) else cls()
 
 
@@ -53,7 +53,7 @@ _asked: ContextVar[Asked | None] = ContextVar("asked", default=None)
 
 @contextmanager
 def on_behalf(asked: Asked) -> Iterator[None]:
-    """What is logged inside the block, in this task and those that it starts, is of this request."""
+    """Attribute everything logged inside the block, in this task and those that it starts, to this request."""
     token = _asked.set(asked)
     try:
         yield
@@ -62,7 +62,7 @@ def on_behalf(asked: Asked) -> Iterator[None]:
 
 
 def begin(form: str, level: str, process: str) -> None:
-    """Log from now on as `text` or `json`; `process` is the name in each line. A second call replaces the first."""
+    """Start logging as `text` or `json`. `process` is the name in each line. A second call replaces the first."""
     handler = _Lines(sys.stderr)
     handler.setFormatter(_Json(process) if form == "json" else _Text())
     handler.addFilter(_within_bounds)
@@ -72,38 +72,38 @@ def begin(form: str, level: str, process: str) -> None:
 
 
 def go_on(stream: TextIO) -> None:
-    """Log to this stream from now on, in the form and at the level of before."""
+    """Continue logging to this stream, with the same format and level."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, _Lines):
             handler.direct(stream)
 
 
 class _Lines(logging.StreamHandler[TextIO]):
-    """Never waits for who reads the log: what does not fit is dropped, and the next line that fits says how much."""
+    """Never waits for the reader of the log. Lines that do not fit are dropped, and the next one states how many."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
         self.direct(stream)
 
     def direct(self, stream: TextIO) -> None:
-        """Write there from now on."""
+        """Write to this stream from now on."""
         self.setStream(stream)
         self._output: Output | None = None
         with suppress(OSError):  # a test's stream has no descriptor
             self._output = Output(stream.fileno())
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One line, with its details."""
+        """Write one line with its details."""
         if self._output is None:
             super().emit(record)
             return
         try:
             text = self.format(record)
-        except (TypeError, ValueError):  # what is logged does not fit its own text
+        except (TypeError, ValueError):  # the arguments do not fit the format
             self.handleError(record)
         else:
             if self._output.dropped:
-                lost = f"{self._output.dropped} lines of the log were lost: nobody reads it fast enough"
+                lost = f"{self._output.dropped} log lines were lost, because nobody reads the log fast enough"
                 text = self.format(logging.LogRecord("mmplane", logging.WARNING, "", 0, lost, (), None)) + "\n" + text
             before = self._output.dropped
             self._output.write(text + "\n")
@@ -112,20 +112,20 @@ class _Lines(logging.StreamHandler[TextIO]):
 
 
 def _within_bounds(record: logging.LogRecord) -> bool:
-    """Note whose it is, and whether that request has said enough."""
+    """Note which request it belongs to, and whether that request may still log."""
     asked = _asked.get()
     if asked is not None:
         record.request_id = asked.id
         asked.lines += 1
         if asked.lines == LINES_MAX:
-            record.msg, record.args = f"{record.getMessage()} (the last line of this request)", ()
+            record.msg, record.args = f"{record.getMessage()} (the last line that this request may log)", ()
         return asked.lines <= LINES_MAX
     return True
 
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        """`TIME mmplane LEVEL message [request]`, and what else there is below."""
+        """`TIME mmplane LEVEL message [request]`, followed by details."""
         request_id = getattr(record, "request_id", None)
         at = self.formatTime(record)
         line = f"{at} mmplane {record.levelname} {_message(record)}" + (f" [{request_id}]" if request_id else "")
@@ -154,7 +154,7 @@ class _Json(logging.Formatter):
 
 
 def _message(record: logging.LogRecord) -> str:
-    """Of one line, whatever was put into it."""
+    """The message as one line, whatever it contains."""
     message = record.getMessage()
     text = _printable(message[:MESSAGE_CHARACTERS_MAX])
     cut = len(message) > MESSAGE_CHARACTERS_MAX or len(text) > MESSAGE_CHARACTERS_MAX
@@ -168,13 +168,13 @@ def _details(formatter: logging.Formatter, record: logging.LogRecord) -> dict[st
 
 
 def _lines(text: str) -> str:
-    """Several lines, none of which begins as a line of the log does: with a digit."""
+    """Several lines. None of them begins with a digit, as a log line does."""
     printable = "\n".join(map(_printable, text.split("\n")))
     return re.sub(r"^(?=\d)", "  ", printable[-DETAIL_CHARACTERS_MAX:], flags=re.MULTILINE)
 
 
 def _printable(text: str) -> str:
-    """With escapes for controls, line separators, bidirectional marks, lone surrogates and all else without a shape."""
+    """Escape control characters, line separators, bidirectional marks, lone surrogates and all else invisible."""
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

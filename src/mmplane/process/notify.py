@@ -1,4 +1,4 @@
-"""What a service manager hears: `sd_notify`, as `Type=notify` units of systemd expect it."""
+"""Notifies a service manager with `sd_notify`, as units of systemd with `Type=notify` require."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ VARIABLE = "NOTIFY_SOCKET"
 
 
 def notify(state: str) -> None:
-    """Send one state to the manager that started this process; does nothing without one. Never waits."""
+    """Send one state to the manager that started this process. Does nothing without one. Never waits."""
     name = os.environ.get(VARIABLE)
     if not name:
         return

@@ -1,8 +1,8 @@
 """The nursery: one preloaded process from which the front end, the workers and the ranks are forked.
 
-Importing torch and transformers costs seconds; a fork costs milliseconds. What makes forking safe here: this process
-has one thread, runs no tensor operation, touches no device, and closes each child's descriptors before it forks the
-next, so that no sibling holds a copy of another's socket end (an end of file would never come).
+Importing torch and transformers takes seconds; a fork takes milliseconds. Forking is safe because this process has one
+thread, runs no tensor operation, touches no device, and closes each child's descriptors before it forks the next child.
+So no sibling holds a copy of another child's socket end, which would hide the end of file from the peer.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ PRELOADED: Mapping[str, tuple[str, ...]] = {
     "carrying": ("mmplane.sidecar.main",),
     "rendering": ("mmplane.sidecar.main", "mmplane.sidecar.workshop", "mmplane.media.worker", "mmplane.render.main"),
 }
-"""The modules of a kind's children; importing them imports everything that the children need.
+"""The modules of each kind of server. Importing them imports everything that the children need.
 
-A sidecar that only carries imports no library of media. One that renders imports transformers, and with it torch, which
-takes longer than all the rest.
+A sidecar that only carries features imports no media library. One that renders imports transformers, and with it torch,
+which takes longer than everything else.
 """
 
 MAINS: Mapping[str, tuple[str, str]] = {
@@ -71,9 +71,9 @@ Main = Callable[[Spawn, dict[str, int]], None]
 
 
 def serve(control: Link[Spawn]) -> None:
-    """Fork a child for each `Spawn` until the supervisor is gone, and say when one is stopped or goes on."""
+    """Fork a child for each `Spawn` until the supervisor is gone. Report when a child is stopped or continues."""
     children: dict[int, int] = {}
-    halts = heed((signal.SIGCHLD,))  # a child was stopped, goes on, or ended
+    halts = heed((signal.SIGCHLD,))  # a child was stopped, continues, or has ended
     poller = select.poll()
     poller.register(control, select.POLLIN)
     poller.register(halts, select.POLLIN)
@@ -101,12 +101,12 @@ def _tell_of_halts(control: Link[Spawn]) -> None:
 
 
 def _spawn(spawn: Spawn, descriptors: list[int], ours: list[int]) -> tuple[Spawned | Refused, list[int]]:
-    """Fork; the answer and the child's pidfd. `descriptors` are closed here, `ours` in the child."""
+    """Fork. Returns the answer and the child's pidfd. `descriptors` are closed here, `ours` in the child."""
     try:
         pid = _fork(spawn, descriptors, ours)
         try:
             return Spawned(spawn.spawn_id, pid), [os.pidfd_open(pid)]
-        except OSError:  # no descriptor is left: nobody would hear of its end
+        except OSError:  # no descriptor is left, so nobody would notice its end
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             raise
@@ -131,15 +131,15 @@ def _fork(spawn: Spawn, descriptors: list[int], ours: list[int]) -> int:
             os.close(descriptor)
         _become(spawn, dict(zip(spawn.descriptors, descriptors, strict=True)))
         code = 0
-    except LinkError:  # a peer died first; the supervisor sees to both
+    except LinkError:  # a peer died first; the supervisor handles both
         logging.getLogger("mmplane").info("%s %d lost a peer and ends", spawn.role, spawn.index)
     except SystemExit:  # it has told the supervisor why
         logging.getLogger("mmplane").debug("%s %d cannot start", spawn.role, spawn.index, exc_info=True)
     except BaseException:
         logging.getLogger("mmplane").exception("%s %d ended by an error", spawn.role, spawn.index)
     finally:
-        # Not sys.exit: the nursery's own stack and exit handlers lie below this frame.
-        with suppress(OSError):  # a full disk
+        # Not sys.exit: the nursery's own stack and exit handlers are below this frame.
+        with suppress(OSError):  # the disk is full
             sys.stderr.flush()
         os._exit(code)
 
@@ -166,7 +166,7 @@ def _reap(control: Link[Spawn], pidfd: int, pid: int) -> None:
 
 
 def _preload(module: str) -> None:
-    """Import it. What takes long, because it brings torch and transformers, is in the log."""
+    """Import a module. Log it if it takes long, because it imports torch and transformers."""
     began_s = time.monotonic()
     importlib.import_module(module)
     seconds = time.monotonic() - began_s
@@ -179,14 +179,14 @@ def main() -> None:
     control_descriptor, supervisor_pid, log_format, kind = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
     die_with_parent(supervisor_pid)
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ignored, signal.SIG_IGN)  # the supervisor decides; a terminal's Ctrl-C reaches it alone
+        signal.signal(ignored, signal.SIG_IGN)  # the supervisor decides; only the supervisor gets a terminal's Ctrl-C
     entitle("mmplane: nursery")
     answer_with_stacks(sys.stderr.fileno())
     logs.begin(log_format, "info", "nursery")
     started_s = time.monotonic()
     for module in PRELOADED[kind]:
         _preload(module)
-    gc.freeze()  # what is imported is never collected: children share its pages for good
+    gc.freeze()  # what is imported is never collected, so that children share its pages
     control: Link[Spawn] = Link(control_descriptor, ToNursery)
     control.send(Preloaded((time.monotonic() - started_s) * 1000), limit_s=SEND_LIMIT_S)
     try:

@@ -1,7 +1,7 @@
-"""Standard output and error that nobody has to read: writing never waits, and a reader that went away ends nothing.
+"""Standard output and error that nobody has to read: writing never waits, and nothing fails when the reader goes away.
 
-A pipe or terminal is opened anew for this server, so that not waiting is its own affair and not that of others that
-share it. A socket (systemd's journal) is asked for each write not to wait. A file never waits.
+A pipe or terminal is opened again for this server, so that making it non-blocking does not affect other processes that
+share it. For a socket (systemd's journal), each write asks not to wait. A file never waits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ REST_BYTES_MAX = 64 * 1024
 
 
 def release(descriptor: int) -> None:
-    """From now on writing to this pipe or terminal does not wait, for this process and those to come."""
+    """Make writing to this pipe or terminal non-blocking, for this process and later ones."""
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
         with suppress(OSError):  # another user's terminal: it stays as it is
@@ -25,7 +25,7 @@ def release(descriptor: int) -> None:
 
 
 class Output:
-    """Writes whole texts to a descriptor, or drops them and counts; `dropped` is the caller's to tell and reset."""
+    """Writes whole texts to a descriptor, or drops and counts them. The caller reports and resets `dropped`."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -34,7 +34,7 @@ class Output:
         self.dropped = 0
 
     def write(self, text: str) -> None:
-        """Write it now, or not at all; what of a text did not fit goes before the next one."""
+        """Write a text now or not at all. The rest of a text that did not fit is written before the next one."""
         if self._rest:
             self._rest = self._rest[self._written(self._rest) :]
         if self._rest:
@@ -53,5 +53,5 @@ class Output:
                 with socket.socket(fileno=os.dup(self._descriptor)) as end:
                     return end.send(content, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
             return os.write(self._descriptor, content)
-        except OSError:  # it is full, or nobody reads any more
+        except OSError:  # it is full, or there is no reader any more
             return 0

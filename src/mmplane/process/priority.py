@@ -1,4 +1,4 @@
-"""Who goes first where there is more work than cores: a rank's loop, for which every stream waits, before media."""
+"""Priorities for machines with more work than cores: a rank's loop, which every stream waits for, goes before media."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 BEHIND = 5
-"""Steps of niceness: beside a thread at 0 one at 5 gets a quarter of a core, so that it is late and never starved."""
+"""Steps of niceness. Beside a thread at 0, a thread at 5 gets a quarter of a core: it is late but never starved."""
 NICEST = 19
 """Linux has no higher niceness."""
 _OURS = os.getpriority(os.PRIO_PROCESS, 0)
-"""The niceness with which the operator started us: this module is imported before any thread steps back."""
+"""The niceness that the operator gave us. This module is imported before any thread steps back."""
 STEP_SECONDS = 0.001
-"""Work between two offers: who gives its core away more often may get nothing done beside a busy one."""
+"""The work between two offers. A thread that offers its core more often may get nothing done beside a busy thread."""
 SLACK_SECONDS = 1.0
 _PR_SET_TIMERSLACK, _PR_GET_TIMERSLACK = 29, 30
 _libc = ctypes.CDLL(None)
 
 
 class _Standing(threading.local):
-    """Of this thread: whether it has stepped back, and when it last offered its core."""
+    """State of this thread: whether it has stepped back, and when it last offered its core."""
 
     behind = False
     offered_s = 0.0
@@ -33,9 +33,9 @@ _standing = _Standing()
 
 
 def step_back() -> None:
-    """Put this thread behind others; those that it starts have its priority, but never give way.
+    """Lower the priority of this thread. Threads that it starts inherit the priority, but never give way.
 
-    It keeps its priority where the system refuses another: that costs others time, and nothing else.
+    If the system refuses, the thread keeps its priority, which only costs other threads time.
     """
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(_OURS + BEHIND, NICEST))
@@ -43,11 +43,11 @@ def step_back() -> None:
 
 
 def give_way() -> None:
-    """In the midst of long work: let who waits for this core have it now, where this thread has stepped back.
+    """In the middle of long work: let a thread that waits for this core run now, if this thread has stepped back.
 
-    Linux takes a core from a thread that runs when its timer ticks, every 4 ms at 250 Hz, whatever the priorities: a
-    loop that wakes up for a request would wait as long. Does nothing in a thread that has not stepped back: that may
-    hold the interpreter's lock, for which others would wait with it.
+    Linux preempts a running thread when its timer ticks, every 4 ms at 250 Hz, whatever the priorities are, so a loop
+    that wakes up for a request would wait that long. Does nothing in a thread that has not stepped back, because it may
+    hold the interpreter's lock, and others would wait with it.
     """
     if _standing.behind and time.perf_counter() - _standing.offered_s > STEP_SECONDS:
         os.sched_yield()
@@ -56,9 +56,9 @@ def give_way() -> None:
 
 @contextmanager
 def unhurried() -> Iterator[None]:
-    """Threads that are started inside may wake up `SLACK_SECONDS` late from a timeout, and at once from an event.
+    """Threads started inside may wake up `SLACK_SECONDS` late from a timeout, but at once from an event.
 
-    For threads of libraries that poll: each of gloo's wakes up a hundred times a second for nothing.
+    This is for threads of libraries that poll: each of gloo's wakes up a hundred times a second for nothing.
     """
     before_ns = _libc.prctl(_PR_GET_TIMERSLACK, 0, 0, 0, 0)
     _libc.prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(int(SLACK_SECONDS * 1e9)), 0, 0, 0)

@@ -1,7 +1,7 @@
-"""When a role may start again, and how often it failed in a row. Pure: told what happens, and when.
+"""When a role may restart, and how often it has failed in a row. Pure: it is told what happens, and when.
 
-A role is one process, or the group of ranks. What ends it between two starts is one incident, however many processes
-die in it. The first restart is at once; each further one before the role has been ready again waits longer.
+A role is one process, or the group of ranks. Everything that ends between two starts of a role is one incident, however
+many processes die. The first restart is immediate; each further one before the role has been ready again waits longer.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ class Restarts:
         return now_s >= self._of(name).not_before_s
 
     def started(self, name: str) -> None:
-        """It was started."""
+        """Note that it was started."""
         role = self._of(name)
         role.up, role.ready = True, False
 
     def ready(self, name: str) -> float | None:
-        """It works: what happened before is forgotten. Returns since when it was gone, None if it was not."""
+        """Note that it works, and forget earlier failures. Returns since when it was gone, None if it was not."""
         role = self._of(name)
         role.ready, role.failures, role.delay_s = True, 0, 0.0
         gone_s, role.gone_s = role.gone_s, None
         return gone_s
 
     def ended(self, name: str, now_s: float, *, blameless: bool = False) -> int:
-        """It ended. Returns how many starts in a row have failed; an end that another's explains is no failure."""
+        """Note that it ended. Returns how many starts in a row have failed; a `blameless` end is not a failure."""
         role = self._of(name)
         if role.gone_s is None:
             role.gone_s = now_s
@@ -57,13 +57,13 @@ class Restarts:
         return role.failures
 
     def refused(self, name: str, now_s: float) -> None:
-        """The system did not let it start: it may start later, and this is no failure of its own."""
+        """Note that the system did not let it start. It may start later, and this does not count as its failure."""
         role = self._of(name)
         role.up = False
         _wait(role, now_s)
 
     def due_s(self, now_s: float) -> float:
-        """When the next delay is over; infinity when none runs."""
+        """When the next delay is over; infinity if there is none."""
         return min((role.not_before_s for role in self._roles.values() if role.not_before_s > now_s), default=_NEVER)
 
     def _of(self, name: str) -> _Role:

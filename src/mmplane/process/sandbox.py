@@ -1,12 +1,12 @@
-"""What a process that decodes hostile files may still do: no network, no new privileges, bounded memory and files.
+"""The sandbox of a process that decodes hostile files: no network, no new privileges, limited memory and files.
 
-    isolate()   first thing in the process, while it has one thread: no new privileges, and a network of its own without
-                any interface but a dead loopback. Where the kernel gives us none, no new sockets at all
-    limit()     once everything is loaded, mapped and compiled: no file is opened, grown or dumped any more
+    isolate()   first thing in the process, while it has one thread: no new privileges, and a new network namespace
+                without any interface except a dead loopback. If the kernel refuses, no new sockets at all
+    limit()     once everything is loaded, mapped and compiled: no file can be opened, grown or dumped any more
     allow_cpu() before each item
 
-The limits are a net below the deadlines and budgets of the front end. They hold back a decoder that is broken, not code
-that has taken the process over: it still runs as the same user, with that user's files.
+The limits are a safety net below the front end's deadlines and budgets. They contain a broken decoder, but not code
+that has taken over the process: it still runs as the same user, with that user's files.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Network(Enum):
-    """How far the network is out of reach."""
+    """How the network is blocked."""
 
     NAMESPACE = "a network namespace of its own"
-    FILTER = "no new sockets, by a filter on system calls (this kernel gives us no network namespace)"
+    FILTER = "no new sockets, by a filter on system calls (this kernel allows no network namespace)"
     NONE = "not isolated"
 
 
 SOCKET_CALLS = ("socket", "socketcall", "io_uring_setup")
-"""What makes a socket. Inherited ones go on working."""
+"""The system calls that create a socket. Inherited sockets keep working."""
 
 
 def isolate() -> Network:
-    """Give up privileges and the network for good. It never fails: what the kernel refuses is in the answer."""
+    """Give up privileges and the network permanently. Never fails: the result says what the kernel allowed."""
     parent_pid = os.getppid()
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if _leave_the_network():
@@ -52,24 +52,24 @@ def isolate() -> Network:
 
 
 def _leave_the_network() -> bool:
-    """An unprivileged process needs a user namespace to be allowed a network namespace."""
+    """Unshare the network. An unprivileged process needs a user namespace for that."""
     return any(_libc.unshare(flags) == 0 for flags in (_CLONE_NEWUSER | _CLONE_NEWNET, _CLONE_NEWNET))
 
 
 def limit(*, data_bytes: int) -> None:
-    """Bound this process from now on: `data_bytes` of private memory beyond what it has, no core, few descriptors.
+    """Limit this process from now on: `data_bytes` of additional private memory, no core dump, few descriptors.
 
-    RLIMIT_DATA and not RLIMIT_AS: the arena is mapped and shared, and does not count.
+    It uses RLIMIT_DATA and not RLIMIT_AS, because the arena is mapped and shared, and must not count.
     """
     _lower(resource.RLIMIT_DATA, _data_bytes() + data_bytes)
     _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_NOFILE, DESCRIPTORS_MAX)
-    if not stat.S_ISREG(os.fstat(sys.stderr.fileno()).st_mode):  # else the log could not grow
+    if not stat.S_ISREG(os.fstat(sys.stderr.fileno()).st_mode):  # otherwise the log could not grow
         _lower(resource.RLIMIT_FSIZE, 0)
 
 
 def allow_cpu(seconds: float) -> None:
-    """Let this process use so many seconds more of every core; beyond that the kernel ends it (SIGXCPU)."""
+    """Allow this process this many more CPU seconds. After that the kernel ends it (SIGXCPU)."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     cores = len(os.sched_getaffinity(0))
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
@@ -78,7 +78,7 @@ def allow_cpu(seconds: float) -> None:
 
 
 def network_here() -> Network:
-    """What `isolate` would come to on this machine, found out by a child that ends at once."""
+    """What `isolate` would achieve on this machine, tried in a child that ends at once."""
     pid = os.fork()
     if pid == 0:
         os._exit(list(Network).index(isolate()))
@@ -94,6 +94,6 @@ def _lower(kind: int, wanted: int) -> None:
 
 
 def _data_bytes() -> int:
-    """Private writable memory that is mapped now, as RLIMIT_DATA counts it."""
+    """The private writable memory that is mapped now, as RLIMIT_DATA counts it."""
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[5]) * resource.getpagesize()

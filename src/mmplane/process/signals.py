@@ -1,4 +1,4 @@
-"""Signals as something to read, and those that this process was told to ignore."""
+"""Signals as events to read, and the signals that this process was started to ignore."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ BYTES_MAX = 64
 
 
 def heed(numbers: Iterable[signal.Signals]) -> int:
-    """A descriptor that can be read once one of these signals came; each byte in it is a signal's number.
+    """Return a descriptor that becomes readable when one of these signals arrives; each byte is a signal's number.
 
-    What whoever started this process made it ignore stays ignored: SIGHUP under `nohup`, SIGINT in a script's
+    Signals that were ignored when this process started stay ignored: SIGHUP under `nohup`, SIGINT in a script's
     background job.
     """
     read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -24,5 +24,5 @@ def heed(numbers: Iterable[signal.Signals]) -> int:
 
 
 def unheed() -> None:
-    """In a forked child: its parent's descriptor is not woken any more."""
+    """In a forked child: stop waking its parent's descriptor."""
     os.close(signal.set_wakeup_fd(-1))

@@ -1,4 +1,4 @@
-"""The supervisor's side of the nursery: starts it, and has children forked from it."""
+"""The supervisor's interface to the nursery: starts it, and asks it to fork children."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ANSWER_LIMIT_S = 5.0
 
 
 class Spawner:
-    """One nursery at a time; `handle` is None when there is none."""
+    """One nursery at a time; `handle` is None if there is none."""
 
     def __init__(self, log_format: str, kind: str) -> None:
         self._log_format = log_format
@@ -35,16 +35,16 @@ class Spawner:
 
     @property
     def listening(self) -> int | None:
-        """The descriptor to watch, on which the nursery says what it was not asked."""
+        """The descriptor to watch for messages that the nursery sends on its own."""
         return None if self._link is None else self._link.fileno()
 
     @property
     def unheard(self) -> bool:
-        """Whether it said something while it was asked for a child: `listening` tells nobody of that any more."""
+        """Whether it sent one while it was asked for a child: `listening` does not become readable for that one."""
         return bool(self._said)
 
     def start(self) -> None:
-        """Start a nursery; it takes seconds until it has preloaded everything. Raises OSError when it is refused."""
+        """Start a nursery. Preloading takes seconds. Raises OSError if the system refuses it."""
         ours, theirs = pair()
         command = [sys.executable, "-m", "mmplane.process.nursery"]
         with theirs, ExitStack() as undo:
@@ -56,15 +56,15 @@ class Spawner:
                 start_new_session=True,
                 env=os.environ | _ENVIRONMENT | _OF_KIND.get(self._kind, {}),
             )
-            process.returncode = 0  # the handle reaps it, Popen must not
+            process.returncode = 0  # the handle reaps it, not Popen
             self.handle = Handle.of_child(process.pid)
             self._link = Link(ours, FromNursery)
             undo.pop_all()
 
     def hear(self) -> Iterator[Halted | Killed]:
-        """Read what the nursery said without being asked: children that were stopped, go on, or were killed."""
+        """Read the messages that the nursery sent on its own: children were stopped, continued, or killed."""
         assert self._link is not None
-        with suppress(LinkError):  # its pidfd will tell
+        with suppress(LinkError):  # its pidfd will report it
             while (received := self._link.receive_nowait()) is not None:
                 self._note(received[0])
         while self._said:
@@ -79,7 +79,7 @@ class Spawner:
                 self._said.append(record)
 
     def gone(self) -> None:
-        """The nursery has ended."""
+        """Note that the nursery has ended."""
         assert self.handle is not None
         assert self._link is not None
         self.handle.reap()
@@ -89,7 +89,7 @@ class Spawner:
     def spawn(self, spawn: Spawn, descriptors: dict[str, int]) -> Child:
         """Have a child forked that inherits these descriptors.
 
-        Raises OSError when the system refuses it, and LinkError when the nursery does not answer.
+        Raises OSError if the system refuses it, and LinkError if the nursery does not answer.
         """
         with ExitStack() as undo:
             stacks = Stacks()
@@ -113,26 +113,26 @@ class Spawner:
                 case (Spawned() as spawned, [pidfd]):
                     return Handle(spawned.pid, pidfd, spawn.incarnation)
                 case (Refused() as refused, _):
-                    raise OSError(f"the system refuses another process ({refused.reason})")
+                    raise OSError(f"the system cannot create another process ({refused.reason})")
                 case (record, _):
                     self._note(record)
         raise LinkError("the nursery does not answer")
 
 
 _OF_KIND = {kind: {"OMP_NUM_THREADS": "1"} for kind in ("sidecar", "outpost")}
-"""There are as many workers as cores: where torch serves (`--generic`), each computes in one thread."""
+"""There are as many workers as cores: if torch is used (`--generic`), each computes in one thread."""
 
 _ENVIRONMENT = {
-    # gloo listens where this says, and on all interfaces without it.
+    # gloo listens on this interface; without it, on all of them.
     "GLOO_SOCKET_IFNAME": "lo",
-    # Threads that wait for each other sleep: cores are shared with workers and the front end.
+    # Threads that wait for each other sleep, because cores are shared with workers and the front end.
     "OMP_WAIT_POLICY": "PASSIVE",
     "TP_SOCKET_IFNAME": "lo",
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    # Large bodies are freed and allocated again on every request: keep their pages.
+    # Large bodies are freed and allocated again for every request, so keep their pages.
     "MALLOC_MMAP_THRESHOLD_": str(256 * 1024 * 1024),
     "MALLOC_TRIM_THRESHOLD_": str(256 * 1024 * 1024),
     "MALLOC_TOP_PAD_": str(16 * 1024 * 1024),

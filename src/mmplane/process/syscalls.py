@@ -1,7 +1,7 @@
-"""System calls that a process gives up for good, by libseccomp: the library knows their numbers on each machine.
+"""Drops system calls permanently with libseccomp, which knows their numbers on each machine.
 
-libseccomp is on every Debian and Fedora (apt and systemd need it). Its Python bindings come with distributions only,
-for the distribution's own Python; five functions are needed, so they are called here.
+libseccomp is on every Debian and Fedora (apt and systemd need it). Its Python bindings come only with distributions,
+for their own Python. Five functions are needed, so they are called here directly.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ LIBRARY = "libseccomp.so.2"
 _ALLOW = 0x7FFF0000
 _FAIL = 0x00050000
 _UNKNOWN = -1
-"""What the library says of a name that it does not know: a call that this machine does not have."""
+"""The library's answer for an unknown name: a call that this machine does not have."""
 
 
 def forbid(names: Iterable[str]) -> bool:
-    """Have these calls fail with EPERM in this process and its children from now on; whether they do.
+    """Make these calls fail with EPERM in this process and its children from now on. Returns whether they do.
 
-    The process must have given up new privileges before, and have one thread.
+    The process must have given up new privileges before, and must have only one thread.
     """
     try:
         library = ctypes.CDLL(LIBRARY)

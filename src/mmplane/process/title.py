@@ -1,4 +1,4 @@
-"""What a process calls itself in `ps` and `top`."""
+"""A process's name in `ps` and `top`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from contextlib import suppress
 
 
 def entitle(title: str) -> None:
-    """Take this title. Where setproctitle is not installed the process keeps the one that it has."""
+    """Set the name. Without setproctitle the process keeps its name."""
     with suppress(ModuleNotFoundError):
         importlib.import_module("setproctitle").setproctitle(title)

@@ -1,12 +1,12 @@
-"""The watchdog of the supervisor: who stands still is out of service, then says where it stands, then is killed.
+"""The supervisor's watchdog: takes a stalled process out of service, logs its stacks, then kills it.
 
 stopped for `NOTICE_S`                     out of service: `/ready` is false until it, or its successor, works
 silent or stopped for too long, or an      condemned: its stacks, and what the kernel says, go to the log
 item missed its deadline
 `ANSWER_S` later                           killed, whatever it said
 
-It sleeps until somebody could have stood still for too long, and says when that is. If it wakes up much later than
-that, it has been stopped itself, perhaps with all the others (a frozen container): then all silences begin anew.
+It sleeps until a child could have been stalled for too long, and says when that is. If it wakes up much later, it has
+been stopped itself, perhaps together with all others (a frozen container). Then all silences begin anew.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ log = logging.getLogger("mmplane")
 
 LOOK_SECONDS = 0.2
 CALM_SECONDS = 1.0
-"""Between two looks while nothing is wrong: the nursery tells of a child that is stopped at once."""
+"""The time between two checks while nothing is wrong: the nursery reports a stopped child at once."""
 ANSWER_S = 0.3
 """How long a condemned process may take to write its stacks."""
 SLEEPS_PER_STALL = 5
-"""What it may sleep, and be late by, is this part of the limit of silence: less than what is left after a beat."""
+"""It may sleep, and be late, for this fraction of the limit on silence: less than what is left after a heartbeat."""
 
 
 class Watchdog:
-    """Looks at children. Limits in seconds: of silence, of an item in a worker, of getting ready."""
+    """Checks children. The limits in seconds are for silence, for an item in a worker, and for getting ready."""
 
     def __init__(
         self, *, stall_s: float, item_s: float, load_s: float, now: Callable[[], float] = time.monotonic
@@ -45,16 +45,16 @@ class Watchdog:
 
     @property
     def out_of_service(self) -> tuple[str, ...]:
-        """Names of those that stand still, or did and have no successor that works."""
+        """Names of children that are stalled, or have no working successor yet."""
         return tuple(sorted(self._still))
 
     def due_s(self, children: Iterable[Child]) -> float:
-        """When to look again, at the latest."""
+        """When to check again, at the latest."""
         self._due_s = self._looked_s + self._interval_s(children)
         return self._due_s
 
     def look(self, children: Collection[Child]) -> None:
-        """Judge them; call it whenever something happens, and when it is due."""
+        """Check the children. Call it whenever something happens, and when it is due."""
         now_s = self._now()
         if now_s - self._looked_s < self._interval_s(children):
             return
@@ -65,7 +65,7 @@ class Watchdog:
                 log.warning("stacks of %s", child, extra={"stacks": stacks})
             if woke_late:
                 child.stillness.resumed(now_s)
-            if child.stillness.doubtful(now_s, self._stall_s):  # of the others the nursery tells
+            if child.stillness.doubtful(now_s, self._stall_s):  # the nursery reports the others
                 state = state_of(child.handle.pid)
                 starved = state == WAITING and memory_is_short()
                 child.stillness.seen(now_s, stopped=state in STOPPED, starved=starved)
@@ -80,7 +80,7 @@ class Watchdog:
         return LOOK_SECONDS if wrong else min(CALM_SECONDS, self._stall_s / SLEEPS_PER_STALL)
 
     def condemn(self, child: Child, why: str) -> None:
-        """Have it say where it stands, and kill it soon."""
+        """Have it write its stacks, and kill it soon."""
         if child.condemned_s is None:
             child.condemned_s = self._now()
             log.warning("%s %s; killing it", child, why, extra={"stacks": kernel_side(child.handle.pid)})
@@ -99,7 +99,7 @@ class Watchdog:
             return
         still_s = child.stillness.over(now_s, silent_s=self._silent_s(child), stall_s=self._stall_s)
         if still_s is not None:
-            self.condemn(child, f"has stood still for {still_s:.1f} s{_hint(child)}")
+            self.condemn(child, f"has made no progress for {still_s:.1f} s{_hint(child)}")
 
     def _silent_s(self, child: Child) -> float:
         if not child.ready:
@@ -108,9 +108,9 @@ class Watchdog:
 
 
 def _hint(child: Child) -> str:
-    """What to do if nothing is wrong with it but the limit."""
+    """What the operator can do if the limit is the only problem."""
     if not child.ready:
-        return " and is not ready (a model that takes longer to load needs a longer --load-seconds)"
+        return " and is not ready (if the model takes longer to load, raise --load-seconds)"
     if child.computing:
-        return " after one step, or one item, took --compute-stall-seconds (a slow model needs a longer limit)"
+        return " in one step or item (if the model is slow, raise --compute-stall-seconds)"
     return ""

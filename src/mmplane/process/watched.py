@@ -1,4 +1,4 @@
-"""What a process waits for: descriptors, and what to do when one of them is readable."""
+"""The descriptors that a process waits for, and what to do when one of them is readable."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Watched:
-    """Descriptors that do not change. Make another one when they do: that costs more than to wait."""
+    """A fixed set of descriptors. If they change, make a new one: that costs more than a wait."""
 
     def __init__(self) -> None:
         self._poller = select.poll()
@@ -15,14 +15,14 @@ class Watched:
         self._last: set[int] = set()
 
     def watch(self, descriptor: int, act: Callable[[], None], *, last: bool = False) -> None:
-        """Call `act` when there is something to read; those that are `last` after all others."""
+        """Call `act` when the descriptor is readable; callbacks that are `last` come after all others."""
         self._poller.register(descriptor, select.POLLIN)
         self._acts[descriptor] = act
         if last:
             self._last.add(descriptor)
 
     def wait(self, limit_s: float) -> None:
-        """Until something can be read, at most so long; act on all that can."""
+        """Wait until a descriptor is readable, at most `limit_s` seconds, and call all callbacks that are due."""
         events = self._poller.poll(max(0.0, limit_s) * 1000 + 1)
         for descriptor, _ in sorted(events, key=lambda event: event[0] in self._last):
             self._acts[descriptor]()

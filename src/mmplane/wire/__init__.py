@@ -1,1 +1,1 @@
-"""The wire: records over UNIX sockets between processes that trust each other's version and nothing else."""
+"""Records over UNIX sockets, between processes that only trust each other to run the same version."""

@@ -1,11 +1,11 @@
-"""Records over a stream that comes from another machine: a length, a msgpack record, and bytes that it announces.
+"""Records over a stream from another machine: a length, a msgpack record, and the bytes that it announces.
 
 Rules
-- A frame is four bytes of length and a msgpack record of at most `MESSAGE_BYTES_MAX`. What is longer is refused by its
+- A frame is four bytes of length and a msgpack record of at most `MESSAGE_BYTES_MAX`. A longer one is rejected by its
   length, before anything is allocated. Nothing is unpickled.
-- Bytes that belong to a record follow it. The receiver says where they go (`receive_into`), such as shared memory.
-- The socket blocks, so one thread may send while another receives. Whoever waits for longer than `silence_s` without a
-  byte of progress counts the peer as dead: peers send something every second.
+- Bytes that belong to a record follow it. The receiver decides where they go (`receive_into`), such as shared memory.
+- The socket blocks, so one thread may send while another receives. If there is no progress for longer than `silence_s`,
+  the peer counts as dead: peers send something every second.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ End = socket.socket | Sealed
 LENGTH = struct.Struct("!I")
 _TIMEVAL = struct.Struct("ll")
 PIECE_BYTES = 16 * 1024 * 1024
-"""Handed to the kernel at once: a wait for progress is a wait for at most so much."""
+"""How much is passed to the kernel at a time: progress is noticed at least once per piece."""
 
 
 class Framed(Generic[RecordT]):
-    """Owns a connected stream socket. Receives records of one union, sends any."""
+    """Owns a connected stream socket. Receives records of one union, sends any record."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Framed(Generic[RecordT]):
         record_bytes_max: int = MESSAGE_BYTES_MAX,
         until_s: float = math.inf,
     ) -> None:
-        """Records longer than `record_bytes_max` are refused. All must be over at `until_s` of the monotonic clock."""
+        """Reject records longer than `record_bytes_max`. Everything must be done by `until_s` (monotonic clock)."""
         self.socket = end
         self._decoder: msgspec.msgpack.Decoder[RecordT] = msgspec.msgpack.Decoder(receives)
         self._record_bytes_max = record_bytes_max
@@ -60,7 +60,7 @@ class Framed(Generic[RecordT]):
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(silence_s * 1000))
 
     def send(self, record: Record, payload: Sequence[memoryview] = ()) -> None:
-        """One record and the bytes that belong to it. Raises PeerGone, PeerStalled."""
+        """Send one record and the bytes that belong to it. Raises PeerGone, PeerStalled."""
         message = encode(record)
         assert len(message) <= MESSAGE_BYTES_MAX, f"a record of {len(message)} bytes"
         pieces = [memoryview(LENGTH.pack(len(message)) + message), *payload]
@@ -68,7 +68,7 @@ class Framed(Generic[RecordT]):
             self._send(piece)
 
     def receive(self) -> RecordT:
-        """The next record. Raises PeerGone, PeerStalled, ProtocolError."""
+        """Return the next record. Raises PeerGone, PeerStalled, ProtocolError."""
         length = bytearray(LENGTH.size)
         self.receive_into(memoryview(length))
         (length_bytes,) = LENGTH.unpack(length)
@@ -82,13 +82,13 @@ class Framed(Generic[RecordT]):
             raise ProtocolError("not a record of this stream") from error
 
     def receive_into(self, room: memoryview) -> None:
-        """Fill `room` with what comes next. Raises PeerGone, PeerStalled."""
+        """Fill `room` with the next bytes. Raises PeerGone, PeerStalled."""
         while room:
             self._check_time()
             try:
                 count = self._receive_some(room)
             except BlockingIOError:
-                raise PeerStalled("nothing came for too long") from None
+                raise PeerStalled("nothing was received for too long") from None
             except OSError as error:
                 raise PeerGone(str(error)) from error
             if count == 0:
@@ -96,7 +96,7 @@ class Framed(Generic[RecordT]):
             room = room[count:]
 
     def end(self) -> None:
-        """Whoever sends or receives in another thread gets PeerGone. Close it once they have."""
+        """End the connection: a thread that sends or receives gets PeerGone. Close it once that has happened."""
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
 
@@ -115,7 +115,7 @@ class Framed(Generic[RecordT]):
             try:
                 count = self.socket.send(piece)
             except BlockingIOError:
-                raise PeerStalled("nothing was taken for too long") from None
+                raise PeerStalled("the peer has not read for too long") from None
             except OSError as error:
                 raise PeerGone(str(error)) from error
             piece = piece[count:]
@@ -126,7 +126,7 @@ class Framed(Generic[RecordT]):
 
 
 def _joined(pieces: Sequence[memoryview]) -> list[memoryview]:
-    """The same bytes, short pieces as one: each piece is a system call."""
+    """The same bytes with short pieces joined, because each piece is a system call."""
     joined: list[memoryview] = []
     short = bytearray()
     for piece in pieces:

@@ -11,7 +11,7 @@ from mmplane.wire.stream import stream_pair
 
 
 class GroupLinks:
-    """All ends, by the rank that inherits them. Close it once every rank has its own. Raises OSError."""
+    """All ends, by the rank that inherits them. Close it once every rank has its own ends. Raises OSError."""
 
     def __init__(self, size: int) -> None:
         self._pairs = [pair() for _ in range(1, size)]
@@ -33,7 +33,7 @@ class GroupLinks:
         return sums | followers | {f"parcels{i}": ours.fileno() for i, (ours, _) in enumerate(self._streams, 1)}
 
     def close(self) -> None:
-        """Give back this process's copies."""
+        """Close this process's copies."""
         for ours, theirs in (*self._pairs, *self._streams, *self._sums.values()):
             ours.close()
             theirs.close()

@@ -1,13 +1,13 @@
-"""One end of a control channel: a UNIX SEQPACKET socket that carries one record a message, and descriptors beside it.
+"""One end of a control channel: a UNIX SEQPACKET socket where each message is one record, with optional descriptors.
 
 Rules
-- A message is a msgpack record of at most `MESSAGE_BYTES_MAX`, asserted on both sides; a truncated one is fatal.
-- Descriptors are handed on only beside a record that carries some. Beside any other they are closed on arrival, so
-  that a peer cannot fill the receiver's table.
+- A message is a msgpack record of at most `MESSAGE_BYTES_MAX`, asserted on both sides. A truncated one is fatal.
+- Descriptors are accepted only with a record that may carry some. Those that come with any other record are closed on
+  arrival, so that a peer cannot exhaust the receiver's descriptors.
 - Nothing is unpickled. A message that is not of the expected union raises `ProtocolError` and ends the link.
-- `send_nowait` and `receive_nowait` never block. `send` waits for room up to a limit, then the peer counts as dead.
-- Links are made in pairs by the supervisor and inherited or passed: there is no address to connect to, so the peer is
-  always a process of this server.
+- `send_nowait` and `receive_nowait` never block. `send` waits for room up to a limit; then the peer counts as dead.
+- The supervisor makes links in pairs, and children inherit or receive them. They have no address to connect to, so the
+  peer is always a process of this server.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ DESCRIPTORS_BYTES = socket.CMSG_SPACE(DESCRIPTORS_MAX * array.array("i").itemsiz
 SEND_BUFFER_BYTES = 1024 * 1024
 SLICE_SECONDS = 0.5
 RecordT = TypeVar("RecordT", bound=Record)
-_TRUNCATED = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)  # as a number: Python's flags take a microsecond each time
+_TRUNCATED = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)  # as an int, because Python's flags take a microsecond each time
 
 _encoder = msgspec.msgpack.Encoder()
 
 
 class LinkError(Exception):
-    """The peer cannot be talked to any more."""
+    """The link to the peer cannot be used any more."""
 
 
 class PeerGone(LinkError):
@@ -67,7 +67,8 @@ class Link(Generic[RecordT]):
         self._socket.setblocking(False)
         self._decoder: msgspec.msgpack.Decoder[RecordT] = msgspec.msgpack.Decoder(receives)
         self._room = memoryview(bytearray(MESSAGE_BYTES_MAX + 1))
-        """For every message: `recvmsg` would allocate as much for each, and most have a hundred bytes."""
+        """A buffer for all messages: `recvmsg` would allocate this much each time, and most messages have a hundred
+        bytes."""
 
     def fileno(self) -> int:
         """The socket's descriptor, for a selector."""
@@ -78,7 +79,7 @@ class Link(Generic[RecordT]):
         return self.send_bytes_nowait(encode(record), descriptors)
 
     def send_bytes_nowait(self, message: bytes, descriptors: Sequence[int] = ()) -> bool:
-        """`send_nowait` for a record that is encoded already (the same plan goes to every follower)."""
+        """The same as `send_nowait`, for an encoded record (the same plan goes to every follower)."""
         assert len(message) <= MESSAGE_BYTES_MAX, f"a control message of {len(message)} bytes"
         assert len(descriptors) <= DESCRIPTORS_MAX, f"{len(descriptors)} descriptors with one message"
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
@@ -95,7 +96,7 @@ class Link(Generic[RecordT]):
         self.send_bytes(encode(record), descriptors, limit_s=limit_s)
 
     def send_bytes(self, message: bytes, descriptors: Sequence[int] = (), *, limit_s: float) -> None:
-        """`send` for a record that is encoded already."""
+        """The same as `send`, for an encoded record."""
         for slice_s in _slices(limit_s):
             if self.send_bytes_nowait(message, descriptors):
                 return
@@ -104,7 +105,7 @@ class Link(Generic[RecordT]):
             raise PeerStalled
 
     def receive_nowait(self) -> tuple[RecordT, list[int]] | None:
-        """The next record and its descriptors, or None when there is none yet. Raises PeerGone, ProtocolError."""
+        """The next record and its descriptors, or None if there is none yet. Raises PeerGone, ProtocolError."""
         flag = socket.MSG_CMSG_CLOEXEC
         try:
             length, ancillary, flags, _ = self._socket.recvmsg_into([self._room], DESCRIPTORS_BYTES, flag)
@@ -131,7 +132,7 @@ class Link(Generic[RecordT]):
         return record, list(descriptors)
 
     def receive(self, *, limit_s: float) -> tuple[RecordT, list[int]] | None:
-        """The next record, waiting at most `limit_s` seconds; None when none came."""
+        """The next record, waiting at most `limit_s` seconds; None if none arrived."""
         for slice_s in _slices(limit_s):
             if (received := self.receive_nowait()) is not None:
                 return received
@@ -144,7 +145,7 @@ class Link(Generic[RecordT]):
 
 
 def encode(record: Record) -> bytes:
-    """The record's bytes, as any link of this version reads them."""
+    """Encode a record for any link of this version."""
     return _encoder.encode(record)
 
 
@@ -154,7 +155,7 @@ def _close(descriptors: Iterable[int]) -> None:
 
 
 def _slices(limit_s: float) -> Iterator[float]:
-    """A wait in short pieces: when all processes are frozen together, at most one piece has passed on waking."""
+    """Split a wait into short slices. If all processes are frozen together, at most one slice has passed on waking."""
     started_s = time.monotonic()
     passed_s = 0.0
     while passed_s < limit_s:

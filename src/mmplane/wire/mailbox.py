@@ -1,4 +1,4 @@
-"""A link on an event loop: records out without waiting, records in by callback, both bounded."""
+"""A link on an event loop: sends records without waiting and receives them by callback, both within limits."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Mailbox:
         self._loop.add_reader(link.fileno(), self._read)
 
     def post(self, record: Record, descriptors: Sequence[int] = ()) -> bool:
-        """Send now or as soon as the peer reads. False when the peer is gone or has not read for very long.
+        """Send now, or as soon as the peer reads. False if the peer is gone or has not read for very long.
 
-        `descriptors` stay the caller's, and open until they have been sent.
+        `descriptors` still belong to the caller, who keeps them open until they have been sent.
         """
         if self._closed or len(self._outbox) >= OUTBOX_MAX:
             return False

@@ -1,7 +1,7 @@
-"""A TLS connection that `Framed` takes for a blocking socket, so that one thread may send while another receives.
+"""A TLS connection with the interface of a blocking socket, for `Framed`: one thread may send while another receives.
 
-OpenSSL's connection serves one thread at a time. So nobody waits inside: each call takes a lock for one record of TLS,
-and waits for the socket without it.
+OpenSSL's connection serves one thread at a time. So no thread waits inside it: each call takes a lock for one TLS
+record, and waits for the socket without the lock.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ StepT = TypeVar("StepT")
 
 
 class Sealed:
-    """Owns a TLS socket. Calls that wait for longer than `silence_s` raise BlockingIOError, as a socket's do."""
+    """Owns a TLS socket. Calls that wait longer than `silence_s` raise BlockingIOError, like those of a socket."""
 
     def __init__(self, end: ssl.SSLSocket, silence_s: float) -> None:
         self._end = end
@@ -29,7 +29,7 @@ class Sealed:
 
     @classmethod
     def shake(cls, end: socket.socket, context: ssl.SSLContext, *, server_side: bool, until_s: float) -> Sealed:
-        """Seal a connected socket, which is gone when this fails. Raises PeerGone, PeerStalled."""
+        """Start TLS on a connected socket, which is closed if this fails. Raises PeerGone, PeerStalled."""
         end.setblocking(False)
         try:
             wrapped = context.wrap_socket(end, server_side=server_side, do_handshake_on_connect=False)
@@ -41,40 +41,40 @@ class Sealed:
             sealed._turn(wrapped.do_handshake, until_s)
         except BlockingIOError:
             wrapped.close()
-            raise PeerStalled("no TLS was spoken in time") from None
+            raise PeerStalled("the TLS handshake took too long") from None
         except OSError as error:
             wrapped.close()
-            raise PeerGone(f"no TLS: {getattr(error, 'reason', None) or error}") from None
+            raise PeerGone(f"the TLS handshake failed: {getattr(error, 'reason', None) or error}") from None
         return sealed
 
     @property
     def family(self) -> socket.AddressFamily:
-        """Of the socket."""
+        """The socket's address family."""
         return self._end.family
 
     @property
     def certificate(self) -> bytes:
-        """The peer's, as DER; empty if it showed none."""
+        """The peer's certificate as DER; empty if it sent none."""
         return self._end.getpeercert(binary_form=True) or b""
 
     def recv_into(self, room: memoryview) -> int:
-        """Some of what comes next, at most one record of TLS; 0 at the end."""
+        """Receive some of the next bytes, at most one TLS record. Returns their number; 0 at the end."""
         return self._turn(lambda: self._end.recv_into(room), self._limit_s())
 
     def send(self, piece: memoryview) -> int:
-        """How much of it was taken, at most one record of TLS."""
+        """Send some of `piece`, at most one TLS record. Returns the number of bytes sent."""
         return self._turn(lambda: self._end.send(piece), self._limit_s())
 
     def setsockopt(self, level: int, option: int, value: int) -> None:
-        """As a socket's."""
+        """The same as a socket's."""
         self._end.setsockopt(level, option, value)
 
     def shutdown(self, how: int) -> None:
-        """As a socket's, without a word of TLS: whoever waits in another thread sees the end."""
+        """The same as a socket's, without a TLS message: a thread that waits sees the end."""
         socket.socket.shutdown(self._end, how)
 
     def close(self) -> None:
-        """Once nobody waits any more."""
+        """Close the socket. Call it once no thread waits any more."""
         self._end.close()
 
     def _limit_s(self) -> float:

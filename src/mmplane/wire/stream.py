@@ -1,7 +1,7 @@
-"""A stream of parcels: UNIX stream socket, each frame a header and then the bytes, in one direction.
+"""A one-way stream of parcels: a UNIX stream socket with frames of a header and bytes.
 
-Control messages are small and go by `Link`. What is large and goes inline (the baselines) comes here, so that neither
-holds up the other. Blocking, for a thread of its own.
+Control messages are small and use `Link`. Large inline bytes (of the baselines) go through here, so that neither delays
+the other. It blocks, so use it in a separate thread.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from mmplane.wire.link import PeerGone, PeerStalled, ProtocolError
 
 HEADER = struct.Struct("<QQ?")
-"""Request id, length in bytes, whether the receiver passes the frame on."""
+"""Request id, length in bytes, whether the receiver forwards the frame."""
 
 Accept = Callable[[int, bool, bytearray], None]
 
@@ -24,12 +24,12 @@ def stream_pair() -> tuple[socket.socket, socket.socket]:
 
 
 def header(request_id: int, length_bytes: int, *, relayed: bool) -> bytes:
-    """What comes before a frame's bytes."""
+    """The header of a frame."""
     return HEADER.pack(request_id, length_bytes, relayed)
 
 
 def send_frame(stream: socket.socket, request_id: int, content: bytearray | memoryview, *, limit_s: float) -> None:
-    """One frame that is not passed on. Raises PeerGone, PeerStalled."""
+    """Send one frame that is not forwarded. Raises PeerGone, PeerStalled."""
     stream.settimeout(limit_s)
     try:
         stream.sendall(header(request_id, len(content), relayed=False))
@@ -41,9 +41,9 @@ def send_frame(stream: socket.socket, request_id: int, content: bytearray | memo
 
 
 def receive_frames(stream: socket.socket, accept: Accept, *, frame_bytes_max: int) -> None:
-    """Hand every frame to `accept`, until the stream ends. What is left of a frame then is dropped.
+    """Pass every frame to `accept` until the stream ends. An incomplete frame at the end is dropped.
 
-    Raises ProtocolError for a frame that is longer than `frame_bytes_max`.
+    Raises ProtocolError for a frame longer than `frame_bytes_max`.
     """
     start = bytearray(HEADER.size)
     while _fill(stream, start):
