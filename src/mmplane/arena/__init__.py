@@ -1,5 +1,5 @@
-"""The arena: shared memory that one process owns, workers fill in place and every rank maps.
+"""The arena: shared memory that one process owns, workers fill in place, and every rank maps.
 
-`allocator`, `region`, `leases` and `arena` are pure bookkeeping: offsets and counts, no byte is touched. They live in
-the front end, the single owner. `segment` is the only file that knows memfd and mmap.
+`allocator`, `region`, `leases` and `arena` are pure bookkeeping: they handle offsets and counts, and touch no byte.
+They live in the front end, the only owner. `segment` is the only file that calls memfd and mmap.
 """

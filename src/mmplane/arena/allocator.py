@@ -1,9 +1,9 @@
-"""Which bytes of one region are free: best fit over offsets, coalesced on every free. Pure: it touches no byte.
+"""The free bytes of one region: a best-fit allocator over offsets that coalesces on every free. Pure.
 
-Rules: runs tile the region exactly, every run starts and ends on `align_bytes`, and no two free runs touch. Best fit
-keeps long runs long, which matters because one clip needs a hundred times the bytes of a thumbnail.
+Rules: runs cover the region exactly, every run starts and ends on `align_bytes`, and no two free runs are adjacent.
+Best fit preserves long runs, which matters because one clip needs a hundred times the bytes of a thumbnail.
 
-No call but `used` and `check_integrity` looks at more runs than it changes.
+Only `used` and `check_integrity` look at more runs than they change.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _OFFSET = (1 << _OFFSET_BITS) - 1
 
 
 class AllocatorStatistics(msgspec.Struct, frozen=True):
-    """What one region holds. `length_bytes == used_bytes + free_bytes`."""
+    """The figures of one region. `length_bytes == used_bytes + free_bytes`."""
 
     length_bytes: int
     used_bytes: int
@@ -29,9 +29,9 @@ class AllocatorStatistics(msgspec.Struct, frozen=True):
 
 
 class Allocator:
-    """Offsets in one region of `length_bytes`, all multiples of `align_bytes` (a power of two).
+    """Allocates offsets in one region of `length_bytes`, all multiples of `align_bytes` (a power of two).
 
-    Raises ValueError when the region's length is not a positive multiple of the alignment.
+    Raises ValueError if the region's length is not a positive multiple of the alignment.
     """
 
     def __init__(self, length_bytes: int, align_bytes: int = ALIGN_BYTES) -> None:
@@ -51,11 +51,11 @@ class Allocator:
         self._by_length = Ordered(_packed(length_bytes, 0))
 
     def rounded(self, length_bytes: int) -> int:
-        """The bytes that a reservation of `length_bytes` really takes."""
+        """The number of bytes that a reservation of `length_bytes` actually takes."""
         return -(-length_bytes // self.align_bytes) * self.align_bytes
 
     def reserve_nowait(self, length_bytes: int) -> int | None:
-        """Take the shortest free run that fits (of equals the lowest); its offset in bytes, None if there is none."""
+        """Take the shortest free run that fits (the lowest of equals). Returns its offset in bytes, or None."""
         assert length_bytes > 0, length_bytes
         offset_bytes = self.best_fit(length_bytes)
         if offset_bytes is not None:
@@ -63,14 +63,14 @@ class Allocator:
         return offset_bytes
 
     def reserve_at(self, offset_bytes: int, length_bytes: int) -> None:
-        """Take exactly these bytes. A bug (AssertionError) unless all of them are free."""
+        """Take exactly these bytes. It is a bug (AssertionError) if they are not all free."""
         wanted_bytes = self.rounded(length_bytes)
         start_bytes, end_bytes = self.free_run(offset_bytes)
         assert start_bytes <= offset_bytes < offset_bytes + wanted_bytes <= end_bytes, f"{offset_bytes} is not free"
         self._carve(start_bytes, offset_bytes, wanted_bytes)
 
     def reserve_over(self, start_bytes: int, end_bytes: int, offset_bytes: int, length_bytes: int) -> list[int]:
-        """Free the reserved runs from `start_bytes` to `end_bytes` and take these bytes there; the offsets freed."""
+        """Free the reserved runs between these two bytes and reserve a run inside them. Returns the offsets freed."""
         freed, at_bytes = [], start_bytes
         while at_bytes < end_bytes:
             if at_bytes in self._free:
@@ -84,17 +84,17 @@ class Allocator:
         return freed
 
     def free(self, offset_bytes: int) -> None:
-        """Give back the run that was reserved at this offset. Anything else is a bug (AssertionError)."""
+        """Free the run that was reserved at this offset. Any other offset is a bug (AssertionError)."""
         assert offset_bytes in self._used, f"no run starts at {offset_bytes}"
         self._add_free_run(*self._coalesced(offset_bytes, self._drop(offset_bytes)))
 
     def best_fit(self, length_bytes: int) -> int | None:
-        """Where the shortest free run that fits begins; of equals the lowest."""
+        """The offset of the shortest free run that fits; the lowest of equals."""
         found = self._by_length.at_least(_packed(self.rounded(length_bytes), 0))
         return None if found is None else found & _OFFSET
 
     def free_run(self, offset_bytes: int) -> tuple[int, int]:
-        """Start and end of the free run around this offset; both are the offset's own when it is reserved."""
+        """Start and end of the free run around this offset; both are the offset itself if it is reserved."""
         start_bytes = self._by_offset.at_most(offset_bytes)
         end_bytes = 0 if start_bytes is None else start_bytes + self._free[start_bytes]
         return (
@@ -104,11 +104,11 @@ class Allocator:
         )
 
     def end_of(self, offset_bytes: int) -> int:
-        """Where the run that begins here ends, free or not."""
+        """The end of the run that begins here, free or not."""
         return offset_bytes + (self._free.get(offset_bytes) or self._used[offset_bytes])
 
     def start_of(self, end_bytes: int) -> int:
-        """Where the run that ends here begins, free or not."""
+        """The start of the run that ends here, free or not."""
         return self._starts[end_bytes]
 
     def used(self) -> dict[int, int]:
@@ -117,17 +117,17 @@ class Allocator:
 
     @property
     def free_bytes(self) -> int:
-        """Bytes that are not reserved, in however many runs."""
+        """The number of free bytes, in all runs together."""
         return self.length_bytes - self._used_bytes
 
     @property
     def longest_free(self) -> tuple[int, int]:
-        """Length and offset of the longest free run; zeros when there is none."""
+        """Length and offset of the longest free run; zeros if there is none."""
         last = self._by_length.last or 0
         return last >> _OFFSET_BITS, last & _OFFSET
 
     def statistics(self) -> AllocatorStatistics:
-        """The figures of this moment."""
+        """The current figures."""
         return AllocatorStatistics(
             length_bytes=self.length_bytes,
             used_bytes=self._used_bytes,
@@ -147,7 +147,7 @@ class Allocator:
             assert offset == end_bytes, f"runs overlap or leave a gap at {offset}"
             assert length > 0
             assert length % self.align_bytes == 0
-            assert not (is_free and last_was_free), f"two free runs touch at {offset}"
+            assert not (is_free and last_was_free), f"two free runs are adjacent at {offset}"
             end_bytes, last_was_free = offset + length, is_free
         assert end_bytes == self.length_bytes
 
@@ -156,7 +156,7 @@ class Allocator:
         return sorted(free + [(offset, length, False) for offset, length in self._used.items()])
 
     def _coalesced(self, offset_bytes: int, length_bytes: int) -> tuple[int, int]:
-        """The run grown by the free neighbours on both sides, which stop being runs of their own."""
+        """The run extended by its free neighbours on both sides, which are removed."""
         after_bytes = offset_bytes + length_bytes
         if after_bytes in self._free:
             length_bytes += self._drop_free_run(after_bytes)
@@ -167,7 +167,7 @@ class Allocator:
         return offset_bytes, length_bytes
 
     def _carve(self, run_bytes: int, offset_bytes: int, length_bytes: int) -> None:
-        """Reserve a part of the free run at `run_bytes`; what is left on either side stays free."""
+        """Reserve a part of the free run at `run_bytes`; the rest on either side stays free."""
         end_bytes = offset_bytes + length_bytes
         run_end_bytes = run_bytes + self._drop_free_run(run_bytes)
         if run_bytes < offset_bytes:
@@ -199,5 +199,5 @@ class Allocator:
 
 
 def _packed(length_bytes: int, offset_bytes: int) -> int:
-    """Both as one number, by which runs are in order of length and then of offset: one object instead of three."""
+    """Both in one number, which sorts runs by length and then offset: one object instead of three."""
     return length_bytes << _OFFSET_BITS | offset_bytes

@@ -1,9 +1,9 @@
-"""The owner's view of the arena: who may use which bytes, until when, and which items are there to be asked for again.
+"""The owner's interface to the arena: who may use which bytes, until when, and which items later requests can hit.
 
-Pure bookkeeping in one process, the front end; every call is synchronous and either happens whole or raises and changes
-nothing. Workers and ranks never see this: they are handed slots (inert records) and give them back by message, so every
-argument that comes from a message is refused by a typed error when it is out of date, and is never applied to whoever
-has the bytes now. The life of a slot is the table in `leases`.
+This is pure bookkeeping in one process, the front end. Every call is synchronous, and either succeeds or raises and
+changes nothing. Workers and ranks never see it: they get slots (inert records) and return them by message. So an
+argument from a message that is out of date is rejected with a typed error, and never applied to the new user of the
+bytes. The life of a slot is the table in `leases`.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ from mmplane.core.records import Item, Slot
 
 
 class Publication(msgspec.Struct, frozen=True):
-    """What `publish` did: the item now indexed under the key, and whether it is the one just offered."""
+    """The result of `publish`: the item now indexed under the key, and whether it is the one just offered."""
 
     item: Item
     accepted: bool
 
 
 class Arena:
-    """The regions, the claims on every slot, and the index of finished items by key.
+    """The regions, the leases on every slot, and the index of finished items by key.
 
-    No call but `check_integrity` looks at more slots than it changes, a bounded number of evictable ones apart.
+    Except for `check_integrity`, no call looks at more slots than it changes, apart from a limited number of evictable
+    ones.
 
-    `region_bytes` are multiples of `align_bytes` (ValueError). `first_generation` lets a new owner of old memory start
-    above every generation that its predecessor may have handed out: pass `epoch << 40`.
+    `region_bytes` must be multiples of `align_bytes` (ValueError). `first_generation` lets a new owner of old memory
+    start above every generation that its predecessor may have used: pass `epoch << 40`.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Arena:
         self._align_bytes = align_bytes
         self._regions = [Region(length_bytes, align_bytes) for length_bytes in region_bytes]
         self._occupants: dict[int, Occupant] = {}  # by generation
-        self._claims: defaultdict[Process, dict[int, Occupant]] = defaultdict(dict)  # who holds what, by generation
+        self._claims: defaultdict[Process, dict[int, Occupant]] = defaultdict(dict)  # by generation
         self._items: dict[bytes, Item] = {}  # by content key
         self._leases = self._hits = self._misses = 0
         self._next_generation = first_generation
@@ -53,14 +54,14 @@ class Arena:
         self._notice: Callable[[], object] = lambda: None
 
     def watch(self, notice: Callable[[], object]) -> None:
-        """Have `notice` called whenever a claim has ended, so that there may be more room. It must not call back."""
+        """Have `notice` called whenever a lease has ended, so that there may be more room. It must not call back."""
         self._notice = notice
 
     def reserve(self, region: int, length_bytes: int, writer: Process, *, tenant: str = "") -> Slot:
-        """A slot of `length_bytes` for `writer` to fill, on behalf of `tenant`.
+        """Reserve a slot of `length_bytes` for `writer` to fill, on behalf of `tenant`.
 
-        Evicts unleased items of that region if no free run is long enough: the least recently used and those around it
-        (`mmplane.arena.region`). Raises ArenaFull (then nothing is evicted) and DeadProcess.
+        If no free run is long enough, it evicts unleased items of that region: the least recently used and those around
+        it (`mmplane.arena.region`). Raises ArenaFull (then nothing is evicted) and DeadProcess.
         """
         self._refuse_dead(writer)
         here = self._regions[region]
@@ -79,8 +80,8 @@ class Arena:
     def commit(self, slot: Slot, writer: Process) -> bool:
         """The writer has finished and will not touch these bytes again: WRITING -> READY.
 
-        False when the slot was discarded meanwhile: then this only ends the writer's claim, and the bytes are free.
-        Raises StaleSlot and NotHeld.
+        Returns False if the slot was discarded in the meantime; then this only ends the writer's claim, and the bytes
+        are free. Raises StaleSlot and NotHeld.
         """
         occupant = self._end_writing(slot, writer)
         if occupant.state is SlotState.QUARANTINED:
@@ -92,7 +93,7 @@ class Arena:
         return True
 
     def abandon(self, slot: Slot, writer: Process) -> None:
-        """The writer has stopped and the bytes are no good (media that cannot be decoded): they are free.
+        """The writer has stopped, and the bytes are useless (media that cannot be decoded). They are freed.
 
         Raises StaleSlot and NotHeld.
         """
@@ -100,9 +101,9 @@ class Arena:
         self._notice()
 
     def publish(self, key: bytes, item: Item) -> Publication:
-        """Index a finished item. A key that is present keeps its item: then the caller discards or leases its own slot.
+        """Index a finished item. An existing key keeps its item; the caller then discards or leases its own slot.
 
-        Raises StaleSlot when the item's slot is gone or discarded.
+        Raises StaleSlot if the item's slot is gone or discarded.
         """
         occupant = self._live(item.slot)
         assert occupant.state is SlotState.READY, "publish follows commit"
@@ -113,11 +114,11 @@ class Arena:
         self._items[key] = item
         occupant.key = key
         self._settle(occupant)
-        self._notice()  # nobody may hold it
+        self._notice()  # it may be that nobody holds it
         return Publication(item, accepted=True)
 
     def lookup(self, key: bytes) -> Item | None:
-        """The item under this key, now the most recently used of its region; counted as a hit or a miss."""
+        """The item under this key, which becomes the most recently used of its region. Counted as a hit or a miss."""
         item = self._items.get(key)
         if item is None:
             self._misses += 1
@@ -127,16 +128,16 @@ class Arena:
         return item
 
     def holds(self, key: bytes) -> bool:
-        """Whether there is an item under this key: not counted, and no use of it."""
+        """Whether there is an item under this key. Not counted as a use."""
         return key in self._items
 
     @property
     def regions(self) -> int:
-        """How many regions there are."""
+        """The number of regions."""
         return len(self._regions)
 
     def add_region(self, length_bytes: int) -> int:
-        """The number of one region more, the last. Raises ValueError as the constructor."""
+        """Add a region and return its number, the last. Raises ValueError like the constructor."""
         self._regions.append(Region(length_bytes, self._align_bytes))
         return len(self._regions) - 1
 
@@ -152,7 +153,7 @@ class Arena:
         self._count_held()
 
     def release(self, slot: Slot, process: Process, tag: int) -> bool:
-        """End one lease; True when that freed the bytes: nobody else holds them and no index entry wants them.
+        """End one lease. Returns True if that freed the bytes: nobody else holds them and they are not indexed.
 
         Raises StaleSlot and NotHeld.
         """
@@ -166,9 +167,9 @@ class Arena:
         return freed
 
     def discard(self, slot: Slot) -> bool:
-        """The owner no longer wants it: unindexed now; True when it was freed at once, False when quarantined.
+        """The owner no longer wants the slot. It is unindexed now. Returns True if it was freed, False if quarantined.
 
-        A quarantined slot is freed when each holder has given it back (commit, abandon, release) or been reaped.
+        A quarantined slot is freed when each holder has returned it (commit, abandon, release) or been reaped.
         Discarding it again changes nothing. Raises StaleSlot.
         """
         occupant = self._occupant(slot)
@@ -179,7 +180,7 @@ class Arena:
         return freed
 
     def reaped(self, process: Process) -> tuple[Slot, ...]:
-        """This process is dead, known by its handle: its claims end. The slots that this freed.
+        """This process is dead, as its pidfd has confirmed, so its claims end. Returns the slots that this freed.
 
         A half-written slot of a dead writer is freed too: nobody will finish it, and nobody can touch it any more.
         """
@@ -196,27 +197,27 @@ class Arena:
         return tuple(freed)
 
     def region_bytes(self, region: int) -> int:
-        """How long this region is."""
+        """The length of this region."""
         return self._regions[region].length_bytes
 
     def free_bytes(self, region: int) -> int:
-        """Bytes of this region that nobody uses."""
+        """The number of unused bytes of this region."""
         return self._regions[region].free_bytes
 
     def is_held(self, slot: Slot) -> bool:
-        """Whether somebody writes or leases this slot now. Raises StaleSlot."""
+        """Whether some process writes or leases this slot now. Raises StaleSlot."""
         return self._occupant(slot).is_held
 
     def has_claims(self, process: Process) -> bool:
-        """Whether this process writes or leases some slot."""
+        """Whether this process writes or leases any slot."""
         return bool(self._claims.get(process))
 
     def held_bytes(self, tenant: str, regions: Iterable[int]) -> int:
-        """What this tenant has in these regions that cannot be evicted now, in bytes."""
+        """The bytes of this tenant in these regions that cannot be evicted now."""
         return sum(self._regions[region].held_bytes[tenant] for region in regions)
 
     def room(self, region: int) -> int:
-        """The longest slot, in bytes, that `reserve` could give now in this region, evicting what it may."""
+        """The longest slot, in bytes, that `reserve` could provide in this region now, including evictions."""
         return self._regions[region].room_bytes
 
     def statistics(self) -> ArenaStatistics:
@@ -235,7 +236,7 @@ class Arena:
         )
 
     def check_integrity(self) -> None:
-        """Assert that regions, occupants, claims and index tell one story, and that no figure has drifted."""
+        """Assert that regions, occupants, claims and index are consistent, and that no figure has drifted."""
         for region in self._regions:
             region.check_integrity()
         assert sum(len(region) for region in self._regions) == len(self._occupants)
@@ -252,7 +253,7 @@ class Arena:
             assert set(claimed) == held
 
     def _count_held(self) -> None:
-        """There may be more that cannot be evicted than ever before."""
+        """Update the maximum of bytes that could not be evicted."""
         held_bytes = sum(region.unevictable_bytes for region in self._regions)
         self._held_bytes_max = max(self._held_bytes_max, held_bytes)
 
@@ -263,7 +264,7 @@ class Arena:
         return occupant
 
     def _live(self, slot: Slot) -> Occupant:
-        """The occupant that may gain holders: one that its owner still wants."""
+        """The occupant, if it may gain holders: the owner still wants it."""
         occupant = self._occupant(slot)
         if occupant.state is SlotState.QUARANTINED:
             raise StaleSlot(f"{slot} was discarded")
@@ -300,7 +301,7 @@ class Arena:
         self._regions[occupant.slot.region].settle(occupant)
 
     def _drain(self, occupant: Occupant) -> bool:
-        """Free it unless somebody holds it or may ask for it; whether it was freed."""
+        """Free it unless some process holds it or it is indexed. Returns whether it was freed."""
         if occupant.is_held or occupant.key is not None:
             self._settle(occupant)
             return False

@@ -1,4 +1,4 @@
-"""Arrays over a slot, by whichever library the caller computes with: `numpy`, `torch`, or one that has their names."""
+"""Arrays over a slot, for the array library that the caller uses: `numpy`, `torch`, or a compatible one."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from mmplane.core.records import Tensor
 
 
 def array(library: Any, tensor: Tensor, buffer: Any, start_bytes: int, length_bytes: int) -> Any:
-    """`library`'s array over one tensor of the slot that lies at `start_bytes` of `buffer`; nothing is copied.
+    """`library`'s array over one tensor of the slot at `start_bytes` of `buffer`. Nothing is copied.
 
-    The array keeps `buffer` itself alive, and no slice of it. Raises ValueError when the dtype is not one of the
-    library's, or the tensor reaches beyond the slot's `length_bytes`.
+    The array keeps `buffer` itself alive, and no slice of it. Raises ValueError if the library does not have the dtype,
+    or if the tensor reaches beyond the slot's `length_bytes`.
     """
     try:
         empty = library.empty(0, dtype=_dtype(library, tensor.dtype))
     except (AttributeError, TypeError):
-        raise ValueError(f"no such dtype: {tensor.dtype}") from None
+        raise ValueError(f"unknown dtype: {tensor.dtype}") from None
     if min(tensor.shape, default=1) < 0:
-        raise ValueError("a tensor with a negative side")
+        raise ValueError("a tensor has a negative dimension")
     count = prod(tensor.shape)
     if tensor.offset_bytes + count * empty.itemsize > length_bytes:
         raise ValueError("a tensor reaches beyond its slot")
@@ -31,19 +31,19 @@ def array(library: Any, tensor: Tensor, buffer: Any, start_bytes: int, length_by
 
 
 def _dtype(library: Any, name: str) -> Any:
-    """NumPy has no bfloat16 of its own; ml_dtypes gives it one."""
+    """The library's dtype. NumPy has no bfloat16; ml_dtypes provides one."""
     if name == "bfloat16" and not hasattr(library, name):
         return importlib.import_module("ml_dtypes").bfloat16
     return getattr(library, name)
 
 
 def library_of(values: Any) -> Any:
-    """The library that this array is of: it is imported already."""
+    """The library of this array, which must have been imported already."""
     return importlib.import_module(type(values).__module__.partition(".")[0])
 
 
 def dtype_name(values: Any) -> str:
-    """The dtype's name as records spell it: `float32`, `bfloat16`, `int64`."""
+    """The dtype's name as in records: `float32`, `bfloat16`, `int64`."""
     return str(values.dtype).removeprefix("torch.")
 
 
@@ -56,6 +56,6 @@ def content(values: Any) -> Any:
 
 
 def digestible(values: Any) -> memoryview:
-    """The same for a digest: anything with the buffer protocol."""
+    """The same in a form that can be hashed: anything with the buffer protocol."""
     flat = content(values)
     return memoryview(flat.numpy() if hasattr(flat, "numpy") else flat)

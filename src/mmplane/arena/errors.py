@@ -1,19 +1,19 @@
-"""What the arena refuses, as types. The owner decides which become a status code and which are only counted."""
+"""The arena's errors. The owner decides which become a status code and which are only counted."""
 
-# The names say what is the case (`StopIteration`, `trio.WouldBlock`), not that it is an error.
+# The names describe the situation (like `StopIteration`, `trio.WouldBlock`), and do not end in Error.
 
 from __future__ import annotations
 
 
 class ArenaError(Exception):
-    """Base of everything that the arena refuses. State is as before the call."""
+    """Base of all errors of the arena. The state is the same as before the call."""
 
 
 class ArenaFull(ArenaError):
-    """No run of that length can be had in that region, even by evicting all that may be evicted.
+    """The region has no free run of that length, even with all possible evictions.
 
-    `ever` is True when it could never fit, even with the region empty (a client's 413), and False when it may fit once
-    leases end (a 503).
+    `ever` is True if it could never fit, even into an empty region (413 for a client), and False if it may fit once
+    leases end (503).
     """
 
     def __init__(self, *, region: int, length_bytes: int, ever: bool) -> None:
@@ -25,24 +25,24 @@ class ArenaFull(ArenaError):
 
 
 class StaleSlot(ArenaError):
-    """The slot names a use of its bytes that is over, or that its owner has discarded."""
+    """The slot is from an earlier use of its bytes, or its owner has discarded it."""
 
 
 class NotHeld(ArenaError):
-    """The process does not hold what it gives back: a claim given back twice, or one that ended with its process."""
+    """The process does not hold what it returns: it has already returned it, or the claim ended with its process."""
 
 
 class DeadProcess(ArenaError):
-    """The claimant has been reaped: a claim made now would never end."""
+    """The process has been reaped: a claim made now would never end."""
 
 
 class OutOfMemory(ArenaError):
-    """The kernel would not reserve a region's pages."""
+    """The kernel could not reserve a region's pages."""
 
 
 class ForeignRegion(ArenaError):
-    """A region, or a record, is of another plane than the one at hand."""
+    """A region or a record belongs to a different plane."""
 
 
 class Owned(ArenaError):
-    """The region has, or had, another owner: two sets of books over the same bytes would contradict each other."""
+    """The region has, or had, another owner. Two owners of the same bytes would contradict each other."""

@@ -1,4 +1,4 @@
-"""The life of a slot, as a table, and the claims that keep its bytes from being used again (invariant 6).
+"""The life of a slot, as a table, and the claims that prevent its bytes from being reused (invariant 6).
 
     FREE --reserve--> WRITING --commit--> READY --evict, drain--> FREE
                        |   |                |
@@ -7,9 +7,9 @@
                        |   +--discard--> QUARANTINED --drain--> FREE
                        +------drain----> FREE
 
-A slot has at most one writer, and only while WRITING or QUARANTINED; readers lease it from READY on. Whoever holds it
-keeps its bytes in place: *drain* is legal only when the last holder has gone, and the owner's wish alone (*discard*)
-frees nothing. An event that the table does not name is a bug in the owner, so an AssertionError.
+A slot has at most one writer, and only while WRITING or QUARANTINED. Readers lease it from READY on. As long as any
+process holds it, its bytes stay in place: *drain* is legal only when the last holder is gone, and the owner's decision
+alone (*discard*) frees nothing. An event that the table does not contain is a bug in the owner, so an AssertionError.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mmplane.core.records import Count, Name, Record, Slot
 
 
 class SlotState(Enum):
-    """Where a use of some bytes stands."""
+    """The state of one use of some bytes."""
 
     FREE = "free"
     WRITING = "writing"
@@ -32,7 +32,7 @@ class SlotState(Enum):
 
 
 class Event(Enum):
-    """What can happen to it."""
+    """The events in the life of a slot."""
 
     RESERVE = "reserve"
     COMMIT = "commit"
@@ -47,7 +47,7 @@ TRANSITIONS: Mapping[SlotState, Mapping[Event, SlotState]] = MappingProxyType(
         SlotState.WRITING: {
             Event.COMMIT: SlotState.READY,
             Event.DISCARD: SlotState.QUARANTINED,
-            Event.DRAIN: SlotState.FREE,  # its writer gave up or died: nobody will ever finish these bytes
+            Event.DRAIN: SlotState.FREE,  # its writer gave up or died, so nobody will ever finish these bytes
         },
         SlotState.READY: {
             Event.DISCARD: SlotState.QUARANTINED,
@@ -55,16 +55,16 @@ TRANSITIONS: Mapping[SlotState, Mapping[Event, SlotState]] = MappingProxyType(
             Event.DRAIN: SlotState.FREE,
         },
         SlotState.QUARANTINED: {
-            Event.DISCARD: SlotState.QUARANTINED,  # two requests that shared an item may both give it up
+            Event.DISCARD: SlotState.QUARANTINED,  # two requests that share an item may both discard it
             Event.DRAIN: SlotState.FREE,
         },
     }
 )
-"""Every legal step. Nothing else changes a state."""
+"""All legal transitions. Nothing else changes a state."""
 
 
 class Process(Record, frozen=True):
-    """One life of one process, or of a group that lives and dies as one.
+    """One incarnation of a process, or of a group that lives and dies together.
 
     `incarnation` rises with each restart of the same (role, index), so that a claim never passes to a successor.
     """
@@ -82,13 +82,13 @@ class Leases:
         self.total = 0
 
     def add(self, process: Process, tag: int) -> None:
-        """One more claim."""
+        """Add one claim."""
         tags = self._counts.setdefault(process, {})
         tags[tag] = tags.get(tag, 0) + 1
         self.total += 1
 
     def drop(self, process: Process, tag: int) -> None:
-        """One claim fewer. Raises NotHeld when there is none."""
+        """Remove one claim. Raises NotHeld if there is none."""
         tags = self._counts.get(process, {})
         if tag not in tags:
             raise NotHeld(f"{process} holds no lease with tag {tag}")
@@ -104,13 +104,13 @@ class Leases:
         return process in self._counts
 
     def drop_process(self, process: Process) -> int:
-        """End every claim of a dead process; how many there were."""
+        """End every claim of a dead process. Returns their number."""
         dropped = sum(self._counts.pop(process, {}).values())
         self.total -= dropped
         return dropped
 
     def check_integrity(self) -> None:
-        """Assert that the total is the sum and that no empty count is kept."""
+        """Assert that the total is the sum, and that no count is zero."""
         counts = [count for tags in self._counts.values() for count in tags.values()]
         assert all(self._counts.values())
         assert all(count > 0 for count in counts)
@@ -118,12 +118,12 @@ class Leases:
 
 
 class Occupant:
-    """One use of a run of bytes, from reserve until free: its state, who holds it, and the key it is indexed under."""
+    """One use of a run of bytes, from reserve to free: its state, its holders, and its key in the index."""
 
     def __init__(self, slot: Slot, reserved_bytes: int, writer: Process, tenant: str = "") -> None:
         self.slot = slot
         self.tenant = tenant
-        """On whose behalf."""
+        """The tenant that it belongs to."""
         self.reserved_bytes = reserved_bytes
         self.writer: Process | None = writer
         self.leases = Leases()
@@ -131,9 +131,9 @@ class Occupant:
         self.state = SlotState.FREE
         self.apply(Event.RESERVE)
         self.counted_as = self.kind
-        """What its region last knew of it."""
+        """The figure under which its region last counted it."""
         self.used_at = 0
-        """Counts uses: of two items the one with the higher number was used later."""
+        """A counter of uses: of two items, the one with the higher number was used later."""
 
     @property
     def is_held(self) -> bool:
@@ -142,7 +142,7 @@ class Occupant:
 
     @property
     def kind(self) -> str:
-        """Under which figure its bytes are counted. `evictable`: kept only because someone may ask for them again."""
+        """The figure under which its bytes are counted. `evictable`: only kept for later requests."""
         if self.state is not SlotState.READY:
             return str(self.state.value)
         if self.leases.total:
@@ -150,14 +150,14 @@ class Occupant:
         return "unclaimed" if self.key is None else "evictable"
 
     def apply(self, event: Event) -> None:
-        """Take the table's step. AssertionError when there is none, or when it would free bytes that are held."""
+        """Apply an event. AssertionError if the table does not allow it, or if it would free bytes that are held."""
         following = TRANSITIONS[self.state].get(event)
         assert following is not None, f"{event} is not legal in {self.state}"
         assert following is not SlotState.FREE or not self.is_held, f"{event} would free {self.slot}, which is held"
         self.state = following
 
     def check_integrity(self) -> None:
-        """Assert what each state promises."""
+        """Assert the guarantees of each state."""
         self.leases.check_integrity()
         assert self.state is not SlotState.FREE, "a freed occupant is forgotten"
         assert (self.state is SlotState.WRITING) <= (self.writer is not None and not self.leases.total)

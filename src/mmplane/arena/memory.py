@@ -1,11 +1,12 @@
-"""How much memory this process may still take, before the kernel answers that question by killing something.
+"""How much memory this process may still use before the kernel kills something.
 
-Pages of a memfd are charged when they are reserved and stay charged; a control group over its limit is not refused, it
-is killed. So the check comes first. Control groups nest and every ancestor's limit counts. In a container the path in
-/proc/self/cgroup may be the host's, which does not exist inside: then the mount's root is the container's own group.
+Pages of a memfd are charged when they are reserved and stay charged. A control group that exceeds its limit gets no
+error: it is killed. So the check comes first. Control groups nest, and every ancestor's limit counts. In a container
+the path in /proc/self/cgroup may be the host's, which does not exist inside; then the mount's root is the container's
+group.
 
-What is not to like: files in the page cache count as used although the kernel would drop them, so the inactive ones are
-counted as available here, as Kubernetes does.
+A weakness: files in the page cache count as used although the kernel would drop them. So the inactive ones count as
+available here, as in Kubernetes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _V1_UNLIMITED = 1 << 60
 
 
 def memory_available_bytes(root: Path = Path("/")) -> int:
-    """The least of MemAvailable and what each enclosing control group has left. `root` is for tests."""
+    """The smallest of MemAvailable and the free memory of each enclosing control group. `root` is for tests."""
     return max(0, min(_system_bytes(root), *_groups_bytes(root)))
 
 
@@ -27,7 +28,7 @@ def _system_bytes(root: Path) -> int:
 
 
 def _groups_bytes(root: Path) -> Iterator[int]:
-    """What is left in each control group that has a limit; 1 << 60 when none has."""
+    """The free memory of each control group with a limit; 1 << 60 if there is none."""
     yield _V1_UNLIMITED
     for folder in group_folders(root, "memory"):
         yield from _left(folder, "memory.max", "memory.current", "inactive_file")
@@ -35,7 +36,7 @@ def _groups_bytes(root: Path) -> Iterator[int]:
 
 
 def group_folders(root: Path, controller: str) -> Iterator[Path]:
-    """Where each enclosing control group of this process has its files, of version 2 and of version 1."""
+    """The folders of each enclosing control group of this process, for version 2 and version 1."""
     for line in (root / "proc/self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "":
@@ -47,7 +48,7 @@ def group_folders(root: Path, controller: str) -> Iterator[Path]:
 def _folders(mount: Path, path: str) -> Iterator[Path]:
     inside = PurePosixPath(path.lstrip("/"))
     for part in (inside, *inside.parents):
-        if ".." not in part.parts:  # a group outside this namespace: its limit is not ours to read
+        if ".." not in part.parts:  # a group outside this namespace, whose limit we may not read
             yield mount / part
 
 

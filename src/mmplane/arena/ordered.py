@@ -1,4 +1,4 @@
-"""A sorted list in short chunks: adding and removing move a bounded number of entries, however many there are."""
+"""A sorted list in short chunks: adding and removing move a limited number of entries at any length."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _first = itemgetter(0)
 
 
 class Ordered:
-    """Numbers that differ, in order."""
+    """Distinct numbers in order."""
 
     def __init__(self, value: int) -> None:
         self._chunks: list[list[int]] = [[value]]
@@ -22,11 +22,11 @@ class Ordered:
 
     @property
     def last(self) -> int | None:
-        """The greatest."""
+        """The largest number."""
         return self._chunks[-1][-1] if self._chunks else None
 
     def add(self, value: int) -> None:
-        """One more."""
+        """Add a number."""
         at = max(0, bisect_right(self._chunks, value, key=_first) - 1)
         if not self._chunks:
             self._chunks.append([])
@@ -37,7 +37,7 @@ class Ordered:
             del chunk[CHUNK_MAX // 2 :]
 
     def remove(self, value: int) -> None:
-        """One that is there."""
+        """Remove a number, which must exist."""
         at = bisect_right(self._chunks, value, key=_first) - 1
         chunk = self._chunks[at]
         chunk.pop(bisect_left(chunk, value))
@@ -45,7 +45,7 @@ class Ordered:
             del self._chunks[at]
 
     def at_least(self, value: int) -> int | None:
-        """The least that is not less than `value`."""
+        """The smallest number that is at least `value`."""
         at = max(0, bisect_right(self._chunks, value, key=_first) - 1)
         for chunk in self._chunks[at : at + 2]:
             index = bisect_left(chunk, value)
@@ -54,6 +54,6 @@ class Ordered:
         return None
 
     def at_most(self, value: int) -> int | None:
-        """The greatest that is not greater than `value`."""
+        """The largest number that is at most `value`."""
         at = bisect_right(self._chunks, value, key=_first) - 1
         return self._chunks[at][bisect_right(self._chunks[at], value) - 1] if at >= 0 else None

@@ -1,12 +1,12 @@
 """One region: where a new slot goes, and which items are evicted for it. Pure.
 
-When no free run is long enough, one of the oldest items names the place: it is evicted, and then its neighbours by
-address, of the two always the older, until the run is long enough. Of some such runs the one goes that is least likely
-to be asked for: an item counts 1/n when n uses came after its own. So making room costs what it evicts and a bounded
-search, however much is cached. That there is no room is known without a search: a second allocator keeps the
-*clearings*, the runs of which every byte is free or may be evicted.
+If no free run is long enough, one of the oldest items is the starting point: it is evicted, then its neighbours by
+address, always the older of the two, until the run is long enough. Several such runs are compared, and the one whose
+items are least likely to be requested again is evicted: an item counts 1/n if n uses came after its own. So making room
+costs the evictions and a limited search, however much is cached. A lack of room is detected without a search: a second
+allocator keeps the *clearings*, the runs in which every byte is free or evictable.
 
-An item is in use until its last lease ends. `docs/performance.md` has the hits that are lost against strict LRU.
+An item is in use until its last lease ends. `docs/performance.md` compares the hit rate with strict LRU.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from mmplane.arena.statistics import KINDS, RegionStatistics
 from mmplane.core.records import Slot
 
 OLDEST_MAX = 32
-"""So many of the oldest items are asked what it costs to make room around them."""
+"""How many of the oldest items are tried as starting points."""
 VISITED_MAX = 256
-"""No further one is asked once the runs that were compared hold so many items."""
+"""No further starting point is tried once the compared runs contain this many items."""
 
 
 class Run(NamedTuple):
-    """What to empty, where in it the slot goes, how many items and free runs it is made of, and what they are worth."""
+    """The bytes to empty, the slot's place in them, their items and free runs, and what they are worth."""
 
     start_bytes: int
     end_bytes: int
@@ -38,18 +38,18 @@ class Run(NamedTuple):
 
 
 class Region:
-    """The slots of one region, by place and by last use. Raises ValueError as `Allocator` does."""
+    """The slots of one region, by place and by last use. Raises ValueError like `Allocator`."""
 
     def __init__(self, length_bytes: int, align_bytes: int) -> None:
         self.length_bytes = length_bytes
         self._bytes = Allocator(length_bytes, align_bytes)
-        self._clearings = Allocator(length_bytes, align_bytes)  # here an item that may be evicted is free
+        self._clearings = Allocator(length_bytes, align_bytes)  # evictable items count as free here
         self._occupants: dict[int, Occupant] = {}  # by offset
         self._evictable: OrderedDict[int, Occupant] = OrderedDict()  # by offset, least recently used first
         self._kind_bytes = dict.fromkeys(KINDS, 0)
         self._uses = 0
         self.held_bytes: Counter[str] = Counter()
-        """What each tenant has here that cannot be evicted."""
+        """The bytes of each tenant that cannot be evicted."""
 
     def __len__(self) -> int:
         return len(self._occupants)
@@ -59,21 +59,21 @@ class Region:
 
     @property
     def free_bytes(self) -> int:
-        """Bytes that nobody uses."""
+        """The number of unused bytes."""
         return self._bytes.free_bytes
 
     @property
     def room_bytes(self) -> int:
-        """The longest slot that `reserve` could give now."""
+        """The longest slot that `reserve` could provide now."""
         return self._clearings.longest_free[0]
 
     @property
     def unevictable_bytes(self) -> int:
-        """Bytes that somebody holds."""
+        """The number of bytes that some process holds."""
         return self.length_bytes - self._clearings.free_bytes
 
     def reserve(self, length_bytes: int) -> tuple[int, list[Occupant]] | None:
-        """An offset, and the items that are evicted for it, which this region has forgotten. None if there is no room.
+        """An offset, and the items evicted for it, which this region has forgotten. None if there is no room.
 
         Nothing is evicted while a free run is long enough.
         """
@@ -91,14 +91,14 @@ class Region:
         return offset_bytes, evicted
 
     def add(self, slot: Slot, writer: Process, tenant: str) -> Occupant:
-        """The first use of what `reserve` gave."""
+        """Begin the first use of what `reserve` returned."""
         occupant = Occupant(slot, self._bytes.rounded(slot.length_bytes), writer, tenant)
         self._occupants[slot.offset_bytes] = occupant
         self._count(occupant, occupant.reserved_bytes)
         return occupant
 
     def free(self, occupant: Occupant) -> None:
-        """Nobody wants these bytes any more."""
+        """Free these bytes, which nobody wants any more."""
         offset_bytes = occupant.slot.offset_bytes
         if self._evictable.pop(offset_bytes, None) is None:
             self._clearings.free(offset_bytes)
@@ -106,7 +106,7 @@ class Region:
         self._forget(occupant)
 
     def settle(self, occupant: Occupant) -> None:
-        """Its claims, key or state have changed: count it as what it is now."""
+        """Update the figures after its claims, key or state have changed."""
         before, now = occupant.counted_as, occupant.kind
         if before == now:
             return
@@ -123,13 +123,13 @@ class Region:
             self._stamp(occupant)
 
     def use(self, occupant: Occupant) -> None:
-        """Somebody asked for it: it is the last to be evicted."""
+        """Note a use: it becomes the last to be evicted."""
         if occupant.counted_as == "evictable":
             self._evictable.move_to_end(occupant.slot.offset_bytes)
             self._stamp(occupant)
 
     def statistics(self) -> RegionStatistics:
-        """The figures of this moment."""
+        """The current figures."""
         figures = self._bytes.statistics()
         return RegionStatistics(
             length_bytes=figures.length_bytes,
@@ -140,7 +140,7 @@ class Region:
         )
 
     def check_integrity(self) -> None:
-        """Assert that both allocators, the order of use and the figures tell one story."""
+        """Assert that both allocators, the order of use and the figures are consistent."""
         self._bytes.check_integrity()
         self._clearings.check_integrity()
         here = self._occupants.items()
@@ -173,7 +173,7 @@ class Region:
                 del self.held_bytes[occupant.tenant]
 
     def _cheapest_run(self, wanted_bytes: int) -> Run:
-        """Around one of the oldest items. If all are asked in vain they count as used: the next slot asks others."""
+        """The best run around one of the oldest items. If none fits, all that were tried count as used."""
         oldest, best, visited = list(islice(self._evictable.values(), OLDEST_MAX)), None, 0
         for occupant in oldest:
             low_bytes, high_bytes = self._clearings.free_run(occupant.slot.offset_bytes)
@@ -193,7 +193,7 @@ class Region:
         return self._grow(low_bytes, low_bytes, low_bytes + length_bytes, wanted_bytes)
 
     def _grow(self, start_bytes: int, low_bytes: int, high_bytes: int, wanted_bytes: int) -> Run:
-        """From one item on by the older neighbour. The slot goes to the end that was not reached last."""
+        """Grow a run from one item by its older neighbour. The slot goes to the end that was not reached last."""
         offset_bytes = end_bytes = start_bytes
         length, cost = 0, 0.0
         while end_bytes - start_bytes < wanted_bytes:
@@ -210,6 +210,6 @@ class Region:
         return Run(start_bytes, end_bytes, offset_bytes, length, cost)
 
     def _age(self, offset_bytes: int) -> float:
-        """How many uses ago this run was used; infinite when it is free."""
+        """How many uses ago this run was used; infinite if it is free."""
         occupant = self._occupants.get(offset_bytes)
         return inf if occupant is None else self._uses + 1 - occupant.used_at

@@ -1,11 +1,12 @@
-"""Regions as memory: the only file that knows memfd and mmap (invariant 7).
+"""Regions as memory: the only file that calls memfd and mmap (invariant 7).
 
-A region has no name in any file system, so nothing is left after kill -9 and no container's /dev/shm limit applies. It
-is sealed, so nobody can shrink it under a mapping, and its pages are reserved and mapped at the start, so nobody meets
-a SIGBUS or pays a page fault later: 31.5 MB into fresh shared pages cost ten times what they cost into warm ones.
+A region has no name in any file system, so nothing is left after kill -9, and the limit of a container's /dev/shm does
+not apply. It is sealed, so nobody can shrink it under a mapping. Its pages are reserved and mapped at the start, so no
+process gets a SIGBUS or pays for a page fault later: writing 31.5 MB to fresh shared pages takes ten times as long as
+to warm ones.
 
 The owner creates a region and passes descriptors on: the writable one to the region's one worker, a reopened read-only
-one to everybody else. That guards against mistakes, not against a hostile process of the same user.
+one to every other process. That protects against mistakes, not against a hostile process of the same user.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from mmplane.arena.memory import memory_available_bytes
 _libc = ctypes.CDLL(None, use_errno=True)
 
 _MADV_POPULATE_READ = 22
-# /proc/PID/pagemap: eight bytes for each page, of which the last holds these flags (Documentation/admin-guide/mm).
+# /proc/PID/pagemap has eight bytes for each page, the last of which holds these flags (see
+# Documentation/admin-guide/mm).
 _PAGEMAP_BYTES = 8
 _OF_A_FILE = 0x20
 _PRESENT_OR_SWAPPED = 0xC0
@@ -34,19 +36,19 @@ SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 def check_memory(wanted_bytes: int) -> None:
-    """Raise ValueError, naming both figures and the flag, when `wanted_bytes` of arena are more than there are."""
+    """Raise ValueError, with both figures and the flag, if `wanted_bytes` of arena do not fit into memory."""
     available_bytes = memory_available_bytes()
     if wanted_bytes > available_bytes:
         raise ValueError(
-            f"the arena wants {wanted_bytes} bytes but only {available_bytes} are available here "
+            f"the arena needs {wanted_bytes} bytes, but only {available_bytes} are available "
             f"(control group limit and free memory): lower --arena-bytes"
         )
 
 
 def create_region(name: str, length_bytes: int) -> int:
-    """A new memfd of `length_bytes`, its pages reserved and its size sealed. The descriptor is the caller's to close.
+    """Create a memfd of `length_bytes` with reserved pages and a sealed size. The caller closes the descriptor.
 
-    `name` is only what /proc shows. Raises OutOfMemory when the pages cannot be had.
+    `name` only appears in /proc. Raises OutOfMemory if the kernel cannot reserve the pages.
     """
     assert length_bytes > 0, length_bytes
     fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -60,26 +62,26 @@ def create_region(name: str, length_bytes: int) -> int:
             raise OutOfMemory(f"no {length_bytes} bytes of memory for a region: lower --arena-bytes") from error
         if isinstance(error, OSError) and error.errno == errno.EFBIG:
             raise OutOfMemory(
-                f"files may not grow to the {length_bytes} bytes of a region here (ulimit -f): "
-                f"raise that limit, or lower --arena-bytes"
+                f"the limit on file sizes (ulimit -f) is below the {length_bytes} bytes of a region: "
+                f"raise it, or lower --arena-bytes"
             ) from error
         raise
     return fd
 
 
 def reopen_read_only(fd: int) -> int:
-    """A second descriptor of the same region through which it cannot be mapped writable. The caller's to close.
+    """A second descriptor of the same region that cannot be mapped writable. The caller closes it.
 
-    From now on nobody but root can open the region for writing again; descriptors that are open stay as they are.
+    From now on only root can open the region for writing again; descriptors that are open already do not change.
     """
     os.fchmod(fd, 0o400)
     return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
 
 
 class RegionMapping:
-    """A region, or its first `length_bytes`, in this process's memory, populated. Closing it leaves `fd` open.
+    """A region, or its first `length_bytes`, mapped and populated in this process. Closing it leaves `fd` open.
 
-    Raises ValueError when the region is shorter, PermissionError when `writable` and `fd` is a read-only one.
+    Raises ValueError if the region is shorter, PermissionError if `writable` is set and `fd` is read-only.
     """
 
     def __init__(self, fd: int, length_bytes: int, *, writable: bool) -> None:
@@ -90,17 +92,17 @@ class RegionMapping:
         self.writable = writable
 
     def view(self, offset_bytes: int, length_bytes: int) -> memoryview:
-        """These bytes, in place; read-only unless the mapping is writable. ValueError when they are not all inside.
+        """These bytes in place; read-only unless the mapping is writable. Raises ValueError if they are not all inside.
 
-        The view keeps the memory mapped: it must be gone before `close`.
+        The view keeps the memory mapped, so it must be gone before `close`.
         """
-        # A slice would silently be cut short, and records come from other processes.
+        # A slice would be truncated without an error, and records come from other processes.
         if offset_bytes < 0 or length_bytes < 0 or offset_bytes + length_bytes > self.length_bytes:
-            raise ValueError(f"{length_bytes} bytes at {offset_bytes} are outside of {self.length_bytes}")
+            raise ValueError(f"{length_bytes} bytes at {offset_bytes} are not inside a region of {self.length_bytes}")
         return self._whole[offset_bytes : offset_bytes + length_bytes]
 
     def close(self) -> None:
-        """Unmap. Raises BufferError while a view is alive: unmapping under it would be a SIGSEGV. May be repeated."""
+        """Unmap. Raises BufferError while a view is alive, because its next use would be a SIGSEGV. May be repeated."""
         self._whole.release()
         self._map.close()
 
@@ -114,19 +116,19 @@ class RegionMapping:
 
 
 Access = Literal["private", "shared", "writable"]
-"""How a process maps a region that it computes on.
+"""How a process that computes on a region maps it.
 
-    private    writable: a page that one writes into becomes this process's own copy. For engines that promise that
-    shared     read only: writing is a SIGSEGV
-    writable   writable, and seen by all: for memory that a device driver registers, which read-only memory cannot be
+    private    writable: a page that it writes to becomes its own copy. For engines that promise this
+    shared     read-only: writing is a SIGSEGV
+    writable   writable, and visible to all: a device driver cannot register read-only memory
 """
 
 
 class WindowMapping:
-    """A region in a process that makes arrays over it, and wants to know when the last of them is gone (`window`).
+    """A region in a process that makes arrays over it and must know when the last of them is gone (`window`).
 
-    `fd` may be a read-only one, except for `writable`. With `populate` pages are mapped at the start (Linux 5.14;
-    before that, when they are first read).
+    `fd` may be read-only, except for `writable`. With `populate`, pages are mapped at the start (Linux 5.14; on older
+    kernels, when they are first read).
     """
 
     _pagemap_fd: int | None = None
@@ -138,12 +140,12 @@ class WindowMapping:
         self._window: type[ctypes.Array[ctypes.c_char]] = ctypes.c_char * length_bytes
         address = ctypes.addressof(self._window.from_buffer(self._map))
         if access == "shared":
-            # A private page that nobody can write is the region's. (Python has no window on a read-only mapping.)
+            # A private page that nobody can write to is the region's. (Python has no window on a read-only mapping.)
             _protect(address, length_bytes)
         self.address = address
         self._first_page = address // mmap.PAGESIZE
         if access == "private":
-            with suppress(OSError):  # hidden in some containers: then every page counts as written
+            with suppress(OSError):  # hidden in some containers; then every page counts as written
                 self._pagemap_fd = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
         self.access: Access = access
         self.length_bytes = length_bytes
@@ -153,9 +155,9 @@ class WindowMapping:
                 self._map.madvise(_MADV_POPULATE_READ, 0, length_bytes)
 
     def window(self) -> ctypes.Array[ctypes.c_char]:
-        """All of it as one new object with the buffer protocol. Arrays over it keep it alive; weakrefs see it go.
+        """All of it as one new object with the buffer protocol. Arrays over it keep it alive; weakrefs see its end.
 
-        It keeps this object alive, so a finalizer of this object runs when nobody uses the memory, and before it is
+        It keeps this object alive, so a finalizer of this object runs when nobody uses the memory, before it is
         unmapped.
         """
         window = self._window.from_buffer(self._map)
@@ -163,7 +165,7 @@ class WindowMapping:
         return window
 
     def restore(self, offset_bytes: int, length_bytes: int) -> bool:
-        """Make whole pages the region's again; True if a consumer had written there. No array may lie over them."""
+        """Make whole pages the region's again. True if a consumer had written to them. No array may exist over them."""
         if self.access != "private":
             return False
         length_bytes = -(-length_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -173,7 +175,7 @@ class WindowMapping:
         return written
 
     def _written(self, offset_bytes: int, length_bytes: int) -> bool:
-        """Whether some page is this process's own. It spares dropping and faulting in thousands that are not."""
+        """Whether any page is this process's own copy. This avoids dropping and faulting in thousands that are not."""
         if self._pagemap_fd is None:
             return True
         first = self._first_page + offset_bytes // mmap.PAGESIZE
@@ -187,6 +189,6 @@ class WindowMapping:
 
 
 def _protect(address: int, length_bytes: int) -> None:
-    """Take the right to write away from pages of this process. Raises OSError."""
+    """Make pages of this process read-only. Raises OSError."""
     if _libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(length_bytes), mmap.PROT_READ) != 0:
         raise OSError(ctypes.get_errno(), "mprotect")

@@ -1,7 +1,7 @@
-"""Shares: the leases of messages. A message goes to a group of readers, and each has a share of its lease. Pure.
+"""The leases of messages. A message goes to a group of readers, and each of them has a share of its lease. Pure.
 
-A lease has a number, which travels in the message. It ends when each reader has ended its share or has died, or when
-it is revoked because the message was never sent. All of it is claims in the arena's books.
+A lease has a number, which travels in the message. It ends when each reader has ended its share or has died, or when it
+is revoked because the message was never sent. All shares are claims in the arena's bookkeeping.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class _Lease:
 
 
 class Shares:
-    """Open leases by number. An undecided one, whose readers are not known yet, is claimed for `owner`."""
+    """Open leases by number. `owner` claims an undecided one, whose readers are not known yet."""
 
     def __init__(self, arena: Arena, owner: Process) -> None:
         self._arena = arena
@@ -34,19 +34,19 @@ class Shares:
         return len(self._leases)
 
     def lease(self, slot: Slot) -> int:
-        """The number of a new lease, undecided. Raises StaleSlot."""
+        """Create a lease, undecided, and return its number. Raises StaleSlot."""
         number, self._next = self._next, self._next + 1
         self._arena.lease(slot, self._owner, number)
         self._leases[number] = _Lease(slot)
         return number
 
     def is_undecided(self, number: int) -> bool:
-        """Whether there is such a lease, and it is not known yet who its readers are."""
+        """Whether this lease exists and its readers are not known yet."""
         lease = self._leases.get(number)
         return lease is not None and not lease.decided
 
     def decide(self, number: int, readers: Iterable[Process]) -> None:
-        """From now on it is the lease of these readers, and no more the owner's."""
+        """From now on the lease belongs to these readers, and no longer to the owner."""
         lease = self._leases[number]
         assert not lease.decided
         lease.decided = True
@@ -57,7 +57,7 @@ class Shares:
         self._tidy(number, lease)
 
     def end(self, number: int, reader: Process) -> bool:
-        """This reader has ended its share; False when it has none."""
+        """This reader has ended its share; False if it has none."""
         lease = self._leases.get(number)
         if lease is None or reader not in lease.waiting:
             return False
@@ -67,7 +67,7 @@ class Shares:
         return True
 
     def revoke(self, number: int) -> bool:
-        """The message was never sent, or never arrived: nobody will end the lease; False when there is none."""
+        """The message was never sent, or never arrived, so nobody will end the lease; False if there is none."""
         lease = self._leases.pop(number, None)
         if lease is None:
             return False
@@ -78,7 +78,7 @@ class Shares:
         return True
 
     def reaped(self, reader: Process) -> None:
-        """This reader is dead, known by its handle: its shares end, and its other claims in the arena."""
+        """This reader is dead, as its pidfd has confirmed: its shares end, and its other claims in the arena."""
         self._arena.reaped(reader)
         for number, lease in list(self._leases.items()):
             lease.waiting.discard(reader)

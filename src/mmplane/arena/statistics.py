@@ -1,4 +1,4 @@
-"""The arena's figures: frozen, and complete, so that every byte of a region is in exactly one of them."""
+"""The arena's figures: frozen and complete. Every byte of a region is counted in exactly one of them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import msgspec
 
 KINDS = ("writing", "unclaimed", "leased", "evictable", "quarantined")
-"""What bytes that are not free can be."""
+"""The kinds of bytes that are not free."""
 
 
 class RegionStatistics(msgspec.Struct, frozen=True):
-    """Bytes of one region by state. All but `largest_free_bytes` add up to `length_bytes`.
+    """Bytes of one region by state. All except `largest_free_bytes` add up to `length_bytes`.
 
     `unclaimed_bytes` are finished but neither leased nor indexed yet: the moment between commit and publish or lease.
     """
@@ -35,8 +35,8 @@ class RegionStatistics(msgspec.Struct, frozen=True):
 class ArenaStatistics(msgspec.Struct, frozen=True):
     """The arena now (regions, total, slots, leases, items) and since its start (hits, misses, evictions).
 
-    `held_bytes_max` is the most that could not be evicted at any moment since the start: a reader who looks now and
-    then misses what a request holds for a few milliseconds.
+    `held_bytes_max` is the maximum that could not be evicted at any moment since the start. A reader who only looks
+    occasionally would miss what a request holds for a few milliseconds.
     """
 
     regions: tuple[RegionStatistics, ...]
@@ -51,7 +51,7 @@ class ArenaStatistics(msgspec.Struct, frozen=True):
 
 
 def sum_regions(regions: Sequence[RegionStatistics]) -> RegionStatistics:
-    """All regions as one; `largest_free_bytes` is the largest of any, since no slot spans two."""
+    """The sum of all regions; `largest_free_bytes` is the maximum, since no slot spans two."""
     names = RegionStatistics.__struct_fields__
     sums = {name: sum(getattr(region, name) for region in regions) for name in names}
     sums["largest_free_bytes"] = max((region.largest_free_bytes for region in regions), default=0)

@@ -1,1 +1,1 @@
-"""Who waits, for what, for how long: budget, seats and turns."""
+"""Everything that waits: for the budget, for seats and for turns."""

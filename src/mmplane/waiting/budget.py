@@ -1,11 +1,11 @@
-"""One budget of bytes for everything that requests bring or make outside of the arena (invariant 8).
+"""The byte budget for everything that requests bring or make outside the arena (invariant 8).
 
-    request: its body, and what is fetched for it     at most `limit - kept` together; waits its turn, then 503
-    item:    its pixels while it is decoded           may use what is kept too; waits its turn
+    request: its body, and what is fetched for it     at most `limit - kept` together; waits for its turn, then 503
+    item:    its pixels while it is decoded           may also use the kept part; waits for its turn
 
-What is `kept` for items means that an item which has a worker can always be decoded sooner or later: requests that
-hold the rest wait for items, and items never wait for requests. Each tenant's requests wait in a line of their own, and
-no tenant holds more than its share.
+Because a part is `kept` for items, an item that has a worker can always be decoded eventually: requests that hold the
+rest wait for items, and items never wait for requests. Each tenant's requests wait in a separate line, and no tenant
+holds more than its share.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mmplane.waiting.share import Share
 
 
 class BudgetStatistics(msgspec.Struct, frozen=True):
-    """The budget now, and how often it said no."""
+    """The budget now, and how often there was no room."""
 
     limit_bytes: int
     reserved_bytes: int
@@ -42,12 +42,12 @@ class Reservation:
         self._length_bytes = length_bytes
 
     def grow(self, length_bytes: int) -> None:
-        """Hold so many bytes more. Raises RequestError when there is no room now: what grows cannot wait."""
+        """Hold more bytes. Raises RequestError if there is no room now, because a growing reservation cannot wait."""
         self._budget._grow(self._tenant, length_bytes)
         self._length_bytes += length_bytes
 
     def release(self) -> None:
-        """Give the bytes back. Idempotent."""
+        """Return the bytes. Idempotent."""
         length_bytes, self._length_bytes = self._length_bytes, 0
         self._budget._give_back(self._tenant, length_bytes)
 
@@ -61,7 +61,7 @@ class Reservation:
 
 
 class Budget:
-    """Bytes that requests in flight and items under way may take together; `kept_bytes` of it are for items alone."""
+    """The bytes that requests and items in progress may use together; `kept_bytes` of them are only for items."""
 
     def __init__(self, limit_bytes: int, *, kept_bytes: int = 0, tenants: int = 1) -> None:
         self._limit_bytes = limit_bytes
@@ -75,37 +75,37 @@ class Budget:
         self._items = self._room(lambda _: 0)
 
     async def admit(self, length_bytes: int, tenant: str = DEFAULT_TENANT) -> Reservation:
-        """Hold `length_bytes` for a request, in its turn.
+        """Hold `length_bytes` for a request, waiting for its turn.
 
-        Raises RequestError: 413 if they never fit, 503 if not in time, at once if that can be foreseen.
+        Raises RequestError: 413 if they can never fit, 503 if they do not fit in time (at once if that is foreseeable).
         """
         self._check_ever(tenant, length_bytes)
         return await self._requests.wait(tenant, partial(self._take, tenant, length_bytes))
 
     def reserve(self, length_bytes: int, tenant: str = DEFAULT_TENANT) -> Reservation:
-        """Hold more for a request that was admitted, now: it holds bytes already, so it must not wait for others'.
+        """Hold more for an admitted request, without waiting: it holds bytes already, so it must not wait for others.
 
-        Raises RequestError: 413 if they never fit, 503 if not now.
+        Raises RequestError: 413 if they can never fit, 503 if they do not fit now.
         """
         self._check_ever(tenant, length_bytes)
         self._grow(tenant, length_bytes)
         return Reservation(self, tenant, length_bytes)
 
     def check_item(self, length_bytes: int) -> None:
-        """Raises RequestError (413) when decoding one item may never take so much."""
+        """Raise RequestError (413) if decoding one item may never take this much."""
         self._check_ever(None, length_bytes)
 
     async def reserve_item(self, length_bytes: int) -> Reservation:
-        """Hold what decoding one item takes. Raises RequestError: 413 or 503.
+        """Hold the memory that decoding one item takes. Raises RequestError: 413 or 503.
 
-        Only who has a worker asks, so no more can wait than there are workers. Each waits in a line of its own: a
-        picture's pixels do not wait for a clip's.
+        Only items that have a worker ask, so no more can wait than there are workers. Each waits in a line of its own,
+        so a picture's pixels do not wait for a clip's.
         """
         self._check_ever(None, length_bytes)
         return await self._items.wait(object(), partial(self._take, None, length_bytes))
 
     def statistics(self) -> BudgetStatistics:
-        """What is reserved, what was, how often there was no room, and how many wait."""
+        """What is reserved, the maximum so far, how often there was no room, and how many wait."""
         waiting = self._items.waiting + self._requests.waiting
         return BudgetStatistics(self._limit_bytes, self._reserved_bytes, self._peak_bytes, self._refused, waiting)
 
@@ -130,7 +130,7 @@ class Budget:
         if length_bytes > (self._kept_bytes if tenant is None else self._share.each_max):
             self._refused += 1
             what = "request is" if tenant is not None else "decoded media would be"
-            raise too_large(f"the {what} larger than this server takes")
+            raise too_large(f"the {what} larger than this server accepts")
 
     def _take(self, tenant: str | None, length_bytes: int) -> Reservation | Fit:
         fit = self._fit(tenant, length_bytes)
@@ -158,4 +158,4 @@ class Budget:
 
     def _no_room(self) -> RequestError:
         self._refused += 1
-        return overloaded("the server has no room for this request now")
+        return overloaded("the server has no memory for this request now")

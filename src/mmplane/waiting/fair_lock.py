@@ -1,4 +1,4 @@
-"""A lock that tenants get in turns: what does one thing at a time is one tenant's only until another's turn comes."""
+"""A lock that tenants take in turns, for a resource that does one thing at a time."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from mmplane.waiting.room import WAITING_MAX, WaitingRoom
 
 
 class FairLock:
-    """Held by one request at a time, and by none while it is not `usable`. Who waits in vain is told `refused`.
+    """Held by one request at a time, and by none while it is not `usable`. `refused` is the error after a wait in vain.
 
-    At most `WAITING_MAX` of a tenant wait. So many always may: what the lock guards mostly takes milliseconds, so a
-    burst is no sign that they will wait in vain.
+    At most `WAITING_MAX` requests of a tenant wait, and that many always may: what the lock guards mostly takes
+    milliseconds, so a burst is no sign that they will wait in vain.
     """
 
     def __init__(self, refused: str, *, usable: bool = True) -> None:
@@ -26,12 +26,12 @@ class FairLock:
         )
 
     async def acquire(self, tenant: str) -> None:
-        """Return when it is this tenant's turn. Raises RequestError (503)."""
+        """Wait until it is this tenant's turn. Raises RequestError (503)."""
         await self._room.wait(tenant, self._take)
         self._served = tenant
 
     def release(self) -> None:
-        """Let the next one have it, if it is usable."""
+        """Pass the lock to the next request, if it is usable."""
         self._is_held = False
         self._room.offer()
 

@@ -1,4 +1,4 @@
-"""At most so many under way for each key; more wait in order of asking. Keys do not wait for each other."""
+"""Limits the number of concurrent operations for each key. More wait in order; keys do not wait for each other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class _Gate:
 
 
 class Gates:
-    """A gate for each key that somebody uses; each lets `inside_max` in at a time."""
+    """A gate for each key in use; each lets `inside_max` in at a time."""
 
     def __init__(self, inside_max: int) -> None:
         self._inside_max = inside_max
@@ -26,7 +26,7 @@ class Gates:
 
     @asynccontextmanager
     async def turn(self, key: Hashable) -> AsyncIterator[None]:
-        """Inside from its turn on until the end of the block."""
+        """A block that begins when its turn has come and ends the turn."""
         await self.enter(key)
         try:
             yield
@@ -34,7 +34,7 @@ class Gates:
             self.leave(key)
 
     async def enter(self, key: Hashable) -> None:
-        """Wait for a turn. Whoever has had one must `leave`."""
+        """Wait for a turn. The caller must `leave` afterwards."""
         gate = self._gates.setdefault(key, _Gate(asyncio.Semaphore(self._inside_max)))
         gate.users += 1
         try:
@@ -44,7 +44,7 @@ class Gates:
             raise
 
     def leave(self, key: Hashable) -> None:
-        """The turn is over."""
+        """End the turn."""
         gate = self._gates[key]
         gate.inside.release()
         self._forget(key, gate)

@@ -1,9 +1,11 @@
-"""The waiting room: who waits for bytes, or for a worker and a slot. The only place where requests queue.
+"""The waiting room: requests wait here for bytes, or for a worker and a slot. Nothing else queues requests.
 
-A waiter brings `fits`, which takes what it waits for and returns it, or says why it cannot have it now. The room asks
-the waiters in the order of `mmplane.waiting.lines` whenever something may have become free (`offer`).
+A waiter brings a function `fits`, which takes what it waits for and returns it, or returns why that is not possible
+now. Whenever something may have become free (`offer`), the room asks the waiters in the order of
+`mmplane.waiting.lines`.
 
-No more wait in a stalled line than had their turn lately: whoever would only be refused later is refused at once.
+A stalled line is limited to the number of waiters that were served recently: a request that would only be refused later
+is refused at once.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from mmplane.waiting.lines import STALLED_SECONDS, Fit, Lines
 GrantT = TypeVar("GrantT")
 
 WAITING_MIN = 8
-"""So many may always wait in a line: nobody knows yet how fast a server is that has just begun."""
+"""This many may always wait in a line, because the speed of a server that has just started is unknown."""
 WAITING_MAX = 256
 
 
@@ -31,10 +33,10 @@ class _Waiter(Generic[GrantT]):
 
 
 class WaitingRoom(Generic[GrantT]):
-    """Grants are given out in turns; `give_back` undoes one whose waiter has gone away meanwhile.
+    """Grants are given out in turns; `give_back` undoes one whose waiter has gone away in the meantime.
 
-    `refusal(stalled)` is what waiters are told that wait in vain, or too many of whom wait; `held` says how much a line
-    holds already. `waiting_min` may always wait in a line, `waiting_max` never more.
+    `refusal(stalled)` is the error for waiters that wait in vain, or are too many; `held` returns how much a line
+    already holds. `waiting_min` may always wait in a line, and never more than `waiting_max`.
     """
 
     def __init__(
@@ -52,14 +54,14 @@ class WaitingRoom(Generic[GrantT]):
         self._waiting_min = waiting_min
         self._lines: Lines[_Waiter[GrantT]] = Lines(held)
         self._turns_s: deque[float] = deque(maxlen=WAITING_MAX)
-        """When the last turns were."""
+        """The times of the most recent turns."""
         self._again: asyncio.Handle | None = None
         """While a line is stalled: when to look at it again, if nothing becomes free before."""
 
     async def wait(self, line: Hashable, fits: Callable[[], GrantT | Fit]) -> GrantT:
-        """What `fits` takes, in turn; at once if it is this line's turn now.
+        """Return what `fits` takes, in turn; at once if it is this line's turn now.
 
-        Raises RequestError: what `fits` raises, or the refusal when the line stalls for `STALLED_SECONDS` or too many
+        Raises RequestError: whatever `fits` raises, or the refusal if the line stalls for `STALLED_SECONDS` or too many
         wait in it.
         """
         waiter = _Waiter(fits)
@@ -73,13 +75,13 @@ class WaitingRoom(Generic[GrantT]):
         except asyncio.CancelledError:
             if waiter.turn.cancelled():
                 self._lines.remove(waiter, line)
-                self.offer_soon()  # for whoever was behind it
+                self.offer_soon()  # for the waiters behind it
             elif waiter.turn.exception() is None:
                 self._give_back(waiter.turn.result())  # its turn came in the same turn of the loop
             raise
 
     def offer(self) -> None:
-        """Something may have become free: give it to whose turn it is, and refuse who has waited in vain."""
+        """Something may have become free: serve the next waiters, and refuse those that have waited in vain."""
         now_s = time.monotonic()
         while turn := self._lines.next(now_s, self._serve):
             if turn.in_vain and not turn.waiter.turn.done():
@@ -87,18 +89,18 @@ class WaitingRoom(Generic[GrantT]):
         self._look_again(now_s)
 
     def offer_soon(self) -> None:
-        """`offer`, in the next turn of the loop, once however often it is called."""
+        """Call `offer` in the next turn of the loop, once however often this is called."""
         if self._again is not None:
             self._again.cancel()
         self._again = asyncio.get_running_loop().call_soon(self.offer)
 
     @property
     def waiting(self) -> int:
-        """How many wait in all lines."""
+        """The number of waiters in all lines."""
         return self._lines.waiting
 
     def _serve(self, waiter: _Waiter[GrantT]) -> Fit:
-        """Have the waiter take what it waits for, unless it has gone away and not run since (its turn is cancelled)."""
+        """Have the waiter take what it waits for, unless it is gone and has not run since (its turn is cancelled)."""
         if waiter.turn.done():
             return Fit.NOW
         try:
@@ -113,7 +115,7 @@ class WaitingRoom(Generic[GrantT]):
         return Fit.NOW
 
     def _waiting_most(self, line: Hashable) -> int:
-        """How many may wait in a line: once it stalls, its part of those who had their turn in `STALLED_SECONDS`."""
+        """How many may wait in a line: once it stalls, its part of those served within `STALLED_SECONDS`."""
         if not self._lines.is_stalled(line):
             return self._waiting_max
         then_s = time.monotonic() - STALLED_SECONDS

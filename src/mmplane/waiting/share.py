@@ -1,8 +1,8 @@
-"""A tenant's share of what all tenants use: seats, bytes, room in the arena. Pure.
+"""A tenant's share of a shared resource: seats, bytes, room in the arena. Pure.
 
-Nothing that was given is taken back, so what one tenant may hold is limited before another one asks. Where there are
-several tenants, each may hold half of the total. Who holds something already leaves a little (`ABSENT_PARTS`) for each
-tenant that holds nothing, so that two greedy tenants cannot shut out a third.
+A grant is never revoked, so the limit must apply before another tenant asks. If there are several tenants, each may
+hold half of the total. A tenant that already holds something also leaves a little (`ABSENT_PARTS`) for each tenant that
+holds nothing, so that two greedy tenants cannot shut out a third.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from contextlib import contextmanager
 from mmplane.core.errors import RequestError
 
 ABSENT_PARTS = 16
-"""This part of the total is left for a tenant that holds nothing, for up to a quarter of these tenants."""
+"""This fraction of the total is left for a tenant that holds nothing, for up to a quarter of these tenants."""
 
 
 class Share:
-    """What each of `tenants` holds of `total`, and whether it may hold more."""
+    """How much each of `tenants` holds of `total`, and whether it may hold more."""
 
     def __init__(self, total: int, tenants: int = 1) -> None:
         self._total = total
         self._tenants = tenants
         self.each_max = total if tenants < 2 else max(min(total, 1), total // 2)
-        """What a tenant may hold at most."""
+        """The maximum for one tenant."""
         self._held: Counter[str] = Counter()
         self.total_held = 0
 
@@ -33,19 +33,19 @@ class Share:
         return self._held[tenant]
 
     def allows(self, tenant: str, amount: int = 1) -> bool:
-        """Whether this tenant may hold so much more, as far as its share goes; there need not be room."""
+        """Whether this tenant's share allows `amount` more. It does not check for room."""
         own, free = self._held[tenant], self._total - self.total_held
         if own + amount > self.each_max:
             return False
         return not own or free < amount or free - amount >= self._left_for_absent(tenant)
 
     def take(self, tenant: str, amount: int = 1) -> None:
-        """Hold so much more."""
+        """Hold `amount` more."""
         self._held[tenant] += amount
         self.total_held += amount
 
     def give_back(self, tenant: str, amount: int = 1) -> None:
-        """Hold so much less."""
+        """Hold `amount` less."""
         self._held[tenant] -= amount
         self.total_held -= amount
         assert self._held[tenant] >= 0, (tenant, self._held[tenant])
@@ -54,7 +54,7 @@ class Share:
 
     @contextmanager
     def seat(self, tenant: str) -> Iterator[None]:
-        """One more inside the block. Raises RequestError (429): this tenant asks too much, not all together."""
+        """Hold one more inside the block. Raises RequestError (429) if this tenant alone has too many."""
         if not self.allows(tenant):
             raise RequestError(
                 429, "too_many_requests", "this key's tenant has too many requests in flight", retry_after_s=1
@@ -66,7 +66,7 @@ class Share:
             self.give_back(tenant)
 
     def statistics(self) -> dict[str, int]:
-        """How many tenants hold something, and the most that one holds. No names: they are not everybody's."""
+        """How many tenants hold something, and the maximum of one. Without names, which not everybody may see."""
         return {"tenants": len(self._held), "most": max(self._held.values(), default=0), "each_max": self.each_max}
 
     def _left_for_absent(self, tenant: str) -> int:

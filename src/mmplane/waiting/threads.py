@@ -1,8 +1,8 @@
-"""Calls that may block for long (a resolver, a network file system), in threads of their own.
+"""Runs calls that may block for long (a resolver, a network file system) in separate threads.
 
-A thread cannot be interrupted. So a call that nobody waits for any more keeps its turn until it returns. Each tenant
-has so many turns, and so has each subject (a host's name, a path): what hangs holds up neither other tenants nor other
-subjects, nor what else runs in threads.
+A thread cannot be interrupted, so a call that nobody waits for any more keeps its turn until it returns. Each tenant
+has a limited number of turns, and so has each subject (a host's name, a path): a call that hangs delays neither other
+tenants nor other subjects, nor anything else that runs in threads.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SUBJECT_THREADS_MAX = 2
 
 
 class Threads:
-    """So many threads under one name, begun when they are needed."""
+    """A limited number of threads under one name, started when they are needed."""
 
     def __init__(self, name: str) -> None:
         self._pool = ThreadPoolExecutor(THREADS_MAX, name)
@@ -30,7 +30,7 @@ class Threads:
         self._subjects = Gates(SUBJECT_THREADS_MAX)
 
     async def call(self, tenant: str, subject: str, function: Callable[..., ResultT], *arguments: Any) -> ResultT:
-        """What the function returns or raises, called in a turn of this subject and this tenant."""
+        """Call the function in a turn of this subject and tenant. Returns or raises what it does."""
         await self._subjects.enter(subject)
         try:
             await self._tenants.enter(tenant)
@@ -42,11 +42,11 @@ class Threads:
         def ended(call: asyncio.Future[ResultT]) -> None:
             self._tenants.leave(tenant)
             self._subjects.leave(subject)
-            call.exception()  # nobody may be left to ask for it
+            call.exception()  # nobody may be left to retrieve it
 
         running.add_done_callback(ended)
         return await asyncio.shield(running)
 
     def close(self) -> None:
-        """Begin no more calls. It does not wait for those that hang."""
+        """Start no more calls. Does not wait for those that hang."""
         self._pool.shutdown(wait=False)
