@@ -14,7 +14,7 @@ BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 
 
 class Reading(NamedTuple):
-    """The buckets at one moment: `below[i]` durations did not exceed `bounds_s[i]`; the last entry counts all of them."""
+    """Buckets at one moment: `below[i]` durations did not exceed `bounds_s[i]`; the last entry counts all of them."""
 
     bounds_s: tuple[float, ...]
     below: tuple[int, ...]

@@ -33,7 +33,7 @@ class Distribution(Record, frozen=True):
         return sum(count for _, count in self.counts)
 
     def since(self, earlier: Distribution) -> Distribution:
-        """The durations added after `earlier`. Raises ValueError if it is not an earlier reading of the same histogram."""
+        """The durations added after `earlier`. Raises ValueError if it is not an earlier reading of this histogram."""
         left = Counter(dict(self.counts))
         left.subtract(dict(earlier.counts))
         if min(left.values(), default=0) < 0:
@@ -41,7 +41,7 @@ class Distribution(Record, frozen=True):
         return Distribution(_pairs(left), self.total_ms - earlier.total_ms)
 
     def quantile_ms(self, share: float) -> float | None:
-        """The duration that a `share` (0 to 1) of them does not exceed, at most 5 % too high; None if there are none."""
+        """The duration that a `share` (0 to 1) of them does not exceed, at most 5 % too high; None without any."""
         wanted = max(1, ceil(share * self.count))
         seen = 0
         for bucket, count in self.counts:

@@ -68,7 +68,7 @@ class Measured(Record, frozen=True, tag="measured"):
 
 
 class Examined(Record, frozen=True, tag="examined"):
-    """Worker -> front end: the answer to `Examine`, the item's recipe. `sent_bytes` is the same as in `Materialised`."""
+    """Worker -> front end: the answer to `Examine`, the item's recipe. `sent_bytes` as in `Materialised`."""
 
     job_id: Count
     recipe: Recipe

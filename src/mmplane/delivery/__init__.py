@@ -1,1 +1,1 @@
-"""Deliveries: the ways to get a request's features to all ranks, one file each, behind one contract."""
+"""Deliveries: the ways to get a request's features to all ranks. Each is one file behind the same contract."""

@@ -1,6 +1,6 @@
-"""`arena`: workers write the features into shared memory that every rank maps; a record says where (B4 and on).
+"""`arena`: workers write features into shared memory that every rank maps; a record says where (B4 and later).
 
-Nothing is copied, pickled or waited for: what a rank does for a request does not depend on its bytes.
+Nothing is copied, pickled or waited for, so the cost of a request on a rank does not depend on its bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mmplane.delivery.rank_ports import RankPorts
 
 
 class Arena(Delivery):
-    """Views over the mapping."""
+    """Returns views over the mapping."""
 
     name = "arena"
     sends = Sends.SLOTS
@@ -29,7 +29,7 @@ class Arena(Delivery):
         self._view_of = ports.view
 
     def begin(self, orders: Sequence[Order]) -> list[Future[Delivered]]:
-        """A tensor over the slot for each item."""
+        """Make a tensor over the slot for each item."""
         return [done(delivered(partial(self._view, order))) for order in orders]
 
     def _view(self, order: Order) -> Delivered:

@@ -1,4 +1,4 @@
-"""Run one order's work, so that whatever it raises is that order's failure and nobody else's (invariant 4)."""
+"""Runs one order's work, so that whatever it raises becomes that order's failure and no one else's (invariant 4)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def attempt(work: Callable[[], T]) -> T | Failure:
-    """What `work` gives, or why it could not."""
+    """The result of `work`, or why it failed."""
     try:
         return work()
     except RequestError as error:
@@ -25,6 +25,6 @@ def attempt(work: Callable[[], T]) -> T | Failure:
 
 
 def delivered(work: Callable[[], Delivered]) -> Delivered:
-    """What `work` delivers, or that it could not."""
+    """The result of `work`, with an exception turned into a failure."""
     result = attempt(work)
     return Delivered((), result) if isinstance(result, Failure) else result

@@ -1,7 +1,7 @@
-"""Packing with zstd where it pays: when the bytes that are saved would take longer to send than packing takes.
+"""Compresses with zstd if it pays: if sending the saved bytes would take longer than the compression.
 
-The estimate is made on a sample of the item, with rates that were measured once, when the process started. Photographs
-hardly shrink, and a UNIX socket carries gigabytes a second, so it pays for drawings and screenshots only.
+The estimate uses a sample of the item and rates that were measured once, when the process started. Photographs hardly
+shrink, and a UNIX socket carries gigabytes per second, so it only pays for drawings and screenshots.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ LENGTH_BYTES_MAX = 1 << 31
 
 
 class Compactor:
-    """Packs an item or leaves it. `copies` is how many times its bytes will be sent: to the leader, and on to each."""
+    """Compresses an item or leaves it. `copies` is how often its bytes are sent: to the leader, and to followers."""
 
     def __init__(self, copies: int, *, send_s_per_byte: float | None = None) -> None:
         self._s_per_byte = copies * (socket_s_per_byte() if send_s_per_byte is None else send_s_per_byte)
 
     def pack(self, content: memoryview) -> bytes | None:
-        """The packed bytes, or None where sending them as they are is faster."""
+        """The compressed bytes, or None if sending the original is faster."""
         if len(content) <= SAMPLE_BYTES:
             return None
-        packer = zstandard.ZstdCompressor(level=LEVEL)  # one for each item: they are not for several threads
+        packer = zstandard.ZstdCompressor(level=LEVEL)  # one for each item, because it is not thread-safe
         middle = len(content) // 2
         sample = content[middle : middle + SAMPLE_BYTES]
         started_s = time.perf_counter()
@@ -40,18 +40,18 @@ class Compactor:
 
 
 def unpack(content: memoryview) -> memoryview:
-    """What `pack` packed, writable memory of its own. Raises ValueError when it is damaged."""
+    """Decompress the output of `pack` into new writable memory. Raises ValueError if it is damaged."""
     try:
         size = zstandard.frame_content_size(content)
         if not 0 <= size <= LENGTH_BYTES_MAX:
-            raise ValueError("packed features without a size")
+            raise ValueError("packed features have no size")
         return memoryview(bytearray(zstandard.ZstdDecompressor().decompress(content, max_output_size=size)))
     except zstandard.ZstdError as error:
         raise ValueError("packed features are damaged") from error
 
 
 def socket_s_per_byte() -> float:
-    """Seconds for a byte through a UNIX stream socket of this machine, sending and receiving in one thread."""
+    """The seconds per byte through a UNIX stream socket of this machine, sending and receiving in one thread."""
     ours, theirs = socket.socketpair()
     chunk, room = bytes(64 * 1024), bytearray(64 * 1024)
     with ours, theirs:

@@ -1,7 +1,7 @@
 """`delayed`: the leader broadcasts the raw media and every rank materialises it, in the step (C1).
 
-Less is pickled than in `leader`, and the ranks decode at the same time; but they do N times the work, and the loop
-waits for it. On one machine they also share its cores.
+This pickles less than `leader`, and the ranks decode at the same time. But they do N times the work, and the loop waits
+for it. On one machine they also share its cores.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Delayed(Delivery):
     sends = Sends.MEDIA
 
     def begin(self, orders: Sequence[Order]) -> list[Future[Delivered]]:
-        """One collective for each order, then the work."""
+        """Run one collective for each order, then do the work."""
         return [done(self._carry(order)) for order in orders]
 
     def _carry(self, order: Order) -> Delivered:
@@ -32,14 +32,14 @@ class Delayed(Delivery):
 
 
 def raw(ports: Ports, order: Order) -> object:
-    """What the leader has to share: the encoded media, or why there is none. None on a follower."""
+    """What the leader shares: the encoded media, or why there is none. None on a follower."""
     if not ports.leads:
         return None
     return attempt(lambda: ports.raw(order))
 
 
 def made(ports: Ports, order: Order, received: object) -> Delivered:
-    """The features, made here of what was shared."""
+    """The features, made here from what was shared."""
     if isinstance(received, Failure):
         return Delivered((), received)
     return delivered(lambda: ports.make(order, received))

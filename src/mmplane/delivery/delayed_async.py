@@ -1,7 +1,7 @@
-"""`delayed-async`: the raw media is broadcast in the background, and every rank materialises in the background (C3).
+"""`delayed-async`: raw media is broadcast in the background, and every rank materialises in the background (C3).
 
-C1 and C2 together. The collectives keep their order in the lane; what each rank then makes of the media needs none, so
-it goes to a pool, and the next broadcast does not wait for it.
+This combines C1 and C2. The collectives keep their order in the lane. Making features from the media needs no
+collective, so it runs in a pool, and the next broadcast does not wait for it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mmplane.delivery.ports import Ports
 
 @dataclass
 class Pending:
-    """An order on its way."""
+    """An order in progress."""
 
     order: Order
     future: Future[Delivered] = field(default_factory=Future)
@@ -39,7 +39,7 @@ class DelayedAsync(Delivery):
         self._pending: dict[int, Pending] = {}
 
     def begin(self, orders: Sequence[Order]) -> list[Future[Delivered]]:
-        """Hand all to the lane."""
+        """Put all orders into the lane."""
         futures = []
         for order in orders:
             self._pending[order.request_id] = pending = Pending(order)
@@ -48,13 +48,13 @@ class DelayedAsync(Delivery):
         return futures
 
     def cancel(self, request_id: int) -> None:
-        """Materialise it no more, if that has not begun; its collective is entered all the same."""
+        """Do not materialise it if that has not begun. Its collective is entered anyway."""
         pending = self._pending.get(request_id)
         if pending is not None:
             pending.cancelled = True
 
     def close(self) -> None:
-        """What the lane has carried is still made."""
+        """Finish. Everything that the lane has carried is still made."""
         self._ports.lane.close(self._ports.item_seconds)
         wait([pending.future for pending in list(self._pending.values())], self._ports.item_seconds)
 

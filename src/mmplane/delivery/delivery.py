@@ -1,22 +1,21 @@
 """The contract of a delivery: one way to get a request's features to every rank.
 
-A delivery is chosen by name for each request, by the front end; every rank learns it from the plan that prepares the
-request. It has a front end's half, which is only a declaration (`sends`), and a rank's half, which is this class.
+The front end chooses a delivery by name for each request; every rank learns it from the plan that prepares the request.
+The front end's half is only a declaration (`sends`). The half that runs on a rank is this class.
 
 Who materialises. The front end's workers (`Sends.SLOTS`), the front end itself before it sends (`Sends.FEATURES`), or
     ranks (`Sends.MEDIA`): each of them, or the leader alone.
-What is ordered. `begin` is called on every rank with the same orders, in the order of the plans. A delivery that enters
+What is ordered. `begin` is called on every rank with the same orders, in the order of the plans. A delivery that uses
     collectives enters the same ones in the same order on all ranks, whatever happens to an order: a failure is a
-    payload, never a missing call (invariant 4). Nobody decides by what only this rank knows (invariant 3).
-What may block. A synchronous delivery works inside `begin`, so the step waits for it: that is what the baselines are
-    here to show. A background one returns at once; its collectives go through the rank's one `Lane`.
-Who agrees. A rank that has an order's features encodes them and says `Held`; the leader admits a request when all ranks
-    have said so, and drops it on all of them when one has failed. So a delivery may finish at other times on other
-    ranks.
-Who frees. Nobody: features are private memory that goes with its last user, or views of the arena, whose leases are the
-    front end's business. Parcels are dropped by the rank when the order is done.
+    payload, never a missing call (invariant 4). No rank decides by what only that rank knows (invariant 3).
+What may block. A synchronous delivery works inside `begin`, so the step waits for it, which is what the baselines are
+    meant to show. A background delivery returns at once; its collectives go through the rank's one `Lane`.
+How ranks agree. A rank that has an order's features encodes them and sends `Held`. The leader admits a request when all
+    ranks have sent it, and drops it on all of them if one has failed. So ranks may finish at different times.
+Who frees memory. Nobody has to: features are private memory that ends with its last user, or views of the arena, whose
+    leases belong to the front end. A rank drops a parcel when its order is done.
 
-At one rank no collective is entered.
+With one rank, no collective is entered.
 """
 
 from __future__ import annotations
@@ -37,14 +36,14 @@ from mmplane.core.records import Enclosed, Item
 from mmplane.delivery.ports import Ports
 
 Features = dict[str, torch.Tensor]
-"""One item's tensors by name, on the CPU, in transport encoding; the caller may not write into them."""
+"""One item's tensors by name, on the CPU, in the encoding for transport. The caller must not write to them."""
 
 
 class Sends(Enum):
     """What the front end sends to the ranks."""
 
     SLOTS = "slots"
-    """A record: the features lie in the arena."""
+    """A record: the features are in the arena."""
     MEDIA = "media"
     """The encoded media, inline."""
     FEATURES = "features"
@@ -53,9 +52,9 @@ class Sends(Enum):
 
 @dataclass(frozen=True)
 class Order:
-    """What a delivery is asked for: the features of these items of one request (what is cached is not among them).
+    """The features to deliver: these items of one request (items in the rank's cache are not included).
 
-    `request_id` is the same on all ranks. In another engine (`mmplane.engines`) items are what that engine has.
+    `request_id` is the same on all ranks. In another engine (`mmplane.engines`), items are that engine's own objects.
     """
 
     request_id: int
@@ -71,9 +70,9 @@ class Order:
 
 @dataclass(frozen=True)
 class Delivered:
-    """What became of an order on this rank: the features (`Features`) of its items in order, or the failure.
+    """The result of an order on this rank: the features (`Features`) of its items in order, or the failure.
 
-    In another engine it is what that engine builds of each item. `hashes` are those of the features
+    In another engine it is whatever that engine builds for each item. `hashes` are those of the features
     (`mmplane.delivery.feature_hash`), unless hashing is off.
     """
 
@@ -84,7 +83,7 @@ class Delivered:
 
 
 class Delivery(ABC):
-    """One rank's half of a delivery. Called from the rank's loop alone."""
+    """The half of a delivery that runs on one rank. Only the rank's loop calls it."""
 
     name: ClassVar[str]
     sends: ClassVar[Sends]
@@ -93,24 +92,24 @@ class Delivery(ABC):
     in_place: ClassVar[bool] = False
     """Invariant 2: the transform's last write is the only write of the features."""
     background: ClassVar[bool] = False
-    """Whether the step goes on meanwhile."""
+    """Whether the step continues in the meantime."""
 
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
 
     @abstractmethod
     def begin(self, orders: Sequence[Order]) -> list[Future[Delivered]]:
-        """Start on all orders of one plan; one future each, which never holds an exception. Synchronous: all done."""
+        """Start all orders of one plan. One future each, without exceptions; if synchronous, all are done."""
 
     def cancel(self, request_id: int) -> None:  # noqa: B027 - most have nothing to cancel
-        """Nobody waits for this order: spare what work can be spared. Its future still gets a value. Idempotent."""
+        """Nobody waits for this order: save work if possible. Its future still gets a value. Idempotent."""
 
     def close(self) -> None:  # noqa: B027 - most hold nothing
-        """No more orders will come: finish or fail what is pending, on every rank, and wait for it. Idempotent."""
+        """No more orders will come: finish or fail pending ones, on every rank, and wait for them. Idempotent."""
 
 
 def done(delivered: Delivered) -> Future[Delivered]:
-    """A future that has its value."""
+    """A future that already has its value."""
     future: Future[Delivered] = Future()
     future.set_result(delivered)
     return future

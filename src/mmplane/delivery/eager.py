@@ -1,7 +1,7 @@
-"""`eager`: the front end materialises before it sends, and every rank gets the finished features inline (A1, B1, B2).
+"""`eager`: the front end materialises before it sends, and every rank gets the features inline (A1, B1, B2).
 
-The work is done once and no rank's loop decodes anything. What remains is the features' way: through a socket to the
-leader, through others to the followers, copied each time.
+The work is done once, and no rank's loop decodes anything. What remains is the transfer of the features: through a
+socket to the leader and through others to the followers, with a copy each time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mmplane.delivery.tensors import tensors_of
 
 
 class Eager(Delivery):
-    """Tensors over the parcel."""
+    """Returns tensors over the parcel."""
 
     name = "eager"
     sends = Sends.FEATURES
@@ -32,7 +32,7 @@ class Eager(Delivery):
         self._rank_ports = ports
 
     def begin(self, orders: Sequence[Order]) -> list[Future[Delivered]]:
-        """Nothing is left to do but to look."""
+        """Return tensors; all work has been done already."""
         return [done(delivered(partial(self._view, order))) for order in orders]
 
     def _view(self, order: Order) -> Delivered:
@@ -41,7 +41,7 @@ class Eager(Delivery):
         if all(isinstance(item, Enclosed) and item.media for item in order.items):
             return make(
                 self._rank_ports, order, parcel
-            )  # --materialise lazy: built in the front end, decoded on a look
+            )  # --materialise lazy: built in the front end, decoded on first access
         items = [item for item in order.items if isinstance(item, Enclosed)]
         features = tuple(_tensors(item, content) for item, content in zip(items, parcel, strict=True))
         return Delivered(features, hashes=tuple(item.feature_hash for item in items if item.feature_hash is not None))

@@ -1,9 +1,9 @@
-"""`eager-compact`: as `eager`, in the smallest form from which a rank can rebuild the features bit for bit (B3).
+"""`eager-compact`: like `eager`, in the smallest form from which a rank can rebuild the features bit for bit (B3).
 
-Features of 8-bit pixels travel as those pixels, and a table on the rank makes floats of them
-(`mmplane.ranks.model.rebuild`); others travel in the model's own dtype, where the model would cast them anyway. On top
-of that comes zstd, for an item on which it pays (`mmplane.delivery.compact`). The front end chooses; a record says what
-it chose.
+Features of 8-bit pixels travel as those pixels, and a table on the rank converts them to floats
+(`mmplane.ranks.model.rebuild`). Other features travel in the model's own dtype, to which the model would cast them
+anyway. In addition, items are compressed with zstd if it pays (`mmplane.delivery.compact`). The front end chooses, and
+a record states the choice.
 """
 
 from __future__ import annotations
@@ -12,6 +12,6 @@ from mmplane.delivery.eager import Eager
 
 
 class EagerCompact(Eager):
-    """What differs is what the front end sends."""
+    """Only what the front end sends is different."""
 
     name = "eager-compact"

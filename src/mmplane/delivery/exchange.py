@@ -1,4 +1,4 @@
-"""Share what the leader has with every rank: one collective for a step's orders, entered by all whatever went wrong."""
+"""Shares the leader's payloads with all ranks: one collective for a step's orders, entered even after a failure."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mmplane.delivery.ports import Broadcast, Ports
 
 
 def exchange(ports: Ports, broadcast: Broadcast, orders: Sequence[Order], payloads: Sequence[object]) -> list[object]:
-    """What each order's payload is on this rank: the leader's (others give anything), or a `Failure`.
+    """The payload of each order on this rank: the leader's (other ranks may pass anything), or a `Failure`.
 
-    The leader's failure becomes everybody's; one of this rank alone is reported by this rank, and becomes everybody's
-    by the plan.
+    A failure of the leader becomes every rank's failure. This rank reports a failure of its own, which becomes every
+    rank's failure through the plan.
     """
     before = [_struck(order, "before_collective", ports.rank) for order in orders]
     sent = [failure or payload for failure, payload in zip(before, payloads, strict=True)]

@@ -1,7 +1,7 @@
 """The hash over an item's features that the incident's engine computes wherever it builds an item (analysis A1).
 
-There it names the item in the prefix cache. Here nothing reads it, since the content key is over the media; it is here
-so that the baselines do the work that the analyses are about.
+That engine uses it to name the item in the prefix cache. Here nothing reads it, since the content key is computed from
+the media. It exists so that the baselines do the same work as the designs that the analyses describe.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ HASH_BYTES = 8
 
 @dataclass(frozen=True)
 class Hashed:
-    """The hash of one item's features, and what it took in this thread."""
+    """The hash of one item's features, and the time it took in this thread."""
 
     value: int
     took_ms: float
@@ -30,7 +30,7 @@ class Hashed:
 
 
 def hash_features(item: Features) -> Hashed:
-    """Hash an item's features, here and now."""
+    """Hash an item's features now."""
     began_s, began_cpu_s = time.perf_counter(), time.thread_time()
     value = feature_hash(item)
     cpu_ms = (time.thread_time() - began_cpu_s) * 1000
@@ -38,10 +38,10 @@ def hash_features(item: Features) -> Hashed:
 
 
 def feature_hash(item: Features) -> int:
-    """The first 8 bytes of SHA-256 over the first tensor's bytes, big endian; the other tensors are sizes and masks.
+    """The first 8 bytes of SHA-256 over the first tensor, big endian; the other tensors are sizes and masks.
 
-    SGLang's `hash_feature` copies the tensor twice on the way, and casts bfloat16, which NumPy does not know. So does
-    this, because it stands for that call.
+    SGLang's `hash_feature` copies the tensor twice, and casts bfloat16, which NumPy does not have. This function does
+    the same, because it stands for that call.
     """
     whole = torch.concat([next(iter(item.values())).flatten()])
     if whole.dtype == torch.bfloat16:
@@ -50,7 +50,7 @@ def feature_hash(item: Features) -> int:
 
 
 def with_hashes(work: Work, hashed: Sequence[Hashed]) -> Work:
-    """`work`, and these hashes beside it."""
+    """`work` with these hashes added."""
     return msgspec.structs.replace(
         work,
         hashed=len(hashed),

@@ -1,7 +1,8 @@
-"""Where the inline bytes of a request go before its delivery begins: to every rank, or to the leader alone. Pure.
+"""Which ranks receive a request's inline bytes before its delivery begins: every rank, or only the leader. Pure.
 
-In the incident the raw request had reached every rank before the commit broadcast the object that one of them made of
-it. Whoever broadcasts needs the bytes on the leader only. The front end sends them to the leader, which passes them on.
+In the incident the raw request had reached every rank before the commit broadcast the object that one of them had made
+from it. A delivery that broadcasts needs the bytes only on the leader. The front end sends them to the leader, which
+forwards them.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ INGRESS: Mapping[str, tuple[str, ...]] = {
     "arena": (),
     "auto": (EVERY_RANK,),
 }
-"""What each delivery can do, its own first. Nothing of `arena` comes inline; `auto` falls back on `eager-compact`."""
+"""What each delivery supports, its default first. `arena` has no inline bytes; `auto` falls back on `eager-compact`."""
 
 
 def ingress_of(delivery: str, wanted: str) -> str | None:
-    """Where a delivery's bytes go: as wanted, or in its own way if it can do no other; None when it has none."""
+    """Which ranks get a delivery's bytes: as wanted, or its default if that is impossible; None if it has none."""
     possible = INGRESS[delivery]
     return wanted if wanted in possible else next(iter(possible), None)
 
 
 def check_ingress(delivery: str, wanted: str) -> None:
-    """Raise ValueError, with one sentence, when this delivery cannot do what is wanted."""
+    """Raise ValueError, with one sentence, if this delivery does not support `wanted`."""
     possible = INGRESS[delivery]
     if possible and wanted not in (AUTO, *possible):
         raise ValueError(

@@ -1,7 +1,7 @@
-"""The lane: one thread of a rank through which everything goes that must keep its order beside the loop.
+"""The lane: a rank's one background thread for everything that must keep its order.
 
-Collectives of one process group must be entered in the same order by all ranks. A pool of threads cannot promise that;
-one thread that works through one queue, filled in the order of the plans, can.
+All ranks must enter the collectives of one process group in the same order. A pool of threads cannot guarantee that.
+One thread with one queue, filled in the order of the plans, can.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Lane:
         self._thread: threading.Thread | None = None
 
     def submit(self, job: Job) -> None:
-        """Run `job` after all earlier ones. Raises queue.Full beyond `waiting_max`: the plans bound how many wait."""
+        """Run `job` after all earlier ones. Raises queue.Full above `waiting_max`; the plans limit how many wait."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="lane", daemon=True)
             self._thread.start()
@@ -39,11 +39,11 @@ class Lane:
 
     @property
     def waiting(self) -> int:
-        """Jobs that have not begun."""
+        """The number of jobs that have not begun."""
         return self._jobs.qsize()
 
     def close(self, limit_s: float) -> bool:
-        """Finish all jobs that were submitted; whether they ended within `limit_s` seconds. Idempotent."""
+        """Finish all submitted jobs. Returns whether they ended within `limit_s` seconds. Idempotent."""
         if self._thread is None:
             return True
         if self._thread.is_alive():
@@ -56,6 +56,6 @@ class Lane:
             try:
                 job()
             except Exception:
-                log.exception("a collective failed: this group is lost")
+                log.exception("a collective failed; this group of ranks ends and is replaced")
                 logging.shutdown()
                 os._exit(1)

@@ -1,7 +1,7 @@
-"""A lazy item: encoded media that becomes features when somebody first looks at them (analysis B1).
+"""A lazy item: encoded media that becomes features on first access (analysis B1).
 
-This is what the incident's server sends around: an object that holds the media and decodes on first access. It makes
-the cost of the baselines visible where they have it.
+The incident's server sends such an object around: it holds the media and decodes on first access. It makes the cost of
+the baselines appear in the same place.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mmplane.media.materialise import Made
 
 @dataclass
 class LazyItem:
-    """Media and what it will be. `features` decodes once and keeps the result."""
+    """Media and its recipe. `features` decodes once and keeps the result."""
 
     media: memoryview | bytes
     recipe: Recipe
@@ -30,19 +30,19 @@ class LazyItem:
 
     @property
     def materialised(self) -> bool:
-        """Whether somebody has looked."""
+        """Whether it has been decoded."""
         return self._features is not None
 
     @property
     def features(self) -> dict[str, torch.Tensor]:
-        """The item's tensors. Raises RequestError when the media cannot be decoded."""
+        """The item's tensors. Raises RequestError if the media cannot be decoded."""
         if self._features is None:
             self.ensure_materialised()
         assert self._features is not None
         return self._features
 
     def ensure_materialised(self) -> None:
-        """Decode and transform now, if that has not been done. Raises RequestError."""
+        """Decode and transform now, unless that has been done. Raises RequestError."""
         if self._features is not None:
             return
         started_s = time.perf_counter()

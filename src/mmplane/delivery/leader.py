@@ -1,6 +1,6 @@
-"""`leader`: the leader materialises and broadcasts the object, one request after the other, in the step (the commit).
+"""`leader`: the leader materialises and broadcasts the object, one request after another, in the step (the commit).
 
-The work is done once, but the leader does all of it alone, pickles the result, and every rank waits: for the leader's
+The work is done once, but the leader does all of it alone and pickles the result. Every rank waits for the leader's
 decoding, for the pickling and for the collective.
 """
 
@@ -26,7 +26,7 @@ class Leader(Delivery):
     once = True
 
     def begin(self, orders: Sequence[Order]) -> list[Future[Delivered]]:
-        """One collective for each order."""
+        """Run one collective for each order."""
         return [done(self._lead(order)) for order in orders]
 
     def _lead(self, order: Order) -> Delivered:
@@ -36,14 +36,14 @@ class Leader(Delivery):
 
 
 def lead(ports: Ports, order: Order) -> Delivered | Failure | None:
-    """What the leader has to share: the features, or why there are none. None on a follower."""
+    """What the leader shares: the features, or why there are none. None on a follower."""
     if not ports.leads:
         return None
     return attempt(lambda: ports.make(order))
 
 
 def take(ports: Ports, received: object) -> Delivered:
-    """What was shared, as this rank's result: the work was the leader's."""
+    """What was shared, as this rank's result. The leader did the work."""
     if isinstance(received, Failure):
         return Delivered((), received)
     assert isinstance(received, Delivered)

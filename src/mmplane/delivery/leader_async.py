@@ -1,7 +1,7 @@
 """`leader-async`: the leader materialises in a pool of threads and broadcasts in the background (A3, C2).
 
 The loop does not wait. Whatever order the pool finishes in, the lane broadcasts in the order of the plans, which every
-rank knows; so the ranks' collectives cannot cross. What remains is the leader's work, the pickling, and the
+rank knows, so the ranks' collectives cannot be mixed up. What remains is the leader's work, the pickling, and the
 interpreter's lock that both share with the loop.
 """
 
@@ -33,17 +33,17 @@ class LeaderAsync(Delivery):
         self._making: dict[int, Made] = {}
 
     def begin(self, orders: Sequence[Order]) -> list[Future[Delivered]]:
-        """Hand the work to the pool, and its result to the lane."""
+        """Put the work into the pool, and its result into the lane."""
         return [self._submit(order) for order in orders]
 
     def cancel(self, request_id: int) -> None:
-        """Materialise it no more, if that has not begun; the collective is entered with a failure instead."""
+        """Do not materialise it if that has not begun; the collective is entered with a failure instead."""
         making = self._making.get(request_id)
         if making is not None:
             making.cancel()
 
     def close(self) -> None:
-        """What has begun is finished, the rest fails; both are still broadcast by the lane."""
+        """Finish what has begun and fail the rest; the lane still broadcasts both."""
         for making in list(self._making.values()):
             making.cancel()
         self._ports.lane.close(self._ports.item_seconds)

@@ -1,8 +1,8 @@
 """`leader-batch`: the leader materialises all new requests of a step and broadcasts them in one collective (D1).
 
-Fewer collectives, the same bytes, and the step is as long as the sum of the batch. The results wait in a cache until
-their request asks for them, popped by request id and bounded, as the analysis has it; unlike there, what does not fit
-is a failure that all ranks see alike, since all have the same batch.
+It needs fewer collectives for the same bytes, and the step takes as long as the sum of the batch. The results wait in a
+limited cache until their request pops them by its id, as in the analysis. Unlike there, a result that does not fit is a
+failure that all ranks see in the same way, because all have the same batch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RESULTS_MAX = 1000
 
 
 class ResultCache:
-    """Results by request id; the oldest go when there are more than `RESULTS_MAX`."""
+    """Results by request id; the oldest are dropped above `RESULTS_MAX`."""
 
     def __init__(self, meter: Meter) -> None:
         self._results: OrderedDict[int, Delivered] = OrderedDict()
@@ -36,9 +36,9 @@ class ResultCache:
         self._meter.result_kept(len(self._results))
 
     def pop(self, request_id: int) -> Delivered:
-        """The request's result, or a failure when it was pushed out."""
+        """The request's result, or a failure if it was dropped."""
         self._meter.result_asked(found=request_id in self._results)
-        lost = internal("the result of this request was pushed out of a batch").failure()
+        lost = internal("the result of this request was dropped from a full batch").failure()
         return self._results.pop(request_id, Delivered((), lost))
 
 
@@ -54,7 +54,7 @@ class LeaderBatch(Delivery):
         self._results = ResultCache(ports.meter)
 
     def begin(self, orders: Sequence[Order]) -> list[Future[Delivered]]:
-        """All of them, then one broadcast."""
+        """Make all of them, then broadcast once."""
         made = [lead(self._ports, order) for order in orders]
         received = exchange(self._ports, self._ports.in_step, orders, made)
         for order, payload in zip(orders, received, strict=True):

@@ -1,4 +1,4 @@
-"""Materialise an order on this rank, from its encoded media."""
+"""Materialises an order on this rank, from its encoded media."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from mmplane.delivery.rank_ports import RankPorts
 
 PARCEL_SECONDS = 2.0
-"""The leader names a request only when its parcel has been passed on, so it is here or all but here."""
+"""The leader names a request only when its parcel has been forwarded, so it is here or about to arrive."""
 
 Media = Sequence[bytes | memoryview]
 
 
 def contents(ports: RankPorts, order: Order) -> list[memoryview]:
-    """The inline bytes of each item, from the parcel. Raises RequestError (503) when it is not here."""
+    """The inline bytes of each item, from the parcel. Raises RequestError (503) if the parcel is not here."""
     parcel = ports.parcels.get(order.request_id, PARCEL_SECONDS)
     found = []
     for item in order.items:
@@ -33,7 +33,7 @@ def contents(ports: RankPorts, order: Order) -> list[memoryview]:
 
 
 def make(ports: RankPorts, order: Order, media: Media) -> Delivered:
-    """The features of each item, decoded on first access as the incident's server does, and hashed if that is wanted.
+    """The features of each item, decoded on first access as in the incident's server, and hashed if requested.
 
     Raises RequestError.
     """

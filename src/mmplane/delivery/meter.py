@@ -1,4 +1,4 @@
-"""What one rank's object collectives took, and what D1's cache of results held."""
+"""Measures one rank's object collectives, and D1's cache of results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mmplane.core.plan import Collectives
 
 
 class Meter:
-    """Counts from the start of the rank on. Called from the rank's loop and from the lane's thread."""
+    """Counts since the start of the rank. The rank's loop and the lane's thread call it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -20,7 +20,7 @@ class Meter:
         self._waiting_max = self._found = self._missed = 0
 
     def collective(self, payloads: int, *, pickle_s: float, wait_s: float, transfer_s: float) -> None:
-        """One collective that carried so many payloads: pickling or reading them, waiting for the others, the bytes."""
+        """Count one collective with this many payloads: the time to pickle or read, to wait, and for the bytes."""
         with self._lock:
             self._durations.add((pickle_s + transfer_s) * 1000)
             self._batches[payloads] += 1
@@ -29,11 +29,11 @@ class Meter:
             self._transfer_s += transfer_s
 
     def result_kept(self, waiting: int) -> None:
-        """A result was put into D1's cache, which now holds so many."""
+        """Count a result that was put into D1's cache, which now holds this many."""
         self._waiting_max = max(self._waiting_max, waiting)
 
     def result_asked(self, *, found: bool) -> None:
-        """A request has asked D1's cache for its result."""
+        """Count a request that has asked D1's cache for its result."""
         if found:
             self._found += 1
         else:
@@ -41,17 +41,17 @@ class Meter:
 
     @property
     def count(self) -> int:
-        """Collectives so far."""
+        """The number of collectives so far."""
         with self._lock:
             return self._batches.total()
 
     def durations(self) -> Distribution:
-        """Of each collective, without the wait for the other ranks."""
+        """The duration of each collective, without the wait for the other ranks."""
         with self._lock:
             return self._durations.distribution()
 
     def report(self) -> Collectives:
-        """All of it but the durations."""
+        """Everything except the durations."""
         with self._lock:
             return Collectives(
                 batches=tuple(sorted(self._batches.items())),

@@ -1,10 +1,10 @@
-"""The object collective of the incident, which pickles. The only file that may (invariant 11).
+"""The incident's object collective, which pickles. No other file may do so (invariant 11).
 
-It does what `torch.distributed.broadcast_object_list` does, at the same cost (`benchmarks/collective.py` compares
-them): each payload is pickled once, the lengths are broadcast, then the bytes. What differs is that a payload that
-cannot be pickled or read is the failure of its own request, and that every rank enters both broadcasts all the same.
+It does the same as `torch.distributed.broadcast_object_list`, at the same cost (`benchmarks/collective.py` compares
+them): each payload is pickled once, the lengths are broadcast, then the bytes. There are two differences: a payload
+that cannot be pickled or read is the failure of its own request, and every rank always enters both broadcasts.
 
-It is used between the ranks of one process group alone: all are forked from one process, and nobody else can join.
+It is only used between the ranks of one process group: all are forked from one process, and nobody else can join.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mmplane.delivery.ports import Broadcast
 
 
 class ObjectBroadcast(Broadcast):
-    """Over one process group of torch. Its leader has rank 0 in it, and number `source` among all processes of torch.
+    """An object broadcast over one torch process group. Its leader is rank 0 of the group and global rank `source`.
 
     Without a group there is one rank, and no call.
     """
@@ -49,7 +49,7 @@ class ObjectBroadcast(Broadcast):
         self._now_s = now_s
 
     def __call__(self, payloads: Sequence[object], faults: Sequence[Fault | None]) -> list[object]:
-        """Two broadcasts for all payloads together: their lengths, and their bytes."""
+        """Run two broadcasts for all payloads together: their lengths, then their bytes."""
         if self._group is None:
             return list(payloads)
         return self._send(payloads, faults) if self._rank == 0 else self._receive(faults)
@@ -100,5 +100,5 @@ def _pickled(payload: object, fault: Fault | None = None) -> torch.Tensor:
 
 def _read(content: torch.Tensor, fault: Fault | None, rank: int) -> object:
     strike(fault, "in_collective", rank)
-    copied = content.numpy().tobytes()  # so is this
+    copied = content.numpy().tobytes()  # torch's own call makes this copy too
     return pickle.Unpickler(io.BytesIO(copied)).load()  # noqa: S301 - from the leader of this group

@@ -1,4 +1,4 @@
-"""What a rank gives its deliveries to work with: its place in the group, and everything that reaches beyond it."""
+"""What a rank provides to its deliveries: its place in the group, and everything outside of it."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ class Broadcast(ABC):
 
     @abstractmethod
     def __call__(self, payloads: Sequence[object], faults: Sequence[Fault | None]) -> list[object]:
-        """The leader's payloads, on every rank; the others give as many of anything.
+        """The leader's payloads, on every rank. The other ranks pass the same number of anything.
 
-        A payload that cannot be sent is a `Failure` on every rank; a rank that alone cannot read one has a `Failure`
-        alone. Only a broken group raises: such a rank ends, and the supervisor replaces the group. `faults` (one for
-        each payload) strike in mid-collective.
+        A payload that cannot be sent is a `Failure` on every rank; if only one rank cannot read one, only that rank has
+        a `Failure`. Only a broken group raises: such a rank ends, and the supervisor replaces the group. `faults` (one
+        for each payload) happen in the middle of the collective.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ports(ABC):
-    """One rank's means. How it makes an order's features is its engine's business."""
+    """The resources of one rank. How it makes an order's features depends on the engine."""
 
     rank: int
     size: int
     in_step: Broadcast
     """For the rank's loop."""
     in_lane: Broadcast
-    """For the lane's thread: another process group, so that neither can meet the other's messages."""
+    """For the lane's thread: a separate process group, so that neither can receive the other's messages."""
     lane: Lane
     pool: Executor
-    """To materialise in the background, in any order: nothing that runs here enters a collective."""
+    """Materialises in the background, in any order. Nothing that runs here enters a collective."""
     leader_pool: Executor
-    """The same, for what the leader materialises for all."""
+    """The same, for what the leader materialises for all ranks."""
     item_seconds: float
-    """How long one item may take."""
+    """The time limit for one item."""
     meter: Meter = field(default_factory=Meter)
-    """Counts what a delivery has to say of itself."""
+    """Counts what a delivery reports."""
 
     @property
     def leads(self) -> bool:
@@ -56,8 +56,8 @@ class Ports(ABC):
 
     @abstractmethod
     def raw(self, order: Order) -> object:
-        """What this rank has of an order before it is made, as it can be pickled. Raises RequestError."""
+        """This rank's input for an order before it is made, in a form that can be pickled. Raises RequestError."""
 
     @abstractmethod
     def make(self, order: Order, raw: object = None) -> Delivered:
-        """An order made here and now: of another rank's `raw`, or of what this rank has. Raises RequestError."""
+        """Make an order now, from another rank's `raw` or from this rank's own input. Raises RequestError."""

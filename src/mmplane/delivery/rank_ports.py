@@ -1,4 +1,4 @@
-"""The means of a rank of this server: items come as parcels or in the arena, and are materialised by its processor."""
+"""The resources of a rank of this server: items come in parcels or in the arena, and its processor makes features."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from mmplane.media.materialise import Made
 
 @dataclass(frozen=True, kw_only=True)
 class RankPorts(Ports):
-    """Beside what every engine's ports have."""
+    """The ports of this server's ranks, in addition to those of every engine."""
 
     materialise: Callable[[memoryview | bytes, Recipe, memoryview], Made]
-    """Encoded media into a writable buffer of the layout's length. Raises RequestError."""
+    """Turns encoded media into features in a writable buffer of the layout's length. Raises RequestError."""
     view: Callable[[Item], dict[str, torch.Tensor]]
     """An item's tensors over the arena."""
     parcels: Parcels

@@ -1,4 +1,4 @@
-"""Tensors over a buffer that a record describes, without a copy."""
+"""Tensors over a buffer, as a record describes them, without a copy."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from mmplane.core.records import Tensor
 
 
 def tensors_of(tensors: tuple[Tensor, ...], content: memoryview) -> dict[str, torch.Tensor]:
-    """The tensors by name, over `content`. Raises ValueError when one does not lie inside.
+    """The tensors by name, over `content`. Raises ValueError if one is not inside it.
 
-    Over read-only memory torch warns that it is not writable, which is the point: rank processes silence that.
+    Over read-only memory torch warns that it is not writable, which is intended: rank processes silence the warning.
     """
     return {tensor.name: array(torch, tensor, content, 0, len(content)) for tensor in tensors}

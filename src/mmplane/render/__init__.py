@@ -1,1 +1,1 @@
-"""Requests to token ids beside a sidecar, over HTTP and without pixels: its render processes."""
+"""The render processes of a sidecar: they turn requests into token ids over HTTP, without pixels."""

@@ -1,4 +1,4 @@
-"""A render process as a client of its own sidecar: attached when the first clip or sound comes."""
+"""A render process as a client of its own sidecar. It attaches when the first clip or sound arrives."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mmplane.embed.errors import BadMedia, Full, Lost, NotAttached, SidecarError
 
 
 class Attached:
-    """To the sidecar at `path`, and to its successor when it has ended."""
+    """Attaches to the sidecar at `path`, and to its successor when it has ended."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -19,7 +19,7 @@ class Attached:
         self._attaching = asyncio.Lock()
 
     async def layout(self, media: bytes | memoryview, ask: Ask, *, tenant: str) -> Layout:
-        """What an item becomes, by one look of a worker however often it is asked for. Raises RequestError."""
+        """What an item becomes. A worker examines it only once, however often it is requested. Raises RequestError."""
         options = {"side_max": ask.side_max, "frames": ask.frames_max, "fps": ask.fps_max}
         try:
             client = await self._attached()
@@ -36,7 +36,7 @@ class Attached:
 
 
 def _refusal(error: SidecarError) -> RequestError:
-    """The error as this process's own clients hear of it."""
+    """The error for this process's own clients."""
     match error:
         case BadMedia() | Unprofiled():
             return bad_media(str(error))
@@ -45,5 +45,5 @@ def _refusal(error: SidecarError) -> RequestError:
         case Full():
             return overloaded(str(error))
         case Lost() | NotAttached():
-            return unavailable("clips and sounds cannot be looked at now")
-    return internal("the sidecar failed to look at this item")
+            return unavailable("clips and sounds cannot be examined now")
+    return internal("the sidecar failed to examine this item")

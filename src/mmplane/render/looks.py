@@ -1,6 +1,6 @@
-"""What becomes of media, for a process that makes nothing: an image by its header, clips and sounds by the sidecar.
+"""What media becomes, for a process that makes nothing: images from their header, clips and sounds from the sidecar.
 
-Nothing is remembered here, so that all render processes give the same answers: a name without bytes is not known.
+Nothing is remembered here, so that all render processes give the same answers: a name without bytes is unknown.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from mmplane.render.attached import Attached
 
 
 class HeaderLooks(Looks):
-    """For images the sidecar is not asked, unless only a worker knows their layout (`layout_is_cheap`)."""
+    """The sidecar is not asked for images, unless only a worker knows their layout (`layout_is_cheap`)."""
 
     def __init__(self, processors: Processors, sidecar: Attached) -> None:
         self._processors = processors
         self._sidecar = sidecar
 
     def check_taken(self, ask: Ask) -> None:
-        """As `Looks`."""
+        """See `Looks`."""
         if ask.embedded:
             _ = self._processors.for_embeddings
         self._processors.of(ask.modality)
@@ -36,7 +36,7 @@ class HeaderLooks(Looks):
         uuid: str | None,  # noqa: ARG002 - no names are known
         tenant: str,
     ) -> bytes:
-        """As `Looks`; of an image nothing, because vLLM's hash names it."""
+        """See `Looks`; empty for an image, because vLLM's hash names it."""
         if content is None:
             raise not_held()
         if ask.modality == "image":
@@ -52,7 +52,7 @@ class HeaderLooks(Looks):
         *,
         tenant: str,
     ) -> Recipe:
-        """As `Looks`."""
+        """See `Looks`."""
         assert content is not None
         media = view_of(content)
         if len(media) == 0:

@@ -1,7 +1,7 @@
-"""A render process: hears the supervisor, and renders requests on the listening socket that all of them share.
+"""A render process: follows the supervisor, and renders requests on the listening socket that all of them share.
 
-All render processes accept on one socket. So whoever is free takes the next connection, those that wait for a process
-that died are taken by another one, and a process that stands still takes none.
+All render processes accept on one socket. So any free process takes the next connection, another process takes the
+connections that wait for a dead one, and a stalled process takes none.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ log = logging.getLogger("mmplane")
 
 
 def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
-    """Render until the supervisor ends the process."""
+    """Render requests until the supervisor ends the process."""
     config = msgspec.msgpack.decode(spawn.config, type=Config)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(RenderProcess(config, spawn.index, descriptors).run())
@@ -74,14 +74,14 @@ class RenderProcess:
         await server.serve(sockets=[socket.socket(fileno=self._descriptors["listener"])])
 
     async def check(self) -> str | None:
-        """Why it renders nothing; None when it does."""
+        """Why it renders nothing; None if it does."""
         return "the sidecar is shutting down" if self.draining else None
 
     def _load(self) -> Model:
         try:
             return load(self._config)
         except (ValueError, OSError) as error:
-            log.exception("the render process cannot start")
+            log.exception("the render process could not start")
             self._supervisor.post(Unloadable(f"requests for this model cannot be rendered: {error}"))
             raise
 

@@ -1,7 +1,7 @@
-"""What each render process has answered, in memory that all of them map: whichever is scraped tells of all.
+"""Counts the answers of each render process in memory that all of them map, so that any of them can report on all.
 
-A row for each process, by its number, which it alone writes. Its successor goes on in the same row, so that no counter
-goes back when a process is replaced.
+Each process has a row, by its number, and only that process writes it. Its successor continues in the same row, so that
+no counter goes back when a process is replaced.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _ROW_BYTES = 8 * len(COLUMNS)
 
 
 def create_tally(processes: int) -> int:
-    """A descriptor of the memory; the caller's to close. Raises OutOfMemory."""
+    """Create the memory. Returns its descriptor, which the caller closes. Raises OutOfMemory."""
     return create_region("mmplane-tally", processes * _ROW_BYTES)
 
 
 class Tally:
-    """The journal of render process `index` (from 1) of so many `processes`."""
+    """The journal of render process `index` (from 1) of `processes`."""
 
     def __init__(self, descriptor: int, processes: int, index: int) -> None:
         region = RegionMapping(descriptor, processes * _ROW_BYTES, writable=True)
@@ -32,11 +32,11 @@ class Tally:
         self._own = self._rows[index - 1]
 
     def begin(self, _: Iterable[tuple[bytes, bytes]]) -> Journey:
-        """A request has come."""
+        """Count a request that has arrived."""
         return Journey()
 
     def end(self, journey: Journey, status: int, code: str) -> None:
-        """It has ended."""
+        """Count a request that has ended."""
         journey.end(status, code)
         outcome = outcome_of(status)
         self._own[COLUMNS.index(outcome)] += 1
@@ -45,7 +45,7 @@ class Tally:
             self._own[COLUMNS.index("prompt_tokens")] += journey.prompt_tokens
 
     def figures(self) -> Figures:
-        """What `/metrics` shows."""
+        """The figures for `/metrics`."""
         return Figures({str(number): dict(zip(COLUMNS, row, strict=True)) for number, row in enumerate(self._rows, 1)})
 
 
@@ -63,7 +63,7 @@ METRICS = (
     Metric(
         "mmplane_render_prompt_tokens_total",
         "counter",
-        "Tokens of their prompts.",
+        "Prompt tokens of answered requests.",
         ("process",),
         _column("prompt_tokens"),
     ),
