@@ -1,4 +1,4 @@
-"""docs/results-sglang.md from the rows that `results_sglang.py` has measured. Pure."""
+"""Renders docs/results-sglang.md from the rows that `results_sglang.py` has measured. Pure."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from typing import Any
 
 HEAD = """# The designs of the analyses inside SGLang, measured
 
-`make results-sglang` writes this page and `docs/results-sglang.json`, and a test checks that they agree. What the
-designs are: [sglang.md](sglang.md#the-designs-of-the-analyses).
+`make results-sglang` writes this page and `docs/results-sglang.json`, and a test checks that they agree.
+[sglang.md](sglang.md#the-designs-of-the-analyses) describes the designs.
 
-Each server is a real SGLang 0.5.23 on the CPU with a tiny Qwen2.5-VL, whose encoder and decoder take most of a
-request's time: requests/s and latencies say more about them than about the designs. The loop and the CPU are what the
-designs differ by. Photographs have 224x224 to 616x420 pixels, no two are equal, and each request asks for four tokens.
+Each server is a real SGLang 0.5.23 on the CPU with a tiny Qwen2.5-VL. Its encoder and decoder take most of a request's
+time, so requests/s and latencies mainly reflect them and not the designs. Compare the designs by the columns for the
+loop and the CPU. Photographs have 224x224 to 616x420 pixels, no two are equal, and each request asks for four tokens.
 
-- *loop*: wall time of a rank's only thread for each request, to receive it, build its inputs and agree; not the model
-- *send*: wall time of the tokenizer's event loop to send it
-- *CPU*: of each process for each request, on ranks without what the model took on the loop's thread
-- *p99* of fewer than 100 requests is their maximum
+- *loop*: wall time per request of a rank's only thread to receive it, build its inputs and agree, without the model
+- *send*: wall time per request of the tokenizer's event loop to send it
+- *CPU*: CPU time per request of each process; on ranks without the time that the model took on the loop's thread
+- *p99*: for fewer than 100 requests, the maximum
 
 Clips are not measured: SGLang's decoders for them are not in the test environment.
 """
 
 
 def page_of(run: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    """The page."""
+    """Return the page's text."""
     parts = [HEAD, _where(run)]
     for tp in sorted({row["tp"] for row in rows}):
         for at_once in sorted({row["at_once"] for row in rows}):

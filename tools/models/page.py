@@ -1,4 +1,4 @@
-"""docs/models.md from the suite's verdicts: `tools/models/page.py VERDICTS.json > docs/models.md`."""
+"""Writes docs/models.md from the suite's verdicts: `tools/models/page.py VERDICTS.json > docs/models.md`."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ HEAD = """# Models
 <!-- Written by tools/models/page.py from docs/models.json. -->
 
 `make test-models` builds a tiny checkpoint of each architecture, with random weights whose answers depend on the
-picture, and serves it on CPUs, in chunks of 24 tokens. It asks about one picture, another, two of different sizes, and
-by text alone, one by one and at once.
+picture. It serves each checkpoint on CPUs, in chunks of 24 tokens, and sends four requests: about one picture, about
+another one, about two of different sizes, and with text only. They are sent one by one and then all at once.
 
-- **right**: the prompt's length and 12 greedy tokens are those of plain `generate` with the checkpoint's own processor.
-- **refused**: the server ends at start with exit code 2 and this sentence. Nothing else is accepted.
+- **right**: the length of the prompt and 12 greedy tokens match plain `generate` with the checkpoint's own processor.
+- **refused**: the server ends at start with exit code 2 and the message in the table. Any other outcome is a failure.
 
-The configurations are small, and nothing was read from published weights. `mmplane doctor --model PATH` tries a
-checkpoint of your own.
+The configurations are small, and no published weights were used. To try your own checkpoint, run
+`mmplane doctor --model PATH`.
 
-| checkpoints | model type | 1 rank | 2 ranks | what is said |
+| checkpoints | model type | 1 rank | 2 ranks | message |
 |---|---|---|---|---|
 """
 
 
 def page(verdicts: dict[str, dict[str, dict[str, Any]]]) -> str:
-    """The page's text."""
+    """Return the page's text."""
     right = {tp: sum(by_tp[tp]["kind"] == "right" for by_tp in verdicts.values()) for tp in ("1", "2")}
     rows = [_row(name, verdicts[name]) for name in ARCHITECTURES]
-    summary = f"\nOf {len(verdicts)} architectures, {right['1']} are right with 1 rank and {right['2']} with 2.\n"
+    summary = f"\n{right['1']} of {len(verdicts)} architectures are right with 1 rank, and {right['2']} with 2 ranks.\n"
     return HEAD + "".join(rows) + summary
 
 

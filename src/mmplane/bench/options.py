@@ -1,4 +1,4 @@
-"""What `mmplane bench` is asked to do: its flags, and the runs that they mean."""
+"""Flags of `mmplane bench`, and the runs that they select."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mmplane.ranges import Range, ranges_of
 
 ARENA_BYTES_MAX = 4 * 1024**3
 ARENA_SHARE = 4
-"""The arena takes at most one of so many parts of the memory that is free."""
+"""The arena takes at most this fraction (1 / ARENA_SHARE) of the free memory."""
 COUNT = Range(int, 1, COUNT_MAX)
 SIZES = ranges_of(Config)
 
@@ -41,7 +41,7 @@ DECIDED = (
     "duration",
     "timelines",
 )
-"""Flags that a setting has its own values for."""
+"""Flags that a setting determines itself."""
 
 
 LOCAL = (
@@ -57,11 +57,11 @@ LOCAL = (
     "html",
     "markdown",
 )
-"""Flags that mean nothing where the server is somebody else's."""
+"""Flags that have no effect on a server that the bench did not start."""
 
 
 def options_parser(description: str | None = None) -> argparse.ArgumentParser:
-    """The flags."""
+    """Return a parser with all flags."""
     parser = Parser(prog="mmplane bench", description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     _add_load(parser)
     _add_server(parser)
@@ -70,67 +70,71 @@ def options_parser(description: str | None = None) -> argparse.ArgumentParser:
 
 
 def _add_load(parser: argparse.ArgumentParser) -> None:
-    """What is sent, and how often."""
+    """Flags about the requests that are sent."""
     add = parser.add_argument
     names = ", ".join([*WORKLOADS, *SEVERAL, "incident:MS[:BYTES]"])
-    add("--setting", choices=SETTINGS, help="run a named table of workloads, paces and ranks instead of those below")
-    add("--quick", action="store_true", help="of a setting: its first cases, with few requests, without memory")
-    add("--workload", default="photo", help=f"names with commas ({names}), or a file of JSON lines")
-    add("--delivery", default="all", help="names with commas, or all")
-    add("--tp", default="2", help="tensor-parallel ranks; several with commas")
+    add("--setting", choices=SETTINGS, help="run a named set of workloads, paces and ranks instead of the flags below")
+    quick = "with --setting: only its first cases, with few requests and without measuring memory"
+    add("--quick", action="store_true", help=quick)
+    add("--workload", default="photo", help=f"comma-separated names ({names}), or a file of JSON lines")
+    add("--delivery", default="all", help="comma-separated names, or all")
+    add("--tp", default="2", help="tensor-parallel ranks; several numbers are separated by commas")
     requests = "requests for each delivery, split over the repetitions (default: the workload's)"
     add("--requests", type=COUNT, help=requests)
     pace = parser.add_mutually_exclusive_group()
-    pace.add_argument("--concurrency", type=COUNT, help="closed loop: requests under way (default: the workload's)")
+    pace.add_argument("--concurrency", type=COUNT, help="closed loop: concurrent requests (default: the workload's)")
     rate = Range(float, 0.001, SECONDS_MAX)
-    pace.add_argument("--rate", type=rate, help="open loop: requests in each second, Poisson")
+    pace.add_argument("--rate", type=rate, help="open loop: requests per second, Poisson arrivals")
     add("--runner", default="null", help="null, sim:MILLISECONDS or hf")
     add("--cache", choices=["default", "on", "off", "both"], default="default", help="default: on for arena and auto")
-    add("--repetitions", type=COUNT, default=campaign.REPETITIONS, help="interleaved: A B C, B C A, C A B")
-    add("--tokens", type=COUNT, help="tokens of each answer (default: the workload's)")
-    seed = "of the arrivals, and of what tells one run's media from another's"
+    add("--repetitions", type=COUNT, default=campaign.REPETITIONS, help="repetitions, interleaved: A B C, B C A, C A B")
+    add("--tokens", type=COUNT, help="tokens per answer (default: the workload's)")
+    seed = "seed of the arrival times and of the stamps that make media unique"
     add("--seed", type=Range(int, 0, COUNT_MAX), default=0, help=seed)
 
 
 def _add_server(parser: argparse.ArgumentParser) -> None:
-    """What is measured."""
+    """Flags about the server that is measured."""
     add, pools = parser.add_argument, Pools()
     add(
         "--url",
         type=server_url,
-        help="measure this server of OpenAI's API instead of starting one: as its clients see it",
+        help="measure this running server with OpenAI's API, as its clients see it, instead of starting one",
     )
-    add("--served-model", help="what requests to --url call the model (default: the first of its /v1/models)")
+    add("--served-model", help="the model's name in requests to --url (default: the first in its /v1/models)")
     add("--model", default="tiny", help="tiny, or a checkpoint folder")
-    arena = "the server's (default: a quarter of what is free, at most 4 GiB)"
+    arena = "the server's --arena-bytes (default: a quarter of the free memory, at most 4 GiB)"
     add("--arena-bytes", type=SIZES["arena_bytes"], help=arena)
-    workers = "the server's (default: one for each core, and one that clips leave to pictures; 4 for incident)"
+    workers = "the server's --workers (default: one per core plus one that only takes pictures; 4 for incident)"
     add("--workers", type=SIZES["workers"], help=workers)
     for name, text in (
-        ("leader_threads", "the server's: threads of rank 0 that materialise (leader-async)"),
-        ("delivery_threads", "the server's: threads of each rank that materialise (delayed-async)"),
+        ("leader_threads", "threads of rank 0 that materialise (leader-async)"),
+        ("delivery_threads", "threads of each rank that materialise (delayed-async)"),
     ):
         add(f"--{name.replace('_', '-')}", type=SIZES[name], default=getattr(pools, name), help=text)
-    add("--feature-hash", choices=["none", "sha256"], default="sha256", help="what the baselines hash features with")
-    add("--ingress", choices=INGRESS_CHOICES, default="auto", help="which ranks receive inline bytes: serve's flag")
-    add("--peer", action="store_true", help="hand features over by other systems' ways too, in the same run")
-    add("--vllm-python", type=Path, help="the Python of an environment with vLLM, for --peer: its ways as well")
+    add("--feature-hash", choices=["none", "sha256"], default="sha256", help="how the baselines hash features")
+    ingress = "which ranks receive inline bytes, as in mmplane serve"
+    add("--ingress", choices=INGRESS_CHOICES, default="auto", help=ingress)
+    peer = "also hand over features with the methods of other systems, in the same run"
+    add("--peer", action="store_true", help=peer)
+    add("--vllm-python", type=Path, help="with --peer: the Python of an environment with vLLM, to include its methods")
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
-    """What is wanted of it."""
+    """Flags about the output."""
     add = parser.add_argument
-    duration = "a soak: send the workload to the first delivery for so many seconds"
+    duration = "soak test: send the workload to the first delivery for this many seconds"
     add("--duration", type=Range(float, 1, SECONDS_MAX), help=duration)
-    add("--timelines", action="store_true", help="no figures: the timelines of one request and of ten, by delivery")
-    add("--json", type=Path, help="write everything here")
-    add("--html", type=Path, help="write the report here: one file, works without a network")
-    add("--markdown", type=Path, help="write the tables here, and charts into results/ beside it")
-    add("--from", dest="source", type=Path, nargs="+", help="measure nothing: read this JSON, or several as one run")
+    timelines = "only record the timelines of one request and of ten for each delivery"
+    add("--timelines", action="store_true", help=timelines)
+    add("--json", type=Path, help="write all measurements to this file")
+    add("--html", type=Path, help="write the report to this file, which opens without a network")
+    add("--markdown", type=Path, help="write the tables to this file, and charts into results/ beside it")
+    add("--from", dest="source", type=Path, nargs="+", help="do not measure: read this JSON, or several as one run")
 
 
 def workloads(names: str) -> list[Workload]:
-    """The workloads of these names, or of a file. Raises ValueError."""
+    """Return the workloads with these comma-separated names, or the one in a file. Raises ValueError."""
     if names not in WORKLOADS and Path(names).is_file():
         return [from_file(Path(names))]
     return [workload for name in names.split(",") for workload in _named(name)]
@@ -146,7 +150,7 @@ def _named(name: str) -> list[Workload]:
 
 
 def deliveries(names: str) -> tuple[str, ...]:
-    """The deliveries of these names. Raises ValueError."""
+    """Return the deliveries with these comma-separated names. Raises ValueError."""
     found = DELIVERY_NAMES if names == "all" else tuple(names.split(","))
     unknown = [name for name in found if name not in DELIVERY_NAMES]
     if unknown:
@@ -155,15 +159,15 @@ def deliveries(names: str) -> tuple[str, ...]:
 
 
 def cases(options: argparse.Namespace) -> list[tuple[Workload, int, Options]]:
-    """Workloads with their ranks and how to measure them, one server each. Raises ValueError."""
+    """Return each workload with its number of ranks and its options; each needs one server. Raises ValueError."""
     how = _how(options)
     if options.setting is None:
         if options.quick:
-            raise ValueError("--quick is of a --setting: give one, or fewer --requests")
+            raise ValueError("--quick needs a --setting; without one, use fewer --requests")
         return [(workload, tp, how) for workload, tp in product(workloads(options.workload), counts(options.tp))]
     defaults = vars(options_parser().parse_args([]))
     if given := [name for name in DECIDED if getattr(options, name) != defaults[name]]:
-        raise ValueError(f"--setting decides --{given[0]} itself: leave it out, or run without a setting")
+        raise ValueError(f"--setting determines --{given[0]}: omit it, or run without a setting")
     setting = SETTINGS[options.setting]
     tp = setting.tp or cores_usable()
     chosen = setting.chosen(quick=options.quick)
@@ -192,10 +196,11 @@ def _how(options: argparse.Namespace) -> Options:
 
 
 def paces(options: argparse.Namespace) -> list[tuple[Workload, Pace]]:
-    """What to send to --url: what a workload says where nothing else is asked for. Raises ValueError."""
+    """Return what to send to --url. Flags override the workload's own values. Raises ValueError."""
     defaults = vars(options_parser().parse_args([]))
     if given := [name for name in LOCAL if getattr(options, name) != defaults[name]]:
-        raise ValueError(f"--{given[0].replace('_', '-')} is of servers that the bench starts: leave it out with --url")
+        flag = given[0].replace("_", "-")
+        raise ValueError(f"--{flag} only applies to servers that the bench starts: omit it with --url")
     return [
         (
             workload,
@@ -212,10 +217,10 @@ def paces(options: argparse.Namespace) -> list[tuple[Workload, Pace]]:
 
 
 def counts(text: str) -> tuple[int, ...]:
-    """Numbers of ranks. Raises ValueError."""
+    """Parse comma-separated numbers of ranks. Raises ValueError."""
     found = text.split(",")
     if not all(re.fullmatch("[1-9][0-9]?", count) for count in found):
-        raise ValueError(f"--tp: numbers with commas, not {text}")
+        raise ValueError(f"--tp must be comma-separated numbers, not {text}")
     return tuple(map(int, found))
 
 

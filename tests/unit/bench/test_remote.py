@@ -117,7 +117,7 @@ def test_the_command_prints_a_table_writes_json_and_fails_with_requests(
 
 def test_flags_of_servers_of_our_own_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["--url", "http://127.0.0.1:9", "--tp", "4"]) == 2
-    assert "--tp is of servers that the bench starts" in capsys.readouterr().err
+    assert "--tp only applies to servers that the bench starts" in capsys.readouterr().err
 
 
 def test_a_server_that_is_not_there_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,7 +107,7 @@ def test_an_empty_run_has_no_plot_without_data() -> None:
 def test_the_answer_says_what_is_best_by_how_much_and_why() -> None:
     text = answers(run_of([row_of("arena"), row_of("leader", slower=4.0), row_of("original", slower=2.0)]))[0]
     assert "arena is fastest" in text
-    assert "2.0 x original" in text
+    assert "2.0 times original" in text
     assert "4.0 x leader" in text
     assert "ms of CPU" in text
 
@@ -171,13 +171,13 @@ def test_a_machine_that_was_busy_gets_a_banner_and_no_verdicts() -> None:
     text = html_page(joined([run]))
     assert "The machine was busy: other processes used 0.40 cores" in text
     assert "<h2>Predicted and measured</h2>" not in text
-    assert "<h2>Asked of arena, and measured</h2>" not in text
+    assert "<h2>Targets of arena</h2>" not in text
 
 
 def test_empty_tables_are_left_out() -> None:
     text = html_page(joined([run_of([row_of("arena")])]))
     assert re.findall(r"<tbody></tbody>", text) == []
-    assert "<h2>Asked of arena, and measured</h2>" not in text
+    assert "<h2>Targets of arena</h2>" not in text
 
 
 def test_a_percentile_of_few_is_called_their_maximum() -> None:

@@ -1,4 +1,4 @@
-"""The rows that a prediction is judged by: one setting's, nearest to what the analysis speaks of. Pure."""
+"""Selects the rows that a prediction is judged by: those of its setting that best match the analysis. Pure."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from mmplane.bench.judge.groups import Row, place
 from mmplane.bench.judge.joined import Found, environments
 
 SETTINGS = ("incident", "cores", "oversubscribed")
-"""Where the bench measures, in the order of the columns; docs/bench.md says what each is."""
+"""The settings, in the order of the columns; docs/bench.md describes them."""
 QUIET_CORES = 0.1
-"""What other processes may use, in cores, in the seconds before a command whose rows are judged."""
+"""Rows are judged only if other processes used at most this many cores in the seconds before the command."""
 CLIP = ("incident:500:10MB", "incident:500", "video-2mb", "photo")
-"""Workloads by preference: the incident was about a clip."""
+"""Workloads in order of preference: the incident was about a clip."""
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """One setting's rows, and what a run measured beside servers."""
+    """The rows of one setting, and the whole run with its other measurements."""
 
     setting: str
     rows: tuple[Row, ...]
     found: Found
 
     def row(self, delivery: str, at: Sequence[int], workloads: Sequence[str] = CLIP) -> Row | None:
-        """The row of a delivery that comes first by workload, then by pace; baselines without their cache."""
+        """Return the best matching row of a delivery, by workload and then by pace; baselines without their cache."""
         both = self.both(delivery, delivery, at, workloads)
         return both[0] if both else None
 
     def both(
         self, delivery: str, against: str, at: Sequence[int], workloads: Sequence[str] = CLIP
     ) -> tuple[Row, Row] | None:
-        """Two deliveries' rows of one of these workloads. `at`: requests at once, the preferred number first."""
+        """Return two deliveries' rows of one workload. `at` is the number of concurrent requests, preferred first."""
         closed = [row for row in self.rows if row["concurrency"] is not None and _rank(row, workloads) is not None]
         mine = [row for row in closed if row["delivery"] == delivery]
         for row in sorted(mine, key=lambda row: _preference(row, at, workloads)):
@@ -44,7 +44,7 @@ class Evidence(msgspec.Struct, frozen=True):
 
 
 def evidence(found: Found) -> dict[str, Evidence]:
-    """By setting, the rows that are results."""
+    """Return the rows that are results, by setting."""
     rows = [row for row in found["rows"] if row["result"] and not row["workload"].startswith("bytes:")]
     return {
         setting: Evidence(setting, tuple(row for row in rows if row["setting"] == setting), found)
@@ -53,18 +53,18 @@ def evidence(found: Found) -> dict[str, Evidence]:
 
 
 def quiet(row: Row) -> bool:
-    """Whether other processes left the machine alone before the row's run, as far as its run looked."""
+    """Whether the machine was quiet before the row's run; True if the run did not measure that."""
     return (row.get("others_cores") or 0.0) <= QUIET_CORES
 
 
 def busy(found: Found) -> float:
-    """The cores that other processes used before the run, or the busiest of several; 0 if they left it alone."""
+    """Return how many cores other processes used before the run (the maximum of joined runs); 0 if it was quiet."""
     used = max((each.get("others_cores") or 0.0 for each in environments(found)), default=0.0)
     return used if used > QUIET_CORES else 0.0
 
 
 def where(row: Row) -> str:
-    """What a figure belongs to, for a cell of a table."""
+    """Return the workload, ranks and pace of a row, for a cell of a table."""
     pace = f"{row['rate']:g} req/s" if row["concurrency"] is None else f"{row['concurrency']} at once"
     return f"{row['workload']}, TP={row['tp']}, {pace}"
 
@@ -76,6 +76,6 @@ def _preference(row: Row, at: Sequence[int], workloads: Sequence[str]) -> tuple[
 
 
 def _rank(row: Row, workloads: Sequence[str]) -> int | None:
-    """Where the row's workload stands among those that are asked for; `incident` stands for all of its kind."""
+    """Return the index of the row's workload in `workloads`, or None; `incident` matches all incident workloads."""
     names = (f"{row['workload']}:".startswith(f"{name}:") for name in workloads)
     return next((index for index, same in enumerate(names) if same), None)

@@ -1,4 +1,4 @@
-"""Rows that may be compared with each other: same workload, ranks, pace and runner. Pure."""
+"""Groups of comparable rows: same workload, ranks, pace and runner. Pure."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ Row = dict[str, Any]
 
 
 def groups(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
-    """A title and the rows of each group, best rate first."""
+    """Yield a title and the rows of each group, best rate first."""
     ordered = sorted(rows, key=lambda row: (*_sortable(row), -(row.get("qps") or 0)))
     for (workload, tp, runner, concurrency, rate), group in groupby(ordered, key=_sortable):
-        pace = f"{rate} requests in a second" if concurrency == "None" else f"{concurrency} at once"
+        pace = f"{rate} requests per second" if concurrency == "None" else f"{concurrency} at once"
         yield f"{workload}: {tp} ranks, {pace}, runner {runner}", list(group)
 
 
 def place(row: Row) -> tuple[Any, ...]:
-    """What two rows must have in common."""
+    """Return the values that comparable rows have in common."""
     return tuple(row[name] for name in ("workload", "tp", "runner", "concurrency", "rate"))
 
 

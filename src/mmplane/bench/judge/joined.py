@@ -1,4 +1,4 @@
-"""Several runs as one, so that one page can hold what no single command measures. Pure."""
+"""Joins several runs into one, so that one page can show what no single command measures. Pure."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from collections.abc import Sequence
 from typing import Any
 
 Found = dict[str, Any]
-"""A run, or several: what their JSON says."""
+"""The JSON of a run, or of several joined runs."""
 
 SINGLE = ("pickled", "soak")
-"""Measured once in a run, and judged like rows."""
+"""Parts that a run measures once and that are judged like rows."""
 PLACE = (
     "setting", "workload", "tp", "runner", "concurrency", "rate", "delivery", "cache", "ingress", "feature_hash",
 )  # fmt: skip
-"""What two rows that measure the same have in common."""
+"""Two rows with equal values of these measure the same."""
 
 
 def joined(runs: Sequence[Found]) -> Found:
-    """Rows and samples one after the other; of what a run has only once, the first. `joined` says where each ran.
+    """Concatenate rows and samples of all runs. Of parts that a run has only once, keep the first run's.
 
-    Each row is stamped with its run's setting and date, and with what other processes used before it.
+    `joined` in the result lists the environment of each run. Each row gets its run's setting and date, and the cores
+    that other processes used before it.
     """
     whole: Found = {}
     for run in runs:
@@ -37,9 +38,9 @@ def joined(runs: Sequence[Found]) -> Found:
 
 
 def newest(found: Found) -> Found:
-    """The same without rows that were measured again later, in the same place, and with the newest timelines alone.
+    """Drop rows that were measured again later in the same place, and all but the newest timelines.
 
-    Runs were joined newest first.
+    The runs must have been joined newest first.
     """
     rows: dict[tuple[Any, ...], Found] = {}
     for row in sorted(found["rows"], key=lambda row: str(row["at"])):
@@ -51,7 +52,7 @@ def newest(found: Found) -> Found:
 
 
 def environments(found: Found) -> list[dict[str, Any]]:
-    """Where and with what it was measured, by run."""
+    """Return the environment of each run."""
     return found.get("joined") or [found["environment"]]
 
 

@@ -1,4 +1,4 @@
-"""How a prediction is measured: a figure over one row, or two rows of one place, with the figures behind it. Pure."""
+"""Measures for predictions: a figure over one row, or over two comparable rows. Pure."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mmplane.bench.judge.groups import Row
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """A figure, as it is shown with the place that it belongs to, and the figures that it was made of in words.
+    """A figure. `text` shows it with its place, and `figures` describes the figures that it was computed from.
 
-    `at`: requests at once. `rows`: what it was made of.
+    `at` is the number of concurrent requests. `rows` are the rows that it was computed from.
     """
 
     value: float
@@ -28,44 +28,44 @@ Measure = Callable[[Evidence], Measured | None]
 Of = Callable[[Row], float | None]
 
 ONE, TEN, FIFTY, MANY = (1,), (10,), (50,), (100, 96, 50)
-"""Requests at once that an analysis speaks of; the first is preferred."""
+"""Numbers of concurrent requests in the analyses; the first one is preferred."""
 
 
 def cpu_ms(row: Row) -> float:
-    """CPU of one request in all processes, with what was simulated."""
+    """CPU time of one request in all processes, including simulated time."""
     return float(row["cpu_s_per_request"]["total"] + (row.get("simulated_cpu_s_per_request") or 0.0)) * 1000
 
 
 def latency_ms(row: Row) -> float:
-    """The mean."""
+    """Mean latency."""
     return float(row["latency_ms"]["mean"])
 
 
 def rate(row: Row) -> float:
-    """Requests in a second."""
+    """Requests per second."""
     return float(row["qps"])
 
 
 def stall_ms(row: Row) -> float | None:
-    """What held a rank's loop up, 99th percentile."""
+    """Stall of a rank's loop, 99th percentile."""
     return row["loop_stall_ms"]["p99"]  # type: ignore[no-any-return]
 
 
 def hash_ms(row: Row) -> float | None:
-    """Time in hashes of features, all processes together."""
+    """CPU time for hashing features, in all processes."""
     seconds = row.get("feature_hash_cpu_s_per_request")
     return None if seconds is None else float(seconds) * 1000
 
 
 def broadcast_ms(row: Row) -> float | None:
-    """Pickling and sending, without waiting for the leader's decoding where the run tells them apart."""
+    """Time for pickling and sending, without the wait for the leader's decoding if the run measured it separately."""
     if row.get("pickle_ms_per_request") is None:
         return float(row["broadcast_total_ms_per_request"]) or None
     return float(row["pickle_ms_per_request"] + row["transfer_ms_per_request"]) or None
 
 
 def busiest(row: Row) -> float | None:
-    """The share of one core that the busiest thread used, simulated decoding included where it runs on the loop."""
+    """The share of one core that the busiest thread used, including simulated decoding if it runs on the loop."""
     if row.get("busiest_thread") is None:
         return None
     share = float(row["busiest_thread"]["share"])
@@ -75,14 +75,14 @@ def busiest(row: Row) -> float | None:
 
 
 def sent_bytes(row: Row) -> float | None:
-    """Bytes of features or media that one request sends to ranks."""
+    """Bytes of features or media sent to the ranks for one request."""
     return row.get("stored_bytes_per_request")
 
 
 def ratio(
     of: Of, delivery: str, against: str, *, at: Sequence[int], unit: str, workloads: Sequence[str] = CLIP
 ) -> Measure:
-    """`of` of one delivery, as a multiple of another's."""
+    """Measure the figure `of` for one delivery as a multiple of the same figure for another."""
 
     def measure(here: Evidence) -> Measured | None:
         both = here.both(delivery, against, at, workloads)
@@ -100,7 +100,7 @@ def ratio(
 
 
 def share(of: Of, delivery: str, *, at: Sequence[int], what: str) -> Measure:
-    """A share, in percent."""
+    """Measure a share, shown in percent."""
 
     def measure(here: Evidence) -> Measured | None:
         row = here.row(delivery, at)
@@ -116,7 +116,7 @@ def share(of: Of, delivery: str, *, at: Sequence[int], what: str) -> Measure:
 
 
 def amount(of: Of, delivery: str, *, at: Sequence[int], unit: str, workloads: Sequence[str] = CLIP) -> Measure:
-    """A figure as it is."""
+    """Measure a plain figure."""
 
     def measure(here: Evidence) -> Measured | None:
         row = here.row(delivery, at, workloads)
@@ -130,7 +130,7 @@ def amount(of: Of, delivery: str, *, at: Sequence[int], unit: str, workloads: Se
 
 
 def pickled(form: str, against: str | None, of: Callable[[dict[str, Any]], float], unit: str, item: str) -> Measure:
-    """Of what was pickled beside the servers: one form's figure, or two forms' ratio. Shown in the first column."""
+    """Measure a pickled form, or the ratio of two forms. The figure is shown in the `incident` column."""
 
     def measure(here: Evidence) -> Measured | None:
         found = here.found.get("pickled") or {}
@@ -155,12 +155,12 @@ def there_and_back(form: dict[str, Any]) -> float:
 
 
 def megabytes(form: dict[str, Any]) -> float:
-    """Its size."""
+    """Size of a pickled form."""
     return float(form["bytes"]) / 1e6
 
 
 def growth(here: Evidence) -> Measured | None:
-    """How memory changed over the soak, wherever that ran."""
+    """Growth of memory over the soak, in whichever setting it ran."""
     soak = here.found.get("soak")
     if not soak or soak["growth_share"] is None or here.setting != soak.get("setting", "cores"):
         return None
@@ -170,7 +170,7 @@ def growth(here: Evidence) -> Measured | None:
 
 
 def tested(count: int, unit: str) -> Measure:
-    """What tests count, the same everywhere; the prediction names the test."""
+    """A number that a test counts, the same in all settings; the prediction names the test."""
 
     def measure(_: Evidence) -> Measured:
         return Measured(count, f"{count} {unit}", f"a test counts {count} {unit}")
@@ -179,23 +179,23 @@ def tested(count: int, unit: str) -> Measure:
 
 
 def digits(value: float) -> str:
-    """Three significant digits."""
+    """Format a figure with three significant digits."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _named(row: Row) -> str:
-    """A delivery, with the batches that formed."""
+    """Return the delivery's name, with the mean size of its batches."""
     size = (row.get("batch_size") or {}).get("mean")
     return f"`{row['delivery']}`" + (f" ({digits(size)} in a batch)" if size and size > 1 else "")
 
 
 def p99_ms(row: Row) -> float:
-    """The 99th percentile of latency; of fewer than 200 requests the maximum."""
+    """The 99th percentile of latency; with fewer than 200 requests, the maximum."""
     return float(row["latency_ms"]["p99"])
 
 
 def collectives(row: Row) -> float | None:
-    """Collectives that a request takes part in, with those of its batch shared among them."""
+    """Collectives per request; requests of a batch share theirs."""
     return row.get("collectives")
 
 
@@ -211,12 +211,12 @@ def entries(row: Row) -> float | None:
 
 
 def found(row: Row) -> float | None:
-    """Share of results that lay in D1's cache when their request asked."""
+    """Share of results that were in D1's cache when their request looked for them."""
     return row.get("result_hit_rate")
 
 
 def repeats(delivery: str, share_percent: int) -> Measure:
-    """CPU with a cache on every rank as a multiple of that without, where so many requests repeat an earlier item."""
+    """CPU with a cache on every rank as a multiple of CPU without, if `share_percent` of the requests are repeats."""
 
     def measure(here: Evidence) -> Measured | None:
         rows = [row for row in here.rows if (row["workload"], row["delivery"]) == (f"repeat:{share_percent}", delivery)]
@@ -231,7 +231,7 @@ def repeats(delivery: str, share_percent: int) -> Measure:
 
 
 def scaling(delivery: str) -> Measure:
-    """The rate with ten at once as a multiple of the rate with one."""
+    """The rate with ten concurrent requests as a multiple of the rate with one."""
 
     def measure(here: Evidence) -> Measured | None:
         ten = here.row(delivery, TEN)
@@ -248,7 +248,7 @@ def scaling(delivery: str) -> Measure:
 
 
 def p99_over_mean(delivery: str, against: str) -> Measure:
-    """A delivery's slowest requests with ten at once, as a multiple of what another takes for one alone."""
+    """A delivery's p99 with ten concurrent requests as a multiple of another delivery's mean for a single request."""
 
     def measure(here: Evidence) -> Measured | None:
         ten = here.row(delivery, TEN)

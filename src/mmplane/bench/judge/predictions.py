@@ -1,4 +1,4 @@
-"""The predictions of `mmplane.bench.judge.analyses`, judged by a run's JSON. Pure."""
+"""Verdicts on the predictions of `mmplane.bench.judge.analyses`, from a run's JSON. Pure."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ NO_FIGURE = "-"
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """One line of the table. `agrees` is None where there is no figure, or no verdict on it."""
+    """One line of the table. `agrees` is None if there is no figure or no verdict."""
 
     prediction: Prediction
     cells: tuple[str, ...]
-    """What was measured in each setting; the one that the prediction is about is marked."""
+    """The figure in each setting; that of the setting that the prediction is about is bold."""
     agrees: bool | None
     verdict: str
     why: str
 
 
 def judged(found: Found) -> list[Verdict]:
-    """Every prediction, judged by a run's JSON."""
+    """Judge every prediction by a run's JSON."""
     settings = evidence(found)
     verdicts = []
     for prediction in PREDICTIONS:
@@ -40,12 +40,12 @@ def judged(found: Found) -> list[Verdict]:
 
 
 def by_analysis(verdicts: Sequence[Verdict]) -> list[tuple[str, list[Verdict]]]:
-    """Grouped, in the order of the analyses."""
+    """Group verdicts by analysis, keeping their order."""
     return [(name, list(group)) for name, group in groupby(verdicts, key=lambda each: each.prediction.analysis)]
 
 
 def line(verdict: Verdict) -> tuple[str, ...]:
-    """The cells of one row of a table, for every way of showing it."""
+    """Return the cells of one row of the table, for all output formats."""
     prediction = verdict.prediction
     said = f'"{prediction.quote}": {prediction.what}'
     return said, prediction.implied, *verdict.cells, verdict.verdict, verdict.why
@@ -69,7 +69,7 @@ def _cell(measured: Measured | None, *, bold: bool) -> str:
 
 
 def _why(prediction: Prediction, measured: dict[str, Measured | None]) -> str:
-    """The figures of the prediction's own setting, or of the next that has some, and what decides them."""
+    """Return the figures of the prediction's setting, or of the first setting that has any, and the reason for them."""
     here = measured[prediction.setting] or next((each for each in measured.values() if each), None)
     return f"{_sentence(here.figures)}: {_lower(prediction.because)}" if here else prediction.because
 
@@ -79,5 +79,5 @@ def _sentence(text: str) -> str:
 
 
 def _lower(text: str) -> str:
-    """As the rest of a sentence, unless it begins with a name."""
+    """Lower the first letter for use after a colon, unless the text begins with a name."""
     return text if text[:1] == "`" or text[1:2].isupper() or text[1:2].isdigit() else text[:1].lower() + text[1:]

@@ -1,7 +1,7 @@
-"""What is asked of `arena`, beside what was measured. Pure.
+"""The targets of `arena`, compared with what was measured. Pure.
 
-Each line compares rows of one group, so one run. A line without its rows was not measured; a line that is not met stays
-in the table.
+Each line compares rows of one group, that is, of one run. A line whose rows are missing was not measured. A target that
+is not met stays in the table.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from mmplane.bench.judge.groups import Row, place
 from mmplane.bench.judge.joined import Found
 
 MEASURED = (("photo", 96), ("video-2mb", 10))
-"""Workloads at the pace that the targets name, with four ranks."""
+"""Workloads and numbers of concurrent requests of the targets, with four ranks."""
 TP = 4
 FLAT = 1.5
-"""A cost is called flat that grows by at most so much."""
+"""A cost counts as flat if it grows by at most this factor."""
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """One line of the table. `met` is None of what was not measured."""
+    """One line of the table. `met` is None if it was not measured."""
 
     what: str
     wanted: str
     measured: str
     met: bool | None
     why: str = ""
-    """Of what is not met: where the rest goes."""
+    """If the target is not met: where the time goes."""
 
 
 def targets(found: Found) -> list[Judged]:
-    """Every target, judged by a run's JSON."""
+    """Judge every target by a run's JSON."""
     rows = [row for row in found["rows"] if row["result"] and quiet(row)]
     return [
         *_against(rows),
@@ -69,7 +69,7 @@ def _against(rows: Sequence[Row]) -> Iterator[Judged]:
 
 
 def _beside_the_best(rows: Sequence[Row]) -> Iterator[Judged]:
-    """With as many cores as ranks, one at a time: against whichever baseline does best."""
+    """Compare with the best baseline, with as many cores as ranks and one request at a time."""
     figures: list[tuple[str, Callable[[Row], float], float]] = [
         ("CPU of a request", lambda row: row["cpu_s_per_request"]["total"], 0.65),
         ("mean latency", lambda row: row["latency_ms"]["mean"], 1.05),
@@ -101,13 +101,13 @@ def _decoding(rows: Sequence[Row], found: Found) -> Judged:
         return _unknown(what, asked)
     most = found["environment"]["cores"] / (decoding["decode_cpu_ms"] / 1000)
     share = ours["qps"] / most
-    text = f"{share * 100:.0f} %: {_digits(ours['qps'])} of {_digits(most)} clips a second"
+    text = f"{share * 100:.0f} %: {_digits(ours['qps'])} of {_digits(most)} clips per second"
     text += f" ({_digits(decoding['decode_cpu_ms'])} ms to decode one)"
     return Judged(what, asked, text, share >= 0.9, "" if share >= 0.9 else _spent(ours))
 
 
 def _mixed(rows: Sequence[Row]) -> Judged:
-    what, asked = "time between tokens of others, p99, photographs arriving or not", "within 10 %"
+    what, asked = "p99 time between tokens of other requests, with and without photographs arriving", "within 10 %"
     of_arena = [row for row in rows if row["delivery"] == "arena" and row["runner"].startswith("sim:")]
     for row in (row for row in of_arena if row["workload"] == "mixed"):
         for control in of_arena:
@@ -124,7 +124,7 @@ def _flat(rows: Sequence[Row]) -> Iterator[Judged]:
     of_arena = [row for row in rows if row["delivery"] == "arena"]
     sizes = sorted((row for row in of_arena if row["workload"].startswith("bytes:")), key=lambda row: row["workload"])
     yield _growth(
-        "a rank's loop held up by a request (median), features of 1 to 256 MB",
+        "stall of a rank's loop per request (median), features of 1 to 256 MB",
         [(row["workload"].partition(":")[2], row["loop_stall_ms"]["p50"]) for row in sizes],
         "ms",
     )
@@ -155,12 +155,12 @@ def _memory(rows: Sequence[Row]) -> Iterator[Judged]:
         else:
             held = ours["bytes_per_request_in_flight"]
             stored = "stored_bytes_per_request" if "stored_bytes_per_request" in ours else "features_bytes_per_request"
-            features = ours[stored]  # as they lie in the arena, which older runs do not say
+            features = ours[stored]  # as stored in the arena; older runs do not have this figure
             yield Judged(what, asked, f"{held / features:.2f} copies ({held / 1e6:.1f} MB)", held <= 1.1 * features)
 
 
 def _pair(rows: Sequence[Row], workload: str, other: str) -> tuple[Row | None, Row | None]:
-    """The rows of `arena` and of another delivery at the pace that is asked for; baselines without their cache."""
+    """Return the rows of `arena` and of another delivery at the target's pace; baselines without their cache."""
     concurrency = dict(MEASURED)[workload]
     at = [row for row in rows if place(row) == (workload, TP, "null", concurrency, None)]
     ours = next((row for row in at if row["delivery"] == "arena" and row["cache"]), None)
@@ -168,12 +168,12 @@ def _pair(rows: Sequence[Row], workload: str, other: str) -> tuple[Row | None, R
 
 
 def _spent(row: Row) -> str:
-    """Where a request's time on the cores goes, all of which share them."""
+    """Describe where the CPU time of a request goes."""
     cpu_ms = {role: _digits(seconds * 1000) for role, seconds in row["cpu_s_per_request"].items()}
     return (
-        f"a request takes {cpu_ms['worker']} ms of workers (its header, decoding, the transform), {cpu_ms['frontend']} "
-        f"of the front end, {cpu_ms['rank']} of {row['tp']} ranks that each read all its features, and "
-        f"{_digits(row['verify_cpu_s_per_request'] * 1000)} to check digests, on cores that all of them share"
+        f"a request takes {cpu_ms['worker']} ms in workers (header, decoding, transform), {cpu_ms['frontend']} ms in "
+        f"the front end, {cpu_ms['rank']} ms in {row['tp']} ranks that each read all features, and "
+        f"{_digits(row['verify_cpu_s_per_request'] * 1000)} ms to check digests; all of them share the cores"
     )
 
 

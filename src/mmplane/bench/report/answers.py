@@ -1,4 +1,4 @@
-"""What a run says in sentences: which delivery is fastest, by how much, and why. Pure."""
+"""A run summarised in sentences: which delivery is fastest, by how much, and why. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ BASELINES = ("original", "leader")
 
 
 def answers(found: dict[str, Any]) -> list[str]:
-    """One sentence or two for each workload, number of ranks and pace that has more than one result."""
+    """Return a short text for each workload, number of ranks and pace with more than one result."""
     rows = [row for row in found["rows"] if row["result"] and not row["workload"].startswith("bytes:")]
     texts = [_answer(title, list(group)) for title, group in groups(rows)]
     failed = sorted({f"{row['delivery']} on {row['workload']}" for row in found["rows"] if not row["result"]})
@@ -26,23 +26,23 @@ def _answer(title: str, rows: list[Row]) -> str:
     text = f"{title}: {best['delivery']} is fastest with {_short(best['qps'])} req/s"
     others = [row for name in BASELINES for row in rows if row["delivery"] == name and row is not best][:2]
     if others:
-        against = " and ".join(f"{best['qps'] / row['qps']:.1f} x {row['delivery']}" for row in others)
-        text += f", {against}"
+        against = " and ".join(f"{best['qps'] / row['qps']:.1f} times {row['delivery']}" for row in others)
+        text += f", which is {against}"
     second = max((row for row in rows if row is not best), key=lambda row: row["qps"])
     overlap = second["qps_spread"]["max"] >= best["qps_spread"]["min"]
-    apart = ", within noise: their repetitions overlap" if overlap else ""
-    text += f"; next is {second['delivery']} with {_short(second['qps'])}{apart}. "
+    apart = ", which is within noise (their repetitions overlap)" if overlap else ""
+    text += f". Next is {second['delivery']} with {_short(second['qps'])}{apart}. "
     return text + _why(best, min(rows, key=lambda row: row["qps"]))
 
 
 def _why(best: Row, worst: Row) -> str:
     theirs = worst["cpu_s_per_request"]
     most = max(("frontend", "worker", "rank"), key=lambda role: theirs[role])
+    stall_ms, worst_stall_ms = (_short(row["loop_stall_ms"]["p99"] or 0) for row in (best, worst))
     return (
-        f"It uses {_cpu(best)} for each request. {worst['delivery']}, the slowest, uses {_cpu(worst)}, "
-        f"{_short(theirs[most] * 1000)} ms of it in its {most} processes. "
-        f"A rank's loop stalls for {_short(best['loop_stall_ms']['p99'] or 0)} ms (p99), against "
-        f"{_short(worst['loop_stall_ms']['p99'] or 0)} ms."
+        f"A request costs {_cpu(best)} with {best['delivery']}. With {worst['delivery']}, the slowest, it costs "
+        f"{_cpu(worst)}, including {_short(theirs[most] * 1000)} ms of CPU in {most} processes. A rank's loop stalls "
+        f"for {stall_ms} ms (p99) with {best['delivery']} and for {worst_stall_ms} ms with {worst['delivery']}."
     )
 
 

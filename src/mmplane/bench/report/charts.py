@@ -1,6 +1,6 @@
-"""The page's charts: which figures of which rows, drawn as SVG. Pure.
+"""The charts of the results page as SVG. Pure.
 
-Colours follow the delivery, or the role, in all of them and in the report's plots.
+Each delivery, and each role, has the same colour in all charts and in the report's plots.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ Figure = Callable[[Row], float | None]
 
 
 def designs(title: str, rows: Sequence[Row]) -> str:
-    """Rate, latency, CPU by role and stall of each delivery, side by side."""
+    """Draw the rate, latency, CPU by role and stall of each delivery, side by side."""
     ordered = in_order(rows)
     costs = [_cpu(row) for row in ordered]
     drawn = {part for bar in costs if bar for part, value in bar if value > 0}
     parts = [(name, part) for name, part in PART_COLOURS.items() if part in drawn]
     panels = [
-        Panel("requests in a second", [_bar(row, lambda row: row["qps"]) for row in ordered]),
+        Panel("requests per second", [_bar(row, lambda row: row["qps"]) for row in ordered]),
         Panel("mean latency, ms", [_bar(row, lambda row: row["latency_ms"]["mean"]) for row in ordered]),
-        Panel("CPU of a request, ms", costs, parts),
-        Panel("stall of a rank, p99 ms", [_bar(row, lambda row: row["loop_stall_ms"]["p99"]) for row in ordered]),
+        Panel("CPU per request, ms", costs, parts),
+        Panel("stall of a rank, p99, ms", [_bar(row, lambda row: row["loop_stall_ms"]["p99"]) for row in ordered]),
     ]
     return bars(title, [named(row) for row in ordered], panels)
 
 
 def over(title: str, x: tuple[str, Figure], y: tuple[str, Figure], rows: Sequence[Row], *, logarithmic: bool) -> str:
-    """A line for each delivery. `x` and `y`: what the axis says, and the figure."""
+    """Draw a line for each delivery. `x` and `y` are the title of the axis and the figure."""
     drawn = []
     for name in dict.fromkeys(named(row) for row in in_order(rows)):
         here = [row for row in rows if named(row) == name]

@@ -1,6 +1,6 @@
-"""What a table of rows has: columns, and the cells of a row. Pure.
+"""The columns of a table of rows, and the cells of a row. Pure.
 
-A column that no row of a table has a figure for is left out, so runs of before a figure existed can still be shown.
+A column without a figure in any row is left out, so runs from before a figure existed can still be shown.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from mmplane.config import DELIVERY_NAMES
 from mmplane.delivery.ingress import AUTO, ingress_of
 
 P99_MIN = 200
-"""Of fewer requests the 99th percentile is their maximum, and is called so."""
+"""With fewer requests the 99th percentile is their maximum, and is labelled `max`."""
 
 
 class Column(msgspec.Struct, frozen=True):
-    """A heading, and the cell of a row; None where the row has no such figure."""
+    """A heading, and a function that returns the cell of a row, or None if the row has no such figure."""
 
     name: str
     cell: Callable[[Row], str | None]
 
 
 def table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[list[str]]]:
-    """Headings, and the cells of each row."""
+    """Return the headings, and the cells of each row."""
     results = [row for row in rows if row["result"]]
     shown = [column for column in COLUMNS if any(column.cell(row) is not None for row in results)] or COLUMNS[:2]
     return tuple(column.name for column in shown), [cells(row, shown) for row in rows]
 
 
 def cells(row: Row, shown: Sequence[Column]) -> list[str]:
-    """One row of the table."""
+    """Return one row of the table."""
     if not row["result"]:
         codes = ", ".join(f"{count} x {code}" for code, count in row["error_codes"].items())
         why = codes or "; ".join(row["wrong"][:1]) or "no answer"
@@ -41,7 +41,7 @@ def cells(row: Row, shown: Sequence[Column]) -> list[str]:
 
 
 def circumstances(rows: Sequence[Row]) -> list[str]:
-    """What a reader of a table must know of all its rows: what ranks computed with, and the sizes of pools."""
+    """Return notes that apply to all rows of a table: what the ranks computed, and the sizes of pools."""
     notes = dict.fromkeys(row["runner_note"] for row in rows if row.get("runner_note"))
     pools = dict.fromkeys(tuple(row["pools"].items()) for row in rows if row.get("pools"))
     return [*notes, *(_pools(dict(each)) for each in pools)]
@@ -55,7 +55,7 @@ def _pools(sizes: dict[str, int]) -> str:
 
 
 def in_order(rows: Sequence[Row]) -> list[Row]:
-    """Deliveries in the order of the analyses, so that each is found at the same place in every table and chart."""
+    """Sort rows in the order of the analyses, so that a delivery has the same place in every table and chart."""
 
     def order(row: Row) -> tuple[int, bool]:
         name = row["delivery"]
@@ -65,27 +65,27 @@ def in_order(rows: Sequence[Row]) -> list[Row]:
 
 
 def short(value: float | None) -> str:
-    """Three significant digits."""
+    """Format a figure with three significant digits."""
     if value is None:
         return "-"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _name(row: Row) -> str:
-    """The delivery, and what of it is not as usual."""
+    """Return the delivery with its unusual settings."""
     ingress = row.get("ingress")
     usual = ingress is None or ingress == ingress_of(row["delivery"], AUTO)
     return f"{row['delivery']}{', cache on' if row['cache'] else ''}{'' if usual else f', ingress {ingress}'}"
 
 
 def _tail(row: Row) -> str:
-    """The 99th percentile, or the maximum of too few."""
+    """Return the 99th percentile, or the maximum if there are too few requests."""
     latency = row["latency_ms"]
     return short(latency["p99"]) if row["requests"] >= P99_MIN else f"max {short(latency.get('max', latency['p99']))}"
 
 
 def _rates(row: Row) -> str | None:
-    """Of several repetitions."""
+    """Return the range over several repetitions."""
     if row["repetitions"] == 1:
         return None
     return f"{short(row['qps_spread']['min'])} to {short(row['qps_spread']['max'])}"
@@ -107,7 +107,7 @@ def _seconds_as_ms(name: str) -> Callable[[Row], str | None]:
 
 
 def _figure(name: str) -> Callable[[Row], str | None]:
-    """A figure that zero says something about."""
+    """Return a column's cell for a figure that is also shown if it is zero."""
 
     def cell(row: Row) -> str | None:
         return None if row.get(name) is None else short(row[name])
@@ -128,13 +128,13 @@ def _busiest(row: Row) -> str | None:
 
 
 def _peak(row: Row) -> str | None:
-    """With what requests hold of the arena, which is reserved whole at the start; None where it was not measured."""
+    """Return the peak, with only the part of the arena that requests hold; None if it was not measured."""
     peak = row["peak_bytes"]
     return short(peak.get("total_leased", peak["total"]) / 1e6) if peak["total"] else None
 
 
 def _materialise(row: Row) -> str | None:
-    """The median of each rank that made features itself, rank 0 first."""
+    """Return the median of each rank that made features itself, rank 0 first."""
     medians = [each["p50"] for each in row.get("materialise_ms_by_rank", {}).values()]
     return " / ".join(map(short, medians)) if any(medians) else None
 

@@ -1,6 +1,6 @@
-"""The HTML report: one file with everything in it, made from a run's JSON. It opens from a disk, without a network.
+"""The HTML report of a run: one self-contained file, which opens from disk without a network.
 
-Plotly is inlined from its package: it draws with a reader's own light or dark colours, and a person can zoom in.
+Plotly is inlined from its package. Its plots follow the reader's light or dark mode and can be zoomed.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from mmplane.bench.report.markdown import TARGET_COLUMNS, target_cells
 from mmplane.bench.report.plots import Plot, plots
 
 SENTENCE_CHARACTERS = 40
-"""Longer cells are broken into lines."""
+"""Longer cells are wrapped."""
 
 
 def page(found: dict[str, Any]) -> str:
-    """The whole file."""
+    """Return the whole file."""
     environment = found["environment"]
     drawn = plots(found)
     template = Template(files("mmplane.bench.report").joinpath("report.html").read_text())
@@ -53,22 +53,22 @@ def page(found: dict[str, Any]) -> str:
 
 
 def _loaded(found: dict[str, Any]) -> str:
-    """A warning, if other processes used the machine while it measured."""
+    """Return a warning if other processes used the machine during the measurement."""
     if not (used := busy(found)):
         return ""
     return (
         f'<p class="loaded">The machine was busy: other processes used {used:.2f} cores before this run, which is more '
-        f"than {QUIET_CORES:g}. Its figures show what is possible, and nothing is judged by them.</p>"
+        f"than {QUIET_CORES:g}. Its figures are only a rough guide, so there are no verdicts.</p>"
     )
 
 
 def _targets(found: dict[str, Any]) -> str:
     measured = [target_cells(each) for each in targets(found) if each.met is not None]
-    return f"<h2>Asked of arena, and measured</h2>{_table(TARGET_COLUMNS, measured)}" if measured else ""
+    return f"<h2>Targets of arena</h2>{_table(TARGET_COLUMNS, measured)}" if measured else ""
 
 
 def _script(value: Any) -> str:
-    """JSON that no text inside it can end."""
+    """Return JSON in which no text can close the script element."""
     return json.dumps(value).replace("<", "\\u003c")
 
 
@@ -95,7 +95,7 @@ def _cell(text: str) -> str:
 
 
 def _predictions(verdicts: Sequence[Verdict]) -> str:
-    """The lines for which the run has a figure."""
+    """Return the predictions for which the run has a figure."""
     parts = []
     for name, group in by_analysis([each for each in verdicts if set(each.cells) - {NO_FIGURE}]):
         body = "".join(_verdict(verdict) for verdict in group)

@@ -1,7 +1,7 @@
-"""Runs as a page with charts: what `docs/results.md` is. Pure, so a test can hold the page against the JSON.
+"""The page `docs/results.md` with its charts, from the runs' JSON. Pure, so a test can compare the page with the JSON.
 
-The ten designs come first, in each setting; then what they cost as ranks, bytes and requests grow; then other engines;
-then the analyses' predictions.
+The page shows the ten designs in each setting, then their cost for growing numbers of ranks, bytes and requests, then
+other engines, and then the analyses' predictions.
 """
 
 from __future__ import annotations
@@ -20,32 +20,35 @@ from mmplane.bench.report import charts
 from mmplane.bench.report.answers import answers
 from mmplane.bench.report.columns import circumstances, in_order, table
 
-TARGET_COLUMNS = ("what", "asked", "measured", "met", "what stands in the way")
+TARGET_COLUMNS = ("what", "target", "measured", "met", "why not")
 FOLDER = "results"
-"""Of charts and JSON, beside the page."""
+"""Name of the folder beside the page that holds charts and JSON."""
 EXPLAINED = {
-    "incident": "The constants of the analyses at TP=4. A decoder that waits as long as the analyses say, and uses no "
-    "core, stands for one core for each rank: **the decoder's time is simulated and nothing else is**. Ranks, "
-    "collectives, pickles and sockets are real. Its time counts as CPU in a column of its own.",
-    "cores": "Real photographs and clips with as many ranks as cores, which the incident had.",
-    "oversubscribed": "Real photographs and clips with more ranks than cores. What is done on every rank waits for a "
-    "core, so what is done once wins by more than on a machine with a core for each rank.",
+    "incident": "The constants of the analyses at TP=4. **Only the decoder's time is simulated.** The decoder waits as "
+    "long as the analyses say and uses no core, as if each rank had a core of its own. Ranks, collectives, pickles and "
+    "sockets are real. The simulated time is shown in a separate column.",
+    "cores": "Real photographs and clips with as many ranks as cores, as in the incident.",
+    "oversubscribed": "Real photographs and clips with more ranks than cores. Work that every rank repeats has to wait "
+    "for a core, so designs that do it once gain more here than on a machine with a core for each rank.",
 }
 INTRODUCTION = f"""# Results
 
-[docs/incident.md](incident.md) tells what this is about, and [docs/bench.md](bench.md) how it is measured.
-`make results` writes this page, its charts and its JSON (`docs/{FOLDER}/`), and a test checks that they agree. CPU is
-milliseconds of a request, by role, without what the ranks spent on checking digests. A stall is how long a rank's loop
-was held up by anything but the model. Peak MB counts the memory of all processes, and of the arena what requests hold
-(it is reserved whole at the start). Of fewer than 200 requests the 99th percentile is their maximum: `max`."""
+[docs/incident.md](incident.md) explains the background, and [docs/bench.md](bench.md) the method. `make results` writes
+this page, its charts and its JSON (`docs/{FOLDER}/`), and a test checks that they agree.
+
+- **CPU** is milliseconds per request, by role, without the time that ranks spent on checking digests.
+- A **stall** is the time for which anything except the model blocked a rank's loop.
+- **Peak MB** is the memory of all processes plus the part of the arena that requests hold. The arena itself is reserved
+  at the start.
+- **p99** of fewer than 200 requests is their maximum, shown as `max`."""
 ENGINES = """## SGLang and front ends
 
-[docs/sglang.md](sglang.md#what-it-costs-and-saves) has what the arena saves inside SGLang 0.5.23. No run compares other
-front ends yet."""
+[docs/sglang.md](sglang.md#what-it-costs-and-saves) shows what the arena saves inside SGLang 0.5.23. No run compares
+other front ends yet."""
 
 
 class Page(msgspec.Struct, frozen=True):
-    """The text, and the charts that it shows, by the name of their file."""
+    """The text of the page, and its charts by file name."""
 
     text: str
     charts: dict[str, str]
@@ -57,7 +60,7 @@ class _Section(msgspec.Struct, frozen=True):
 
 
 def page(found: Found) -> Page:
-    """The whole page."""
+    """Return the whole page."""
     sections = [
         _Section([INTRODUCTION, *_machine(found)]),
         *_settings(found),
@@ -72,7 +75,7 @@ def page(found: Found) -> Page:
 
 
 def target_cells(target: Judged) -> tuple[str, ...]:
-    """One row of the table of targets."""
+    """Return one row of the table of targets."""
     met = {True: "yes", False: "NO", None: ""}[target.met]
     return target.what, target.wanted, target.measured, met, target.why
 
@@ -81,8 +84,9 @@ def _machine(found: Found) -> list[str]:
     environment = found["environment"]
     machine = (
         f"{environment['cores']} cores of {environment['cpu']}, {environment['memory_bytes'] / 2**30:.0f} GiB, kernel "
-        f"{environment['kernel']}. `others`: the cores that other processes used in the two seconds before a command. "
-        f"Above {QUIET_CORES:g} its rows get no verdict; runs of before this was looked at show their load average."
+        f"{environment['kernel']}. `others` is the number of cores that other processes used in the two seconds before "
+        f"the command. Rows with more than {QUIET_CORES:g} get no verdict. Runs from before this was measured show "
+        "their load average instead."
     )
     stamps = [_stamp(each) for each in environments(found)]
     return ["", machine, "", *_table(("at", "commit", "others", "command"), stamps)]
@@ -119,7 +123,7 @@ def _scaling(found: Found) -> Iterator[_Section]:
 
 
 def _over_ranks(rows: Sequence[Row]) -> Iterator[_Section]:
-    """CPU of one rank, of photographs at the pace that was measured with most numbers of ranks."""
+    """CPU of one rank for photographs, at the pace that was measured with the most numbers of ranks."""
     photos = [row for row in rows if row["workload"] == "photo" and row["delivery"] == "arena"]
     paces = {row["concurrency"]: {each["tp"] for each in photos if each["concurrency"] == row["concurrency"]}
              for row in photos}  # fmt: skip
@@ -165,9 +169,9 @@ def _predictions(found: Found) -> _Section:
         "## Predicted and measured",
         "",
         (
-            f"{len(verdicts)} predictions: {held} hold in the setting that they are about, {failed} do not. That "
-            "setting's figure is bold, and the verdict and its reason are about it. The other columns show what "
-            "becomes of the prediction elsewhere. Every absolute time is turned into the ratio that it implies."
+            f"Of {len(verdicts)} predictions, {held} hold in the setting that they are about, and {failed} do not. The "
+            "figure of that setting is bold; the verdict and its reason refer to it. The other columns show how the "
+            "prediction does in the other settings. Absolute times are converted to the ratios that they imply."
         ),
     ]
     for name, group in by_analysis(verdicts):
@@ -177,7 +181,7 @@ def _predictions(found: Found) -> _Section:
 
 
 def _line(verdict: Verdict) -> tuple[str, ...]:
-    """With a link to the test that counts what no bench does."""
+    """Return the cells of a row, with a link to the test if a test counts the figure."""
     path = (verdict.prediction.test or "").partition("::")[0]
     *cells, why = line(verdict)
     return *cells, f"{why} ([test](../{path}))" if path else why
@@ -185,12 +189,12 @@ def _line(verdict: Verdict) -> tuple[str, ...]:
 
 def _targets(found: Found) -> _Section:
     judgements = [target_cells(each) for each in targets(found) if each.met is not None]
-    return _Section(["## Asked of arena, and measured", "", *_table(TARGET_COLUMNS, judgements)] if judgements else [])
+    return _Section(["## Targets of arena", "", *_table(TARGET_COLUMNS, judgements)] if judgements else [])
 
 
 def _skipped(skipped: Sequence[dict[str, str]]) -> _Section:
     rows = [(each["workload"], each["delivery"], each["why"]) for each in skipped]
-    lines = ["## Left out", "", *_table(("workload", "delivery", "why"), rows)]
+    lines = ["## Not measured", "", *_table(("workload", "delivery", "why"), rows)]
     return _Section(lines if rows else [])
 
 

@@ -1,7 +1,6 @@
-"""The report's plots as data: what Plotly is given, from a run's JSON. Pure, and the same in light and dark.
+"""The report's plots as data for Plotly, from a run's JSON. Pure, and the same in light and dark mode.
 
-A plot without anything to show is left out, so every plot that a report holds has data. Colours follow the delivery in
-all of them.
+A plot without data is left out. Each delivery has the same colour in all plots.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ ROLES = {"frontend": "#1f77b4", "worker": "#2ca02c", "rank": "#ff7f0e", "arena":
 
 
 class Plot(msgspec.Struct, frozen=True):
-    """One plot: what its caption says, and Plotly's traces and layout."""
+    """One plot: its title and caption, and Plotly's traces and layout."""
 
     id: str
     title: str
@@ -49,7 +48,7 @@ class Plot(msgspec.Struct, frozen=True):
 
 
 def plots(found: dict[str, Any]) -> list[Plot]:
-    """All plots of a run that have something to show. Rates come first, those of most deliveries at the top."""
+    """Return all plots of a run that have data. Rates come first, starting with those of the most deliveries."""
     rows = [row for row in found["rows"] if row["result"]]
     compared = [group for group in groups(rows) if not group[1][0]["workload"].startswith("bytes:")]
     made: list[Plot | None] = [
@@ -63,12 +62,12 @@ def plots(found: dict[str, Any]) -> list[Plot]:
 
 
 def colour(delivery: str) -> str:
-    """The delivery's colour in every plot."""
+    """Return the delivery's colour in every plot."""
     return COLOURS[DELIVERY_NAMES.index(delivery) % len(COLOURS)] if delivery in DELIVERY_NAMES else UNNAMED
 
 
 def named(row: Row) -> str:
-    """The delivery, and whether its cache was the unusual way."""
+    """Return the delivery, and whether it ran with a cache although it usually does not."""
     return f"{row['delivery']}{' + cache' if row['cache'] and row['delivery'] not in ('arena', 'auto') else ''}"
 
 
@@ -82,8 +81,8 @@ def _plot(
 
 
 def _throughput(rows: Sequence[Row], title: str) -> Plot:
-    """Two rows of bars, which share the deliveries' names: rates, and medians of latency."""
-    ordered = list(reversed(in_order(rows)))  # Plotly begins at the bottom
+    """Two bar charts that share the deliveries' names: rates and median latencies."""
+    ordered = list(reversed(in_order(rows)))  # Plotly starts at the bottom
     names, colours = [named(row) for row in ordered], [colour(row["delivery"]) for row in ordered]
     common = {"type": "bar", "orientation": "h", "y": names, "marker": {"color": colours}}
     common |= {"textposition": "inside", "insidetextanchor": "start"}  # clear of the lines
@@ -101,11 +100,11 @@ def _throughput(rows: Sequence[Row], title: str) -> Plot:
         common | {"x": medians, "text": list(map(short, medians)), "name": "median latency", "xaxis": "x2"},
     ]
     texts = (
-        f"Requests a second, and latency: {title}",
-        "Left: more is better; the lines show how far repetitions were apart. Right: the median, less is better.",
+        f"Requests per second and latency: {title}",
+        "Left: more is better; the lines show the range of the repetitions. Right: the median; less is better.",
     )
     return _plot(
-        "throughput", (title,), texts, data, ("requests in a second", ""),
+        "throughput", (title,), texts, data, ("requests per second", ""),
         x={"domain": [0, 0.47]}, xaxis2={"domain": [0.53, 1], "title": {"text": "median latency, ms"}}, y=_NAMES,
         showlegend=False,
     )  # fmt: skip
@@ -127,8 +126,8 @@ def _cpu(rows: Sequence[Row], title: str) -> Plot:
     texts = (
         f"CPU of one request, by role: {title}",
         (
-            "Milliseconds that the operating system charged, all processes of a role together; shorter is better. What "
-            "ranks spent on the digests that check this very run is left out."
+            "CPU milliseconds as counted by the operating system, summed over all processes of a role; shorter is "
+            "better. The digests that ranks computed to check this run are not included."
         ),
     )
     return _plot("cpu", (title,), texts, data, ("CPU ms per request", ""), barmode="stack", y=_NAMES)
@@ -151,8 +150,8 @@ def _stalls(rows: Sequence[Row], title: str) -> Plot | None:
     if not data:
         return None
     texts = (
-        f"How long a rank's loop stood still: {title}",
-        "The share of loop turns that anything but the model held up for longer; further left is better.",
+        f"Stalls of a rank's loop: {title}",
+        "The share of loop turns that anything except the model blocked for longer; further left is better.",
     )
     return _plot("stalls", (title,), texts, data, ("ms", "share of turns"), x=_LOGARITHMIC, y=_LOGARITHMIC)
 
@@ -176,8 +175,8 @@ def _timeline(rows: Sequence[Row], title: str, share: str) -> Plot | None:
     ]
     which = "median" if share == "p50" else "99th percentile"
     texts = (
-        f"Where the time of one request went, {which}: {title}",
-        "The stages of the very request with that latency; those of items that are worked on side by side add up.",
+        f"Where the time of one request goes, {which}: {title}",
+        "The stages of the request that had this latency. Times of items that are processed in parallel are added up.",
     )
     return _plot(f"timeline-{share}", (title,), texts, data, ("ms", ""), barmode="stack", y=_NAMES)
 
@@ -203,7 +202,7 @@ def _memory(samples: Sequence[Row]) -> Plot | None:
     ]
     texts = (
         "Memory over the run",
-        "Proportional shares, sampled in warm-ups and between turns; of the arena what requests hold.",
+        "Proportional set sizes, sampled in warm-ups and between turns; of the arena only the part that requests hold.",
     )
     return _plot("memory", (), texts, data, ("seconds", "MB"))
 
@@ -229,13 +228,13 @@ def _soak(soak: dict[str, Any] | None) -> Plot | None:
         {"type": "scatter", "mode": "lines", "name": "descriptors", "x": minutes, "y": descriptors, "yaxis": "y2",
          "line": {"dash": "dot"}}
     )  # fmt: skip
-    texts = ("Soak: memory and descriptors over time", "Level lines are what is wanted.")
+    texts = ("Soak: memory and descriptors over time", "Level lines are good.")
     second = {"title": {"text": "descriptors"}, "overlaying": "y", "side": "right", "rangemode": "tozero"}
     return _plot("soak", (), texts, data, ("minutes", "MB"), y={"rangemode": "tozero"}, yaxis2=second)
 
 
 def _ranks(rows: Sequence[Row]) -> Plot | None:
-    """Over TP: CPU per rank, of the workload that was measured with most numbers of ranks."""
+    """CPU per rank over TP, for the workload that was measured with the most numbers of ranks."""
     by_workload: dict[str, list[Row]] = {}
     for row in rows:
         by_workload.setdefault(row["workload"], []).append(row)
@@ -246,7 +245,7 @@ def _ranks(rows: Sequence[Row]) -> Plot | None:
         return None
     texts = (
         f"CPU of one rank for one request, over the number of ranks: {workload}",
-        "Level means that a further rank costs what the first one costs; zero would mean nothing.",
+        "A level line means that each further rank costs as much as the first one.",
     )
     data = _lines(most, lambda row: row["tp"], lambda row: row["cpu_s_per_request"]["rank"] * 1000 / row["tp"])
     return _plot("ranks", (workload,), texts, data, ("ranks", "CPU ms per request and rank"), x={"type": "category"})
@@ -257,15 +256,15 @@ def _bytes(rows: Sequence[Row]) -> Plot | None:
     if len({row["workload"] for row in sized}) < 2:
         return None
     texts = (
-        "What a rank's loop pays for an item, over the bytes of its features",
-        "Median milliseconds from a record to arrays in the rank's hands; level means that bytes do not matter.",
+        "Time of a rank's loop for an item, over the bytes of its features",
+        "Median milliseconds from receiving a record to having arrays; level means that the size does not matter.",
     )
     data = _lines(sized, lambda row: row["features_bytes_per_request"] / 1e6, lambda row: row["deliver_ms"]["p50"])
     return _plot("bytes", (), texts, data, ("MB of features", "ms"), x=_LOGARITHMIC, y=_LOGARITHMIC)
 
 
 def _lines(rows: Sequence[Row], x: Any, y: Any) -> list[Trace]:
-    """One line for each delivery."""
+    """Return one line for each delivery."""
     lines = []
     ordered = sorted(rows, key=lambda row: (named(row), x(row)))
     for name, group in groupby(ordered, key=named):
@@ -288,7 +287,7 @@ def _peers(peers: Sequence[Row] | None) -> Plot | None:
         readers = [row["readers"] for row in here]
         data.append({"type": "scatter", "mode": "lines+markers", "name": name, "x": readers, "y": medians})
     texts = (
-        f"Handing {peers[0]['bytes'] / 1e6:.0f} MB of features over, beside the peers",
+        f"Handing over {peers[0]['bytes'] / 1e6:.0f} MB of features, compared with other systems",
         "Median milliseconds until all readers have them.",
     )
     return _plot("peers", (), texts, data, ("readers", "ms"), x={"type": "category"}, y=_LOGARITHMIC)
@@ -296,4 +295,4 @@ def _peers(peers: Sequence[Row] | None) -> Plot | None:
 
 _NAMES = {"automargin": True}
 _LOGARITHMIC = {"type": "log", "dtick": "D2"}
-"""Labels at 1, 2 and 5: those at all digits overlap."""
+"""Labels only at 1, 2 and 5, because labels at all digits overlap."""

@@ -1,4 +1,4 @@
-"""What a person at a terminal reads when it has run: the rows as tables, and notes."""
+"""A run's output on the terminal: the rows as tables, and notes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from mmplane.bench.report.markdown import TARGET_COLUMNS, target_cells
 
 
 def tables(rows: Sequence[Row]) -> list[Table]:
-    """One table for each workload, number of ranks and pace."""
+    """Return one table for each workload, number of ranks and pace."""
     return [_table(title, group) for title, group in groups(rows)]
 
 
 def remote(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """One line for each workload against a server that was there already."""
-    shown = Table(title="as clients see it; milliseconds", title_justify="left")
+    """Return a table with one line per workload, measured on a server that was already running."""
+    shown = Table(title="as seen by clients; times in milliseconds", title_justify="left")
     for name in REMOTE_COLUMNS:
         shown.add_column(name, justify="left" if name == "workload" else "right")
     for row in rows:
@@ -33,7 +33,7 @@ def remote(rows: Sequence[Mapping[str, Any]]) -> Table:
             for name in ("latency_ms", "first_token_ms", "inter_token_ms")
             for quantile in ("p50", "p99")
         ]
-        pace = f"{row['concurrency']} at once" if row["rate"] is None else f"{row['rate']:g} a second"
+        pace = f"{row['concurrency']} at once" if row["rate"] is None else f"{row['rate']:g} per second"
         rates = (f"{row['qps']:.2f}", f"{row['tokens_per_s']:,.1f}")
         shown.add_row(f"{row['workload']}, {pace}", str(row["requests"]), str(row["errors"]), *rates, *times)
     return shown
@@ -46,7 +46,7 @@ REMOTE_COLUMNS = (
 
 
 def verdicts(found: Sequence[Verdict]) -> Table:
-    """What the analyses predicted and this run can judge; the report has the other lines, and why."""
+    """Return the predictions that this run can judge. The report has the other predictions and the reasons."""
     shown = Table(title="predicted by the analyses, measured here", title_justify="left")
     for name in ("analysis", "what", "implied", "measured", "verdict"):
         shown.add_column(name)
@@ -55,13 +55,13 @@ def verdicts(found: Sequence[Verdict]) -> Table:
             prediction = verdict.prediction
             measured = verdict.cells[SETTINGS.index(prediction.setting)].strip("*")
             shown.add_row(prediction.analysis, prediction.what, prediction.implied, measured, verdict.verdict)
-    shown.caption = f"{sum(verdict.agrees is None for verdict in found)} lines have no verdict in this run"
+    shown.caption = f"{sum(verdict.agrees is None for verdict in found)} predictions have no verdict in this run"
     return shown
 
 
 def judgements(found: Sequence[Judged]) -> Table:
-    """What is asked of `arena` and was measured."""
-    shown = Table(title="asked of arena, measured here", title_justify="left")
+    """Return the targets of `arena` that were measured."""
+    shown = Table(title="targets of arena, measured here", title_justify="left")
     for name in TARGET_COLUMNS:
         shown.add_column(name)
     for each in found:
@@ -71,7 +71,7 @@ def judgements(found: Sequence[Judged]) -> Table:
 
 
 def notes(found: dict[str, Any]) -> list[str]:
-    """What the tables do not say: circumstances, what was skipped and why, the transforms, the soak."""
+    """Return what the tables do not show: conditions, what was skipped and why, the transforms, the soak."""
     texts = circumstances(found["rows"])
     reasons: dict[str, list[str]] = {}
     for each in found["skipped"]:
@@ -79,7 +79,7 @@ def notes(found: dict[str, Any]) -> list[str]:
     for why, names in reasons.items():
         texts.append(f"not measured: {', '.join(dict.fromkeys(names))}: {why}")
     for each in found["transforms"]:
-        same = "the same bits" if each["same_bits"] else "OTHER BITS"
+        same = "identical bits" if each["same_bits"] else "DIFFERENT BITS"
         ours, theirs = each["mmplane_transform_ms"], each["transformers_transform_ms"]
         texts.append(f"{each['workload']}: transform {ours:.1f} ms, transformers' own {theirs:.1f} ms of CPU, {same}")
     if "soak" in found:

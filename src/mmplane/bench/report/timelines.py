@@ -1,4 +1,4 @@
-"""Timelines drawn: which process did what when, for one request and for ten, on axes that all designs share. Pure."""
+"""Drawings of timelines: what each process did when, for one and ten requests, on axes that all designs share. Pure."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ COLOURS = {RECEIVE: "#8c8c8c", MAKE: "#2ca02c", WAIT: "#c7c7c7", HAND_OVER: "#ff
 FRONT_END = "frontend"
 MADE = ("decode", "transform")
 SHORT_MS = 0.05
-"""What takes less is not drawn."""
+"""Shorter spans are not drawn."""
 
 Group = dict[str, Any]
-"""One design's requests that were sent together."""
+"""The requests of one design that were sent together."""
 
 
 def drawings(groups: Sequence[Group]) -> dict[str, str]:
-    """One file for each design, by its name."""
+    """Return one SVG file for each design, by file name."""
     ends = {count: max(end_ms(group) for group in groups if group["at_once"] == count) for count in _counts(groups)}
     drawn = {}
     for delivery in dict.fromkeys(group["delivery"] for group in groups):
@@ -37,7 +37,7 @@ def drawings(groups: Sequence[Group]) -> dict[str, str]:
 
 
 def bars(requests: Sequence[dict[str, Any]]) -> Iterator[Bar]:
-    """What was done when, in milliseconds since the first of the requests came."""
+    """Yield one bar per activity, in milliseconds since the first of the requests arrived."""
     began_s = min(request["at_s"] for request in requests)
     for number, request in enumerate(requests):
         shift_ms = (request["at_s"] - began_s) * 1000
@@ -48,7 +48,7 @@ def bars(requests: Sequence[dict[str, Any]]) -> Iterator[Bar]:
 
 
 def end_ms(group: Group) -> float:
-    """When the last of the requests was answered."""
+    """Return when the last of the requests was answered, in milliseconds since the first one arrived."""
     requests = group["requests"]
     began_s = min(request["at_s"] for request in requests)
     ends: list[float] = [(request["at_s"] - began_s) * 1000 + request["ms"] for request in requests]
@@ -57,7 +57,7 @@ def end_ms(group: Group) -> float:
 
 Part = tuple[str, str, float, float]
 Span = Sequence[Any]
-"""Stage, process, and milliseconds from the request's start, and long."""
+"""Stage, process, start in milliseconds since the request's start, and duration in milliseconds."""
 
 
 def _parts(spans: Sequence[Span]) -> Iterator[Part]:
@@ -79,7 +79,7 @@ def _parts(spans: Sequence[Span]) -> Iterator[Part]:
 
 
 def _handed_over(process: str, begin_ms: float, long_ms: float, spans: Iterable[Span]) -> Iterator[Part]:
-    """What is left of a delivery before and after the rank's own materialising."""
+    """Yield the parts of a delivery before and after the rank's own materialising."""
     own = [(begin, begin + long) for stage, where, begin, long in spans if where == process and stage in MADE]
     if not own:
         yield process, HAND_OVER, begin_ms, long_ms
@@ -98,6 +98,6 @@ def _title(group: Group) -> str:
 
 
 def _processes(panels: Sequence[Panel], tp: int) -> list[str]:
-    """Lanes from the client's side to the ranks'; workers only where one did something."""
+    """Return the lanes from the front end to the ranks, with only those workers that did something."""
     workers = sorted({bar.lane for panel in panels for bar in panel.bars if bar.lane.startswith("worker")})
     return [FRONT_END, *workers, *(f"rank {rank}" for rank in range(tp))]

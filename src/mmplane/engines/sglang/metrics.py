@@ -1,4 +1,4 @@
-"""What a tokenizer process counts, and the figures in SGLang's own `/metrics` (`--enable-metrics`)."""
+"""Counts of a tokenizer process, and the gauges in SGLang's own `/metrics` (`--enable-metrics`)."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ log = logging.getLogger("mmplane")
 REASONS = {
     "not_ready": "not every rank is attached yet",
     "full": "the arena has no room for it",
-    "gpu": "it lies on a GPU",
+    "gpu": "it is on a GPU",
     "empty": "it is empty",
-    "dtype": "its dtype has no name in a record",
+    "dtype": "records cannot describe its dtype",
     "error": "of an exception",
 }
-"""Why a feature goes by SGLang's own way."""
+"""Why a feature takes SGLang's own path."""
 
 SIDECARS = {
     "arena_leased_bytes": "Arena bytes that a process may still read",
-    "arena_evictable_bytes": "Arena bytes kept for requests to come",
-    "arena_free_bytes": "Arena bytes that nobody uses",
-    "arena_items": "Items indexed",
+    "arena_evictable_bytes": "Arena bytes kept for later requests",
+    "arena_free_bytes": "Free arena bytes",
+    "arena_items": "Items in the index",
     "arena_leases": "Leases of messages that some rank has not ended",
-    "arena_evictions": "Items that made room for others",
+    "arena_evictions": "Items evicted to make room for others",
 }
 OWN = {
     "features_seen": "Features of requests",
     "features_carried": "Features that went through the arena",
-    "arena_hits": "Features that lay in the arena already",
-    "arena_misses": "Features that did not",
+    "arena_hits": "Features that were already in the arena",
+    "arena_misses": "Features that were not yet in the arena",
     "features_written_bytes": "Bytes of features written",
 }
-PASSED_OVER = {"features_passed_over": "Features that went by SGLang's own way, by reason"}
+PASSED_OVER = {"features_passed_over": "Features that took SGLang's own path, by reason"}
 
 
 class Metrics:
-    """Counts of this tokenizer process, and gauges of them and of the sidecar that it shares with the others."""
+    """Counts of this tokenizer process, with gauges for them and for the sidecar that all tokenizers share."""
 
     def __init__(self) -> None:
         self.tally = Tally(REASONS, log)
@@ -56,14 +56,14 @@ class Metrics:
             self._passed_over = Gauges(PASSED_OVER, label="reason")
 
     def carried(self, length_bytes: int, *, hit: bool) -> None:
-        """A feature goes through the arena. May be called in any thread."""
+        """Count a feature that goes through the arena. May be called in any thread."""
         self.tally.carried()
         with self._lock:
             self._written["arena_hits" if hit else "arena_misses"] += 1
             self._written["features_written_bytes"] += 0 if hit else length_bytes
 
     def show(self, figures: Mapping[str, Any] | None) -> None:
-        """Set all gauges; without `figures` of the sidecar only this process's own."""
+        """Set all gauges. Without `figures` of the sidecar, set only this process's own."""
         with self._lock:
             self._own.show(self.tally.figures() | self._written)
         self._passed_over.show_by("features_passed_over", self.tally.reasons())

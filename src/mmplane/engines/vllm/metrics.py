@@ -1,4 +1,4 @@
-"""The figures in vLLM's own `/metrics`: this API server's, and those of the sidecar that all of them share."""
+"""The gauges in vLLM's own `/metrics`: this API server's, and those of the sidecar that all API servers share."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ REASONS = {
     "small": "it has no tensor of 64 KiB on the CPU",
     "away": "the sidecar, or a rank of it, is not attached",
     "full": "the arena has no room for it",
-    "external": "it came processed from outside",
+    "external": "the client sent it already processed",
     "parts": "its request is sent in parts",
     "failed": "of an error",
 }
-"""Why a feature goes by vLLM's own way."""
+"""Why a feature takes vLLM's own path."""
 REFRESH_S = 1.0
-"""How long after a feature the figures are taken again: ranks end their leases later than the answer."""
+"""Seconds after a feature until the figures are updated again: ranks end their leases after the answer is sent."""
 
 _OWN = {
-    "features_seen": "Features that came in",
-    "features_carried": "Features that went to an engine through the arena, once for each message",
+    "features_seen": "Features received",
+    "features_carried": "Features sent to an engine through the arena, counted once per message",
 }
 _PASSED_OVER = "features_passed_over"
 _SIDECARS = {
     "arena_leased_bytes": "Arena bytes that a process may still read",
-    "arena_evictable_bytes": "Arena bytes kept for requests to come",
-    "arena_free_bytes": "Arena bytes that nobody uses",
-    "arena_items": "Items indexed",
-    "arena_evictions": "Items that made room for others",
+    "arena_evictable_bytes": "Arena bytes kept for later requests",
+    "arena_free_bytes": "Free arena bytes",
+    "arena_items": "Items in the index",
+    "arena_evictions": "Items evicted to make room for others",
     "arena_leases": "Leases of messages that some rank has not ended",
-    "arena_strays": "Ends of leases that were not open",
+    "arena_strays": "Releases of leases that were not open",
     "arena_written_bytes": "Bytes of features that the sidecar has made",
     "materialisations": "Items that the sidecar has made",
 }
-FIGURES = _OWN | {_PASSED_OVER: "Features that went by vLLM's own way, by reason"} | _SIDECARS
-"""All of them, by name without the prefix."""
+FIGURES = _OWN | {_PASSED_OVER: "Features that took vLLM's own path, by reason"} | _SIDECARS
+"""All gauges: help text by name without the prefix."""
 
 
 class Metrics:
-    """Shows a tally, and the sidecar's figures, after features came in and until no lease is open."""
+    """Shows a tally and the sidecar's figures, from the arrival of a feature until no lease is open."""
 
     def __init__(self, tally: Tally, client: Callable[[], Client | None]) -> None:
         self._tally = tally
@@ -60,18 +60,18 @@ class Metrics:
         Thread(target=self._run, name="mmplane: figures", daemon=True).start()
 
     def refresh(self) -> None:
-        """There is something new to show."""
+        """Tell the thread that there is something new to show."""
         self._news.set()
 
     def _run(self) -> None:
         while self._news.wait():
-            time.sleep(REFRESH_S)  # what comes in meanwhile is shown with it
+            time.sleep(REFRESH_S)  # features that arrive in the meantime are shown in the same update
             self._news.clear()
             if self._show():
                 self._news.set()
 
     def _show(self) -> bool:
-        """Whether something is leased or held: it will change without a feature that comes in."""
+        """Update all gauges. Return whether leases or holds are open: the figures then change without a new feature."""
         self._own.show(self._tally.figures())
         self._reasons.show_by(_PASSED_OVER, self._tally.reasons())
         client = self._client()

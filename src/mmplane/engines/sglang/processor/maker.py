@@ -45,7 +45,7 @@ COUNTED = {
     "pictures_seen": "Pictures of requests",
     "pictures_made": "Pictures that the sidecar has made",
 }
-PASSED_OVER = {"pictures_passed_over": "Pictures that it has not, by reason"}
+PASSED_OVER = {"pictures_passed_over": "Pictures that SGLang decoded itself, by reason"}
 """Figures in SGLang's `/metrics`."""
 
 

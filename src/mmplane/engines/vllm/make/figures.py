@@ -1,4 +1,4 @@
-"""What `make` has done in this API process, in vLLM's own `/metrics`."""
+"""Gauges of `make` in this API process, in vLLM's own `/metrics`."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from mmplane.engines.kit.gauges import Gauges
 from mmplane.engines.kit.tally import Tally
 
 FIGURES = {
-    "images_seen": "Images whose features vLLM's cache did not have",
-    "images_made": "Images of these that the sidecar has made",
+    "images_seen": "Images whose features were not in vLLM's cache",
+    "images_made": "Those of them that the sidecar has made",
 }
 PASSED_OVER = "images_passed_over"
 
 
 class Figures:
-    """Gauges over a tally, made when they are first shown: until then vLLM settles how its processes share them."""
+    """Gauges over a tally, created when first shown: only then has vLLM decided how its processes share metrics."""
 
     def __init__(self) -> None:
         self._gauges: tuple[Gauges, Gauges] | None = None
 
     def show(self, tally: Tally) -> None:
-        """As it is now."""
+        """Set the gauges to the tally's current counts."""
         if self._gauges is None:
-            reasons = Gauges({PASSED_OVER: "Images of these that vLLM has made, by reason"}, label="reason")
+            reasons = Gauges({PASSED_OVER: "Those of them that vLLM has made, by reason"}, label="reason")
             self._gauges = Gauges(FIGURES), reasons
         own, reasons = self._gauges
         figures = tally.figures()

@@ -1,4 +1,4 @@
-"""Why vLLM makes an image's features itself, by kind."""
+"""The reasons why vLLM makes an image's features itself."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from mmplane.embed.errors import BadMedia, BadOption, Lost, SidecarError, TooLar
 
 REASONS = {
     "absent": "the sidecar is not attached",
-    "company": "the same request has something that vLLM makes itself",
+    "company": "vLLM makes something else in the same request itself",
     "damaged": "it cannot be decoded",
-    "decoded": "it came without its bytes",
+    "decoded": "it arrived without its bytes",
     "failed": "the sidecar has failed",
     "file": "this kind of file is left to vLLM",
     "large": "it is too large for the sidecar",
@@ -16,7 +16,7 @@ REASONS = {
     "options": "the arguments of the processor are not covered",
     "pixels": "it has more pixels than VLLM_MAX_IMAGE_PIXELS",
 }
-"""With the rest of "passed over because ..."."""
+"""Each text completes the sentence "passed over because ..."."""
 
 _OF_ERRORS: dict[type[SidecarError], str] = {
     BadMedia: "damaged",
@@ -28,9 +28,9 @@ _OF_ERRORS: dict[type[SidecarError], str] = {
 
 
 class NotMade(Exception):
-    """The text is one of `REASONS`."""
+    """The sidecar does not make the image. The text is one of `REASONS`."""
 
     @classmethod
     def by(cls, error: SidecarError) -> NotMade:
-        """What an answer of the sidecar stands for."""
+        """The reason that an error of the sidecar stands for."""
         return cls(_OF_ERRORS.get(type(error), "failed"))
