@@ -1,1 +1,1 @@
-"""`mmplane bench`: which delivery to run, measured, with what the analyses predicted beside it."""
+"""`mmplane bench`: measures the deliveries and compares the results with the predictions of the analyses."""

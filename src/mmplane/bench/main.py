@@ -36,13 +36,13 @@ from mmplane.bench.run.soak import soak
 from mmplane.bench.run.timelines import timelines
 
 PEER_BYTES = 31_500_000
-"""Features that the peers hand over: what the others' figures in the documents are about."""
+"""Size of the features that peers hand over, the same as in the figures of the documents."""
 TABLE_COLUMNS = 160
-"""Where the output is no terminal."""
+"""Used if the output is not a terminal."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run it; 0 only if every row is a result."""
+    """Run the command. Return 0 only if every row is a result."""
     if arguments[:1] == ["results"]:
         return results.main(arguments[1:])
     options = options_parser(__doc__).parse_args(arguments)
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A run that was written before. Raises ValueError."""
+    """Read the JSON of an earlier run. Raises ValueError."""
     try:
         found = json.loads(path.read_text())
     except OSError as error:
@@ -88,7 +88,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _remote(options: argparse.Namespace, arguments: list[str], console: Console) -> int:
-    """Measure a server that is there already; 1 if a request failed."""
+    """Measure a server that is already running. Return 1 if a request failed."""
     rows = []
     with Bar(console) as progress:
         for workload, pace in paces(options):
@@ -101,7 +101,7 @@ def _remote(options: argparse.Namespace, arguments: list[str], console: Console)
 
 
 def _clean(found: dict[str, Any]) -> bool:
-    """Whether something was measured, and without errors."""
+    """Whether anything was measured, and without errors."""
     if "soak" in found:
         return not found["soak"]["errors"]
     if "timelines" in found:
@@ -110,7 +110,7 @@ def _clean(found: dict[str, Any]) -> bool:
 
 
 def written(found: dict[str, Any]) -> str:
-    """A run as JSON, each row and sample on a line of its own: a difference of two runs can be read."""
+    """Return a run as JSON with each row and sample on its own line, so that runs can be diffed."""
 
     def value_of(value: Any) -> str:
         if isinstance(value, list) and value:
@@ -139,7 +139,7 @@ def _measure(options: argparse.Namespace, arguments: list[str], console: Console
         else:
             for workload, tp, how in parts:
                 campaign.measure(workload, tp, how, outcome, progress)
-                if options.json is not None:  # a setting takes an hour: what is measured is kept whatever comes after
+                if options.json is not None:  # a setting takes an hour, so results are saved after each case
                     options.json.write_text(written(found()))
         if options.peer:
             tps = list(dict.fromkeys(tp for _, tp, _ in parts))

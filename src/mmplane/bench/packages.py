@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def folder_of(package: str) -> Path:
-    """Where an installed package lies, without importing it. Raises ValueError when it is not installed."""
+    """Return the folder of an installed package without importing it. Raises ValueError if it is not installed."""
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ValueError(f"the bench needs the files of the package {package}: install mmplane[bench]")

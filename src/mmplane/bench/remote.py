@@ -1,7 +1,7 @@
 """`mmplane bench --url`: the same workloads against any server with OpenAI's API, as its clients see it.
 
-Nothing is known of the server but its answers: no deliveries, no CPU, no digests. Answers are streamed. A token's time
-is that of the piece of text that brought it: a server that sends several tokens in one piece has fewer, longer gaps.
+Only the server's answers are known: no deliveries, no CPU, no digests. Answers are streamed. The time of a token is
+that of the piece of text that contained it, so a server that sends several tokens in one piece has fewer, longer gaps.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KEY_VARIABLES = ("MMPLANE_API_KEY", "OPENAI_API_KEY")
 
 
 class Pace(msgspec.Struct, frozen=True):
-    """How many requests, how close together; a rate is an open loop."""
+    """How many requests to send, and how close together. A rate means an open loop."""
 
     requests: int
     concurrency: int
@@ -38,7 +38,7 @@ class Pace(msgspec.Struct, frozen=True):
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """What became of one request; seconds from when it was due."""
+    """The result of one request, in seconds since it was due."""
 
     status: int
     latency_s: float
@@ -47,7 +47,7 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 def measure(url: str, model: str | None, workload: Workload, pace: Pace, tick: Callable[[], object]) -> dict[str, Any]:
-    """One row of figures. Raises ValueError when the server names no model, OSError when it cannot be reached."""
+    """Measure one row of figures. Raises ValueError if the server names no model, OSError if it cannot be reached."""
     load = workload.make(pace.requests, pace.tokens)
     media = [encoded(source) if isinstance(source, Source) else source for source in load.sources]
     note = secrets.token_hex(8)
@@ -67,7 +67,8 @@ def measure(url: str, model: str | None, workload: Workload, pace: Pace, tick: C
 
 
 def plain(body: bytes, model: str) -> bytes:
-    """A request without what only mmplane knows, to this model, which says how many tokens it drew."""
+    """Return the request for this model, without mmplane's own fields, asking for the number of tokens in the answer.
+    """
     request = json.loads(body)
     request.pop("mmplane", None)
     return json.dumps(request | {"model": model, "stream_options": {"include_usage": True}}).encode()
@@ -125,7 +126,7 @@ async def _ask(client: httpx.AsyncClient, content: bytes, due_s: float) -> Sampl
 
 
 def row(workload: str, model: str, pace: Pace, samples: Sequence[Sample], took_s: float) -> dict[str, Any]:
-    """The figures; those of time are of answered requests."""
+    """Return the figures. Times only cover answered requests."""
     good = [sample for sample in samples if sample.status == 200]
     gaps_s = [later - earlier for sample in good for earlier, later in pairwise(sample.token_s)]
     latencies_s = [sample.latency_s for sample in good]

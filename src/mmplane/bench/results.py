@@ -148,8 +148,9 @@ def _parser() -> argparse.ArgumentParser:
     names = [run.name for run in RUNS]
     efforts = parser.add_mutually_exclusive_group()
     add = efforts.add_argument
-    add("--quick", dest="effort", action="store_const", const="quick", default=WHOLE, help="ten minutes, a few cases only")
+    add("--quick", dest="effort", action="store_const", const="quick", default=WHOLE, help="ten minutes, few cases")
     add("--short", dest="effort", action="store_const", const="short", help="half an hour, a row for every prediction")
-    parser.add_argument("--only", nargs="+", choices=names, help="repeat only these runs and keep the results of the others")
-    parser.add_argument("--folder", type=Path, default=Path("docs"), help="folder for the page; charts and JSON go into results/ in it")
+    parser.add_argument("--only", nargs="+", choices=names, help="repeat only these runs and keep the others' results")
+    place = "folder for the page; charts and JSON go into results/ in it"
+    parser.add_argument("--folder", type=Path, default=Path("docs"), help=place)
     return parser

@@ -59,7 +59,8 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         default=BALANCE_PERCENT,
     )
     add("--connections-max", "maximum number of client connections", type=Range(int, 1, 65536), default=1000)
-    add("--silence-seconds", "answer 504 if a replica sends nothing for this long", type=Range(int, 1, 86400), default=600)
+    silence = "answer 504 if a replica sends nothing for this long"
+    add("--silence-seconds", silence, type=Range(int, 1, 86400), default=600)
     add(
         "--drain-seconds",
         "how long requests may continue when the router stops or a replica is removed",

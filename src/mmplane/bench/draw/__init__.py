@@ -1,1 +1,1 @@
-"""Charts as SVG: one file each, in the light and dark colours of whoever looks. Pure; measures and judges nothing."""
+"""Charts as SVG, one file each, in the reader's light or dark colours. Pure; nothing is measured or judged here."""

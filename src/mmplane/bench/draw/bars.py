@@ -1,4 +1,4 @@
-"""Horizontal bars in panels side by side: the same names in each, another figure of them."""
+"""Horizontal bars in panels side by side, with the same names in each panel and a different figure."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ TOP = 74
 BOTTOM = 30
 GAP = 26
 VALUE = 46
-"""Room for a figure behind the longest bar."""
+"""Space for a figure after the longest bar."""
 
 
 class Panel(msgspec.Struct, frozen=True):
-    """One figure of all names: what it is, and of each name the parts of its bar as (colour, value), or None.
+    """One figure for all names: its title, and for each name the parts of its bar as (colour, value), or None.
 
     `parts` explains the colours of bars that have several.
     """
@@ -29,7 +29,7 @@ class Panel(msgspec.Struct, frozen=True):
 
 
 def bars(title: str, names: Sequence[str], panels: Sequence[Panel]) -> str:
-    """The chart."""
+    """Draw the chart."""
     left = 20 + max(map(len, names), default=0) * CHARACTER_PX
     each = (WIDTH - left - GAP * len(panels)) / len(panels)
     height = TOP + ROW * len(names) + BOTTOM
@@ -65,5 +65,5 @@ def _bar(bar: Sequence[tuple[str, float]] | None, x: float, y: float, scale: flo
 
 
 def digits(value: float) -> str:
-    """Three significant digits."""
+    """Format a figure with three significant digits."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

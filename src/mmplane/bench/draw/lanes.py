@@ -1,4 +1,4 @@
-"""Who did what when: lanes of processes, in panels with a time axis each."""
+"""Timelines of processes: one lane per process, in panels that each have a time axis."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from mmplane.bench.draw.svg import CHARACTER_PX, document, legend, rect, rule, t
 WIDTH = 960
 TOP, BOTTOM, GAP = 66, 30, 34
 BAR = 7
-"""Pixels of one bar; a lane grows where several overlap."""
+"""Height of one bar in pixels. A lane grows if bars overlap."""
 PADDING = 8
 ALIKE_MS = 10.0
-"""Tasks that begin nearly together are ordered by what comes second."""
+"""Tasks that start nearly together are ordered by their second key."""
 SLACK_MS = 1.0
-"""Times are rounded: what follows may begin so much too early and still lie in the same row."""
+"""Times are rounded: a bar may start this much too early and still fit into the same row."""
 
 
 class Bar(msgspec.Struct, frozen=True):
-    """That a lane was at something, from and for so many milliseconds. Bars of one `task` lie in one row."""
+    """An activity of a lane: when it starts and how many milliseconds it takes. Bars of one `task` share a row."""
 
     lane: str
     task: int
@@ -31,7 +31,7 @@ class Bar(msgspec.Struct, frozen=True):
 
 
 class Panel(msgspec.Struct, frozen=True):
-    """A time axis from 0 to `end_ms`, with bars."""
+    """A time axis from 0 to `end_ms`, with its bars."""
 
     title: str
     end_ms: float
@@ -39,7 +39,7 @@ class Panel(msgspec.Struct, frozen=True):
 
 
 def lanes(title: str, names: Sequence[str], panels: Sequence[Panel], colours: dict[str, str]) -> str:
-    """The chart: one row of lanes for all panels, in the order of `names`."""
+    """Draw the chart: one row of lanes for all panels, in the order of `names`."""
     packed = [{name: stacked([bar for bar in panel.bars if bar.lane == name]) for name in names} for panel in panels]
     deep = {name: max(1, *(len(panel[name]) for panel in packed)) for name in names}
     tops, y = {}, float(TOP)
@@ -61,7 +61,7 @@ def lanes(title: str, names: Sequence[str], panels: Sequence[Panel], colours: di
 
 
 def stacked(bars: Sequence[Bar]) -> list[list[Bar]]:
-    """Rows of tasks that do not overlap, in the order of their work; each takes the first row that is free."""
+    """Assign tasks that do not overlap to rows, in order of their start; each task takes the first free row."""
     tasks: dict[int, list[Bar]] = {}
     for bar in sorted(bars, key=lambda bar: bar.begin_ms):
         tasks.setdefault(bar.task, []).append(bar)

@@ -1,4 +1,4 @@
-"""Lines over one quantity, on logarithmic axes or plain ones."""
+"""Line charts over one quantity, with logarithmic or linear axes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mmplane.bench.draw.svg import document, path, rect, rule, text, ticks
 WIDTH, HEIGHT = 960, 380
 LEFT, RIGHT, TOP, BOTTOM = 70, 150, 50, 50
 LABEL = 15
-"""Pixels between two names at the right edge."""
+"""Minimum distance in pixels between two names at the right edge."""
 
 
 class Line(msgspec.Struct, frozen=True):
-    """A name, a colour and points, x ascending."""
+    """A name, a colour and points with ascending x."""
 
     name: str
     colour: str
@@ -25,7 +25,7 @@ class Line(msgspec.Struct, frozen=True):
 
 
 def lines(title: str, x_title: str, y_title: str, drawn: Sequence[Line], *, logarithmic: bool = False) -> str:
-    """The chart. The x axis has a mark for each x of a point, at equal distances: what was measured, no more."""
+    """Draw the chart. The x axis has equidistant marks at exactly the x values of the points."""
     xs = sorted({x for line in drawn for x, _ in line.points})
     ys = [y for line in drawn for _, y in line.points]
     marks, place = _axis(ys, logarithmic=logarithmic)
@@ -43,7 +43,7 @@ def lines(title: str, x_title: str, y_title: str, drawn: Sequence[Line], *, loga
 
 
 def _axis(values: Sequence[float], *, logarithmic: bool) -> tuple[list[float], Callable[[float], float]]:
-    """Marks of the y axis, and where a value lies on it."""
+    """Return the marks of the y axis, and a function that maps a value to its position."""
     if logarithmic:
         low, high = floor(log10(min(values))), ceil(log10(max(values)))
         marks = [10.0**power for power in range(low, max(high, low + 1) + 1)]
@@ -61,7 +61,7 @@ def _axis(values: Sequence[float], *, logarithmic: bool) -> tuple[list[float], C
 
 
 def _names(drawn: Sequence[Line], place: Callable[[float], float]) -> list[str]:
-    """At the right end of each line, moved down where they would cover each other."""
+    """Place each name at the right end of its line, and move it down if it would cover another."""
     shapes, lowest = [], 0.0
     for line in sorted(drawn, key=lambda line: place(line.points[-1][1])):
         lowest = max(place(line.points[-1][1]), lowest + LABEL)

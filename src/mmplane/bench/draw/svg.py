@@ -1,7 +1,7 @@
-"""An SVG as text: shapes by their corner and size in pixels, and a document around them.
+"""SVG as text: shapes by their corner and size in pixels, and a document around them.
 
-Colours of text, grid and ground follow the reader's scheme by a media query, so a file looks right in a page, in an
-`<img>` and by itself. Every text is escaped.
+Colours of text, grid and background follow the reader's colour scheme through a media query, so a file looks right in a
+page, in an `<img>` and by itself. Every text is escaped.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from math import floor, log10
 
 TEXT_PX = 12
 CHARACTER_PX = 6.6
-"""Of a sans-serif of `TEXT_PX`, on average and a little more, so that texts do not run into what follows."""
+"""Average width of a character in a sans-serif font of `TEXT_PX`, rounded up so that texts do not overlap."""
 STYLE = """
 svg { color-scheme: light dark; font: 12px system-ui, -apple-system, "Segoe UI", sans-serif; }
 .ground { fill: #ffffff; } .ink { fill: #1b1f24; } .soft { fill: #5b6470; } .grid { stroke: #d0d7de; }
@@ -26,7 +26,7 @@ svg { color-scheme: light dark; font: 12px system-ui, -apple-system, "Segoe UI",
 
 
 def document(width: float, height: float, title: str, shapes: Sequence[str]) -> str:
-    """A whole file. `title` is what a screen reader says."""
+    """Return a whole file. Screen readers read `title`."""
     size = f'width="{_px(width)}" height="{_px(height)}" viewBox="0 0 {_px(width)} {_px(height)}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">'
     ground = '<rect class="ground" width="100%" height="100%"/>'
@@ -34,32 +34,32 @@ def document(width: float, height: float, title: str, shapes: Sequence[str]) -> 
 
 
 def rect(x: float, y: float, width: float, height: float, colour: str, said: str = "") -> str:
-    """A filled bar; `said` shows when a pointer rests on it."""
+    """Return a filled bar. `said` is shown when the pointer is over it."""
     told = f"<title>{escape(said)}</title>" if said else ""
     size = f'x="{_px(x)}" y="{_px(y)}" width="{_px(max(width, 0.5))}" height="{_px(height)}"'
     return f'<rect class="edge" {size} fill="{colour}">{told}</rect>'
 
 
 def text(x: float, y: float, content: str, kind: str = "ink", anchor: str = "start") -> str:
-    """A line of text with its baseline at `y`; `kind` is a class of `STYLE`, `anchor` start, middle or end."""
+    """Return a line of text with its baseline at `y`. `kind` is a class of `STYLE`, `anchor` start, middle or end."""
     where = f'x="{_px(x)}" y="{_px(y)}" text-anchor="{anchor}"'
     return f'<text class="{kind}" {where}>{escape(content)}</text>'
 
 
 def rule(x1: float, y1: float, x2: float, y2: float) -> str:
-    """A line of the grid."""
+    """Return a line of the grid."""
     return f'<line class="grid" x1="{_px(x1)}" y1="{_px(y1)}" x2="{_px(x2)}" y2="{_px(y2)}"/>'
 
 
 def path(points: Sequence[tuple[float, float]], colour: str) -> str:
-    """A line through points, with a dot at each."""
+    """Return a line through points, with a dot at each."""
     drawn = " ".join(f"{_px(x)},{_px(y)}" for x, y in points)
     dots = "".join(f'<circle cx="{_px(x)}" cy="{_px(y)}" r="3" fill="{colour}"/>' for x, y in points)
     return f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{drawn}"/>{dots}'
 
 
 def legend(x: float, y: float, entries: Sequence[tuple[str, str]]) -> list[str]:
-    """Names and colours in one line, from `x` on."""
+    """Return the legend, names and colours in one line starting at `x`."""
     shapes = []
     for name, colour in entries:
         shapes += [rect(x, y - 9, 10, 10, colour), text(x + 14, y, name, "soft")]
@@ -68,7 +68,7 @@ def legend(x: float, y: float, entries: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def ticks(most: float, count: int = 4) -> list[float]:
-    """Round numbers from 0 to at least `most`, at most `count` + 2 of them."""
+    """Return round numbers from 0 to at least `most`, at most `count` + 2 of them."""
     if most <= 0:
         return [0.0, 1.0]
     rough = most / count

@@ -1,1 +1,1 @@
-"""What a run sends: workloads, their media, and the digests that ranks must come to."""
+"""The input of a run: workloads, their media, and the expected digests."""

@@ -1,4 +1,4 @@
-"""When requests are due in an open loop: a Poisson process from a seed. Pure."""
+"""Due times of requests in an open loop: a Poisson process from a seed. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 
 
 def poisson_s(count: int, rate_per_s: float, seed: int) -> list[float]:
-    """Seconds from the start at which each of `count` requests is due: exponential gaps with mean 1 / rate."""
+    """Return the due time of each of `count` requests in seconds: exponential gaps with mean 1 / rate."""
     if rate_per_s <= 0:
         raise ValueError("--rate must be positive")
     rng = random.Random(seed)  # noqa: S311 - load, not secrets

@@ -1,6 +1,6 @@
-"""A checkpoint with room for larger pictures: the same model and processor, with a higher limit of pixels.
+"""A checkpoint that accepts larger pictures: the same model and processor, with a higher limit on pixels.
 
-Only runners without a model use it: it is for measuring what bytes cost, up to features of 256 MB.
+Only runners without a model use it, to measure the cost of features of up to 256 MB.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PROCESSOR = "preprocessor_config.json"
 
 @contextmanager
 def roomy(folder: str, pixels_max: int) -> Iterator[str]:
-    """A folder of links to `folder`, whose image processor takes so many pixels, for the block."""
+    """Provide, for the block, a folder of links to `folder` whose image processor accepts this many pixels."""
     with tempfile.TemporaryDirectory(prefix="mmplane-bench-model-") as made:
         for path in Path(folder).iterdir():
             if path.name != PROCESSOR:

@@ -1,8 +1,8 @@
-"""The incident's own workload: `incident:MS[:BYTES]`, where an item takes MS milliseconds and no core to materialise.
+"""The workload of the incident, `incident:MS[:BYTES]`: materialising an item takes MS milliseconds and no core.
 
 The media has two megabytes and the features have BYTES (`10MB`, `500KB` or a number; 10 MB by default). Only the
-decoder is simulated, by the server's `--decoder`; ranks, collectives and pickles are real. The workers are as many as
-analysis B2 gives its pool, whatever cores there are: waiting takes none.
+decoder is simulated, by the server's `--decoder`; ranks, collectives and pickles are real. The number of workers is the
+size of the pool in analysis B2 on any machine, because waiting takes no core.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from mmplane.core.simulation import Simulation
 FEATURES_BYTES = 10_000_000
 WORKERS = 4
 IN_FLIGHT = 100
-"""Requests that a server prepares at once: with fewer, batches of 50 would not form."""
+"""Requests that a server prepares at once; with fewer, batches of 50 would not form."""
 SIDE = 64
 _NAME = re.compile(r"incident:(\d{1,5})(?::(\d{1,10})(KB|MB)?)?")
 _UNITS = {None: 1, "KB": 1000, "MB": 1_000_000}
 
 
 def incident(name: str) -> Workload | None:
-    """The workload of this name; None of a name of something else. Raises ValueError."""
+    """Return the workload of this name, or None if it is not an incident workload. Raises ValueError."""
     if (found := _NAME.fullmatch(name)) is None:
         return None
     ms, count, unit = found.groups()

@@ -1,7 +1,7 @@
-"""Making a load before the clock starts: media, and the digests that every rank must come to.
+"""Creates a load before the clock starts: the media, and the digests that every rank must compute.
 
 The expected digest of a picture is computed from the file by Pillow and the checkpoint's image processor, without
-mmplane's decoders and transforms, so a picture that is wrong, or another request's, is found out whatever delivered it.
+mmplane's decoders and transforms. A wrong picture, or one of another request, is therefore detected with any delivery.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 
 
 class Made(msgspec.Struct, frozen=True):
-    """One item: its file, the digest that ranks must report (None: not known here), and the features' length."""
+    """One item: its file, the digest that ranks must report (None: not known here), and the length of its features."""
 
     media: bytes
     digest: str | None
@@ -42,7 +42,7 @@ class Made(msgspec.Struct, frozen=True):
 
 
 def made(sources: tuple[Source | bytes, ...], model_folder: str) -> Iterator[Made]:
-    """The items, in order, made on every core."""
+    """Create the items, in order, using all cores."""
     if not sources:
         return
     cores = len(os.sched_getaffinity(0))
@@ -51,7 +51,7 @@ def made(sources: tuple[Source | bytes, ...], model_folder: str) -> Iterator[Mad
 
 
 def apart(work: Callable[..., Result], *arguments: Any) -> Result:
-    """What `work` returns in a process of its own: this one never computes, so that it can be forked."""
+    """Run `work` in a separate process and return its result. This process never computes, so it can be forked."""
     with ProcessPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         return pool.submit(work, *arguments).result()
 

@@ -1,4 +1,4 @@
-"""Where and with what something was measured: stamped on every result."""
+"""The environment of a measurement, which is stamped on every result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOOK_SECONDS = 2.0
 
 
 def environment(arguments: Sequence[str]) -> dict[str, Any]:
-    """The machine, the versions, the command, and how much of it others used just before; looks for two seconds."""
+    """Return the machine, the versions, the command, and how busy the machine was; takes two seconds."""
     return {
         "command": shlex.join(["mmplane", "bench", *arguments]),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -39,14 +39,14 @@ def environment(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def others_cores(seconds: float = LOOK_SECONDS) -> float:
-    """Cores that processes other than this one use, over so many seconds. What a hypervisor takes is not seen."""
+    """Measure how many cores other processes use over this many seconds. Time taken by a hypervisor is not visible."""
     before, began_s = _busy_s(), time.monotonic()
     time.sleep(seconds)
     return max(0.0, (_busy_s() - before) / (time.monotonic() - began_s))
 
 
 def _busy_s() -> float:
-    """CPU seconds of the machine so far, apart from this process."""
+    """CPU seconds of the machine so far, without this process."""
     times = psutil.cpu_times()
     return float(times.user + times.nice + times.system + times.irq + times.softirq) - time.process_time()
 
@@ -64,7 +64,7 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of a source tree; None of an installed package."""
+    """Return the commit of a source tree, or None for an installed package."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=False)

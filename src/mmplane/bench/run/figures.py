@@ -1,6 +1,6 @@
-"""From what was measured to the rows of the contract. Pure.
+"""Computes the rows of the contract from what was measured. Pure.
 
-A *turn* is one delivery's share of a repetition. A row is all turns of one delivery: percentiles are over all requests,
+A *turn* is one delivery's share of a repetition. A row is all turns of one delivery. Percentiles are over all requests;
 rates are medians over the turns, with their spread.
 """
 
@@ -23,7 +23,7 @@ from mmplane.core.histogram import Distribution, merged
 
 Row = dict[str, Any]
 REFUSED = "overloaded"
-"""What a request is told that the server has no room or no time for: with its 503, or in a stream that has begun."""
+"""The error code of a request that the server has no room or no time for: with its 503, or in a stream."""
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -33,17 +33,17 @@ class Turn(msgspec.Struct, frozen=True):
     wall_s: float
     cpu_s: dict[str, float]
     verify_cpu_s: float
-    """CPU of the ranks that went into digests: in `cpu_s`, and taken out of a row's figures."""
+    """CPU time that the ranks spent on digests; it is part of `cpu_s` and is subtracted from a row's figures."""
     materialisations: int
     stalls: Distribution
     broadcasts: Distribution
     load_cpu_s: float
     load_lag_ms_max: float
     wrong: tuple[str, ...] = ()
-    """What was not as it must be: digests that differ, items that were answered for others."""
+    """Errors in the answers: digests that differ, and items that were mixed up."""
     cpu_s_by_process: dict[str, float] = {}
     busiest_thread: tuple[str, float] = ("", 0.0)
-    """The name of the process whose thread spent most, and that thread's seconds."""
+    """The name of the process whose thread used the most CPU, and that thread's seconds."""
     hashes: Hashes = Hashes()
     collectives: Collectives = Collectives()
 
@@ -53,13 +53,13 @@ class Turn(msgspec.Struct, frozen=True):
         return [sample for sample in self.samples if not sample.background]
 
     def without_refused(self) -> Turn:
-        """The same turn without the requests that the server had no room for."""
+        """Return the turn without the requests that the server refused for lack of room."""
         samples = tuple(sample for sample in self.samples if sample.code != REFUSED)
         return msgspec.structs.replace(self, samples=samples)
 
 
 class Label(msgspec.Struct, frozen=True):
-    """What a row's turns have in common."""
+    """The properties that all turns of a row share."""
 
     delivery: str
     workload: str
@@ -69,26 +69,26 @@ class Label(msgspec.Struct, frozen=True):
     runner: str
     cache: bool
     feature_hash: str = "none"
-    """What its features were hashed with, wherever that is."""
+    """How its features were hashed, in whichever process."""
     ingress: str | None = None
-    """Which ranks received its inline bytes; None: it has none."""
+    """Which ranks received its inline bytes; None if there are none."""
     setting: str | None = None
-    """The named setting that the row belongs to (`mmplane.bench.run.settings`); None of a run that names its parts."""
+    """The named setting that the row belongs to (`mmplane.bench.run.settings`), or None."""
     pools: dict[str, int] = {}
     """How many items are materialised at once: `workers`, `leader_threads`, `delivery_threads`."""
     simulated_ms: int = 0
-    """What a simulated decoder takes for an item, without a core; 0: the decoder is real."""
+    """How long a simulated decoder takes for an item, without a core; 0 if the decoder is real."""
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:
-    """The smallest value that `share` (0 to 1) of all do not exceed (nearest rank); None of nothing."""
+    """Return the smallest value that `share` (0 to 1) of all values do not exceed (nearest rank), or None."""
     if not values:
         return None
     return sorted(values)[max(0, ceil(share * len(values)) - 1)]
 
 
 def spread(values: Sequence[float]) -> dict[str, float | None]:
-    """Median, smallest and largest."""
+    """Return the median, the smallest and the largest value."""
     if not values:
         return {"median": None, "min": None, "max": None}
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
@@ -101,10 +101,10 @@ def row(
     alone: Sequence[Memory],
     wrong_before: Sequence[str] = (),
 ) -> Row:
-    """One row. With errors, in the turns or before, it says so and has no figures (`result` is false).
+    """Compute one row. If there were errors, the row reports them and has no figures (`result` is false).
 
-    In an open loop a request that is refused is no error: it comes whether or not the server has room. Figures are then
-    of the requests that were answered.
+    In an open loop a refused request is not an error, because it arrives whether or not the server has room. The
+    figures then cover the answered requests.
     """
     sent = sum(len(turn.foreground) for turn in turns)
     if label.rate is not None:
@@ -126,13 +126,13 @@ def row(
     if not head["result"]:
         return head
     figures = _figures(turns, samples, memory, alone)
-    # What the simulated decoder stands for, in whichever process; it is in no other figure.
+    # The time that the simulated decoder stands for, in any process; no other figure includes it.
     simulated_s = figures["materialisations"] * label.simulated_ms / 1000
     return head | figures | {"simulated_cpu_s_per_request": simulated_s / len(samples)}
 
 
 def runner_note(runner: str) -> str:
-    """What a reader of the row must know of its runner; empty where ranks compute with the model."""
+    """Describe the limits of the row's runner; empty if ranks compute with the model."""
     if runner == "null":
         return "null runner: ranks read the features and compute nothing"
     if runner.startswith("sim:"):
@@ -196,13 +196,13 @@ def _figures(turns: Sequence[Turn], samples: list[Sample], memory: Sequence[Memo
 
 
 def summary(values: Sequence[float]) -> dict[str, float | None]:
-    """Mean, median and 99th percentile; None of nothing."""
+    """Return the mean, median and 99th percentile, or None without values."""
     mean = statistics.fmean(values) if values else None
     return {"mean": mean, "p50": percentile(values, 0.5), "p99": percentile(values, 0.99)}
 
 
 def cpu_s_per_request(turns: Sequence[Turn]) -> dict[str, float]:
-    """By role and in total, medians over the turns; without the digests that only the check of the bench needs."""
+    """CPU by role and in total, medians over the turns, without the digests that only this check needs."""
     each = [
         {role: (turn.cpu_s[role] - turn.verify_cpu_s * (role == "rank")) / len(turn.foreground) for role in ROLES}
         for turn in turns
@@ -212,16 +212,16 @@ def cpu_s_per_request(turns: Sequence[Turn]) -> dict[str, float]:
 
 
 def cpu_s_by_process(turns: Sequence[Turn]) -> dict[str, float]:
-    """Of each process by name, for each request; the digests of the check are among the ranks'."""
+    """CPU of each process by name, per request. The ranks' figures include the digests."""
     requests = sum(len(turn.foreground) for turn in turns)
     names = sorted({name for turn in turns for name in turn.cpu_s_by_process})
     return {name: sum(turn.cpu_s_by_process.get(name, 0.0) for turn in turns) / requests for name in names}
 
 
 def busiest_thread(turns: Sequence[Turn]) -> dict[str, Any]:
-    """Whose thread kept a core busiest, and for which share of the time: of the turn in the middle.
+    """Return the process of the busiest thread and its share of the time, from the median turn.
 
-    A share of 1 is one whole core: what "CPU at 99.9 %" says of a loop that has one thread.
+    A share of 1 is one whole core: the incident's "CPU at 99.9 %" is this figure for a loop with one thread.
     """
     ordered = sorted(turns, key=lambda turn: turn.busiest_thread[1] / turn.wall_s)
     middle = ordered[len(ordered) // 2]
@@ -230,10 +230,11 @@ def busiest_thread(turns: Sequence[Turn]) -> dict[str, Any]:
 
 
 def bytes_per_request_in_flight(alone: Sequence[Memory]) -> int | None:
-    """What one request takes that is sent alone: the most beyond what was held before it, which is the first sample.
+    """Memory of a request that is sent alone: the maximum minus what was held before, which is the first sample.
 
-    At least its features: the arena itself keeps the most that was ever leased, and nothing was before. Among many
-    requests most wait, and hold no features: divided by all of them, less than a copy would seem to do.
+    It is at least the size of the features, because the arena's maximum counts from zero. A figure divided by all
+    concurrent requests would be misleading: most of them wait and hold no features, so it would seem less than one
+    copy.
     """
     if len(alone) < 2:
         return None
@@ -241,20 +242,20 @@ def bytes_per_request_in_flight(alone: Sequence[Memory]) -> int | None:
 
 
 def key_hit_rate(turns: Sequence[Turn]) -> float | None:
-    """The share of items whose content key had been sent before in the same turn: what a perfect cache would find."""
+    """The share of items whose content key had been sent before in the same turn, which a perfect cache would find."""
     keys = [[item["content_key"] for item in _items(turn.foreground)] for turn in turns]
     count = sum(map(len, keys))
     return 1 - sum(len(set(each)) for each in keys) / count if count else None
 
 
 def cache_hit_rate(samples: Sequence[Sample]) -> float | None:
-    """The share of items that were not materialised for the request: a cache had them, or another request made them."""
+    """The share of items that were not materialised for the request: a cache or another request had them."""
     hits = [item["cache_hit"] for item in _items(samples)]
     return sum(hits) / len(hits) if hits else None
 
 
 def materialise_ms_by_rank(samples: Sequence[Sample]) -> dict[str, dict[str, float | None]]:
-    """What each rank spent on making a request's features itself, of those that it made."""
+    """The time each rank spent on making a request's features, over the requests that it made itself."""
     found: dict[str, list[float]] = {}
     for sample in samples:
         for rank, work in enumerate((sample.trace or {}).get("ranks", ())):
@@ -265,7 +266,7 @@ def materialise_ms_by_rank(samples: Sequence[Sample]) -> dict[str, dict[str, flo
 
 
 def inter_token_ms(turns: Sequence[Turn]) -> list[float]:
-    """Times between tokens: of the streams beside the load where there are such, else of the requests themselves."""
+    """Times between tokens: of the background streams if there are any, otherwise of the requests."""
     samples = [sample for turn in turns for sample in turn.samples]
     streams = [sample for sample in samples if sample.background] or samples
     return [
@@ -276,7 +277,7 @@ def inter_token_ms(turns: Sequence[Turn]) -> list[float]:
 
 
 def peak_bytes(memory: Sequence[Memory]) -> dict[str, int]:
-    """The most of each role and of the arena, and of all together.
+    """The maximum of each role, of the arena, and of the total.
 
     The arena counts twice: as reserved (`arena`, in `total`) and as leased (`arena_leased`, in `total_leased`).
     """
@@ -286,13 +287,13 @@ def peak_bytes(memory: Sequence[Memory]) -> dict[str, int]:
 
 
 def most_leased(memory: Sequence[Memory]) -> int:
-    """The most that all processes had at one moment, and the most of the arena that requests ever held."""
+    """The maximum of all processes together at one moment, and the maximum of the arena that requests ever held."""
     private = max((each.private for each in memory), default=0)
     return private + max((each.arena_leased_max for each in memory), default=0)
 
 
 def _materialise_ms(samples: list[Sample]) -> list[float]:
-    """Decode and transform of each request in each process that did it, for all its items together."""
+    """Decode and transform time of each request in each process that did it, summed over its items."""
     found = []
     for sample in samples:
         trace = sample.trace or {}
@@ -304,9 +305,9 @@ def _materialise_ms(samples: list[Sample]) -> list[float]:
 
 
 def _deliver_ms(samples: list[Sample]) -> list[float]:
-    """Of each request, the slowest rank's time from the plan that names it to its features, less what it made.
+    """For each request, the slowest rank's time from its plan to its features, without making them.
 
-    A hash of the features belongs to making them.
+    Hashing the features counts as making them.
     """
     return [
         max(rank["deliver_ms"] - rank["materialise_ms"] - rank["hash_ms"] for rank in sample.trace["ranks"])
@@ -321,12 +322,12 @@ def _items(samples: Sequence[Sample]) -> list[dict[str, Any]]:
 
 
 def _features_bytes(sample: Sample) -> int:
-    """Of all items, as the ranks' model takes them."""
+    """Bytes of all items in the form that the ranks' model takes."""
     return sum(map(_item_bytes, _items([sample])))
 
 
 def _stored_bytes(sample: Sample) -> int:
-    """Of all items, as they lie in the arena or go inline: encoded features, or the media itself."""
+    """Bytes of all items as stored in the arena or sent inline: encoded features, or the media itself."""
     return sum(item["bytes"] for item in _items([sample]))
 
 
@@ -336,7 +337,7 @@ def _item_bytes(item: dict[str, Any]) -> int:
 
 
 def _written_bytes(sample: Sample) -> int:
-    """Features that transforms wrote for this request, in all processes."""
+    """Bytes of features that transforms wrote for this request, in all processes."""
     trace = sample.trace or {}
     items = trace.get("items", ())
     if not items:
@@ -347,7 +348,7 @@ def _written_bytes(sample: Sample) -> int:
 
 
 def _stages(samples: list[Sample], share: float) -> Row:
-    """The stages of the request whose latency is this percentile: a real one, not a mean."""
+    """Return the stages of the request with this percentile of latency: a real request, not a mean."""
     wanted = percentile([sample.latency_ms for sample in samples], share)
     found = next(sample for sample in samples if sample.latency_ms == wanted)
     return {"request": found.index, "latency_ms": wanted, **(found.trace or {}).get("stages_ms", {})}

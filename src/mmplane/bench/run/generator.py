@@ -1,11 +1,11 @@
-"""The load generator: a process of its own, so that its CPU is nobody else's, which sends what was made before.
+"""The load generator: a separate process, so that its CPU is counted separately, which sends prepared requests.
 
-    python -m mmplane.bench.run.generator JOB      (JOB: a file of msgpack; the results go to the file that it names)
+    python -m mmplane.bench.run.generator JOB   (JOB: a file of msgpack; the results go to the file that it names)
 
-Closed loop: `concurrency` connections, each sends its next request when its last is answered. Open loop: each request
-is sent at its time, however many are under way. Background requests are sent again and again, each on a connection of
-its own, until the others are done. Bodies are whole HTTP requests in one mapped file, and answers are kept as they
-come and parsed when the clock has stopped. It imports no torch, no HTTP client and no server.
+Closed loop: `concurrency` connections, each of which sends its next request when its last one is answered. Open loop:
+each request is sent at its time, however many are in flight. Background requests are sent again and again, each on its
+own connection, until the others are done. Bodies are whole HTTP requests in one mapped file. Answers are stored as they
+arrive and parsed after the clock has stopped. It imports no torch, no HTTP client and no server.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LAG_SECONDS = 0.01
 
 
 class Shot(msgspec.Struct, frozen=True):
-    """One request: where its bytes lie, and when to send it (open loop)."""
+    """One request: where its bytes are, and when to send it (open loop)."""
 
     index: int
     offset: int
@@ -37,7 +37,7 @@ class Shot(msgspec.Struct, frozen=True):
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What to send to whom."""
+    """The requests to send, and where to."""
 
     host: str
     port: int
@@ -50,10 +50,10 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """What became of one request. Times in seconds from the start of the load; `token_s` when each text came.
+    """The result of one request. Times are in seconds since the start of the load; `token_s` has the time of each text.
 
-    In an open loop `due_s` is when it should have been sent: latency counts from there, so that a generator that was
-    held up does not hide what its requests waited for.
+    In an open loop, `due_s` is when the request should have been sent. Latency counts from there, so that a delay of
+    the generator is counted as waiting time.
     """
 
     index: int
@@ -68,12 +68,12 @@ class Sample(msgspec.Struct, frozen=True):
 
     @property
     def latency_ms(self) -> float:
-        """From when it was due, or sent in a closed loop, to its end."""
+        """From when the request was due (in a closed loop: sent) to its end."""
         return (self.done_s - (self.sent_s if self.due_s is None else self.due_s)) * 1000
 
 
 class Results(msgspec.Struct, frozen=True):
-    """All samples, and what the generator itself took. `lag_ms_max`: the longest it was late for anything."""
+    """All samples, and the generator's own CPU. `lag_ms_max` is its longest delay."""
 
     samples: tuple[Sample, ...]
     wall_s: float
@@ -82,7 +82,7 @@ class Results(msgspec.Struct, frozen=True):
 
 
 class Connection(asyncio.Protocol):
-    """One keep-alive connection: a request out, chunks with their times in."""
+    """One keep-alive connection: sends a request and records the arrival times of chunks."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -91,20 +91,20 @@ class Connection(asyncio.Protocol):
         self.chunks: list[tuple[float, bytes]] = []
         self.status = 0
         self._kept = True
-        """The last answer did not say that the server closes the connection."""
+        """Whether the connection stays open after the last answer."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep it."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
+        """Keep the transport."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transport is not a subclass
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """A request that is under way fails."""
+        """Fail the request in flight."""
         self._transport = None
         if self._done is not None and not self._done.done():
             self._done.set_exception(exc or ConnectionResetError("the server closed the connection"))
 
     def data_received(self, data: bytes) -> None:
-        """Into the parser."""
+        """Feed the parser."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -112,11 +112,11 @@ class Connection(asyncio.Protocol):
                 self._done.set_exception(ConnectionError(f"not HTTP: {error}"))
 
     def on_body(self, data: bytes) -> None:
-        """The parser's: a piece of the body."""
+        """Called by the parser: a piece of the body."""
         self.chunks.append((time.perf_counter(), data))
 
     def on_message_complete(self) -> None:
-        """The parser's: all of it is there."""
+        """Called by the parser: the body is complete."""
         self.status = self._parser.get_status_code()
         self._kept = self._parser.should_keep_alive()
         if self._done is not None and not self._done.done():
@@ -124,7 +124,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def open(self) -> bool:
-        """Whether it can be used again."""
+        """Whether the connection can be used again."""
         return self._kept and self._transport is not None and not self._transport.is_closing()
 
     async def exchange(self, content: memoryview) -> None:
@@ -137,7 +137,7 @@ class Connection(asyncio.Protocol):
         await self._done
 
     def close(self) -> None:
-        """End it."""
+        """Close the connection."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -155,8 +155,8 @@ class Generator:
         self._lag_ms_max = 0.0
 
     async def run(self) -> Results:
-        """Send everything; what came back."""
-        # Connected before the clock starts: a server's clients usually are.
+        """Send everything and return the results."""
+        # Connect before the clock starts, because a server's clients are usually connected.
         wanted = min(len(self._job.shots), self._job.concurrency) + len(self._job.background)
         self._idle.extend([await self._connect() for _ in range(wanted)])
         cpu_s = time.process_time()
@@ -235,7 +235,7 @@ class Generator:
             self._open -= 1
 
     async def _watch(self) -> None:
-        """How late this process is for what it wanted to do: if it is, it is the bottleneck."""
+        """Measures how late this process is. If it is late, it is the bottleneck."""
         while True:
             due_s = time.perf_counter() + LAG_SECONDS
             await asyncio.sleep(LAG_SECONDS)
@@ -252,7 +252,7 @@ def _sample(
     background: bool,
     started_s: float,
 ) -> Sample:
-    """What the chunks say: when text came, the trace, an error's code."""
+    """Parse the chunks: arrival times of text, the trace, and the code of an error."""
     token_s: list[float] = []
     trace = None
     rest = b""
@@ -292,7 +292,7 @@ def _code(answer: bytes) -> str:
 
 
 def main(path: str) -> None:
-    """Run the job of this file."""
+    """Run the job in this file."""
     job = msgspec.msgpack.decode(Path(path).read_bytes(), type=Job)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,8 +1,9 @@
-"""What the operating system says of a server's processes: CPU, memory, descriptors and threads, by role.
+"""Figures of the operating system about a server's processes: CPU, memory, descriptors and threads, by role.
 
-CPU is the kernel's count for the whole process, threads that have ended included, in nanoseconds. Memory is the
-proportional share (PSS) without shared memory, which is the arena's and is taken from its own figures: so every byte is
-counted once. Reading PSS walks page tables and costs milliseconds, so it is done outside what is timed.
+CPU is the kernel's count for the whole process in nanoseconds, including threads that have ended. Memory is the
+proportional set size (PSS) without shared memory. The shared memory is the arena's and comes from the arena's own
+figures, so every byte is counted once. Reading PSS walks page tables and costs milliseconds, so it is done outside the
+timed part.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ SHARE = 5
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """Bytes by role, the arena's, open descriptors and threads, at one moment (seconds since the epoch).
+    """Bytes by role, the arena's bytes, open descriptors and threads at one moment (seconds since the epoch).
 
-    `arena` is what was reserved at start, `arena_leased` what of it requests in flight hold, and `arena_leased_max` the
-    most that they have held at once since the front end started: a request holds its features for milliseconds.
+    `arena` is what was reserved at start, and `arena_leased` the part that requests in flight hold. `arena_leased_max`
+    is the maximum that they have held since the front end started, because a request holds its features only for
+    milliseconds.
     """
 
     at_s: float
@@ -48,43 +50,43 @@ class Memory(msgspec.Struct, frozen=True):
 
     @property
     def private(self) -> int:
-        """Of all processes."""
+        """Memory of all processes."""
         return sum(getattr(self, role) for role in ROLES)
 
     @property
     def total(self) -> int:
-        """What the server takes: of the arena all that is reserved."""
+        """Memory of the server, including the whole reserved arena."""
         return self.private + self.arena
 
 
 class Cpu(msgspec.Struct, frozen=True):
-    """Seconds of CPU so far: of each process by name, and of each thread by its process's name and its own number."""
+    """CPU seconds so far: of each process by name, and of each thread by its process's name and its own number."""
 
     processes: dict[str, float]
     threads: dict[tuple[str, int], float]
 
     def by_role(self) -> dict[str, float]:
-        """Those of all processes of a role."""
+        """CPU seconds of all processes of a role."""
         found = dict.fromkeys(ROLES, 0.0)
         for name, seconds in self.processes.items():
             found[role_of(name)] += seconds
         return found
 
     def since(self, before: Cpu) -> Cpu:
-        """What was spent after `before`; what started since counts whole."""
+        """Return the CPU time used after `before`. Processes started since then count fully."""
         return Cpu(
             {name: seconds - before.processes.get(name, 0.0) for name, seconds in self.processes.items()},
             {thread: seconds - before.threads.get(thread, 0.0) for thread, seconds in self.threads.items()},
         )
 
     def busiest(self) -> tuple[str, float]:
-        """The name of the process whose thread spent most, and the seconds of that thread."""
+        """Return the name of the process whose thread used the most CPU, and that thread's seconds."""
         (name, _), seconds = max(self.threads.items(), key=lambda each: each[1])
         return name, seconds
 
 
 def cpu(server: Server) -> Cpu:
-    """Now. A thread's figure is the scheduler's in clock ticks, 10 ms: of a thread that has ended nothing is left."""
+    """Read the CPU times now. Threads are counted in clock ticks of 10 ms; threads that have ended are not included."""
     processes: dict[str, float] = {}
     threads: dict[tuple[str, int], float] = {}
     for name, process in server.named():
@@ -94,12 +96,12 @@ def cpu(server: Server) -> Cpu:
 
 
 def cpu_s(server: Server) -> dict[str, float]:
-    """Seconds of CPU so far, by role."""
+    """Return CPU seconds so far, by role."""
     return cpu(server).by_role()
 
 
 def memory(server: Server) -> Memory:
-    """Now."""
+    """Read memory, descriptors and threads now."""
     roles = dict.fromkeys(ROLES, 0)
     descriptors = threads = 0
     for role, processes in server.processes().items():
@@ -109,7 +111,7 @@ def memory(server: Server) -> Memory:
                 descriptors += process.num_fds()
                 threads += process.num_threads()
             except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
-                continue  # it was replaced between the two looks
+                continue  # the process was replaced between the two reads
     statistics = server.statistics()
     regions = statistics["arena"]["regions"]
     return Memory(
@@ -125,27 +127,28 @@ def memory(server: Server) -> Memory:
 
 
 def private_bytes(pid: int) -> int:
-    """A process's proportional share of memory without shared memory segments."""
+    """Return a process's proportional set size without shared memory segments."""
     figures = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
     return sum(int(figures[name].split()[0]) * 1024 for name in ("Pss_Anon", "Pss_File"))
 
 
 def leased_bytes(regions: Sequence[dict[str, Any]]) -> int:
-    """Bytes that requests in flight hold; what is only kept for later requests is not counted."""
+    """Bytes that requests in flight hold, without items that are only kept for later requests."""
     return sum(region["writing_bytes"] + region["unclaimed_bytes"] + region["leased_bytes"] for region in regions)
 
 
 @contextmanager
 def watched(server: Server, every_s: float = SAMPLE_SECONDS) -> Iterator[list[Memory]]:
-    """Memory while the block runs, sampled by a thread, and once more at its end; the list grows.
+    """Sample memory in a thread while the block runs, and once more at its end. The returned list grows.
 
-    Reading it takes the kernel tens of milliseconds where gigabytes are mapped, so it may have one part in `SHARE`.
+    If gigabytes are mapped, reading takes the kernel tens of milliseconds, so it may use one part in `SHARE` of the
+    time.
     """
     samples = [memory(server)]
     ended = threading.Event()
 
     def look() -> None:
-        with suppress(httpx.HTTPError):  # a front end that has just ended: what became of its requests is said
+        with suppress(httpx.HTTPError):  # the front end has just ended; its requests report it
             samples.append(memory(server))
 
     def watch() -> None:

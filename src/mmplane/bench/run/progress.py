@@ -1,4 +1,4 @@
-"""Who watches a run: nobody, or a person at a terminal."""
+"""Progress of a run: shown at a terminal, or not at all."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from rich.console import Console
 
 
 class Progress:
-    """Who watches a campaign; this one does not."""
+    """Progress that is not shown."""
 
     def stage(self, text: str, total: int) -> None:
-        """Something with so many parts begins."""
+        """Start something that has this many parts."""
 
     def tick(self) -> None:
-        """One part is done."""
+        """Finish one part."""
 
     def say(self, text: str) -> None:
-        """Something to know."""
+        """Show a message."""
 
 
 class Bar(Progress):
-    """One bar for the stage that runs."""
+    """Progress as one bar for the current stage."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -41,15 +41,15 @@ class Bar(Progress):
         self._bar.stop()
 
     def stage(self, text: str, total: int) -> None:
-        """A new stage on the same bar; without a terminal a line for each."""
+        """Start a new stage on the same bar; without a terminal, print a line for each stage."""
         if not self._console.is_terminal:
             self._console.print(text)
         self._bar.reset(self._task, description=text, total=max(1, total))
 
     def tick(self) -> None:
-        """One part more."""
+        """Finish one part."""
         self._bar.advance(self._task)
 
     def say(self, text: str) -> None:
-        """A line above the bar."""
+        """Print a line above the bar."""
         self._console.print(text, markup=False)

@@ -1,4 +1,4 @@
-"""A server under measurement: started by the real command, asked over HTTP, its processes known by their titles."""
+"""A server under measurement: started with the real command, controlled over HTTP, its processes found by title."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mmplane.process.death import die_with_parent
 
 ROLES = ("frontend", "parser", "worker", "rank", "nursery", "supervisor")
 RENEWED = ("frontend", "parser", "worker", "rank")
-"""What `Server.renew` replaces: without the nursery everything would be imported again."""
+"""Processes that `Server.renew` replaces; without the nursery everything would be imported again."""
 STOP_LIMIT_S = 60.0
 REQUEST_LIMIT_S = 60.0
 RENEW_LIMIT_S = 120.0
@@ -29,11 +29,11 @@ LOG_LINES = 20
 
 
 class Refused(Exception):
-    """The server does not do what the bench asks for; the text says what."""
+    """The server cannot do what the bench asks for. The text says what."""
 
 
 class Server:
-    """One `mmplane serve` that runs."""
+    """One running `mmplane serve`."""
 
     def __init__(self, url: str, supervisor: psutil.Process, tp: int) -> None:
         self.url = url
@@ -49,7 +49,7 @@ class Server:
         return url.host, url.port
 
     def named(self) -> list[tuple[str, psutil.Process]]:
-        """Its processes by what they are called: `rank 0`, `supervisor`."""
+        """Return its processes by name: `rank 0`, `supervisor`."""
         found = [("supervisor", self.supervisor)]
         for child in self.supervisor.children(recursive=True):
             with suppress(psutil.NoSuchProcess):
@@ -59,7 +59,7 @@ class Server:
         return found
 
     def processes(self) -> dict[str, list[psutil.Process]]:
-        """Its processes by role."""
+        """Return its processes by role."""
         roles: dict[str, list[psutil.Process]] = {role: [] for role in ROLES}
         for name, process in self.named():
             roles[role_of(name)].append(process)
@@ -71,21 +71,21 @@ class Server:
         return statistics
 
     def requests(self) -> list[dict[str, Any]]:
-        """The timelines of the last requests that ended, the latest first."""
+        """Return the timelines of the last requests that ended, the latest first."""
         recent: list[dict[str, Any]] = self._http.get("/admin/requests").raise_for_status().json()["requests"]
         return recent
 
     def switch(self, delivery: str, *, cache: bool) -> None:
-        """Have every request from here on delivered this way. Raises Refused when the server cannot."""
+        """Switch to a delivery for all further requests. Raises Refused if the server cannot."""
         wanted = {"name": delivery, "share": 1.0, "cache": "on" if cache else "off"}
         answer = self._http.put("/admin/delivery", json=wanted)
         if answer.is_error:
             raise Refused(str(answer.json()["error"]["message"]))
 
     def renew(self) -> None:
-        """Have front end, workers and ranks replaced by fresh ones: what they had allocated for others is gone.
+        """Replace front end, workers and ranks by fresh processes without memory allocated for other deliveries.
 
-        Raises Refused when they do not come back.
+        Raises Refused if they do not come back.
         """
         before = self.processes()
         for process in (each for role in RENEWED for each in before[role]):
@@ -109,18 +109,18 @@ class Server:
             return False
 
     def close(self) -> None:
-        """Stop asking."""
+        """Close the connection to the server."""
         self._http.close()
 
 
 def role_of(name: str) -> str:
-    """What a process with this name is: `rank` for `rank 0`."""
+    """Return the role of the process with this name: `rank` for `rank 0`."""
     return name.split(" ")[0]
 
 
 @contextmanager
 def serving(model: str, *, tp: int, flags: list[str]) -> Iterator[Server]:
-    """A server for the block. Raises Refused with its last words when it does not start."""
+    """Run a server for the duration of the block. Raises Refused with its last log lines if it does not start."""
     command = [sys.executable, "-m", "mmplane", "serve", "--model", model, "--served-model-name", "tiny"]
     command += ["--tp", str(tp), "--port", "0", "--log-level", "warning", *flags]
     with tempfile.TemporaryFile("w+") as log:
@@ -141,7 +141,7 @@ def serving(model: str, *, tp: int, flags: list[str]) -> Iterator[Server]:
             finally:
                 server.close()
                 log.seek(0)
-                sys.stderr.writelines(log.readlines()[-LOG_LINES:])  # warnings alone: mostly nothing
+                sys.stderr.writelines(log.readlines()[-LOG_LINES:])  # only warnings, and usually none
         finally:
             process.terminate()
             process.wait(STOP_LIMIT_S)

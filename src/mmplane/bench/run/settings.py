@@ -15,7 +15,7 @@ from mmplane.bench.run.campaign import Options
 
 
 class Case(msgspec.Struct, frozen=True):
-    """One workload at one pace. `requests` are for each delivery; a quick run sends `quick` (0: leaves it out)."""
+    """One workload at one pace. `requests` is per delivery; a quick run sends `quick` (0: leaves the case out)."""
 
     workload: str
     requests: int
@@ -23,11 +23,11 @@ class Case(msgspec.Struct, frozen=True):
     rate: float | None = None
     repetitions: int = 3
     cycles: int = 1
-    """How often a repetition sends its requests, under other stamps: more of them than items have to be made."""
+    """How many times a repetition sends its requests, with new stamps: more requests without making more items."""
     quick: int = 0
 
     def options(self, common: Options) -> Options:
-        """How to measure it; what is the same in all cases is `common`."""
+        """Return how to measure it; `common` has what is the same in all cases."""
         return msgspec.structs.replace(
             common,
             requests=self.requests,
@@ -39,13 +39,13 @@ class Case(msgspec.Struct, frozen=True):
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """Cases that are read together. `tp` None: as many ranks as there are cores."""
+    """Cases that belong together. `tp` None means as many ranks as there are cores."""
 
     tp: int | None
     cases: tuple[Case, ...]
 
     def chosen(self, *, quick: bool) -> tuple[Case, ...]:
-        """The cases to run: all, or the quick ones with fewer requests, once."""
+        """Return the cases to run: all of them, or the quick ones with fewer requests and one repetition."""
         if not quick:
             return self.cases
         few = [msgspec.structs.replace(case, requests=case.quick, repetitions=1) for case in self.cases]
@@ -56,7 +56,7 @@ SETTINGS = {
     "incident": Setting(
         4,
         (
-            # Requests wait 500 ms each and use no core: a second repetition of a crowd repeats its figures.
+            # Requests wait 500 ms each and use no core, so a second repetition of a crowd gives the same figures.
             Case("incident:500:10MB", 12, 1, quick=3),
             Case("incident:500:10MB", 30, 10, repetitions=1, quick=10),
             Case("incident:500:10MB", 50, 50, repetitions=1),
@@ -68,7 +68,7 @@ SETTINGS = {
             Case("incident:500:90MB", 6, 1),
             Case("incident:500:90MB", 20, 10, repetitions=1),
             Case("incident:500:10MB", 100, rate=100.0, repetitions=1, cycles=10),
-            Case("incident:10:10MB", 30, 1),  # analysis A1 is about the hash: the decoder takes little
+            Case("incident:10:10MB", 30, 1),  # analysis A1 is about the hash, so the decoder takes little time
         ),
     ),
     "cores": Setting(

@@ -1,4 +1,4 @@
-"""A soak: the same load again and again for a given time; whether memory, descriptors and threads stay as they were."""
+"""A soak test: repeats the same load for a given time and checks that memory, descriptors and threads stay flat."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from mmplane.bench.run.server import serving
 
 SAMPLES_MAX = 400
 FLAT_SHARE = 0.02
-"""Growth from the first to the last quarter of the time that still counts as flat: of memory at rest."""
+"""Growth of memory at rest, from the first to the last quarter of the time, that still counts as flat."""
 DESCRIPTORS_SLACK = 4
-"""Connections that a server still closes when it is looked at."""
+"""Number of connections that the server may not have closed yet when it is sampled."""
 THREADS_SLACK = 1
 WARM_SHARE = 0.25
-"""Of the time, at its beginning: allocators and caches fill, and nothing is judged."""
+"""Share of the time at the beginning in which allocators and caches fill and nothing is judged."""
 
 
 def soak(
     workload: Workload, tp: int, seconds: float, options: Options, outcome: Outcome, progress: Progress
 ) -> dict[str, Any]:
-    """Run one delivery for so long; what was seen."""
+    """Run one delivery for this long and return the samples."""
     delivery, cache = options.variants()[0]
     count = options.requests or workload.requests
     load = workload.make(count, options.tokens or workload.tokens)
@@ -71,10 +71,10 @@ def soak(
 
 
 def flatness(rest: Sequence[Memory]) -> dict[str, Any]:
-    """Growth of memory between loads, and whether it, the descriptors and the threads are flat. Pure.
+    """Return the growth of memory between loads, and whether memory, descriptors and threads are flat. Pure.
 
-    What happened while allocators warmed up is left out. Memory is flat when its last quarter lies at most 2 % above
-    its first, by their medians.
+    The time in which allocators warm up is left out. Memory is flat if the median of its last quarter is at most 2 %
+    above that of its first.
     """
     judged = list(rest[int(len(rest) * WARM_SHARE) :])
     if len(judged) < 4:

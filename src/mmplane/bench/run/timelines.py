@@ -1,6 +1,6 @@
-"""What each design does with one request and with ten: the server's own timelines, and no figures.
+"""Records the server's own timelines of one request and of ten for each design, without other figures.
 
-Without digests, and nothing else is sent meanwhile, so that what is drawn is what a request does.
+Requests ask for no digests and nothing else runs, so the drawings show only the work of a request.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ AT_ONCE = (1, 10)
 
 
 def timelines(workload: Workload, tp: int, options: Options, progress: Progress) -> list[dict[str, Any]]:
-    """For each delivery and number of requests at once: the timelines of those requests, in the order they came."""
+    """Return the timelines for each delivery and number of concurrent requests, in order of arrival."""
     load = workload.make(max(AT_ONCE), workload.tokens)
     items = list(made(load.sources, options.model_folder))
     found = []
@@ -42,5 +42,5 @@ def _send(server: Server, requests: tuple[Request, ...], items: list[Made], note
 
 
 def _untraced(body: bytes) -> bytes:
-    """Without a trace in the answer no rank digests features."""
+    """Without a trace in the answer, no rank digests features."""
     return body.replace(b'"trace":true', b'"trace":false')

@@ -1,6 +1,6 @@
 """One turn: a delivery's share of a repetition, sent by the load generator and measured from outside.
 
-Bodies are made and written before the clock starts; what the server says of itself is read before and after.
+Bodies are created and written before the clock starts. The server's own statistics are read before and after.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ DigestRank = Callable[[int], int]
 
 
 class TurnPlan(msgspec.Struct, frozen=True):
-    """What a turn sends: its requests `cycles` times, with other stamps each. `arrivals_s` makes it an open loop."""
+    """The requests of a turn: they are sent `cycles` times with new stamps. `arrivals_s` makes it an open loop."""
 
     requests: Sequence[Request]
     background: Sequence[Request]
@@ -52,13 +52,13 @@ class TurnPlan(msgspec.Struct, frozen=True):
 
 
 def send(server: Server, plan: TurnPlan, items: list[Made], note: str, tick: Tick) -> Results:
-    """Send the plan without measuring more than the load generator does. Every rank digests every item."""
+    """Send the plan and measure only what the load generator measures. Every rank digests every item."""
     with tempfile.TemporaryDirectory(prefix="mmplane-bench-") as folder:
         return generate(_spool(server, plan, items, note, Path(folder), every_rank), Path(folder) / "job", tick)
 
 
 def take(server: Server, plan: TurnPlan, items: list[Made], note: str, tick: Tick) -> Turn:
-    """Send the plan and measure. The server has been switched, and is warm. The ranks take turns with digests."""
+    """Send the plan and measure. The server must have been switched and be warm. The ranks take turns with digests."""
     one_rank = partial(in_turn, tp=server.tp)
     with tempfile.TemporaryDirectory(prefix="mmplane-bench-") as folder:
         job = _spool(server, plan, items, note, Path(folder), one_rank)
@@ -89,12 +89,12 @@ def take(server: Server, plan: TurnPlan, items: list[Made], note: str, tick: Tic
 
 
 def every_rank(_: int) -> int:
-    """Those of all."""
+    """Statistics of all deliveries."""
     return EVERY_RANK
 
 
 def in_turn(index: int, tp: int) -> int:
-    """One rank's, and another's the next time: on all of them, hashing costs more than what is to be measured."""
+    """One rank in turn: on all ranks, hashing would cost more than what is measured."""
     return index % tp
 
 
@@ -105,7 +105,7 @@ def wrong(
     tp: int,
     digest_rank: DigestRank = every_rank,
 ) -> list[str]:
-    """What the digests of the answers say that must not be: an item's features wrong, crossed or missing on a rank."""
+    """Return errors found in the digests: an item's features are wrong, mixed up or missing on a rank."""
     found = []
     for sample in samples:
         if sample.background or sample.code is not None or sample.trace is None:
@@ -129,7 +129,7 @@ def wrong(
 
 
 def generate(job: Job, path: Path, tick: Tick) -> Results:
-    """Run the load generator on a job. Raises RuntimeError when it ends without results."""
+    """Run the load generator on a job. Raises RuntimeError if it ends without results."""
     path.write_bytes(msgspec.msgpack.encode(job))
     command = [sys.executable, "-m", "mmplane.bench.run.generator", str(path)]
     with_us = partial(die_with_parent, os.getpid())
@@ -143,7 +143,7 @@ def generate(job: Job, path: Path, tick: Tick) -> Results:
 
 
 def settled(server: Server) -> dict[str, Any]:
-    """The server's statistics once nothing is in flight and the ranks' reports have stopped changing."""
+    """Return the server's statistics once nothing is in flight and the ranks' reports have stopped changing."""
     deadline_s = time.monotonic() + SETTLE_LIMIT_S
     last: tuple[Any, float] = (None, time.monotonic())
     while True:
@@ -164,7 +164,7 @@ def settled(server: Server) -> dict[str, Any]:
 
 
 def _spool(server: Server, plan: TurnPlan, items: list[Made], note: str, folder: Path, digest_rank: DigestRank) -> Job:
-    """Write the bodies, and say where each lies."""
+    """Write the bodies, and return where each of them is."""
     media = [item.media for item in items]
     shots = []
     offset = 0
@@ -197,12 +197,12 @@ def _spool(server: Server, plan: TurnPlan, items: list[Made], note: str, folder:
 
 
 def _materialisations(statistics: dict[str, Any]) -> int:
-    """Of all deliveries, summed over processes, since the server started."""
+    """Sum over all deliveries and processes, since the server started."""
     return sum(tally["materialisations"] for tally in statistics["delivery"]["by_name"].values())
 
 
 def loops(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """What the ranks' loops did in between, all ranks together."""
+    """What the ranks' loops did in between, summed over all ranks."""
     earlier = {loop["rank"]: loop for loop in before["ranks"].get("loops", ())}
     later = after["ranks"].get("loops", ())
     names = ("stalls", "broadcasts")
