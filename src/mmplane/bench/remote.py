@@ -67,8 +67,7 @@ def measure(url: str, model: str | None, workload: Workload, pace: Pace, tick: C
 
 
 def plain(body: bytes, model: str) -> bytes:
-    """Return the request for this model, without mmplane's own fields, asking for the number of tokens in the answer.
-    """
+    """Return the request for this model, without mmplane's own fields, and with usage in the answer."""
     request = json.loads(body)
     request.pop("mmplane", None)
     return json.dumps(request | {"model": model, "stream_options": {"include_usage": True}}).encode()

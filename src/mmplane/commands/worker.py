@@ -46,8 +46,8 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     options = Options(parser)
     add = options.add
     add("--join", "the server's --join-host and --join-port, as HOST:PORT", default="")
-    secret = "the secret that this machine shares with the server; readable only by its owner"
-    add("--cluster-key-file", secret, default="")
+    shared = "the secret that this machine shares with the server; readable only by its owner"
+    add("--cluster-key-file", shared, default="")
     pin = "use TLS: SHA-256 of the server's certificate, from the server's log (default: no TLS)"
     add("--join-pin", pin, default="")
     add("--name", "name of this machine in the server's log (default: its host name)", default="")

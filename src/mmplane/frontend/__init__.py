@@ -1,1 +1,1 @@
-"""The front end: one HTTP request in, one stream of tokens out; owner of the arena, the leases and admission."""
+"""The front end: turns an HTTP request into a stream of tokens; owns the arena, the leases and admission."""

@@ -1,4 +1,4 @@
-"""The HTTP face of a server: which route leads where."""
+"""The HTTP application of a server: maps routes to handlers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mmplane.frontend.server import Entrance, application
 
 
 def build(endpoints: Endpoints, console: Routes, entrance: Entrance) -> ASGIApp:
-    """The application: every route of the server but the probes, behind its entrance."""
+    """Build the application: every route of the server except the probes, behind its access checks."""
     routes = [
         Route("/", console.page),
         Route("/v1/chat/completions", endpoints.chat, methods=["POST"]),

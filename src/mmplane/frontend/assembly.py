@@ -1,4 +1,4 @@
-"""The parts of one epoch, and who knows whom among them: built once, before anything is heard or served."""
+"""Builds the parts of one epoch and connects them, once, before anything is received or served."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ from mmplane.waiting.share import Share
 log = logging.getLogger("mmplane")
 
 GENERATION_BITS = 40
-"""An epoch's slots are numbered from `epoch << 40`: no record of an earlier front end can name one of ours."""
+"""An epoch's slots are numbered from `epoch << 40`, so no record of an earlier front end can name one of them."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """The arena's books, in whose name we hold leases, and region 0, which we write."""
+    """The arena's index, the owner of the front end's leases, and region 0, which the front end writes."""
 
     arena: Arena
     owner: Process
@@ -73,13 +73,13 @@ class Memory:
 
 @dataclass(frozen=True, kw_only=True)
 class Assembly:
-    """Everything of one epoch."""
+    """All parts of one epoch."""
 
     config: Config
     epoch: int
     keyring: Keyring
     encoding: str
-    """How features lie in the arena."""
+    """How features are stored in the arena."""
 
     arena: Arena
     pool: Pool
@@ -103,7 +103,7 @@ class Assembly:
     tracer: Tracer | None
 
     def endpoints(self, closing: asyncio.Future[None]) -> Endpoints:
-        """What takes requests in. When `closing` is done, what still runs ends."""
+        """The parts that accept requests. When `closing` is set, requests that still run end."""
         answers = partial(Completions, self.chat, counters=self.counters, readiness=self.readiness, seats=self.seats)
         renderings = Renderings(self.preparation, model_id=self.config.model_id or self.config.model)
         works = (answers(), renderings, answers(form=TEXT))
@@ -123,7 +123,7 @@ class Assembly:
         )
 
     def console(self) -> Routes:
-        """What answers all other requests."""
+        """The parts that answer all other requests."""
         report = Report(self._sections(), counts=self._counts, readings=self._readings)
         return Routes(
             names=(self.config.served_name, *self.config.more_names),
@@ -163,7 +163,7 @@ class Assembly:
         }
 
     def _model(self) -> dict[str, Any]:
-        """What is served, and how."""
+        """The model's name and the settings that clients can see."""
         return {"model": self.config.served_name, "dtype": self.group.dtype, "tp": self.config.tp}
 
     def _counts(self) -> Mapping[str, Mapping[Labels, float]]:
@@ -179,7 +179,7 @@ class Assembly:
         }
 
     def _restarts(self) -> dict[str, int]:
-        """Processes that ended in this epoch, by role, and the front ends before it."""
+        """Processes that ended in this epoch, by role, and earlier front ends."""
         return {
             "frontend": self.epoch - 1,
             "parser": self.bodies.parser.ended,
@@ -197,7 +197,7 @@ def assemble(
     descriptors: Mapping[str, int],
     tell_supervisor: Callable[[Record], object],
 ) -> Assembly:
-    """The parts, on a running event loop. `descriptors` has `region0` and `keyring`."""
+    """Build the parts on a running event loop. `descriptors` has `region0` and `keyring`."""
     keyring = msgspec.msgpack.decode(handed(descriptors["keyring"]), type=Keyring)
     in_flight_max = config.running_max + config.queue_max
     memory = _memory(config, epoch, incarnation, descriptors["region0"])
@@ -303,7 +303,7 @@ def _store(config: Config, processors: Processors, memory: Memory, pool: Pool, b
 
 
 def _dispatch(config: Config, store: ItemStore, processors: Processors, budget: Budget) -> Dispatch:
-    """Every delivery's front end half. An inline item's bytes lie here once, and on each rank that gets them."""
+    """The front end half of every delivery. Inline bytes exist once here, and once on each rank that receives them."""
     everywhere = 1 + config.tp
     encoded = MediaFreight(budget, copies=everywhere, ranks=config.tp)
     eager: Freight = encoded
@@ -324,7 +324,7 @@ def _dispatch(config: Config, store: ItemStore, processors: Processors, budget: 
         Sends.MEDIA: encoded,
         Sends.FEATURES: eager,
         "eager-compact": eager_compact,
-        AUTO: SlotFreight(store, patient=False),  # it has another way
+        AUTO: SlotFreight(store, patient=False),  # it does not use the arena's path
     }
     return Dispatch(
         Rollout(config.delivery, rollback_on=config.rollback_on),
@@ -340,6 +340,6 @@ def _dispatch(config: Config, store: ItemStore, processors: Processors, budget: 
 def _tracer(to: str, model: str) -> Tracer | None:
     if not to:
         return None
-    # Not imported above: OpenTelemetry is an extra, and who wants no traces shall not pay for it.
+    # Imported here because OpenTelemetry is an extra: users without traces should not pay for the import.
     tracer: Tracer = importlib.import_module("mmplane.observe.trace").Tracer(to, model)
     return tracer

@@ -1,4 +1,4 @@
-"""The front end's process: hears the supervisor, warms up, serves HTTP on the listening socket it was given, drains."""
+"""The front end's process: talks to the supervisor, warms up, serves HTTP on the socket that it was given, drains."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
 
 
 class Frontend:
-    """The process around the parts of one epoch."""
+    """The process that runs the parts of one epoch."""
 
     def __init__(self, config: Config, epoch: int, incarnation: int, descriptors: dict[str, int]) -> None:
         self._config = config
@@ -57,8 +57,8 @@ class Frontend:
         self._descriptors = descriptors
 
     async def run(self) -> None:
-        """Build, announce, serve."""
-        # Nothing is heard before the first await, and then there are parts to tell.
+        """Build the parts, announce them, and serve."""
+        # Nothing is received before the first await, and by then the parts exist.
         self._supervisor = Mailbox(Link(self._descriptors["control"], ToFrontend), receive=self._hear)
         self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._parts = assemble(
@@ -87,7 +87,7 @@ class Frontend:
             raise SystemExit(1) from error
 
     async def _warm_up(self) -> None:
-        """Serve one picture to ourselves, then say so."""
+        """Serve one picture internally, then report readiness."""
         while (why := await self._parts.readiness.check()) is not None:
             log.debug("not ready: %s", why)
             await asyncio.sleep(POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""What all parts say of themselves, now: as the operator's JSON, and as the figures of `/metrics`."""
+"""Current statistics of all parts: the operator's JSON, and the figures of `/metrics`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mmplane.observe.exposition import Figures, Labels
 
 
 class Report:
-    """Asks the parts each time; keeps nothing. `sections` are those of the operator's JSON."""
+    """Asks the parts each time and keeps nothing. `sections` are the sections of the operator's JSON."""
 
     def __init__(
         self,
@@ -29,16 +29,16 @@ class Report:
         self._readings = readings
 
     def statistics(self) -> dict[str, Any]:
-        """As `GET /admin/statistics` has it."""
+        """The statistics as in `GET /admin/statistics`."""
         return {name: section() for name, section in self._sections.items()}
 
     def figures(self) -> Figures:
-        """What `/metrics` shows."""
+        """The figures for `/metrics`."""
         return Figures(self.statistics(), self._counts(), self._readings())
 
 
 def ranks(group: Group) -> dict[str, Any]:
-    """What the group says of itself and of each rank."""
+    """Statistics of the group and of each rank."""
     statistics = group.statistics()
     return {
         "incarnation": statistics.incarnation,
@@ -89,6 +89,6 @@ def _counts(distribution: Distribution) -> dict[str, Any]:
 
 
 def plain(statistics: msgspec.Struct) -> dict[str, Any]:
-    """A record as JSON has it."""
+    """Convert a record to JSON types."""
     plain: dict[str, Any] = msgspec.to_builtins(statistics)
     return plain

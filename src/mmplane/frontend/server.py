@@ -1,4 +1,4 @@
-"""What our HTTP processes have alike: who is let in, probes, limits on connections, and how they end."""
+"""Common parts of mmplane's HTTP processes: access, probes, limits on connections, and shutdown."""
 
 from __future__ import annotations
 
@@ -32,35 +32,35 @@ from mmplane.process.child import BEAT_SECONDS
 from mmplane.process.descriptors import connections_max
 
 BACKLOG = 1024
-"""Connections that wait to be accepted."""
+"""Backlog of connections that wait to be accepted."""
 
 
 class Checked(Protocol):
-    """Whatever knows whether this process can do its work."""
+    """Anything that knows whether this process can do its work."""
 
     async def check(self) -> str | None:
-        """None when it can, else why not."""
+        """Return None if the process can do its work, otherwise the reason why not."""
 
 
 @dataclass(frozen=True)
 class Entrance:
-    """Who comes in: by which key, to which names of this server, under which prefix, and pages of which sites."""
+    """Who may connect: API keys, names of this server, path prefix, and allowed origins."""
 
     keyring: Keyring
     hosts: tuple[str, ...]
-    """Names that requests must have, unless there are keys."""
+    """Names that the Host header must have, unless there are keys."""
     origins: tuple[str, ...] = ()
     open_routes: tuple[str, ...] = ()
     root: str = ""
 
     @classmethod
     def of(cls, config: Config, keyring: Keyring) -> Entrance:
-        """As the operator says."""
+        """Take the settings from the configuration."""
         hosts = (config.host, *config.allow_hosts)
         return cls(keyring, hosts, config.allow_origins, config.open_routes, config.root_path)
 
     def before(self, app: ASGIApp) -> ASGIApp:
-        """The application behind it."""
+        """Put the application behind these checks."""
         hosts: tuple[str, ...] | None = self.hosts
         if self.keyring:
             app, hosts = Access(app, self.keyring, self.open_routes), None
@@ -68,14 +68,14 @@ class Entrance:
 
 
 def application(routes: Sequence[Route], checked: Checked, entrance: Entrance) -> ASGIApp:
-    """These routes and the probes, behind the entrance."""
+    """Build an application of these routes and the probes, behind the access checks."""
 
     async def health(_: Request) -> Response:
-        """This process answers."""
+        """200: this process answers."""
         return Response(msgspec.json.encode({"status": "alive"}), media_type="application/json")
 
     async def ready(_: Request) -> Response:
-        """It can do its work."""
+        """200 if this process can do its work, otherwise 503 with the reason."""
         why = await checked.check()
         if why is None:
             return Response(msgspec.json.encode({"status": "ready"}), media_type="application/json")
@@ -94,25 +94,25 @@ async def _refuse(_: Request, error: Exception) -> Response:
 
 
 class Server(uvicorn.Server):
-    """uvicorn, but signals are the supervisor's business, and an idle server sleeps. It calls `beat` once a second."""
+    """uvicorn's server, but the supervisor handles signals, and an idle server sleeps. Calls `beat` once a second."""
 
     def __init__(self, config: uvicorn.Config, beat: Callable[[], object]) -> None:
         super().__init__(config)
         self._beat = beat
 
     async def main_loop(self) -> None:
-        """uvicorn's own wakes up ten times a second. `on_tick` sets the date of answers."""
+        """Replaces uvicorn's loop, which wakes up ten times a second. `on_tick` sets the date of answers."""
         while not await self.on_tick(0):
             self._beat()
             await asyncio.sleep(BEAT_SECONDS)
 
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
-        """Capture none."""
+        """Capture no signals."""
         return nullcontext()
 
 
 def server_of(app: ASGIApp, config: Config, beat: Callable[[], object]) -> Server:
-    """A server of this application, within every limit on connections."""
+    """Return a server for this application, with all limits on connections."""
     crowd = Crowd(connections_max(config.processes()), config.trusted_proxies)
     return Server(
         uvicorn.Config(
@@ -130,7 +130,7 @@ def server_of(app: ASGIApp, config: Config, beat: Callable[[], object]) -> Serve
 
 
 async def finish(counters: Counters, closing: asyncio.Future[None], limit_s: float) -> None:
-    """Until no request is in flight. What still runs after so many seconds ends by `closing`."""
+    """Wait until no request is in flight. After this many seconds, set `closing` to end the rest."""
     try:
         async with asyncio.timeout(limit_s):
             await counters.wait_idle()

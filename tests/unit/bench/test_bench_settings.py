@@ -88,7 +88,7 @@ def test_a_delivery_may_be_asked_for_alone() -> None:
 )
 def test_what_a_setting_decides_is_not_asked_for(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--setting", "cores", *arguments]) == 2
-    assert f"--setting decides {arguments[0]}" in capsys.readouterr().err
+    assert f"--setting determines {arguments[0]}" in capsys.readouterr().err
 
 
 def test_quick_is_of_a_setting(capsys: pytest.CaptureFixture[str]) -> None:

@@ -117,7 +117,7 @@ def test_a_prediction_that_holds_is_judged_in_its_own_setting() -> None:
 def test_one_that_does_not_hold_says_by_how_much_and_why() -> None:
     found = verdict(run_of([incident("original"), incident("leader", slower=2.0)]), "I2")
     assert (found.agrees, found.verdict) == (False, "does not hold")
-    assert found.why.startswith("`leader` 320 ms of CPU, `original` 160: one decode instead of four")
+    assert found.why.startswith("`leader` 320 ms of CPU, `original` 160: there is one decode instead of four")
 
 
 def test_simulated_time_counts_as_cpu() -> None:

@@ -108,7 +108,7 @@ def test_the_answer_says_what_is_best_by_how_much_and_why() -> None:
     text = answers(run_of([row_of("arena"), row_of("leader", slower=4.0), row_of("original", slower=2.0)]))[0]
     assert "arena is fastest" in text
     assert "2.0 times original" in text
-    assert "4.0 x leader" in text
+    assert "4.0 times leader" in text
     assert "ms of CPU" in text
 
 

@@ -87,5 +87,5 @@ def test_a_part_leaves_the_whole_and_the_whole_ends_its_parts(commands: list[lis
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no run"):
+    with pytest.raises(ValueError, match="no JSON of a run"):
         results.page_of(tmp_path)

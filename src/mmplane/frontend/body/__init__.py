@@ -1,1 +1,1 @@
-"""What a body may say, as types; and what of it must be made before the ranks can do it."""
+"""Types for request bodies, and the parts that must be prepared before the ranks can use them."""

@@ -1,4 +1,4 @@
-"""What a text completion may say: a prompt without a chat template, as text or as tokens, or several of them."""
+"""The body of a text completion: a prompt without a chat template, as text or as tokens, or several of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Tokens = Annotated[list[Token], msgspec.Meta(min_length=1)]
 
 
 class CompletionRequest(Request, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """The body of POST /v1/completions: what has an effect, then fields that are not built."""
+    """The body of POST /v1/completions: supported fields first, then fields that are not built."""
 
     tokens_default: ClassVar[int] = 16
     answers_prompt: ClassVar[bool] = True
@@ -52,26 +52,26 @@ class CompletionRequest(Request, forbid_unknown_fields=True, kw_only=True, omit_
 
     @property
     def likely_tokens(self) -> int | None:
-        """OpenAI's older form: how many, or nothing."""
+        """Number of log probabilities in OpenAI's older form, or None."""
         return self.logprobs
 
     @property
     def text_characters(self) -> int:
-        """Of all prompts together."""
+        """Characters of all prompts together."""
         return sum(map(len, self.prompts))
 
     @property
     def pieces(self) -> int:
-        """Its prompts."""
+        """The prompts."""
         return len(self.prompts)
 
     def let_go(self) -> None:
-        """Drop the prompts, unless they are to be repeated."""
+        """Drop the prompts, unless they have to be echoed."""
         if not self.echo:
             self.prompt = ""
 
     def check(self) -> None:
-        """Raises RequestError (400)."""
+        """Check limits and unsupported options. Raises RequestError (400)."""
         if not isinstance(self.prompt, str) and len(set(map(type, self.prompt))) > 1:
             raise bad_request(
                 "invalid_value", "a list of prompts must be of texts, of tokens, or of lists of tokens", "prompt"

@@ -1,4 +1,4 @@
-"""What an answer must look like, as a grammar of llguidance: from response_format, guided_*, and a forced tool call.
+"""The required form of an answer as an llguidance grammar: from response_format, guided_*, or a forced tool call.
 
 The front end checks a grammar and sends its text; rank 0 follows it token by token (`mmplane.ranks.model.grammar`).
 """
@@ -15,10 +15,10 @@ from mmplane.core.errors import bad_request
 from mmplane.frontend.body.tools import CLOSE, OPEN
 
 GRAMMAR_BYTES_MAX = 16 * 1024
-"""It travels inside the request's record."""
+"""Maximum length of a grammar, which is part of the request's record."""
 MESSAGE_CHARACTERS_MAX = 200
 JSON_OPTIONS: Any = {"whitespace_pattern": r"[ \n]?"}
-"""At most one space or line break between the parts of JSON: small models write white space without an end."""
+"""At most one space or line break between the parts of JSON, because small models write endless white space."""
 LIMITS = LLParserLimits(verbose_errors=False)
 """llguidance's own limits: a grammar may take 10^6 steps to build, and 2 x 10^5 for each token."""
 
@@ -29,7 +29,7 @@ def json_object() -> str:
 
 
 def json_schema(schema: Any) -> str:
-    """A JSON value of this schema."""
+    """A JSON value that matches this schema."""
     try:
         return LLMatcher.grammar_from_json_schema(schema, defaults=JSON_OPTIONS)
     except ValueError:
@@ -52,9 +52,7 @@ def lark(grammar: str) -> str:
 
 
 def tool_call(tools: Sequence[tuple[str, Any]], *, several: bool) -> str:
-    """A call of one of these (name, schema of arguments), or several calls, as `mmplane.frontend.chat.tool_calls`
-    reads them.
-    """
+    """A call of one of these tools (name, schema), or several, as `mmplane.frontend.chat.tool_calls` parses them."""
     calls = [
         {
             "type": "object",
@@ -74,9 +72,9 @@ def tool_call(tools: Sequence[tuple[str, Any]], *, several: bool) -> str:
 
 
 def check(grammar: str, param: str) -> str:
-    """The grammar, if it can be followed. Raises RequestError (400) that names the field and says what is wrong.
+    """Return the grammar if it is valid. Raises RequestError (400) that names the field and the problem.
 
-    This may take 0.1 s of CPU for a hostile grammar: call it in a thread (llguidance lets go of the GIL).
+    This may take 0.1 s of CPU for a hostile grammar, so call it in a thread (llguidance releases the GIL).
     """
     if len(grammar.encode()) > GRAMMAR_BYTES_MAX:
         raise bad_request("invalid_value", f"the grammar is longer than {GRAMMAR_BYTES_MAX} bytes", param)

@@ -1,4 +1,4 @@
-"""How a request wants its answer drawn: OpenAI's fields, and those that vLLM and SGLang add beside them."""
+"""The sampling options of a request: OpenAI's fields, and those that vLLM and SGLang add."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmplane.frontend.body.form import FormFields
 SAMPLES_MAX = 16
 STOPS_MAX = 4
 STRING_MAX = 1024
-"""Characters of a stop text, a model's name and the like."""
+"""Maximum characters of a stop text, a model's name and the like."""
 BIASES_MAX = 512
 END_TOKENS_MAX = 64
 LOGPROBS_MAX = 20
@@ -29,14 +29,14 @@ TokenName = Annotated[str, msgspec.Meta(pattern=r"^\d{1,9}$")]
 
 
 class Decoding(FormFields, kw_only=True, omit_defaults=True):
-    """The fields of a request that say how its answer is drawn, and in what form. All may be null."""
+    """The fields of a request that control sampling and the form of its answer. All may be null."""
 
     n: Annotated[int, msgspec.Meta(ge=1, le=SAMPLES_MAX)] | None = None
     max_tokens: Positive | None = None
     min_tokens: Natural | None = None
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    """0 leaves the likeliest token alone, as a temperature of 0 does."""
+    """0 selects the most likely token, like a temperature of 0."""
     top_k: Annotated[int, msgspec.Meta(ge=-1)] | None = None
     """-1 and 0: all tokens."""
     min_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
@@ -72,7 +72,7 @@ class Decoding(FormFields, kw_only=True, omit_defaults=True):
         logprobs: int | None = None,
         grammar: str = "",
     ) -> Sampling:
-        """What the ranks are told. Raises RequestError (400) for tokens that the model does not have."""
+        """Return the sampling options for the ranks. Raises RequestError (400) for unknown tokens."""
         self._check(tokens_max, vocabulary_tokens)
         return Sampling(
             tokens_max=tokens_max,

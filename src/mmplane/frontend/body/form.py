@@ -1,4 +1,4 @@
-"""What form an answer must have: `response_format`, vLLM's `guided_*` and `structured_outputs`, or a forced call."""
+"""The required form of an answer: `response_format`, vLLM's `guided_*` and `structured_outputs`, or a forced call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmplane.frontend.body.tools import Chosen, Tool, ToolChoice
 from mmplane.frontend.body.unused import NOTHING
 
 FORM_BYTES_MAX = 64 * 1024
-"""Of a schema, of all tools, and of whatever else may be any JSON, as it lies in the body. Decoded it takes more."""
+"""Maximum bytes of a schema, of all tools, and of other arbitrary JSON in the body. Decoded, it takes more memory."""
 CHOICES_MAX = 1024
 
 Choices = Annotated[list[str], msgspec.Meta(min_length=1, max_length=CHOICES_MAX)]
@@ -37,13 +37,13 @@ class ObjectFormat(msgspec.Struct, tag_field="type", tag="json_object"):
 
 
 class SchemaFormat(msgspec.Struct, tag_field="type", tag="json_schema"):
-    """JSON of a schema."""
+    """JSON that matches a schema."""
 
     json_schema: NamedSchema
 
 
 class Structured(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """vLLM's `structured_outputs`: one of these."""
+    """vLLM's `structured_outputs`: exactly one of these fields."""
 
     json: Any = None
     regex: str | None = None
@@ -59,7 +59,7 @@ _any = msgspec.json.Decoder()
 
 
 class FormFields(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The fields of a request that say it. At most one may ask for something."""
+    """The fields of a request that require a form. At most one of them may be set."""
 
     response_format: msgspec.Raw = NOTHING
     structured_outputs: msgspec.Raw = NOTHING
@@ -69,7 +69,7 @@ class FormFields(msgspec.Struct, kw_only=True, omit_defaults=True):
     guided_grammar: str | None = None
 
     def grammar(self, tools: list[Tool], choice: ToolChoice | None, *, several: bool) -> str:
-        """The grammar of the answer, "" if any text will do. Raises RequestError (400). It may take 0.1 s of CPU."""
+        """Return the grammar of the answer, or "" for any text. Raises RequestError (400). May take 0.1 s of CPU."""
         wanted = {name: made for name, made in self._wanted(tools, choice, several).items() if made is not None}
         if len(wanted) > 1:
             raise bad_request("invalid_value", f"give one of {' and '.join(wanted)}, not both", next(iter(wanted)))
@@ -100,7 +100,7 @@ def _made(make: Callable[[Any], str], value: Any) -> Made:
 
 
 def _of_json(value: Any) -> Made:
-    """A schema, or a schema as text, as vLLM takes it."""
+    """Return a schema, also if it is given as text, which vLLM accepts."""
     return _made(
         constraint.json_schema,
         _decoded(msgspec.Raw(value.encode()), _any, "guided_json") if isinstance(value, str) else value,

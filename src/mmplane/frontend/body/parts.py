@@ -1,4 +1,4 @@
-"""The parts of a message: texts, and media whose bytes lie in the request's body."""
+"""The parts of a message: texts, and media whose bytes are in the request's body."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mmplane.frontend.body.unused import NOTHING, Hint, Unused
 from mmplane.frontend.sources.data_uri import inline_base64, inline_media
 
 LOW_DETAIL_PIXELS = 512
-"""The longer side of an image with `detail` low, as OpenAI has it."""
+"""The longer side of an image with `detail` low, as in OpenAI's API."""
 UUID_MAX = 256
 if TYPE_CHECKING:
     Text = str
@@ -20,14 +20,14 @@ else:
 
 
 def given(raw: msgspec.Raw) -> msgspec.Raw | None:
-    """A JSON value as it lies in the body; None of null and of an empty text."""
+    """Return a JSON value as raw bytes of the body; None for null and for an empty text."""
     return None if bytes(memoryview(raw)[:4]) in (b"null", b'""') else raw
 
 
 class Part(msgspec.Struct, tag_field="type", forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """One piece of a message's content.
 
-    Many clients write the fields of all kinds of parts, and null in those that do not belong to this one.
+    Many clients write the fields of all kinds of parts, with null in those that do not belong to this kind.
     """
 
     text: Unused = NOTHING
@@ -45,12 +45,12 @@ class Part(msgspec.Struct, tag_field="type", forbid_unknown_fields=True, kw_only
 
     @property
     def tag(self) -> str:
-        """The part's type, as clients write it."""
+        """The part's type as clients write it."""
         return str(type(self).__struct_config__.tag)
 
 
 class TextPart(Part, tag="text"):
-    """Plain text; null is an empty one."""
+    """Plain text; null counts as an empty text."""
 
     text: Text
 
@@ -59,10 +59,10 @@ class TextPart(Part, tag="text"):
 
 
 class MediaUrl(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """Where an item's bytes are: a data URI, or an address on a host that the operator allows.
+    """The source of an item's bytes: a data URI, or a URL on a host that the operator allows.
 
-    `source` is the JSON string as it lies in the body, quotes and all: megabytes of base64 are decoded from there,
-    without first becoming a string.
+    `source` is the raw JSON string in the body, including its quotes. Megabytes of base64 are decoded directly from
+    there, without creating a string first.
     """
 
     source: msgspec.Raw = msgspec.field(name="url", default=NOTHING)
@@ -74,34 +74,34 @@ class MediaUrl(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 
 
 class ImageUrl(MediaUrl):
-    """An image's. With `detail` low it is shrunk to `LOW_DETAIL_PIXELS` first."""
+    """An image's URL. With `detail` low the image is first shrunk to `LOW_DETAIL_PIXELS`."""
 
     detail: Literal["auto", "high", "low", "original", ""] | None = None
 
 
 class InputAudio(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """A sound itself: base64 of a file, as it lies in the body. Its type is detected from its first bytes."""
+    """A sound: base64 of a file, as raw bytes of the body. Its type is detected from its first bytes."""
 
     source: msgspec.Raw = msgspec.field(name="data", default=NOTHING)
     format: Literal["wav", "mp3", "flac", "ogg", "opus", "m4a", "mp4", "webm", "mkv", "aac", ""] | None = None
 
 
 class MediaPart(Part):
-    """One item. `uuid` is the client's own name for it: a later part may have the name alone, and no bytes."""
+    """One item. `uuid` is the client's own name for it: a later part may have only the name, and no bytes."""
 
     modality: ClassVar[Modality]
     is_base64: ClassVar[bool] = False
-    """Whether the source is base64 rather than a URL."""
+    """Whether the source is base64 and not a URL."""
     uuid: Annotated[str, msgspec.Meta(min_length=1, max_length=UUID_MAX)] | None = None
 
     @property
     def held(self) -> MediaUrl | InputAudio | None:
-        """The part's own object; None when only a name was sent."""
+        """The part's own object; None if only a name was sent."""
         raise NotImplementedError
 
     @property
     def source(self) -> msgspec.Raw | None:
-        """The URL or the base64 as it lies in the body, quotes and all; None when only a name was sent."""
+        """The URL or the base64 as raw JSON, including quotes; None if only a name was sent."""
         return given(self.held.source) if self.held is not None else None
 
     @source.setter
@@ -111,12 +111,12 @@ class MediaPart(Part):
 
     @property
     def source_path(self) -> str:
-        """Where in the part its source is, for errors."""
+        """The field of the part that holds its source, for errors."""
         return f"{self.tag}.url"
 
     @property
     def ask(self) -> Ask:
-        """What is wanted of the item, as far as the part itself says."""
+        """The options for the item that the part itself sets."""
         return Ask(self.modality)
 
 
@@ -133,7 +133,7 @@ class ImagePart(MediaPart, tag="image_url"):
 
     @property
     def ask(self) -> Ask:
-        """Shrunk or not."""
+        """The maximum size, if `detail` is low."""
         low = self.image_url is not None and self.image_url.detail == "low"
         return Ask("image", side_max=LOW_DETAIL_PIXELS if low else 0)
 
@@ -151,7 +151,7 @@ class VideoPart(MediaPart, tag="video_url"):
 
 
 class AudioUrlPart(MediaPart, tag="audio_url"):
-    """One sound, by address."""
+    """One sound, by URL."""
 
     modality: ClassVar[Modality] = "audio"
     audio_url: MediaUrl | None = None
@@ -176,12 +176,12 @@ class AudioPart(MediaPart, tag="input_audio"):
 
     @property
     def source_path(self) -> str:
-        """Where in the part its source is, for errors."""
+        """The field of the part that holds its source, for errors."""
         return f"{self.tag}.data"
 
 
 class EmbeddingsPart(MediaPart, tag="image_embeds"):
-    """What the vision tower would make of one image, computed by the client: base64 of a safetensors file."""
+    """Embeddings of one image that the client computed like the vision tower: base64 of a safetensors file."""
 
     modality: ClassVar[Modality] = "image"
     is_base64: ClassVar[bool] = True
@@ -189,7 +189,7 @@ class EmbeddingsPart(MediaPart, tag="image_embeds"):
 
     @property
     def source(self) -> msgspec.Raw | None:
-        """The base64 as it lies in the body, quotes and all; None when only a name was sent."""
+        """The base64 as raw JSON, including quotes; None if only a name was sent."""
         return given(self.image_embeds)
 
     @source.setter
@@ -198,17 +198,17 @@ class EmbeddingsPart(MediaPart, tag="image_embeds"):
 
     @property
     def source_path(self) -> str:
-        """Where in the part its source is, for errors."""
+        """The field of the part that holds its source, for errors."""
         return self.tag
 
     @property
     def ask(self) -> Ask:
-        """Not an image, but what becomes of one: another key."""
+        """Marks the item as embeddings of an image, so that its key differs from that of the image."""
         return Ask("image", embedded=True)
 
 
 class UnbuiltPart(msgspec.Struct, tag_field="type"):
-    """A part that OpenAI or other servers know and this one does not."""
+    """A part that OpenAI or other servers support and this one does not."""
 
 
 class FilePart(UnbuiltPart, tag="file"):
@@ -216,14 +216,14 @@ class FilePart(UnbuiltPart, tag="file"):
 
 
 class RefusalPart(UnbuiltPart, tag="refusal"):
-    """What the model refused before."""
+    """An earlier refusal of the model."""
 
 
 AnyPart = TextPart | ImagePart | EmbeddingsPart | AudioPart | AudioUrlPart | VideoPart | FilePart | RefusalPart
 
 
 def inline(part: MediaPart) -> bytes | None:
-    """The bytes that a part brings along; None for an address, or a name alone. Raises RequestError (400)."""
+    """Return the bytes that a part contains; None for a URL or a name only. Raises RequestError (400)."""
     source = part.source
     if source is None:
         return None

@@ -1,4 +1,4 @@
-"""What every request may say, whatever its prompt is made of: its model, its stream, mmplane's own options."""
+"""The fields that all requests share, whatever the prompt consists of: model, stream, mmplane's own options."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
 
     include_usage: bool | None = None
     continuous_usage_stats: bool | None = None
-    """vLLM's: with `include_usage`, every event has the usage so far."""
+    """vLLM's option: with `include_usage`, every event has the usage so far."""
     include_obfuscation: Unused = NOTHING
 
 
 class FaultOption(msgspec.Struct, forbid_unknown_fields=True):
-    """What a test wants to go wrong with its request; see `mmplane.core.faults.Fault`."""
+    """A fault that a test injects into its request; see `mmplane.core.faults.Fault`."""
 
     point: Point
     rank: Annotated[int, msgspec.Meta(ge=0)] = 0
@@ -36,12 +36,12 @@ class FaultOption(msgspec.Struct, forbid_unknown_fields=True):
     delay_ms: Annotated[int, msgspec.Meta(ge=0, le=DELAY_MS_MAX)] = 0
 
     def record(self) -> Fault:
-        """As it travels to the ranks."""
+        """The fault as it is sent to the ranks."""
         return Fault(self.point, self.rank, self.error, self.delay_ms)
 
 
 class VideoOptions(msgspec.Struct, forbid_unknown_fields=True):
-    """How densely to look at clips: never more than the server and the model's own configuration say."""
+    """How densely to sample clips; limited by the server's and the model's own configuration."""
 
     frames: Annotated[int, msgspec.Meta(ge=1, le=FRAMES_MAX)] | None = None
     fps: Annotated[float, msgspec.Meta(gt=0, le=1000)] | None = None
@@ -52,24 +52,24 @@ class Extension(msgspec.Struct, forbid_unknown_fields=True):
 
     trace: bool = False
     digest_rank: Annotated[int, msgspec.Meta(ge=EVERY_RANK, le=DIGEST_RANK_MAX)] = EVERY_RANK
-    """Which rank's digests the trace has: hashing the features on every one may cost more than serving them."""
+    """Which rank computes digests for the trace. Hashing the features on every rank may cost more than serving them."""
     ignore_eos: bool = False
-    """Go on to max_tokens whatever the model says: for load tests that need answers of one length."""
+    """Continue to max_tokens even if the model ends earlier, for load tests that need answers of one length."""
     video: VideoOptions | None = None
     fault: FaultOption | None = None
 
 
 class Request(Decoding, kw_only=True, omit_defaults=True):
-    """The fields of all requests. Its properties hold for a prompt that is nothing but text."""
+    """The fields of all requests. The properties here are those of a prompt that is only text."""
 
     tokens_default: ClassVar[int]
-    """Longest answer when the client does not say: cache memory is reserved for all of it."""
+    """Longest answer if the client sets no limit; cache memory is reserved for all of it."""
     answers_prompt: ClassVar[bool] = False
-    """Whether the answer goes on where the prompt ends, in the middle of a text."""
+    """Whether the answer continues the prompt in the middle of a text."""
     prompt_field: ClassVar[str]
-    """Its name, for errors."""
+    """The prompt field's name, for errors."""
     decoded_later: ClassVar[tuple[str, ...]] = ("response_format", "structured_outputs", "guided_json")
-    """Fields that hold any JSON. They are bounded before they are decoded."""
+    """Fields that hold arbitrary JSON. Their size is checked before they are decoded."""
 
     model: Short
     stream: bool | None = None
@@ -80,12 +80,12 @@ class Request(Decoding, kw_only=True, omit_defaults=True):
 
     @property
     def samples(self) -> int:
-        """How many answers are wanted."""
+        """The number of answers."""
         return self.n or 1
 
     @property
     def fault(self) -> Fault | None:
-        """What a test wants to go wrong."""
+        """The faults that a test injects."""
         return self.mmplane.fault.record() if self.mmplane and self.mmplane.fault else None
 
     @property
@@ -100,7 +100,7 @@ class Request(Decoding, kw_only=True, omit_defaults=True):
 
     @property
     def calls_tools(self) -> bool:
-        """Whether calls in the model's text are passed on as calls."""
+        """Whether calls in the model's text are returned as tool calls."""
         return False
 
     @property
@@ -110,33 +110,33 @@ class Request(Decoding, kw_only=True, omit_defaults=True):
 
     @property
     def likely_tokens(self) -> int | None:
-        """How many of the most likely tokens are wanted with each token; None without log probabilities."""
+        """How many of the most likely tokens to return with each token; None without log probabilities."""
         return None
 
     @property
     def text_characters(self) -> int:
-        """What there is to tokenise; a token that the client names counts as a character."""
+        """Characters to tokenise; a token id in the request counts as one character."""
         raise NotImplementedError
 
     @property
     def pieces(self) -> int:
-        """How many texts and media it has."""
+        """The number of texts and media."""
         raise NotImplementedError
 
     @property
     def is_free(self) -> bool:
-        """Whether nothing is said of the answer's form."""
+        """Whether the request does not constrain the form of the answer."""
         forms = (self.response_format, self.structured_outputs, self.guided_json)
         texts = (self.guided_regex, self.guided_choice, self.guided_grammar)
         return not any(texts) and all(bytes(memoryview(form)[:4]) == b"null" for form in forms)
 
     def constraint(self) -> str:
-        """The grammar of the answer, "" if any text will do. Raises RequestError (400). It may take 0.1 s of CPU."""
+        """Return the grammar of the answer, or "" for any text. Raises RequestError (400). May take 0.1 s of CPU."""
         return self.grammar([], None, several=False)
 
     def let_go(self) -> None:
-        """Drop what the prompt was made of, once it is made."""
+        """Drop the input of the prompt once the prompt has been made."""
 
 
 STRINGS_MAX = 4 * METADATA_MAX * STRING_MAX + 8 * STRING_MAX
-"""Quotation marks that these fields may have."""
+"""The maximum number of quotation marks in these fields."""

@@ -1,7 +1,8 @@
-"""What a chat request may say: OpenAI's fields as types, and a clear 400 for everything that is not built.
+"""The body of a chat request: OpenAI's fields as types, and a clear 400 for everything that is not built.
 
-Nothing is ignored: a field that OpenAI knows and this server does not is accepted only with a value that asks for what
-happens anyway (`"logprobs": false`), because a client that sends another would get an answer it did not ask for.
+Nothing is ignored silently. A field that OpenAI has and this server does not support is accepted only with a value that
+asks for the default behaviour (`"logprobs": false`). A client that sends another value would otherwise get an answer
+that it did not ask for.
 """
 
 from __future__ import annotations
@@ -24,14 +25,17 @@ from mmplane.frontend.body.unused import NEUTRAL_BYTES_MAX, NOTHING, Hint, Unuse
 
 MESSAGES_MAX = 4096
 PARTS_MAX = 4096
-"""In all messages together."""
+"""Maximum number of parts in all messages together."""
 TEXT_CHARACTERS_MAX = 1024 * 1024
-"""Of all messages together."""
+"""Maximum number of characters in all messages together."""
 PIECE_QUOTES = 64
-"""Of a message or a part without its texts, when a client writes all fields that it knows."""
+"""Maximum quotation marks of a message or a part without its texts, if a client writes all fields that it knows."""
 QUOTES_MAX = TEXT_CHARACTERS_MAX + PIECE_QUOTES * (MESSAGES_MAX + PARTS_MAX) + STRINGS_MAX
-"""Quotation marks in a body: a request within the limits above has fewer, whatever its texts. Every object that is
-decoded has at least four, so the time and the memory that decoding takes are bounded before it begins."""
+"""Maximum quotation marks in a body.
+
+A request within the limits above has fewer, whatever its texts. Every decoded object has at least four, so the time and
+memory for decoding are bounded before decoding starts.
+"""
 TEXT_SHOWN_MAX = 200
 if TYPE_CHECKING:
     Content = str | list[AnyPart]
@@ -40,14 +44,14 @@ else:
 
 
 class Fields(msgspec.Struct, kw_only=True):
-    """What a message may have beside its content.
+    """Fields of a message beside its content.
 
-    Clients send our own answer back as they hold it, with every field that OpenAI's answers have, and with their own
-    (`parsed` is that of openai's client, `provider_specific_fields` and `thinking_blocks` are LiteLLM's).
+    Clients send the server's own answers back with every field that OpenAI's answers have, and with fields of their own
+    (`parsed` comes from openai's client, `provider_specific_fields` and `thinking_blocks` from LiteLLM).
     """
 
     name: Short | None = None
-    """Of the participant. The chat template decides what it does with it."""
+    """Name of the participant. The chat template decides how to use it."""
     annotations: Unused = NOTHING
     audio: Unused = NOTHING
     function_call: Unused = NOTHING
@@ -62,7 +66,7 @@ class Fields(msgspec.Struct, kw_only=True):
 
 
 class Message(Fields, tag_field="role", forbid_unknown_fields=True, omit_defaults=True):
-    """One turn. Content that is null is an empty text."""
+    """One turn. Content that is null counts as an empty text."""
 
     content: Content
 
@@ -75,15 +79,15 @@ class SystemMessage(Message, tag="system"):
 
 
 class DeveloperMessage(Message, tag="developer"):
-    """Instructions, by OpenAI's newer name."""
+    """Instructions, under OpenAI's newer name."""
 
 
 class UserMessage(Message, tag="user"):
-    """What a person says and shows."""
+    """A user's texts and media."""
 
 
 class AssistantMessage(Message, tag="assistant"):
-    """What the model said before, which may be nothing, and the tools that it called."""
+    """An earlier answer of the model, which may be empty, and the tools that it called."""
 
     content: Content = ""
     tool_calls: ToolCalls = None
@@ -94,13 +98,13 @@ class AssistantMessage(Message, tag="assistant"):
 
 
 class ToolMessage(Message, tag="tool", kw_only=True):
-    """What a tool gave: text, or parts with media."""
+    """The result of a tool: text, or parts with media."""
 
     tool_call_id: Short | None = None
 
 
 class ChatRequest(Request, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """The body of POST /v1/chat/completions: first what has an effect, then hints, then OpenAI's fields not built."""
+    """The body of POST /v1/chat/completions: supported fields, then hints, then OpenAI's fields that are not built."""
 
     tokens_default: ClassVar[int] = 512
     prompt_field: ClassVar[str] = "messages"
@@ -114,7 +118,7 @@ class ChatRequest(Request, forbid_unknown_fields=True, kw_only=True, omit_defaul
     logprobs: bool | None = None
     top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=LOGPROBS_MAX)] | None = None
     tools: msgspec.Raw = NOTHING
-    """`mmplane.frontend.body.tools.tools_in` has them."""
+    """Raw JSON; `mmplane.frontend.body.tools.tools_in` decodes it."""
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     chat_template_kwargs: msgspec.Raw = NOTHING
@@ -151,7 +155,7 @@ class ChatRequest(Request, forbid_unknown_fields=True, kw_only=True, omit_defaul
 
     @property
     def tokens_wanted(self) -> int | None:
-        """By either name."""
+        """The limit, under either of its names."""
         return self.max_completion_tokens or self.max_tokens
 
     @property
@@ -171,7 +175,7 @@ class ChatRequest(Request, forbid_unknown_fields=True, kw_only=True, omit_defaul
 
     @property
     def calls_tools(self) -> bool:
-        """Whether calls in the model's text are passed on as calls. Cheap: asked for each sample, on the event loop."""
+        """Whether calls in the model's text are returned as tool calls. Cheap: called per sample, on the event loop."""
         written = bytes(memoryview(self.tools)[:NEUTRAL_BYTES_MAX]).translate(None, b" \t\r\n")
         return self.tool_choice != "none" and written not in (b"null", b"[]")
 
@@ -182,17 +186,17 @@ class ChatRequest(Request, forbid_unknown_fields=True, kw_only=True, omit_defaul
 
     @property
     def is_free(self) -> bool:
-        """Whether nothing is said of the answer's form."""
+        """Whether the request does not constrain the form of the answer."""
         return super().is_free and self.tool_choice in (None, "", "auto", "none")
 
     @property
     def likely_tokens(self) -> int | None:
-        """How many of the most likely tokens are wanted with each token; None without log probabilities."""
+        """How many of the most likely tokens to return with each token; None without log probabilities."""
         return (self.top_logprobs or 0) if self.logprobs else None
 
     @property
     def text_characters(self) -> int:
-        """Characters of all messages and tools, names and calls included."""
+        """Characters of all messages and tools, including names and calls."""
         names = sum(len(message.name) for message in self.messages if message.name)
         names += len(memoryview(self.tools)) if self.tools is not NOTHING else 0
         names += sum(
@@ -206,19 +210,19 @@ class ChatRequest(Request, forbid_unknown_fields=True, kw_only=True, omit_defaul
 
     @property
     def pieces(self) -> int:
-        """Its messages, and their parts."""
+        """The number of messages and their parts."""
         return len(self.messages) + len(self.parts)
 
     def constraint(self) -> str:
-        """The grammar of the answer, or of the call that it must be."""
+        """Return the grammar of the answer, or of the call that it must be."""
         return self.grammar(self.tool_list, self.tool_choice, several=self.parallel_tool_calls is not False)
 
     def let_go(self) -> None:
-        """Drop the messages, which hold the media's base64."""
+        """Drop the messages, which hold the base64 of media."""
         self.messages.clear()
 
     def check(self) -> None:
-        """Raises RequestError (400)."""
+        """Check limits and unsupported options. Raises RequestError (400)."""
         if self.max_tokens is not None and self.max_completion_tokens is not None:
             raise bad_request("invalid_value", "give max_tokens or max_completion_tokens, not both", "max_tokens")
         _check_messages(self)
@@ -241,7 +245,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "use_beam_search": (False,),
     "verbosity": ("medium",),
 }
-"""Values that ask for what happens anyway."""
+"""Values that ask for the default behaviour."""
 NEUTRAL_OF = {"chat": NEUTRAL, "text": NEUTRAL | {"add_special_tokens": (True,)}}
 
 _decoders: dict[Kind, msgspec.json.Decoder[Any]] = {
@@ -264,7 +268,7 @@ _switch_decoder = msgspec.json.Decoder(Switch)
 
 
 def parse_switch(body: bytes) -> Switch:
-    """The switch in `body`. Raises RequestError (400)."""
+    """Decode a switch of the delivery. Raises RequestError (400)."""
     try:
         return _switch_decoder.decode(body)
     except msgspec.ValidationError as error:
@@ -274,7 +278,7 @@ def parse_switch(body: bytes) -> Switch:
 
 
 def quotes_in(body: bytes | bytearray | memoryview) -> int:
-    """How many quotation marks there are, which bounds what decoding costs."""
+    """Count the quotation marks, which bound the cost of decoding."""
     content = np.frombuffer(body, np.uint8)
     slices = range(0, len(content), SLICE_BYTES)
     return sum(int(np.count_nonzero(content[start : start + SLICE_BYTES] == ord('"'))) for start in slices)
@@ -293,7 +297,7 @@ def parse(
 def parse(
     body: bytes | bytearray | memoryview, *, kind: Kind = "chat", quotes: int | None = None
 ) -> ChatRequest | CompletionRequest:
-    """The request in `body`, whose `quotes` may be counted. Raises RequestError: 400 that names the field, 413."""
+    """Decode a request; `quotes` is its number of quotation marks, if known. Raises RequestError (400, 413)."""
     if (quotes_in(body) if quotes is None else quotes) > QUOTES_MAX:
         raise too_large("the body has more fields and texts than this server allows")
     try:
@@ -315,7 +319,7 @@ def parse(
 
 
 def _keep(request: ChatRequest | CompletionRequest) -> None:
-    """Copy what is decoded later out of the body, which could otherwise not be freed. Raises RequestError (400)."""
+    """Copy the parts that are decoded later, so that the body can be freed. Raises RequestError (400)."""
     for name in request.decoded_later:
         raw = getattr(request, name)
         if len(memoryview(raw)) > FORM_BYTES_MAX:
@@ -349,7 +353,7 @@ def _check_part(part: AnyPart, path: str) -> None:
 
 
 def _invalid(text: str) -> RequestError:
-    """msgspec says what is wrong and where. Its text can quote megabytes of the client's: only its two ends count."""
+    """Convert msgspec's message to an error. It can quote megabytes of the body, so only both ends are read."""
     reason, found, path = text.rpartition(" - at `$")
     if not found:
         reason, path = text, ""

@@ -1,4 +1,4 @@
-"""Tools that the model may call, and its calls, as OpenAI's API has them."""
+"""Tools that the model may call, and its calls, as in OpenAI's API."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mmplane.core.errors import bad_request
 from mmplane.frontend.body.unused import NOTHING
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
-"""Around a call in a model's text, in the style of Hermes and Qwen."""
+"""Tags around a call in a model's text, in the style of Hermes and Qwen."""
 TOOLS_MAX = 128
 CALLS_MAX = 128
 NAME_MAX = 64
@@ -51,19 +51,19 @@ ToolChoice = Literal["none", "auto", "required", ""] | Chosen
 
 
 class CalledFunction(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """What was called: `arguments` are JSON, as the model wrote it."""
+    """A call's name and arguments: `arguments` are JSON, as the model wrote them."""
 
     name: FunctionName
     arguments: str = ""
     parsed_arguments: msgspec.Raw = NOTHING
-    """What openai's client adds: the same, read. It is dropped."""
+    """A field that openai's client adds, with the arguments already parsed. It is dropped."""
 
     def __post_init__(self) -> None:
         self.parsed_arguments = NOTHING
 
 
 class ToolCall(msgspec.Struct, forbid_unknown_fields=True):
-    """A call that the model made before."""
+    """An earlier call of the model."""
 
     function: CalledFunction
     id: Annotated[str, msgspec.Meta(max_length=256)] | None = None
@@ -73,7 +73,7 @@ class ToolCall(msgspec.Struct, forbid_unknown_fields=True):
 
 if TYPE_CHECKING:
     ToolCalls = list[ToolCall] | None
-else:  # some clients write an empty text or object where there is nothing
+else:  # some clients write an empty text or object if there is nothing
     Nothing = Literal[""] | Annotated[dict[str, None], msgspec.Meta(max_length=0)] | None
     ToolCalls = Annotated[list[ToolCall], msgspec.Meta(max_length=CALLS_MAX)] | Nothing
 
@@ -81,7 +81,7 @@ _tools = msgspec.json.Decoder(Annotated[list[Tool], msgspec.Meta(max_length=TOOL
 
 
 def tools_in(raw: msgspec.Raw) -> list[Tool]:
-    """The tools of a request. Raises RequestError (400)."""
+    """Decode the tools of a request. Raises RequestError (400)."""
     try:
         tools: list[Tool] = _tools.decode(raw) or []
     except msgspec.ValidationError as error:

@@ -1,6 +1,6 @@
-"""Fields that are known and not built. A value is accepted if it is empty, or if it asks for what happens anyway.
+"""Fields that are known but not built. A value is accepted if it is empty or asks for the default behaviour.
 
-Every other value is refused: a client that sends one would get an answer that it did not ask for.
+Every other value is refused, because the client would get an answer that it did not ask for.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import msgspec
 from mmplane.core.errors import bad_request
 
 NOTHING = msgspec.Raw(b"null")
-"""What a field holds that was not sent."""
+"""The value of a field that was not sent."""
 NEUTRAL_BYTES_MAX = 64
-"""Longer values are not decoded, and count as not empty."""
+"""Longer values are not decoded and count as not empty."""
 
 if TYPE_CHECKING:
     Unused = Any  # a subclass may give the field a meaning
@@ -29,9 +29,9 @@ _NONE: Mapping[str, Sequence[Any]] = {}
 
 
 def check_unused(record: msgspec.Struct, path: str = "", neutral: Mapping[str, Sequence[Any]] = _NONE) -> None:
-    """Check the unused fields of a record that lies at `path`, then drop them: they keep the request's body alive.
+    """Check the unused fields of a record at `path`, then drop them, because they keep the request's body alive.
 
-    Values that ask for what happens anyway are in `neutral`, by field. Raises RequestError (400).
+    `neutral` lists values by field that ask for the default behaviour. Raises RequestError (400).
     """
     for name in _of_type(type(record), Unused):
         raw = getattr(record, name)
@@ -46,7 +46,7 @@ def check_unused(record: msgspec.Struct, path: str = "", neutral: Mapping[str, S
 
 
 def _decoded(raw: msgspec.Raw) -> Any:
-    """The value, or UNSET if it is too long to be neutral. Raises RequestError (400)."""
+    """Decode the value, or return UNSET if it is too long to be neutral. Raises RequestError (400)."""
     if len(memoryview(raw)) > NEUTRAL_BYTES_MAX:
         return msgspec.UNSET
     try:
@@ -56,7 +56,7 @@ def _decoded(raw: msgspec.Raw) -> Any:
 
 
 def _is_empty(value: Any) -> bool:
-    """Whether there is nothing in it: null, an empty text, or an array or object of nothing else."""
+    """Whether a value is empty: null, an empty text, or an array or object of empty values."""
     if isinstance(value, dict):
         return all(map(_is_empty, value.values()))
     if isinstance(value, list):

@@ -1,1 +1,1 @@
-"""One chat request from parsed body to text, and what it takes to know that it works."""
+"""One chat request from parsed body to text, and readiness."""

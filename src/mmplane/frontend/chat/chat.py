@@ -1,8 +1,8 @@
-"""One chat request, from parsed body to tokens: the order in which everything above and below is called.
+"""One chat request, from parsed body to tokens: calls all other stages in order.
 
     load media -> probe header -> layout -> expanded prompt, length check -> items in the arena -> ranks -> text
 
-Whatever can be refused is refused before the next, more expensive stage begins.
+Each stage refuses as much as it can before the next, more expensive stage starts.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from mmplane.wire.link import encode
 
 SUBMIT_BYTES_MAX = 36 * 1024
 BEFORE_TOKENS = 8
-"""The last tokens of a prompt, which decide how the next one is written: with a space, or as part of a character."""
+"""How many last tokens of a prompt affect how the next one is written: with a space, or as part of a character."""
 
 
 Restored = Callable[[Modality, Tensor], tuple[tuple[int, ...], str]]
 
 
 class Answer:
-    """A request at the ranks: iterate over its pieces of text; the figures are complete when that ends."""
+    """A request at the ranks. Iterate over its pieces of text; the figures are complete at the end."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Answer:
 
     @property
     def completion_tokens(self) -> int:
-        """Tokens of all samples, end tokens included."""
+        """Tokens of all samples, including end tokens."""
         return sum(len(tokens) for tokens in self.token_ids)
 
     def trace(self) -> dict[str, Any]:
@@ -94,7 +94,8 @@ class Answer:
     def _traced(self, index: int, item: Item | Enclosed) -> dict[str, Any]:
         stored = item.tensors[0]
         shape, dtype = self._restored(item.modality, stored)
-        # What the ranks had, but was materialised here all the same before anybody could know, is no hit.
+        # If the ranks had an item but it was materialised here anyway, before anyone could know, it does not count as a
+        # hit.
         spared = index in self.generation.reused and isinstance(item, Enclosed) and item.media
         return {
             "content_key": item.content_key.hex(),
@@ -113,7 +114,7 @@ class Answer:
 
 
 def usage_of(answers: Sequence[Answer]) -> dict[str, Any]:
-    """OpenAI's usage object; the tokens of images, clips and sounds are told apart in the details."""
+    """OpenAI's usage object; its details have the tokens of images, clips and sounds separately."""
     prompts = [answer.prompt for answer in answers]
     prompt_tokens = sum(prompt.length for prompt in prompts)
     completion_tokens = sum(answer.completion_tokens for answer in answers)
@@ -129,7 +130,7 @@ def usage_of(answers: Sequence[Answer]) -> dict[str, Any]:
 
 
 def _sampling(recipe: Recipe) -> dict[str, Any]:
-    """What of a clip or a sound was looked at, or listened to."""
+    """Frames or seconds of a clip or a sound that were used."""
     if recipe.clip is not None:
         clip = recipe.clip
         shown = {"frames": list(clip.indices), "seconds": list(clip.seconds)}
@@ -169,11 +170,11 @@ class Chat:
         journey: Journey | None = None,
         probe: bool = False,
     ) -> AsyncIterator[Answer]:
-        """Bring a request to the ranks; leaving the block early aborts it. Raises RequestError.
+        """Send a request to the ranks. Leaving the block early aborts it. Raises RequestError.
 
-        `grow` reserves memory for what is fetched; the caller gives that and the request's body back once the block is
-        entered: by then the items are where they are sent from. The `journey` goes through its phases with the request.
-        The items of a `probe` are materialised without a look at the index, and counted nowhere.
+        `grow` reserves memory for fetched media. Once the block is entered, the caller releases that memory and the
+        request's body, because the items are then where they are sent from. The `journey` follows the request through
+        its phases. Items of a `probe` are materialised without looking at the index, and are not counted anywhere.
         """
         journey = journey or Journey()
         journey.tenant = tenant
@@ -187,7 +188,7 @@ class Chat:
         async with self._dispatch.trip(probe=probe) as trip:
             journey.delivery, journey.request_id = trip.delivery, request_id
             load = await trip.load(prepared.media, request_id)
-            prepared.media.clear()  # their bytes lie where they are sent from
+            prepared.media.clear()  # their bytes are where they are sent from
             journey.add(load.spans)
             journey.delivery, journey.hits = trip.delivery, sum(load.hits)
             journey.enter("hold")
@@ -213,7 +214,7 @@ class Chat:
             self._group.finished(generation)
 
     async def pieces(self, answer: Answer) -> AsyncIterator[Piece]:
-        """The answer's text, sample by sample as it comes. Raises RequestError."""
+        """The answer's text, sample by sample as it arrives. Raises RequestError."""
         request = answer.request
         before = answer.prompt.ids[-BEFORE_TOKENS:].tolist() if request.answers_prompt else []
         samples = [Pieces(sample, request, self._decode, before) for sample in range(request.samples)]
@@ -271,14 +272,14 @@ class Chat:
         return self._group.submit(submit, load.parcel, free=load.free)
 
     def _restore(self, modality: Modality, stored: Tensor) -> tuple[tuple[int, ...], str]:
-        """Shape and dtype of features once a rank has undone their encoding."""
+        """Shape and dtype of features after a rank has undone their encoding."""
         if stored.dtype != "uint8":
             return stored.shape, stored.dtype
         *sides, last = stored.shape
         return (*sides, last * self._copies[modality]), self._group.dtype
 
     def text_of(self, prompt: str | list[int]) -> str:
-        """A prompt without a template as a text."""
+        """Return the prompt as a text, for a prompt without a template."""
         return prompt if isinstance(prompt, str) else str(self.renderer.tokenizer.decode(prompt))
 
     def _decode(self, tokens: list[int]) -> str:

@@ -1,4 +1,4 @@
-"""What the front end knows of the model: how media become its features, and text its tokens."""
+"""The model as the front end sees it: how media become features, and text becomes tokens."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Model:
     renderer: Renderer
     marks: dict[Modality, Marks]
     several: str
-    """The image processor's arguments (JSON) for each of several images of a request; empty: its own."""
+    """Arguments (JSON) of the image processor for requests with several images; empty: the usual ones."""
 
 
 def load(config: Config) -> Model:
-    """Read it from the model's folder. Raises ValueError or OSError for one that cannot be served."""
+    """Read it from the model's folder. Raises ValueError or OSError if it cannot be served."""
     processors = choose(config)
     renderer = Renderer.load(config)
     renderer.warm()

@@ -1,4 +1,4 @@
-"""What vLLM calls the items of a request."""
+"""Names for the items of a request, as vLLM chooses them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mmplane.media.header import is_rgb
 
 
 async def name_of(media: Media, model_id: str) -> str:
-    """The client's own name for it, or vLLM's hash of an image, in hex.
+    """Return the client's own name for the item, or vLLM's hash of an image, in hex.
 
-    vLLM hashes a clip's frames and a sound's samples. These are not decoded here: they get their content key, and so do
-    embeddings, which vLLM's clients send in another format.
+    vLLM hashes a clip's frames and a sound's samples. They are not decoded here, so such items are named by their
+    content key. So are embeddings, which vLLM's clients send in another format.
     """
     if media.uuid is not None:
         return media.uuid

@@ -19,18 +19,18 @@ class Head:
     """The fields that every object of one completion repeats."""
 
     def __init__(self, prefix: str, name: str, model: str, created_s: int) -> None:
-        """`name` is what the request is called everywhere."""
+        """`name` is the id of the request in all objects."""
         self.id = f"{prefix}-{name}"
         self.name = name
         self.created_s = created_s
         self.model = model
 
     def object(self, kind: str, **fields: Any) -> dict[str, Any]:
-        """One of them."""
+        """Return one of the objects."""
         return {"id": self.id, "object": kind, "created": self.created_s, "model": self.model, **fields}
 
     def call(self, sample: int, call: CallPiece) -> dict[str, Any]:
-        """A tool call, or what has come of one: only its first piece has its name and id."""
+        """A tool call, or a piece of one: only its first piece has its name and id."""
         if call.name is None:
             return {"function": {"arguments": call.arguments}}
         id_ = f"call_{self.name}_{sample}_{call.index}"
@@ -39,7 +39,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Form:
-    """How answers are written: `whole` once all has been said, `events` of a stream as it comes."""
+    """Formats answers: `whole` at the end, or the `events` of a stream as it arrives."""
 
     kind: Kind
     prefix: str
@@ -48,7 +48,7 @@ class Form:
 
 
 async def whole(chat: Chat, answers: Sequence[Answer], head: Head) -> bytes:
-    """The completion, when all of it has been said. A chat has one answer."""
+    """Return the completion once everything has arrived. A chat has one answer."""
     (answer,) = answers
     choices = [Choice(sample, head) for sample in range(answer.request.samples)]
     async for piece in chat.pieces(answer):
@@ -59,7 +59,7 @@ async def whole(chat: Chat, answers: Sequence[Answer], head: Head) -> bytes:
 
 
 class Choice:
-    """One sample, put together."""
+    """One complete sample."""
 
     def __init__(self, sample: int, head: Head) -> None:
         self._sample = sample
@@ -70,7 +70,7 @@ class Choice:
         self._logprobs: list[dict[str, Any]] = []
 
     def add(self, piece: Piece) -> None:
-        """Another piece of it."""
+        """Add another piece."""
         self._text += piece.text
         self._reason = piece.reason or ""
         self._logprobs += piece.logprobs
@@ -82,7 +82,7 @@ class Choice:
                 self._calls[call.index] = replace(begun, arguments=begun.arguments + call.arguments)
 
     def object(self, request: Request) -> dict[str, Any]:
-        """As OpenAI writes it."""
+        """Return it in OpenAI's format."""
         message: dict[str, Any] = {"role": "assistant", "content": self._text, "refusal": None}
         if self._calls:
             message["content"] = self._text or None
@@ -100,7 +100,7 @@ def _logprobs(tokens: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 async def events(chat: Chat, answers: Sequence[Answer], head: Head) -> AsyncIterator[bytes]:
-    """The stream's events, as OpenAI sends them: role first, then text, then a reason, then usage when asked."""
+    """Yield the stream's events in OpenAI's order: role, text, finish reason, and usage if requested."""
     kind = "chat.completion.chunk"
     (answer,) = answers
 
@@ -127,13 +127,13 @@ CHAT = Form("chat", "chatcmpl", whole, events)
 
 
 def usage_so_far(answers: Sequence[Answer]) -> dict[str, Any]:
-    """What an event says of usage, if every event shall."""
+    """Return the usage for an event, if every event should have it."""
     options = answers[0].request.stream_options
     return {"usage": usage_of(answers)} if options and options.include_usage and options.continuous_usage_stats else {}
 
 
 def last(answers: Sequence[Answer], head: Head, kind: str) -> Iterator[bytes]:
-    """The events after the last choice."""
+    """Yield the events after the last choice."""
     trace, options = traced(answers), answers[0].request.stream_options
     wants_usage = options is not None and options.include_usage
     if trace or wants_usage:

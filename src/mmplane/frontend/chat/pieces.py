@@ -1,4 +1,4 @@
-"""One sample's tokens to pieces of an answer: text, tool calls, log probabilities, and why it ended."""
+"""Turns one sample's tokens into pieces of an answer: text, tool calls, log probabilities, and the finish reason."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from mmplane.frontend.chat.text import TextStream
 from mmplane.frontend.chat.tool_calls import CallPiece, Said, ToolCallStream
 
 LOGPROB_MIN = -9999.0
-"""What OpenAI writes for a token that cannot come: JSON has no infinity."""
+"""OpenAI's log probability for a token that cannot occur, because JSON has no infinity."""
 
 Decode = Callable[[list[int]], str]
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Some of one sample; `reason` on its last. `logprobs` are OpenAI's objects of the tokens that it took."""
+    """A piece of one sample; `reason` is set on the last one. `logprobs` are OpenAI's objects for its tokens."""
 
     sample: int
     text: str
@@ -29,10 +29,10 @@ class Piece:
 
 
 class Pieces:
-    """Makes one sample's tokens into pieces."""
+    """Turns one sample's tokens into pieces."""
 
     def __init__(self, sample: int, request: Request, decode: Decode, before: Sequence[int] = ()) -> None:
-        """`before` are the last tokens of a prompt, if the answer goes on where they end."""
+        """`before` are the last tokens of a prompt, if the answer continues it."""
         self._sample = sample
         self._decode = decode
         self._texts = TextStream(decode, request.stops, before)
@@ -42,11 +42,11 @@ class Pieces:
 
     @property
     def stopped(self) -> bool:
-        """Whether a stop text has come: no token after it counts."""
+        """Whether a stop text has been found; later tokens are ignored."""
         return self._texts.stopped
 
     def push(self, token: Token) -> Piece | None:
-        """What is sure after this token; None when nothing is."""
+        """Return the text that is certain after this token, or None."""
         reason = token.reason
         text = self._texts.push(token.token) if reason != "stop" else ""
         if reason is not None:

@@ -1,4 +1,4 @@
-"""A request prepared: its media, its expanded prompt and its sampling. All of it is known before a pixel is decoded."""
+"""Prepares a request: its media, its expanded prompt and its sampling. All of it is known before a pixel is decoded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mmplane.waiting.share import Share
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the ranks would be asked. `media` are the items, in order."""
+    """The request for the ranks. `media` are the items, in order."""
 
     media: list[Media]
     prompt: Prompt
@@ -51,7 +51,7 @@ class Preparation:
         self._samples_max = Share(config.running_max, config.tenants).each_max
 
     async def prepare(self, asked: ParsedBody, grow: Grow, journey: Journey) -> Prepared:
-        """The request of this `journey`'s tenant. Raises RequestError. `grow` reserves memory for what is fetched."""
+        """Prepare a request for the `journey`'s tenant; `grow` reserves memory for fetches. Raises RequestError."""
         self._check(asked.request)
         grammar = await _grammar(asked.request)
         media = await self._intake.take(asked.request, grow, asked.parked, journey, tenant=journey.tenant)
@@ -94,7 +94,7 @@ class Preparation:
 
 
 async def _grammar(request: Request) -> str:
-    """The grammar that the answer follows. Checking it takes CPU, but not the interpreter's lock."""
+    """Return the grammar for the answer. Checking it takes CPU, but not the interpreter's lock."""
     if request.is_free:
         return ""
     return await asyncio.to_thread(request.constraint)

@@ -1,4 +1,4 @@
-"""A rendered prompt with each placeholder replaced by its item's tokens."""
+"""Expands a rendered prompt: replaces each placeholder by its item's tokens."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from mmplane.frontend.request.renderer import Ids
 
 Runs = tuple[tuple[int, int], ...]
 Piece = Ids | tuple[int, int]
-"""Tokens of the template and the texts, or (token, how often) of an item."""
+"""Tokens of the template and the texts, or (token, repetitions) for an item."""
 RUNS_KEPT = 256
-"""Runs whose JSON is remembered: an item of a usual size has some kilobytes."""
+"""Number of runs whose JSON is cached: for an item of usual size it has some kilobytes."""
 
 
 class Prompt:
-    """A tokenised prompt of `length` tokens, piece by piece.
+    """A tokenised prompt of `length` tokens, in pieces.
 
     `placeholders[i]` are the (start, length) runs that item i's embeddings replace. `spans[i]` is the (start, length)
     of all tokens that stand for item i.
@@ -43,13 +43,13 @@ class Prompt:
 
     @cached_property
     def ids(self) -> Ids:
-        """All of it, int32."""
+        """All tokens, int32."""
         return np.concatenate(
             [np.full(piece[1], piece[0], np.int32) if isinstance(piece, tuple) else piece for piece in self._pieces]
         )
 
     def json(self) -> bytes:
-        """The ids as a JSON array: those of items are not written number by number."""
+        """The ids as a JSON array; runs of items are not written number by number."""
         written = [
             _run(*piece) if isinstance(piece, tuple) else msgspec.json.encode(piece.tolist())[1:-1]
             for piece in self._pieces
@@ -57,7 +57,7 @@ class Prompt:
         return b"[" + b",".join(filter(None, written)) + b"]"
 
     def tokens_of(self, modality: Modality) -> int:
-        """How many tokens of the prompt stand for items of a modality."""
+        """Number of tokens in the prompt that stand for items of a modality."""
         of_items = zip(self.placeholders, self.modalities, strict=True)
         return sum(length for runs, own in of_items if own == modality for _, length in runs)
 
@@ -69,14 +69,14 @@ def _run(token: int, count: int) -> bytes:
 
 @dataclass(frozen=True)
 class Marks:
-    """What a modality is in a prompt: the token that stands for one item, and the one that its embeddings replace."""
+    """A modality's tokens in a prompt: the one that stands for an item, and the one that its embeddings replace."""
 
     placeholder_id: int
     embedded_id: int
 
 
 def expand(ids: Ids, recipes: Sequence[Recipe], marks: Mapping[Modality, Marks]) -> Prompt:
-    """Replace the i-th placeholder by the i-th item's tokens. Raises RequestError (400) when they do not agree."""
+    """Replace the i-th placeholder by the i-th item's tokens. Raises RequestError (400) if their numbers differ."""
     of_placeholder = {mark.placeholder_id: modality for modality, mark in marks.items()}
     found = np.zeros(len(ids), bool)
     for placeholder in of_placeholder:

@@ -1,8 +1,8 @@
-"""Readiness is progress (hazards R16, R23).
+"""Readiness means progress (hazards R16, R23).
 
-A server that is busy is ready as long as its ranks and workers get on with what they have: a probe would have to wait
-behind it, and a balancer must not remove a replica because it is saturated. A server with nothing to do passes a
-picture through all ranks to see whether it still can.
+A busy server is ready as long as its ranks and workers make progress: a probe would have to wait in its queues, and a
+load balancer must not remove a replica because it is saturated. An idle server passes a picture through all ranks to
+check that it still can.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from mmplane.items.pool import Pool
 log = logging.getLogger("mmplane")
 
 FRESH_SECONDS = 2.0
-"""Progress that was made this recently is proof enough."""
+"""Progress within this time counts as proof."""
 SIDE_PIXELS = 56
 RATE_HZ = 16_000
 
 
 class Readiness:
-    """Answers `/ready`. Its probe pictures are never indexed and counted nowhere else."""
+    """Answers `/ready`. Its probe pictures are never indexed and not counted anywhere else."""
 
     def __init__(
         self, chat: Chat, group: Group, pool: Pool, *, model: str, limit_s: float, modality: Modality = "image"
@@ -51,18 +51,18 @@ class Readiness:
         self._count = 0
         self.draining = False
         self.out_of_service: tuple[str, ...] = ()
-        """Processes that stand still, as the supervisor says."""
+        """Processes that are stalled, as reported by the supervisor."""
 
     def media_served(self) -> None:
-        """A request with media was answered just now."""
+        """A request with media has just been answered."""
         self._served_s = time.monotonic()
 
     def reset(self) -> None:
-        """What served the last picture is gone."""
+        """The processes that served the last picture are gone."""
         self._served_s = float("-inf")
 
     async def check(self) -> str | None:
-        """None when ready, else why not. Concurrent checks share one probe."""
+        """Return None if the server is ready, otherwise the reason. Concurrent checks share one probe."""
         if self.draining:
             return "the server is shutting down"
         if self.out_of_service:
@@ -76,7 +76,7 @@ class Readiness:
         return await asyncio.shield(self._probe)
 
     def _gets_on(self) -> bool:
-        """Whether ranks and workers have made progress lately with what they have."""
+        """Whether busy ranks and workers have made progress recently."""
         if not self._group.ready or not self._pool.any_ready:
             return False
         return _is_fresh(self._group.progressed_s) or (_is_fresh(self._pool.answered_s) and not self._group.in_flight)

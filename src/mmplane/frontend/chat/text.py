@@ -1,14 +1,14 @@
-"""Tokens to text, piece by piece, with stop texts."""
+"""Turns tokens into text, piece by piece, and finds stop texts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 REPLACEMENT = "\ufffd"
-"""What a decoder gives for bytes that are not a whole character yet."""
+"""The character that a decoder returns for bytes that are not a whole character yet."""
 
 PENDING_MAX = 64
-"""Tokens of nothing but broken characters after which they are taken for what they are."""
+"""Broken characters count as final after this many tokens of nothing else."""
 
 Decode = Callable[[list[int]], str]
 
@@ -16,42 +16,44 @@ Decode = Callable[[list[int]], str]
 class TextStream:
     """Turns one sample's tokens into text that may be shown.
 
-    A token can end in the middle of a character, and a stop text can span tokens: what could still turn out to be
-    either is held back until it is decided. Decoding starts at a whole character, and stop texts are matched character
-    by character, so the cost of a token grows neither with the length of the answer nor with that of a stop text.
+    A token can end in the middle of a character, and a stop text can span tokens. Text that could still turn out to be
+    either is held back until it is certain. Decoding starts at a whole character, and stop texts are matched character
+    by character, so the cost of a token does not grow with the length of the answer or of a stop text.
     """
 
     def __init__(self, decode: Decode, stops: Sequence[str] = (), before: Sequence[int] = ()) -> None:
-        """`before` are tokens before the first one, for a text that goes on where another ends."""
+        """`before` are tokens before the first one, for a text that continues another."""
         self._decode = decode
         self._stops = [StopText(stop) for stop in stops]
         self._tokens = list(before)
-        """Those since the last whole character, after the ones before it: their context."""
+        """Tokens since the last whole character, after their context: the tokens before it."""
         self._context = len(self._tokens)
         """How many of the tokens are context."""
         self._shown = len(decode(self._tokens)) if before else 0
-        """How many characters of the decoded tokens have been handed on."""
+        """How many characters of the decoded tokens have been returned."""
         self._held = ""
         self.stopped = False
 
     def push(self, token: int) -> str:
-        """The text that is sure after this token; "" when none is. Nothing comes after a stop text."""
+        """Return the text that is certain after this token, or "". Nothing follows a stop text."""
         self._tokens.append(token)
         text = self._decode(self._tokens)
-        # How many of the last characters are unfinished depends on the decoder: some write one replacement character
-        # for an unfinished one, some one for each byte, and for the whole characters of the same run of bytes too.
+        # How many of the last characters are unfinished depends on the decoder. Some write one replacement character
+        # for an unfinished character, some write one for each byte, also for the whole characters in the same run of
+        # bytes.
         if text.endswith(REPLACEMENT) and len(self._tokens) - self._context <= PENDING_MAX:
             return ""
         new = text[self._shown :]
-        # What came since the last whole character is the next one's context: some tokenizers write a token by its
-        # neighbour (leading spaces), and a part of a character alone would spoil the bytes that follow it.
+        # The tokens since the last whole character are the context of the next one. Some tokenizers write a token
+        # depending on the one before it (leading spaces), and only a part of a character would corrupt the bytes that
+        # follow.
         del self._tokens[: self._context]
         self._context = len(self._tokens)
         self._shown = len(self._decode(self._tokens))
         return self._release(new, last=False)
 
     def finish(self) -> str:
-        """What was held back, once no token comes any more."""
+        """Return the text that was held back, after the last token."""
         return self._release(self._decode(self._tokens)[self._shown :], last=True)
 
     def _release(self, new: str, *, last: bool) -> str:
@@ -70,22 +72,22 @@ class TextStream:
 
 
 class StopText:
-    """Finds one text in a stream of characters (Knuth, Morris and Pratt): each costs constant time on average."""
+    """Finds one text in a stream of characters (Knuth, Morris and Pratt) at constant average cost per character."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._shorter = [0]
-        """For each beginning of the text, the next shorter one that it ends with."""
+        """For each prefix of the text, the next shorter prefix that it ends with."""
         for character in text[1:]:
             self._shorter.append(self._longer(self._shorter[-1], character))
         self.matched = 0
-        """Length of the longest beginning of the text that the stream ends with."""
+        """Length of the longest prefix of the text that the stream ends with."""
 
     def __len__(self) -> int:
         return len(self._text)
 
     def matches(self, character: str) -> bool:
-        """Whether the text is complete with this character."""
+        """Take a character. Return whether the text is complete with it."""
         self.matched = self._longer(self.matched, character)
         return self.matched == len(self._text)
 

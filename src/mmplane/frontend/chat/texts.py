@@ -16,7 +16,7 @@ KIND = "text_completion"
 
 
 async def whole(chat: Chat, answers: Sequence[Answer], head: Head) -> bytes:
-    """The completion, when all of it has been said: the samples of each prompt in turn."""
+    """Return the completion once everything has arrived: the samples of each prompt in turn."""
     choices: list[dict[str, Any]] = []
     for at, answer in enumerate(answers):
         texts = [_Text(chat, answer, at, sample) for sample in range(answer.request.samples)]
@@ -29,7 +29,7 @@ async def whole(chat: Chat, answers: Sequence[Answer], head: Head) -> bytes:
 
 
 async def events(chat: Chat, answers: Sequence[Answer], head: Head) -> AsyncIterator[bytes]:
-    """The stream's events: pieces of the first prompt's samples as they come, then of the next one's."""
+    """Yield the stream's events: the first prompt's samples as they arrive, then the next prompt's."""
 
     def event(choice: dict[str, Any]) -> bytes:
         return msgspec.json.encode(head.object(KIND, choices=[choice], **usage_so_far(answers)))
@@ -49,7 +49,7 @@ TEXT = Form("text", "cmpl", whole, events)
 
 
 class _Text:
-    """One sample of the prompt number `at`, as choices: one for each piece."""
+    """Yield one sample of the prompt number `at`: one choice per piece."""
 
     def __init__(self, chat: Chat, answer: Answer, at: int, sample: int) -> None:
         request = answer.request
@@ -61,11 +61,11 @@ class _Text:
         """Characters of the tokens so far."""
 
     def begin(self) -> dict[str, Any]:
-        """What stands before the answer: nothing, or the prompt."""
+        """The text before the answer: empty, or the echoed prompt."""
         return self._choice(self._before, None, [])
 
     def go_on(self, piece: Piece) -> dict[str, Any]:
-        """Another piece of it."""
+        """Add another piece."""
         return self._choice(piece.text, piece.reason, piece.logprobs)
 
     def _choice(self, text: str, reason: str | None, tokens: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class _Text:
         return {"index": self._index, "text": text, "logprobs": logprobs, "finish_reason": reason}
 
     def _written(self, tokens: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-        """OpenAI's older form: the likeliest tokens and the one that was drawn are in one object."""
+        """OpenAI's older form: one object per token has the most likely tokens and the sampled one."""
         offsets = []
         for each in tokens:
             offsets.append(self._offset)
@@ -89,7 +89,7 @@ class _Text:
 
 
 def _joined(pieces: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One choice of all its pieces."""
+    """Join all pieces into one choice."""
     joined = pieces[-1] | {"text": "".join(piece["text"] for piece in pieces)}
     if joined["logprobs"] is not None:
         joined["logprobs"] = {

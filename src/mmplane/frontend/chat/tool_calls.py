@@ -1,4 +1,4 @@
-"""Tool calls in a model's text, in the style of Hermes and Qwen, found while the text comes.
+"""Tool calls in a model's text, in the style of Hermes and Qwen, found while the text arrives.
 
     text <tool_call>{"name": "weather", "arguments": {"city": "Bern"}}</tool_call> text
 
@@ -7,8 +7,8 @@
        |                          +---</tool_call>: parsed as a whole---+                    |
        +----------------------------------------------------------------+----</tool_call>----+
 
-A call's name is passed on as soon as it is known, its arguments as they come. A call whose object has another order of
-fields is passed on as a whole. What is no call after all is text, tags included.
+A call's name is returned as soon as it is known, and its arguments as they arrive. A call whose object has its fields
+in another order is returned as a whole. Anything that turns out not to be a call is text, including its tags.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mmplane.frontend.body.tools import CLOSE, OPEN
 
 HEAD = re.compile(r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)')
 CALL_CHARACTERS_MAX = 64 * 1024
-"""A call that has to be read as a whole and is longer than this is text."""
+"""A call that has to be parsed as a whole and is longer than this is returned as text."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class CallPiece:
 
 @dataclass(frozen=True)
 class Said:
-    """What some text came to: `text` that is no call, and pieces of calls."""
+    """The result of parsing some text: plain `text`, and pieces of calls."""
 
     text: str = ""
     calls: tuple[CallPiece, ...] = ()
@@ -50,20 +50,20 @@ class _State(Enum):
 
 
 class ToolCallStream:
-    """Takes one sample's text apart."""
+    """Separates the tool calls of one sample from its text."""
 
     def __init__(self) -> None:
         self._state = _State.SAYING
         self._held = ""
-        """Text of which it is not decided yet what it is."""
+        """Text that cannot be classified yet."""
         self._gap = ""
         """White space before the tag that opened a call."""
         self._value = _ValueEnd()
         self.count = 0
-        """Calls so far."""
+        """Number of calls so far."""
 
     def push(self, text: str) -> Said:
-        """What is decided once this text has come."""
+        """Take a piece of text and return what can be classified."""
         said = ""
         calls: list[CallPiece] = []
         self._held += text
@@ -73,7 +73,7 @@ class ToolCallStream:
         return Said(said, tuple(calls))
 
     def finish(self) -> Said:
-        """What is left when no text comes any more: a call without its end is a call if its object is whole."""
+        """Return the rest at the end of the text. A call without its end tag counts if its object is complete."""
         held, state = self._held, self._state
         self._held, self._state = "", _State.SAYING
         if state is _State.SAYING:
@@ -83,7 +83,7 @@ class ToolCallStream:
         return Said()
 
     def _step(self) -> Said | None:
-        """One transition, or as much of a state as is decided; None when more text is needed."""
+        """Make one transition, or as much of a state as can be decided; None if more text is needed."""
         match self._state:
             case _State.SAYING:
                 return self._saying()
@@ -101,7 +101,7 @@ class ToolCallStream:
             self._held, self._gap, self._state = after, before[len(said) :], _State.OPENING
             return Said(self._trimmed(said))
         decided = self._held[: len(self._held) - _undecided(self._held)]
-        if not decided.strip():  # white space around calls belongs to nobody
+        if not decided.strip():  # white space around calls is dropped
             return None
         self._held = self._held[len(decided) :]
         return Said(self._trimmed(decided))
@@ -164,7 +164,7 @@ class _ValueEnd:
         self._in_string = self._escaped = False
 
     def feed(self, text: str) -> tuple[int, bool]:
-        """How many of the characters belong to the object, and whether it ends with the last of them."""
+        """Return how many of the characters belong to the object, and whether it ends with the last of them."""
         for at, character in enumerate(text, 1):
             if self._escaped:
                 self._escaped = False
@@ -182,7 +182,7 @@ class _ValueEnd:
 
 
 def _undecided(text: str) -> int:
-    """How many of the last characters could still belong to a call: a beginning of its tag, and white space before."""
+    """Count the last characters that could still belong to a call: a prefix of its tag, and white space before it."""
     tag = next((length for length in range(len(OPEN) - 1, 0, -1) if text.endswith(OPEN[:length])), 0)
     before = text[: len(text) - tag]
     return tag + len(before) - len(before.rstrip())

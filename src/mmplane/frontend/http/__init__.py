@@ -1,1 +1,1 @@
-"""HTTP in, HTTP out: limits of a connection, who may ask, routes, replies."""
+"""HTTP: limits of connections, access checks, routes, replies."""

@@ -1,10 +1,10 @@
-"""Who may use which route, once there are API keys: nobody any but `/health` and `--open-route`, without one.
+"""Checks of API keys: once there are keys, only `/health` and the routes of `--open-route` work without one.
 
     Authorization: Bearer KEY             OpenAI's clients
-    Authorization: Basic base64(x:KEY)    what only knows passwords: browsers, for the page at `/`, and Prometheus
+    Authorization: Basic base64(x:KEY)    clients that only support passwords: browsers, for the page at `/`; Prometheus
 
-It stands before the routes and knows none of them but what is open, so a route that somebody adds is shut. A tenant may
-chat; figures and switches show or change what others do, and are the operator's.
+The check runs before the routes and only has a list of the open ones, so a new route is closed by default. Tenants may
+chat. Metrics and switches show or affect other tenants, so they need a key of the operator.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ TENANTS = frozenset(
     }
 )
 MODEL = "/v1/models/"
-"""One model: its name comes after this."""
+"""One model: its name follows this prefix."""
 _CALLER = "mmplane.caller"
 
 
 class Access:
-    """Refuses with 401 or 403 before anything of a request is read, and notes who asks."""
+    """Refuses with 401 or 403 before any of the request's body is read, and records which tenant sent the request."""
 
     def __init__(self, app: ASGIApp, keyring: Keyring, open_routes: Iterable[str] = ()) -> None:
         self._app = app
@@ -45,7 +45,7 @@ class Access:
         self._open = OPEN | set(open_routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass it on, or answer."""
+        """Forward the request, or answer it."""
         if scope["path"] not in self._open:
             try:
                 scope[_CALLER] = self._admit(scope)
@@ -67,13 +67,13 @@ class Access:
 
 
 def tenant_of(scope: Scope) -> str:
-    """The tenant who asks; without keys everybody is the one without a name."""
+    """The tenant of the request; without keys all clients are the tenant without a name."""
     caller: Caller = scope.get(_CALLER) or Caller()
     return caller.tenant
 
 
 def presented(authorization: bytes) -> bytes | None:
-    """The key in this header, whatever it is worth; None when there is none."""
+    """Return the key in this header, whether valid or not; None if there is none."""
     scheme, _, rest = authorization.strip().partition(b" ")
     if scheme.lower() == b"bearer":
         return rest.strip() or None

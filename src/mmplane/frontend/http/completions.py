@@ -18,7 +18,7 @@ EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-contr
 
 
 class Completions(Work):
-    """Has the ranks answer. Each prompt but a request's first takes one more of its tenant's `seats`."""
+    """Sends requests to the ranks. Each prompt after a request's first takes one more of its tenant's `seats`."""
 
     def __init__(
         self, chat: Chat, *, counters: Counters, readiness: Readiness, seats: Share, form: Form = CHAT
@@ -31,14 +31,14 @@ class Completions(Work):
         self.kind = form.kind
 
     async def __call__(self, taken: Taken, reply: Reply) -> int:
-        """As text comes, or when all of it has come."""
+        """Answer with a stream or in one piece."""
         request, journey = taken.asked.request, taken.journey
         head = Head(self._form.prefix, journey.name, request.model, int(time.time()))
         async with AsyncExitStack() as stack:
             answers = await self._answers(taken, stack)
             answers[0].began = taken.began
             taken.body.release()
-            taken.reserved.release()  # what goes inline has a reservation of its own
+            taken.reserved.release()  # inline bytes have their own reservation
             if request.stream:
                 await reply.start(200, EVENTS)
                 async for event in self._form.events(self._chat, answers, head):
@@ -54,7 +54,7 @@ class Completions(Work):
         return 200
 
     async def _answers(self, taken: Taken, stack: AsyncExitStack) -> list[Answer]:
-        """One for each prompt, all under way. The journey is the first one's."""
+        """Run all prompts concurrently, with one answer each. The journey is the first prompt's."""
         tenant, answers = taken.journey.tenant, []
         first, *others = taken.asked.prompts() if taken.asked.request.answers_prompt else [taken.asked]
         for asked in (first, *others):

@@ -1,16 +1,16 @@
-"""HTTP connections, on uvicorn's protocol for httptools, which has none of the limits of this file.
+"""HTTP connections with limits, built on uvicorn's protocol for httptools, which has none of them.
 
-    IDLE  -> HEAD     the first byte                        IDLE_SECONDS for it to come
+    IDLE  -> HEAD     the first byte                        IDLE_SECONDS for it to arrive
     HEAD  -> BODY     the head is complete, and may pass    HEAD_SECONDS, HEAD_BYTES_MAX, HEADERS_MAX, URL_BYTES_MAX
     BODY  -> IDLE     the body is complete                  BODY_SECONDS, BODY_BYTES_PER_S
-    any   -> LAST     no further request is taken           a refusal, `connection: close`, too much was sent ahead
-    LAST  -> CLOSING  the last answer is written            LINGER_SECONDS, DISCARD_BYTES_MAX; what comes is thrown away
+    any   -> LAST     no further request is accepted        a refusal, `connection: close`, too much was sent ahead
+    LAST  -> CLOSING  the last answer is written            LINGER_SECONDS, DISCARD_BYTES_MAX; input is discarded
 
-A phase says what the next byte belongs to. Requests that a client sends ahead (pipelining) are parsed while an earlier
-one is answered, so that we keep reading and notice when the client leaves; AHEAD_MAX and AHEAD_BYTES_MAX limit them.
-An answer must be read: a client that takes less than SEND_BYTES_PER_S of what waits for it is cut off.
+The phase tells what the next byte belongs to. Requests that a client sends ahead (pipelining) are parsed while an
+earlier one is answered, so that the server keeps reading and notices a disconnect. AHEAD_MAX and AHEAD_BYTES_MAX limit
+them. Clients must read their answers: one that reads less than SEND_BYTES_PER_S of a waiting answer is disconnected.
 
-A client that stops sending (a half-closed connection) counts as gone, whatever it still waits for.
+A client that stops sending (a half-closed connection) counts as gone, even if it still waits for answers.
 """
 
 from __future__ import annotations
@@ -43,23 +43,24 @@ from mmplane.frontend.http.head import (
 log = logging.getLogger("mmplane")
 
 PIECE_BYTES = 64 * 1024
-"""What is parsed at a time: limits are looked at in between, so they are exceeded by at most as much."""
+"""Number of bytes that are parsed at a time. Limits are checked in between, so they are exceeded by at most this much.
+"""
 AHEAD_BYTES_MAX = 64 * 1024
 AHEAD_MAX = 16
 DISCARD_BYTES_MAX = 64 * 1024 * 1024
-"""A client that sends its whole body before it reads should see why it was refused."""
+"""A client that sends its whole body before it reads should still see why it was refused."""
 
 IDLE_SECONDS = 30.0
 HEAD_SECONDS = 10.0
 BODY_SECONDS = 60.0
 LOOK_SECONDS = 10.0
-"""How often the rate of a body is looked at."""
+"""How often the rate of a body is checked."""
 BODY_BYTES_PER_S = 1024
 LINGER_SECONDS = 5.0
 FROZEN_SECONDS = 1.0
-"""A timer that is so late was not held up by a busy loop: all processes were frozen."""
+"""If a timer is this late, the loop was not just busy: all processes were frozen."""
 SEND_SECONDS = 30.0
-"""How often the rate at which an answer is read is looked at, while some of it waits."""
+"""How often the rate at which an answer is read is checked, while some of it waits."""
 SEND_BYTES_PER_S = 4096
 
 _REFUSAL = "mmplane.refusal"
@@ -76,7 +77,7 @@ class Phase(Enum):
 
 
 class Connection(HttpToolsProtocol):
-    """One connection. `crowd` says whether it is let in."""
+    """One connection. `crowd` decides whether it is accepted."""
 
     def __init__(self, *, crowd: Crowd, **parts: Any) -> None:
         super().__init__(**parts)
@@ -86,7 +87,7 @@ class Connection(HttpToolsProtocol):
         self._cycles: deque[RequestResponseCycle] = deque()
         """Requests without a complete answer, oldest first."""
         self._loose_bytes = 0
-        """Received since the last piece of a body, or the last head."""
+        """Bytes received since the last piece of a body, or the last head."""
         self._ahead_bytes = 0
         self._discarded_bytes = 0
         self._body_bytes = 0
@@ -94,10 +95,10 @@ class Connection(HttpToolsProtocol):
         self._send_timer: asyncio.TimerHandle | None = None
         self._acked = (0.0, 0)
 
-    # What the transport tells us
+    # Called by the transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Let it in, or say 503."""
+        """Accept the connection, or answer 503."""
         self._wire = transport
         super().connection_made(_Lingering(transport, self))  # type: ignore[arg-type]
         host = self.client[0] if self.client else ""
@@ -110,7 +111,7 @@ class Connection(HttpToolsProtocol):
             transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Every request of this connection hears that its client is gone."""
+        """Tell every request of this connection that its client is gone."""
         self._phase = Phase.CLOSING
         self._leave()
         self._unset_keepalive_if_required()
@@ -121,7 +122,7 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse it, piece by piece."""
+        """Parse the data, piece by piece."""
         if self._phase is Phase.IDLE:
             self._phase = Phase.HEAD
             if not self._cycles:
@@ -138,24 +139,24 @@ class Connection(HttpToolsProtocol):
             self._feed(view[start : start + PIECE_BYTES])
 
     def pause_writing(self) -> None:
-        """The client does not read as fast as we write."""
+        """The client reads more slowly than the server writes."""
         super().pause_writing()
         self._reads()
         self._send_timer = self.loop.call_later(SEND_SECONDS, self._look_at_reading)
 
     def resume_writing(self) -> None:
-        """It has caught up."""
+        """The client has caught up."""
         super().resume_writing()
         self._stop_looking()
 
     def abort(self) -> None:
-        """End it now, whatever is unsent."""
+        """Close the connection now, without sending the rest."""
         self._wire.abort()
 
-    # What the parser tells us
+    # Called by the parser
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """A request starts."""
         if self._phase in (Phase.IDLE, Phase.HEAD):
             self._phase = Phase.HEAD
             super().on_message_begin()
@@ -175,13 +176,13 @@ class Connection(HttpToolsProtocol):
                 raise too_large_head()
 
     def on_headers_complete(self) -> None:
-        """The application begins with the request, or it waits for those before it. Raises RequestError."""
+        """Start the request in the application, or queue it behind earlier ones. Raises RequestError."""
         if self._phase is not Phase.HEAD:
             return
         if self.parser.get_method() == b"CONNECT":
             raise RequestError(405, "method_not_allowed", "this server is not a proxy")
         if self.parser.should_upgrade():
-            return  # `_feed` begins again without it
+            return  # `_feed` starts again without it
         check_head(self.parser.get_http_version(), self.url, self.headers)
         self._loose_bytes = 0
         self._phase = Phase.BODY
@@ -190,7 +191,7 @@ class Connection(HttpToolsProtocol):
         if len(self._cycles) == 1:
             self._await_body()
         else:
-            self.flow.resume_reading()  # uvicorn stops at a second request, and would not see the client leave
+            self.flow.resume_reading()  # uvicorn stops reading at a second request and would miss a disconnect
             if len(self._cycles) > AHEAD_MAX:
                 self._take_no_more()
 
@@ -202,17 +203,17 @@ class Connection(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request is complete; its answer may take what time it needs."""
+        """The request is complete; its answer has no deadline here."""
         if self._phase is Phase.BODY:
             super().on_message_complete()
             self._loose_bytes = 0
             self._unset_keepalive_if_required()
             self._phase = Phase.IDLE if self.cycle.keep_alive else Phase.LAST
 
-    # What the application's answer brings
+    # Called for the application's answer
 
     def on_response_complete(self) -> None:
-        """Go on with the request that waits, or wait for one."""
+        """Start the next queued request, or wait for one."""
         self._cycles.popleft()
         self._ahead_bytes = 0
         super().on_response_complete()
@@ -224,7 +225,7 @@ class Connection(HttpToolsProtocol):
             self._await_nothing(IDLE_SECONDS)
 
     def timeout_keep_alive_handler(self) -> None:
-        """Nothing came for a while: end it, unless the client still reads what it was sent."""
+        """Nothing arrived for a while: close the connection, unless the client still reads an answer."""
         if self.flow.write_paused or (self._wire.get_write_buffer_size() and self._reads()):
             self._arm(SEND_SECONDS, self.timeout_keep_alive_handler)
         else:
@@ -237,7 +238,7 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             self._ignore_upgrade(piece[upgrade.args[0] :])
         except httptools.HttpParserError as error:
-            cause = error.__context__  # what one of our own methods raised
+            cause = error.__context__  # raised by one of this class's own methods
             if not isinstance(cause, RequestError | httptools.HttpParserError | UnicodeError | None):
                 log.error("a request could not be parsed by an error of ours", exc_info=error)
             self._refuse(cause if isinstance(cause, RequestError) else malformed("this is not an HTTP/1 request"))
@@ -245,7 +246,7 @@ class Connection(HttpToolsProtocol):
             self._refuse(too_large_head())
 
     def _ignore_upgrade(self, rest: bytes | memoryview) -> None:
-        """Parse the request again without `Upgrade`: with it the parser takes no body for one."""
+        """Parse the request again without `Upgrade`, because with it the parser does not accept a body."""
         head = [b"%s %s HTTP/%s\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
         head += [b"%s: %s\r\n" % header for header in self.headers if header[0] != b"upgrade"]
         self.parser = httptools.HttpRequestParser(self)
@@ -254,7 +255,7 @@ class Connection(HttpToolsProtocol):
         self._feed(rest)
 
     def _refuse(self, refusal: RequestError) -> None:
-        """What comes cannot be taken. Say so, unless an earlier answer is due: then that is the last."""
+        """Refuse invalid data: answer with an error, unless an earlier answer is due, and send nothing after it."""
         if self._phase in (Phase.LAST, Phase.CLOSING):
             return
         log.debug("refused what a client sent: %s", refusal.code)
@@ -269,7 +270,7 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def _take_no_more(self) -> None:
-        """Answer what has come completely, then close."""
+        """Finish the answers to complete requests, then close."""
         self._phase = Phase.LAST
         self.flow.resume_reading()
         if len(self._cycles) > 1 and self._cycles[-1].more_body:
@@ -283,9 +284,10 @@ class Connection(HttpToolsProtocol):
             self.abort()
 
     def _close(self) -> None:
-        """Close our half, and the rest when the client has, or LINGER_SECONDS later.
+        """Close this side, and the rest when the client has closed, or LINGER_SECONDS later.
 
-        To close both at once would reset the connection if bytes of the client were unread, and the answer be lost.
+        Closing both at once would reset the connection if some of the client's bytes were unread, and the answer would
+        be lost.
         """
         if self._phase is not Phase.CLOSING and not self._wire.is_closing():
             self._phase = Phase.CLOSING
@@ -296,7 +298,7 @@ class Connection(HttpToolsProtocol):
     # Deadlines
 
     def _arm(self, seconds: float, late: Callable[[], None]) -> None:
-        """The one deadline for what the client has to send. If this process was frozen meanwhile, it begins anew."""
+        """Set the only deadline for the client's data. If this process was frozen meanwhile, it starts again."""
         self._unset_keepalive_if_required()
         due_s = self.loop.time() + seconds
 
@@ -343,14 +345,14 @@ class Connection(HttpToolsProtocol):
             self._send_timer.cancel()
 
     def _reads(self) -> bool:
-        """Whether the client has taken what it should have since the last look."""
+        """Whether the client has read as much as it should have since the last check."""
         since_s, acked_bytes = self._acked
         self._acked = self.loop.time(), _acked_bytes(self._wire)
         return self._acked[1] - acked_bytes >= SEND_BYTES_PER_S * (self._acked[0] - since_s)
 
 
 class _Lingering:
-    """A transport, but closed as its connection wants."""
+    """A transport that is closed in the way that its connection wants."""
 
     def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
         self._transport = transport
@@ -367,7 +369,7 @@ class _Lingering:
 
 
 async def _answer(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """One request through the application. What we refuse of its body is raised by `receive`."""
+    """One request in the application. If its body is refused, `receive` raises the error."""
     cycle: RequestResponseCycle = receive.__self__  # type: ignore[attr-defined]
 
     async def receive_or_raise() -> Message:
@@ -385,7 +387,7 @@ async def _answer(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> N
 
 
 def written(refusal: RequestError) -> bytes:
-    """The whole answer, for what no application has seen. The connection ends with it."""
+    """Return a whole answer for a request that no application has seen. The connection ends with it."""
     content = error_object(refusal)
     head = f"content-type: application/json\r\ncontent-length: {len(content)}\r\nconnection: close\r\n"
     if refusal.retry_after_s is not None:
@@ -394,6 +396,6 @@ def written(refusal: RequestError) -> bytes:
 
 
 def _acked_bytes(transport: asyncio.Transport) -> int:
-    """What the client's kernel has taken of all that was sent (`tcpi_bytes_acked`)."""
+    """Bytes that the client's kernel has acknowledged in total (`tcpi_bytes_acked`)."""
     information = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 128)
     return int(struct.unpack_from("Q", information, 120)[0])

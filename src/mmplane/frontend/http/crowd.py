@@ -1,8 +1,8 @@
-"""Who is connected: so many in all, so many from one address, and whose connection goes when there are too many.
+"""Limits on connections: how many in total and per address, and which connection is closed if there are too many.
 
 An address is an IPv4 address or an IPv6 network of 64 bits, which is what one customer gets. 127.0.0.1, ::1 and
-`--trusted-proxy` stand for many clients, so their connections are only counted in all. The rest of 127.0.0.0/8 is an
-address like any other.
+`--trusted-proxy` stand for many clients, so their connections only count towards the total. The rest of 127.0.0.0/8 is
+treated like any other address.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LOOPBACK = ("127.0.0.1", "::1")
 
 
 class CrowdStatistics(msgspec.Struct, frozen=True):
-    """Connections now, and how many were refused or ended in favour of others."""
+    """Current connections, and how many were refused or closed in favour of others."""
 
     connections: int
     addresses: int
@@ -27,7 +27,7 @@ class CrowdStatistics(msgspec.Struct, frozen=True):
 
 
 class Crowd:
-    """The table of connections. Each is its address and the call that ends it."""
+    """The table of connections: the address of each, and the function that closes it."""
 
     def __init__(self, connections_max: int, trusted: Sequence[str] = ()) -> None:
         self._connections_max = connections_max
@@ -39,9 +39,9 @@ class Crowd:
         self._evicted = 0
 
     def admit(self, host: str, end: Callable[[], None]) -> bool:
-        """Whether one more connection from `host` is let in.
+        """Return whether one more connection from `host` is accepted.
 
-        When the table is full, the newest connection of the greediest address makes room.
+        If the table is full, the newest connection of the address with the most connections is closed.
         """
         address = self._address(host)
         mine = 0 if address is None else len(self._by_address.get(address, ()))
@@ -53,13 +53,13 @@ class Crowd:
         return True
 
     def leave(self, host: str, end: Callable[[], None]) -> None:
-        """It has ended. Idempotent: one that was refused or evicted is not in the table."""
+        """A connection has ended. Idempotent: a refused or evicted connection is not in the table."""
         address = self._address(host)
         if end in self._by_address.get(address, ()):
             self._remove(address, end)
 
     def statistics(self) -> CrowdStatistics:
-        """Now."""
+        """Return the current counts."""
         return CrowdStatistics(self._connections, len(self._by_address), self._refused, self._evicted)
 
     def _evict(self, fewest: int) -> bool:
@@ -80,7 +80,7 @@ class Crowd:
             del self._by_address[address]
 
     def _address(self, host: str) -> object:
-        """What counts as one address; None where many clients may be behind it."""
+        """Return the address or network that counts as one client; None if many clients may be behind it."""
         address = ip_address(host)
         if isinstance(address, IPv6Address):
             address = address.ipv4_mapped or address

@@ -1,7 +1,7 @@
-"""An endpoint: takes one request in, has its work done within every limit, and keeps the books.
+"""An endpoint: reads one request, has it processed within all limits, and records the result.
 
-Written against ASGI itself rather than a framework's request object, for one reason: a client that goes away must end
-its request at once, in every stage, and only a watch on `receive` beside the work sees that.
+It is written directly against ASGI and not against a framework's request object, because a client that disconnects must
+end its request at once, in every stage. Only a task that watches `receive` beside the work can detect that.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from mmplane.waiting.share import Share
 log = logging.getLogger("mmplane")
 
 FIRST_BYTES = 256 * 1024
-"""Reserved for a body of unknown length, which then doubles as it comes."""
+"""Bytes reserved for a body of unknown length; doubled as the body arrives."""
 BODY_FACTOR = 2
-"""A body in memory and the media decoded from its base64: what a request may take before it reaches the arena."""
+"""A body in memory and the media decoded from its base64: the memory of a request before its items are in the arena."""
 
 
 @dataclass(frozen=True)
 class Taken:
-    """A request that was taken in, and what it holds. `began` says that the answer has begun: its deadline is over."""
+    """An accepted request and its reservations. `began` is called when the answer starts, and ends its deadline."""
 
     asked: ParsedBody
     body: Body
@@ -49,34 +49,34 @@ class Taken:
 
 
 class Work(Protocol):
-    """What an endpoint does with a request of its `kind`."""
+    """Processes requests of one `kind` for an endpoint."""
 
     kind: Kind
 
     async def __call__(self, taken: Taken, reply: Reply) -> int:
-        """Answer it; the status. Raises RequestError before anything is sent."""
+        """Answer the request and return the status. Raises RequestError before anything is sent."""
 
 
 class Journal(Protocol):
-    """Where requests are noted: `mmplane.observe.journal.Journal`, or less."""
+    """Where requests are recorded: `mmplane.observe.journal.Journal`, or a smaller implementation."""
 
     def begin(self, headers: Iterable[tuple[bytes, bytes]]) -> Journey:
-        """A request has come, with these headers."""
+        """A request with these headers has arrived."""
 
     def end(self, journey: Journey, status: int, code: str) -> None:
-        """It has ended, with this status and the code of its error."""
+        """It has ended with this status and error code."""
 
 
 class Standing(Protocol):
-    """What is said of this process as a whole."""
+    """The state of this process."""
 
     @property
     def draining(self) -> bool:
-        """Whether it takes no new requests."""
+        """Whether it accepts no new requests."""
 
 
 class Endpoint:
-    """Takes requests in, has them answered, and keeps the books of both."""
+    """Accepts requests, has them answered, and records both."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Endpoint:
         self._config = config
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; ends early when the client does."""
+        """Serve one request; ends early if the client disconnects."""
         journey = self._journal.begin(scope["headers"])
         journey.tenant, journey.name = tenant_of(scope), id_of(scope)
         reply = Reply(send, journey.headers)
@@ -111,7 +111,7 @@ class Endpoint:
             if self._standing.draining:
                 raise unavailable("the server is shutting down", retry_after_s=5)
             if self._counters.now >= self._config.running_max + self._config.queue_max:
-                raise overloaded("too many requests are in flight")  # before its body is read: a refusal is cheap
+                raise overloaded("too many requests are in flight")  # before its body is read: refusing is cheap
             length_bytes, is_known = self._length(scope)
             async with _until_it_begins(self._config.request_seconds) as began:
                 with self._seats.seat(journey.tenant):
@@ -143,7 +143,7 @@ class Endpoint:
             _note(scope, journey, status)
 
     def _length(self, scope: Scope) -> tuple[int, bool]:
-        """Bytes to reserve before the body is read, and whether they are all of it, as the client declares."""
+        """Return the bytes to reserve before the body is read, and whether that is all, as the client declares."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
         declared = headers.get(b"content-length", b"")
         if not declared.isdigit():
@@ -161,7 +161,7 @@ class Endpoint:
 
 
 class Endpoints(NamedTuple):
-    """Those of a server: chats, what a router needs of them, and texts to complete."""
+    """The endpoints of a server: chats, rendering for routers, and text completions."""
 
     chat: Endpoint
     render: Endpoint
@@ -169,7 +169,7 @@ class Endpoints(NamedTuple):
 
 
 def _note(scope: Scope, journey: Journey, status: int) -> None:
-    """The access log's line of a request."""
+    """Write the access log's line of a request."""
     took_ms = (time.perf_counter() - journey.began_s) * 1000
     first_ms = max(0.0, journey.first_token_s - journey.began_s) * 1000
     log.info(
@@ -181,7 +181,7 @@ def _note(scope: Scope, journey: Journey, status: int) -> None:
 
 @asynccontextmanager
 async def _until_it_begins(limit_s: float) -> AsyncIterator[Callable[[], None]]:
-    """Limits the block until what it yields is called. Raises RequestError (503) after `limit_s`."""
+    """Limit the block until the yielded function is called. Raises RequestError (503) after `limit_s`."""
     deadline = asyncio.timeout(limit_s)
 
     def began() -> None:
@@ -198,7 +198,7 @@ async def _until_it_begins(limit_s: float) -> AsyncIterator[Callable[[], None]]:
 
 
 async def _unless_gone(receive: Receive, work: Awaitable[int], closing: asyncio.Future[None]) -> int:
-    """The work's result; when the client goes away first, or we do, the work is cancelled, in whatever stage it is."""
+    """Return the work's result. If the client disconnects or the server shuts down, cancel the work in any stage."""
 
     async def gone() -> None:
         message: Message = {}

@@ -1,11 +1,11 @@
-"""Who may ask by HTTP: requests to a name of ours, and no web page of another site (hazard S2's other half).
+"""Checks of Host and Origin: requests must use a name of this server, and not come from other sites (hazard S2).
 
-A browser on this machine reaches loopback for any page that it shows. A page cannot choose `Host`, `Origin` or
-`Sec-Fetch-Site`: a name that was rebound to 127.0.0.1 stands in `Host`, and a post from another site carries that site
-as `Origin`. Programs send the name that they dialled, and no `Origin`.
+Any web page in a browser on this machine can send requests to loopback. A page cannot choose `Host`, `Origin` or
+`Sec-Fetch-Site`: a name that was rebound to 127.0.0.1 is in `Host`, and a post from another site has that site in
+`Origin`. Programs send the name that they connected to, and no `Origin`.
 
-Pages of some other sites may be let in (`--allow-origin`), to routes below `/v1/` alone: browsers ask before they send
-(CORS), which needs no key, and are told with each answer.
+Pages of some other sites may be allowed (`--allow-origin`), but only for routes below `/v1/`. Browsers ask before they
+send (CORS), which needs no key, and each answer repeats the permission.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from mmplane.frontend.http.reply import Reply
 
 ANY = "*"
 SHARED = "/v1/"
-"""Where routes begin that pages of other sites may use."""
+"""Prefix of the routes that pages of other sites may use."""
 PREFLIGHT_SECONDS = 600
 EXPOSED = b"x-request-id, retry-after"
 
 
 class Guard:
-    """Refuses with 403 before anything of a request is read. `hosts` are names of ours beside loopback's.
+    """Refuses with 403 before any of the request's body is read. `hosts` are names of this server beside loopback's.
 
-    None of them: any name will do. Where there are API keys, a page behind a rebound name has none to show.
-    `origins` are the sites whose pages may ask, as `https://chat.example.com`; `*`: all.
+    If there are none, any name is accepted: with API keys, a page behind a rebound name has no key. `origins` are the
+    sites whose pages may send requests, as `https://chat.example.com`; `*` allows all.
     """
 
     def __init__(self, app: ASGIApp, hosts: Iterable[str] | None, origins: Iterable[str] = ()) -> None:
@@ -39,7 +39,7 @@ class Guard:
         self._origins = frozenset(origin.lower() for origin in origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass it on, or answer 403."""
+        """Forward the request, or answer 403."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
         host = headers.get(b"host", b"").decode("latin-1")
         origin = headers.get(b"origin")
@@ -67,7 +67,7 @@ class Guard:
     async def _share(
         self, origin: bytes, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Let the browser show the answer to its page; or answer what it asks before it sends a request."""
+        """Allow the browser to show the answer to its page, or answer the browser's preflight request."""
         told = [(b"access-control-allow-origin", origin), (b"vary", b"origin")]
 
         async def send_shared(message: Message) -> None:

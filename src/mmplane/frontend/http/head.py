@@ -1,4 +1,4 @@
-"""What the head of a request may be, looked at before any key is asked for. Pure."""
+"""Checks of a request's head, before any key is checked. Pure."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections import Counter
 from mmplane.core.errors import RequestError
 
 HEAD_BYTES_MAX = 64 * 1024
-"""URL and headers together; also trailers, chunk extensions, and what else may come between two pieces of a body."""
+"""URL and headers together; also trailers, chunk extensions, and anything else between two pieces of a body."""
 HEADERS_MAX = 100
 URL_BYTES_MAX = 8 * 1024
 SINGLE = frozenset(
     b"host authorization content-length transfer-encoding origin sec-fetch-site x-request-id "
     b"traceparent expect upgrade content-type content-encoding".split()
 )
-"""Headers that decide something, here or in a proxy: two of one name are a way to show each reader another."""
+"""Headers that affect decisions, here or in a proxy. With duplicates, two readers could see different values."""
 LENGTH_DIGITS_MAX = 19
 
 
 def check_head(version: str, url: bytes, headers: list[tuple[bytes, bytes]]) -> None:
-    """Raises RequestError unless everybody would read this head in the same way, and its body can be read."""
+    """Raise RequestError unless every HTTP implementation would read this head alike and its body can be read."""
     if len(url) + sum(len(name) + len(value) + 4 for name, value in headers) > HEAD_BYTES_MAX:
         raise too_large_head()
     counts = Counter(name for name, _ in headers)
@@ -39,12 +39,12 @@ def check_head(version: str, url: bytes, headers: list[tuple[bytes, bytes]]) -> 
 
 
 def malformed(why: str) -> RequestError:
-    """400: this is not a request that everybody would read in the same way."""
+    """400: HTTP implementations could read this request differently."""
     return RequestError(400, "bad_request", why)
 
 
 def too_large_head() -> RequestError:
-    """431: URL and headers are too long, or there are too many."""
+    """431: URL and headers are too long, or there are too many headers."""
     return RequestError(
         431, "headers_too_large", f"more than {HEAD_BYTES_MAX} bytes or {HEADERS_MAX} headers before the body"
     )

@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions/render: what a router needs of a request, in the shape of vLLM's answer, without pixels."""
+"""POST /v1/chat/completions/render: what a router needs to know of a request, in vLLM's format, without pixels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SAMPLING = ("n", "temperature", "top_p", "seed")
 
 
 class Renderings(Work):
-    """Answers from headers and bytes alone; no rank hears of it. `model_id` is vLLM's `--model`."""
+    """Answers from headers and bytes only, without the ranks. `model_id` is vLLM's `--model`."""
 
     kind: Kind = "chat"
 
@@ -29,7 +29,7 @@ class Renderings(Work):
         self._model_id = model_id
 
     async def __call__(self, taken: Taken, reply: Reply) -> int:
-        """vLLM's `GenerateRequest` without `kwargs_data`: whoever gets it has the pixels, or makes them."""
+        """vLLM's `GenerateRequest` without `kwargs_data`: the receiver has the pixels, or makes them."""
         journey = taken.journey
         prepared = await self._preparation.prepare(taken.asked, taken.reserved.grow, journey)
         names = [await name_of(item, self._model_id) for item in prepared.media]

@@ -1,4 +1,4 @@
-"""One HTTP response, and what an error looks like in it."""
+"""HTTP responses, and the format of errors in them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CHALLENGES = [(b"www-authenticate", scheme + b' realm="mmplane"') for scheme in 
 
 
 class Reply:
-    """One response on ASGI's `send`, which knows whether it has started. `headers` go with it, whatever it says."""
+    """One response on ASGI's `send`, which records whether it has started. `headers` are sent with every response."""
 
     def __init__(self, send: Send, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         self._send = send
@@ -22,20 +22,20 @@ class Reply:
         self._events = False
 
     async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """Status and headers of a streamed response."""
+        """Send status and headers of a streamed response."""
         self._started = self._events = True
         await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self._headers]})
 
     async def chunk(self, content: bytes) -> None:
-        """A piece of a streamed response."""
+        """Send a piece of a streamed response."""
         await self._send({"type": "http.response.body", "body": content, "more_body": True})
 
     async def end(self) -> None:
-        """The end of a streamed response."""
+        """End a streamed response."""
         await self._send({"type": "http.response.body", "body": b""})
 
     async def whole(self, status: int, headers: list[tuple[bytes, bytes]], content: bytes) -> None:
-        """A response in one piece."""
+        """Send a response in one piece."""
         self._started = True
         length = (b"content-length", str(len(content)).encode())
         await self._send(
@@ -44,7 +44,7 @@ class Reply:
         await self._send({"type": "http.response.body", "body": content})
 
     async def error(self, error: RequestError) -> None:
-        """OpenAI's error object: as a response, or as the last event of a stream that has begun."""
+        """Send OpenAI's error object: as a response, or as the last event of a started stream."""
         content = error_object(error)
         if self._events:
             await self.chunk(b"data: " + content + b"\n\n")

@@ -1,4 +1,4 @@
-"""Each request has a name, in the log and in the answer: `x-request-id`, the client's own if it sent a plain one."""
+"""Gives each request an id for the log and the answer: `x-request-id`, the client's own if it sent a plain one."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _ID = "mmplane.request_id"
 
 
 class RequestIds:
-    """Passes everything on, under a name."""
+    """Forwards requests with an id."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         asked = Asked.as_named(dict(scope["headers"]).get(HEADER, b"").decode("latin-1"))
         scope[_ID] = asked.id
         status = 0
@@ -43,6 +43,6 @@ class RequestIds:
 
 
 def id_of(scope: Scope) -> str:
-    """The request's name: the same in its answer, its trace, its timeline and the log."""
+    """The request's id: the same in its answer, its trace, its timeline and the log."""
     name: str = scope.get(_ID) or Asked().id
     return name

@@ -1,4 +1,4 @@
-"""Everything that is asked of the server but chat and probes: the models, figures, and the delivery switch."""
+"""All routes except chat and probes: models, metrics, and the delivery switch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mmplane.observe.page import HEADERS, PAGE
 from mmplane.observe.timeline import timeline
 
 SMALL_BODY_BYTES = 4096
-"""The longest body that any of this takes."""
+"""Maximum length of a body for these routes."""
 
 
 class Routes:
@@ -50,11 +50,11 @@ class Routes:
         self._began_s = time.monotonic()
 
     async def models(self, _: Request) -> Response:
-        """The one model, by each of its names, as OpenAI lists models."""
+        """List the model under each of its names, as OpenAI lists models."""
         return _json(200, {"object": "list", "data": [self._model(name) for name in self._names]})
 
     async def model(self, request: Request) -> Response:
-        """One model by its name."""
+        """Describe one model by its name."""
         name = request.path_params["id"]
         if name not in self._names:
             error = RequestError(404, "model_not_found", "this server does not serve that model", param="model")
@@ -62,16 +62,16 @@ class Routes:
         return _json(200, self._model(name))
 
     async def version(self, _: Request) -> Response:
-        """Of this server."""
+        """Version of this server."""
         return _json(200, {"version": version("mmplane")})
 
     def _model(self, name: str) -> dict[str, Any]:
-        """As vLLM describes it."""
+        """The version in vLLM's format."""
         model = {"id": name, "object": "model", "created": 0, "owned_by": "mmplane"}
         return model | {"root": self._names[0], "max_model_len": self._context_tokens}
 
     async def delivery(self, request: Request) -> Response:
-        """Show the switch, or set it: new requests take it, what is in flight ends as it began."""
+        """Show or set the switch: new requests use it, requests in flight finish with their own delivery."""
         if request.method == "PUT":
             try:
                 switch = parse_switch(await _small_body(request))
@@ -81,11 +81,11 @@ class Routes:
         return _json(200, self._dispatch.now())
 
     async def statistics(self, _: Request) -> Response:
-        """Everything now."""
+        """All current statistics."""
         return _json(200, self._statistics())
 
     async def requests(self, _: Request) -> Response:
-        """What the status page shows: everything now, and the last requests."""
+        """Data of the status page: all current statistics, and the last requests."""
         told = {"state": self._statistics(), "uptime_s": time.monotonic() - self._began_s}
         recent = list(self._journal.recent())
         return await asyncio.to_thread(lambda: _json(200, told | {"requests": [timeline(each) for each in recent]}))
@@ -95,7 +95,7 @@ class Routes:
         return Response(PAGE, headers=HEADERS, media_type="text/html")
 
     async def metrics(self, _: Request) -> Response:
-        """For Prometheus."""
+        """The metrics for Prometheus."""
         text = await asyncio.to_thread(exposition, self._figures(), METRICS)
         return Response(text, media_type=CONTENT_TYPE)
 

@@ -1,1 +1,1 @@
-"""What came in: bodies, their schema, media parts to bytes and keys."""
+"""Incoming requests: bodies, their parsing, and media parts as bytes and keys."""

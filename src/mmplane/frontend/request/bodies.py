@@ -1,13 +1,13 @@
-"""Request bodies: what is quick is parsed and rendered here, the rest by the parser.
+"""Request bodies: quick ones are parsed and rendered here, all others by the parser.
 
     longer than INLINE_BYTES_MAX                    chunk by chunk into a slot, to the parser
-    more than INLINE_QUOTES_MAX quotation marks     into a slot when its turn has come, to the parser
+    more than INLINE_QUOTES_MAX quotation marks     into a slot in its turn, to the parser
     a text completion beyond INLINE_TEXT_BYTES_MAX  the same: it may be a list of tokens, which has no quotation marks
     a prompt that is not short                      parsed here, then the same
-    all else: short texts with pictures             parsed and rendered here
+    everything else: short texts with pictures      parsed and rendered here
 
-Parsing or rendering anything here holds up every other request meanwhile, in a thread too: both keep the interpreter's
-lock. So what is done here takes about a millisecond at most, whatever a body says.
+Parsing or rendering a body here blocks all other requests, even in a thread, because both hold the interpreter's lock.
+So the work done here takes about a millisecond at most, for any body.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ INLINE_TEXT_BYTES_MAX = 16 * 1024
 
 
 class Bodies(BodyReader):
-    """Bodies beside an arena and a parser."""
+    """Reads bodies in a server with an arena and a parser."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Bodies(BodyReader):
         self.parser = ParserQueue(arena, tell_supervisor)
 
     async def parse(self, body: Body, kind: Kind = "chat") -> ParsedBody:
-        """The request in `body`. Raises RequestError."""
+        """Return the request in `body`. Raises RequestError."""
         short = body.slot is None and (kind == "chat" or body.length_bytes <= INLINE_TEXT_BYTES_MAX)
         if short and (quotes := quotes_in(body.content)) <= INLINE_QUOTES_MAX:
             request = parse(body.content, kind=kind, quotes=quotes)
@@ -95,11 +95,11 @@ class Bodies(BodyReader):
         self._region.view(body.slot.offset_bytes + body.length_bytes, len(chunk))[:] = chunk
 
     def _wanted_bytes(self, held_bytes: int) -> int:
-        """What a slot must have for a body of so much, and for what is left when it has been parsed."""
+        """Bytes of a slot for a body of this size, and for the remains of the parsed body."""
         return held_bytes + room_bytes(held_bytes, self._renderer.context_tokens)
 
     def _move(self, body: Body, held_bytes: int) -> None:
-        """What came so far into a slot that has room for so much."""
+        """Copy what has arrived into a slot with room for the whole body."""
         wanted_bytes = self._wanted_bytes(held_bytes)
         if wanted_bytes > self._share_bytes:
             raise too_large("the body does not fit into this server's arena")
@@ -109,7 +109,7 @@ class Bodies(BodyReader):
             slot = self._arena.reserve(FRONT_REGION, wanted_bytes, self._owner, tenant=body.tenant)
         except ArenaFull:
             raise overloaded("the arena is full") from None
-        # Committed at once: from here on the slot is a thing of leases, ours first.
+        # Committed at once: from here on the slot is kept by leases, the front end's first.
         self._arena.commit(slot, self._owner)
         self._arena.lease(slot, self._owner, slot.generation)
         before = body.slot

@@ -1,8 +1,8 @@
-"""The form in which a chat template shows what a message says: a string, parts, or either.
+"""Finds the form in which a chat template accepts the content of messages: a string, parts, or either.
 
-Templates are programs. One that loops over parts drops a string without an error, and one that concatenates strings
-raises on parts. So each role is rendered once with a string and once with parts, and messages are changed to the form
-whose text arrives in the prompt. Of templates that take both, vLLM sees parts alone, which `parts_first` does.
+Templates are programs. One that loops over parts silently drops a string, and one that concatenates strings raises on
+parts. So each role is rendered once with a string and once with parts, and messages are converted to the form whose
+text arrives in the prompt. If a template accepts both, vLLM uses parts, which `parts_first` does.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from mmplane.core.errors import bad_request
 Turn = dict[str, Any]
 Content = str | list[dict[str, str]]
 Render = Callable[[list[Turn]], str]
-"""Turns to text, by the template. Raises what the template raises."""
+"""Renders turns to text with the template. Raises whatever the template raises."""
 
 MARKS = ("mmplaneone", "mmplanetwo")
 """Two texts that no template writes."""
 DUMPED = "mmplanekey"
-"""A key of each part that is tried: it arrives in the prompt where a template writes a list as it is."""
+"""A key of each tested part: it arrives in the prompt if a template writes a list as it is."""
 SEPARATOR = "\n"
-"""Between texts that become one, as vLLM writes it."""
+"""Separator of texts that are joined, as in vLLM."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """What of one role's messages arrives in a prompt: strings, one text part, several neighbouring text parts.
+    """Which forms of one role's messages arrive in a prompt: strings, one text part, several neighbouring text parts.
 
-    A role whose messages make the template raise in each form is `unknown`: its messages are left as they are.
+    If the template raises in each form, the form is `unknown`, and messages of this role are left as they are.
     """
 
     strings: bool
@@ -45,7 +45,7 @@ class Form:
         return self.strings or self.part
 
     def fit(self, content: Content, *, parts_first: bool = False) -> Content:
-        """The same content in a form that the template shows. Raises RequestError (400) when there is none."""
+        """Return the same content in a form that the template shows. Raises RequestError (400) if there is none."""
         if self.unknown:
             return content
         if not self.shows:
@@ -60,7 +60,7 @@ class Form:
 
 
 class Forms:
-    """The form of each role, found when it is first needed."""
+    """The form of each role, determined when it is first needed."""
 
     def __init__(self, render: Render, *, parts_first: bool = False) -> None:
         self._render = render
@@ -68,17 +68,17 @@ class Forms:
         self._found: dict[str, Form] = {}
 
     def fit(self, role: str, content: Content) -> Content:
-        """As `Form.fit`."""
+        """Like `Form.fit`."""
         return self.of(role).fit(content, parts_first=self._parts_first)
 
     def of(self, role: str) -> Form:
-        """The form of one role's messages."""
+        """Return the form of one role's messages."""
         if role not in self._found:
             self._found[role] = self._form(role)
         return self._found[role]
 
     def check(self) -> None:
-        """Raises ValueError when what users say does not arrive in the prompt in any form."""
+        """Raise ValueError if users' texts do not arrive in the prompt in any form."""
         if not self.of("user").shows:
             raise ValueError("this checkpoint's chat template accepts a user's text neither as a string nor as parts")
 
@@ -93,14 +93,14 @@ class Forms:
         return Form(bool(strings), bool(part), bool(parts), unknown=strings is part is parts is None)
 
     def _shows(self, role: str, content: Content, marks: tuple[str, ...]) -> bool | None:
-        """Whether the marks arrive in the prompt; None when the template raises."""
-        with suppress(Exception):  # a template raises what it likes
+        """Whether the marks arrive in the prompt; None if the template raises."""
+        with suppress(Exception):  # a template may raise anything
             text = self._render(self._conversation({"role": role, "content": content}))
             return DUMPED not in text and all(mark in text for mark in marks)
         return None
 
     def _conversation(self, turn: Turn) -> list[Turn]:
-        """A conversation in which such a turn is usual: templates check the order of roles."""
+        """A conversation in which such a turn is usual, because templates check the order of roles."""
         if turn["role"] == "user":
             return [turn]
         asked = {"role": "user", "content": self.fit("user", "x")}

@@ -1,4 +1,4 @@
-"""Intake: a request's media parts to bytes, content keys and recipes: all that is known before they are decoded."""
+"""Intake: turns a request's media parts into bytes, content keys and recipes, which are known before decoding."""
 
 from __future__ import annotations
 
@@ -21,34 +21,35 @@ from mmplane.items.parked import MediaBytes, Parked, at
 from mmplane.observe.journey import Journey
 
 FETCHES_MAX = 8
-"""Of one request at a time."""
+"""Concurrent fetches of one request."""
 FETCHES_SECONDS = 60.0
-"""For all that one request names, together."""
+"""Time limit for everything that one request fetches."""
 ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True)
 class Media:
-    """One item of a request before it is materialised. `content` is None when only a name was sent."""
+    """One item of a request before it is materialised. `content` is None if only a name was sent."""
 
     content: MediaBytes | None
     key: bytes
     recipe: Recipe
     tenant: str = DEFAULT_TENANT
     uuid: str | None = None
-    """The client's own name for it."""
+    """The client's own name for the item."""
 
 
 class Away(Enum):
-    """Where media is that its request has not brought along."""
+    """Loads media that is not part of the request."""
 
     ELSEWHERE = auto()
 
 
 class Intake:
-    """Takes a request's media in.
+    """Reads the media of requests.
 
-    `frames_max` is the server's ceiling for a clip's frames, `several` are the arguments for each of several images.
+    `frames_max` is the server's limit on a clip's frames, and `several` are the arguments for requests with several
+    images.
     """
 
     def __init__(self, looks: Looks, source: Source, *, frames_max: int, several: str = "") -> None:
@@ -66,7 +67,7 @@ class Intake:
         *,
         tenant: str = DEFAULT_TENANT,
     ) -> list[Media]:
-        """The request's media, in order. Raises RequestError."""
+        """Return the request's media, in order. Raises RequestError."""
         parts = request.media
         for part in parts:
             self._looks.check_taken(part.ask)
@@ -83,7 +84,7 @@ class Intake:
     async def _contents(
         self, parts: Sequence[MediaPart], grow: Grow, parked: Sequence[Parked], tenant: str
     ) -> list[MediaBytes | None]:
-        """The bytes of all parts, in order; those that are elsewhere are fetched together."""
+        """Return the bytes of all parts, in order; those that are not in the request are fetched concurrently."""
         brought = [_brought(part, parked) for part in parts]
         here = [each for each in brought if not isinstance(each, Away)]
         if len(here) == len(parts):
@@ -126,7 +127,7 @@ class Intake:
     async def _recipes(
         self, asks: list[Ask], keys: list[bytes], contents: list[MediaBytes | None], tenant: str
     ) -> list[Recipe]:
-        """Clips and sounds are looked at together, by as many workers as there are."""
+        """Examine clips and sounds concurrently, by as many workers as there are."""
         return await _together(self._recipe(*item, tenant) for item in zip(asks, keys, contents, strict=True))
 
     async def _recipe(self, ask: Ask, key: bytes, content: MediaBytes | None, tenant: str) -> Recipe:
@@ -134,7 +135,7 @@ class Intake:
 
 
 def _brought(part: MediaPart, parked: Sequence[Parked]) -> MediaBytes | Away | None:
-    """What the request has brought along: nothing (None) where it has sent a name alone. Raises RequestError (400)."""
+    """Return the bytes in the request, or None if it has only a name. Raises RequestError (400)."""
     if part.source is None:
         return None
     if (found := at(part.source, parked)) is not None:
@@ -144,7 +145,7 @@ def _brought(part: MediaPart, parked: Sequence[Parked]) -> MediaBytes | Away | N
 
 
 async def _together(calls: Iterable[Coroutine[None, None, ResultT]]) -> list[ResultT]:
-    """What all of them return, in order. The first that fails ends the others, and its error is raised."""
+    """Return all results, in order. If one fails, cancel the others and raise its error."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(call) for call in calls]

@@ -1,4 +1,4 @@
-"""Looks: what is known of an item before it is made."""
+"""What is known of an item before it is made: its key and its recipe."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from mmplane.items.store import ItemStore
 
 
 class Looks(Protocol):
-    """Of an item without bytes (`content` is None) its client has sent a name alone, by `uuid`."""
+    """Examines items. If `content` is None, the client has sent only a name, `uuid`."""
 
     def check_taken(self, ask: Ask) -> None:
-        """Raises RequestError: 422 when the model takes no items of this modality, 400 when no embeddings are taken."""
+        """Raise RequestError: 422 if the model accepts no such items, 400 if embeddings are not accepted."""
 
     async def key(self, ask: Ask, content: MediaBytes | None, *, uuid: str | None, tenant: str) -> bytes:
-        """Its content key. Raises RequestError (404) for a name that is not known."""
+        """Return its content key. Raises RequestError (404) for an unknown name."""
 
     async def recipe(self, ask: Ask, key: bytes, content: MediaBytes | None, *, tenant: str) -> Recipe:
-        """How to make it. Raises RequestError."""
+        """Return its recipe. Raises RequestError."""
 
 
 class StoreLooks(Looks):
-    """As a store has it, which keeps what it looked at. A name leads to the bytes that were last sent under it."""
+    """Uses a store, which caches what it has examined. A name stands for the bytes that were last sent under it."""
 
     def __init__(self, store: ItemStore) -> None:
         self._store = store
         self.uuids = Uuids()
 
     def check_taken(self, ask: Ask) -> None:
-        """As `Looks`."""
+        """See `Looks`."""
         self._store.recipes.check_taken(ask)
 
     async def key(self, ask: Ask, content: MediaBytes | None, *, uuid: str | None, tenant: str) -> bytes:
-        """As `Looks`."""
+        """See `Looks`."""
         if content is None:
             assert uuid is not None
             return self._store.recipes.key(ask, self.uuids.digest(uuid, ask.modality, tenant=tenant), tenant=tenant)
@@ -46,7 +46,7 @@ class StoreLooks(Looks):
         return self._store.recipes.key(ask, digest, tenant=tenant)
 
     async def recipe(self, ask: Ask, key: bytes, content: MediaBytes | None, *, tenant: str) -> Recipe:
-        """As `Looks`."""
+        """See `Looks`."""
         if content is not None:
             return await self._store.recipes.of(ask, key, content, tenant=tenant)
         if (known := self._store.recipes.known(key)) is None:

@@ -1,13 +1,13 @@
-"""The parser: a process that takes request bodies apart and renders prompts, unless both are sure to be quick.
+"""The parser: a process that parses request bodies and renders prompts, unless both are sure to be quick.
 
-    slot before:  {"messages": [... "data:image/png;base64,iVBOR..." ...]}                         | room
-    slot after:   file 1 | file 2 | {"messages": [... "parked:0" ...]} | tokens of the prompt | remains of the body
+    slot before: {"messages": [... "data:image/png;base64,iVBOR..." ...]}                    | room
+    slot after:  file 1 | file 2 | {"messages": [... "parked:0" ...]} | tokens of the prompt | remains of the body
 
-The front end's loop never waits for it, and a process can be killed when it takes too long; a thread cannot.
+The front end's loop never waits for it. A process that takes too long can be killed; a thread cannot.
 
-Base64 is decoded where it lies: each file is shorter than its text, and files are laid down from the slot's beginning
-in the order in which they stand in the body, so none is written over text that is still to be read. This process maps
-region 0 writable, as the front end does, and has no network.
+Base64 is decoded in place. Each file is shorter than its text, and files are written from the slot's beginning in the
+order of their texts in the body, so no file overwrites text that has not been read yet. Like the front end, this
+process maps region 0 writable. It has no network.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ from mmplane.wire.link import Link, PeerGone
 log = logging.getLogger("mmplane")
 
 DATA_FACTOR = 6
-"""Private memory that parsing may take, in longest bodies: JSON of many short values grows when it is parsed."""
+"""Private memory for parsing, in longest bodies: JSON of many short values grows when it is parsed."""
 RENDER_BYTES = 512 * 1024 * 1024
-"""Private memory that rendering may take: some hundreds of bytes for each token, of a megabyte of text."""
+"""Private memory for rendering: some hundreds of bytes for each token of a megabyte of text."""
 GARBAGE_OBJECTS = 100_000
-"""New objects between two searches for garbage: a body may become as many, and none of them is."""
+"""New objects between two garbage collections: a body may create this many objects, and none of them is garbage."""
 
 
 def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
@@ -87,7 +87,7 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
 
 @dataclass(frozen=True)
 class Rendered:
-    """What becomes of a body: where its media lies in it, the prompt, and the rest of the request."""
+    """The result of parsing: where the media is in the body, the prompt, and the rest of the request."""
 
     media: tuple[Extent, ...]
     ids: Ids
@@ -95,7 +95,7 @@ class Rendered:
 
 
 def answer(job: Parse, region: RegionMapping, renderer: Renderer) -> FromParser:
-    """Take one body apart; what is wrong with it is a value."""
+    """Parse one body; errors are returned as a value."""
     slot = region.view(job.body.offset_bytes, job.body.length_bytes)
     try:
         rendered = take_apart(slot[: job.body_bytes], renderer, job.kind)
@@ -112,7 +112,7 @@ def answer(job: Parse, region: RegionMapping, renderer: Renderer) -> FromParser:
 
 
 def take_apart(body: memoryview, renderer: Renderer, kind: Kind = "chat") -> Rendered:
-    """Render the request's prompt, and lay its media down in `body`, which is overwritten. Raises RequestError."""
+    """Render the prompt and write the media into `body`, which is overwritten. Raises RequestError."""
     request = parse(body, kind=kind)
     parts = request.media
     if len(parts) > PARKED_MAX:
@@ -129,7 +129,7 @@ def _lay_down(parts: Sequence[MediaPart], body: memoryview) -> tuple[Extent, ...
         content = inline(part)
         if content is None:
             if part.source is not None:
-                part.source = msgspec.Raw(bytes(part.source))  # an address: the body under it is overwritten soon
+                part.source = msgspec.Raw(bytes(part.source))  # copy the URL: the body is overwritten soon
             continue
         body[end_bytes : end_bytes + len(content)] = content
         part.source = msgspec.Raw(f'"{SCHEME}{len(places)}"'.encode())
@@ -139,7 +139,7 @@ def _lay_down(parts: Sequence[MediaPart], body: memoryview) -> tuple[Extent, ...
 
 
 def _without_text(request: ChatRequest | CompletionRequest) -> ChatRequest | CompletionRequest:
-    """What the front end needs once the prompt is rendered."""
+    """Return what the front end needs after the prompt has been rendered."""
     if isinstance(request, CompletionRequest):
         request.let_go()
         return request

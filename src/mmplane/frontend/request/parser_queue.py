@@ -1,7 +1,7 @@
-"""The parser as the front end sees it: one job at a time, in turns of the tenants, each with a deadline.
+"""The parser as seen by the front end: runs one job at a time; tenants take turns, and each job has a deadline.
 
-A parser that misses a deadline is replaced. That costs the request that it was busy with; those that wait go to the
-next parser. One parser is enough: with turns and a deadline a tenant waits for one job of each other tenant at most.
+A parser that misses a deadline is replaced. Only the request that it was parsing fails; waiting requests go to the next
+parser. One parser is enough: with turns and a deadline, a tenant waits for at most one job of each other tenant.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mmplane.wire.link import Link
 from mmplane.wire.mailbox import Mailbox
 
 JOB_SECONDS = 4.0
-"""How long one body may take in the parser: less than `--stall-seconds`, and several times the usual most."""
+"""Time limit for one body: less than `--stall-seconds`, and several times the usual maximum."""
 
 
 @dataclass(eq=False)
@@ -34,7 +34,7 @@ class _Job:
 
 
 class ParserQueue:
-    """Has bodies parsed. One parser process at a time; while there is none, they wait for it."""
+    """Sends bodies to the parser. There is one parser process at a time; while there is none, requests wait."""
 
     def __init__(self, arena: Arena, tell_supervisor: Callable[[Record], object]) -> None:
         self._arena = arena
@@ -46,16 +46,16 @@ class ParserQueue:
         self._turn = FairLock("no parser was free for this request in time", usable=False)
         self.parsed = 0
         self.ended = 0
-        """Parsers that have died."""
+        """Number of parsers that have died."""
 
     def add(self, incarnation: int, descriptor: int) -> None:
-        """A parser was started; it takes bodies once it says so."""
+        """A parser was started; it accepts bodies once it has reported that it is ready."""
         link: Link[FromParser] = Link(descriptor, FromParser)
         self._process = Process("parser", 0, incarnation)
         self._mailbox = Mailbox(link, receive=lambda record, _: self._receive(record))
 
     def remove(self, incarnation: int) -> None:
-        """The supervisor says that this parser is dead: what it was parsing fails, its claims end."""
+        """The supervisor reports that this parser is dead: the request it was parsing fails, and its claims end."""
         self.ended += 1
         if incarnation == self._process.incarnation and self._mailbox is not None:
             self._mailbox.close()
@@ -65,9 +65,9 @@ class ParserQueue:
         self._arena.reaped(Process("parser", 0, incarnation))
 
     async def ask(self, slot_of: Callable[[], Slot], body_bytes: int, tenant: str, kind: Kind = "chat") -> Parsed:
-        """Have a body parsed, in turn; `slot_of` says where it lies, or lays it down. Raises RequestError.
+        """Have a body parsed in its turn; `slot_of` returns its slot, or writes it into one. Raises RequestError.
 
-        The parser's lease ends with its answer or its life, even when nobody waits any more.
+        The parser's lease ends with its answer or its death, even if nobody waits any more.
         """
         await self._turn.acquire(tenant)
         try:
@@ -80,7 +80,7 @@ class ParserQueue:
         self._job = job = _Job(next(self._job_ids), slot, done, overdue)
         self._arena.lease(slot, self._process, job.job_id)
         if self._mailbox is None or not self._mailbox.post(Parse(job.job_id, slot, body_bytes, kind)):
-            self._end_job()  # it is dead, and never hears of this slot; the next parser is told as idle
+            self._end_job()  # the parser is dead and never hears of this slot; the next one is reported as idle
             self._arena.release(slot, self._process, job.job_id)
             raise unavailable("long requests cannot be parsed now")
         return await done
@@ -107,7 +107,7 @@ class ParserQueue:
 
     def _settle(self, done: asyncio.Future[Parsed], record: Parsed | ParseFailed) -> None:
         if done.done():
-            return  # its asker went away
+            return  # the request that asked for it is gone
         if isinstance(record, ParseFailed):
             done.set_exception(record.failure.error())
             return

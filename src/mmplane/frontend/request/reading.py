@@ -1,4 +1,4 @@
-"""A request's body as it comes in, and what becomes of it: the same wherever its bytes are kept."""
+"""Reads and parses a request's body as it arrives, wherever its bytes are stored."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class ClientGone(Exception):
 
 @dataclass(frozen=True)
 class ParsedBody:
-    """A request out of its body, its prompt's ids before expansion, and its media that lies in the body's slot."""
+    """A parsed request, its prompt's ids before expansion, and its media in the body's slot."""
 
     request: Request
     ids: Ids
     parked: tuple[Parked, ...] = ()
 
     def prompts(self) -> list[ParsedBody]:
-        """One for each prompt, of which a text completion may have several."""
+        """One prompt per list; a text completion may have several."""
         ends = np.flatnonzero(self.ids == PROMPT_END)
         begins = [0, *(ends + 1).tolist()]
         slices = zip(begins, [*ends.tolist(), len(self.ids)], strict=True)
@@ -39,7 +39,7 @@ class ParsedBody:
 
 
 class Body:
-    """One request's body, until `release` or the end of the block. `give_back` takes the slot that it lay in."""
+    """One request's body, until `release` or the end of the block. `give_back` takes the body's slot."""
 
     def __init__(self, tenant: str, give_back: Callable[[Slot], object]) -> None:
         self._give_back = give_back
@@ -49,7 +49,7 @@ class Body:
         self.length_bytes = 0
 
     def release(self) -> None:
-        """The request's media lies elsewhere now, or is not wanted. Idempotent."""
+        """The request's media is stored elsewhere now, or is not needed. Idempotent."""
         self.content = bytearray()
         slot, self.slot = self.slot, None
         if slot is not None:
@@ -65,29 +65,29 @@ class Body:
 
 
 class BodyReader(ABC):
-    """Reads bodies of at most `bytes_max` and makes requests of them."""
+    """Reads bodies of at most `bytes_max` and parses them."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
 
     @abstractmethod
     async def parse(self, body: Body, kind: Kind = "chat") -> ParsedBody:
-        """The request in `body`. Raises RequestError."""
+        """Return the request in `body`. Raises RequestError."""
 
     @abstractmethod
     def _keep(self, body: Body, chunk: bytes, held_bytes: int) -> None:
         """Append `chunk`; `held_bytes` are reserved for the whole body. Raises RequestError."""
 
     def _release(self, slot: Slot) -> None:
-        """A body that lay in `slot` is not needed any more."""
+        """The body in `slot` is no longer needed."""
         raise AssertionError(slot)
 
     async def read(
         self, receive: Receive, held_bytes: int, *, tenant: str = "", grow: Callable[[int], None] | None = None
     ) -> Body:
-        """The whole body, of at most `held_bytes` unless it may `grow`, which is asked for as many again each time.
+        """Read the whole body of at most `held_bytes`. If it may `grow`, reserve as many bytes again each time.
 
-        Raises RequestError: 413 when it is too long, 503, and what `receive` and `grow` raise.
+        Raises RequestError: 413 if it is too long, 503, and whatever `receive` and `grow` raise.
         """
         body = Body(tenant, self._release)
         try:

@@ -1,7 +1,8 @@
-"""Messages to token ids: the checkpoint's own chat template and tokenizer.
+"""Renders messages to token ids with the checkpoint's own chat template and tokenizer.
 
-Both cost time in proportion to the text, a megabyte more than a second. So what is too long for the model's context is
-refused by its characters, before it is tokenised, and only short prompts (`is_short`) are rendered on an event loop.
+Both take time in proportion to the text: more than a second for a megabyte. A text that is too long for the model's
+context is therefore refused by its number of characters before it is tokenised, and only short prompts (`is_short`) are
+rendered on an event loop.
 """
 
 from __future__ import annotations
@@ -32,24 +33,24 @@ from mmplane.frontend.request.contents import Forms
 Ids = npt.NDArray[np.int32]
 Turns = list[dict[str, Any]]
 Options = dict[str, Any]
-"""What a request passes to the template beside its messages; arguments of `apply_chat_template`."""
+"""Options that a request passes to the template beside its messages: arguments of `apply_chat_template`."""
 
 PROMPT_END = -1
-"""Between the ids of several prompts. No token has this number."""
+"""Separates the ids of several prompts. No token has this number."""
 SHORT_CHARACTERS_MAX = 1024
 SHORT_PIECES_MAX = 16
-"""Messages and parts of a short prompt."""
+"""Maximum messages and parts of a short prompt."""
 
 
 def is_short(request: Request) -> bool:
-    """Whether rendering the prompt takes about a millisecond at most."""
+    """Whether rendering the prompt takes at most about a millisecond."""
     return request.pieces <= SHORT_PIECES_MAX and request.text_characters <= SHORT_CHARACTERS_MAX
 
 
 class Renderer:
-    """A checkpoint's tokenizer and chat template. `context_tokens` is the longest prompt together with its answer.
+    """A checkpoint's tokenizer and chat template. `context_tokens` limits a prompt together with its answer.
 
-    `as_vllm`: prompts are those of vLLM where transformers' own processors write others.
+    `as_vllm`: write prompts like vLLM if transformers' own processors differ.
     """
 
     def __init__(self, tokenizer: Any, chat_template: str, context_tokens: int, *, as_vllm: bool = False) -> None:
@@ -62,8 +63,8 @@ class Renderer:
 
     @classmethod
     def load(cls, config: Config) -> Self:
-        """Read it from the model's folder. Raises ValueError or OSError for one that cannot be served."""
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # threads help with batches alone, and these processes are forks
+        """Read it from the model's folder. Raises ValueError or OSError if it cannot be served."""
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # threads only help with batches, and these processes are forked
         folder = config.model_folder
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         described = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
@@ -75,16 +76,16 @@ class Renderer:
 
     @cached_property
     def characters_max(self) -> int:
-        """More characters never fit the context: none of its tokens is longer than the vocabulary's longest.
+        """More characters never fit the context, because no token is longer than the longest in the vocabulary.
 
-        Added tokens do not count, because they stay text when a user writes them.
+        Added tokens do not count, because they remain text if a user writes them.
         """
         vocabulary = self.tokenizer.get_vocab().keys() - self.tokenizer.added_tokens_encoder.keys()
         return self.context_tokens * max(map(len, vocabulary))
 
     @cached_property
     def vocabulary_tokens(self) -> int:
-        """How many tokens a client can name, from 0 on."""
+        """Number of tokens that a client can name, starting at 0."""
         return len(self.tokenizer)
 
     @cached_property
@@ -98,25 +99,25 @@ class Renderer:
 
     @cached_property
     def _start(self) -> list[int]:
-        """The token that the tokenizer puts before every text. Processors add it where the template does not."""
+        """The token that the tokenizer puts before every text. Processors add it if the template does not."""
         start = self.tokenizer.bos_token_id
         return [start] if not self._as_vllm and self.tokenizer("x").input_ids[:1] == [start] else []
 
     def _is_plain(self, text: str) -> bool:
-        """Whether transformers tokenises this as it is: no control tokens, and none of its own marks around them."""
+        """Whether transformers tokenises this text as it is, without control tokens or its own marks around them."""
         return not self._control.search(text) and (text.isascii() or not _MARKS.search(text))
 
     def warm(self) -> None:
-        """Compile the template, import what it takes, and find out whether plain texts have a shorter way."""
+        """Compile the template, import its dependencies, and find out whether plain texts can be tokenised faster."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if backend is not None and self._agrees(partial(self._by_backend, backend)):
             self._encode_plain = partial(self._by_backend, backend)
 
     def _agrees(self, encode: Callable[[Turns], list[int]]) -> bool:
-        """Whether this gives what transformers gives, in some conversations that the template takes."""
+        """Whether the fast way matches transformers, in some conversations that the template accepts."""
         agreed = False
         for content in _TRIED:
-            with suppress(Exception):  # a template may want more than this
+            with suppress(Exception):  # a template may need more than this
                 turns = [self._turn(UserMessage(content))]
                 if self._by_transformers(turns) != encode(turns):
                     return False
@@ -124,7 +125,7 @@ class Renderer:
         return agreed
 
     def check_length(self, request: ChatRequest | CompletionRequest) -> None:
-        """Raises RequestError (400) for more characters than can fit the context. Cheap."""
+        """Raise RequestError (400) for more characters than can fit the context. Cheap."""
         if isinstance(request, ChatRequest):
             characters = request.text_characters
         else:
@@ -133,11 +134,11 @@ class Renderer:
             raise self._too_long(f"{characters} characters", request)
 
     def _characters(self, prompt: str | list[int]) -> int:
-        """Of a prompt without a template; a control token in it is a token, however long its name."""
+        """Number of characters of a prompt without a template; a control token in it counts as one token."""
         return len(self._control.sub("x", prompt) if isinstance(prompt, str) else prompt)
 
     def render(self, request: ChatRequest | CompletionRequest) -> Ids:
-        """The ids of the request's prompt, of several with PROMPT_END between them. Raises RequestError (400)."""
+        """Return the ids of the prompt, or of several with PROMPT_END between them. Raises RequestError (400)."""
         if isinstance(request, ChatRequest):
             return self._render_chat(request)
         self.check_length(request)
@@ -147,7 +148,7 @@ class Renderer:
         return np.asarray(ids, dtype=np.int32)
 
     def _plain(self, prompt: str | list[int], request: Request) -> list[int]:
-        """A prompt without a template, in which control tokens are what they say: it is all the client's."""
+        """Tokenise a prompt without a template. Control tokens in it count as such: all of it is the client's."""
         ids = prompt if isinstance(prompt, list) else self._by_tokenizer(prompt)
         if not ids:
             raise bad_request("invalid_value", "the prompt is empty", "prompt")
@@ -159,16 +160,16 @@ class Renderer:
 
     def _by_tokenizer(self, text: str) -> list[int]:
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        if backend is not None and backend.encode_special_tokens:  # left so by what was sanitised before
+        if backend is not None and backend.encode_special_tokens:  # left by an earlier sanitising
             backend.encode_special_tokens = False
         ids: list[int] = self.tokenizer(text).input_ids
         return ids
 
     def _render_chat(self, request: ChatRequest) -> Ids:
-        """The prompt's ids before expansion: one placeholder per item.
+        """Return the prompt's ids before expansion, with one placeholder per item.
 
-        Special tokens that a user *writes* stay text (`sanitize_control_tokens`): else a message could close its own
-        turn, or ask for an image that nobody sent. Raises RequestError (400) when the template does not take the
+        Special tokens that a user *writes* remain text (`sanitize_control_tokens`). Otherwise a message could end its
+        own turn, or refer to an image that nobody sent. Raises RequestError (400) if the template does not accept the
         conversation, or the prompt is longer than the context.
         """
         self.check_length(request)
@@ -192,14 +193,14 @@ class Renderer:
 
     @cached_property
     def takes_tools(self) -> bool:
-        """Whether the template tells the model of tools."""
+        """Whether the template shows tools to the model."""
         tools = [{"type": "function", "function": {"name": _TOOL, "description": "", "parameters": {}}}]
-        with suppress(Exception):  # a template raises what it likes
+        with suppress(Exception):  # a template may raise anything
             return _TOOL in self._text([self._turn(UserMessage("x"))], {"tools": tools})
         return False
 
     def _options(self, request: ChatRequest) -> Options:
-        """Raises RequestError (400) for what the template cannot do, and for names that are not a template's."""
+        """Raise RequestError (400) for what the template cannot do, and for names that are not the template's."""
         options: Options = dict(_object(request.chat_template_kwargs, "chat_template_kwargs"))
         if unknown := options.keys() & _ARGUMENTS:
             raise bad_request("invalid_value", f"{min(unknown)} is no variable of a template", "chat_template_kwargs")
@@ -217,7 +218,7 @@ class Renderer:
         return options or _NO_OPTIONS
 
     def _check_keys(self, value: Any) -> None:
-        """Control tokens in texts become text, but transformers leaves the keys of objects as they are."""
+        """Control tokens in texts become text, but transformers does not sanitise the keys of objects."""
         if isinstance(value, dict):
             if any(self._control.search(key) for key in value):
                 raise bad_request("invalid_value", "a key of an object must not contain a control token")
@@ -238,8 +239,8 @@ class Renderer:
         return ids
 
     def _by_backend(self, backend: Any, turns: Turns) -> list[int]:
-        """The same where there is nothing to sanitise, in less time."""
-        if backend.encode_special_tokens:  # left so by what was sanitised before
+        """The same, faster, if there is nothing to sanitise."""
+        if backend.encode_special_tokens:  # left by an earlier sanitising
             backend.encode_special_tokens = False
         ids: list[int] = backend.encode(self._text(turns), add_special_tokens=False).ids
         return ids
@@ -264,7 +265,7 @@ class Renderer:
         return {"role": role, "content": self._forms.fit(role, content), **more}
 
     def _call(self, call: ToolCall) -> dict[str, Any]:
-        """A call as templates take it: arguments as an object where they are one."""
+        """Convert a call to the form that templates expect: arguments as an object if they are one."""
         arguments: Any = call.function.arguments
         with suppress(msgspec.DecodeError, RecursionError):
             arguments = msgspec.json.decode(arguments or "{}")
@@ -278,7 +279,7 @@ class Renderer:
 
 
 def chat_template_of(tokenizer: Any, model_folder: str) -> str:
-    """The checkpoint's chat template, from its tokenizer or its processor. Raises ValueError when it has none."""
+    """Return the checkpoint's chat template, from its tokenizer or its processor. Raises ValueError if it has none."""
     template = tokenizer.chat_template or _template_of_processor(model_folder)
     if not isinstance(template, str):
         raise ValueError("this checkpoint has no chat template")
@@ -292,7 +293,7 @@ def _template_of_processor(model_folder: str) -> Any:
 
 
 def _whole_tokens(parts: list[AnyPart], control_tokens: tuple[str, ...]) -> Iterator[AnyPart]:
-    """The parts, with neighbouring texts as one where the template would else put a special token together of them."""
+    """Join neighbouring texts, if the template would otherwise create a special token from them."""
     for is_text, run in groupby(parts, key=lambda part: isinstance(part, TextPart)):
         run_parts = list(run)
         if is_text and len(run_parts) > 1:
@@ -304,7 +305,7 @@ def _whole_tokens(parts: list[AnyPart], control_tokens: tuple[str, ...]) -> Iter
 
 
 def _texts(turns: Turns) -> Iterator[str]:
-    """Everything that a user has typed."""
+    """All texts that a user has typed."""
     for turn in turns:
         yield turn.get("name", "")
         yield from (_control_text(call) for call in turn.get("tool_calls", ()))
@@ -331,7 +332,7 @@ def _object(raw: msgspec.Raw, name: str) -> dict[str, Any]:
 
 _NO_OPTIONS: Options = {}
 _TOOL = "mmplanetool"
-"""A name that no template writes."""
+"""A name that no template uses."""
 _ARGUMENTS = frozenset(inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters)
 _MARKS = re.compile("[\U000f0000-\U0010ffff]")
 """Private characters: transformers puts some of them around control tokens that a user has typed."""

@@ -1,11 +1,11 @@
-"""Bodies without an arena and a parser: for a process that does nothing but render requests.
+"""Reads bodies without an arena and a parser, for a process that only renders requests.
 
     more than INLINE_QUOTES_MAX quotation marks, or a prompt that is not short      parsed and rendered by the thread
-    all else: short texts with pictures, however large these are                    parsed and rendered here
+    everything else: short texts with pictures of any size                          parsed and rendered here
 
-The thread does one body at a time, in turns of the tenants. A tokenizer lets go of the interpreter's lock, so that the
-loop goes on meanwhile. Parsing and decoding base64 do not: they hold the loop for as long as one body takes, some 40 ms
-for as many values as `QUOTES_MAX` allows, and as much for 64 MiB of base64. Other processes answer meanwhile.
+The thread handles one body at a time, and tenants take turns. A tokenizer releases the interpreter's lock, so the loop
+continues. Parsing and decoding base64 do not: they block the loop for the duration of one body, some 40 ms
+for as many values as `QUOTES_MAX` allows, and the same for 64 MiB of base64. Other processes answer in the meantime.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ INLINE_QUOTES_MAX = 512
 
 
 class ThreadedBodies(BodyReader):
-    """Bodies in this process's own memory. `load` makes the thread a renderer: no two threads may share a tokenizer."""
+    """Reads bodies in this process's memory. `load` creates the thread's own renderer: tokenizers are not shared."""
 
     def __init__(self, renderer: Renderer, load: Callable[[], Renderer], *, bytes_max: int) -> None:
         super().__init__(bytes_max)
@@ -35,7 +35,7 @@ class ThreadedBodies(BodyReader):
         self._turn = FairLock("too many long requests are waiting to be rendered")
 
     async def parse(self, body: Body, kind: Kind = "chat") -> ParsedBody:
-        """The request in `body`. Raises RequestError."""
+        """Return the request in `body`. Raises RequestError."""
         assert kind == "chat", "nothing else is rendered here"
         content = body.content
         body.release()
@@ -59,12 +59,12 @@ class ThreadedBodies(BodyReader):
         return ParsedBody(request, self._renderer_of_thread.render(request))
 
     async def _in_turn(self, tenant: str, work: Callable[[], ParsedBody]) -> ParsedBody:
-        """What `work` returns or raises, done by the thread in this tenant's turn, even if nobody waits any more."""
+        """Run `work` in the thread in this tenant's turn, even if nobody waits any more. Return its result."""
         await self._turn.acquire(tenant)
         working = asyncio.get_running_loop().run_in_executor(self._thread, work)
         working.add_done_callback(self._done)
         return await asyncio.shield(working)
 
     def _done(self, work: asyncio.Future[ParsedBody]) -> None:
-        work.exception()  # nobody may be left to ask for it
+        work.exception()  # the caller may be gone
         self._turn.release()

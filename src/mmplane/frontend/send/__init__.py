@@ -1,1 +1,1 @@
-"""To the ranks: which delivery a request takes, its items made ready, requests out and tokens in."""
+"""Sending to the ranks: the choice of the delivery, preparing items, requests out and tokens in."""

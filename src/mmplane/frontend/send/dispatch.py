@@ -1,4 +1,4 @@
-"""Dispatch: which delivery a request takes, and its items made ready for it."""
+"""Dispatch: chooses the delivery of a request and prepares its items for it."""
 
 from __future__ import annotations
 
@@ -41,26 +41,26 @@ class Trip:
         self._probe = probe
         self._load: Load | None = None
         self.chosen = chosen
-        """What the switch said: a name, or `auto`."""
+        """The setting of the switch: a name, or `auto`."""
         self.delivery = chosen
-        """What it came to, once the items are known."""
+        """The delivery that was used, once the items are known."""
         self.began_s = time.perf_counter()
         self.work: tuple[Work, ...] = ()
         """What each rank did for the features."""
 
     async def load(self, media: Sequence[Media], tag: int) -> Load:
-        """The items, ready to be sent; once. Raises RequestError."""
+        """Prepare the items for sending; call it once. Raises RequestError."""
         self.delivery, self._load = await self._dispatch.load(self.chosen, media, tag, probe=self._probe)
         return self._load
 
     @property
     def made(self) -> Work:
-        """What the front end and its workers did."""
+        """The spans of the front end and its workers."""
         return self._load.work if self._load is not None else Work()
 
 
 class Tally:
-    """How the requests of one delivery went, since the start."""
+    """Statistics of one delivery's requests since the start."""
 
     def __init__(self) -> None:
         self.outcomes: Counter[str] = Counter()
@@ -73,7 +73,7 @@ class Tally:
         self.feature_hash_cpu_s = 0.0
 
     def work(self, trip: Trip) -> None:
-        """What a request's features took, summed over processes; the delivering of the slowest rank."""
+        """Time for a request's features, summed over processes; for delivering, the slowest rank's."""
         every = (trip.made, *trip.work)
         self.materialised += sum(work.materialised for work in every)
         self.materialise_s += sum(work.materialise_ms for work in every) / 1000
@@ -83,7 +83,7 @@ class Tally:
         self.deliver_s += max((work.deliver_ms for work in trip.work), default=0.0) / 1000
 
     def statistics(self) -> dict[str, Any]:
-        """All of it."""
+        """All of them."""
         return {
             "outcomes": dict(self.outcomes),
             "latency_buckets": [list(each) for each in zip(LATENCY_BUCKETS_S, self.latency.counts, strict=False)],
@@ -123,7 +123,7 @@ class Dispatch:
 
     @asynccontextmanager
     async def trip(self, *, probe: bool) -> AsyncIterator[Trip]:
-        """One request's way: its delivery is chosen now, how it went is noted at the end. A `probe` counts nowhere."""
+        """One request's way: choose its delivery now, and record the result at the end. A `probe` is not counted."""
         chosen = self._rollout.settled if probe else self._rollout.choose()
         trip = Trip(self, chosen, probe=probe)
         status = 200
@@ -143,14 +143,14 @@ class Dispatch:
                 self._ended(trip, status)
 
     async def load(self, chosen: str, media: Sequence[Media], tag: int, *, probe: bool) -> tuple[str, Load]:
-        """The delivery that `chosen` comes to, and the items made ready for it. Raises RequestError."""
+        """Resolve `chosen` and prepare the items for that delivery. Raises RequestError."""
         if chosen != AUTO:
             return chosen, await self._freight(chosen).load(media, tag, probe=probe)
         name, reason = self._pick(media)
         try:
             freight = self._freights[AUTO] if name == "arena" else self._freight(name)
             load = await freight.load(media, tag, probe=probe)
-        except ArenaHasNoRoom:  # it filled up between the look and the reservation
+        except ArenaHasNoRoom:  # the arena filled up between the check and the reservation
             name, reason = "eager-compact", "arena_full"
             load = await self._freight(name).load(media, tag, probe=probe)
         if not probe:
@@ -158,25 +158,25 @@ class Dispatch:
         return name, load
 
     def caches(self, name: str) -> bool:
-        """Whether ranks may keep what comes by this delivery."""
+        """Whether ranks may cache features from this delivery."""
         return self._cache == "on" and DELIVERIES[name].sends is not Sends.SLOTS
 
     def keeps(self, name: str) -> bool:
-        """Whether ranks may keep what their encoders make of what comes by this delivery: where features are kept."""
+        """Whether ranks may cache embeddings of features from this delivery: only if features may be cached."""
         return self._cache == "on" or (self._cache == "auto" and DELIVERIES[name].sends is Sends.SLOTS)
 
     def salt(self, tenant: str) -> bytes:
-        """What prompts are kept under at the ranks: no two tenants share one. Empty: they are not kept."""
+        """The salt under which ranks cache prompts; each tenant has its own. Empty: do not cache."""
         if not self._prefix_cache or self._cache == "off":
             return b""
         return digest_parts([SALT_VERSION, tenant.encode()])
 
     def relays(self, name: str) -> bool:
-        """Whether every rank gets the bytes that come inline by this delivery, or the leader alone."""
+        """Whether every rank, and not only the leader, gets inline bytes with this delivery."""
         return ingress_of(name, self._ingress) == EVERY_RANK
 
     def put(self, name: str, share: float, cache: str | None, ingress: str | None = None) -> None:
-        """Switch. Raises RequestError (400)."""
+        """Switch the delivery. Raises RequestError (400)."""
         if name not in DELIVERY_NAMES:
             raise bad_request("invalid_value", f"the deliveries are {', '.join(DELIVERY_NAMES)}", "name")
         if not 0.0 <= share <= 1.0:
@@ -208,7 +208,7 @@ class Dispatch:
         }
 
     def statistics(self) -> dict[str, Any]:
-        """By delivery, and why `auto` picked what it did."""
+        """Requests by delivery, and why `auto` chose it."""
         return {
             **self.now(),
             "rollbacks": self._rollout.rollbacks,
@@ -217,7 +217,7 @@ class Dispatch:
         }
 
     def latencies(self) -> dict[tuple[str, ...], Reading]:
-        """Of answered requests, by delivery."""
+        """Answered requests, by delivery."""
         return {(name,): tally.latency.reading() for name, tally in self._tallies.items()}
 
     def _ended(self, trip: Trip, status: int) -> None:

@@ -1,8 +1,8 @@
-"""Freight: how the items of one request leave the front end, one class for each thing that a delivery sends.
+"""Freight: how the items of one request leave the front end, with one class for each form in which they are sent.
 
-SlotFreight      the arena: workers write, the record says where
-Media      the encoded media, inline: ranks do the rest
-Features   materialised in this process's threads, then inline
+SlotFreight   through the arena: workers write the features, and the record refers to them
+Media         the encoded media, inline: ranks materialise it
+Features      materialised in this process's threads, then sent inline
 """
 
 from __future__ import annotations
@@ -36,49 +36,49 @@ from mmplane.waiting.budget import Budget, Reservation
 
 @dataclass
 class Load:
-    """The items of one request, ready to be sent. `parcel` goes inline, its parts one after the other."""
+    """The items of one request, ready to be sent. `parcel` is sent inline, its parts one after the other."""
 
     items: tuple[Item | Enclosed, ...]
     hits: tuple[bool, ...]
-    """By item: it had been materialised already."""
+    """For each item, whether it had been materialised already."""
     parcel: list[Buffer] = field(default_factory=list)
     spans: Sequence[Span] = ()
-    """Who did what when to make them."""
+    """The spans of all processes that made them."""
     work: Work = NOTHING
-    """What it took to materialise them in this process or its workers."""
+    """Statistics of materialising in this process or its workers."""
     bytes_written: int = 0
     release: Callable[[], None] = lambda: None
     """Call once the request has been handed over: from then on the ranks' own claims count."""
     reservation: Reservation | None = None
-    """Bytes that it takes here and on the ranks, until they hold the request or have dropped it."""
+    """Bytes that the parcel occupies here and on the ranks, until the ranks hold the request or have dropped it."""
 
     def free(self) -> None:
-        """Give them back. Idempotent."""
+        """Release the items. Idempotent."""
         if self.reservation is not None:
             self.reservation.release()
 
 
 class Freight(ABC):
-    """Makes a `Load` of a request's media."""
+    """Creates a `Load` of a request's media."""
 
     @abstractmethod
     async def load(self, media: Sequence[Media], tag: int, *, probe: bool) -> Load:
-        """The items, ready to be sent. Raises RequestError, and then holds nothing.
+        """Return the items, ready to be sent. Raises RequestError, and then holds nothing.
 
-        `tag` names the request; the items of a `probe` are not looked up and counted nowhere.
+        `tag` names the request. Items of a `probe` are not looked up and not counted anywhere.
         """
 
 
 class SlotFreight(Freight):
-    """Items in the arena; `patient` ones wait for room in it."""
+    """Sends items through the arena. With `patient`, items wait for room in it."""
 
     def __init__(self, store: ItemStore, *, patient: bool = True) -> None:
         self._store = store
         self._patient = patient
 
     async def load(self, media: Sequence[Media], tag: int, *, probe: bool) -> Load:
-        """All items at once. When one fails the others stop waiting and the first error is raised."""
-        self._store.check_together((item.key, item.recipe) for item in media)  # each would wait for the others' room
+        """Prepare all items concurrently. If one fails, the others stop waiting and the first error is raised."""
+        self._store.check_together((item.key, item.recipe) for item in media)  # each would wait for the others' memory
         assets: dict[int, Asset] = {}
 
         async def one(index: int, item: Media) -> None:
@@ -113,7 +113,7 @@ class SlotFreight(Freight):
 
 
 class MediaFreight(Freight):
-    """Encoded media, inline. What ranks will hold of it is reserved here: its copies and the features made of it."""
+    """Sends encoded media inline. Reserves what the ranks will hold: its copies and the features made of it."""
 
     def __init__(self, budget: Budget, *, copies: int, ranks: int) -> None:
         self._budget = budget
@@ -121,7 +121,7 @@ class MediaFreight(Freight):
         self._ranks = ranks
 
     async def load(self, media: Sequence[Media], tag: int, *, probe: bool) -> Load:  # noqa: ARG002
-        """Nothing is done but to say where each item lies in the parcel."""
+        """Only determine where each item is in the parcel."""
         features_bytes = sum(item.recipe.layout.length_bytes for item in media)
         contents = [held(item) for item in media]
         media_bytes = sum(map(len, contents))
@@ -133,9 +133,9 @@ class MediaFreight(Freight):
 
 
 class FeatureFreight(Freight):
-    """Features that are made here, by `threads` threads (0: on the loop itself, which then stands still), inline.
+    """Makes features here and sends them inline. Uses `threads` threads; 0 blocks the event loop.
 
-    `compact` are processors whose encoding is smaller than that of the layouts, and what packs beyond that.
+    `compact` are processors with a smaller encoding than that of the layouts, and a packer for further compression.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class FeatureFreight(Freight):
         self._compact = compact
 
     async def load(self, media: Sequence[Media], tag: int, *, probe: bool) -> Load:  # noqa: ARG002
-        """All items at once, each in a thread."""
+        """Make all items concurrently, each in a thread."""
         length_bytes = sum(item.recipe.layout.length_bytes for item in media) * self._copies
         reservation = self._budget.reserve(length_bytes, _tenant(media))
         try:
@@ -199,7 +199,7 @@ class FeatureFreight(Freight):
 
 
 def held(item: Media) -> bytes:
-    """The item's encoded bytes, to keep. Raises RequestError (404) when only a name was sent: they are needed here."""
+    """Return the item's encoded bytes. Raises RequestError (404) if the client only sent a name."""
     if item.content is None:
         raise not_held()
     return bytes_of(item.content)
@@ -207,7 +207,7 @@ def held(item: Media) -> bytes:
 
 @dataclass(frozen=True)
 class Inside:
-    """What an item's bytes in a parcel are."""
+    """The kind of an item's bytes in a parcel."""
 
     recipe: Recipe
     media: bool = False
@@ -226,14 +226,14 @@ class _Done:
 def enclose(
     media: Sequence[Media], contents: Sequence[Buffer], inside: Sequence[Inside]
 ) -> tuple[tuple[Enclosed, ...], list[Buffer]]:
-    """The items and the parcel that holds their bytes, each on an `ALIGN_BYTES` boundary."""
+    """Return the items and the parcel with their bytes, each on an `ALIGN_BYTES` boundary."""
     items: list[Enclosed] = []
     parcel: list[Buffer] = []
     end_bytes = 0
     for item, content, what in zip(media, contents, inside, strict=True):
         padding_bytes = -end_bytes % ALIGN_BYTES
         start_bytes = end_bytes + padding_bytes
-        # The prompt is expanded already: ranks need no more of the layout than its tensors.
+        # The prompt is already expanded, so ranks only need the layout's tensors.
         recipe = replace(what.recipe, layout=replace(what.recipe.layout, expansion=()))
         items.append(Enclosed(item.key, recipe, start_bytes, len(content), what.media, what.packed, what.feature_hash))
         parcel += [bytes(padding_bytes), content] if padding_bytes else [content]
@@ -246,7 +246,7 @@ def _tenant(media: Sequence[Media]) -> str:
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """A RequestError of the group if it has one, else the first of the others."""
+    """Return the group's first RequestError, or else its first error."""
     found: BaseException = errors.subgroup(RequestError) or errors
     while isinstance(found, BaseExceptionGroup):
         found = found.exceptions[0]

@@ -1,7 +1,7 @@
-"""The rank group as the front end sees it: requests go to the leader, tokens come back.
+"""The rank group as seen by the front end: requests go to the leader, tokens come back.
 
-A request that is handed over gives the ranks leases on its slots. They end when the leader says that every rank has
-answered (`Admitted` or `Failed`), or when the supervisor says that the group is dead.
+Handing over a request leases its slots to the ranks. The leases end when the leader reports that every rank has
+answered (`Admitted` or `Failed`), or when the supervisor reports that the group is dead.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from mmplane.wire.mailbox import Mailbox
 
 @dataclass
 class Generation:
-    """One request at the ranks: an async iterator over its tokens, which raises what the request failed of."""
+    """One request at the ranks: an async iterator over its tokens, which raises the error of a failed request."""
 
     request_id: int
     tokens_max: int
@@ -46,24 +46,24 @@ class Generation:
     open: set[int]
     """Samples that still produce tokens."""
     free: Callable[[], None] = lambda: None
-    """Gives back the bytes that what goes inline takes, on the ranks too."""
+    """Releases the bytes of the inline parcel, here and on the ranks."""
     digests: tuple[tuple[bytes, ...], ...] = ()
     reused: tuple[int, ...] = ()
-    """Items that came from the ranks' caches."""
+    """Items that were in the ranks' caches."""
     embedded: tuple[int, ...] = ()
-    """Items whose embeddings the ranks had."""
+    """Items whose embeddings the ranks had cached."""
     cached_tokens: int = 0
-    """Of its prompt, those that the ranks had computed for an earlier request."""
+    """Tokens of the prompt that the ranks had computed for an earlier request."""
     work: tuple[Work, ...] = ()
-    """What each rank did for the features, once they hold them or have failed."""
+    """What each rank did for the features, once all ranks hold them or have failed."""
     admitted: bool = False
     aborted: bool = False
     heard: Callable[[tuple[Work, ...], float | None], None] = lambda _works, _admitted_s: None
-    """Called when all ranks have answered, with what each did, and when they admitted it if they did."""
+    """Called when all ranks have answered, with their spans, and the time of admission if the request was admitted."""
     _events: asyncio.Queue[Token | RequestError] = field(default_factory=asyncio.Queue)
 
     def push(self, event: Token | RequestError) -> None:
-        """A token, or the end by an error. The ranks bound how many come: `tokens_max` for each sample."""
+        """Add a token, or an error that ends the stream. The ranks bound the number: `tokens_max` for each sample."""
         if not self.aborted:
             self._events.put_nowait(event)
 
@@ -80,7 +80,7 @@ class Generation:
 
 
 class Paid:
-    """Bytes that are paid for until both the stream and the ranks are done with them; each may say so twice."""
+    """Bytes reserved until both the stream and the ranks are done with them; each may report more than once."""
 
     def __init__(self, free: Callable[[], None], *, streams: bool) -> None:
         self._free = free
@@ -91,7 +91,7 @@ class Paid:
         self._end("ranks")
 
     def by_stream(self) -> None:
-        """The parcel has left."""
+        """The parcel has been sent."""
         self._end("stream")
 
     def _end(self, claim: str) -> None:
@@ -101,7 +101,7 @@ class Paid:
 
 
 class GroupStatistics(msgspec.Struct, frozen=True):
-    """The ranks as last heard of."""
+    """The last known state of the ranks."""
 
     incarnation: int
     attached: bool
@@ -113,7 +113,7 @@ class GroupStatistics(msgspec.Struct, frozen=True):
 
 
 class Group:
-    """Hands requests to the leader and its answers to their requests."""
+    """Sends requests to the leader and distributes its answers to the requests."""
 
     def __init__(self, arena: Arena, owner: Process, epoch: int, *, in_flight_max: int) -> None:
         self._arena = arena
@@ -131,18 +131,18 @@ class Group:
         self._loops: dict[int, LoopReport] = {}
         self._ended = 0
         self.progressed_s = float("-inf")
-        """When the ranks last got on with a request, by the monotonic clock."""
+        """When the ranks last made progress with a request (monotonic clock)."""
         self.dtype = "float32"
-        """What the ranks' model computes in."""
+        """The dtype in which the ranks' model computes."""
         self.kv_tokens_max = 0
-        """Positions that the cache memory of one rank has."""
+        """Number of positions in the cache memory of one rank."""
 
     def next_request_id(self) -> int:
         """A number that no request of this server has had."""
         return next(self._request_ids)
 
     def connect(self, incarnation: int, dtype: str, descriptor: int, stream: int) -> None:
-        """A group is up; it takes requests once its leader has acknowledged this front end's epoch."""
+        """A group has started; it accepts requests once its leader has acknowledged this front end's epoch."""
         link: Link[FromLeader] = Link(descriptor, FromLeader)
         self._parcels = ParcelSender(stream)
         self._process = Process("ranks", 0, incarnation)
@@ -150,7 +150,7 @@ class Group:
         self._mailbox = Mailbox(link, receive=lambda record, _: self._receive(record), lost=self._attached.clear)
 
     def gone(self, incarnation: int) -> None:
-        """The whole group is dead, by its handles: what was in flight fails, its leases end."""
+        """The whole group is dead: requests in flight fail, and its leases end."""
         self._ended += 1
         if self._process.incarnation == incarnation and self._mailbox is not None:
             self._mailbox.close()
@@ -172,11 +172,11 @@ class Group:
         return self._attached.is_set()
 
     async def wait_ready(self) -> None:
-        """Until requests can be handed over."""
+        """Wait until requests can be handed over."""
         await self._attached.wait()
 
     def check_room(self) -> None:
-        """Raise RequestError (503) when a request would be refused now: before work is done for it."""
+        """Raise RequestError (503) if a request would be refused now, before work is done for it."""
         if not self._attached.is_set():
             raise unavailable("the ranks are not ready")
         if len(self._generations) >= self._in_flight_max:
@@ -189,10 +189,10 @@ class Group:
     def submit(
         self, submit: Submit, parcel: Sequence[Buffer] = (), *, free: Callable[[], None] = lambda: None
     ) -> Generation:
-        """Hand a request over, with what goes inline, and lease its slots to the ranks. Raises RequestError (503).
+        """Hand over a request with its inline bytes, and lease its slots to the ranks. Raises RequestError (503).
 
-        `free` is called once the parcel has left this process and the ranks do not need it any more: who waits for the
-        answer may go before that.
+        `free` is called once the parcel has left this process and the ranks no longer need it, which may be after the
+        client that waits for the answer has gone.
         """
         self.check_room()
         assert self._mailbox is not None
@@ -200,7 +200,7 @@ class Group:
         for slot in slots:
             self._arena.lease(slot, self._process, submit.request_id)
         if submit.prompt_slot is not None:
-            slots.append(submit.prompt_slot)  # leased by who stored it
+            slots.append(submit.prompt_slot)  # already leased when it was stored
         sampling = submit.sampling
         paid = Paid(free, streams=bool(parcel))
         generation = Generation(
@@ -214,13 +214,13 @@ class Group:
             self._release(generation)
             raise unavailable("the ranks do not take requests")
         if parcel:
-            # Once the leader knows of the request its parcel must come, whatever becomes of the client.
+            # Once the leader knows the request, its parcel must follow, even if the client leaves.
             assert self._parcels is not None
             self._parcels.send(submit.request_id, parcel, relayed=submit.relayed, sent=paid.by_stream)
         return generation
 
     def stop(self, generation: Generation, sample: int) -> None:
-        """This sample has said enough (a stop text)."""
+        """End this sample, because a stop text was found."""
         generation.open.discard(sample)
         if self._mailbox is not None:
             self._mailbox.post(Abort(generation.request_id, sample))
@@ -233,14 +233,14 @@ class Group:
         if self._mailbox is not None:
             self._mailbox.post(Abort(generation.request_id))
         if generation.admitted:
-            self._generations.pop(generation.request_id)  # else its leases end with the leader's answer
+            self._generations.pop(generation.request_id)  # otherwise its leases end with the leader's answer
 
     def finished(self, generation: Generation) -> None:
-        """The request's last token was delivered."""
+        """The request's last token has been delivered."""
         self._generations.pop(generation.request_id, None)
 
     def statistics(self) -> GroupStatistics:
-        """The group now."""
+        """The current state of the group."""
         return GroupStatistics(
             self._process.incarnation,
             self.ready,
@@ -253,7 +253,7 @@ class Group:
 
     @property
     def in_flight(self) -> int:
-        """Requests that the ranks have."""
+        """Number of requests that the ranks have."""
         return len(self._generations)
 
     def _receive(self, record: FromLeader) -> None:

@@ -1,4 +1,4 @@
-"""Parcels out: the inline bytes of requests, to the leader, one frame after the other."""
+"""Sends parcels, the inline bytes of requests, to the leader, one frame after the other."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Buffer = bytes | bytearray | memoryview
 
 @dataclass(frozen=True)
 class Frame:
-    """A parcel on its way: its parts with the header before them, and whom to tell when all of it has left."""
+    """A parcel to be sent: its parts after the header, and a callback for when all of it has been sent."""
 
     parts: tuple[Buffer, ...]
     sent: Callable[[], None]
 
 
 class ParcelSender:
-    """Owns one stream. A frame that was begun is finished; the byte budget bounds how much waits."""
+    """Owns one stream. A frame that was started is finished. The byte budget bounds how much waits."""
 
     def __init__(self, descriptor: int) -> None:
         self._stream = socket.socket(fileno=descriptor)
@@ -34,9 +34,9 @@ class ParcelSender:
     def send(
         self, request_id: int, parcel: Sequence[Buffer], *, relayed: bool, sent: Callable[[], None] = lambda: None
     ) -> None:
-        """Queue a frame: the parts of `parcel`, one after the other. `relayed`: the leader passes it on.
+        """Queue a frame with the parts of `parcel`. `relayed`: the leader forwards it to the other ranks.
 
-        `sent` is called when this process holds its bytes no longer.
+        `sent` is called when this process no longer holds its bytes.
         """
         start = header(request_id, sum(map(len, parcel)), relayed=relayed)
         self._waiting.append(Frame((start, *parcel), sent))
@@ -44,7 +44,7 @@ class ParcelSender:
             self._sending = asyncio.create_task(self._send())
 
     def close(self) -> None:
-        """The leader is gone: what waits goes nowhere. Idempotent."""
+        """The leader is gone, so waiting parcels are dropped. Idempotent."""
         if self._sending is not None:
             self._sending.cancel()
         while self._waiting:
@@ -53,7 +53,7 @@ class ParcelSender:
 
     async def _send(self) -> None:
         loop = asyncio.get_running_loop()
-        with suppress(OSError):  # the leader is dead; the supervisor will say so
+        with suppress(OSError):  # the leader is dead; the supervisor will report it
             while self._waiting:
                 for part in self._waiting[0].parts:
                     await loop.sock_sendall(self._stream, part)

@@ -1,11 +1,11 @@
-"""Which delivery the next request takes: one for all, or a share of them through another (C4). Pure but for its caller.
+"""Chooses the delivery of the next request: one for all, or another one for a share of them (C4).
 
     settled ──put(other, share)──> trying ──put(other, 1.0)──> settled on the other
        ^                             │
        └──────put(share 0), or worse─┘
 
-A choice is made for one request at a time and travels in its record, so it takes effect in the plan that prepares the
-request, the same on all ranks. What is in flight ends as it began.
+The choice is made per request and is part of its record, so it takes effect in the plan that prepares the
+request, on all ranks alike. Requests in flight finish with the delivery that they started with.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from typing import Literal
 Cause = Literal["errors", "p99"]
 
 WINDOW = 256
-"""Results that are remembered for each side of a trial."""
+"""Number of results that are kept for each side of a trial."""
 RESULTS_MIN = 20
-"""Results on both sides before they are compared."""
+"""Results needed on both sides before they are compared."""
 ERRORS_MARGIN = 0.05
 P99_FACTOR = 1.5
 
 
 @dataclass
 class Results:
-    """How the last requests of one delivery went."""
+    """Results of the last requests of one delivery."""
 
     latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
     failed: deque[bool] = field(default_factory=lambda: deque(maxlen=WINDOW))
 
     def add(self, latency_ms: float, *, failed: bool) -> None:
-        """One more. The time of a failure says nothing about speed."""
+        """Add a result. The duration of a failure is ignored."""
         self.failed.append(failed)
         if not failed:
             self.latencies_ms.append(latency_ms)
@@ -44,27 +44,27 @@ class Results:
 
     @property
     def p99_ms(self) -> float:
-        """The latency that one in a hundred exceeds; of few results, the largest."""
+        """The latency that one request in a hundred exceeds; with few results, the largest."""
         ordered = sorted(self.latencies_ms)
         return ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
 
 
 class Rollout:
-    """The delivery of all requests, and the one that is being tried on a share of them."""
+    """The delivery of all requests, and the one that is tried on a share of them."""
 
     def __init__(self, name: str, *, rollback_on: tuple[Cause, ...] = ()) -> None:
         self.settled = name
         self.trial: str | None = None
         self.share = 0.0
         self.rolled_back: Cause | None = None
-        """Why the last trial was ended, if it did not end by hand."""
+        """Why the last trial was ended, if it was not ended manually."""
         self.rollbacks = 0
         self._rollback_on = rollback_on
         self._credit = 0.0
         self._results: dict[str, Results] = {}
 
     def put(self, name: str, share: float) -> None:
-        """Send `share` (0.0 to 1.0) of new requests through `name`; with 1.0 it replaces what was settled."""
+        """Send `share` (0.0 to 1.0) of new requests through `name`; 1.0 makes it the settled delivery."""
         self._results.clear()
         self._credit = 0.0
         self.rolled_back = None
@@ -74,7 +74,7 @@ class Rollout:
             self.trial, self.share = name, share
 
     def choose(self) -> str:
-        """The next request's delivery. Of any n requests in a row the trial gets its share, to within one."""
+        """Return the next request's delivery. In any sequence of requests the trial gets its share, to within one."""
         if self.trial is None:
             return self.settled
         self._credit += self.share
@@ -84,7 +84,7 @@ class Rollout:
         return self.trial
 
     def ended(self, name: str, latency_ms: float, *, failed: bool) -> Cause | None:
-        """A request of this delivery has ended; why the trial is rolled back, if it is now. `failed`: by our fault."""
+        """A request has ended. Return why the trial is rolled back, if it is. `failed`: by the server's fault."""
         if self.trial is None or not self.share:
             return None
         self._results.setdefault(name, Results()).add(latency_ms, failed=failed)

@@ -1,1 +1,1 @@
-"""Where media bytes come from: data URIs, other hosts, files."""
+"""Sources of media bytes: data URIs, other hosts, files."""

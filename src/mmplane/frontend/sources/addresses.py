@@ -1,9 +1,10 @@
-"""Whom the server may dial for a client: hosts by name, addresses by network. Pure.
+"""Addresses that the server may connect to for a client: hosts by name, addresses by network. Pure.
 
-A name is never enough: whatever it resolves to must be a public unicast address, or lie in a network that the operator
-named. Addresses that stand for others (IPv4 in IPv6 in all its forms) are refused outright: no public host needs them.
-Cloud providers' metadata services hand out credentials, and some have addresses outside of the private ranges. They are
-on a list, and only a network of that one address, or that address as a host, allows one (hazard S15).
+A name is never sufficient: every address that it resolves to must be a public unicast address, or be in a network that
+the operator named. Addresses that stand for others (IPv4 in IPv6 in all its forms) are always refused, because no
+public host needs them. Cloud providers' metadata services hand out credentials, and some have addresses outside the
+private ranges. They are on a list. Only a network of that one address, or that address as a host, allows one (hazard
+S15).
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ Network = IPv4Network | IPv6Network
 ANY_HOST = "*"
 
 _UNICAST_6 = IPv6Network("2000::/3")
-"""What IANA has given out for global unicast: everything else (NAT64, mapped, unique local, multicast) is outside."""
+"""IANA's global unicast space; everything else (NAT64, mapped, unique local, multicast) is outside."""
 _SPECIAL: tuple[Network, ...] = (
     IPv4Network("161.26.0.0/16"),  # IBM Cloud's internal services
     IPv4Network("166.8.0.0/14"),
-    IPv4Network("192.0.0.0/24"),  # IETF protocols; Python 3.11 counts most of it as global
+    IPv4Network("192.0.0.0/24"),  # IETF protocols; Python 3.11 treats most of it as global
     IPv4Network("192.31.196.0/24"),  # AS112
     IPv4Network("192.52.193.0/24"),  # AMT relays
     IPv4Network("192.88.99.0/24"),  # 6to4 relays
@@ -62,14 +63,14 @@ def is_public(address: Address) -> bool:
 
 
 def is_metadata(address: Address) -> bool:
-    """Whether a cloud's metadata service answers here, or at the IPv4 address in the last bits of an IPv6 one."""
+    """Whether a cloud's metadata service uses this address, or the IPv4 address in the last bits of an IPv6 one."""
     return not _METADATA.isdisjoint((int(address), int(address) & _LOW))
 
 
 class Allowed:
     """What the operator allows: host names, or `*` for any, and networks beside the public internet.
 
-    A host that is given as an address is allowed to be that address. Raises ValueError for a network that is none.
+    A host given as an address is allowed to be that address. Raises ValueError for an invalid network.
     """
 
     def __init__(self, hosts: Iterable[str], networks: Iterable[str] = ()) -> None:

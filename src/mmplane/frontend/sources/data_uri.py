@@ -1,4 +1,4 @@
-"""Media in the request itself: a data URI or plain base64, decoded from the JSON string in which it came."""
+"""Media in the request itself: a data URI or plain base64, decoded directly from its JSON string."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCHEME = "data:"
 
 
 def inline_media(url: msgspec.Raw, param: str = "image_url") -> bytes | None:
-    """The bytes of a data URI that is still a JSON string, decoded from there; None for an address.
+    """Decode a data URI from its raw JSON string; None for other URLs.
 
     Raises RequestError (400).
     """
@@ -28,7 +28,7 @@ def inline_media(url: msgspec.Raw, param: str = "image_url") -> bytes | None:
 
 
 def inline_base64(source: msgspec.Raw, param: str) -> bytes:
-    """The bytes of a JSON string of base64, decoded from there; a data URI will do. Raises RequestError (400)."""
+    """Decode base64 from its raw JSON string; a data URI is accepted too. Raises RequestError (400)."""
     if (content := _strict(memoryview(source)[1:-1])) is not None:
         return content
     plain = text_of(source, param)
@@ -38,12 +38,12 @@ def inline_base64(source: msgspec.Raw, param: str) -> bytes:
 
 
 def is_data_uri(url: str) -> bool:
-    """Whether the media is in this URL itself. Clients may write white space before it."""
+    """Whether this URL contains the media. Clients may write white space before it."""
     return url[:HEAD_BYTES_MAX].lstrip()[: len(SCHEME)].lower() == SCHEME
 
 
 def text_of(url: msgspec.Raw, param: str = "image_url") -> str:
-    """A URL or base64 that is still a JSON string, decoded. Raises RequestError (400)."""
+    """Decode a URL or base64 from its raw JSON string. Raises RequestError (400)."""
     try:
         return msgspec.json.decode(url, type=str)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -51,7 +51,7 @@ def text_of(url: msgspec.Raw, param: str = "image_url") -> str:
 
 
 def decode_data_uri(url: bytes, param: str = "image_url") -> bytes:
-    """The bytes of a base64 data URI (RFC 2397). Raises RequestError (400)."""
+    """Decode a base64 data URI (RFC 2397). Raises RequestError (400)."""
     head, comma, _ = url[:HEAD_BYTES_MAX].partition(b",")
     if not comma or not _says_base64(head):
         raise bad_media("the data URI is not base64", param)
@@ -64,7 +64,7 @@ def _says_base64(head: bytes) -> bool:
 
 
 def _strict(text: memoryview) -> bytes | None:
-    """What a text stands for that is base64 to the letter, as almost every client sends it; else None."""
+    """Decode strict base64, which almost every client sends; return None for anything else."""
     try:
         content: bytes = pybase64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

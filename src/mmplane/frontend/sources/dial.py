@@ -1,7 +1,7 @@
-"""How the server connects for a client: resolve once, check every address, dial one that was checked.
+"""Connects for a client: resolves a name once, checks every address, and connects to one that was checked.
 
-httpcore asks this for each new connection, so the address that was checked is the one that is dialled, whatever the
-name resolves to a moment later; TLS and `Host` still use the name.
+httpcore calls this for each new connection, so the checked address is the one that is used, even if the name resolves
+to another one a moment later. TLS and `Host` still use the name.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from mmplane.frontend.sources.addresses import Address, Allowed
 from mmplane.waiting.threads import Threads
 
 ADDRESSES_MAX = 3
-"""Of one name are tried."""
+"""Number of addresses of one name that are tried."""
 
 Resolve = Callable[[str, int], Awaitable[list[Address]]]
 
 
 TENANT: ContextVar[str] = ContextVar("tenant", default="")
-"""On whose behalf something is resolved: httpcore has no argument for it."""
+"""The tenant for whom a name is resolved, because httpcore has no argument for it."""
 
 
 class Resolver:
-    """What the system's resolver says, each address once.
+    """Return the addresses that the system's resolver returns, each once.
 
-    It is called in threads of its own: the loop's getaddrinfo has four threads for everybody, and a host whose name
-    servers do not answer holds one for many seconds.
+    It is called in its own threads: the loop's getaddrinfo has four threads for everything, and a host whose name
+    servers do not answer would occupy one for many seconds.
     """
 
     def __init__(self) -> None:
         self._threads = Threads("resolve")
 
     async def __call__(self, host: str, port: int) -> list[Address]:
-        """Raises OSError."""
+        """Resolve a name. Raises OSError."""
         found = await self._threads.call(TENANT.get(), host, _getaddrinfo, host, port)
         return list(dict.fromkeys(ip_address(sockaddr[0]) for *_, sockaddr in found))
 
@@ -65,7 +65,7 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """A connection to the first checked address of `host` that answers."""
+        """Connect to the first checked address of `host` that answers."""
         failed: Exception = httpcore.ConnectError("no address")
         for address in (await self._addresses(host, port, timeout))[:ADDRESSES_MAX]:
             try:
@@ -80,11 +80,11 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
         timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Never: no URL leads to one."""
+        """Not supported: no URL leads to a UNIX socket."""
         raise NotImplementedError
 
     async def sleep(self, seconds: float) -> None:
-        """As httpcore wants it."""
+        """Sleep; part of httpcore's interface."""
         await asyncio.sleep(seconds)
 
     async def _addresses(self, host: str, port: int, limit_s: float | None) -> list[Address]:

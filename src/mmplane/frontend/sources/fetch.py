@@ -1,10 +1,11 @@
-"""Media from other hosts, for a client that may be hostile, from a host that may be (hazards S3, S8).
+"""Fetches media from other hosts. Both the client and the host may be hostile (hazards S3, S8).
 
-    check the URL ─> connect to a checked address ─> 200: read to the end        within FETCH_SECONDS altogether
-         ^                                           3xx: the next hop, checked like the first
+    check the URL ─> connect to a checked address ─> 200: read to the end        within FETCH_SECONDS in total
+         ^                                           3xx: the redirect, checked in the same way
          └──────── 5xx or too slow: once more, later
 
-Only httpcore is used: a client above it would read proxies from the environment, follow redirects and decompress.
+httpcore is used directly, because higher-level clients read proxies from the environment, follow redirects and
+decompress.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ from mmplane.waiting.gates import Gates
 ResultT = TypeVar("ResultT")
 
 FETCH_SECONDS = 20.0
-"""For one file, with all its hops and attempts."""
+"""Time limit for one file, with all its redirects and attempts."""
 SILENCE_SECONDS = 5.0
-"""For one connect, and between two pieces of an answer."""
+"""Time limit for one connect, and between two pieces of an answer."""
 RATE_BYTES_MIN = 16 * 1024
-"""A second, on average, once a body has taken longer than `GRACE_SECONDS`."""
+"""Minimum average rate once a body has taken longer than `GRACE_SECONDS`."""
 GRACE_SECONDS = 2.0
 ATTEMPTS_MAX = 3
 BACKOFF_SECONDS = 0.1
@@ -44,13 +45,13 @@ REDIRECTS_MAX = 3
 MEDIA_BYTES_MAX = 64 * 1024 * 1024
 CONNECTIONS_MAX = 128
 TENANT_FETCHES_MAX = 32
-"""For one tenant at a time; more wait their turn."""
+"""Concurrent fetches of one tenant; more wait their turn."""
 HOST_FETCHES_MAX = 8
 """Of those, from one host."""
 URL_LENGTH_MAX = 8192
 
 Grow = Callable[[int], None]
-"""Reserves so many bytes more, or raises RequestError."""
+"""Reserves this many more bytes, or raises RequestError."""
 
 
 class FetchStatistics(msgspec.Struct):
@@ -64,7 +65,7 @@ class FetchStatistics(msgspec.Struct):
 
 
 class _TryAgain(Exception):
-    """The host failed in a way that may pass; what to say when it does not."""
+    """The host failed in a way that may be temporary; `error` is raised if it keeps failing."""
 
     def __init__(self, error: RequestError) -> None:
         super().__init__(error.message)
@@ -72,18 +73,18 @@ class _TryAgain(Exception):
 
 
 class _Reserved:
-    """What one fetch has reserved: an attempt uses again what the one before it left."""
+    """The bytes that one fetch has reserved; an attempt reuses what the one before it reserved."""
 
     def __init__(self, grow: Grow) -> None:
         self._grow = grow
         self._reserved_bytes = self._used_bytes = 0
 
     def restart(self) -> None:
-        """The attempt failed, and what it had read is gone."""
+        """The attempt failed, and the data that it read has been dropped."""
         self._used_bytes = 0
 
     def take(self, length_bytes: int) -> None:
-        """Use so many bytes more. Raises RequestError when they cannot be reserved."""
+        """Use this many more bytes. Raises RequestError if they cannot be reserved."""
         more_bytes = self._used_bytes + length_bytes - self._reserved_bytes
         if more_bytes > 0:
             self._grow(more_bytes)
@@ -110,10 +111,10 @@ class Fetcher:
         )
 
     async def fetch(self, url: str, grow: Grow, *, tenant: str = "") -> bytes | memoryview:
-        """The file at `url`, in this tenant's turn; `grow` hears of each piece before it is kept.
+        """Return the file at `url`, in this tenant's turn; `grow` is called for each piece before it is stored.
 
-        Raises RequestError: 400 for an address that is not allowed or a file that is not there, 413 for a file that is
-        too large, 502 when the host fails, 504 when it is too slow.
+        Raises RequestError: 400 if the URL is not allowed or there is no such file, 413 if the file is too large, 502
+        if the host fails, 504 if it is too slow.
         """
         TENANT.set(tenant)
         try:
@@ -130,7 +131,7 @@ class Fetcher:
         return content
 
     def statistics(self) -> FetchStatistics:
-        """How often, how much, and what went wrong."""
+        """Number of fetches, bytes, and errors."""
         return self._statistics
 
     async def close(self) -> None:
@@ -161,7 +162,7 @@ class Fetcher:
         raise bad_media("the media's host redirects too often")
 
     async def _hop(self, url: str, reserved: _Reserved) -> tuple[bytes | memoryview, str | None]:
-        """One request: the content, or where it is instead."""
+        """Send one request; return the content, or the URL of a redirect."""
         target = self._target(url)
         kept = self._files.get(url)
         headers = [("host", _host(target)), ("accept", "*/*"), ("accept-encoding", "identity")]
@@ -173,7 +174,7 @@ class Fetcher:
         try:
             async with (
                 self._hosts.turn((TENANT.get(), _host(target))),
-                self._tenants.turn(TENANT.get()),  # whoever waits for a host takes no place here
+                self._tenants.turn(TENANT.get()),  # a request that waits for a host must not occupy a place here
                 self._pool.stream("GET", target, headers=headers, extensions={"timeout": limits}) as response,
             ):
                 if 300 <= response.status < 400 and (location := _header(response, b"location")):
@@ -192,7 +193,7 @@ class Fetcher:
         return content, None
 
     def _target(self, url: str) -> httpcore.URL:
-        """`url` in parts that were checked, not parsed again by anybody. Raises RequestError (400)."""
+        """Parse and check `url`, so that no other code parses it again. Raises RequestError (400)."""
         try:
             parts = urlsplit(url)
             host, port = parts.hostname or "", parts.port
@@ -216,10 +217,10 @@ class Fetcher:
 
 
 async def _in_scope(call: Coroutine[None, None, ResultT]) -> ResultT:
-    """What the call returns. If the caller is cancelled, the call is, by anyio's means.
+    """Return what the call returns. If the caller is cancelled, cancel the call through anyio.
 
-    A task that is cancelled while httpcore takes its lock leaves an open connection in the pool for good. Cancellation
-    of an anyio scope waits until the lock is taken, and then httpcore closes the connection.
+    If a task is cancelled while httpcore takes its lock, an open connection stays in the pool for ever. Cancellation of
+    an anyio scope waits until the lock is taken, and then httpcore closes the connection.
     """
     scope = anyio.CancelScope()
 
@@ -238,12 +239,12 @@ async def _in_scope(call: Coroutine[None, None, ResultT]) -> ResultT:
 
 
 def _quoted(text: str) -> str:
-    """Text as a URL may hold it; what the client has quoted already stays."""
+    """Percent-encode text for a URL; what the client has already quoted stays as it is."""
     return quote(text, safe="%/?:@!$&'()*+,;=~", errors="replace")
 
 
 def too_slow() -> RequestError:
-    """504: whoever should have sent the media did not."""
+    """504: the media was not sent in time."""
     return RequestError(504, "fetch_timeout", "the media's host did not answer in time")
 
 

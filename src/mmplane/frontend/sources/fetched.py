@@ -1,4 +1,4 @@
-"""What was fetched lately and carried an ETag: kept to be asked for again with `If-None-Match`. Pure."""
+"""A cache of fetched files that had an ETag, for requests with `If-None-Match`. Pure."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 FETCHED_BYTES_MAX = 32 * 1024 * 1024
-"""Of all that is kept: a fixed part of the front end's memory."""
+"""Maximum size of the cache: a fixed part of the front end's memory."""
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """One file as its host named it."""
+    """One file with the ETag of its host."""
 
     etag: str
     content: bytes | memoryview
@@ -26,13 +26,13 @@ class FetchedFiles:
         self.kept_bytes = 0
 
     def get(self, url: str) -> Fetched | None:
-        """The file of this URL, now the most recently used. It is only good once its host says so."""
+        """Return the file of this URL and mark it as used. It may only be used if its host confirms it."""
         if url in self._files:
             self._files.move_to_end(url)
         return self._files.get(url)
 
     def keep(self, url: str, file: Fetched) -> None:
-        """Remember a file, unless it is more than a quarter of the room."""
+        """Store a file, unless it is larger than a quarter of the cache."""
         self.forget(url)
         if len(file.content) > self._bytes_max // 4:
             return
@@ -42,6 +42,6 @@ class FetchedFiles:
             self.forget(next(iter(self._files)))
 
     def forget(self, url: str) -> None:
-        """It is out of date."""
+        """The file is out of date."""
         gone = self._files.pop(url, None)
         self.kept_bytes -= len(gone.content) if gone else 0

@@ -1,9 +1,10 @@
-"""Media from files under one folder that the operator names (hazard S11). Off unless there is such a folder.
+"""Media from files in one folder that the operator names (hazard S11). Off unless there is such a folder.
 
-A network file system may hang: files are read in threads of their own, so that only readers of files wait for it.
+A network file system may hang, so files are read in separate threads, and only readers of files wait for it.
 
-The kernel resolves the path beneath the folder's descriptor (`openat2`, RESOLVE_BENEATH): `..`, an absolute symbolic
-link and a link that is swapped meanwhile cannot lead out of it, because there is no time between check and use.
+The kernel resolves the path beneath the folder's descriptor (`openat2`, RESOLVE_BENEATH). `..`, an absolute symbolic
+link and a link that is replaced during the access cannot lead out of the folder, because there is no time between check
+and use.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from mmplane.frontend.sources.fetch import MEDIA_BYTES_MAX
 from mmplane.waiting.threads import Threads
 
 _SYS_OPENAT2 = 437
-"""On every architecture: openat2 is younger than the common table of system calls."""
+"""The number is the same on every architecture: openat2 is newer than the common table of system calls."""
 _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_BENEATH = 0x08
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -33,7 +34,7 @@ class _OpenHow(ctypes.Structure):
 
 
 class Files:
-    """Regular files beneath `root`. Raises ValueError when that is no folder or the kernel has no openat2."""
+    """Regular files beneath `root`. Raises ValueError if that is not a folder or the kernel has no openat2."""
 
     def __init__(self, root: str) -> None:
         self._root = Path(root).resolve()
@@ -45,9 +46,9 @@ class Files:
         self._threads = Threads("files")
 
     async def load(self, url: str, grow: Callable[[int], None], *, tenant: str = "") -> bytes:
-        """The file of `file:///path`, an absolute path in the folder; `grow` hears its length first.
+        """Return the file of `file:///path`, an absolute path in the folder; `grow` gets its length first.
 
-        Raises RequestError: 400, in the same words whether the file is missing, outside or no regular file, or 413.
+        Raises RequestError: 413, or 400 with the same text whether the file is missing, outside or not a regular file.
         """
         try:
             parts = urlsplit(url)
@@ -74,13 +75,13 @@ class Files:
         return length_bytes
 
     def _read(self, path: str, length_bytes: int) -> bytes:
-        """The file's first bytes, opened again: a thread that is left alone closes what it has opened."""
+        """Open the file again and return its first bytes; an abandoned thread closes what it has opened."""
         file, _ = self._open(path)
         with file:
             return file.read(length_bytes)
 
     def _open(self, path: str) -> tuple[BinaryIO, int]:
-        """The file, and how long it is. It blocks, as disks do."""
+        """Open the file and return its length. Blocks, as disks do."""
         try:
             file = os.fdopen(open_beneath(self._descriptor, path), "rb")
         except OSError:
@@ -93,7 +94,7 @@ class Files:
 
 
 def open_beneath(folder: int, path: str) -> int:
-    """A read-only descriptor of `path` beneath the open `folder`. Raises OSError; never waits for a FIFO's writer."""
+    """Open `path` read-only beneath the open `folder`. Raises OSError; never waits for a FIFO's writer."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
     how = _OpenHow(flags, 0, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
     while True:
@@ -102,7 +103,7 @@ def open_beneath(folder: int, path: str) -> int:
         )
         if opened >= 0:
             return opened
-        if ctypes.get_errno() != errno.EAGAIN:  # somebody renames beside us
+        if ctypes.get_errno() != errno.EAGAIN:  # somebody renames files at the same time
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 

@@ -1,4 +1,4 @@
-"""Base64 as clients send it: wrapped, percent-encoded, without padding. Only a text that needs this pays for it."""
+"""Base64 as some clients send it: wrapped, percent-encoded, without padding. Only such texts pay the extra cost."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ ESCAPES = {
     b"%09": b"\t",
     b"%20": b" ",
 }
-"""What percent-encoding (RFC 2397, RFC 3986) makes of characters that occur in base64."""
+"""The percent-encoding (RFC 2397, RFC 3986) of characters that occur in base64."""
 
 
 def decode_base64(text: bytes, what: str, param: str) -> bytes:
-    """The bytes that a text in base64 stands for.
+    """Decode a text in base64.
 
     White space, percent-encoding and missing padding are accepted. Raises RequestError (400), which names the first
-    character that is wrong and its position, counted from 0.
+    invalid character and its position, counted from 0.
     """
     plain = text
     if b"%" in plain:
@@ -48,7 +48,7 @@ def decode_base64(text: bytes, what: str, param: str) -> bytes:
 
 def _refusal(text: bytes, what: str, param: str) -> RequestError:
     for escape, meant in ESCAPES.items():
-        text = text.replace(escape, meant * len(escape))  # positions stay what they are in the client's text
+        text = text.replace(escape, meant * len(escape))  # positions are those in the client's text
     wrong = text.rstrip(b"=" + WHITE).translate(None, ALPHABET + WHITE)[:1]
     if not wrong:
         return bad_media(f"{what} is not valid base64: it is cut off", param)

@@ -1,4 +1,4 @@
-"""Where a request's media bytes come from: a data URI, a host or a folder that the operator allows."""
+"""Loads a request's media: from a data URI, or from a host or a folder that the operator allows."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Source:
         self._files = Files(media_root) if media_root else None
 
     async def load(self, url: str, grow: Grow = lambda _: None, *, tenant: str = "") -> bytes | memoryview:
-        """The media's encoded bytes; `grow` reserves memory for what the request did not bring with it.
+        """Return the media's encoded bytes; `grow` reserves memory for bytes that were not part of the request.
 
-        Raises RequestError: 400 for what the client did, 413, 502 or 504 for a host.
+        Raises RequestError: 400 for errors of the client, 413, 502 or 504 for errors of a host.
         """
         if is_data_uri(url):
             return decode_data_uri(url.encode(errors="replace"))
@@ -30,12 +30,12 @@ class Source:
         return await self._fetcher.fetch(url, grow, tenant=tenant)
 
     async def load_json(self, url: msgspec.Raw, grow: Grow = lambda _: None, *, tenant: str = "") -> bytes | memoryview:
-        """`load` for a URL that is still a JSON string: a data URI is decoded from there."""
+        """`load` for a URL as a raw JSON string: a data URI is decoded directly from it."""
         content = inline_media(url)
         return content if content is not None else await self.load(text_of(url), grow, tenant=tenant)
 
     def statistics(self) -> FetchStatistics:
-        """What was fetched."""
+        """Statistics of fetches."""
         return self._fetcher.statistics()
 
     async def close(self) -> None:

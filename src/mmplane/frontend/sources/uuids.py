@@ -1,7 +1,7 @@
-"""The uuids that clients give their media, so that a repeat can be sent without its bytes.
+"""The uuids that clients give their media, so that they can send a repeat without its bytes.
 
-A uuid leads to the digest of the bytes that were last sent under it, and to nothing else. It never stands for content
-that the client did not send, and bytes that are sent always win. Each tenant has its own uuids.
+A uuid leads only to the digest of the bytes that were last sent under it. It never stands for content that the client
+did not send, and bytes in a request always take precedence. Each tenant has its own uuids.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ UUIDS_MAX = 65_536
 
 
 class Uuids:
-    """A bounded table. Beyond its limit the tenant with the most names forgets the one that it used longest ago."""
+    """A bounded table. If it is full, the tenant with the most names loses the one that it used longest ago."""
 
     def __init__(self, uuids_max: int = UUIDS_MAX) -> None:
         self._names_max = uuids_max
@@ -23,7 +23,7 @@ class Uuids:
         self._count = 0
 
     def remember(self, name: str, modality: Modality, digest: bytes, *, tenant: str = "") -> None:
-        """These bytes were sent under this name."""
+        """Record that these bytes were sent under this name."""
         mine = self._digests.setdefault(tenant, OrderedDict())
         self._count += (modality, name) not in mine
         mine[modality, name] = digest
@@ -34,7 +34,7 @@ class Uuids:
             self._count -= 1
 
     def digest(self, name: str, modality: Modality, *, tenant: str = "") -> bytes:
-        """The digest of what was last sent under this name. Raises RequestError (404)."""
+        """Return the digest of what was last sent under this name. Raises RequestError (404)."""
         mine = self._digests.get(tenant)
         if mine is None or (modality, name) not in mine:
             raise not_held()
@@ -42,5 +42,5 @@ class Uuids:
         return mine[modality, name]
 
     def statistics(self) -> dict[str, int]:
-        """How many names are known."""
+        """Number of known names."""
         return {"names": self._count}
