@@ -28,6 +28,7 @@ import numpy as np
 
 from mmplane.checkup import checkup, has_weights
 from mmplane.core.errors import RequestError
+from mmplane.core.findings import shown
 from mmplane.core.records import BackendName
 from mmplane.features.checkpoint.audio import AudioCheckpoint
 from mmplane.features.checkpoint.video import VideoCheckpoint
@@ -39,7 +40,7 @@ from mmplane.features.reference.checkpoint import ReferenceCheckpoint
 from mmplane.features.reference.huggingface import HuggingFaceImageProcessor
 from mmplane.features.reference.parity import difference, materialise, resizes_as_torch, same, ulps_apart
 from mmplane.features.select import fast_images
-from mmplane.machine import Facts, Verdict
+from mmplane.machine import Facts
 from mmplane.machine import findings as machine_findings
 from mmplane.media.image import decode
 from mmplane.parser import Parser
@@ -100,13 +101,9 @@ def model(model_folder: str, backend: BackendName, *, as_json: bool) -> int:
 
 def machine(facts: Facts) -> int:
     """Print what this machine allows; the exit status."""
-    wrong = 0
-    for finding in machine_findings(facts):
-        print(f"{finding.verdict.value:16} {finding.subject}: {finding.found}")
-        if finding.fix:
-            print(f"{'':17}-> {finding.fix}")
-        wrong += finding.verdict is Verdict.WRONG
-    return 1 if wrong else 0
+    text, status = shown(machine_findings(facts))
+    print(text)
+    return status
 
 
 def conclude(findings: Sequence[Finding]) -> int:

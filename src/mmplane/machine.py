@@ -16,7 +16,6 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from enum import Enum
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from mmplane.arena.errors import OutOfMemory
 from mmplane.arena.memory import group_folders, memory_available_bytes
 from mmplane.arena.segment import create_region
 from mmplane.config import GIB, MIB, Config
+from mmplane.core.findings import Finding, Verdict
 from mmplane.process.descriptors import kept
 from mmplane.process.sandbox import Network, network_here
 from mmplane.route.program import find
@@ -38,24 +38,6 @@ _libc = ctypes.CDLL(None, use_errno=True)
 OPTIONAL = frozenset({"MADV_POPULATE", "openat2"})
 """Features of the kernel that a server does without."""
 KERNEL_FIX = "it takes Linux 5.4 or newer, and a seccomp profile that lets these pass"
-
-
-class Verdict(Enum):
-    """What a finding means for a server here."""
-
-    OK = "ok"
-    COULD_BE_BETTER = "could be better"
-    WRONG = "WRONG"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line, and what to do about it unless all is well."""
-
-    subject: str
-    found: str
-    verdict: Verdict = Verdict.OK
-    fix: str = ""
 
 
 @dataclass(frozen=True)

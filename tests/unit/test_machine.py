@@ -13,7 +13,8 @@ import pytest
 
 from mmplane import doctor, machine
 from mmplane.config import GIB, MIB
-from mmplane.machine import Facts, Verdict, cores_granted, cores_usable, findings, outdated_packages, quota_cores
+from mmplane.core.findings import Verdict
+from mmplane.machine import Facts, cores_granted, cores_usable, findings, outdated_packages, quota_cores
 from mmplane.process.sandbox import Network
 
 GOOD = Facts(
