@@ -90,13 +90,16 @@ test-sglang: install-dev .venv-sglang/stamp ## the plugin under real SGLang serv
 test-vllm: install-dev .venv-vllm/stamp ## the plugin under real vLLM servers (12 minutes; FULL=1: all of them)
 	MMPLANE_FULL=$(FULL) $(BIN)/python -m pytest tests/engines/vllm -q --timeout 900 --durations=10
 
-.venv-ray/stamp: pyproject.toml
+# A server in it imports torch: that, and all else that is there, comes from .venv.
+.venv-ray/stamp: pyproject.toml $(VENV)/dev.stamp
 	@echo "== making .venv-ray: Ray and the base package"
 	$(PYTHON) -m venv .venv-ray
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > $$(.venv-ray/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ours.pth
 	.venv-ray/bin/python -m pip install --quiet "ray[data]>=2.56" --editable .
 	@touch $@
 
-test-ray: install-dev .venv-ray/stamp ## the example for Ray Data under a real Ray
+test-ray: install-dev .venv-ray/stamp ## media machines and the example for Ray Data under a real Ray, in namespaces (root)
 	$(BIN)/python -m pytest tests/engines/ray -q --timeout 600
 
 .venv-clients/stamp: tests/clients/python/requirements.txt tests/clients/python/constraints.txt

@@ -10,6 +10,8 @@ the order of events does not matter. `ROLES` says which children there are.
                            ├─ porter W+1..   dies: replaced alone; its media machine joins again
                            └─ rank 0..N-1    one dies or stands still: the whole group is replaced
 
+    supervisor ── scout                      dies: replaced alone, with a delay; nothing waits for it
+
     supervisor ── nursery ─┬─ keeper         dies: epoch + 1, workers and all regions replaced
       (sidecar)            ├─ worker 1..W    dies: replaced alone
                            └─ render 1..R    dies: replaced alone
@@ -74,6 +76,7 @@ from mmplane.process.signals import BYTES_MAX, heed
 from mmplane.process.spawner import Spawner
 from mmplane.process.watchdog import Watchdog
 from mmplane.process.watched import Watched
+from mmplane.ray.scouting import Scouting
 from mmplane.render.tally import create_tally
 from mmplane.wire.group import GroupLinks
 from mmplane.wire.link import LinkError, pair
@@ -104,12 +107,14 @@ ROLES = {
 class Cluster:
     """What media machines and their server have: the key, and a server the socket on which it listens for machines.
 
-    `certificate` is a PEM file's content with the certificate and its key, where the server speaks TLS.
+    `certificate` is a PEM file's content with the certificate and its key, where the server speaks TLS. `ray` is the
+    HOST:PORT of a Ray cluster on whose machines media machines run, if the server is to look after them.
     """
 
     key: bytes
     listener: socket.socket | None = None
     certificate: bytes = b""
+    ray: str = ""
 
 
 SEND_LIMIT_S = 5.0
@@ -159,6 +164,7 @@ class Supervisor:
         self._regions_read_only: list[int] = []
         self._renew_regions()
         self._nursery = Spawner(config.log_format, _preloaded(config))
+        self._scouting = Scouting(cluster.ray if cluster else "", config.log_format, config.log_level)
         self._watchdog = Watchdog(stall_s=config.stall_seconds, item_s=config.item_seconds, load_s=config.load_seconds)
         self._told_out: tuple[str, ...] = ()
         self._told_running: tuple[Running, ...] = ()
@@ -212,7 +218,7 @@ class Supervisor:
         """
         nursery = self._nursery
         children = ((id(child), child.speaks) for child in self._children())
-        return nursery.handle and nursery.handle.pid, nursery.listening, *children
+        return nursery.handle and nursery.handle.pid, nursery.listening, self._scouting.pid, *children
 
     def _watched(self, signals: int) -> Watched:
         """Messages come before deaths: what a process said before it died still counts."""
@@ -226,13 +232,15 @@ class Supervisor:
             watched.watch(child.handle.pidfd, partial(self._gone, child), last=True)
             if child.speaks:
                 watched.watch(child.link.fileno(), partial(self._hear, child))
+        self._scouting.watch(watched)
         return watched
 
     def _due_s(self) -> float:
         """When there is something to do even if nothing happens."""
         if self._stopping_by_s is not None:
             return self._stopping_by_s
-        return min(self._watchdog.due_s(self._children()), self._restarts.due_s(time.monotonic()))
+        due_s = min(self._watchdog.due_s(self._children()), self._restarts.due_s(time.monotonic()))
+        return min(due_s, self._scouting.due_s)
 
     def _signalled(self, numbers: bytes) -> None:
         for number in numbers:
@@ -366,6 +374,7 @@ class Supervisor:
             if not self._undrained or time.monotonic() > self._stopping_by_s:
                 self._exit_code = 0
             return
+        self._scouting.reconcile()
         self._look()
         self._tell_who_is_out()
         if self._nursery.handle is None:
@@ -541,6 +550,7 @@ class Supervisor:
             child.handle.kill()
 
     def _end_everything(self) -> None:
+        self._scouting.end()
         for child in self._children():
             child.handle.kill()
         nursery = self._nursery.handle

@@ -75,6 +75,8 @@ MISTAKES = {
     "serve --rollback-on speed": "--rollback-on knows errors and p99, not speed",
     "serve --cluster-key-file {cluster}": "--cluster-key-file needs --join-port",
     "serve --join-port 0": "--cluster-key-file",
+    "serve --ray 10.0.0.1:6379": "--ray needs --join-port",
+    "serve --join-port 0 --cluster-key-file {cluster} --ray here": "--ray: 'here' is not HOST:PORT",
     "serve --join-port 0 --cluster-key-file {readable}": "chmod 600",
     "serve --fetch-network here": "--fetch-network",
     "serve --allow-host http://here": "--allow-host",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from typing import Any
 
-from mmplane.commands.starting import listen
+from mmplane.commands.starting import lacking, listen
 from mmplane.machines.greeting import key_of
 from mmplane.machines.pin import server_context
+from mmplane.ray.address import host_and_port
 from mmplane.supervise import Cluster
 
 JOIN_MAX_DEFAULT = 4
@@ -32,14 +34,23 @@ def read_cluster_key(path: str) -> bytes:
 def cluster_of(given: dict[str, Any]) -> Cluster | None:
     """Where media machines join, if they may. Raises ValueError for flags that have no effect, or cannot be."""
     if given["join_port"] is None:
-        for name in ("cluster_key_file", "join_cert_file"):
+        for name in ("cluster_key_file", "join_cert_file", "ray"):
             if given[name]:
                 raise ValueError(f"--{name.replace('_', '-')} needs --join-port")
         return None
     key = read_cluster_key(given["cluster_key_file"])
     certificate = read_certificate(given["join_cert_file"]) if given["join_cert_file"] else b""
+    if given["ray"]:
+        check_ray(given["ray"], "serve --ray")
     listener = listen(given["join_host"], given["join_port"], flags="--join-port or --join-host")
-    return Cluster(key, listener, certificate)
+    return Cluster(key, listener, certificate, given["ray"])
+
+
+def check_ray(address: str, command: str) -> None:
+    """Raises ValueError unless `address` can be a Ray cluster's and Ray is installed. Ray is not imported."""
+    host_and_port(address)
+    if find_spec("ray") is None:
+        raise ValueError(lacking(command, "ray", "ray"))
 
 
 def read_certificate(path: str) -> bytes:

@@ -35,6 +35,7 @@ COMMANDS = {
     "sidecar": Command("media for the processes of any engine", "mmplane.commands.sidecar", "media"),
     "worker": Command("make features for a server on another machine", "mmplane.commands.worker", "media", MEDIA),
     "route": Command("several replicas behind one address", "mmplane.commands.route", ""),
+    "ray": Command("media machines and replicas on a Ray cluster", "mmplane.commands.ray", "ray", ("ray",)),
     "features": Command("features of files, as safetensors", "mmplane.commands.features", "media", MEDIA),
     "doctor": Command("check this machine and a checkpoint", "mmplane.doctor"),
     "top": Command("what a server does now, in a terminal", "mmplane.observe.top"),
@@ -45,8 +46,12 @@ COMMANDS = {
     "completion": Command("print a script that completes commands and flags", "mmplane.commands.completion"),
     "demo": Command("draw three numbers and have them read", "mmplane.demo"),
 }
-ENGINE_DOCTORS = {"--sglang": "mmplane.engines.sglang.doctor", "--vllm": "mmplane.engines.vllm.doctor"}
-"""An engine has an environment of its own, without what our doctor imports."""
+DOCTORS = {
+    "--sglang": Command("", "mmplane.engines.sglang.doctor"),
+    "--vllm": Command("", "mmplane.engines.vllm.doctor"),
+    "--ray": Command("", "mmplane.ray.doctor", "ray"),
+}
+"""An engine, and Ray, may have an environment of their own, without what our doctor imports."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -58,9 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         names.add_parser(name, help=f"{command.help}; see {name} --help", add_help=False)
     options, rest = parser.parse_known_args(arguments)
     command = COMMANDS[options.command]
-    for flag, module in ENGINE_DOCTORS.items():
+    for flag, doctor in DOCTORS.items():
         if options.command == "doctor" and flag in rest:
-            command = Command("", module)
+            command = doctor
     sys.exit(_run(options.command, command, rest))
 
 

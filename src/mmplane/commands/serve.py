@@ -140,6 +140,8 @@ def _add_machines(options: Options) -> None:
     )
     add("--cluster-key-file", "file with the secret shared with media machines; only its owner may read it", default="")
     add("--join-cert-file", "PEM with a certificate and its key: media machines join by TLS", default="")
+    ray = "HOST:PORT of a Ray cluster that runs media machines, see `mmplane ray`: those that come later run them too"
+    add("--ray", ray, default="")
 
 
 def _add_limits(options: Options) -> None:

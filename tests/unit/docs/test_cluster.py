@@ -1,4 +1,4 @@
-"""The pages of several machines have every flag of `mmplane worker` and of `mmplane route`."""
+"""The pages of several machines have every flag of `mmplane worker`, `mmplane route` and `mmplane ray`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import argparse
 import pytest
 from test_architecture import ROOT, flag_table, section
 
-from mmplane.commands import route, worker
+from mmplane.commands import ray, route, worker
 
-PAGES = {"cluster.md": worker, "replicas.md": route}
+PAGES = {("cluster.md", "flags"): worker, ("cluster.md", "ray-flags"): ray, ("replicas.md", "flags"): route}
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_its_flags_are_those_of_the_command(page: str) -> None:
+@pytest.mark.parametrize(("page", "name"), PAGES)
+def test_its_flags_are_those_of_the_command(page: str, name: str) -> None:
     parser = argparse.ArgumentParser()
-    PAGES[page].add_flags(parser)
-    assert section(ROOT / "docs" / page, "flags") == "\n".join(flag_table(parser))
+    PAGES[page, name].add_flags(parser)
+    assert section(ROOT / "docs" / page, name) == "\n".join(flag_table(parser))
