@@ -53,6 +53,12 @@ class Sampling(Record, frozen=True):
         """Whether tokens that already occur in the text are penalised."""
         return (self.repetition_penalty, self.presence_penalty, self.frequency_penalty) != (1.0, 0.0, 0.0)
 
+    @property
+    def takes_largest(self) -> bool:
+        """Whether the largest logit is all that counts, whatever the answer has so far."""
+        altered = self.penalised or self.bias or self.grammar or self.tokens_min
+        return self.temperature <= 0 and self.logprobs is None and not altered
+
 
 class Submit(Record, frozen=True, tag="submit"):
     """Front end -> leader, and inside a plan to every rank: one request, ready to run.

@@ -34,6 +34,7 @@ from mmplane.media.materialise import materialise
 from mmplane.process.child import Control
 from mmplane.process.heart import Heart
 from mmplane.process.priority import unhurried
+from mmplane.ranks.model.gathering import Gathering
 from mmplane.ranks.model.loading import collective_limit, load
 from mmplane.ranks.model.sums import Sums, use
 from mmplane.ranks.plan.blocks import Blocks
@@ -72,7 +73,7 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
     peers = [socket.socket(fileno=descriptors[f"sums{other}"]) for other in range(tp) if other != rank]
     use(Sums(rank, peers, limit=collective_limit(config)))
     try:
-        loaded = load(config, descriptors["store"], rank, tp, inbox, control, clock)
+        loaded = load(config, descriptors["store"], Gathering(rank, peers), inbox, control, clock)
     except Exception as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):  # else another rank's end, which is told
             control.tell(Unloadable(f"the model cannot be served: {reason(config.model_folder, error)}"))

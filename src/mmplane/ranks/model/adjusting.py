@@ -24,9 +24,8 @@ def adjusted(row: torch.Tensor, how: Wanted) -> torch.Tensor:
 
 
 def _penalise(row: torch.Tensor, penalties: Penalties) -> None:
+    tokens, counts = penalties.tokens.to(row.device), penalties.counts.to(row.device)
+    logits = row[tokens]
     if penalties.repetition != 1.0:
-        seen = torch.unique(torch.cat([penalties.prompt, penalties.answer]))
-        logits = row[seen]
-        row[seen] = torch.where(logits > 0, logits / penalties.repetition, logits * penalties.repetition)
-    tokens, counts = torch.unique(penalties.answer, return_counts=True)
-    row[tokens] -= penalties.presence + penalties.frequency * counts
+        logits = torch.where(logits > 0, logits / penalties.repetition, logits * penalties.repetition)
+    row[tokens] = logits - (penalties.presence * (counts > 0) + penalties.frequency * counts)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from mmplane.core.errors import Failure
 from mmplane.core.plan import Sampling, Submit
 from mmplane.ranks.model.grammar import Grammar, Grammars
-from mmplane.ranks.model.wanted import NO_TOKENS, Penalties, Wanted
+from mmplane.ranks.model.seen import Seen
+from mmplane.ranks.model.wanted import Penalties, Wanted
+from mmplane.ranks.plan.port import Drawn
 from mmplane.ranks.plan.step import Segment, SequenceId
 
 
@@ -19,18 +22,27 @@ from mmplane.ranks.plan.step import Segment, SequenceId
 class Answer:
     """What must be remembered of one answer: its tokens, if they are penalised, and where its grammar stands."""
 
-    tokens: list[int] = field(default_factory=list)
+    seen: Seen | None = None
     grammar: Grammar | None = None
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why it cannot go on."""
+        return self.grammar.failure if self.grammar is not None else None
 
     def add(self, token: int) -> None:
         """Its next token."""
-        self.tokens.append(token)
+        if self.seen is not None:
+            self.seen.add(token)
         if self.grammar is not None:
             self.grammar.advance(token)
 
     def fork(self) -> Answer:
         """Another answer that has come as far."""
-        return Answer(list(self.tokens), self.grammar and self.grammar.fork())
+        return Answer(self.seen and self.seen.fork(), self.grammar and self.grammar.fork())
+
+
+NOTHING = Answer()
 
 
 class Drawing:
@@ -41,32 +53,28 @@ class Drawing:
         self._end_tokens = end_tokens
         self._answers: dict[SequenceId, Answer] = {}
 
-    def prepare(self, submit: Submit) -> Iterator[Future[Any]]:
-        """Make what the request's answers need, a turn for each wait. Raises RequestError."""
-        grammar = None
-        if submit.sampling.grammar:
-            assert self._grammars is not None
-            making = self._grammars.begin(submit.sampling.grammar)
-            yield making
-            grammar = making.result()
-        if grammar is not None or submit.sampling.penalised:
-            self._answers[submit.request_id, 0] = Answer(grammar=grammar)
+    def prepare(self, submit: Submit, prompt: torch.Tensor) -> Iterator[Future[Any]]:
+        """Make what the request's answers need, a turn for each wait. `prompt` is int64 [tokens].
 
-    def wanted(self, submit: Submit, prompt: torch.Tensor, segment: Segment) -> Wanted:
-        """How to draw from the logits after this segment. `prompt` is int64 [tokens]."""
+        Raises RequestError.
+        """
+        sampling, answer = submit.sampling, Answer()
+        if sampling.grammar:
+            assert self._grammars is not None
+            making = self._grammars.begin(sampling.grammar)
+            yield making
+            answer.grammar = making.result()
+        if sampling.penalised:
+            answer.seen = Seen(prompt if sampling.repetition_penalty != 1.0 else None)
+        if answer != NOTHING:
+            self._answers[submit.request_id, 0] = answer
+
+    def wanted(self, submit: Submit, segment: Segment) -> Wanted:
+        """How to draw from the logits after this segment. Where an answer cannot go on, anything may be drawn."""
         sampling = submit.sampling
         _, first = segment.sequence
-        answer = self._answers.get(segment.sequence)
+        answer = self._answers.get(segment.sequence, NOTHING)
         drawn = segment.start + segment.count - submit.prompt_tokens
-        penalties = None
-        if answer is not None and sampling.penalised:
-            penalties = Penalties(
-                sampling.repetition_penalty,
-                sampling.presence_penalty,
-                sampling.frequency_penalty,
-                prompt.cpu() if sampling.repetition_penalty != 1.0 else NO_TOKENS,
-                torch.tensor(answer.tokens, dtype=torch.int64),
-            )
         return Wanted(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
@@ -75,22 +83,29 @@ class Drawing:
             samples=range(first, first + segment.draws),
             top_k=sampling.top_k,
             min_p=sampling.min_p,
-            penalties=penalties,
+            penalties=_penalties(sampling, answer.seen),
             bias=dict(sampling.bias),
-            allowed=answer.grammar.allowed() if answer is not None and answer.grammar is not None else None,
+            allowed=answer.grammar.allowed() if answer.grammar is not None else None,
             banned=self._ends(sampling) if drawn < sampling.tokens_min else (),
             logprobs=sampling.logprobs,
         )
 
-    def drew(self, sequences: Sequence[SequenceId], tokens: Sequence[int]) -> None:
-        """What a step drew. The samples of a request begin with the same token's logits, so each starts as a copy."""
+    def drew(self, sequences: Sequence[SequenceId], drawn: Sequence[Drawn]) -> tuple[Drawn, ...]:
+        """What a step drew; the same, with the failure of each answer that cannot go on.
+
+        The samples of a request begin with the same token's logits, so each starts as a copy.
+        """
         for request_id, sample in sequences:
             first = self._answers.get((request_id, 0))
             if first is not None and (request_id, sample) not in self._answers:
                 self._answers[request_id, sample] = first.fork()
-        for sequence, token in zip(sequences, tokens, strict=True):
-            if (answer := self._answers.get(sequence)) is not None:
-                answer.add(token)
+        told = []
+        for sequence, each in zip(sequences, drawn, strict=True):
+            answer = self._answers.get(sequence, NOTHING)
+            if (failure := answer.failure) is None:
+                answer.add(each.token)
+            told.append(each if failure is None else replace(each, failure=failure))
+        return tuple(told)
 
     def drop(self, sequence: SequenceId) -> None:
         """This answer has ended. Idempotent."""
@@ -102,3 +117,10 @@ class Drawing:
 
     def _ends(self, sampling: Sampling) -> tuple[int, ...]:
         return (*sorted(self._end_tokens), *sampling.end_tokens)
+
+
+def _penalties(sampling: Sampling, seen: Seen | None) -> Penalties | None:
+    if seen is None:
+        return None
+    penalties = sampling.repetition_penalty, sampling.presence_penalty, sampling.frequency_penalty
+    return Penalties(*penalties, seen.tokens, seen.counts)

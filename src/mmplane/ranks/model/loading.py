@@ -20,8 +20,10 @@ from mmplane.process.priority import unhurried
 from mmplane.ranks.model.accelerator import accelerator_is
 from mmplane.ranks.model.anatomy import Anatomy, check_ranks, check_undivided, embed_indicators, undivided
 from mmplane.ranks.model.cache import Memory
+from mmplane.ranks.model.divided import call_directly
 from mmplane.ranks.model.drawing import Drawing
 from mmplane.ranks.model.experts import experts_read_rightly
+from mmplane.ranks.model.gathering import Gathering
 from mmplane.ranks.model.grammar import Grammars
 from mmplane.ranks.model.kinds import not_reused
 from mmplane.ranks.model.null import NullRunner
@@ -53,9 +55,10 @@ class Loaded:
     """Whether a step computes all tokens of an image or none."""
 
 
-def load(config: Config, store: int, rank: int, tp: int, inbox: Inbox, control: Control, clock: LoopClock) -> Loaded:
+def load(config: Config, store: int, gathering: Gathering, inbox: Inbox, control: Control, clock: LoopClock) -> Loaded:
     """Join the group and load what `--runner` says. Raises Unsupported, ValueError, OSError, and whatever
     transformers and the model's own code raise."""
+    rank, tp = gathering.rank, gathering.size
     device = _device(config, rank, tp)
     _join(store, rank, tp, device, config)
     processors = choose(config)
@@ -75,7 +78,8 @@ def load(config: Config, store: int, rank: int, tp: int, inbox: Inbox, control: 
     blocks = _agreed(config.kv_bytes // (kv_bytes_per_token * BLOCK_TOKENS), tp, device)
     row_bytes, end_tokens = tried.widest_bytes, _end_tokens(model)
     drawing = Drawing(Grammars(config.model_folder, model.config.get_text_config().vocab_size, end_tokens), end_tokens)
-    runner = Runner(model, inbox, Memory(blocks, BLOCK_TOKENS), **parts, row_bytes=row_bytes, drawing=drawing)
+    parts |= {"row_bytes": row_bytes, "drawing": drawing, "gathering": gathering}
+    runner = Runner(model, inbox, Memory(blocks, BLOCK_TOKENS), **parts)
     dtype = str(model.dtype).removeprefix("torch.")
     reason = not_reused(model.config)
     return Loaded(
@@ -128,6 +132,7 @@ def _model(config: Config, rank: int, tp: int, device: torch.device) -> Any:
         model = AutoModelForMultimodalLM.from_pretrained(config.model_folder, trust_remote_code=False, **options)
     check_undivided(model, Anatomy.of(model).language)
     embed_indicators(model)
+    call_directly(model)
     return model.eval()
 
 

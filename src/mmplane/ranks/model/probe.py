@@ -239,9 +239,7 @@ def _chunks(submit: Submit, runs: Sequence[Run]) -> Iterator[Run]:
 def _logits(runner: Runner, submit: Submit, start: int, end: int) -> torch.Tensor:
     """Logits [1, vocabulary] after that chunk; those before it have been computed."""
     blocks = array("q", range(-(-end // runner.memory.block_tokens)))
-    logits = runner.forward((Segment((submit.request_id, 0), start, end - start, (), 1, blocks),))
-    assert logits is not None
-    return logits
+    return runner.forward((Segment((submit.request_id, 0), start, end - start, (), 1, blocks),))
 
 
 def apart(one: torch.Tensor, other: torch.Tensor) -> float:

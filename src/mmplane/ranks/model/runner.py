@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -26,6 +27,8 @@ from mmplane.ranks.model.cache import Memory
 from mmplane.ranks.model.crossing import Crossing
 from mmplane.ranks.model.drawing import Drawing
 from mmplane.ranks.model.encoded import Encoded
+from mmplane.ranks.model.gathering import Gathering
+from mmplane.ranks.model.head import Head, Scores
 from mmplane.ranks.model.packing import pack
 from mmplane.ranks.model.prompt import Prompt, Rows
 from mmplane.ranks.model.rebuild import Rebuild
@@ -58,6 +61,7 @@ class Runner:
         rebuild: Mapping[Modality, Rebuild] | None = None,
         row_bytes: int = 0,
         drawing: Drawing | None = None,
+        gathering: Gathering | None = None,
     ) -> None:
         self._model = model
         self._clock = clock
@@ -84,6 +88,7 @@ class Runner:
         self.trial = False
         """Whether a request is tried before anybody is served: what fails then is the checkpoint's failure."""
         self._drawing = drawing or Drawing()
+        self._head = Head(model.lm_head, gathering or Gathering())
         self._prompts: dict[int, Prompt] = {}
 
     def prepare(
@@ -133,9 +138,10 @@ class Runner:
                 else:
                     embeddings += self._place(rows, runs, kept=index in keep)
                 yield None
+            prompt = self._prompt(submit, features, embeddings)
             if self._rank == 0:
-                yield from self._drawing.prepare(submit)
-            prompt = self._prompts[submit.request_id] = self._prompt(submit, features, embeddings)
+                yield from self._drawing.prepare(submit, prompt.ids)
+            self._prompts[submit.request_id] = prompt
             self._crossing.add(submit.request_id, prompt.ids, crossed, features)
         except RequestError as error:
             failure = error.failure()
@@ -162,13 +168,13 @@ class Runner:
             return ()
         with torch.inference_mode():
             self.memory.copy(step.copies)
-            logits = self.forward(step.segments)
+            hidden = self._hidden(step.segments)
             self._states.fork(step.drawn)
             for segment in step.segments:
                 self._prompts[segment.sequence[0]].computed(segment)
-            if self._rank != 0 or logits is None:
-                return ()
-            return self._draw(step, logits)
+            drawing = [segment for segment in step.segments if segment.draws]
+            scores = self._head(hidden, [*map(self._takes_largest, drawing)]) if drawing else None
+            return () if scores is None else self._drawing.drew(step.drawn, self._drawn(drawing, scores))
 
     def forget(self, keys: Sequence[bytes]) -> None:
         """Drop the embeddings that lie under these content keys."""
@@ -227,33 +233,44 @@ class Runner:
         finally:
             self._language.config._attn_implementation = NAME
 
-    def _draw(self, step: Step, logits: torch.Tensor) -> tuple[Drawn, ...]:
-        drawn = draw(logits, [self._wanted(segment) for segment in step.segments if segment.draws])
-        self._drawing.drew(step.drawn, [each.token for each in drawn])
-        return tuple(drawn)
+    def _drawn(self, drawing: Sequence[Segment], scores: Scores) -> list[Drawn]:
+        """The tokens of these segments, in order."""
+        wanted = [self._wanted(segment) for segment in drawing if not self._takes_largest(segment)]
+        largest, others = iter(scores.largest), iter(draw(scores.logits, wanted))
+        drawn: list[Drawn] = []
+        for segment in drawing:
+            if self._takes_largest(segment):
+                drawn += [Drawn(next(largest))] * segment.draws
+            else:
+                drawn += islice(others, segment.draws)
+        return drawn
+
+    def _takes_largest(self, segment: Segment) -> bool:
+        return self._prompts[segment.sequence[0]].submit.sampling.takes_largest
 
     def _wanted(self, segment: Segment) -> Wanted:
-        prompt = self._prompts[segment.sequence[0]]
-        return self._drawing.wanted(prompt.submit, prompt.ids, segment)
+        return self._drawing.wanted(self._prompts[segment.sequence[0]].submit, segment)
 
-    def forward(self, segments: tuple[Segment, ...]) -> torch.Tensor | None:
-        """Logits [segments that draw, vocabulary], or None when none draws."""
+    def forward(self, segments: tuple[Segment, ...]) -> torch.Tensor:
+        """Logits [segments that draw, vocabulary], on every rank."""
+        logits: torch.Tensor = self._model.lm_head(self._hidden(segments))[0]
+        return logits
+
+    def _hidden(self, segments: tuple[Segment, ...]) -> torch.Tensor:
+        """Hidden states [1, segments that draw, size] after their last tokens."""
         self._attention.spans = tuple(map(self._span, segments))
         self._states.begin(segments)
         packed = pack(segments, self._prompts, self._device)
         embeddings: torch.Tensor = self._embed(packed.ids)
         beside = packed.place(embeddings) | self._crossing.begin(segments)
-        hidden = self._language(
+        hidden: torch.Tensor = self._language(
             inputs_embeds=embeddings[None],
             # [1, tokens] for one-dimensional positions, [3, 1, tokens] for time, height and width.
             position_ids=packed.positions if len(packed.positions) == 1 else packed.positions[:, None],
             use_cache=False,
             **beside,
         ).last_hidden_state
-        if not packed.drawing:
-            return None
-        logits: torch.Tensor = self._model.lm_head(hidden[:, packed.drawing])[0]
-        return logits
+        return hidden[:, packed.drawing]
 
     def _span(self, segment: Segment) -> Span:
         runs = () if segment.tokens else self._prompts[segment.sequence[0]].runs

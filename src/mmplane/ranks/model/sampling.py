@@ -13,7 +13,7 @@ import torch
 from blake3 import blake3
 
 from mmplane.ranks.model.adjusting import adjusted
-from mmplane.ranks.model.nucleus import Part, among, by_histogram, by_sorting, in_order
+from mmplane.ranks.model.nucleus import BLOCK, Part, among, by_histogram, by_sorting, in_order
 from mmplane.ranks.model.wanted import Wanted
 from mmplane.ranks.plan.port import Drawn
 
@@ -64,8 +64,22 @@ def _rows(logits: torch.Tensor, wanted: Sequence[Wanted], group: list[int]) -> t
     return logits if len(group) == len(logits) else logits[group]
 
 
+def largest_of(rows: torch.Tensor) -> torch.Tensor:
+    """The index of the largest value of each row of [rows, values], the first of equal ones: int64 [rows]."""
+    blocks = rows.shape[1] // BLOCK
+    if not blocks:
+        return rows.argmax(-1)
+    # torch looks for an index value by value, but for the largest value 15 times as fast.
+    tops = [rows[:, : blocks * BLOCK].view(len(rows), blocks, BLOCK).amax(-1)]
+    if (rest := rows[:, blocks * BLOCK :]).shape[1]:
+        tops.append(rest.amax(-1, keepdim=True))
+    begin = torch.cat(tops, dim=1).argmax(-1, keepdim=True) * BLOCK
+    inside = (begin + torch.arange(BLOCK, device=rows.device)).clamp_max_(rows.shape[1] - 1)
+    return begin[:, 0] + rows.gather(1, inside).argmax(-1)
+
+
 def _largest(rows: torch.Tensor, wanted: Sequence[Wanted]) -> list[list[int]]:
-    largest: list[int] = rows.argmax(-1).tolist()
+    largest: list[int] = largest_of(rows).tolist()
     return [[token] * len(how.samples) for token, how in zip(largest, wanted, strict=True)]
 
 

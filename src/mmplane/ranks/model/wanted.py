@@ -7,22 +7,20 @@ from dataclasses import dataclass, field
 
 import torch
 
-NO_TOKENS = torch.zeros(0, dtype=torch.int64)
-
 
 @dataclass(frozen=True)
 class Penalties:
-    """How the tokens that a text already has lose weight. The defaults change nothing.
+    """How the tokens that a text already has lose weight.
 
-    `repetition` counts `prompt` and `answer`, as in transformers; `presence` and `frequency` count `answer`, as in
-    OpenAI's API. Both hold token ids, int64 of any length.
+    `repetition` applies to all of `tokens`, as in transformers. `presence` and `frequency` apply to those that the
+    answer has, as in OpenAI's API. `tokens` has each token once, int64, and `counts` says how often the answer has it.
     """
 
-    repetition: float = 1.0
-    presence: float = 0.0
-    frequency: float = 0.0
-    prompt: torch.Tensor = NO_TOKENS
-    answer: torch.Tensor = NO_TOKENS
+    repetition: float
+    presence: float
+    frequency: float
+    tokens: torch.Tensor
+    counts: torch.Tensor
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from mmplane.core.errors import too_large, unavailable
+from mmplane.core.errors import Failure, too_large, unavailable
 from mmplane.core.plan import (
     Abort,
     Admitted,
@@ -176,7 +176,10 @@ class Leader:
         """What the step drew. Goes to the front end now and to every rank with the next plan."""
         self._tokens = tuple(each.token for each in drawn)
         out = []
+        failures = {ids[0]: each.failure for ids, each in zip(sequences, drawn, strict=True) if each.failure}
         for (request_id, sample), each in zip(sequences, drawn, strict=True):
+            if request_id in failures:
+                continue
             request = self._requests[request_id]
             request.drawn[sample] = count = request.drawn.get(sample, 0) + 1
             reason = self._reason(request.submit.sampling, each.token, count)
@@ -185,6 +188,8 @@ class Leader:
                 self._end_sample(request, sample, reason)
         if out:
             self.outbox.append(Tokens(self._number, tuple(out)))
+        for request_id, failure in failures.items():
+            self._fail(self._requests[request_id], failure, "error")
 
     def _reason(self, sampling: Sampling, token: int, count: int) -> str | None:
         ends = token in self._end_tokens and not sampling.ignore_end
@@ -248,9 +253,7 @@ class Leader:
                 continue
             failure = request.failure or (_ABORTED if request.aborted else None)
             if failure is not None:
-                self._finish.append(Finish(request_id, -1, "abort" if request.aborted else "error"))
-                self._forget(request)
-                self.outbox.append(Failed(request_id, failure, self._work(request)))
+                self._fail(request, failure, "abort" if request.aborted else "error")
             else:
                 request.phase = Phase.RUNNING
                 request.drawn = dict.fromkeys(range(request.submit.sampling.samples), 0)
@@ -357,6 +360,12 @@ class Leader:
 
     def _work(self, request: Request) -> tuple[Work, ...]:
         return tuple(request.held[rank].work for rank in range(self._tp))
+
+    def _fail(self, request: Request, failure: Failure, reason: str) -> None:
+        """It ends on all ranks with the next plan."""
+        self._finish.append(Finish(request.submit.request_id, -1, reason))
+        self._forget(request)
+        self.outbox.append(Failed(request.submit.request_id, failure, self._work(request)))
 
     def _end_sample(self, request: Request, sample: int, reason: str) -> None:
         del request.drawn[sample]

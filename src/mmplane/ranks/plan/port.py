@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from mmplane.core.errors import Failure
 from mmplane.core.plan import Held, Submit
 from mmplane.delivery.delivery import Features
 from mmplane.ranks.plan.step import Step
@@ -23,6 +24,8 @@ class Drawn:
     logprob: float | None = None
     likely: tuple[tuple[int, float], ...] = ()
     """The most likely tokens with their log probabilities, the first most likely."""
+    failure: Failure | None = None
+    """Why its request cannot go on. The token is not the answer's then."""
 
 
 class Model(Protocol):

@@ -62,9 +62,7 @@ class Requests:
             blocks = array("q", range(BLOCKS * request_id, BLOCKS * (request_id + 1)))
             segments.append(Segment((request_id, 0), start, end - start, tokens, 1, blocks))
         with torch.inference_mode():
-            logits = self.runner.forward(tuple(segments))
-        assert logits is not None
-        return logits
+            return self.runner.forward(tuple(segments))
 
     def expected(self, request_id: int, end: int, *tokens: int) -> torch.Tensor:
         """By the model itself, after so many tokens of the prompt, or after the prompt and these."""

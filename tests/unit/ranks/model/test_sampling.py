@@ -14,12 +14,16 @@ from hypothesis import given, strategies
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmplane.ranks.model import sampling
-from mmplane.ranks.model.sampling import draw
+from mmplane.ranks.model.nucleus import BLOCK
+from mmplane.ranks.model.sampling import draw, largest_of
+from mmplane.ranks.model.seen import Seen
 from mmplane.ranks.model.wanted import Penalties, Wanted
 
 PROBABILITIES = (0.05, 0.5, 0.15, 0.3)
 LOGITS = torch.tensor(PROBABILITIES).log()
 LARGEST = 1
+NAN, INF = float("nan"), float("inf")
+NEUTRAL = {"repetition": 1.0, "presence": 0.0, "frequency": 0.0}
 VOCABULARY = 1500
 
 logits_lists = strategies.lists(strategies.floats(-(2.0**100), 2.0**100, width=32), min_size=1, max_size=20)
@@ -202,7 +206,10 @@ def test_a_bias_moves_the_choice() -> None:
 )
 def test_penalties_are_those_of_the_interfaces_that_name_them(penalties: dict[str, float], logits: list[float]) -> None:
     """The prompt has token 1; the answer 0 twice, and 2."""
-    texts = Penalties(**penalties, prompt=torch.tensor([1, 1]), answer=torch.tensor([0, 2, 0]))
+    seen = Seen(torch.tensor([1, 1]))
+    for token in (0, 2, 0):
+        seen.add(token)
+    texts = Penalties(**NEUTRAL | penalties, tokens=seen.tokens, counts=seen.counts)
     row = torch.tensor([-2.0, 3.0, 1.0 if "repetition" in penalties else 0.5, 1.0])
     kept = row.clone()
     (drawn,) = draw(sampling.adjusted(row, wanted(penalties=texts))[None], [wanted(logprobs=4)])
@@ -212,7 +219,7 @@ def test_penalties_are_those_of_the_interfaces_that_name_them(penalties: dict[st
 
 
 def test_penalties_without_a_text_change_nothing() -> None:
-    texts = Penalties(repetition=2.0, presence=1.0, frequency=1.0)
+    texts = Penalties(repetition=2.0, presence=1.0, frequency=1.0, tokens=Seen().tokens, counts=Seen().counts)
     assert torch.equal(sampling.adjusted(LOGITS, wanted(penalties=texts)), LOGITS)
 
 
@@ -260,7 +267,21 @@ def test_greedy_rows_are_read_once_and_copied_never() -> None:
     batch = torch.randn(4, VOCABULARY)
     with Calls() as calls:
         draw(batch, [wanted(temperature=0.0)] * 4)
-    assert set(calls.elements) <= {"argmax", "select", "_local_scalar_dense"}, "select is a view"
+    views = {"select", "slice", "view", "_local_scalar_dense"}
+    copies = {name: count for name, count in calls.elements.items() if name not in views}
+    assert copies.pop("amax") == batch.numel() - 4 * (VOCABULARY % BLOCK), "but for what fills no block"
+    assert copies.pop("gather") == batch.numel(), "of which it reads a block"
+    assert max(copies.values()) <= 4 * BLOCK
+
+
+@given(
+    values=strategies.lists(strategies.sampled_from([0.0, -0.5, 2.0, NAN, INF, -INF]), min_size=1, max_size=6),
+    width=strategies.sampled_from([1, 7, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, 3 * BLOCK + 5]),
+    order=strategies.randoms(use_true_random=False),
+)
+def test_the_largest_is_the_one_that_argmax_finds(values: list[float], width: int, order: Any) -> None:
+    rows = torch.tensor([[order.choice(values) for _ in range(width)] for _ in range(2)])
+    assert largest_of(rows).tolist() == rows.argmax(-1).tolist()
 
 
 def test_the_vocabulary_is_not_sorted() -> None:

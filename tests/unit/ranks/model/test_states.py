@@ -56,9 +56,7 @@ class Sequences:
             blocks = array("q", range(place := BLOCKS * (2 * request_id + sample), place + BLOCKS))
             segments.append(Segment((request_id, sample), start, count, tokens, 1, blocks))
         with torch.inference_mode():
-            logits = self.runner.forward(tuple(segments))
-        assert logits is not None
-        return logits
+            return self.runner.forward(tuple(segments))
 
     def expected(self, *ids: list[int]) -> torch.Tensor:
         """Logits after each of these texts, by the model itself."""

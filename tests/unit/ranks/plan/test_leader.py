@@ -269,6 +269,23 @@ def test_seats_and_memory_of_a_request_come_back_with_its_last_sample() -> None:
     assert one.progress().kv_tokens == 0
 
 
+def test_a_request_that_cannot_go_on_ends_on_all_ranks_and_no_other_does() -> None:
+    one = leader()
+    running(one, request(1, samples=2), request(2))
+    said(one)
+    one.sampled(sequences((1, 0), (1, 1), (2, 0)), (Drawn(70), Drawn(71, failure=FAILURE), Drawn(72)))
+    tokens, failed = said(one)
+    assert isinstance(tokens, Tokens)
+    assert [(token.request_id, token.token) for token in tokens.tokens] == [(2, 72)]
+    assert failed == Failed(1, FAILURE)
+    plan = one.propose()
+    assert plan is not None
+    assert (plan.tokens, plan.finish) == ((70, 71, 72), (Finish(1, -1, "error"),))
+    assert one.progress().kv_tokens == 6, "what is left is the other's"
+    one.abort(Abort(1))
+    assert said(one) == []
+
+
 # Aborts, by phase.
 
 
