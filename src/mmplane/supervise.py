@@ -1,4 +1,4 @@
-"""The supervisor: the one place that wires processes together, watches them, and replaces them.
+"""The supervisor starts all processes, watches them and replaces them. What each is given is `mmplane.wiring`.
 
 It works by reconciliation. Events (a process ended, a message came, a signal) only change what is known; `_reconcile`
 then compares that with what should be and starts or kills what differs. Every kind of failure takes the same path, and
@@ -28,7 +28,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -38,8 +37,6 @@ from functools import partial
 import msgspec
 
 from mmplane.arena.errors import OutOfMemory
-from mmplane.arena.label import create_labelled, new_plane
-from mmplane.arena.segment import check_memory, reopen_read_only
 from mmplane.config import Config
 from mmplane.core.control import (
     Attach,
@@ -64,11 +61,9 @@ from mmplane.core.control import (
     WorkerGone,
     WorkerUp,
 )
-from mmplane.core.keyring import Keyring
 from mmplane.core.records import Record
 from mmplane.process.death import adopt_orphans
 from mmplane.process.endings import Endings
-from mmplane.process.handed import hand_over
 from mmplane.process.handle import HEADS, Child
 from mmplane.process.notify import READY, STOPPING, notify
 from mmplane.process.restarts import Restarts
@@ -77,10 +72,10 @@ from mmplane.process.spawner import Spawner
 from mmplane.process.watchdog import Watchdog
 from mmplane.process.watched import Watched
 from mmplane.ray.scouting import Scouting
-from mmplane.render.tally import create_tally
 from mmplane.wire.group import GroupLinks
 from mmplane.wire.link import LinkError, pair
 from mmplane.wire.stream import stream_pair
+from mmplane.wiring import Descriptors, Wiring
 
 log = logging.getLogger("mmplane")
 
@@ -90,6 +85,8 @@ class Roles:
     """The children of one kind of supervisor. The `head` keeps the books of an epoch, and knows the workers."""
 
     head: str
+    given: Callable[[Wiring], Descriptors]
+    """The descriptors of the head."""
     parser: bool = False
     ranks: bool = False
     renews_regions: bool = False
@@ -97,24 +94,10 @@ class Roles:
 
 
 ROLES = {
-    "server": Roles("frontend", parser=True, ranks=True),
-    "sidecar": Roles("keeper", renews_regions=True),
-    "outpost": Roles("outpost", renews_regions=True),
+    "server": Roles("frontend", Wiring.frontend, parser=True, ranks=True),
+    "sidecar": Roles("keeper", Wiring.keeper, renews_regions=True),
+    "outpost": Roles("outpost", Wiring.outpost, renews_regions=True),
 }
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """What media machines and their server have: the key, and a server the socket on which it listens for machines.
-
-    `certificate` is a PEM file's content with the certificate and its key, where the server speaks TLS. `ray` is the
-    HOST:PORT of a Ray cluster on whose machines media machines run, if the server is to look after them.
-    """
-
-    key: bytes
-    listener: socket.socket | None = None
-    certificate: bytes = b""
-    ray: str = ""
 
 
 SEND_LIMIT_S = 5.0
@@ -136,35 +119,19 @@ REFUSE_S = 1.0
 
 
 class Supervisor:
-    """Owns the regions, the listening socket and every process's handle. Single-threaded; `run` is its life."""
+    """Owns the handle of every process. Single-threaded; `run` is its life."""
 
-    def __init__(
-        self,
-        config: Config,
-        listener: socket.socket | None,
-        keyring: Keyring,
-        *,
-        on_serving: Callable[[], None],
-        http: socket.socket | None = None,
-        cluster: Cluster | None = None,
-    ) -> None:
-        """`http` is the listening socket of render processes, where there are any. An outpost has no `listener`."""
+    def __init__(self, config: Config, wiring: Wiring, *, on_serving: Callable[[], None], ray: str = "") -> None:
+        """`on_serving` is called once, when all that clients talk to is ready. The wiring is closed at the end.
+
+        `ray` is the HOST:PORT of a Ray cluster on whose machines media machines run, if this server looks after them.
+        """
         self._config = config
-        self._http = http
-        self._tally = create_tally(config.render_processes) if config.render_processes else None
+        self._wiring = wiring
         self._roles = ROLES[config.kind]
-        self._listener = listener
-        self._keyring = hand_over("mmplane-keyring", msgspec.msgpack.encode(keyring))
-        self._cluster = cluster
-        secrets = cluster.key + cluster.certificate if cluster else None  # the key has a fixed length
-        self._cluster_secrets = hand_over("mmplane-cluster-secrets", secrets) if secrets else None
         self._on_serving = on_serving
-        check_memory(sum(config.region_bytes()))
-        self._regions: list[int] = []
-        self._regions_read_only: list[int] = []
-        self._renew_regions()
         self._nursery = Spawner(config.log_format, _preloaded(config))
-        self._scouting = Scouting(cluster.ray if cluster else "", config.log_format, config.log_level)
+        self._scouting = Scouting(ray, config.log_format, config.log_level)
         self._watchdog = Watchdog(stall_s=config.stall_seconds, item_s=config.item_seconds, load_s=config.load_seconds)
         self._told_out: tuple[str, ...] = ()
         self._told_running: tuple[Running, ...] = ()
@@ -454,67 +421,38 @@ class Supervisor:
 
     def _start_head(self) -> None:
         if self._roles.renews_regions and self._epoch:
-            self._renew_regions()
+            self._wiring.renew_regions()
         self._epoch += 1
         self._told_out = ()
         self._told_running = ()
-        descriptors = {"keyring": self._keyring, "region0": self._regions[0]}
-        if self._listener is not None:
-            descriptors["listener"] = self._listener.fileno()
-        elif self._cluster_secrets is not None:
-            descriptors["cluster_secrets"] = self._cluster_secrets
-        if self._roles.renews_regions:
-            descriptors |= {f"region{number}": region for number, region in enumerate(self._regions)}
-        self._head = self._spawn(self._roles.head, 0, 1, descriptors)
-
-    def _renew_regions(self) -> None:
-        """The regions of a new plane. Those of the last one live as long as somebody maps them."""
-        self._close_regions()
-        plane = new_plane()
-        for number, length_bytes in enumerate(self._config.region_bytes()):
-            self._regions.append(create_labelled(f"mmplane-{number}", length_bytes, plane, number))
-            self._regions_read_only.append(reopen_read_only(self._regions[number]))
-
-    def _close_regions(self) -> None:
-        for regions in (self._regions, self._regions_read_only):
-            while regions:
-                os.close(regions.pop())
+        self._head = self._spawn(self._roles.head, 0, 1, self._roles.given(self._wiring))
 
     def _start_parser(self) -> None:
         ours, theirs = pair()
         with ours, theirs:
-            descriptors = {"frontend": theirs.fileno(), "region0": self._regions[0]}
-            self._workers[PARSER] = child = self._spawn("parser", PARSER, 1, descriptors)
+            given = {"frontend": theirs.fileno(), **self._wiring.parser()}
+            self._workers[PARSER] = child = self._spawn("parser", PARSER, 1, given)
             self._tell(self._head, WorkerUp(PARSER, child.handle.incarnation), ours.fileno())
 
     def _start_worker(self, index: int, role: str = "worker") -> None:
         ours, theirs = pair()
-        given = {"media": self._regions_read_only[0], "features": self._regions[index]}
-        if role == "porter":
-            assert self._cluster is not None
-            assert self._cluster.listener is not None
-            assert self._cluster_secrets is not None
-            given |= {"listener": self._cluster.listener.fileno(), "cluster_secrets": self._cluster_secrets}
+        given = self._wiring.porter(index) if role == "porter" else self._wiring.worker(index)
         with ours, theirs:
             given["frontend"] = theirs.fileno()
             self._workers[index] = child = self._spawn(role, index, self._config.workers, given)
             self._tell(self._head, WorkerUp(index, child.handle.incarnation), ours.fileno())
 
     def _start_render(self, index: int) -> None:
-        assert self._http is not None
-        assert self._tally is not None
-        given = {"listener": self._http.fileno(), "keyring": self._keyring, "tally": self._tally}
-        self._renders[index] = self._spawn("render", index, self._config.render_processes, given)
+        self._renders[index] = self._spawn("render", index, self._config.render_processes, self._wiring.render())
 
     def _start_ranks(self) -> None:
         tp = self._config.tp
         self._incarnation += 1
         store = os.memfd_create("mmplane-store", os.MFD_CLOEXEC)
-        regions = {f"region{i}": region for i, region in enumerate(self._regions_read_only)}
         try:
             with closing(GroupLinks(tp)) as links:
                 for rank in range(tp):
-                    given = {"store": store, **links.of(rank), **regions}
+                    given = {"store": store, **links.of(rank), **self._wiring.rank()}
                     self._ranks[rank] = self._spawn("rank", rank, tp, given, self._incarnation)
         finally:
             os.close(store)
@@ -531,7 +469,7 @@ class Supervisor:
         self._attached_epoch = self._epoch
 
     def _spawn(
-        self, role: str, index: int, of: int, descriptors: dict[str, int], incarnation: int | None = None
+        self, role: str, index: int, of: int, descriptors: Descriptors, incarnation: int | None = None
     ) -> Child:
         if incarnation is None:
             self._incarnation += 1
@@ -563,12 +501,7 @@ class Supervisor:
         if nursery is not None:
             nursery.wait(deadline_s - time.monotonic())
             nursery.reap()
-        self._close_regions()
-        os.close(self._keyring)
-        if self._cluster_secrets is not None:
-            os.close(self._cluster_secrets)
-        if self._tally is not None:
-            os.close(self._tally)
+        self._wiring.close()
 
 
 def _preloaded(config: Config) -> str:

@@ -16,6 +16,7 @@ from mmplane.core.keyring import Keyring
 from mmplane.core.records import Record
 from mmplane.process.handle import Child
 from mmplane.supervise import RANKS, STARTS_MAX, Supervisor
+from mmplane.wiring import Wiring
 
 
 class Ended:
@@ -52,7 +53,7 @@ def supervisor() -> Iterator[Supervisor]:
         model="tiny", model_folder="", served_name="tiny", device="cpu", tp=2, workers=0, arena_bytes=1 << 20
     )
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        made = Supervisor(config, listener, Keyring(), on_serving=lambda: None)
+        made = Supervisor(config, Wiring(config, Keyring(), listener), on_serving=lambda: None)
         yield made
         made._end_everything()
 
@@ -187,7 +188,7 @@ def beside() -> Iterator[Supervisor]:
         render_processes=2,
     )
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        made = Supervisor(config, listener, Keyring(), on_serving=lambda: None, http=listener)
+        made = Supervisor(config, Wiring(config, Keyring(), listener, http=listener), on_serving=lambda: None)
         made._head, made._epoch = child("keeper", 0), 1
         made._workers = {1: child("worker", 1)}
         made._renders = {index: child("render", index) for index in (1, 2)}

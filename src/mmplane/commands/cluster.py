@@ -10,7 +10,7 @@ from mmplane.commands.starting import lacking, listen
 from mmplane.machines.greeting import key_of
 from mmplane.machines.pin import server_context
 from mmplane.ray.address import host_and_port
-from mmplane.supervise import Cluster
+from mmplane.wiring import Cluster
 
 JOIN_MAX_DEFAULT = 4
 """Media machines that may join, unless the operator says otherwise."""

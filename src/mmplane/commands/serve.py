@@ -35,6 +35,7 @@ from mmplane.process.output import Output
 from mmplane.process.title import entitle
 from mmplane.ranges import Range
 from mmplane.supervise import Supervisor
+from mmplane.wiring import Wiring
 
 log = logging.getLogger("mmplane")
 
@@ -287,7 +288,8 @@ def _run(given: dict[str, Any]) -> int:
         Output(sys.stdout.fileno()).write(text + "\n")
 
     try:
-        supervisor = Supervisor(config, listener, keyring, on_serving=announce, cluster=cluster)
+        wiring = Wiring(config, keyring, listener, cluster=cluster)
+        supervisor = Supervisor(config, wiring, on_serving=announce, ray=cluster.ray if cluster else "")
     except (ValueError, OSError, OutOfMemory) as error:
         return refuse(error)
     return supervisor.run()

@@ -33,6 +33,7 @@ from mmplane.process.output import Output
 from mmplane.process.title import entitle
 from mmplane.ranges import Range
 from mmplane.supervise import Supervisor
+from mmplane.wiring import Wiring
 
 log = logging.getLogger("mmplane")
 
@@ -136,7 +137,7 @@ def _run(settings: dict[str, Any]) -> int:
         Output(sys.stdout.fileno()).write(f"mmplane sidecar is ready at {path}{where}\n")
 
     try:
-        return Supervisor(config, place.listener, keyring, on_serving=announce, http=http).run()
+        return Supervisor(config, Wiring(config, keyring, place.listener, http=http), on_serving=announce).run()
     finally:
         place.leave()
 

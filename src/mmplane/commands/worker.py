@@ -31,7 +31,8 @@ from mmplane.process import logs
 from mmplane.process.descriptors import provide
 from mmplane.process.output import Output
 from mmplane.process.title import entitle
-from mmplane.supervise import RENEWED, Cluster, Supervisor
+from mmplane.supervise import RENEWED, Supervisor
+from mmplane.wiring import Cluster, Wiring
 from mmplane.wire.link import LinkError
 
 log = logging.getLogger("mmplane")
@@ -101,7 +102,8 @@ def _run(settings: dict[str, Any]) -> int:
         log.info("ready after %.1f s: %d workers for %s", seconds, config.workers, config.join)
         Output(sys.stdout.fileno()).write(f"mmplane worker has joined {config.join}\n")
 
-    return Supervisor(config, None, Keyring(), on_serving=announce, cluster=Cluster(key)).run()
+    wiring = Wiring(config, Keyring(), None, cluster=Cluster(key))
+    return Supervisor(config, wiring, on_serving=announce).run()
 
 
 def _fetched(server: Server, name: str) -> tuple[Assignment, Files]:
