@@ -468,9 +468,7 @@ class Supervisor:
             self._tell(self._head, up, link.fileno(), stream.fileno())
         self._attached_epoch = self._epoch
 
-    def _spawn(
-        self, role: str, index: int, of: int, descriptors: Descriptors, incarnation: int | None = None
-    ) -> Child:
+    def _spawn(self, role: str, index: int, of: int, descriptors: Descriptors, incarnation: int | None = None) -> Child:
         if incarnation is None:
             self._incarnation += 1
             incarnation = self._incarnation

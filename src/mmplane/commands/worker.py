@@ -32,8 +32,8 @@ from mmplane.process.descriptors import provide
 from mmplane.process.output import Output
 from mmplane.process.title import entitle
 from mmplane.supervise import RENEWED, Supervisor
-from mmplane.wiring import Cluster, Wiring
 from mmplane.wire.link import LinkError
+from mmplane.wiring import Cluster, Wiring
 
 log = logging.getLogger("mmplane")
 

@@ -56,17 +56,16 @@ SETTINGS = {
     "incident": Setting(
         4,
         (
-            # Requests wait 500 ms each and use no core, so a second repetition of a crowd gives the same figures.
             Case("incident:500:10MB", 12, 1, quick=3),
-            Case("incident:500:10MB", 30, 10, repetitions=1, quick=10),
-            Case("incident:500:10MB", 50, 50, repetitions=1),
-            Case("incident:500:10MB", 100, 100, repetitions=1),
+            Case("incident:500:10MB", 30, 10, quick=10),
+            Case("incident:500:10MB", 50, 50),
+            Case("incident:500:10MB", 100, 100),
             Case("incident:500:2MB", 12, 1),
-            Case("incident:500:2MB", 30, 10, repetitions=1),
-            Case("incident:500:2MB", 50, 50, repetitions=1),
-            Case("incident:500:2MB", 100, 100, repetitions=1),
+            Case("incident:500:2MB", 30, 10),
+            Case("incident:500:2MB", 50, 50),
+            Case("incident:500:2MB", 100, 100),
             Case("incident:500:90MB", 6, 1),
-            Case("incident:500:90MB", 20, 10, repetitions=1),
+            Case("incident:500:90MB", 20, 10),
             Case("incident:500:10MB", 100, rate=100.0, repetitions=1, cycles=10),
             Case("incident:10:10MB", 30, 1),  # analysis A1 is about the hash, so the decoder takes little time
         ),
