@@ -74,6 +74,8 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     names = ", ".join([*WORKLOADS, *SEVERAL, "incident:MS[:BYTES]"])
     add("--setting", choices=SETTINGS, help="run a named set of workloads, paces and ranks instead of the flags below")
+    first_case = "with --setting: continue a stopped run with this case, counting from 1"
+    add("--first-case", type=COUNT, help=first_case)
     quick = "with --setting: only its first cases, with few requests and without measuring memory"
     add("--quick", action="store_true", help=quick)
     add("--workload", default="photo", help=f"comma-separated names ({names}), or a file of JSON lines")
@@ -164,13 +166,17 @@ def cases(options: argparse.Namespace) -> list[tuple[Workload, int, Options]]:
     if options.setting is None:
         if options.quick:
             raise ValueError("--quick needs a --setting; without one, use fewer --requests")
+        if options.first_case is not None:
+            raise ValueError("--first-case needs a --setting; without one, name the --workload")
         return [(workload, tp, how) for workload, tp in product(workloads(options.workload), counts(options.tp))]
     defaults = vars(options_parser().parse_args([]))
     if given := [name for name in DECIDED if getattr(options, name) != defaults[name]]:
         raise ValueError(f"--setting determines --{given[0]}: omit it, or run without a setting")
     setting = SETTINGS[options.setting]
     tp = setting.tp or cores_usable()
-    chosen = setting.chosen(quick=options.quick)
+    chosen = setting.chosen(quick=options.quick)[(options.first_case or 1) - 1 :]
+    if not chosen:
+        raise ValueError(f"--first-case: {options.setting} has no case {options.first_case}")
     return [(workload, tp, case.options(how)) for case in chosen for workload in workloads(case.workload)]
 
 

@@ -91,6 +91,14 @@ def test_what_a_setting_decides_is_not_asked_for(arguments: list[str], capsys: p
     assert f"--setting determines {arguments[0]}" in capsys.readouterr().err
 
 
+def test_a_stopped_run_is_continued_with_the_case_that_it_had_begun() -> None:
+    whole = cases(asked("--setting", "incident"))
+    rest = cases(asked("--setting", "incident", "--first-case", "4"))
+    assert [how for _, _, how in rest] == [how for _, _, how in whole[3:]]
+    with pytest.raises(ValueError, match="incident has no case 13"):
+        cases(asked("--setting", "incident", "--first-case", "13"))
+
+
 def test_quick_is_of_a_setting(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--quick"]) == 2
     assert "--setting" in capsys.readouterr().err
