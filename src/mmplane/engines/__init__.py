@@ -1,1 +1,1 @@
-"""The plane inside other engines, through their own plugin interfaces."""
+"""mmplane inside other engines, through their own plugin interfaces."""

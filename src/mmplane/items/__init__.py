@@ -1,1 +1,1 @@
-"""Media in, a leased item out, once however many ask. No HTTP, no ranks."""
+"""Turns media into leased items, each made once however many requests ask for it. No HTTP, no ranks."""

@@ -1,4 +1,4 @@
-"""Workers as the pool knows them, here and on media machines, and what becomes of an item whose worker has ended."""
+"""Workers as the pool sees them, here and on media machines, and the errors of items whose worker has ended."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ ENDED = "the process that was decoding this item ended"
 
 
 class WorkerLost(RequestError):
-    """503: the worker died or is about to be killed. It may still touch its slots until it has been reaped."""
+    """503: the worker died or is about to be killed. It may still access its slots until it has been reaped."""
 
     def __init__(self, message: str) -> None:
         super().__init__(503, "unavailable", message, retry_after_s=1)
 
 
 class MachineLost(RequestError):
-    """503: the media machine that had this item is lost. Its slot has no writer: another worker may try the item."""
+    """503: the media machine with this item is lost. Its slot has no writer, so another worker may try the item."""
 
     def __init__(self) -> None:
         super().__init__(503, "unavailable", "the machine that was decoding this item was lost", retry_after_s=1)
 
 
 class DecoderDied(RequestError):
-    """503: a media machine's worker ended over this item. Its slot has no writer."""
+    """503: a media machine's worker ended while it worked on this item. Nobody writes its slot any more."""
 
     def __init__(self) -> None:
         super().__init__(503, "unavailable", ENDED, retry_after_s=1)
 
 
 class Where(Enum):
-    """Which workers an item may have: those of this machine, or media machines' where any has joined."""
+    """Which workers may make an item: those of this machine, or those of media machines if any has joined."""
 
     HERE = "here"
     HERE_FIRST = "here first"
     AWAY_FIRST = "away first"
-    """Of this machine only while no media machine is there: its cores are kept for what cannot be done elsewhere."""
+    """On this machine only while no media machine has joined; its cores are reserved for work that only it can do."""
 
 
 class WorkerState(Enum):
-    """What a worker is doing."""
+    """The state of a worker."""
 
     STARTING = "starting"
     IDLE = "idle"
@@ -61,15 +61,15 @@ class WorkerState(Enum):
 
 @dataclass
 class Worker:
-    """One life of one worker, or one lane of a porter; it writes region `process.index`."""
+    """One life of one worker, or one lane of a porter. It writes region `process.index`."""
 
     process: Process
     mailbox: Mailbox
     state: WorkerState = WorkerState.STARTING
     life: int = 0
-    """Of the media machine that does the work; 0: it is done here."""
+    """Number of the media machine that does the work; 0 for this machine."""
     line: tuple[Pace, str] = (Pace.QUICK, DEFAULT_TENANT)
-    """Pace and tenant of the item that it is busy with, or was last."""
+    """Pace and tenant of its current or last item."""
     job_id: int = 0
     answer: asyncio.Future[JobAnswer] | None = None
 
@@ -79,14 +79,14 @@ class Worker:
         return self.life > 0
 
     def ended(self) -> RequestError:
-        """What becomes of its item, when it has ended."""
+        """The error of its item when it has ended."""
         return MachineLost() if self.away else WorkerLost(ENDED)
 
 
 class MachineTally(msgspec.Struct):
     """A media machine since it joined: items made there, bytes of media sent and of features received.
 
-    `place` is one of those that --join-max allows, from 1: two machines may have one name.
+    `place` is one of those that --join-max allows, from 1, because two machines may have the same name.
     """
 
     place: int
@@ -97,7 +97,7 @@ class MachineTally(msgspec.Struct):
     received_bytes: int = 0
 
     def count(self, answer: JobAnswer) -> None:
-        """It has done a job."""
+        """Record a finished job."""
         if isinstance(answer, Materialised | Examined):
             self.sent_bytes += answer.sent_bytes
         if isinstance(answer, Materialised):
@@ -107,24 +107,24 @@ class MachineTally(msgspec.Struct):
 
 @dataclass
 class Crew:
-    """The workers behind one process: itself, or the lanes of a porter, none while no media machine is there."""
+    """The workers behind one process: itself, or the lanes of a porter; none while no media machine has joined."""
 
     process: Process
     mailbox: Mailbox
     workers: list[Worker]
     porter: bool
     machine: MachineTally | None = None
-    """The media machine that is there."""
+    """The media machine that has joined."""
 
 
 def most_idle(idle: list[Worker]) -> Worker:
-    """One of a machine with as many idle lanes as any."""
+    """Return a worker of a machine with the most idle lanes."""
     lanes = Counter(worker.process.index for worker in idle)
     return max(idle, key=lambda worker: lanes[worker.process.index])
 
 
 def check_alive(worker: Worker) -> None:
-    """Raises RequestError (503) when a worker that was taken has died since, which is not the item's doing."""
+    """Raise RequestError (503) if a worker that was taken has died since, which is not the item's fault."""
     if worker.away and worker.state is not WorkerState.BUSY:
         raise MachineLost
     if worker.state is not WorkerState.BUSY:

@@ -11,7 +11,7 @@ from enum import Enum
 from mmplane.core.records import Recipe
 
 SLOW_BYTES = 128 * 1024 * 1024
-"""Pixels that are decoded for an item, in bytes: some 0.2 s of one core, as H.264, PNG or JPEG."""
+"""Bytes of decoded pixels of an item: about 0.2 s of one core for H.264, PNG or JPEG."""
 PIXEL_BYTES = 3
 
 
@@ -23,7 +23,7 @@ class Pace(Enum):
 
 
 def pace_of(recipe: Recipe) -> Pace:
-    """By what its header says; of a clip more is decoded than is kept."""
+    """Estimate the pace from the header; more of a clip is decoded than is kept."""
     length_bytes = recipe.decoded_bytes
     if recipe.clip is not None:
         length_bytes = recipe.clip.width * recipe.clip.height * PIXEL_BYTES * recipe.clip.frames_decoded

@@ -1,6 +1,6 @@
-"""Where an item will be written: a worker and a slot of its region, taken in the same moment or not at all.
+"""Chooses where an item will be written: a worker and a slot of its region, taken together or not at all.
 
-So no item has a worker and then finds no room: while it waits for one it waits for both.
+An item therefore never has a worker without room: while it waits for one, it waits for both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mmplane.waiting.lines import Fit
 
 
 class Placement:
-    """For an item of `length_bytes` in one of the workers' `regions`; who is not `patient` does not wait for room.
+    """A place for an item of `length_bytes` in one of the workers' `regions`; without `patient`, do not wait for room.
 
     A tenant's items in use take at most `share_bytes` of these regions. Raises ArenaHasNoRoom (413).
     """
@@ -37,12 +37,12 @@ class Placement:
 
     @property
     def slot(self) -> Slot:
-        """What was taken."""
+        """The chosen worker and slot."""
         assert self._slot is not None
         return self._slot
 
     def take(self, idle: list[Worker]) -> Worker | Fit:
-        """One of the idle workers, with a slot, if there is room with any. Raises ArenaHasNoRoom (503)."""
+        """Choose one of the idle workers, with a slot, if any region has room. Raises ArenaHasNoRoom (503)."""
         worker = self._roomiest(idle)
         fit = Fit.OWN_SHARE
         if self._arena.held_bytes(self._tenant, self._regions) + self._length_bytes <= self._share_bytes:
@@ -64,19 +64,19 @@ class Placement:
         return Fit.NOW
 
     def give_back(self) -> None:
-        """The worker writes no more, or never began: the slot is free, as a reaped worker's is already."""
+        """The worker no longer writes, or never started: the slot is free, like that of a reaped worker."""
         if self._worker is not None:
             with suppress(StaleSlot):
                 self._arena.abandon(self.slot, self._worker.process)
 
     def leave_to(self, worker: Worker) -> None:
-        """The worker may still write: the slot is free once it has been reaped."""
+        """The worker may still write: the slot becomes free once it has been reaped."""
         assert worker is self._worker
         with suppress(StaleSlot):
             self._arena.discard(self.slot)
 
     def _roomiest(self, idle: list[Worker]) -> Worker:
-        """Of those whose region has room for it, the one with most free bytes."""
+        """Return the worker whose region has the most free bytes, among those with room."""
 
         def merit(worker: Worker) -> tuple[bool, int]:
             region = worker.process.index

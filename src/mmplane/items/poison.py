@@ -1,7 +1,7 @@
-"""Files that end the processes which decode them: refused at once for a while, so that retries do not spread them (R3).
+"""Files that end the processes that decode them: refused for a while, so that retries do not spread the damage (R3).
 
-The first death may be another's doing (the kernel kills for memory, an operator kills by hand), so its askers may try
-again. A second one of the same content is its own. Pure.
+The first death may have another cause (the kernel kills for memory, an operator kills manually), so clients may try
+again. A second death with the same content is blamed on the content. Pure.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ class _Record:
 
 
 class Poison:
-    """Content keys that have ended a worker lately, at most `KEYS_MAX`; the oldest go."""
+    """Content keys that have ended a worker recently, at most `KEYS_MAX`; the oldest are dropped first."""
 
     def __init__(self) -> None:
         self._records: OrderedDict[bytes, _Record] = OrderedDict()
 
     def strike(self, key: bytes, now_s: float) -> RequestError | None:
-        """A worker ended over this key. What to say when that was once too often."""
+        """A worker ended over this key. Return the error if that was once too often."""
         record = self._record(key, now_s) or _Record(0, 0.0)
         record.strikes += 1
         record.until_s = now_s + POISON_SECONDS
@@ -40,7 +40,7 @@ class Poison:
         return self._refusal(record)
 
     def refusal(self, key: bytes, now_s: float) -> RequestError | None:
-        """What to say to who asks for this key, if anything."""
+        """Return the error for requests with this key, or None."""
         record = self._record(key, now_s)
         return None if record is None else self._refusal(record)
 

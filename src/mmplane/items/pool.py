@@ -56,20 +56,20 @@ from mmplane.wire.link import Link
 from mmplane.wire.mailbox import Mailbox
 
 AWAY_ITEMS = 2
-"""On a media machine an item may wait for another one before it is worked on."""
+"""Additional time on a media machine, where an item may wait for another one before it is processed."""
 AWAY_SECONDS = 10.0
-"""And its bytes may be under way for so long."""
+"""Additional time for the transfer of its bytes."""
 
 
 Choose = Callable[[list[Worker]], Worker | Fit]
-"""Which of some idle workers an asker takes, at that moment, or why none. May raise RequestError."""
+"""Chooses one of some idle workers, at that moment, or returns why none fits. May raise RequestError."""
 
 
 class PoolStatistics(msgspec.Struct, frozen=True):
-    """Workers by state, who waits for one, how many missed a deadline, and how many have died of anything.
+    """Workers by state, waiting items, and how many workers missed a deadline or died for any reason.
 
-    `lanes` are those of media machines by state. `machines` have joined, for which there are `places`; `lost` were
-    there before, and so many of the jobs went to machines: `jobs_away`.
+    `lanes` are those of media machines by state. `machines` have joined, and there are `places` for them; `lost` were
+    lost. `jobs_away` of the jobs went to machines.
     """
 
     states: dict[str, int]
@@ -85,7 +85,7 @@ class PoolStatistics(msgspec.Struct, frozen=True):
 
 
 class Pool:
-    """Gives out idle workers in turns; at most `waiting_max` askers wait in each line. `workers` are to be there."""
+    """Distributes idle workers; tenants take turns, and each line has at most `waiting_max` waiting items."""
 
     def __init__(
         self,
@@ -113,11 +113,11 @@ class Pool:
         self._lost = 0
         self._jobs_away = 0
         self.answered_s = float("-inf")
-        """When a worker last finished a job, by the monotonic clock."""
+        """When a worker last finished a job (monotonic clock)."""
         self._waiting_since_s = 0.0
 
     def add(self, index: int, incarnation: int, descriptor: int) -> None:
-        """A worker was started, or a porter, which come after the workers; it is idle once it says so."""
+        """A worker or (with a higher number) a porter was started; it is idle once it reports that it is ready."""
         link: Link[FromWorker] = Link(descriptor, FromWorker)
         mailbox = Mailbox(link, receive=lambda record, _: self._receive(crew, record))
         process = Process("worker", index, incarnation)
@@ -126,7 +126,7 @@ class Pool:
         self._crews[index] = crew
 
     def remove(self, index: int, incarnation: int) -> None:
-        """The supervisor says that this worker is dead: its jobs fail, its claims end."""
+        """The supervisor reports that this worker is dead: its jobs fail, its claims end."""
         self._ended += 1
         crew = self._crews.get(index)
         if crew is not None and crew.process.incarnation == incarnation:
@@ -144,16 +144,16 @@ class Pool:
         tenant: str = DEFAULT_TENANT,
         where: Where = Where.HERE,
     ) -> Worker:
-        """Wait for an idle worker and take it; `choose` picks when there are several. Give it back with `free`.
+        """Wait for an idle worker and take it; `choose` selects among several. Return it with `free`.
 
-        Raises RequestError (503) when too many wait already, and ArenaHasNoRoom when no room came in time.
+        Raises RequestError (503) if too many wait already, and ArenaHasNoRoom if no room became free in time.
         """
         if not self._room.waiting:
             self._waiting_since_s = time.monotonic()
         line = (pace, tenant)
         take = partial(self._take, choose, line, where)
         while (worker := await self._room.wait(line, take)).state is not WorkerState.BUSY:
-            pass  # it died between being given and now
+            pass  # it died after it was chosen
         return worker
 
     def free(self, worker: Worker) -> None:
@@ -163,14 +163,14 @@ class Pool:
         self._room.offer()
 
     def room_came(self) -> None:
-        """There may be more room in the arena than before."""
+        """The arena may have more room than before."""
         self._room.offer_soon()
 
     async def ask(self, worker: Worker, build: Callable[[int], ToWorker]) -> JobAnswer:
-        """One job on a worker that was taken by `idle`.
+        """Run one job on a worker that was taken with `idle`.
 
-        Raises RequestError: the item's own failure, WorkerLost when the worker died or missed the deadline, or
-        MachineLost or DecoderDied when that happened on a media machine.
+        Raises RequestError: the item's own error; WorkerLost if the worker died or missed the deadline; MachineLost or
+        DecoderDied if that happened on a media machine.
         """
         worker.job_id = next(self._job_ids)
         worker.answer = asyncio.get_running_loop().create_future()
@@ -202,18 +202,18 @@ class Pool:
 
     @property
     def any_ready(self) -> bool:
-        """Whether at least one worker can work, if there are to be any."""
+        """Whether at least one worker can work, if there should be any."""
         working = (WorkerState.IDLE, WorkerState.BUSY)
         return not self._count or any(worker.state in working for worker in self._here())
 
     def is_stuck(self, limit_s: float) -> bool:
-        """Whether somebody has waited for a worker for so long, and none has finished anything meanwhile."""
+        """Whether an item has waited this long while no worker has finished anything."""
         if not self._room.waiting or _idle(self._here() + self._away()):
             return False
         return time.monotonic() - max(self.answered_s, self._waiting_since_s) > limit_s
 
     def statistics(self) -> PoolStatistics:
-        """The pool now."""
+        """The current state of the pool."""
         porters = [crew for crew in self._crews.values() if crew.porter]
         return PoolStatistics(
             _by_state(self._here()),
@@ -229,7 +229,7 @@ class Pool:
         )
 
     def _take(self, choose: Choose, line: tuple[Pace, str], where: Where) -> Worker | Fit:
-        """One of the idle workers, which is busy from now on, or why none."""
+        """Choose an idle worker and mark it busy, or return why none fits."""
         present = self._present(where)
         idle = _idle(present)
         if not idle or (line[0] is Pace.SLOW and not self._spares_one(present)):
@@ -240,12 +240,12 @@ class Pool:
         return worker
 
     def _busy(self, line: Hashable) -> int:
-        """How many workers this line keeps busy."""
+        """Number of workers that this line keeps busy."""
         busy = (worker for worker in self._here() + self._away() if worker.state is WorkerState.BUSY)
         return sum(worker.line == line for worker in busy)
 
     def _spares_one(self, present: list[Worker]) -> bool:
-        """Whether a slow item may begin: another worker is left for quick ones, now or once it has started."""
+        """Whether a slow item may start: another worker must remain for quick ones, now or once it has started."""
         left = [
             worker
             for worker in present
@@ -256,7 +256,7 @@ class Pool:
         return count <= 1 or len(left) > 1
 
     def _present(self, where: Where) -> list[Worker]:
-        """The workers that an item may have, this machine's or others'."""
+        """The workers that an item may use, on this machine or on others."""
         here = self._here()
         if where is Where.HERE or (where is Where.HERE_FIRST and _idle(here)):
             return here
@@ -281,7 +281,7 @@ class Pool:
         self.answered_s = time.monotonic()
         answer = next((each.answer for each in crew.workers if each.job_id == record.job_id), None)
         if answer is None or answer.done():
-            return  # its asker has given up
+            return  # the request that asked for it has given up
         match record:
             case JobFailed():
                 answer.set_exception(record.failure.error())
@@ -302,7 +302,7 @@ class Pool:
 
     @staticmethod
     def _dismiss(crew: Crew) -> None:
-        """Nobody works behind this process any more."""
+        """No worker is behind this process any more."""
         workers, crew.workers, crew.machine = crew.workers, [], None
         for worker in workers:
             worker.state = WorkerState.CONDEMNED

@@ -1,6 +1,6 @@
-"""Recipes: what an item is and how it is made, found out once, before anything of it is decoded.
+"""Recipes: what an item is and how to make it, determined once, before anything of it is decoded.
 
-An image's header is read in this process. Into clips and sounds a worker looks, once however many ask.
+An image's header is read in this process. Clips and sounds are examined by a worker, once for all requests.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ KNOWN_MAX = 16384
 
 @dataclass
 class Examination:
-    """A worker's look into a clip or a sound, and how many wait for what it says."""
+    """A worker's examination of a clip or a sound, and the number of requests that wait for it."""
 
     task: asyncio.Task[Recipe] | None = None
     askers: int = 0
@@ -45,7 +45,7 @@ class Examination:
 
 
 class Recipes:
-    """Of all items that a server, a sidecar or a media machine is asked for. It remembers a bounded number."""
+    """Recipes of all items of a server, a sidecar or a media machine. A bounded number is cached."""
 
     def __init__(
         self, pool: Pool, processors: Processors, shelf: Shelf, poison: Poison, *, workers: bool = True
@@ -60,14 +60,14 @@ class Recipes:
         self._known: dict[bytes, Recipe] = {}
         self._examinations: dict[bytes, Examination] = {}
         self._tags = count(-1, -1)
-        """Of what workers look into; no slot's generation is one of them."""
+        """Number for workers' examinations; it is not the generation of any slot."""
         self.retries = 0
-        """Looks that were repeated here after a media machine was lost over them."""
+        """Examinations that were repeated here after a media machine was lost."""
 
     async def layout(self, width: int, height: int, arguments: str = "", *, tenant: str = DEFAULT_TENANT) -> Layout:
-        """What an image of this size becomes, before any pixel is decoded. Raises RequestError.
+        """Return what an image of this size becomes, before any pixel is decoded. Raises RequestError.
 
-        `arguments` are the processor's for this item, as in `mmplane.core.records.Ask`.
+        `arguments` are the processor's arguments for this item, as in `mmplane.core.records.Ask`.
         """
         if self._processors.for_images.layout_is_cheap or not self._workers:
             return adjusted(self._processors, "image", arguments).for_images.layout(width, height)
@@ -77,23 +77,23 @@ class Recipes:
         return self._layouts[measured]
 
     def check_taken(self, ask: Ask) -> None:
-        """Raises RequestError: 422 when the model takes no items of this modality, 400 when no embeddings are taken."""
+        """Raise RequestError: 422 if the model accepts no such items, 400 if embeddings are not accepted."""
         if ask.embedded:
             _ = self._processors.for_embeddings
         self._processors.of(ask.modality)
 
     def known(self, key: bytes) -> Recipe | None:
-        """How to materialise an item that was looked at before, in the arena still or not."""
+        """Return the recipe of an item that was examined before, whether it is still in the arena or not."""
         return _recall(self._known, key)
 
     def learn(self, key: bytes, recipe: Recipe) -> None:
-        """This item has been made by this recipe."""
+        """Record that this item was made with this recipe."""
         _remember(self._known, key, recipe, KNOWN_MAX)
 
     async def of(self, ask: Ask, key: bytes, media: MediaBytes, *, tenant: str = DEFAULT_TENANT) -> Recipe:
-        """How to materialise this item. Media that has been here before is not looked at again. Raises RequestError.
+        """Return how to materialise this item; known media is not examined again. Raises RequestError.
 
-        An image's header is read here; into clips and sounds a worker looks, once however many ask.
+        An image's header is read here. Clips and sounds are examined by a worker, once for all requests.
         """
         known = self.known(key)
         if known is not None:
@@ -122,16 +122,17 @@ class Recipes:
             return await asyncio.shield(look.task)
         except asyncio.CancelledError:
             if look.askers == 1 and not look.begun:
-                self._examinations.pop(key, None)  # as an item without a worker that nobody waits for any more
+                self._examinations.pop(key, None)  # like an item without a worker for which nobody waits any more
                 look.task.cancel()
             raise
         finally:
             look.askers -= 1
 
     def key(self, ask: Ask, digest: bytes, *, tenant: str = "") -> bytes:
-        """The content key of an item, by the digest of its media.
+        """Compute the content key of an item from the digest of its media.
 
-        Raises RequestError: 422 as `check_taken`, or `unprofiled` for a modality that the decode profile leaves out.
+        Raises RequestError: 422 as in `check_taken`, or `unprofiled` for a modality that the decode profile does not
+        cover.
         """
         fingerprint = self._processors.fingerprint_of(ask.modality)
         self._profile.check_modality(ask.modality)
@@ -150,7 +151,7 @@ class Recipes:
         try:
             if self._workers:
                 recipe = await self._ask_about(ask, key, media, tenant, look)
-            else:  # the operator wants all of it in this process
+            else:  # the operator wants everything to be done in this process
                 look.begun = True
                 recipe = await asyncio.to_thread(examine, self._processors, view_of(media), ask)
         finally:
@@ -159,7 +160,7 @@ class Recipes:
         return recipe
 
     async def _ask_about(self, ask: Ask, key: bytes, media: MediaBytes, tenant: str, look: Examination) -> Recipe:
-        """On a media machine, if there is one; when it was lost over it, once more, here."""
+        """Use a media machine, if there is one; if it is lost, try once more here."""
         try:
             return await self._ask_one(ask, key, media, tenant, look, Where.AWAY_FIRST)
         except MachineLost:
@@ -186,11 +187,11 @@ class Recipes:
         if self._examinations.get(key) is look:
             del self._examinations[key]
         if not task.cancelled():
-            task.exception()  # all who waited for it may have gone
+            task.exception()  # all requests that waited for it may be gone
 
 
 def _remember(known: dict[KeyT, ValueT], key: KeyT, value: ValueT, count_max: int) -> None:
-    """Add an entry; what was used longest ago goes when there are too many."""
+    """Add an entry; if there are too many, drop the least recently used one."""
     known.pop(key, None)
     while len(known) >= count_max:
         del known[next(iter(known))]
@@ -198,7 +199,7 @@ def _remember(known: dict[KeyT, ValueT], key: KeyT, value: ValueT, count_max: in
 
 
 def _recall(known: dict[KeyT, ValueT], key: KeyT) -> ValueT | None:
-    """An entry, which is now the last one used."""
+    """Return an entry and mark it as used."""
     value = known.pop(key, None)
     if value is not None:
         known[key] = value

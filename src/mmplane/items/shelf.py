@@ -1,7 +1,7 @@
-"""The shelf: what the front end lays down in its own region for others to read, and who reads it.
+"""The shelf: bytes that the front end stores in its own region for other processes to read.
 
-Bytes lie in a slot that is leased to their reader, and go when it has given them back or died. Encoded media may be
-there already: a long body was laid down as it came, and its items are parts of its slot.
+Bytes are stored in a slot that is leased to their reader, and freed when the reader has released them or died. Encoded
+media may be there already: a long body is stored as it arrives, and its items are parts of its slot.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FRONT_REGION = 0
 
 
 class Shelf:
-    """The front end's region, as a place for bytes."""
+    """The front end's region as a place for bytes."""
 
     def __init__(self, arena: Arena, region: RegionMapping, owner: Process) -> None:
         self._arena = arena
@@ -33,7 +33,7 @@ class Shelf:
         self._owner = owner
 
     def store(self, content: bytes | memoryview, reader: Process, tag: int) -> Slot:
-        """Bytes into the region, leased to `reader`: freed when it releases them or dies. Raises RequestError."""
+        """Store bytes in the region, leased to `reader`: freed when it releases them or dies. Raises RequestError."""
         slot = self._reserve(len(content))
         self._region.view(slot.offset_bytes, slot.length_bytes)[:] = content
         self._arena.commit(slot, self._owner)
@@ -41,12 +41,12 @@ class Shelf:
         return slot
 
     def take_back(self, slot: Slot, reader: Process, tag: int) -> None:
-        """The reader has read what was stored for it or lent to it, or never got to hear of it."""
+        """The reader has read what was stored for it or lent to it, or was never told of it."""
         self._arena.release(slot, reader, tag)
 
     @contextmanager
     def lent(self, media: MediaBytes, worker: Worker, tag: int) -> Iterator[Slot]:
-        """Where the worker reads the media, leased to it until it has answered, or has been reaped."""
+        """Return where the worker reads the media, leased to it until it has answered or has been reaped."""
         check_alive(worker)
         source, part = self._lend(media, worker.process, tag)
         try:
@@ -63,7 +63,7 @@ class Shelf:
         self.take_back(source, worker.process, tag)
 
     def _lend(self, media: MediaBytes, reader: Process, tag: int) -> tuple[Slot, Slot]:
-        """The slot that is leased to `reader` and where in it the media lies; what is not in the region is stored."""
+        """Return the slot leased to `reader` and the media's position in it; media elsewhere is stored first."""
         if isinstance(media, Parked):
             self._arena.lease(media.whole, reader, tag)
             return media.whole, media.part
@@ -72,9 +72,9 @@ class Shelf:
 
     @asynccontextmanager
     async def laid_down(self, media: MediaBytes) -> AsyncIterator[MediaBytes]:
-        """Long media in the region for the block, copied by a thread meanwhile; other media as it is.
+        """Provide long media in the region for the block, copied by a thread; other media as it is.
 
-        Raises RequestError when there is no room.
+        Raises RequestError if there is no room.
         """
         if isinstance(media, Parked) or len(media) <= LONG_BYTES:
             yield media
@@ -83,7 +83,7 @@ class Shelf:
         view = self._region.view(slot.offset_bytes, slot.length_bytes)
         try:
             await asyncio.to_thread(copy, view, media)
-        except Exception:  # there is no thread for it; one that was cancelled may still write
+        except Exception:  # there is no thread for it; a cancelled one may still write
             self._arena.abandon(slot, self._owner)
             raise
         self._arena.commit(slot, self._owner)
@@ -94,12 +94,12 @@ class Shelf:
             self._arena.release(slot, self._owner, slot.generation)
 
     def keep(self, media: MediaBytes) -> None:
-        """Parked media stays where it is for what was begun with it, even if its request goes away."""
+        """Keep parked media for work that has started with it, even if its request ends."""
         if isinstance(media, Parked):
             self._arena.lease(media.whole, self._owner, media.whole.generation)
 
     def let_go(self, media: MediaBytes) -> None:
-        """What was begun with it has ended."""
+        """The work that started with it has ended."""
         if isinstance(media, Parked):
             self._arena.release(media.whole, self._owner, media.whole.generation)
 
@@ -111,5 +111,5 @@ class Shelf:
 
 
 def copy(out: memoryview, media: bytes | memoryview) -> None:
-    """By NumPy, which lets go of the interpreter's lock."""
+    """Copy with NumPy, which releases the interpreter's lock."""
     np.copyto(np.frombuffer(out, np.uint8), np.frombuffer(media, np.uint8))

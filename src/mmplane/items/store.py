@@ -45,7 +45,7 @@ log = logging.getLogger("mmplane")
 
 @dataclass(frozen=True)
 class Asset:
-    """An item that the asker holds a lease on, and what it took to get it."""
+    """An item with a lease for the caller, and statistics about getting it."""
 
     item: Item
     hit: bool
@@ -54,7 +54,7 @@ class Asset:
 
 @dataclass
 class Flight:
-    """One materialisation under way for a tenant, and the tags of those who wait for it, in order."""
+    """One materialisation in flight for a tenant, and the tags of those who wait for it, in order."""
 
     tenant: str
     patient: bool = True
@@ -88,14 +88,14 @@ class ItemStore:
         self._pool = pool
         self._processors = processors
         self.shelf = shelf
-        """Where encoded media and long prompts lie for others to read."""
+        """Where encoded media and long prompts are stored for other processes."""
         self._owner = owner
         self._budget = budget
-        self._regions = range(1, arena.regions)  # the workers': further ones are not written by workers
+        self._regions = range(1, arena.regions)  # the workers' regions; workers do not write further ones
         features_bytes = sum(map(arena.region_bytes, self._regions))
         self._share_bytes = Share(features_bytes, tenants).each_max
         self.cache = cache
-        """Whether items stay for later requests."""
+        """Whether items are kept for later requests."""
         self._flights: dict[bytes, Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._poison = Poison()
@@ -103,7 +103,7 @@ class ItemStore:
         """What items are, and how they are made."""
         self.materialisations = 0
         self.retries = 0
-        """Items that were made here after a media machine was lost over them."""
+        """Items that were made here after a media machine was lost."""
         self.bytes_written = 0
         arena.watch(pool.room_came)
 
@@ -118,11 +118,11 @@ class ItemStore:
         probe: bool = False,
         patient: bool = True,
     ) -> Asset:
-        """The item of this key, leased to this process under `tag`: give it back with `release`.
+        """Return the item of this key, leased to this process under `tag`; return the lease with `release`.
 
-        Without `media` only an item that is here, or on its way, will do; then it needs no `recipe`. Raises
-        RequestError: 400 when the media cannot be decoded or has ended workers before, 404 when there is none, 413 or
-        503 when the arena has no room (who is not `patient` waits for a worker alone), 503 when the worker failed.
+        Without `media`, the item must be in the arena or in the making; then it needs no `recipe`. Raises
+        RequestError: 400 if the media cannot be decoded or has ended workers before, 404 if there is no such item, 413
+        or 503 if the arena has no room (without `patient` only wait for a worker), 503 if the worker failed.
         """
         item = self._arena.lookup(key) if self.cache and not probe else None
         if item is not None:
@@ -155,32 +155,32 @@ class ItemStore:
             raise
         hit = flight.tags[0] != tag
         if not hit:
-            flight.tags[0] = -1  # the same request may wait twice for one image: only one of them is the miss
+            flight.tags[0] = -1  # one request may wait twice for the same image: only one of them counts as a miss
             return Asset(made, False, spans)
         return Asset(made, True, (Span("flight", FRONT_END, asked_s, time.perf_counter() - asked_s),))
 
     def check_together(self, items: Iterable[tuple[bytes, Recipe]]) -> None:
-        """Raises ArenaHasNoRoom (413) when these, by key, are more than a tenant may have in use at once."""
+        """Raise ArenaHasNoRoom (413) if these items, by key, are more than a tenant may have in use at once."""
         wanted = {key: recipe.layout.length_bytes for key, recipe in items}
         if sum(wanted.values()) > self._share_bytes:
             raise ArenaHasNoRoom(ever=True)
 
     def _check_share(self, item: Item, tenant: str) -> None:
-        """Raises ArenaHasNoRoom (503) when this tenant's items in use would be more than its share."""
+        """Raise ArenaHasNoRoom (503) if this tenant's items in use would exceed its share."""
         held_bytes = self._arena.held_bytes(tenant, self._regions)
         if held_bytes + item.slot.length_bytes > self._share_bytes and not self._arena.is_held(item.slot):
             raise ArenaHasNoRoom(ever=False)
 
     def holds(self, key: bytes) -> bool:
-        """Whether the item of this key is in the arena or on its way there."""
+        """Whether the item of this key is in the arena or in the making."""
         return key in self._flights or self._arena.holds(key)
 
     def room(self) -> int:
-        """The largest slot, in bytes, that a worker's region could give now."""
+        """The largest slot, in bytes, that a worker's region could provide now."""
         return max(map(self._arena.room, self._regions), default=0)
 
     def release(self, item: Item, tag: int) -> None:
-        """Give a lease back."""
+        """Return a lease."""
         self._arena.release(item.slot, self._owner, tag)
 
     def _call_off(self, key: bytes, flight: Flight) -> None:
@@ -213,7 +213,7 @@ class ItemStore:
             self.shelf.let_go(media)
 
     def _land(self, key: bytes, item: Item, flight: Flight, *, keep: bool) -> None:
-        """Publish an item if it is to be kept, and lease it to all who wait, in one turn of the loop."""
+        """Publish an item if it should be kept, and lease it to all who wait, in one turn of the loop."""
         try:
             published = keep and self._arena.publish(key, item).accepted
         except Exception:
@@ -225,7 +225,7 @@ class ItemStore:
             self._arena.discard(item.slot)
 
     def _where(self, recipe: Recipe, probe: bool) -> Where:
-        """On a media machine, what costs more to make here than its features cost to receive."""
+        """Use a media machine if making it here costs more than receiving its features."""
         if probe or recipe.embedded:
             return Where.HERE
         in_bytes = dtype_of(self._processors.encoding) == "uint8"
@@ -234,7 +234,7 @@ class ItemStore:
     async def _materialise(
         self, key: bytes, media: MediaBytes, recipe: Recipe, flight: Flight, where: Where
     ) -> tuple[Item, tuple[Span, ...], int]:
-        """Made once; when a media machine was lost over it, once more, here."""
+        """Make it once; if a media machine is lost over it, once more, here."""
         try:
             return await self._make(key, media, recipe, flight, where)
         except MachineLost:
@@ -278,7 +278,7 @@ class ItemStore:
 
     @asynccontextmanager
     async def _memory_for(self, worker: Worker, recipe: Recipe) -> AsyncIterator[None]:
-        """Room for the decoded item in this machine's memory; a media machine has its own."""
+        """Reserve memory for the decoded item on this machine; a media machine has its own."""
         if worker.away:
             yield
             return
@@ -286,7 +286,7 @@ class ItemStore:
             yield
 
     async def _write(self, worker: Worker, media: MediaBytes, recipe: Recipe, out: Slot, key: bytes) -> Materialised:
-        """Have the worker fill a slot of its region. When that goes wrong, the slot is still to be given up."""
+        """Have the worker fill a slot of its region. If that fails, the slot still has to be released."""
         with self.shelf.lent(media, worker, out.generation) as part:
             answer = await self._pool.ask(
                 worker, lambda job_id: Materialise(job_id, recipe, part, out, worker.life, key)
@@ -297,7 +297,7 @@ class ItemStore:
 
 
 def _spans(answer: Materialised, worker: Worker, times_s: tuple[float, float, float]) -> tuple[Span, ...]:
-    """Where a materialisation's time went: until it was `asked`, had `begun` and had `ended`, in seconds."""
+    """The spans of a materialisation, from the times when it was `asked`, `begun` and `ended`, in seconds."""
     asked_s, begun_s, ended_s = times_s
     made = Made(answer.decode_ms, answer.transform_ms, answer.bytes_written, answer.began_s)
     decode, transform = made.spans(f"{'porter' if worker.away else 'worker'} {worker.process.index}")

@@ -1,1 +1,1 @@
-"""Media machines: CPU machines that make features for a server. No Ray, no routing."""
+"""Media machines: machines with CPUs that make features for a server. No Ray, no routing."""

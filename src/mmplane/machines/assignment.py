@@ -1,4 +1,4 @@
-"""What a media machine loads: a few settings of the server, and the checkpoint's small JSON files. No weights."""
+"""What a media machine loads: some settings of the server, and the checkpoint's small JSON files. No weights."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ SETTINGS = (
     "verdicts",
     "video_frames_max",
 )
-"""Fields of the configuration that features depend on, and limits of one item."""
+"""Fields of the configuration that affect features, and limits of one item."""
 
 Files = dict[str, bytes]
 
 
 def assignment_of(config: Config, processors: Processors) -> tuple[Assignment, Files]:
-    """What the machines of this server load, with the files' contents. Raises ValueError when a file is too long."""
+    """Return what the machines of this server load, with the files' contents. Raises ValueError for a long file."""
     settings = {name: getattr(config, name) for name in SETTINGS}
     settings |= {"encoding": processors.encoding, "verdicts": verdicts_for(config)}
     folder = CheckpointFiles(config.model_folder).folder
@@ -47,9 +47,9 @@ def assignment_of(config: Config, processors: Processors) -> tuple[Assignment, F
 
 
 def configured(assignment: Assignment, folder: str, own: dict[str, Any]) -> Config:
-    """A media machine's configuration: the server's `assignment`, its files' `folder`, and its `own` settings.
+    """Build a machine's configuration from the server's `assignment`, the files' `folder` and its `own` settings.
 
-    Raises ValueError for what is no such setting.
+    Raises ValueError for an unknown setting.
     """
     given = msgspec.msgpack.decode(assignment.settings, type=dict[str, Any])
     if unknown := given.keys() - set(SETTINGS):
@@ -59,13 +59,13 @@ def configured(assignment: Assignment, folder: str, own: dict[str, Any]) -> Conf
 
 
 def digest_of(assignment: Assignment, files: Files) -> bytes:
-    """32 bytes: equal ones need not be loaded again."""
+    """Return 32 bytes; if they are equal, nothing has to be loaded again."""
     parts = (part for name, content in files.items() for part in (name.encode(), content))
     return digest_parts((assignment.settings, *parts))
 
 
 def keep(files: Files) -> str:
-    """A folder with these files, named by what is in them: there are no two of the same. Raises OSError, ValueError."""
+    """Return a folder with these files, named by content: equal files share it. Raises OSError, ValueError."""
     if unknown := files.keys() - set(NAMES):
         raise ValueError(f"the server sends files that this version does not know: {', '.join(sorted(unknown))}")
     name = digest_parts(part for pair in files.items() for part in (pair[0].encode(), pair[1])).hex()[:32]

@@ -1,6 +1,6 @@
-"""A connection that has been let in: one thread sends what is posted, another receives, and both end together.
+"""An accepted connection: one thread sends, another receives, and both end together.
 
-Only then is `lost` called. So once it has been, nobody here reads or writes the memory that was given for sending and
+Only then is `lost` called. After that, nothing here reads or writes the memory that was passed for sending and
 receiving, whatever the other machine does.
 """
 
@@ -19,7 +19,7 @@ from mmplane.wire.link import LinkError
 
 PULSE_SECONDS = 1.0
 SILENCE_SECONDS = 4.0
-"""A machine that says nothing for so long is lost: four pulses."""
+"""A machine that is silent for this long (four pulses) is lost."""
 POSTED_MAX = 2 * LANES_MAX
 """Each job is one record in each direction."""
 
@@ -35,7 +35,7 @@ _PULSE = _Parcel(Pulse(), (), lambda: None)
 
 
 class Channel:
-    """Owns `stream`. `hear` is called with each record in the thread that receives, `lost` at last, with why."""
+    """Owns `stream`. The receiving thread calls `hear` with each record, and finally `lost` with the reason."""
 
     def __init__(self, stream: Framed[Any], *, hear: Callable[[Any], object], lost: Callable[[str], object]) -> None:
         self._stream = stream
@@ -48,14 +48,14 @@ class Channel:
         self._receiver = Thread(target=self._receive_all, name="receiver", daemon=True)
 
     def start(self) -> None:
-        """Begin to send and to receive."""
+        """Start to send and to receive."""
         self._sender.start()
         self._receiver.start()
 
     def post(
         self, record: Record, payload: Sequence[memoryview] = (), *, sent: Callable[[], object] = lambda: None
     ) -> None:
-        """Send in turn. `sent` is called once `payload` is read no more, sent or not."""
+        """Send in turn. `sent` is called once `payload` is no longer read, whether it was sent or not."""
         with self._lock:
             full = self._outbox.qsize() >= POSTED_MAX
             if not self._ended and not full:
@@ -66,7 +66,7 @@ class Channel:
         sent()
 
     def end(self) -> None:
-        """Give the connection up; `lost` follows."""
+        """Close the connection; `lost` follows."""
         self._stream.end()
 
     def _send_all(self) -> None:

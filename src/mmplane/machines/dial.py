@@ -1,4 +1,4 @@
-"""A media machine's way to its server: connect, prove the key, say what it wants. All of it blocks, and has an end."""
+"""A media machine's connection to its server: connect, prove the key, send a request. All calls block, with a limit."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from mmplane.wire.sealed import Sealed
 
 CONNECT_SECONDS = 5.0
 GREETING_SECONDS = 8.0
-"""A server that has all its machines takes a moment to say so."""
+"""A server that has all its machines takes a moment to answer."""
 LOADING_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
 class Server:
-    """Where it is, the key that it must have, and the `pin` of its certificate; without one there is no TLS."""
+    """The server's address and key, and the `pin` of its certificate; without a pin TLS is not used."""
 
     address: tuple[str, int]
     key: bytes
@@ -34,7 +34,7 @@ class Server:
 
 
 def fetch(server: Server, name: str) -> tuple[Assignment, Files]:
-    """What to load. Raises Refusal, LinkError, OSError."""
+    """Fetch what to load. Raises Refusal, LinkError, OSError."""
     with closing(_dialled(server, Hello(name, "assignment"), seconds=LOADING_SECONDS)) as end:
         stream: Framed[Any] = Framed(
             end, FromServer, silence_s=GREETING_SECONDS, until_s=time.monotonic() + LOADING_SECONDS
@@ -49,7 +49,7 @@ def fetch(server: Server, name: str) -> tuple[Assignment, Files]:
 
 
 def join(server: Server, hello: Hello) -> Framed[Any]:
-    """A stream on which jobs come. Raises Refusal, LinkError, OSError."""
+    """Open a stream for jobs. Raises Refusal, LinkError, OSError."""
     end = _dialled(server, hello, seconds=GREETING_SECONDS)
     try:
         stream: Framed[Any] = Framed(end, FromServer, silence_s=GREETING_SECONDS)

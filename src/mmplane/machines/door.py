@@ -1,7 +1,7 @@
-"""The server's side of a greeting: strangers knock, prove the key within a few seconds, and say what they want.
+"""The server's side of a greeting: clients connect, prove the key within a few seconds, and send their request.
 
-Every porter listens on the same socket. One that is free takes whoever knocks; one that has a machine only takes those
-whom nobody else has taken for a while, and tells them that the server has all its machines.
+Every porter listens on the same socket. A free porter accepts any connection. A porter that has a machine accepts only
+connections that no other porter has accepted for a while, and tells them that the server has all its machines.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ log = logging.getLogger("mmplane")
 GREETING_SECONDS = 5.0
 HELLO_BYTES_MAX = 16 * 1024
 STRANGERS_MAX = 16
-"""Who may be greeted at once; others wait to be accepted."""
+"""Concurrent greetings; other connections wait to be accepted."""
 PATIENCE_SECONDS = 2.0
-"""How long somebody knocks before a porter that has a machine opens."""
+"""How long a connection waits before a porter that already has a machine accepts it."""
 TOLD_SECONDS = 1.0
-"""Between two log lines about strangers."""
+"""Seconds between two log lines about refused connections."""
 
 
 class Door:
-    """Takes machines in. `admit` is called in a thread for each with its Hello; it owns the socket then, or raises.
+    """Accepts machines. `admit` is called in a thread for each Hello; it then owns the socket, or raises.
 
-    With `tls` strangers have to speak it.
+    With `tls` clients must use TLS.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class Door:
         listener.setblocking(False)
 
     def fileno(self) -> int:
-        """The listening socket's, for a selector."""
+        """The listening socket's descriptor, for a selector."""
         return self._listener.fileno()
 
     def look(self, *, free: bool) -> None:
-        """See whether somebody knocks, and open."""
+        """Accept waiting connections."""
         poller = select.poll()
         poller.register(self._listener, select.POLLIN)
         if not poller.poll(0):
@@ -79,7 +79,7 @@ class Door:
             return
         try:
             end, address = self._listener.accept()
-        except OSError:  # another porter was faster, or the stranger has left
+        except OSError:  # another porter was faster, or the client has disconnected
             self._places.release()
             return
         Thread(target=self._greet, args=(end, address[0]), name="greeting", daemon=True).start()
@@ -111,7 +111,7 @@ class Door:
 
 
 def greeted(end: End, key: bytes) -> Hello:
-    """What somebody wants who has the key. Raises Refusal, LinkError."""
+    """Return the request of a client that has the key. Raises Refusal, LinkError."""
     until_s = time.monotonic() + GREETING_SECONDS
     stream = _stream(end, ToServer, GREETING_BYTES_MAX, until_s)
     greeting = Greeting(Side.SERVER, key, os.urandom(SECRET_BYTES))

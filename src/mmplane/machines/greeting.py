@@ -25,16 +25,16 @@ from mmplane.core.records import Record
 from mmplane.machines.records import PROTOCOL, SECRET_BYTES, Accepted, Challenge, Refused, Response
 
 GREETING_BYTES_MAX = 1024
-"""No record of a greeting is longer."""
+"""Maximum length of a record in a greeting."""
 
 ToServer = Response
 ToMachine = Challenge | Accepted | Refused
 
 
 class Refusal(Exception):
-    """The other side is not let in, or does not let us in. It says why.
+    """The other side is refused, or refuses this one. The text says why.
 
-    `outdated`: what this machine has loaded is not what the server serves.
+    `outdated`: this machine has loaded something else than the server serves.
     """
 
     def __init__(self, reason: str, *, outdated: bool = False) -> None:
@@ -43,14 +43,14 @@ class Refusal(Exception):
 
 
 class Side(Enum):
-    """Which end of the connection."""
+    """The two ends of the connection."""
 
     SERVER = "server"
     MACHINE = "machine"
 
 
 class State(Enum):
-    """How far a greeting is."""
+    """The state of a greeting."""
 
     AWAITING = "awaiting"
     PROVEN = "proven"
@@ -63,7 +63,7 @@ AWAITED: dict[tuple[Side, State], type[Record]] = {
     (Side.MACHINE, State.AWAITING): Challenge,
     (Side.MACHINE, State.PROVEN): Accepted,
 }
-"""The one record that is taken in each state; in all others there is none."""
+"""The only record that is accepted in each state; in all other states there is none."""
 
 
 class Greeting:
@@ -78,11 +78,11 @@ class Greeting:
         self.state = State.AWAITING
 
     def begin(self) -> Record | None:
-        """What this side says first, if it does."""
+        """The first record of this side, if it starts."""
         return Challenge(PROTOCOL, self._nonce) if self._side is Side.SERVER else None
 
     def hear(self, record: Record) -> Record | None:
-        """What to answer, if anything. Raises Refusal; then the connection is to be closed."""
+        """Return the answer to a record, if any. Raises Refusal; the connection must then be closed."""
         awaited = AWAITED.get((self._side, self.state))
         state, self.state = self.state, State.REFUSED
         if isinstance(record, Refused) and self._side is Side.MACHINE:
@@ -128,5 +128,5 @@ class Greeting:
 
 
 def key_of(secret: bytes) -> bytes:
-    """The 32 bytes that proofs are made with, of a key file's content."""
+    """Derive the 32 bytes for proofs from a key file's content."""
     return blake3(secret, derive_key_context="mmplane 2026 cluster key").digest()

@@ -1,7 +1,7 @@
-"""What must be equal on two machines for their features to be equal, each by name, so that a refusal can name both.
+"""What must be equal on two machines for equal features; each fact has a name, so that a refusal can show both values.
 
-transformers and torch count only where they make features themselves. The kind of processor does not count: media
-machines may have other ones. Bytes (`uint8`) come from whole numbers alone.
+transformers and torch only count if they make features themselves. The kind of processor does not count, because media
+machines may have other CPUs, and bytes (`uint8`) are computed with integers only.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from mmplane.features.choice import Processors
 from mmplane.machines.records import Kin
 
 COMPUTING = ("numpy", "pillow", "numba", "av", "imagecodecs", "pi-heif", "simplejpeg", "soundfile", "soxr", "ml-dtypes")
-"""Packages that decode media or compute features of it."""
+"""Packages that decode media or compute features."""
 LIBRARY = ("transformers", "torch")
-"""Packages that make features where no processor of ours does."""
+"""Packages that make features if mmplane has no processor."""
 OURS = "mmplane.features.families."
 SOURCES = ("features", "media")
 DIGEST_CHARACTERS = 16
 
 
 def kin_of(config: Config, processors: Processors) -> Kin:
-    """Of the processors that this process has chosen."""
+    """The facts of the processors that this process has chosen."""
     generic = not all(type(each).__module__.startswith(OURS) for each in processors.present.values())
     packages = (*COMPUTING, *LIBRARY) if generic else COMPUTING
     return (
@@ -41,7 +41,7 @@ def kin_of(config: Config, processors: Processors) -> Kin:
 
 
 def differences(server: Kin, machine: Kin) -> str:
-    """What differs, in words; empty if nothing does."""
+    """Describe the differences; empty if there are none."""
     ours, theirs = dict(server), dict(machine)
     return ", ".join(
         f"{name} is {ours.get(name, 'missing')} on the server and {theirs.get(name, 'missing')} on the machine"
@@ -52,7 +52,7 @@ def differences(server: Kin, machine: Kin) -> str:
 
 @cache
 def _code() -> str:
-    """Over the sources that make features: a version that was changed by hand is another one."""
+    """Digest of the source files that make features, so that local changes count as another version."""
     folder = Path(__file__).parents[1]
     sources = sorted(path for name in SOURCES for path in (folder / name).rglob("*.py"))
     return digest_parts(source.read_bytes() for source in sources).hex()[:DIGEST_CHARACTERS]

@@ -62,11 +62,11 @@ from mmplane.wire.mailbox import Mailbox
 log = logging.getLogger("mmplane")
 
 AGAIN_SECONDS = 1.0
-"""Between two attempts to join."""
+"""Seconds between two attempts to join."""
 LANES_EACH = 2
-"""Of a worker: while it works on one item, the next one's bytes come."""
+"""Jobs per worker: while it works on one item, the next one's bytes arrive."""
 DECLINED = (413, 503)
-"""Of an item that this machine has no room for; another may have."""
+"""The error of an item for which this machine has no room; another machine may have room."""
 
 
 def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
@@ -85,7 +85,7 @@ class OutpostProcess:
         self._server = Server(address_of(config.join), handed(descriptors["cluster_secrets"]), config.join_pin)
 
     async def run(self) -> NoReturn:
-        """Build, wait for a worker, join; then beat."""
+        """Build the parts, wait for a worker, and join; then beat."""
         self._supervisor = Mailbox(Link(self._descriptors["control"], ToFrontend), receive=self._hear)
         self._workshop = self._build()
         self._supervisor.post(Ready())
@@ -145,7 +145,7 @@ class OutpostProcess:
             case WorkerGone():
                 self._workshop.pool.remove(record.index, record.incarnation)
             case Drain():
-                self._supervisor.post(Drained())  # the server has what is under way made elsewhere
+                self._supervisor.post(Drained())  # the server has the jobs in flight done elsewhere
 
 
 OWN = (
@@ -159,11 +159,11 @@ OWN = (
     "stall_seconds",
     "workers",
 )
-"""Settings of a media machine that are not its server's."""
+"""Settings of a media machine that do not come from its server."""
 
 
 def address_of(join: str) -> tuple[str, int]:
-    """HOST:PORT, taken apart. Raises ValueError."""
+    """Parse HOST:PORT. Raises ValueError."""
     host, _, port = join.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ValueError(f"--join: {join!r} is not HOST:PORT")
@@ -171,12 +171,12 @@ def address_of(join: str) -> tuple[str, int]:
 
 
 def name_here() -> str:
-    """What this machine is called in the server's log."""
+    """The name of this machine in the server's log."""
     return platform.node()[:64] or "machine"
 
 
 class Workshop:
-    """The workers here, and the store that has them work. Raises ValueError, OSError for the operator."""
+    """The workers of this machine, and the store that uses them. Raises ValueError, OSError for the operator."""
 
     def __init__(
         self,
@@ -213,7 +213,7 @@ class Workshop:
         self.pool.free(await self.pool.idle(lambda idle: idle[0]))
 
     async def do(self, job: Work | Look, media: memoryview) -> tuple[Record, list[memoryview], Callable[[], None]]:
-        """The answer, its arrays' bytes, and what gives them back. Raises RequestError."""
+        """Return the answer, the bytes of its arrays, and a function that releases them. Raises RequestError."""
         tag = next(self._tags)
         key = digest_parts([b"job", tag.to_bytes(8, "little")])
         if isinstance(job, Work):
@@ -233,7 +233,7 @@ class Workshop:
 
 
 class Visit:
-    """One connection to the server: its jobs in, what was made of them out."""
+    """One connection to the server: receives jobs and sends the results."""
 
     def __init__(self, workshop: Workshop, stream: Framed[Any], lost: asyncio.Future[str]) -> None:
         self._workshop = workshop
@@ -246,11 +246,11 @@ class Visit:
         self._channel = Channel(stream, hear=self._hear, lost=self._ended)
 
     def start(self) -> None:
-        """Take jobs."""
+        """Start to accept jobs."""
         self._channel.start()
 
     def _hear(self, record: Record) -> None:
-        """In the thread that receives. Raises LinkError."""
+        """Handle a record in the receiving thread. Raises LinkError."""
         match record:
             case Pulse():
                 return
@@ -294,7 +294,7 @@ class Visit:
 
 
 def _nothing() -> None:
-    """What is given back of an answer without arrays."""
+    """Release function for an answer without arrays."""
 
 
 def _failed(job: Work | Look, error: RequestError) -> Record:

@@ -19,12 +19,12 @@ _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", r
 
 
 def pin_of(certificate: bytes) -> str:
-    """What machines know a certificate by, of its DER."""
+    """Digest of a certificate's DER, by which machines recognise it."""
     return hashlib.sha256(certificate).hexdigest()
 
 
 def pin_of_file(pem: bytes) -> str:
-    """Of the first certificate in a PEM file. Raises ValueError."""
+    """Digest of the first certificate in a PEM file. Raises ValueError."""
     found = _PEM.search(pem)
     if found is None:
         raise ValueError("there is no certificate in it")
@@ -32,7 +32,7 @@ def pin_of_file(pem: bytes) -> str:
 
 
 def checked(pin: str) -> str:
-    """A pin as it is compared: 64 hexadecimal digits; colons between them do not count. Raises ValueError."""
+    """Normalise a pin to 64 hexadecimal digits; colons are ignored. Raises ValueError."""
     digits = pin.replace(":", "").lower()
     if not re.fullmatch(r"[0-9a-f]{64}", digits):
         raise ValueError("--join-pin: this is no SHA-256 of a certificate; the server logs it at start")
@@ -40,7 +40,7 @@ def checked(pin: str) -> str:
 
 
 def server_context(pem: bytes) -> ssl.SSLContext:
-    """For a server, of a PEM file with its certificate and its key. Raises ValueError."""
+    """TLS context of a server, from a PEM file with its certificate and key. Raises ValueError."""
     context = _bounded(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
     context.num_tickets = 0
     descriptor = hand_over("mmplane-certificate", pem)
@@ -54,7 +54,7 @@ def server_context(pem: bytes) -> ssl.SSLContext:
 
 
 def machine_context() -> ssl.SSLContext:
-    """For a machine. It takes any certificate: `check` it afterwards."""
+    """TLS context of a machine. It accepts any certificate; call `check` afterwards."""
     context = _bounded(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -62,7 +62,7 @@ def machine_context() -> ssl.SSLContext:
 
 
 def check(certificate: bytes, pin: str) -> None:
-    """Raises Refusal for another certificate than the pinned one."""
+    """Raise Refusal if the certificate is not the pinned one."""
     found = pin_of(certificate)
     if not hmac.compare_digest(found, pin):
         raise Refusal(f"the server's certificate is {found}, and --join-pin says {pin}")

@@ -88,7 +88,7 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
     """Serve as porter `spawn.index` until the supervisor ends the process or the front end is gone."""
     config = msgspec.msgpack.decode(spawn.config, type=Config)
     step_back()
-    sandbox.isolate()  # the listening socket is inherited, and what it accepts lies outside
+    sandbox.isolate()  # the listening socket is inherited, and accepted connections are outside the sandbox
     secrets = handed(descriptors["cluster_secrets"])
     key, certificate = secrets[:SECRET_BYTES], secrets[SECRET_BYTES:]
     control = Control(Link(descriptors["control"], ToRank))
@@ -111,21 +111,21 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
 
 
 class Machine:
-    """One life of one media machine: its connection, and the jobs that it has."""
+    """One life of one media machine: its connection and its jobs."""
 
     def __init__(self, hello: Hello, life: int, kept_bytes: int) -> None:
         self.name = hello.name
         self.lanes = hello.lanes
         self.life = life
         self.jobs: dict[int, tuple[Materialise | Examine, int]] = {}
-        """And how many bytes of media were sent with it."""
+        """Bytes of media that were sent with each job."""
         self.kept: Kept[bytes] = Kept(kept_bytes)
-        """Keys of items whose media it has looked into."""
+        """Keys of items whose media it has examined."""
         self.channel: Channel
 
 
 class Porter:
-    """Jobs of the front end out, features in. `admit` and `Machine`'s records come in threads of their own."""
+    """Forwards jobs of the front end, and receives features. Other threads call `admit` and `Machine`'s methods."""
 
     def __init__(
         self,
@@ -149,7 +149,7 @@ class Porter:
         self._lives = 0
 
     def wait(self, door: Door) -> None:
-        """Do what comes within a beat. Raises PeerGone when the front end is gone."""
+        """Handle everything that arrives within a beat. Raises PeerGone when the front end is gone."""
         free = self._machine is None
         poller = select.poll()
         poller.register(self._frontend, select.POLLIN)
@@ -163,7 +163,7 @@ class Porter:
     # Machines.
 
     def admit(self, hello: Hello, end: End) -> None:
-        """Serve somebody who has the key; the socket is ours unless it raises Refusal, LinkError."""
+        """Serve a client that has the key; the socket is this object's unless it raises Refusal, LinkError."""
         if hello.wants == "assignment":
             self._assign(end)
             return
@@ -213,10 +213,10 @@ class Porter:
         machine.channel.start()
 
     def _lost(self, machine: Machine, why: str) -> None:
-        """Nobody here reads or writes for it any more."""
+        """No thread reads or writes for this machine any more."""
         log.warning("%s is lost with %d items: %s", machine.name, len(machine.jobs), why)
         entitle(f"mmplane: porter {self._region}")
-        with self._lock:  # nobody joins before the front end has been told
+        with self._lock:  # no machine joins before the front end has been told
             self._tell(MachineGone())
             self._machine = None
 
@@ -243,7 +243,7 @@ class Porter:
             machine.channel.post(Look(job.job_id, job.ask, len(media)), [media])
 
     def _hear(self, machine: Machine, stream: Framed[Any], record: Record) -> None:
-        """Raises LinkError."""
+        """Handle a record of the machine. Raises LinkError."""
         match record:
             case Pulse():
                 return
@@ -277,18 +277,18 @@ class Porter:
             stream.receive_into(span)
             written_bytes += len(span)
         decode_ms, transform_ms = _ms(made.decode_ms), _ms(made.transform_ms)
-        began_s = time.perf_counter() - (decode_ms + transform_ms) / 1000  # by this machine's clock
+        began_s = time.perf_counter() - (decode_ms + transform_ms) / 1000  # measured with this machine's clock
         return Materialised(job.job_id, decode_ms, transform_ms, written_bytes, began_s, sent_bytes)
 
     def _tell(self, record: Record) -> None:
-        with suppress(LinkError):  # the main thread sees that the front end is gone
+        with suppress(LinkError):  # the main thread notices that the front end is gone
             self._frontend.send(record, limit_s=TELL_SECONDS)
 
 
 def _spans(job: Materialise, slot: memoryview) -> list[memoryview]:
     try:
         return spans(job.recipe.layout, slot)
-    except ValueError as error:  # a layout that the machine said itself, when it looked into a clip
+    except ValueError as error:  # a layout that the machine reported itself when it examined a clip
         raise ProtocolError(str(error)) from None
 
 

@@ -1,6 +1,7 @@
-"""What a server and a media machine say to each other. All of it is bounded, and none of it names memory of the other.
+"""Records between a server and a media machine. All of them are bounded, and none refers to memory of the other.
 
-The first record, `Challenge`, keeps its form in all protocols, so that two versions can tell each other apart.
+The first record, `Challenge`, keeps its form in all versions of the protocol, so that two versions recognise each
+other.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ SECRET_BYTES = 32
 LANES_MAX = 96
 FILES_MAX = 16
 FILE_BYTES_MAX = 128 * 1024 * 1024
-"""Of one of the checkpoint's JSON files: tokenizers have some ten million bytes."""
+"""Maximum size of one JSON file of the checkpoint: tokenizers have some ten million bytes."""
 
 Secret = Annotated[bytes, Meta(min_length=SECRET_BYTES, max_length=SECRET_BYTES)]
 Text = Annotated[str, Meta(max_length=512)]
 Kin = Annotated[tuple[tuple[Name, Annotated[str, Meta(max_length=128)]], ...], Meta(max_length=64)]
-"""What must be equal on both machines, as (what, value)."""
+"""Facts that must be equal on both machines, as (name, value)."""
 
 
 class Challenge(Record, frozen=True, tag="challenge"):
-    """Server -> machine, at once: which protocol it speaks, and 32 random bytes."""
+    """Server -> machine, first record: the version of its protocol, and 32 random bytes."""
 
     protocol: Count
     nonce: Secret
 
 
 class Response(Record, frozen=True, tag="response"):
-    """Machine -> server: random bytes of its own, and proof that it has the key."""
+    """Machine -> server: its own random bytes, and proof that it has the key."""
 
     protocol: Count
     nonce: Secret
@@ -47,14 +48,14 @@ class Accepted(Record, frozen=True, tag="accepted"):
 
 
 class Refused(Record, frozen=True, tag="refused"):
-    """Server -> machine: why not. It may try again later, `outdated` once it has asked again what to load."""
+    """Server -> machine: refused, and why. It may try again later; if `outdated`, after asking again what to load."""
 
     reason: Text
     outdated: bool = False
 
 
 class Hello(Record, frozen=True, tag="hello"):
-    """Machine -> server: who it is and what it wants: what to load (`assignment`), or jobs, `lanes` at a time."""
+    """Machine -> server: its name and its request: what to load (`assignment`), or jobs, `lanes` at a time."""
 
     name: Name
     wants: Literal["assignment", "jobs"]
@@ -73,17 +74,17 @@ class Assignment(Record, frozen=True, tag="assignment"):
 
 
 class Welcome(Record, frozen=True, tag="welcome"):
-    """Server -> machine: jobs follow."""
+    """Server -> machine: accepted, jobs follow."""
 
 
 class Pulse(Record, frozen=True, tag="pulse"):
-    """Either -> other, every second in which there is nothing else to say."""
+    """Either direction, every second if nothing else is sent."""
 
 
 class Work(Record, frozen=True, tag="work"):
     """Server -> machine: make the features of the `media_bytes` that follow.
 
-    Instead of bytes, `looked` may be the job of the `Look` with which they came.
+    Instead of bytes, `looked` may be the job of the `Look` that brought them.
     """
 
     job_id: Count
@@ -93,7 +94,7 @@ class Work(Record, frozen=True, tag="work"):
 
 
 class Look(Record, frozen=True, tag="look"):
-    """Server -> machine: what does the clip or sound of `media_bytes` that follows become?"""
+    """Server -> machine: examine the clip or sound of `media_bytes` that follows."""
 
     job_id: Count
     ask: Ask
@@ -108,7 +109,7 @@ class Looked(Record, frozen=True, tag="looked"):
 
 
 class Made(Record, frozen=True, tag="made"):
-    """Machine -> server: they follow, array after array without padding. Times in milliseconds."""
+    """Machine -> server: the features follow, array after array without padding. Times are in milliseconds."""
 
     job_id: Count
     decode_ms: float

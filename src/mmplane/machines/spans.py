@@ -1,4 +1,4 @@
-"""Which bytes of a slot are features. Between arrays there is padding that nobody writes: an earlier item's bytes."""
+"""The bytes of a slot that are features. Padding between arrays is never written and holds bytes of earlier items."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mmplane.features.arithmetic.encodings import storage_dtype
 
 
 def spans(layout: Layout, slot: memoryview) -> list[memoryview]:
-    """Each array's bytes in its slot, in order. Raises ValueError for an array that does not lie inside."""
+    """Return each array's bytes in its slot, in order. Raises ValueError if an array is not inside the slot."""
     found = []
     for tensor in layout.tensors:
         length_bytes = prod(tensor.shape) * storage_dtype(tensor.dtype).itemsize

@@ -1,1 +1,1 @@
-"""Observe: what requests did, how long it took, and the ways to see it."""
+"""Observability: what happened to requests, how long it took, and how to look at it."""

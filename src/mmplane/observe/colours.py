@@ -1,4 +1,4 @@
-"""The colour of each stage, in the status page and in the bench's report."""
+"""The colour of each stage, on the status page and in the bench's report."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ STAGE_COLOURS: Mapping[str, str] = {
     "generate": "#4ade80",
     "reply": "#c4b5fd",
 }
-"""Any two can be told apart. Neighbours in a request differ most."""
+"""All colours are distinct; neighbouring stages of a request differ most."""
 SUM_COLOUR = "#e5e7eb"
-"""Of phases that are made of stages: they lie under their parts."""
+"""Colours of phases that consist of stages, which are drawn on top of them."""

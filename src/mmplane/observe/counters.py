@@ -1,4 +1,4 @@
-"""What this front end counts of its requests: by status, in flight, and their tokens."""
+"""Counters of this front end's requests: by status, in flight, and their tokens."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Counters:
 
     @contextmanager
     def in_flight(self) -> Iterator[None]:
-        """One more request inside the block."""
+        """Count one more request in flight during the block."""
         self.now += 1
         self._idle.clear()
         self._busy.set()
@@ -36,24 +36,24 @@ class Counters:
                 self._busy.clear()
 
     async def wait_idle(self) -> None:
-        """Until no request is in flight."""
+        """Wait until no request is in flight."""
         await self._idle.wait()
 
     async def wait_busy(self) -> None:
-        """Until a request is in flight."""
+        """Wait until a request is in flight."""
         await self._busy.wait()
 
     def count(self, status: int) -> None:
-        """A request has ended."""
+        """Count a request that has ended."""
         self.statuses[status] += 1
 
     def tokens(self, prompt: int, completion: int) -> None:
-        """A request has been answered with this many."""
+        """Count the tokens of an answered request."""
         self.prompt_tokens += prompt
         self.completion_tokens += completion
 
     def statistics(self) -> dict[str, Any]:
-        """All of it."""
+        """All counters."""
         return {
             "in_flight": self.now,
             "by_status": {str(status): count for status, count in sorted(self.statuses.items())},

@@ -1,4 +1,4 @@
-"""Prometheus' text of a table of metrics and a snapshot of figures. Pure."""
+"""Prometheus' text format from a table of metrics and a snapshot of figures. Pure."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Value = float | Reading
 
 @dataclass(frozen=True)
 class Figures:
-    """A snapshot: what every part says of itself, as `GET /admin/statistics` has it, and what that leaves out."""
+    """A snapshot: the statistics of every part, as in `GET /admin/statistics`, and some more."""
 
     now: Mapping[str, Any]
     counts: Mapping[str, Mapping[Labels, float]] = field(default_factory=dict)
-    """By name, then by labels."""
+    """Values by name, then by labels."""
     readings: Mapping[str, Mapping[Labels, Reading]] = field(default_factory=dict)
 
 
@@ -29,7 +29,7 @@ Read = Callable[[Figures], Iterable[tuple[Labels, Value]]]
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric: its name as queries have it (a histogram's without suffix), its labels, and where it comes from."""
+    """One metric: its name in queries (a histogram's without suffix), its labels, and the source of its values."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -38,7 +38,7 @@ class Metric:
     read: Read
 
     def lines(self, figures: Figures) -> Iterator[str]:
-        """Its samples, after its help and its type."""
+        """Its help, its type and its samples."""
         yield f"# HELP {self.name} {self.text}"
         yield f"# TYPE {self.name} {self.kind}"
         for values, value in self.read(figures):
@@ -55,7 +55,7 @@ class Metric:
 
 
 def exposition(figures: Figures, metrics: Iterable[Metric]) -> bytes:
-    """Prometheus' text format. All of a server's metrics take milliseconds: not for an event loop."""
+    """Render the metrics as text. For all metrics of a server it takes milliseconds: not for an event loop."""
     return "".join(f"{line}\n" for metric in metrics for line in metric.lines(figures)).encode()
 
 

@@ -1,4 +1,4 @@
-"""The journal: the journeys that are under way, what those that ended add up to, and the last of them one by one."""
+"""The journal: journeys in progress, sums over those that have ended, and the last ones individually."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmplane.core.stages import PHASES, STAGES
 from mmplane.observe.journey import Journey
 
 KEPT_MAX = 100
-"""Journeys that are remembered one by one."""
+"""Number of journeys that are kept individually."""
 CLIENT_GONE = 499
 GONE = "client_gone"
 
@@ -20,7 +20,7 @@ Labels = tuple[str, ...]
 
 
 def outcome_of(status: int) -> str:
-    """How a request with this status ended: answered, aborted (by its client), refused (its own fault) or failed."""
+    """Classify a request by status: answered, aborted (by its client), refused (client's fault) or failed."""
     if status == 200:
         return "answered"
     if status == CLIENT_GONE:
@@ -29,24 +29,24 @@ def outcome_of(status: int) -> str:
 
 
 class Tracer(Protocol):
-    """What makes traces of journeys, when traces are on: `mmplane.observe.trace.Tracer`."""
+    """Makes traces of journeys, if traces are on: `mmplane.observe.trace.Tracer`."""
 
     @property
     def dropped(self) -> int:
-        """Traces that were lost."""
+        """Number of lost traces."""
 
     def begin(self, journey: Journey, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """A request has come."""
+        """A request has arrived."""
 
     def end(self, journey: Journey) -> None:
         """It has ended."""
 
     def flush(self) -> None:
-        """Send what there is."""
+        """Send what has been collected."""
 
 
 class Journal:
-    """Every label is one of a fixed set of ours, or a tenant of the keyring, so what it holds is bounded."""
+    """Every label comes from a fixed set or is a tenant of the keyring, so the memory is bounded."""
 
     def __init__(self, tracer: Tracer | None = None) -> None:
         self._tracer = tracer
@@ -65,7 +65,7 @@ class Journal:
         self._embedded = self._needless = 0
 
     def begin(self, headers: Iterable[tuple[bytes, bytes]] = ()) -> Journey:
-        """A request has come, with these headers."""
+        """A request with these headers has arrived."""
         journey = Journey(self._gaps)
         self._live.add(journey)
         if self._tracer is not None:
@@ -112,7 +112,7 @@ class Journal:
         return reversed(self._recent)
 
     def statistics(self) -> dict[str, Any]:
-        """For the JSON report: how many requests are in each phase, why others failed, and where clients went away."""
+        """For the JSON report: requests in each phase, why others failed, and in which phase clients disconnected."""
         return {
             "phases": self.phases(),
             "failures": {f"{code} in {phase}": count for (code, phase), count in sorted(self._failures.items())},
@@ -130,11 +130,11 @@ class Journal:
         return tokens
 
     def phases(self) -> dict[str, int]:
-        """Requests now, by phase."""
+        """Current requests by phase."""
         return dict.fromkeys(PHASES, 0) | Counter(journey.phase for journey in self._live)
 
     def counts(self) -> dict[str, dict[Labels, float]]:
-        """Failures by code and phase, aborts by phase; requests by tenant and outcome, their tokens by tenant."""
+        """Failures by code and phase, aborts by phase, requests by tenant and outcome, and tokens by tenant."""
         return {
             "failures": dict(self._failures),
             "aborts": dict(self._aborts),
@@ -143,7 +143,7 @@ class Journal:
         }
 
     def readings(self) -> dict[str, dict[Labels, Reading]]:
-        """Every histogram: requests, their tokens and stages, and what ranks did, by labels."""
+        """Every histogram, by labels: requests, their tokens and stages, and the ranks' work."""
         held = {"requests": self._requests, "stages": self._stages, **self._ranks}
         held |= {"first_tokens": self._first_tokens, "gaps": {(): self._gaps}}
         return {name: {labels: each.reading() for labels, each in group.items()} for name, group in held.items()}

@@ -1,7 +1,7 @@
 """A journey: one request's way through its stages, from its first byte to its last.
 
-The front end moves it from phase to phase; what workers and ranks measured is added as they report it. All of it costs
-a few hundred nanoseconds for each stage; labels, histograms and traces wait until the request has ended.
+The front end moves it from phase to phase. Measurements of workers and ranks are added as they report them. This costs
+a few hundred nanoseconds per stage; labels, histograms and traces are made after the request has ended.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FRONT_END = "frontend"
 
 
 class Journey:
-    """Where one request is, and what it has behind it. Times are CLOCK_MONOTONIC's, which `time.perf_counter` reads."""
+    """Where one request is, and its history. Times are CLOCK_MONOTONIC's, which `time.perf_counter` reads."""
 
     __slots__ = (
         "_drawn_s",
@@ -53,54 +53,54 @@ class Journey:
     )
 
     def __init__(self, gaps: Buckets | None = None) -> None:
-        """`gaps` counts the time between two tokens of a sample, of all journeys together."""
+        """`gaps` counts the time between two tokens of a sample, for all journeys together."""
         self._gaps = gaps if gaps is not None else Buckets()
         self._drawn_s: dict[int, float] = {}
-        """When each sample's last token came."""
+        """When each sample's last token arrived."""
         self.began_s = self._since_s = time.perf_counter()
         self.wall_s = time.time()
         self.first_token_s = 0.0
-        """When the first token came; 0 before that."""
+        """When the first token arrived; 0 before that."""
         self.ended_s = 0.0
         self.phase = PHASES[0]
         self.seconds: dict[str, float] = {}
-        """By stage and phase, of all items together."""
+        """Time by stage and phase, summed over all items."""
         self.spans: list[Span] = []
-        """What happened when, and in which process."""
+        """Stage, process, and time of each span."""
         self.works: tuple[Work, ...] = ()
-        """What each rank did."""
+        """The work of each rank."""
         self.tenant = ""
-        """Who asks, by the keyring; everybody is the one without a name where there are no keys."""
+        """The tenant, by the keyring; without keys everybody is the tenant without a name."""
         self.request_id = 0
-        """What the ranks call it."""
+        """The request's number at the ranks."""
         self.name = ""
-        """What it is called everywhere else."""
+        """The request's id everywhere else."""
         self.modality = "unknown"
         self.delivery = "none"
         self.items = 0
         self.hits = 0
         self.embedded = 0
-        """Items whose embeddings the ranks had."""
+        """Items whose embeddings the ranks had cached."""
         self.needless = 0
-        """Those of them whose features were made all the same."""
+        """Those of them whose features were made anyway."""
         self.prompt_tokens = 0
         self.completion_tokens = 0
         self.status = 0
         self.code = ""
-        """What it failed of, if it did."""
+        """The request's error, if it failed."""
         self.timeline: msgspec.Raw | None = None
-        """What the status page shows of it, once it was asked for."""
+        """The timeline for the status page, once it was asked for."""
         self.span: Any = None
-        """Its own span, when traces are on, and what its answer's headers say of that."""
+        """The request's own span, if traces are on, and the answer's headers about it."""
         self.headers: list[tuple[bytes, bytes]] = []
 
     def enter(self, phase: str, at_s: float | None = None) -> None:
-        """The phase before is over, now or since `at_s`."""
+        """End the current phase, now or at `at_s`."""
         self._leave(self._past_s(at_s))
         self.phase = phase
 
     def drew(self, sample: int) -> None:
-        """A token of this sample has come."""
+        """A token of this sample has arrived."""
         now_s = time.perf_counter()
         before_s = self._drawn_s.get(sample)
         if before_s is not None:
@@ -110,19 +110,19 @@ class Journey:
         self._drawn_s[sample] = now_s
 
     def add(self, spans: Sequence[Span]) -> None:
-        """What others measured."""
+        """Add spans that other processes measured."""
         self.spans += spans
         for span in spans:
             self.seconds[span.stage] = self.seconds.get(span.stage, 0.0) + span.seconds
 
     def asked(self, modalities: Sequence[str]) -> None:
-        """What items the request has."""
+        """Record the request's items."""
         self.items = len(modalities)
         kinds = set(modalities)
         self.modality = "text" if not kinds else kinds.pop() if len(kinds) == 1 else "mixed"
 
     def heard(self, works: tuple[Work, ...], admitted_s: float | None) -> None:
-        """The ranks have answered: all hold the request since `admitted_s`, or it failed."""
+        """The ranks have answered: all of them hold the request since `admitted_s`, or it failed."""
         if self.phase != "hold" or self.ended_s:
             return
         self.works = works
@@ -141,17 +141,17 @@ class Journey:
             self.enter("prefill", admitted_s)
 
     def end(self, status: int, code: str) -> None:
-        """It is over."""
+        """The request has ended."""
         self.ended_s = time.perf_counter()
         self._leave(self.ended_s)
         self.status, self.code = status, code
 
     def stages_ms(self) -> dict[str, float]:
-        """Milliseconds by stage and phase, of those that are over."""
+        """Milliseconds by stage and phase, for those that have ended."""
         return {stage: round(seconds * 1000, 3) for stage, seconds in self.seconds.items()}
 
     def _past_s(self, at_s: float | None) -> float:
-        """Now, or `at_s`, which another process said, if that can be: within the phase."""
+        """Return `at_s`, which another process reported, limited to the current phase, or now."""
         now_s = time.perf_counter()
         return now_s if at_s is None else min(now_s, max(self._since_s, at_s))
 
@@ -163,7 +163,7 @@ class Journey:
 
 
 def _busy_s(works: Sequence[Work]) -> float:
-    """From when the first rank began with the request until the last held it."""
+    """From when the first rank started with the request until the last one held it."""
     if not works:
         return 0.0
     began_s = min(work.began_s for work in works)
@@ -171,7 +171,7 @@ def _busy_s(works: Sequence[Work]) -> float:
 
 
 def _spans(rank: int, work: Work) -> list[Span]:
-    """One rank's. What it made it made while the features were on their way."""
+    """One rank's spans. It made features while it received the request."""
     process = f"rank {rank}"
     deliver_s, decode_s, made_s = work.deliver_ms / 1000, work.decode_ms / 1000, work.materialise_ms / 1000
     spans = [Span("deliver", process, work.began_s, deliver_s)]

@@ -1,4 +1,4 @@
-"""Keys pressed in a terminal, one by one and without Enter."""
+"""Reads single keys from a terminal, without Enter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Self
 
 
 class Keyboard:
-    """Standard input while it is entered. If that is no terminal, nobody presses anything."""
+    """Standard input while entered. If it is not a terminal, no key is ever pressed."""
 
     def __init__(self) -> None:
         self._input = sys.stdin.fileno()
@@ -28,7 +28,7 @@ class Keyboard:
             termios.tcsetattr(self._input, termios.TCSADRAIN, self._before)
 
     def pressed(self, seconds: float) -> str:
-        """The key that is pressed within so many seconds; empty if none is."""
+        """Wait this many seconds for a key; return "" if none was pressed."""
         if self._before is None:
             time.sleep(seconds)
             return ""

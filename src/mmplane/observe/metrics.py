@@ -1,11 +1,12 @@
-"""Metrics: what `/metrics` says, as a table of names, each with where its value comes from in the figures. Pure.
+"""The metrics of `/metrics`: a table of names, each with the source of its value. Pure.
 
-The front end alone is scraped: workers and ranks report to it, so each figure is in one place, whichever process it is
-about. Nothing is counted twice and an idle server does no metric work: counters are read when somebody scrapes. A front
-end that was replaced counts from 0 again, a rank from its own start, as Prometheus expects of counters.
+Only the front end is scraped. Workers and ranks report to it, so each figure exists once, whichever process it is
+about. Nothing is counted twice, and an idle server does no work for metrics, because counters are read only when
+somebody scrapes. After a replacement, a front end counts from 0 again, and a rank from its own start, as Prometheus
+expects of counters.
 
-A histogram has 18 series for each set of its labels, and a scrape costs what there are series: so no histogram has more
-than two labels whose values multiply.
+A histogram has 18 series for each combination of its labels, and the cost of a scrape grows with the series. So no
+histogram has more than two labels whose values multiply.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from typing import Any
 
 from mmplane.observe.exposition import Figures, Labels, Metric, Read, Value
 
-# Where values come from.
+# Sources of values.
 
 
 def _one(*path: str) -> Read:
-    """A single value without labels; none when the path ends early."""
+    """A single value without labels; none if the path does not exist."""
 
     def read(figures: Figures) -> Iterable[tuple[Labels, Value]]:
         value: Any = figures.now
@@ -43,7 +44,7 @@ def _by_name(*path: str) -> Read:
 
 
 def _labelled(*path: str) -> Read:
-    """1, with all keys of a section as labels."""
+    """The value 1, with all keys of a section as labels."""
 
     def read(figures: Figures) -> Iterable[tuple[Labels, Value]]:
         section: Any = figures.now

@@ -1,4 +1,4 @@
-"""The status page at `/`: one file that loads nothing, under a policy that lets it ask this server alone."""
+"""The status page at `/`: one file that loads nothing, with a policy that lets it send requests only to this server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAGE = (files("mmplane.observe") / "status.html").read_bytes().replace(b"$colour
 
 
 def _allowed(element: bytes) -> str:
-    """The digest of the page's one script or style, as a policy names it."""
+    """The digest of the page's only script or style, as a policy names it."""
     (content,) = re.findall(rb"<%b>(.*?)</%b>" % (element, element), PAGE, re.DOTALL)
     return f"'sha256-{base64.b64encode(hashlib.sha256(content).digest()).decode()}'"
 

@@ -1,4 +1,4 @@
-"""What `mmplane top` shows of two snapshots: views that fit a terminal of 80x24. Pure: it reads and prints nothing."""
+"""The screens of `mmplane top`, from two snapshots: views that fit a terminal of 80x24. Pure."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ STATES = {
     "quarantined": ("Q", "bold red"),
     "free": (".", "bright_black"),
 }
-"""Letter and colour of the arena's bytes by state, in the order in which they are drawn."""
+"""Letter and colour of the arena's bytes by state, in drawing order."""
 MIB = 2**20
 
 
 def screen(between: Between) -> RenderableType:
-    """Everything, one below the other: for scripts."""
+    """All views, one below the other, for scripts."""
     upper = Columns([_panel("requests now", _phases(between)), _panel("stages", _stages(between))])
     lower = Columns([_panel("deliveries", _deliveries(between)), _panel("ranks", _ranks(between))])
     machines = [_panel("media machines", _machines(between))] if _places(between) else []
@@ -36,7 +36,7 @@ def screen(between: Between) -> RenderableType:
 
 
 def view(between: Between, key: str) -> RenderableType:
-    """The view that this key of `VIEWS` shows: the summary, all keys, a table."""
+    """The view of this key of `VIEWS`: the summary, all keys, a table."""
     keys = [Text(f"{each} {name}", "reverse" if each == key else "dim") for each, (name, _) in VIEWS.items()]
     return Group(_head(between), Text("  ").join([*keys, Text("q quit", "dim")]), VIEWS[key][1](between))
 
@@ -157,7 +157,7 @@ def _machines(between: Between) -> Table:
 
 
 def _map(states: dict[str, float], whole: float) -> Text:
-    """A region as a row of letters, each as long as its share; whatever is there at all gets one."""
+    """A region as a row of letters, as long as each state's share; every state that occurs gets at least one."""
     cells = {
         state: max(1, round(states.get(state, 0.0) / whole * BAR_CELLS)) if states.get(state, 0.0) else 0
         for state in STATES
@@ -200,4 +200,4 @@ VIEWS: dict[str, tuple[str, Callable[[Between], Table]]] = {
     "5": ("deliveries", _deliveries),
     "6": ("machines", _machines),
 }
-"""By the key that shows each."""
+"""The views by their keys."""

@@ -1,4 +1,4 @@
-"""A snapshot of a server's `/metrics`, and what two of them say about the time between. Pure."""
+"""A snapshot of a server's `/metrics`, and differences between two snapshots. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, text: str, at_s: float) -> Snapshot:
-        """What Prometheus' text format says. Raises ValueError."""
+        """Parse Prometheus' text format. Raises ValueError."""
         samples: dict[str, list[tuple[Labels, float]]] = defaultdict(list)
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
@@ -27,11 +27,11 @@ class Snapshot:
         return cls(at_s, dict(samples))
 
     def sum(self, name: str, **labels: str) -> float:
-        """Of the samples that have these labels; 0 of none."""
+        """Sum of the samples that have these labels; 0 if there are none."""
         return sum(value for found, value in self.samples.get(name, ()) if labels.items() <= found.items())
 
     def by(self, label: str, name: str, **labels: str) -> dict[str, float]:
-        """The same for each value of one label, in the order of the text."""
+        """The same sum for each value of one label, in the order of the text."""
         sums: dict[str, float] = {}
         for found, value in self.samples.get(name, ()):
             if labels.items() <= found.items():
@@ -41,33 +41,33 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Between:
-    """Two snapshots of one server. A counter that fell was restarted: what it counts now came since."""
+    """Two snapshots of one server. If a counter fell, it was restarted, and its value counts from there."""
 
     before: Snapshot
     after: Snapshot
 
     @property
     def seconds(self) -> float:
-        """Between them."""
+        """Seconds between the snapshots."""
         return max(1e-9, self.after.at_s - self.before.at_s)
 
     def rise(self, name: str, **labels: str) -> float:
-        """By how much a counter rose."""
+        """The increase of a counter."""
         now = self.after.sum(name, **labels)
         then = self.before.sum(name, **labels)
         return now - then if now >= then else now
 
     def rate(self, name: str, **labels: str) -> float:
-        """A counter's rise for each second."""
+        """A counter's increase per second."""
         return self.rise(name, **labels) / self.seconds
 
     def mean_s(self, name: str, **labels: str) -> float | None:
-        """Mean of a histogram's durations between the two; None of none."""
+        """Mean of a histogram's durations between the two, or None."""
         count = self.rise(f"{name}_count", **labels)
         return self.rise(f"{name}_sum", **labels) / count if count else None
 
     def quantile_s(self, share: float, name: str, **labels: str) -> float | None:
-        """The bound that `share` of them did not exceed: as fine as the buckets are. None of none."""
+        """The bucket bound that `share` of the durations do not exceed, or None."""
         now = self.after.by("le", f"{name}_bucket", **labels)
         then = self.before.by("le", f"{name}_bucket", **labels)
         if now.get("+Inf", 0.0) < then.get("+Inf", 0.0):

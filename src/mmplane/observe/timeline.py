@@ -1,4 +1,4 @@
-"""The timeline of a request that has ended, as JSON: names and times of ours, and nothing that a client wrote."""
+"""The timeline of a request that has ended, as JSON: only names and times of the server, nothing from the client."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from mmplane.core.stages import PHASES
 from mmplane.observe.journey import FRONT_END, Journey
 
 SPANS_MAX = 64
-"""So many are shown: the phases, and of what they consist of the longest. 128 items have six hundred."""
+"""Maximum number of spans shown: the phases, and the longest of their parts. 128 items have six hundred."""
 
 
 def timeline(journey: Journey) -> msgspec.Raw:
-    """What it was, how it went, and its spans: stage, process, and milliseconds from the request's start, and long.
+    """Return the request's result and its spans: stage, process, start in milliseconds, and duration in milliseconds.
 
-    Made when it is first asked for; that takes up to a millisecond: not for an event loop.
+    It is made when it is first asked for, which takes up to a millisecond: do not call it on an event loop.
     """
     if journey.timeline is None:
         journey.timeline = msgspec.Raw(_encoded(journey))

@@ -24,14 +24,14 @@ from mmplane.parser import Parser, server_url
 from mmplane.ranges import Range
 
 FIRST, QUIT = "1", "q"
-"""Keys: of the view that comes first, and to quit."""
+"""Keys: for the first view, and to quit."""
 KEY_VARIABLE = "MMPLANE_API_KEY"
 LIMIT_SECONDS = 10.0
 Unreachable = (OSError, HTTPException, ValueError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until `q` or Ctrl-C, or once. 1 when the server cannot be reached at the start."""
+    """Run until `q` or Ctrl-C, or once. Return 1 if the server cannot be reached at the start."""
     options = options_parser().parse_args(arguments)
     console = Console()
     try:
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def options_parser() -> argparse.ArgumentParser:
-    """The command's flags."""
+    """Parse the command's flags."""
     parser = Parser(prog="mmplane top", description=__doc__)
     parser.add_argument(
         "--url", type=server_url, default="http://127.0.0.1:8000", help="the server (default: %(default)s)"
@@ -61,7 +61,7 @@ def options_parser() -> argparse.ArgumentParser:
 
 
 def _watch(options: argparse.Namespace, console: Console) -> None:
-    """Until `q` is pressed. A server that goes away is waited for."""
+    """Run until `q` is pressed. If the server goes away, wait for it."""
     before, shown, key = _scrape(options), None, FIRST
     drawn = Live(Text("reading..."), console=console, screen=console.is_terminal, auto_refresh=False)
     with Keyboard() as keyboard, drawn as live:
@@ -86,7 +86,7 @@ def _wait(options: argparse.Namespace, before: Snapshot) -> Between:
 
 
 def _scrape(options: argparse.Namespace) -> Snapshot:
-    """The server's figures now. Raises one of `Unreachable`."""
+    """Fetch the server's current metrics. Raises one of `Unreachable`."""
     headers = {}
     if key := os.environ.get(KEY_VARIABLE):
         headers["authorization"] = f"Bearer {key}"

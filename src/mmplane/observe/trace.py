@@ -1,8 +1,8 @@
-"""Traces: one for each request, over front end, worker and all ranks, to an OTLP receiver or a file.
+"""Traces: one per request, across front end, worker and all ranks, sent to an OTLP receiver or a file.
 
-Workers and ranks export nothing: they say when they did what in answers that they send anyway, and once the request has
-ended the front end makes spans of it, with those times. A thread does that, so the event loop's part is one span for
-each request. This module is imported only with `--trace-to`, and nothing else knows of OpenTelemetry.
+Workers and ranks export nothing. They report their times in answers that they send anyway, and when the request has
+ended the front end makes spans of them. A thread does that, so the event loop only handles one span per request. This
+module is imported only with `--trace-to`, and no other module knows OpenTelemetry.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from mmplane.observe.journey import FRONT_END, Journey
 log = logging.getLogger("mmplane")
 
 WAITING_MAX = 1024
-"""Requests whose spans are still to be made; more are dropped and counted."""
+"""Maximum requests whose spans have not been made yet; more are dropped and counted."""
 TOGETHER_MAX = 32
 """Requests whose spans are sent together."""
 EVERY_SECONDS = 1.0
 FLUSH_SECONDS = 2.0
 FAILED = 500
-"""Statuses from here on are our fault, and the span's status says so."""
+"""Statuses from here on are errors of the server, and set the span's status."""
 PARENT = {stage: phase for phase, stages in SUMS.items() for stage in stages}
 
 
 class Tracer:
-    """Makes spans of journeys through `model`. `to` is an OTLP receiver's URL, or `file:PATH` for a JSON line each."""
+    """Makes spans of journeys through `model`. `to` is an OTLP receiver's URL, or `file:PATH` for JSON lines."""
 
     def __init__(self, to: str, model: str) -> None:
         self._model = model
@@ -54,17 +54,17 @@ class Tracer:
         self._propagator = TraceContextTextMapPropagator()
         self._exporter = _exporter(to)
         self._unsent = 0
-        """Journeys whose spans are made and not sent."""
+        """Journeys whose spans have been made but not sent."""
         self._entries: queue.Queue[Journey | threading.Event] = queue.Queue(WAITING_MAX)
         self._refused = 0
         self._lost = 0
-        """Two counts, since two threads count."""
+        """Two counters, because two threads count."""
         threading.Thread(target=self._run, name="traces", daemon=True).start()
 
     def begin(self, journey: Journey, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Start the request's own span, below the caller's when it names one, and say so in the answer's headers.
+        """Start the request's own span, below the caller's if it names one, and set the answer's headers.
 
-        Of what the caller sends only `traceparent` is read: OpenTelemetry would copy `tracestate` into each span.
+        Only `traceparent` is read from the caller, because OpenTelemetry would copy `tracestate` into each span.
         """
         carrier = {name.decode(): value.decode("latin-1") for name, value in headers if name == b"traceparent"}
         span = self._tracer.start_span(
@@ -80,7 +80,7 @@ class Tracer:
         OUTGOING.set(outgoing["traceparent"])
 
     def end(self, journey: Journey) -> None:
-        """The request has ended: its spans are made soon. Never waits."""
+        """The request has ended: its spans will be made soon. Never waits."""
         if not journey.span.is_recording():
             return
         try:
@@ -94,14 +94,14 @@ class Tracer:
         return self._refused + self._lost
 
     def flush(self) -> None:
-        """Send what there is; waits up to `FLUSH_SECONDS`. Not for an event loop."""
+        """Send everything; waits up to `FLUSH_SECONDS`. Do not call it on an event loop."""
         sent = threading.Event()
         with suppress(queue.Full):
             self._entries.put(sent, timeout=FLUSH_SECONDS)
             sent.wait(FLUSH_SECONDS)
 
     def _run(self) -> None:
-        """The thread: spans of journeys, sent together when they are many or the oldest is a second old."""
+        """The thread: makes spans of journeys, and sends them when there are many or the oldest is a second old."""
         due_s = 0.0
         while True:
             try:
@@ -134,7 +134,7 @@ class Tracer:
             return False
 
     def _make(self, journey: Journey) -> None:
-        """All spans, parents first: phases below the request, what they consist of below them."""
+        """Make all spans, parents first: phases below the request, and their parts below them."""
         made: dict[tuple[str, str], OpenSpan] = {}
         for span in sorted(journey.spans, key=_generation):
             made[span.stage, span.process] = self._one(journey, span, made.get(_above(span), journey.span))
@@ -145,7 +145,7 @@ class Tracer:
         root.end(_ns(journey, journey.ended_s))
 
     def _generative(self, journey: Journey) -> dict[str, str | int | float]:
-        """OpenTelemetry's names for requests to models, which tools for such traces look for."""
+        """OpenTelemetry's attribute names for requests to models, which tools for such traces expect."""
         attributes: dict[str, str | int | float] = {
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": "mmplane",
@@ -173,7 +173,7 @@ class Tracer:
 
 
 class _Ended(SpanProcessor):
-    """Collects what has ended. Every span ends in the one thread that also takes them."""
+    """Collects ended spans. Every span ends in the thread that also takes them."""
 
     def __init__(self) -> None:
         self.spans: list[ReadableSpan] = []
@@ -190,19 +190,19 @@ def _generation(span: Span) -> int:
 
 
 def _above(span: Span) -> tuple[str, str]:
-    """Stage and process of a span's parent; a phase's is the request, which is neither."""
+    """Stage and process of a span's parent; a phase's parent is the request, which has neither."""
     if span.stage in ("decode", "transform") and span.process.startswith("rank"):
         return "deliver", span.process
     return PARENT.get(span.stage, ""), FRONT_END
 
 
 def _ns(journey: Journey, at_s: float) -> int:
-    """A time of CLOCK_MONOTONIC as nanoseconds since 1970, by what the wall said when the request came."""
+    """Convert a time of CLOCK_MONOTONIC to nanoseconds since 1970, based on the wall clock when the request arrived."""
     return round((journey.wall_s + at_s - journey.began_s) * 1e9)
 
 
 def _attributes(journey: Journey) -> dict[str, str | int | float]:
-    """Figures and names of ours: nothing that the client wrote but the request's id, which is plain."""
+    """Attributes: figures and names of the server, and the request's id as the only text from the client."""
     attributes: dict[str, str | int | float] = {
         "http.request.method": "POST",
         "url.path": "/v1/chat/completions",

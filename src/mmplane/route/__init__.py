@@ -1,1 +1,1 @@
-"""Several replicas behind one address: HAProxy's configuration written, checked and run, and its replicas changed."""
+"""Several replicas behind one address: writes, checks and runs HAProxy's configuration, and changes its replicas."""

@@ -17,18 +17,18 @@ from mmplane.core.errors import RequestError, bad_request, error_object, interna
 from mmplane.route.replica import Replica, numbered
 
 HEAD_BYTES = 128 * 1024
-"""Of a request: what is looked at, and what HAProxy holds of it at a time."""
+"""HAProxy examines this much of a request, and holds this much of it at a time."""
 BALANCE_PERCENT = 150
-"""A replica has at most so much of the mean load; what is over goes to the next one on the ring.
+"""Limit on a replica's load in percent of the mean; requests beyond it go to the next replica on the ring.
 
-HAProxy deals out whole requests: with 16 replicas, 125 gives 0.83 of the hit rate of unbounded hashing and 150 gives
+HAProxy counts whole requests: with 16 replicas, 125 reaches 0.83 of the hit rate of unbounded hashing and 150 reaches
 0.89, both without a longer tail than least loaded has (tests/unit/route/test_affinity.py).
 """
 WEIGHT = 10
-"""Sixteen places on the ring for each: how evenly it is divided."""
+"""Sixteen places on the ring for each replica, so that the ring is divided evenly."""
 REPLICA_CONNECTIONS_MAX = 512
 SERVER = f"weight {WEIGHT} maxconn {REPLICA_CONNECTIONS_MAX} check inter 2s fastinter 500ms downinter 1s fall 2 rise 1"
-"""What is said of each replica, also of one that is added later."""
+"""Options for each replica, including those added later."""
 
 _ERRORS = {
     400: bad_request("bad_request", "this is not HTTP/1, or its headers could be read in two ways"),
@@ -47,15 +47,15 @@ _REASONS = {
 
 @dataclass(frozen=True)
 class Route:
-    """Everything that HAProxy is told. Seconds are whole."""
+    """All settings of HAProxy. Seconds are integers."""
 
     replicas: tuple[Replica, ...]
     folder: Path
-    """Where its files lie. None of them is anybody else's to read: the configuration may hold an API key."""
+    """Folder of its files. Only the owner may read them, because the configuration may contain an API key."""
     bind: str
-    """What it listens on: `fd@3`, an inherited socket."""
+    """The listening address: `fd@3`, an inherited socket."""
     api_key: str = ""
-    """Asks `/ready` where replicas have API keys."""
+    """Used to ask `/ready` if replicas have API keys."""
     connections_max: int = 1000
     silence_s: int = 600
     """How long a replica may send nothing."""
@@ -63,11 +63,11 @@ class Route:
     metrics_port: int = 0
     balance_percent: int = BALANCE_PERCENT
     keep_clients: bool = True
-    """Whether a client's connection takes several requests."""
+    """Whether a client's connection may carry several requests."""
 
 
 def error_pages() -> dict[str, bytes]:
-    """What HAProxy itself answers with, by file name: our error object. A lost replica (502) is a 503 to come back."""
+    """HAProxy's own answers by file name, as error objects. A lost replica (502) becomes a 503 with Retry-After."""
     return {f"{status}.http": _page(error) for status, error in _ERRORS.items()}
 
 
@@ -84,7 +84,7 @@ def _page(error: RequestError) -> bytes:
 
 
 def configuration(route: Route) -> str:
-    """The text of `haproxy.cfg`."""
+    """Return the text of `haproxy.cfg`."""
     sections = [_global(route), _defaults(route), _api(route), _replicas(route)]
     if route.metrics_port:
         sections.append(_metrics(route))
@@ -92,7 +92,7 @@ def configuration(route: Route) -> str:
 
 
 def quoted(text: str) -> str:
-    """A word of HAProxy's language that means this text, whatever is in it."""
+    """Quote any text as a word of HAProxy's configuration language."""
     return "'" + text.replace("'", "'\\''") + "'"
 
 
@@ -147,7 +147,7 @@ def _api(route: Route) -> list[str]:
         "http-request return status 200 content-type text/plain string ok if { path /health }",
         "http-request deny deny_status 503 if { path /ready } { nbsrv(replicas) eq 0 }",
         "http-request return status 200 content-type text/plain string ready if { path /ready }",
-        # Figures and switches are a replica's own: an answer of any one of them would mislead.
+        # Metrics and switches belong to one replica; an answer of a random one would mislead.
         "http-request deny deny_status 404 unless { path_dir v1 }",
         "default_backend replicas",
     ]

@@ -1,4 +1,4 @@
-"""A running router's replicas: added, removed and listed by HAProxy's control socket."""
+"""Adds, removes and lists the replicas of a running router through HAProxy's control socket."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ class Standing:
     name: str
     number: int
     state: str
-    """`UP`, `DOWN`, `MAINT`, and what HAProxy says beside it."""
+    """`UP`, `DOWN`, `MAINT`, with HAProxy's additions."""
     requests: int
-    """In flight."""
+    """Requests in flight."""
     total: int
 
 
 class Control:
-    """The control socket in a router's folder. Every call may raise ValueError, for the operator."""
+    """The control socket in a router's folder. Every call may raise ValueError with a text for the operator."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "control.sock"
 
     def answers(self) -> bool:
-        """Whether a router runs there."""
+        """Whether a router is running there."""
         try:
             self._say("show version")
         except ValueError:
@@ -52,7 +52,7 @@ class Control:
         ]
 
     def add(self, replica: Replica) -> None:
-        """It gets requests as soon as it is ready. A host's name is looked up once, now."""
+        """Add a replica. It gets requests as soon as it is ready. A host name is resolved once, now."""
         standings = self.standings()
         names = [each.name for each in standings]
         if replica.name in names:
@@ -65,9 +65,9 @@ class Control:
         self._tell([*names, replica.name])
 
     def remove(self, replica: Replica, wait_s: float) -> int:
-        """No request comes to it from now on; when those in flight have ended it is gone.
+        """Stop sending requests to a replica; it is removed once those in flight have ended.
 
-        How many still were in flight after `wait_s`: they go on, and the replica stays in maintenance.
+        Return how many were still in flight after `wait_s`: they continue, and the replica stays in maintenance.
         """
         names = [each.name for each in self.standings()]
         if replica.name not in names:
@@ -83,7 +83,7 @@ class Control:
         return 0
 
     def _tell(self, names: Iterable[str]) -> None:
-        """Those that may get requests without media."""
+        """Replicas that may get requests without media."""
         listed = list(names)
         self._do(f"mmplane replicas {' '.join(listed)}", f"{len(listed)} replicas")
 

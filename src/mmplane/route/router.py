@@ -1,4 +1,4 @@
-"""HAProxy as our child: its files are written and checked, signals are passed on. No request passes through here."""
+"""Runs HAProxy as a child process: writes and checks its files and forwards signals. No request passes through here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mmplane.route.program import LIMIT_S, Program
 
 POLL_S = 0.02
 FOLDER_BYTES_MAX = 80
-"""Of its path: the path of a UNIX socket has 107 at most, and HAProxy binds it under a longer name first."""
+"""Maximum length of its path: a UNIX socket's path has at most 107 bytes, and HAProxy first binds a longer name."""
 
 
 class Router:
@@ -33,7 +33,7 @@ class Router:
         self._command = [program.path, "-f", str(route.folder / "haproxy.cfg")]
 
     def write(self) -> None:
-        """All files, for our eyes only, and HAProxy's own check of them. Raises ValueError."""
+        """Write all files, readable only by the owner, and let HAProxy check them. Raises ValueError."""
         folder = self._route.folder
         lua = files("mmplane.route").joinpath("place.lua").read_bytes()
         pages = {"haproxy.cfg": configuration(self._route).encode(), "place.lua": lua} | error_pages()
@@ -55,7 +55,7 @@ class Router:
             raise ValueError(f"HAProxy {self._program.version} refuses the configuration: {checked.stderr.strip()}")
 
     def run(self) -> _Running:
-        """Start it. Returns once it accepts; raises ValueError when it does not."""
+        """Start it. Returns once it accepts connections; raises ValueError if it does not."""
         signals = heed((signal.SIGTERM, signal.SIGINT))
         parent = os.getpid()
         process = subprocess.Popen(
@@ -76,7 +76,7 @@ class Router:
 
 
 class _Running:
-    """HAProxy, accepting."""
+    """A running HAProxy that accepts connections."""
 
     def __init__(self, process: subprocess.Popen[bytes], signals: int) -> None:
         self._process = process
@@ -85,7 +85,7 @@ class _Running:
 
     @property
     def pid(self) -> int:
-        """HAProxy's."""
+        """HAProxy's process id."""
         return self._process.pid
 
     def end(self) -> None:
@@ -94,9 +94,9 @@ class _Running:
         self._process.wait()
 
     def wait(self) -> int:
-        """Its exit code, 0 when it was told to end.
+        """Wait for its exit and return the code, 0 if it was told to end.
 
-        The first signal lets requests in flight end, for `drain_s` at most; the second one does not.
+        The first signal lets requests in flight continue for at most `drain_s`; the second ends them.
         """
         told = 0
         while True:
@@ -111,7 +111,7 @@ class _Running:
 
 
 def _own(folder: Path) -> None:
-    """Raises OSError, and ValueError where others could change what lies there."""
+    """Raises OSError, and ValueError if other users could change the folder."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
@@ -121,7 +121,7 @@ def _own(folder: Path) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Under its name at once, or not at all; readable by its owner only from the first byte on."""
+    """Write the file atomically; from the first byte on only its owner can read it."""
     new = path.with_name(f"{path.name}.new")
     with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(content)

@@ -1,1 +1,1 @@
-"""The sidecar: `mmplane.items` as a process that others attach to. docs/protocol.md describes the socket."""
+"""The sidecar: `mmplane.items` as a process to which other processes attach. docs/protocol.md describes the socket."""

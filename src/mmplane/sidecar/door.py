@@ -1,7 +1,8 @@
-"""The door: who comes in by the socket, and what each is told first.
+"""The door: accepts connections to the socket, and welcomes or refuses processes.
 
-A process connects, says Hello and is welcomed or refused. Its user is checked, and a handle of the process behind the
-socket is taken before anything is handed out. At most `WAITING_MAX` may stand in the door, for `HELLO_SECONDS` each.
+A process connects, sends Hello and is welcomed or refused. Before it gets any descriptor, its user is checked and a
+handle of the process behind the socket is taken. At most `WAITING_MAX` connections wait in the door, for
+`HELLO_SECONDS` each.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ log = logging.getLogger("mmplane")
 WAITING_MAX = 64
 HELLO_SECONDS = 5.0
 PAUSE_SECONDS = 1.0
-"""Before the next attempt to accept, when one has failed."""
+"""Seconds before the next attempt to accept after a failure."""
 ACCEPTED_MAX = 16
-"""In one turn of the loop."""
+"""Connections accepted in one turn of the loop."""
 ROOT = 0
-"""The user who may attach to anybody's sidecar."""
+"""The user who may attach to any sidecar."""
 
 Admit = Callable[[Hello, Peer, "Caller"], None]
-"""Takes a process in. Raises Refusal, and then keeps nothing."""
+"""Attaches a process. Raises Refusal, and then keeps nothing."""
 
 
 class Refusal(Exception):
@@ -37,7 +38,7 @@ class Refusal(Exception):
 
 
 class Door:
-    """Accepts on `listener`. Processes of this user and root come in; of any user if the socket has a `group`."""
+    """Accepts on `listener`. This user's processes and root may attach, and any user's if the socket has a `group`."""
 
     def __init__(self, listener: socket.socket, admit: Admit, *, group: bool) -> None:
         self._listener = listener
@@ -47,13 +48,13 @@ class Door:
         self.refused = 0
 
     def open(self) -> None:
-        """Connections are accepted from now on."""
+        """Start accepting connections."""
         self._listener.setblocking(False)
         self._listener.listen(WAITING_MAX)
         asyncio.get_running_loop().add_reader(self._listener.fileno(), self._accept)
 
     def close(self) -> None:
-        """Nobody is let in any more; who stands in the door is sent away."""
+        """Stop accepting, and close connections that wait in the door."""
         asyncio.get_running_loop().remove_reader(self._listener.fileno())
         self._listener.close()
         for caller in list(self._callers):
@@ -65,7 +66,7 @@ class Door:
                 end, _ = self._listener.accept()
             except BlockingIOError:
                 return
-            except OSError as error:  # no descriptor is left, for example: whoever stands there would be there at once
+            except OSError as error:  # such as no descriptor left: the loop would report the connection again at once
                 log.warning("nobody can attach now: %s", error)
                 loop = asyncio.get_running_loop()
                 loop.remove_reader(self._listener.fileno())
@@ -104,7 +105,7 @@ class Door:
 
 
 class Caller:
-    """A connection that has not been let in yet."""
+    """A connection that has not been accepted yet."""
 
     def __init__(
         self, end: socket.socket, heard: Callable[[Caller, Hello], None], gone: Callable[[Caller], None]
@@ -119,7 +120,7 @@ class Caller:
         self.mailbox = Mailbox(link, receive=lambda *what: self._receive(*what), lost=lambda: self._lost())
 
     def become(self, receive: Callable[[ToKeeper, list[int]], None], lost: Callable[[], None]) -> Mailbox:
-        """It is let in: from now on these hear of it."""
+        """It is accepted: from now on these functions receive its records."""
         self._receive, self._lost = receive, lost
         return self.mailbox
 
@@ -134,7 +135,7 @@ class Caller:
             self.mailbox.close()
 
     def leave(self) -> None:
-        """It is not let in."""
+        """It is refused."""
         self._timer.cancel()
         self._gone(self)
         self.mailbox.close()

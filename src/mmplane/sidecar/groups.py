@@ -1,8 +1,8 @@
-"""Groups of ranks: who is attached in which place, and in which life of its group. Pure.
+"""Groups of ranks: which process is attached as which rank, in which life of its group. Pure.
 
-The ranks of one group get each message together. They live and die together: when one of them is gone the group is
-broken, nothing is leased to it any more, and the next rank that attaches begins the group's next *life*. A record names
-the life that it was leased to, so that no later rank opens it.
+The ranks of a group all get each message, and share one life: when one of them is gone, the group is broken and
+nothing is leased to it any more. The next rank that attaches starts the group's next *life*. A record contains the
+life that it was leased to, so no later rank opens it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ GROUPS_MAX = 1024
 
 
 class Misplaced(Exception):
-    """A rank cannot have the place that it asks for; why."""
+    """Why a rank cannot attach in the place that it asks for."""
 
 
 @dataclass
@@ -30,19 +30,19 @@ class Life:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every rank is attached, and none has gone."""
+        """Whether every rank is attached and none has gone."""
         return not self.broken and len(self.members) == self.ranks
 
 
 class Groups:
-    """The present life of each group by the group's number."""
+    """The current life of each group, by the group's number."""
 
     def __init__(self) -> None:
         self._lives: dict[int, Life] = {}
         self._numbers = count(1)
 
     def join(self, group: int, rank: int, ranks: int, process: Process) -> Life:
-        """This process is `rank` of `ranks` in this group. Raises Misplaced."""
+        """Attach this process as `rank` of `ranks` in this group. Raises Misplaced."""
         if rank >= ranks:
             raise Misplaced(f"rank {rank} of {ranks}: ranks count from 0")
         life = self._lives.get(group)
@@ -58,7 +58,7 @@ class Groups:
         return life
 
     def left(self, process: Process) -> None:
-        """This rank is gone, or will end no more leases: its group is broken."""
+        """This rank is gone, or ends no more leases: its group is broken."""
         for group, life in list(self._lives.items()):
             if process in life.members.values():
                 life.broken = True
@@ -67,7 +67,7 @@ class Groups:
                     del self._lives[group]
 
     def of(self, group: int) -> Life | None:
-        """The group's present life, if every rank is attached."""
+        """Return the group's current life, if every rank is attached."""
         life = self._lives.get(group)
         return life if life is not None and life.is_complete else None
 

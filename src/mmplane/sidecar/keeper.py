@@ -1,7 +1,7 @@
-"""The keeper: the books of one plane, and what attached processes ask of them.
+"""The keeper: tracks the items and leases of one plane, and answers attached processes.
 
-Single-threaded, on an event loop. Every claim in the arena is a session's, so that one process's exit ends exactly its
-own claims. Nothing that a client sends can end the keeper: what it may not do closes its session.
+It is single-threaded, on an event loop. Every claim in the arena belongs to a session, so a process's exit ends
+exactly its own claims. Nothing that a client sends can end the keeper: a forbidden record closes the client's session.
 """
 
 from __future__ import annotations
@@ -76,10 +76,10 @@ log = logging.getLogger("mmplane")
 
 SESSIONS_MAX = 256
 REQUESTS_MAX = 256
-"""That one session may wait for."""
+"""Requests that one session may wait for."""
 LEASES_MAX = 65536
 KEY_BYTES_MAX, TENSORS_MAX, SIDES_MAX = 64, 64, 16
-"""Of what a producer publishes: so that it fits in every record that names it."""
+"""Maximum length of what a producer publishes, so that it fits into every record that names it."""
 
 MAY: dict[Role, tuple[type, ...]] = {
     "producer": (
@@ -94,11 +94,11 @@ MAY: dict[Role, tuple[type, ...]] = {
     "rank": (Mapped, Ended, Report, Bye),
     "janitor": (Revoke, Report, Bye),
 }
-"""What each role may send."""
+"""Records that each role may send."""
 
 
 class Keeper:
-    """Takes sessions in (`admit`), answers them, and sees them end."""
+    """Attaches sessions (`admit`), answers them, and ends them."""
 
     def __init__(
         self,
@@ -123,12 +123,12 @@ class Keeper:
         self._strays = 0
         self._unprofiled: Counter[str | None] = Counter(dict.fromkeys(UNPROFILED_REASONS, 0))
         self._changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done when the next rank has mapped a region."""
+        """Completes when the next rank has mapped a region."""
 
-    # Who is attached.
+    # Attached processes.
 
     def admit(self, hello: Hello, peer: Peer, caller: Caller) -> None:
-        """Take a process in. Raises Refusal."""
+        """Attach a process. Raises Refusal."""
         if not self._places:
             os.close(peer.pidfd)
             raise Refusal(f"{SESSIONS_MAX} processes are attached already")
@@ -181,7 +181,7 @@ class Keeper:
         return region
 
     def _part(self, session: Session) -> None:
-        """Its socket is closed. It may still read and write: its claims, if it has any, stay until its exit is seen."""
+        """Its socket is closed. It may still read and write: its claims stay until its exit has been seen."""
         session.parted = True
         session.hush()
         self._groups.left(session.process)
@@ -201,7 +201,7 @@ class Keeper:
             self._regions.give_back(session.own)
         self._places.append(session.process.index)
 
-    # What they ask.
+    # Their records.
 
     def _heard(self, session: Session, record: ToKeeper, descriptors: list[int]) -> None:
         try:
@@ -250,7 +250,7 @@ class Keeper:
         session.bytes_given.pop(request, None)
 
     async def _work(self, session: Session, asked: Describe | Obtain | Await) -> None:
-        """Answer what takes a while."""
+        """Answer a request that takes a while."""
         try:
             match asked:
                 case Describe():
@@ -270,7 +270,7 @@ class Keeper:
             session.tell(Failed(asked.request, internal("the sidecar failed to handle this item").failure()))
 
     def _answer(self, session: Session, asked: Asked) -> Record:
-        """To what needs no waiting."""
+        """Answer a request that does not have to wait."""
         try:
             match asked:
                 case Find():
@@ -290,7 +290,7 @@ class Keeper:
         raise AssertionError(asked)
 
     def _note(self, session: Session, record: ToKeeper) -> None:
-        """What has no answer."""
+        """Handle a record that has no answer."""
         match record:
             case Forget():
                 if task := session.tasks.get(record.request):
@@ -368,7 +368,7 @@ class Keeper:
         return Leasing(asked.request, lease, life.number)
 
     def _end(self, lease: int, session: Session) -> bool:
-        """This rank ends its share; with it, its group is the one that the message went to. False for a stray."""
+        """End this rank's share of a lease, which settles the message's group. Return False for an unknown lease."""
         if self._shares.is_undecided(lease) and session.life is not None:
             self._shares.decide(lease, session.life.members.values())
         return self._shares.end(lease, session.process)
@@ -380,7 +380,7 @@ class Keeper:
         )
 
     def statistics(self) -> dict[str, Any]:
-        """Sessions by role and how many are parted, leases, strays, and what the maker and the arena say."""
+        """Sessions by role, how many are parted, leases, strays, and the statistics of the maker and the arena."""
         sessions = self._sessions.values()
         return {
             "sessions": Counter(session.hello.role for session in sessions),
@@ -397,12 +397,12 @@ class Keeper:
         }
 
     def close(self) -> None:
-        """Let all sessions go."""
+        """End all sessions."""
         for session in list(self._sessions.values()):
             self._bury(session)
 
     def check_integrity(self) -> None:
-        """Assert that sessions and arena tell one story."""
+        """Assert that sessions and arena are consistent."""
         self._arena.check_integrity()
         for session in self._sessions.values():
             for item in session.holds.values():
@@ -410,19 +410,19 @@ class Keeper:
 
 
 def _put_key(key: bytes) -> bytes:
-    """What a producer's own key is indexed under: never an item's content key."""
+    """Return the index key for a producer's own key, which is never an item's content key."""
     return digest_parts([b"mmplane-put-1", key])
 
 
 def _given(asked: Asked, descriptors: list[int]) -> memoryview | None:
-    """The bytes that came along with a question. Raises Misuse."""
+    """Return the bytes that came with a request. Raises Misuse."""
     try:
         if not descriptors:
             return None
         if len(descriptors) > 1 or not isinstance(asked, Describe | Obtain):
             raise Misuse("one descriptor comes with a question about media, and none with any other")
         return mapped(descriptors[0], asked.media.length_bytes)
-    except OSError:  # no room for one mapping more: the bytes are asked for in their turn
+    except OSError:  # there is no room for one more mapping, so the bytes are requested in their turn
         return None
     finally:
         for descriptor in descriptors:

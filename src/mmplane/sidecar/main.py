@@ -1,4 +1,4 @@
-"""The keeper's process: hears the supervisor, opens the door once a worker is warm."""
+"""The keeper's process: talks to the supervisor, and accepts connections once a worker is warm."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ if TYPE_CHECKING:
 log = logging.getLogger("mmplane")
 
 PAGE_BYTES = 4096
-"""A rank gives whole pages back to the kernel when it drops what it wrote, so no two slots share one."""
+"""A rank returns whole pages to the kernel when it drops what it wrote, so no two slots share a page."""
 
 
 def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
-    """Keep the books of one plane until the supervisor ends the process."""
+    """Keep one plane until the supervisor ends the process."""
     config = msgspec.msgpack.decode(spawn.config, type=Config)
     asyncio.run(KeeperProcess(config, spawn, descriptors).run())
 
 
 class KeeperProcess:
-    """The process around the books of one plane. `descriptors`: `listener`, and `region0` and so on, writable."""
+    """The process around one plane. `descriptors`: `listener`, and `region0` and so on, writable."""
 
     def __init__(self, config: Config, spawn: Spawn, descriptors: dict[str, int]) -> None:
         self._config = config
@@ -60,7 +60,7 @@ class KeeperProcess:
         self._workshop: Workshop | None = None
 
     async def run(self) -> NoReturn:
-        """Build, wait for a worker, open the door, and say so; then beat."""
+        """Build the parts, wait for a worker, start to accept connections, and report; then beat."""
         self._supervisor = Mailbox(Link(self._descriptors["control"], ToFrontend), receive=self._hear)
         self._build()
         self._supervisor.post(Ready())
@@ -85,7 +85,7 @@ class KeeperProcess:
         self._door = Door(listener, self._keeper.admit, group=bool(config.socket_group))
 
     def _make(self, arena: Arena) -> Maker:
-        # Not imported above: it brings every processor, and a sidecar that only carries needs none.
+        # Imported here because it imports every processor, which a carry-only sidecar does not need.
         workshop = importlib.import_module("mmplane.sidecar.workshop").Workshop
         try:
             self._workshop = made = workshop(
@@ -108,7 +108,7 @@ class KeeperProcess:
         return made | {"refused": self._door.refused}
 
     async def _open(self) -> None:
-        """Who connects finds a worker that has loaded and compiled everything."""
+        """Wait until a worker has loaded and compiled everything, so that clients never wait for that."""
         if self._workshop is not None:
             await self._workshop.warm()
         if port := self._config.metrics_port:
@@ -127,4 +127,4 @@ class KeeperProcess:
             case WorkerGone() if self._workshop is not None:
                 self._workshop.pool.remove(record.index, record.incarnation)
             case Drain():
-                self._supervisor.post(Drained())  # what is in flight fails as it does when the sidecar dies
+                self._supervisor.post(Drained())  # requests in flight fail as they do when the sidecar dies

@@ -1,4 +1,4 @@
-"""What makes items of media, as the keeper sees it; and the one that makes none."""
+"""The interface of makers, which turn media into items for the keeper, and a maker that makes nothing."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from mmplane.core.records import Item, Recipe
 from mmplane.sidecar.records import Media
 from mmplane.sidecar.session import Session
 
-if TYPE_CHECKING:  # the store imports every processor, and a sidecar that only carries needs none
+if TYPE_CHECKING:  # the store imports every processor, which a carry-only sidecar does not need
     from mmplane.items.store import Asset
 
 
 class Maker(ABC):
-    """Makes items in the arena of what producers bring."""
+    """Makes items in the arena from producers' media."""
 
     fingerprint: bytes
-    """Names its processors: equal ones make equal features."""
+    """Fingerprint of its processors: equal fingerprints make equal features."""
 
     @abstractmethod
     async def describe(self, session: Session, request: int, media: Media, /) -> tuple[bytes, Recipe]:
-        """Key and recipe. Raises RequestError, Misuse."""
+        """Return key and recipe. Raises RequestError, Misuse."""
 
     @abstractmethod
     async def obtain(self, session: Session, request: int, media: Media, tag: int, /) -> Asset:
-        """The item, leased to the keeper under `tag` until `release`. Raises RequestError, Misuse."""
+        """Return the item, leased to the keeper under `tag` until `release`. Raises RequestError, Misuse."""
 
     @abstractmethod
     def release(self, item: Item, tag: int, /) -> None:
@@ -34,7 +34,7 @@ class Maker(ABC):
 
     @abstractmethod
     def statistics(self) -> dict[str, Any]:
-        """Items made, bytes written, workers by state, the budget."""
+        """Items made, bytes written, workers by state, and the budget."""
 
 
 class Carrier(Maker):
@@ -51,10 +51,10 @@ class Carrier(Maker):
         raise _carries_only()
 
     def release(self, *_: object) -> None:
-        """Nothing was obtained."""
+        """Do nothing, because nothing was obtained."""
 
     def statistics(self) -> dict[str, Any]:
-        """Nothing was made."""
+        """No figures, because nothing is made."""
         return {"materialisations": 0, "bytes_written": 0, "budget": {"reserved_bytes": 0}, "workers": {"states": {}}}
 
 

@@ -1,7 +1,7 @@
-"""Media of attached processes to items: asked for by digest first, so that a repeat brings no bytes.
+"""Makes items from the media of attached processes. Requests name a digest first, so a repeat needs no bytes.
 
-key known ────────────────────────> the item, or the flight to it, as `mmplane.items.store` has it
-    └─ else the bytes, which came along or are asked for (NeedBytes) ──> digest checked ──> recipe ──> item
+key known ────────────────────────> the item, or its materialisation in flight, as in `mmplane.items.store`
+  └─ else the bytes, sent along or requested (NeedBytes) ──> digest checked ──> recipe ──> item
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from mmplane.sidecar.session import Session
 from mmplane.waiting.budget import Budget
 
 BYTES_SECONDS = 10.0
-"""How long a client may take to send the bytes that it was asked for."""
+"""Time limit for a client to send requested bytes."""
 
 
 class Making(Maker):
-    """What producers ask of the store; encoded media of one item is at most `media_bytes_max` long."""
+    """Forwards producers' requests to the store; encoded media of one item is at most `media_bytes_max` long."""
 
     def __init__(
         self, store: ItemStore, pool: Pool, budget: Budget, *, fingerprint: bytes, media_bytes_max: int
@@ -40,7 +40,7 @@ class Making(Maker):
         self._media_bytes_max = media_bytes_max
 
     async def describe(self, session: Session, request: int, media: Media, /) -> tuple[bytes, Recipe]:
-        """By the header alone where that says enough. Raises RequestError, Misuse."""
+        """Return key and recipe, from the header alone if that is sufficient. Raises RequestError, Misuse."""
         key = self.key_of(media)
         recipe = self._store.recipes.known(key)
         if recipe is None:
@@ -50,7 +50,7 @@ class Making(Maker):
         return key, recipe
 
     async def obtain(self, session: Session, request: int, media: Media, tag: int, /) -> Asset:
-        """Made once while it is resident. Raises RequestError, Misuse."""
+        """Return the item, which is made once while it is resident. Raises RequestError, Misuse."""
         key = self.key_of(media)
         if self._store.holds(key):
             return await self._store.acquire(key, None, None, tag, tenant=session.line)
@@ -60,11 +60,11 @@ class Making(Maker):
             return await self._store.acquire(key, content, recipe, tag, tenant=session.line)
 
     def release(self, item: Item, tag: int, /) -> None:
-        """The keeper has a hold of its own, or the client is gone."""
+        """The keeper has its own hold, or the client is gone."""
         self._store.release(item, tag)
 
     def statistics(self) -> dict[str, Any]:
-        """Of the store, the budget and the pool."""
+        """Statistics of the store, the budget and the pool."""
         return {
             "materialisations": self._store.materialisations,
             "bytes_written": self._store.bytes_written,
@@ -73,13 +73,13 @@ class Making(Maker):
         }
 
     def key_of(self, media: Media) -> bytes:
-        """The content key. Raises RequestError: 422 for a modality that is not served, 413 for too many bytes."""
+        """Return the content key. Raises RequestError: 422 for a modality that is not served, 413 for a long file."""
         if media.length_bytes > self._media_bytes_max:
             raise too_large("the media of one item is larger than this sidecar takes")
         return self._store.recipes.key(_ask(media.wish), media.digest, tenant=media.tenant)
 
     async def _content(self, session: Session, request: int, media: Media) -> memoryview:
-        """The bytes, in memory that cannot change."""
+        """Return the bytes, in memory that cannot change."""
         content = session.bytes_given.pop(request, None)
         if content is None:
             content = await self._asked(session, request, media)

@@ -1,7 +1,7 @@
-"""Who is at the other end of a UNIX socket: its user, and a handle of the process that connected.
+"""The process at the other end of a UNIX socket: its user, and a handle of the process.
 
-The handle comes from the socket itself (SO_PEERPIDFD, Linux 6.5), since a number means nothing in another PID namespace
-and can come to mean another process. Before that kernel, and where the number is visible, it is opened by number.
+The handle comes from the socket itself (SO_PEERPIDFD, Linux 6.5), because a process number means nothing in another
+PID namespace and can be reused. On older kernels, if the number is visible, the handle is opened by number.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _CREDENTIALS = struct.Struct("3i")
 
 @dataclass(frozen=True)
 class Peer:
-    """`pid` is 0 when the process is in a PID namespace that is not visible here. `pidfd` is the holder's to close."""
+    """`pid` is 0 if the process is in a PID namespace that is not visible here. The holder has to close `pidfd`."""
 
     pid: int
     uid: int
@@ -25,7 +25,7 @@ class Peer:
 
 
 def peer_of(end: socket.socket) -> Peer:
-    """Who connected. Raises OSError when no handle can be had: then nobody could see it exit."""
+    """Return the connected process. Raises OSError if there is no handle, because its exit could not be detected."""
     pid, uid, _ = _CREDENTIALS.unpack(end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     try:
         pidfd = end.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)

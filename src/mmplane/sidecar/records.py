@@ -17,9 +17,9 @@ from mmplane.core.records import Count, Item, Layout, Modality, Record, Slot
 
 VERSION = 1
 CLAIMS_MAX = 4096
-"""Leases or holds that one record gives back at most."""
+"""Maximum number of leases or holds that one record returns."""
 ARGUMENTS_LENGTH_MAX = 2048
-"""Characters of a processor's arguments for one item."""
+"""Maximum characters of a processor's arguments for one item."""
 
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Plane = Annotated[bytes, Meta(min_length=PLANE_BYTES, max_length=PLANE_BYTES)]
@@ -28,17 +28,17 @@ Fingerprint = Annotated[bytes, Meta(max_length=32)]
 Text = Annotated[str, Meta(max_length=256)]
 Claims = Annotated[tuple[Count, ...], Meta(max_length=CLAIMS_MAX)]
 Request = Count
-"""A number that the client gives to what it asks; the answer carries it."""
+"""A number that the client chooses for a request; the answer repeats it."""
 
 Role = Literal["producer", "rank", "janitor"]
 
 
 class Hello(Record, frozen=True, tag="hello"):
-    """Client -> keeper, first: who attaches.
+    """Client -> keeper, first record: which process attaches.
 
-    `group`, `rank` and `ranks` are a rank's place: this rank of so many in this group. `fingerprint` is what the client
-    expects of the processors (empty: anything). `access` is how a rank will map the regions; `writable` asks for
-    writable descriptors. `region_bytes` asks for a region that this producer will write itself.
+    `group`, `rank` and `ranks` are a rank's place: this rank of `ranks` in this group. `fingerprint` is the
+    fingerprint that the client expects of the processors (empty: any). `access` is how a rank will map the regions;
+    `writable` asks for writable descriptors. `region_bytes` asks for a region that this producer will write itself.
     """
 
     version: Count
@@ -52,16 +52,17 @@ class Hello(Record, frozen=True, tag="hello"):
 
 
 class Region(Record, frozen=True):
-    """One region: `length_bytes` for slots, then its label."""
+    """One region: `length_bytes` for slots, followed by its label."""
 
     region: Count
     length_bytes: Count
 
 
 class Welcome(Record, frozen=True, tag="welcome"):
-    """Keeper -> client: attached. A descriptor for each of `regions` rides along, in order.
+    """Keeper -> client: attached. The descriptors of `regions` come with the record, in order.
 
-    `own` is the producer's own region, 0 if it has none; that descriptor is writable. `life` is that of a rank's group.
+    `own` is the producer's own region, 0 if it has none; that descriptor is writable. `life` is that of a rank's
+    group.
     """
 
     carries = True
@@ -80,18 +81,18 @@ class Refused(Record, frozen=True, tag="refused"):
 
 
 class RegionUp(Record, frozen=True, tag="region_up"):
-    """Keeper -> client: there is one region more; its descriptor rides along."""
+    """Keeper -> client: there is a new region; its descriptor comes with the record."""
 
     carries = True
     region: Region
 
 
 class Wish(Record, frozen=True):
-    """What is asked of an item; 0 leaves it to the checkpoint.
+    """Options for an item; 0 uses the checkpoint's value.
 
-    `side_max`: pixels on an image's longer side. `frames_max` of a clip, and `fps_max` of them a second. `embedded`:
-    the media is a safetensors file of what the model's vision tower would make of an image. `arguments` are the
-    processor's, as a JSON object by transformers' names; empty: what the checkpoint says.
+    `side_max`: pixels of an image's longer side. `frames_max` and `fps_max`: frames of a clip, and frames per second.
+    `embedded`: the media is a safetensors file with the output of the model's vision tower for an image. `arguments`
+    are the processor's, as a JSON object with transformers' names; empty: the checkpoint's.
     """
 
     modality: Modality
@@ -103,7 +104,7 @@ class Wish(Record, frozen=True):
 
 
 class Media(Record, frozen=True):
-    """One item's encoded bytes, by their blake3 digest, and what is asked of it. `tenant` salts the content key."""
+    """One item's encoded bytes by their blake3 digest, and the options for it. `tenant` salts the content key."""
 
     wish: Wish
     digest: Digest
@@ -112,9 +113,9 @@ class Media(Record, frozen=True):
 
 
 class Describe(Record, frozen=True, tag="describe"):
-    """Producer -> keeper: what does this become? Answer: Described, perhaps after NeedBytes.
+    """Producer -> keeper: what does this media become? Answer: Described, perhaps after NeedBytes.
 
-    The bytes may ride along, as with Bytes.
+    The bytes may come with the record, as with Bytes.
     """
 
     carries = True
@@ -123,9 +124,9 @@ class Describe(Record, frozen=True, tag="describe"):
 
 
 class Obtain(Record, frozen=True, tag="obtain"):
-    """Producer -> keeper: make this, unless it is there, and hold it. Answer: Holding, perhaps after NeedBytes.
+    """Producer -> keeper: make this item unless it is there, and hold it. Answer: Holding, perhaps after NeedBytes.
 
-    The bytes may ride along, as with Bytes.
+    The bytes may come with the record, as with Bytes.
     """
 
     carries = True
@@ -134,13 +135,13 @@ class Obtain(Record, frozen=True, tag="obtain"):
 
 
 class NeedBytes(Record, frozen=True, tag="need_bytes"):
-    """Keeper -> producer: the bytes of this request's media are not here."""
+    """Keeper -> producer: the bytes of this request's media are needed."""
 
     request: Request
 
 
 class Bytes(Record, frozen=True, tag="bytes"):
-    """Producer -> keeper: here they are, in a memfd that is sealed against writing and shrinking, which rides along."""
+    """Producer -> keeper: the requested bytes, in a memfd that is sealed against writing and shrinking."""
 
     carries = True
     request: Request
@@ -163,16 +164,16 @@ class Find(Record, frozen=True, tag="find"):
 
 
 class Reserve(Record, frozen=True, tag="reserve"):
-    """Producer -> keeper: a slot of its own region to write. Answer: Reserved."""
+    """Producer -> keeper: reserve a slot of its own region for writing. Answer: Reserved."""
 
     request: Request
     length_bytes: Annotated[int, Meta(ge=1)]
 
 
 class Publish(Record, frozen=True, tag="publish"):
-    """Producer -> keeper: the reserved slot is written: index it under `content_key`. Answer: Holding.
+    """Producer -> keeper: the reserved slot has been written; index it under `content_key`. Answer: Holding.
 
-    If another producer was quicker, the answer holds its item, and the slot is given up.
+    If another producer was faster, the answer holds that producer's item, and the slot is released.
     """
 
     request: Request
@@ -180,15 +181,16 @@ class Publish(Record, frozen=True, tag="publish"):
 
 
 class Abandon(Record, frozen=True, tag="abandon"):
-    """Producer -> keeper: it writes this reserved slot no more."""
+    """Producer -> keeper: it no longer writes this reserved slot."""
 
     slot: Slot
 
 
 class Lease(Record, frozen=True, tag="lease"):
-    """Producer -> keeper: a held item goes to a group in a message. Answer: Leasing.
+    """Producer -> keeper: lease a held item to a group, for one message. Answer: Leasing.
 
-    With `groups` it goes to one of the groups 0 to `groups - 1`: the first rank that ends its share says which.
+    With `groups` the message goes to one of the groups 0 to `groups - 1`; the first rank that ends its share
+    determines which.
     """
 
     request: Request
@@ -205,7 +207,7 @@ class Await(Record, frozen=True, tag="await"):
 
 
 class Report(Record, frozen=True, tag="report"):
-    """Client -> keeper: its figures. Answer: Figures."""
+    """Client -> keeper: send statistics. Answer: Figures."""
 
     request: Request
 
@@ -223,7 +225,7 @@ class Revoke(Record, frozen=True, tag="revoke"):
 
 
 class Mapped(Record, frozen=True, tag="mapped"):
-    """Rank -> keeper: these regions are mapped. Nothing in a region is leased to a group before all ranks said so."""
+    """Rank -> keeper: these regions are mapped. A region is used for a group only once all its ranks have mapped it."""
 
     regions: Annotated[tuple[Count, ...], Meta(max_length=128)]
 
@@ -235,7 +237,7 @@ class Ended(Record, frozen=True, tag="ended"):
 
 
 class Bye(Record, frozen=True, tag="bye"):
-    """Client -> keeper: it detaches, and reads and writes nothing any more. Without it, its exit ends its claims."""
+    """Client -> keeper: it detaches and no longer reads or writes anything. Otherwise its exit ends its claims."""
 
 
 class Described(Record, frozen=True, tag="described"):
@@ -272,27 +274,27 @@ class Leasing(Record, frozen=True, tag="leasing"):
 
 
 class Done(Record, frozen=True, tag="done"):
-    """Keeper -> client: what was waited for is so."""
+    """Keeper -> client: the awaited condition is met."""
 
     request: Request
 
 
 class Figures(Record, frozen=True, tag="figures"):
-    """Keeper -> client: a JSON object."""
+    """Keeper -> client: statistics as a JSON object."""
 
     request: Request
     json: bytes
 
 
 class Failed(Record, frozen=True, tag="failed"):
-    """Keeper -> client: the request has failed. `failure.status` is HTTP's for the same failure."""
+    """Keeper -> client: the request has failed. `failure.status` is the HTTP status for the same failure."""
 
     request: Request
     failure: Failure
 
 
 Asked = Describe | Obtain | Find | Reserve | Publish | Lease | Await | Report
-"""What has an answer."""
+"""Records that have an answer."""
 ToKeeper = Hello | Asked | Bytes | Forget | Abandon | Release | Revoke | Mapped | Ended | Bye
 Answer = Described | Holding | Reserved | Leasing | Done | Figures | Failed
 FromKeeper = Welcome | Refused | RegionUp | NeedBytes | Answer

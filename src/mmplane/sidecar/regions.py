@@ -1,7 +1,7 @@
-"""The regions of one plane as descriptors: what each attached process is handed, and regions for producers.
+"""The regions of one plane as descriptors: those for attached processes, and the regions of producers.
 
-A producer that has features already writes them into a region of its own. It is created when a producer asks for one,
-and when that producer has exited it goes to the next: ranks keep it mapped.
+A producer that already has features writes them into its own region. The region is created when a producer asks for
+one. When that producer has exited, the next producer gets it, and ranks keep it mapped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mmplane.core.errors import overloaded, too_large
 from mmplane.sidecar.records import Region
 
 PRODUCERS_MAX = 16
-"""Producers that have a region of their own at a time."""
+"""Maximum number of producers that have their own region at a time."""
 
 
 class Regions:
@@ -37,21 +37,21 @@ class Regions:
         return tuple(map(self.of, range(len(self._writable))))
 
     def of(self, region: int) -> Region:
-        """One of them."""
+        """One of the regions."""
         return Region(region, self._arena.region_bytes(region))
 
     def descriptors(self, *, writable: bool = False) -> list[int]:
-        """One for each, in order; they stay this object's."""
+        """Read-only descriptors of all regions, in order; this object keeps owning them."""
         return list(self._writable if writable else self._read_only)
 
     def descriptor(self, region: int, *, writable: bool) -> int:
-        """One region's."""
+        """The descriptor of one region."""
         return (self._writable if writable else self._read_only)[region]
 
     def lend(self, length_bytes: int) -> int:
-        """A region for one producer, of at least `length_bytes`: one that is free, or a new one.
+        """Return a free region of at least `length_bytes` for one producer, or create one.
 
-        Raises RequestError: 413 when it can never be had, 503 when not now.
+        Raises RequestError: 413 if there can never be such a region, 503 if there is none now.
         """
         length_bytes = -(-length_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
         for region in self._free:

@@ -1,4 +1,4 @@
-"""Prometheus' view of a sidecar: `GET /metrics` on loopback, from the figures that the keeper gives anyway."""
+"""Metrics of a sidecar for Prometheus: `GET /metrics` on loopback, from the keeper's statistics."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ METRICS = tuple(
 
 
 async def serve(port: int, statistics: Callable[[], Now]) -> asyncio.Server:
-    """Answer scrapes from now on. Raises OSError when the port cannot be had."""
+    """Answer scrapes from now on. Raises OSError if the port is not available."""
     return await asyncio.start_server(partial(_answer, statistics), HOST, port, limit=HEAD_BYTES_MAX)
 
 
@@ -61,7 +61,7 @@ async def _answer(statistics: Callable[[], Now], reader: asyncio.StreamReader, w
             writer.write(_reply(head, statistics))
             await writer.drain()
     except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-        pass  # not a scrape, or nobody waits for it any more
+        pass  # not a scrape, or the client is gone
     finally:
         writer.close()
 

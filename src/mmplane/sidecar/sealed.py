@@ -1,6 +1,6 @@
-"""Encoded media as a client hands it over: a memfd that is sealed against writing and shrinking.
+"""Encoded media from a client: a memfd that is sealed against writing and shrinking.
 
-What was checked cannot change, and no access can fault.
+Checked content cannot change, and no access to it can fault.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK
 
 
 def mapped(descriptor: int, length_bytes: int) -> memoryview:
-    """The content, which stays mapped as long as the view lives. `descriptor` stays the caller's.
+    """Return the content, which stays mapped as long as the view lives. `descriptor` stays the caller's.
 
-    Raises Misuse, and OSError when there is no room for a mapping.
+    Raises Misuse, and OSError if there is no room for a mapping.
     """
     try:
         seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)

@@ -1,8 +1,8 @@
-"""A session: one attached process, what it has asked for and what it holds.
+"""A session: one attached process with its requests and claims.
 
-Its claims are those of the process behind the socket. They end when that process has exited, or has said goodbye; a
-closed socket alone only means that nothing more will be heard (a process that was forked may keep a copy of it, and a
-mapping may outlive it). Until the exit is seen the session is *parted*, and what it holds is quarantined.
+Its claims are those of the process behind the socket. They end when that process has exited or has said goodbye. A
+closed socket only means that no more records will come, because a forked process may keep a copy of it, and a mapping
+may outlive it. Until the exit is seen, the session is *parted*, and its claims are quarantined.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from mmplane.wire.mailbox import Mailbox
 
 
 class Misuse(Exception):
-    """A record that no correct client sends, in the state in which it is: the session is closed."""
+    """A record that a correct client never sends in this state: the session is closed."""
 
 
 @dataclass
 class Session:
-    """`process` is the claimant in the arena's books; `own` the region that it writes, 0 if it has none.
+    """`process` is the claimant in the arena; `own` is the region that it writes, 0 if it has none.
 
-    `part` is called when it does not read.
+    `part` is called if it does not read.
     """
 
     process: Process
@@ -45,32 +45,32 @@ class Session:
     """Regions that a rank has mapped."""
     holds: dict[int, Item] = field(default_factory=dict)
     tasks: dict[int, asyncio.Task[None]] = field(default_factory=dict)
-    """What it has asked for and waits for, by request."""
+    """Requests that it waits for."""
     bytes_wanted: dict[int, asyncio.Future[int]] = field(default_factory=dict)
-    """Requests whose media was asked for: a descriptor comes."""
+    """Requests whose media was requested: a descriptor will come."""
     bytes_given: dict[int, memoryview] = field(default_factory=dict)
-    """Media that came along with its request."""
+    """Media that came with its request."""
     _numbers: count[int] = field(default_factory=lambda: count(1))
 
     @property
     def line(self) -> str:
-        """The name of its line wherever clients wait in turns."""
+        """The name of its line wherever clients take turns."""
         return f"{self.hello.role} {self.process.index}"
 
     def tell(self, record: Record, *descriptors: int) -> None:
-        """Send it a record; whoever does not read for very long is cut off."""
+        """Send it a record; a client that does not read for very long is disconnected."""
         if not self.mailbox.post(record, descriptors):
             self.part(self)
 
     def hold(self, arena: Arena, item: Item) -> int:
-        """Claim an item for this process; the number of the hold. Raises StaleSlot, DeadProcess."""
+        """Claim an item for this process and return the number of the hold. Raises StaleSlot, DeadProcess."""
         number = next(self._numbers)
         arena.lease(item.slot, self.process, -number)
         self.holds[number] = item
         return number
 
     def held(self, number: int) -> Item:
-        """The item of a hold. Raises Misuse."""
+        """Return the item of a hold. Raises Misuse."""
         item = self.holds.get(number)
         if item is None:
             raise Misuse(f"there is no hold {number}")
@@ -83,7 +83,7 @@ class Session:
         arena.release(item.slot, self.process, -number)
 
     def hush(self) -> None:
-        """Nothing is heard of it any more: what it waits for is called off."""
+        """No more records will come from it: cancel the requests that it waits for."""
         self.mailbox.close()
         for task in list(self.tasks.values()):
             task.cancel()

@@ -1,4 +1,4 @@
-"""A sidecar's workers and what they make: built from the configuration, where there is a model."""
+"""A sidecar's workers and its maker, built from the configuration if there is a model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mmplane.waiting.budget import Budget
 
 
 class Workshop:
-    """The pool of workers, and the maker that has them work. Raises ValueError, OSError for the operator."""
+    """The pool of workers, and the maker that uses them. Raises ValueError, OSError with a text for the operator."""
 
     def __init__(
         self,
@@ -50,13 +50,13 @@ class Workshop:
             store, self.pool, budget, fingerprint=processors.fingerprint, media_bytes_max=config.body_bytes_max
         )
         self.room = described(processors, config.region_bytes())
-        """For the log."""
+        """Describe the backend for the log."""
         self.figures = {
             "encoding": processors.encoding,
             "backend": config.backend,
             "decode_profile": processors.decode_profile,
         }
-        """How features lie in the arena, whose bits they are, and whose loader is followed."""
+        """Encoding, backend and decode profile of the features."""
 
     async def warm(self) -> None:
         """Return once a worker has loaded and compiled everything."""

@@ -1,4 +1,4 @@
-"""Whether the functions in a table are wrapped: an engine that applies hooks itself may only log that it could not."""
+"""Checks that the functions in a table are wrapped: an engine that applies hooks itself may only log a failure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _originals: dict[str, Callable[..., object]] = {}
 
 
 def remember(hooks: Iterable[Hook]) -> None:
-    """What the targets are now, before they are wrapped."""
+    """Remember the targets as they are before they are wrapped."""
     for hook in existing(hooks):
         _originals.setdefault(hook.target, function_at(hook.target))
 
 
 def missing() -> list[str]:
-    """The targets that were remembered and are still what they were."""
+    """Return the targets that have not changed since they were remembered."""
     return [target for target, original in _originals.items() if function_at(target) is original]

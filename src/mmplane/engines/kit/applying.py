@@ -1,7 +1,7 @@
-"""Wrap an engine's functions, for engines that have no registry of hooks.
+"""Wraps an engine's functions, for engines that have no registry of hooks.
 
-The name that a target spells is what is replaced. A module that has imported the function by name keeps the original,
-so the target is the name in the module that calls it (`vllm.renderers.base.processor_cache_from_config`).
+The name in the target's path is replaced. A module that has imported the function by name keeps the original, so the
+target must be the name in the calling module (`vllm.renderers.base.processor_cache_from_config`).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _WRAPPER = "__mmplane__"
 
 
 def apply(hooks: Iterable[Hook]) -> Callable[[], None]:
-    """Wrap all targets, or none: when one fails, those before it are restored and its exception is raised.
+    """Wrap all targets, or none: if one fails, restore those before it and raise its exception.
 
-    What is wrapped by the same wrapper already, as after a fork, stays as it is. Returns a function that restores what
-    this call has wrapped.
+    A target that is already wrapped by the same wrapper, for example after a fork, stays as it is. Returns a function
+    that restores what this call has wrapped.
     """
     with ExitStack() as undo:
         for hook in existing(hooks):
@@ -44,12 +44,12 @@ def _apply(hook: Hook, undo: ExitStack) -> None:
     wrapped = _wrapped(original, hook.wrapper)
     own = name in vars(owner)
     setattr(owner, name, kind(wrapped) if kind else wrapped)
-    # An inherited method was not in the class: it must not be there afterwards.
+    # An inherited method was not in the class, and must not be there afterwards.
     undo.callback(setattr, owner, name, found) if own else undo.callback(delattr, owner, name)
 
 
 def _wrapped(original: Callable[..., Any], wrapper: Callable[..., Any]) -> Callable[..., Any]:
-    """What stands in the original's place: a coroutine function where the original is one."""
+    """Return the replacement of the original: a coroutine function if the original is one."""
     if inspect.iscoroutinefunction(original):
 
         @functools.wraps(original)

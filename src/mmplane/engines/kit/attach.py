@@ -1,4 +1,4 @@
-"""Attach to the sidecar while the server starts: in a thread of its own, so that neither waits for the other."""
+"""Attaches to the sidecar while the server starts, in a separate thread, so that neither waits for the other."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from mmplane.embed.errors import Lost, NotAttached
 log = logging.getLogger("mmplane")
 
 LIMIT_S = 300.0
-"""How long a sidecar may take until it accepts this process: with a model it may have to compile."""
+"""How long a sidecar may take until it accepts this process; with a model it may have to compile."""
 RETRY_S = 0.2
 
 T = TypeVar("T")
 
 
 def attach(make: Callable[[], T]) -> Future[T]:
-    """What `make` returns, a client or an inbox, once the sidecar is there and takes it.
+    """Return what `make` returns, a client or an inbox, once the sidecar accepts it.
 
-    A refusal may pass: the sidecar may lack a descriptor just now, or have not yet seen that a predecessor has ended.
+    A refusal may be temporary: the sidecar may lack a descriptor, or may not have noticed yet that a predecessor has
+    ended.
     """
     attached: Future[T] = Future()
     Thread(target=_run, args=(make, attached), name="mmplane: attach", daemon=True).start()

@@ -1,12 +1,12 @@
-"""A rank's GPU, and the memory that it copies features from.
+"""A rank's GPU, and the memory from which it copies features.
 
-An engine starts a copy to a GPU and goes on while it runs, if the driver knows the memory. Otherwise the driver first
-copies it into memory of its own, on the engine's main thread. So a rank on a GPU maps the regions shared and writable,
-and registers each with the driver once. A private mapping is never registered: the driver holds on to its pages, which
-makes them this process's own, and the rank would read old bytes for ever.
+If the driver knows the memory, an engine starts a copy to the GPU and continues while it runs. Otherwise the driver
+first copies the data into its own memory, on the engine's main thread. So a rank on a GPU maps the regions shared and
+writable, and registers each of them with the driver once. A private mapping must not be registered: the driver pins
+its pages, which turns them into private copies of this process, and the rank would read old bytes for ever.
 
-PyTorch does not know when such a copy is done: it drops events of host memory that it has not allocated. So whoever
-starts copies calls `keep`. The tensors stay, and with them their leases, until an event behind the copies has passed.
+PyTorch does not track such copies: it drops events of host memory that it has not allocated. So code that starts
+copies calls `keep`. The tensors, and with them their leases, stay until an event behind the copies has passed.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from mmplane.engines.kit import settings
 log = logging.getLogger("mmplane")
 
 REGISTER_VARIABLE = "MMPLANE_GPU_REGISTER"
-"""0: the driver is told of nothing, and copies features itself."""
+"""0: do not register memory; the driver copies features itself."""
 PORTABLE = 1
 """cudaHostRegisterPortable: the memory counts as registered in every context of the process."""
 PENDING_MAX = 64
-"""So many events are waited for at once; the next `keep` waits until the GPU has come to the oldest."""
+"""Maximum number of pending events; the next `keep` waits until the GPU has reached the oldest."""
 
 
 class Device:
@@ -45,13 +45,13 @@ class Device:
 
     @classmethod
     def current(cls, torch: Any) -> Device | None:
-        """The GPU that this process computes on; None where it has not begun to use one."""
+        """Return the GPU that this process computes on, or None if it has not started to use one."""
         return cls(torch, torch.cuda.current_device()) if torch.cuda.is_initialized() else None
 
     def register(self, address: int, length_bytes: int) -> Callable[[], None] | None:
-        """Register this memory (`mmplane.embed.windows.Register`). Raises nothing."""
+        """Register this memory (`mmplane.embed.windows.Register`). Never raises."""
         try:
-            with self._torch.cuda.device(self._index):  # a new thread is on GPU 0, and would make a context there
+            with self._torch.cuda.device(self._index):  # a new thread uses GPU 0, and would create a context there
                 error = self._torch.cuda.cudart().cudaHostRegister(address, length_bytes, PORTABLE)
         except Exception as raised:  # noqa: BLE001 - whatever it is, the rank can do without
             error = raised
@@ -62,14 +62,14 @@ class Device:
         return partial(self._unregister, address)
 
     def holds(self, array: Any) -> bool:
-        """Whether this array lies in memory that is registered."""
+        """Whether this array is in registered memory."""
         at = self._address(array)
         return at is not None and any(
             address <= at < address + length for address, length in list(self._lengths_bytes.items())
         )
 
     def keep(self, arrays: Iterable[Any]) -> None:
-        """Copies of these were started on the current stream: those that are registered stay until they are done."""
+        """Copies of these were started on the current stream: keep the registered ones until they are done."""
         self.drain()
         kept = [array for array in arrays if self.holds(array)]
         if not kept:
@@ -81,7 +81,7 @@ class Device:
             self._pending.popleft()[0].synchronize()
 
     def drain(self) -> None:
-        """Let go of what has been copied."""
+        """Release tensors whose copies are done."""
         while self._pending and self._pending[0][0].query():
             self._pending.popleft()
 
@@ -111,9 +111,9 @@ _current: Device | None = None
 
 
 def begin(torch: Any) -> Access | Register:
-    """In a rank, once the engine has chosen its GPU: how its inbox maps the regions. Raises ValueError.
+    """Return how a rank's inbox maps the regions, once the engine has chosen its GPU. Raises ValueError.
 
-    Called only where the engine's copies end in `keep`.
+    Only for engines whose copies end in `keep`.
     """
     global _current
     _current = Device.current(torch) if settings.flag(REGISTER_VARIABLE, default=True) else None
@@ -121,12 +121,12 @@ def begin(torch: Any) -> Access | Register:
 
 
 def current() -> Device | None:
-    """This rank's GPU; None where features are not registered."""
+    """This rank's GPU, or None if features are not registered."""
     return _current
 
 
 def arrays_in(value: Any) -> Iterator[Any]:
-    """All that lies in nested lists, tuples and dicts."""
+    """Yield all leaves of nested lists, tuples and dicts."""
     if isinstance(value, list | tuple):
         for one in value:
             yield from arrays_in(one)

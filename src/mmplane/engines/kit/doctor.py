@@ -1,6 +1,6 @@
-"""The frame of `mmplane doctor --ENGINE [URL]`: checks of an environment, then of a running server by its metrics.
+"""The framework of `mmplane doctor --ENGINE [URL]`: checks an environment, and then a running server by its metrics.
 
-It exits with 0 when every line says `ok`. A check that raises is a check that fails.
+It exits with 0 if every line says `ok`. A check that raises has failed.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ METRICS_BYTES_MAX = 16 * 2**20
 ARENA_BYTES = 2**20
 
 Check = Callable[[], str | None]
-"""What is wrong and how to fix it; None where nothing is."""
+"""Return the problem and how to fix it, or None."""
 
 
 def run(engine: str, checks: Mapping[str, Check], arguments: Sequence[str] | None, *, metrics: str) -> int:
-    """The command; its exit status. `engine` is its flag's name, `metrics` how a server is made to show its figures."""
+    """Run the command; return its exit status. `metrics` tells how to make a server show metrics."""
     parser = Parser(
         prog="mmplane doctor", description=f"Whether the plugin for {engine} works in this environment, or in a server."
     )
@@ -40,7 +40,7 @@ def run(engine: str, checks: Mapping[str, Check], arguments: Sequence[str] | Non
 
 
 def findings(checks: Mapping[str, Check], url: str | None, *, metrics: str) -> Iterator[tuple[str, str | None]]:
-    """(what was looked at, what is wrong) of every check, and of the server at `url`."""
+    """Return (subject, problem) of every check, and of the server at `url`."""
     for subject, check in checks.items():
         yield subject, _outcome(check)
     if url is None:
@@ -55,7 +55,7 @@ def findings(checks: Mapping[str, Check], url: str | None, *, metrics: str) -> I
 
 
 def served(subject: str, text: str) -> Iterator[tuple[str, str | None]]:
-    """What a server's metrics say of its features: some came in and none was carried is a failure."""
+    """Check a server's metrics: it is a failure if features came in and none went through the arena."""
     figures = figures_of(text)
     if "features_seen" not in figures:
         yield subject, "it shows no figures of the plugin: look for `mmplane:` in its log"
@@ -73,7 +73,7 @@ def served(subject: str, text: str) -> Iterator[tuple[str, str | None]]:
 
 
 def figures_of(text: str) -> dict[str, dict[str, float]]:
-    """The plugin's figures by name and by the first label's value ("" without one), summed over other labels."""
+    """Return the plugin's metrics by name and by the first label's value (""), summed over other labels."""
     figures: dict[str, dict[str, float]] = {}
     for name, labels, value in re.findall(r"^mmplane_(\w+)(?:\{(.*)\})? (\S+)$", text, re.MULTILINE):
         found = re.search(r'reason="([^"]*)"', labels)
@@ -84,7 +84,7 @@ def figures_of(text: str) -> dict[str, dict[str, float]]:
 
 
 def entry_point(group: str, name: str, chosen: str | None, variable: str) -> str | None:
-    """Whether an engine finds the plugin. `chosen` is what `variable` says of plugins to load; None: all of them."""
+    """Whether an engine finds the plugin. `chosen` are the plugins that `variable` names; None: all of them."""
     if not any(point.name == name for point in entry_points(group=group)):
         return "no entry point: install mmplane into this environment"
     if chosen is not None and name not in chosen.split(","):
@@ -93,8 +93,8 @@ def entry_point(group: str, name: str, chosen: str | None, variable: str) -> str
 
 
 def makes_the_trip() -> str | None:
-    """Whether a tensor gets through a sidecar's arena. Raises what the library raises."""
-    torch = import_module("torch")  # every engine has it; the other checks need the engine alone
+    """Send a tensor through a sidecar's arena. Raises whatever the library raises."""
+    torch = import_module("torch")  # every engine has torch; the other checks only need the engine
     source = torch.arange(1000, dtype=torch.bfloat16)
     with (
         Sidecar.start(model=None, producers_bytes=ARENA_BYTES) as sidecar,

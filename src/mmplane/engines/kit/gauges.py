@@ -1,7 +1,7 @@
-"""Figures in the engine's own `/metrics`.
+"""Gauges in the engine's own `/metrics`.
 
-`prometheus_client` decides when it is imported how processes share figures, and engines settle that first; so it is
-imported here when the first gauge is made. A process that runs two engines has each gauge once: it shows their sum.
+When `prometheus_client` is imported, it decides how processes share metrics, and engines configure that first. So it
+is imported here when the first gauge is created. A process that runs two engines has each gauge once, with their sum.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _made: dict[str, _Gauge] = {}
 
 
 class Gauges:
-    """One owner's gauges. `table` gives each name, without the prefix, its help text.
+    """One owner's gauges. `table` maps each name, without the prefix, to its help text.
 
-    `label` is for `show_by`: the one gauge of the table that has it. `mode` says what a scrape over several processes
-    shows: "livesum" of the living, or "livemostrecent" for a figure that all of them share.
+    `label` is for `show_by`: the label of the table's only gauge. `mode` is how a scrape combines processes: "livesum"
+    sums over living processes, "livemostrecent" is for a figure that all of them share.
     """
 
     def __init__(self, table: Mapping[str, str], *, label: str = "", mode: str = "livesum") -> None:
@@ -30,7 +30,7 @@ class Gauges:
         self._gauges = {name: _made[name] for name in table}
 
     def show(self, figures: Mapping[str, float]) -> None:
-        """Set those that are named. Raises KeyError for a name that the table does not have."""
+        """Set the named gauges. Raises KeyError for a name that is not in the table."""
         for name, value in figures.items():
             self._gauges[name].set(self, "", value)
 
@@ -41,7 +41,7 @@ class Gauges:
 
 
 class _Gauge:
-    """A gauge and what each living owner has set."""
+    """A gauge, and the value that each living owner has set."""
 
     def __init__(self, name: str, text: str, label: str, mode: str) -> None:
         self._is_shared = mode != "livesum"

@@ -28,8 +28,8 @@ class Hook:
     """One function to wrap.
 
     `target` is the dotted path of a module's function, a method, a class method, a static method or an inherited
-    method. `needs` names parameters that the wrapper takes out of `*args, **kwargs`. With `optional` the hook is left
-    out where the target does not exist; a target that exists must have the expected signature all the same.
+    method. `needs` names parameters that the wrapper takes out of `*args, **kwargs`. An `optional` hook is left out if
+    the target does not exist; a target that exists must still have the expected signature.
     """
 
     target: str
@@ -39,19 +39,19 @@ class Hook:
 
 
 def existing(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
-    """All but the optional ones whose targets this engine does not have."""
+    """Return all hooks except optional ones whose targets this engine does not have."""
     return tuple(hook for hook in hooks if not hook.optional or _exists(hook.target))
 
 
 def problem(hooks: Iterable[Hook]) -> str | None:
-    """Why these cannot all be applied here: a target is missing or has another signature. None if they can."""
+    """Return why these hooks cannot all be applied: a target is missing or has another signature. None if they can."""
     return next(filter(None, map(_problem, existing(hooks))), None)
 
 
 def function_at(target: str) -> Callable[..., Any]:
-    """The plain function at this path. A bound method would be a new object each time.
+    """Return the plain function at this path, because a bound method would be a new object each time.
 
-    Raises ImportError or AttributeError where nothing is there.
+    Raises ImportError or AttributeError if there is nothing.
     """
     found = pkgutil.resolve_name(target)
     function: Callable[..., Any] = getattr(found, "__func__", found)
@@ -82,7 +82,7 @@ def _problem(hook: Hook) -> str | None:
 
 
 def _mismatch(theirs: list[Parameter], ours: list[Parameter], needs: tuple[str, ...]) -> str | None:
-    """How the target's parameters differ from what the wrapper takes."""
+    """Describe how the target's parameters differ from those that the wrapper takes."""
     named = [one for one in ours if one.kind in _POSITIONAL]
     first = [one.name for one in theirs if one.kind in _POSITIONAL][: len(named)]
     if first != [one.name for one in named]:

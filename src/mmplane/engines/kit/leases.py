@@ -1,4 +1,4 @@
-"""Leases of one array, taken before its messages are sent: the event loop never waits for the sidecar."""
+"""Leases of one array, taken before its messages are sent, so that the event loop never waits for the sidecar."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mmplane.embed.records import Leased
 
 
 class Leases:
-    """One for each message to come. What has not been taken when this object goes is given back by `revoke`.
+    """One lease for each expected message. Leases that are left when this object goes are returned with `revoke`.
 
     SGLang's copies of an item for several samples share it.
     """
@@ -21,7 +21,7 @@ class Leases:
         weakref.finalize(self, _give_back, leased, revoke).atexit = False
 
     def take(self) -> Leased:
-        """For one message. Raises LookupError when there are more messages than were expected."""
+        """Take one lease. Raises LookupError if there are more messages than expected."""
         if not self._left:
             raise LookupError("a request is sent more often than its number of samples says")
         return self._left.pop()
@@ -29,5 +29,5 @@ class Leases:
 
 def _give_back(left: list[Leased], revoke: Callable[..., object]) -> None:
     if left:
-        with suppress(SidecarError):  # in a forked process there is nothing to give back
+        with suppress(SidecarError):  # a forked process has nothing to return
             revoke(*left)

@@ -1,6 +1,6 @@
-"""An engine's entry point: judge this engine, apply every hook or none, and say in one line what was decided.
+"""An engine's entry point: judges this engine, applies every hook or none, and logs the decision in one line.
 
-An exception that escapes from a plugin's `load()` ends some engines, so none does.
+An exception in a plugin's `load()` ends some engines, so none escapes.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _SAID = "MMPLANE_{}_SAID"
 class Plugin:
     """One plugin.
 
-    `engine` is the engine's name as its users write it ("SGLang"), `package` what is imported for its `__version__`.
+    `engine` is the engine's name as its users write it ("SGLang"), `package` is imported for its `__version__`.
     `tested` are the versions that the tests run with, in ascending order. `hooks` is the dotted path of the table of
-    `Hook`s. `self_test` that of a function which returns the trouble or None: both are imported when they are needed,
-    since they stand on internals that another version may not have. `logger` is the name of one whose lines the engine
-    shows.
+    `Hook`s, and `self_test` that of a function that returns a problem or None. Both are imported only when needed,
+    because they use internals that another version may not have. `logger` is the name of a logger whose lines the
+    engine shows.
     """
 
     engine: str
@@ -37,14 +37,14 @@ class Plugin:
     self_test: str | None = None
     logger: str = "mmplane"
     compared: str = ""
-    """A newer version than the tested ones, of which names and signatures were compared."""
+    """A version newer than the tested ones whose names and signatures were compared."""
     judged: Verdict | None = field(default=None, init=False)
-    """What `load` has found."""
+    """The result of `load`."""
 
     def load(self, apply: Callable[[tuple[Hook, ...]], object]) -> None:
-        """Apply all hooks, or log why none is. Never raises.
+        """Apply all hooks, or log why none is applied. Never raises.
 
-        A child process that inherits this one's environment does not log the same line again.
+        A child process that inherits this process's environment does not log the same line again.
         """
         try:
             self.judged = self.verdict()
@@ -57,7 +57,7 @@ class Plugin:
             logging.getLogger(self.logger).debug("mmplane: off", exc_info=True)
 
     def verdict(self) -> Verdict:
-        """Whether this plugin is on in the engine that is installed here. Never raises."""
+        """Return whether this plugin is on in the installed engine. Never raises."""
         try:
             version = importlib.import_module(self.package).__version__
         except Exception as error:  # noqa: BLE001 - an engine may raise anything while it is imported
@@ -69,7 +69,7 @@ class Plugin:
         )
 
     def trouble(self) -> str | None:
-        """What is wrong with the hooks, or with the self-test. Never raises."""
+        """Return a problem of the hooks or of the self-test. Never raises."""
         try:
             trouble = problem(self.table())
             if trouble is not None or self.self_test is None:
@@ -82,12 +82,12 @@ class Plugin:
         return None if said is None else f"the self-test failed: {said}"
 
     def table(self) -> tuple[Hook, ...]:
-        """The hooks. Raises what their modules raise when they are imported."""
+        """Return the hooks. Raises whatever their modules raise when they are imported."""
         table: tuple[Hook, ...] = pkgutil.resolve_name(self.hooks)
         return table
 
     def variable(self, template: str) -> str:
-        """`MMPLANE_SGLANG_UNTESTED` of `UNTESTED`, for instance."""
+        """The variable that allows untested versions, for example `MMPLANE_SGLANG_UNTESTED`."""
         return template.format(self.engine.upper())
 
     def _say(self, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""How much memory features get where the operator does not say, and how many pictures that is."""
+"""The default size of the arena, and how many pictures fit into it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from mmplane.arena.memory import memory_available_bytes
 from mmplane.engines.kit.settings import number
 
 SHARE, BYTES_MAX = 4, 16 * 2**30
-"""By default features get one part in so many of the memory that is available, and at most so much."""
+"""By default the arena gets this fraction (1 / SHARE) of the available memory, but at most BYTES_MAX."""
 
 PICTURE_PATCHES = (1288 // 14) * (966 // 14)
 PATCH_VALUES = 1176
-"""Of a picture of 1288x966 in the Qwen family: as float32 29.9 MB."""
+"""Bytes of a picture of 1288x966 in the Qwen family: 29.9 MB as float32."""
 
 
 def arena_bytes(variable: str) -> int:
-    """What the variable says, or the default. Raises ValueError when it is no number or more than is available."""
+    """Return the variable's value, or the default. Raises ValueError for no number or more than is available."""
     available_bytes = memory_available_bytes()
     wanted_bytes = number(variable, min(available_bytes // SHARE, BYTES_MAX))
     if wanted_bytes > available_bytes:

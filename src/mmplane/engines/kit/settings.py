@@ -1,6 +1,6 @@
-"""What an operator sets by environment variables, since an engine's command line is the engine's.
+"""Settings from environment variables, because the command line belongs to the engine.
 
-Every function takes the variable's whole name and raises ValueError, which names it, for a value that it cannot take.
+Every function takes the full name of the variable and raises ValueError with that name for an invalid value.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 
 def number(name: str, default: int, *, least: int = 0, most: int = 2**63 - 1) -> int:
-    """A whole number, such as of bytes."""
+    """An integer, for example of bytes."""
     text = os.environ.get(name, "").strip()
     if not text:
         return default
@@ -33,7 +33,7 @@ def choice(name: str, choices: Sequence[str], default: str) -> str:
 
 
 def some(name: str, choices: Sequence[str], default: Sequence[str]) -> frozenset[str]:
-    """Any of these, separated by commas. Set and empty, it is none of them."""
+    """Any of these, separated by commas. If the variable is set and empty, none of them."""
     text = os.environ.get(name)
     if text is None:
         return frozenset(default)

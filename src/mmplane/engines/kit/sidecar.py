@@ -21,7 +21,7 @@ from mmplane.embed.sidecar import Settings, Sidecar
 
 
 class Place(Record, frozen=True):
-    """Where a server's processes meet: the sidecar's socket, ranks in each group, each producer's share of memory."""
+    """What a server's processes need: the sidecar's socket, ranks per group, each producer's share of memory."""
 
     socket: str
     groups: tuple[Count, ...]
@@ -29,23 +29,24 @@ class Place(Record, frozen=True):
 
     @classmethod
     def inherited(cls, variable: str) -> Self | None:
-        """That of this process's server. None where the plugin is off, or where the variable is not ours."""
+        """The place of this process's server; None if the plugin is off or the variable is another process's."""
         try:
             return msgspec.json.decode(os.environ.get(variable, ""), type=cls)
         except msgspec.DecodeError:
             return None
 
     def publish(self, variable: str) -> None:
-        """From now on children of this process inherit it."""
+        """Pass it to child processes that start from now on."""
         os.environ[variable] = msgspec.json.encode(self).decode()
 
 
 def begin(
     variable: str, *, groups: tuple[int, ...], region_bytes: int = 0, **settings: Unpack[Settings]
 ) -> tuple[Sidecar, Place]:
-    """Start a sidecar, without waiting for it, and publish its place.
+    """Start a sidecar without waiting for it, and publish its place.
 
-    `region_bytes` is what each producer may ask for, rounded down to whole pages: a sidecar rounds up. Raises OSError.
+    `region_bytes` is the size that each producer may request, rounded down to whole pages, because a sidecar rounds
+    up. Raises OSError.
     """
     forget(variable)
     sidecar = Sidecar.begin(**settings)
@@ -62,5 +63,5 @@ def end(sidecar: Sidecar) -> None:
 
 
 def forget(variable: str) -> None:
-    """Children do not inherit a place: another server's, in a process that starts several."""
+    """Clear the place, so that children of a process that starts several servers do not inherit another server's."""
     os.environ.pop(variable, None)

@@ -1,7 +1,7 @@
-"""What was carried and what was not, by kind of reason; one line of the log at the first of each.
+"""Counts features that were carried or passed over, by reason, and logs the first of each.
 
-Every feature is either carried or passed over. `mmplane doctor --ENGINE URL` fails where some were seen and none was
-carried, so `seen` must come before anything that may fail.
+Every feature is either carried or passed over. `mmplane doctor --ENGINE URL` fails if some were seen and none was
+carried, so `seen` must be called before anything that may fail.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from threading import Lock
 class Tally:
     """Counts of one process. Its methods may be called in any thread.
 
-    `reasons` are the kinds of reasons to pass a feature over, each with the rest of "passed over because ...".
+    `reasons` maps each reason for passing a feature over to the rest of the sentence "passed over because ...".
     """
 
     def __init__(self, reasons: Mapping[str, str], log: logging.Logger, *, what: str = "feature") -> None:
@@ -28,12 +28,12 @@ class Tally:
         self._passed_over: Counter[str] = Counter()
 
     def seen(self, count: int = 1) -> None:
-        """So many features came in."""
+        """Count features that have arrived."""
         with self._lock:
             self._seen += count
 
     def carried(self, count: int = 1) -> None:
-        """So many went through the arena."""
+        """Count features that went through the arena."""
         with self._lock:
             is_first = count > 0 and self._carried == 0
             self._carried += count
@@ -41,7 +41,7 @@ class Tally:
             self._log.info("mmplane: first %s in the arena", self._what)
 
     def passed_over(self, reason: str, detail: object = "") -> None:
-        """One goes by the engine's own way. Raises KeyError for a reason that was not declared."""
+        """Count a feature that takes the engine's own path. Raises KeyError for an undeclared reason."""
         text = self._reasons[reason]
         with self._lock:
             is_first = self._passed_over[reason] == 0

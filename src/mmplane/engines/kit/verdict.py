@@ -31,12 +31,12 @@ def judge(
     check: Callable[[], str | None],
     compared: str = "",
 ) -> Verdict:
-    """The verdict on this version.
+    """Judge this version.
 
-    `tested` are in ascending order; `compared` is a newer version of which the names and signatures of what is hooked
-    were compared, and nothing ran. `allowed` names the environment variable by which a newer version is allowed; the
-    caller passes "" where it is set. `check` looks at hooks and runs the self-test: the trouble, or None. It is not
-    called where the version alone decides.
+    `tested` are in ascending order. `compared` is a newer version whose names and signatures of hooked functions were
+    compared, without running anything. `allowed` is the environment variable that allows a newer version; the caller
+    passes "" if it is set. `check` checks the hooks and runs the self-test, and returns a problem or None. It is not
+    called if the version alone decides.
     """
     number, oldest, newest = _release(version), _release(tested[0]), _release(compared or tested[-1])
     names = ", ".join(tested)
@@ -53,6 +53,6 @@ def judge(
 
 
 def _release(version: str) -> tuple[int, ...] | None:
-    """(0, 5, 23) of 0.5.23, 0.5.23.post1, 0.5.23rc1 and 0.5.23+cu130."""
+    """(0, 5, 23) for 0.5.23, 0.5.23.post1, 0.5.23rc1 and 0.5.23+cu130."""
     found = re.match(r"(\d+(?:\.\d+)*)", version)
     return None if found is None else tuple(map(int, found[1].split(".")))

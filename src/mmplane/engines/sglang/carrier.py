@@ -1,7 +1,8 @@
-"""A tokenizer process's side of the sidecar: features are written and leased in threads, before they are sent.
+"""A tokenizer process's side of the sidecar: writes and leases features in threads, before they are sent.
 
-What cannot be carried goes by SGLang's own way and is counted by the reason. Only when the arena was in use and ranks
-or the sidecar are lost is the request refused: SGLang's named segments would outlive a server that is about to end.
+Features that cannot be carried take SGLang's own path and are counted by reason. A request is refused only if ranks or
+the sidecar are lost after the arena was used, because SGLang's named segments would outlive a server that is about to
+end.
 """
 
 from __future__ import annotations
@@ -33,17 +34,17 @@ THREADS = 2
 CALL_LIMIT_S = 10.0
 """How long the sidecar may take to answer."""
 BYTES_MIN = 2**20
-"""What lies beside an item's features goes through the arena from this size on."""
+"""Minimum size of arrays beside an item's features that go through the arena."""
 REFRESH_S = 1.0
-"""How long after a request the figures are taken again: ranks end their leases later than the answer."""
+"""Seconds after a request until the metrics are updated again: ranks end their leases after the answer is sent."""
 
 
 class Refused(Exception):
-    """The request cannot be served now: a rank, or the sidecar, is lost."""
+    """The request cannot be served now, because a rank or the sidecar is lost."""
 
 
 class Carrier:
-    """Of one TokenizerManager."""
+    """The carrier of one TokenizerManager."""
 
     def __init__(self, place: Place, metrics: Metrics) -> None:
         self._attached: Future[Client] = attach(
@@ -57,9 +58,9 @@ class Carrier:
         self._is_stale = False
 
     async def carry(self, items: list[Any], *, messages: int, trusted: bool) -> None:
-        """Put the features of these items into the arena, with a lease for each of so many messages. Raises Refused.
+        """Put the features of these items into the arena, with a lease for each message. Raises Refused.
 
-        A request that is called off keeps its place until its thread is done, so that never more wait than work.
+        A cancelled request keeps its place until its thread is done, so that no more requests wait than work.
         """
         loop = asyncio.get_running_loop()
         await self._room.acquire()
@@ -68,11 +69,11 @@ class Carrier:
         await asyncio.shield(work)
 
     def revoke(self, *leased: Leased) -> None:
-        """These records are not sent."""
+        """These records will not be sent."""
         self._client().revoke(*leased)
 
     def lease(self, hold: SidecarHold, messages: int) -> Leases:
-        """Leases of what is held for so many messages. Raises Refused, Full, Lost."""
+        """Lease held items for this many messages. Raises Refused, Full, Lost."""
         leased: list[Leased] = []
         leases = Leases(leased, self.revoke)
         try:
@@ -144,7 +145,7 @@ class Carrier:
     def _worked(self, work: asyncio.Future[None]) -> None:
         self._room.release()
         if not work.cancelled():
-            work.exception()  # whoever waited for it may have left
+            work.exception()  # the caller may be gone
         self._is_stale = True
         if self._metrics.is_shown and self._refresh is None:
             self._refresh = asyncio.get_running_loop().call_later(REFRESH_S, self._take_figures)
@@ -160,7 +161,7 @@ class Carrier:
             return None
 
     def _show(self, taken: asyncio.Future[dict[str, Any] | None]) -> None:
-        """Again until nothing is leased or held any more."""
+        """Update the metrics again until nothing is leased or held any more."""
         figures = None if taken.cancelled() or taken.exception() else taken.result()
         self._metrics.show(figures)
         more = self._is_stale or (figures is not None and figures["leases"] + figures["holds"] > 0)
@@ -168,12 +169,12 @@ class Carrier:
 
 
 def _is_worth_it(array: Any, place: str) -> bool:
-    """SGLang makes a named segment of each tensor that is a feature, however small; all else it sends in messages."""
+    """SGLang creates a named segment for each feature tensor, however small; everything else is in messages."""
     return (identity.is_feature(place) and isinstance(array, torch.Tensor)) or _bytes_of(array) >= BYTES_MIN
 
 
 def _unfit(array: Any) -> str | None:
-    """Why an array cannot be carried, if it cannot."""
+    """Return why an array cannot be carried, or None."""
     if isinstance(array, torch.Tensor):
         if not array.is_cpu:
             return "gpu"

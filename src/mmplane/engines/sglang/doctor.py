@@ -1,7 +1,7 @@
-"""`mmplane doctor --sglang [URL]`: whether the plugin will work in this environment, and whether it does in a server.
+"""`mmplane doctor --sglang [URL]`: checks whether the plugin will work in this environment, and in a running server.
 
-Run it with the Python that SGLang runs with. It exits with 0 when every line says `ok`. Given the URL of a server,
-started with `--enable-metrics`, it fails when images were served and no features went through the arena.
+Run it with the Python that SGLang runs with. It exits with 0 if every line says `ok`. Given the URL of a server that
+was started with `--enable-metrics`, it fails if images were served and no features went through the arena.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ METRICS = "start it with --enable-metrics"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; its exit status."""
+    """Run the command and return its exit status."""
     verdict = PLUGIN.verdict()
     checks: dict[str, doctor.Check] = {
         f"SGLang: {verdict.says}" if verdict.is_on else "SGLang": lambda: None if verdict.is_on else verdict.says,
@@ -34,6 +34,6 @@ def _is_found() -> str | None:
 
 
 def _has_memory() -> str | None:
-    """Raises ValueError with what is wrong."""
+    """Raises ValueError with the problem."""
     arena_bytes()
     return None

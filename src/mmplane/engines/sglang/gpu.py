@@ -1,7 +1,7 @@
 """On a rank with a GPU: features are copied to it from the arena, and stay there until that is done.
 
-`embed_mm_inputs` starts all of these copies. SGLang then copies features that it has moved back to the host, to have
-them for another prefill: an item gets its array in the arena back instead, which costs nothing.
+`embed_mm_inputs` starts all of these copies. SGLang then copies features back to the host for a later prefill.
+Instead, an item gets its array in the arena back, which costs nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mmplane.embed.windows import Register
 from mmplane.engines.kit import device
 
 BUFFER_VARIABLE = "SGLANG_MM_BUFFER_SIZE_MB"
-"""With it SGLang copies features to a buffer on the GPU and back as soon as they come in."""
+"""With this variable SGLang copies features to a buffer on the GPU and back as soon as they arrive."""
 
 
 def begin(torch: Any) -> Access | Register:
@@ -26,14 +26,14 @@ def begin(torch: Any) -> Access | Register:
 
 
 def drain() -> None:
-    """Let go of what has been copied: in each round of the scheduler."""
+    """Release what has been copied, in each round of the scheduler."""
     gpu = device.current()
     if gpu is not None:
         gpu.drain()
 
 
 def embed(original: Callable[..., Any], mm_inputs_list: Any, *args: Any, **kwargs: Any) -> Any:
-    """Around `embed_mm_inputs`. The encoder runs on the stream that is current here."""
+    """Wraps `embed_mm_inputs`. The encoder runs on the stream that is current here."""
     gpu = device.current()
     if gpu is None:
         return original(mm_inputs_list, *args, **kwargs)
@@ -50,10 +50,10 @@ def embed(original: Callable[..., Any], mm_inputs_list: Any, *args: Any, **kwarg
 
 
 def materialize(original: Callable[..., Any], features: Any, *, device: Any, dtype: Any) -> Any:
-    """Around `materialize_multimodal_features`, which converts features to the model's dtype.
+    """Wraps `materialize_multimodal_features`, which converts features to the model's dtype.
 
-    Between memory of different kinds PyTorch converts on the CPU, before it copies. Converted on the GPU they have the
-    same bits.
+    Between different kinds of memory, PyTorch converts on the CPU before it copies. Converted on the GPU, the features
+    have the same bits.
     """
     return original([_moved(feature, device, dtype) for feature in features], device=device, dtype=dtype)
 

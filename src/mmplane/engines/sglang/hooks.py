@@ -1,4 +1,4 @@
-"""Which functions of SGLang are wrapped, and by what."""
+"""The functions of SGLang that are wrapped, and their wrappers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DESIGN_HOOKS = (
     Hook(f"{_SCHEDULER}.abort_request", step.abort),
     Hook(f"{_SCHEDULER}.maybe_sleep_on_idle", step.sleep),
 )
-"""Only where the server was started with a design (`MMPLANE_SGLANG_DESIGN`)."""
+"""Used only if the server was started with a design (`MMPLANE_SGLANG_DESIGN`)."""
 
 HOOKS = (
     Hook(f"{_SRT}.entrypoints.engine.Engine._launch_scheduler_processes", launcher.launch),
@@ -41,4 +41,4 @@ HOOKS = (
     Hook(f"{_SRT}.multimodal.mm_utils.materialize_multimodal_features", gpu.materialize),
     *(DESIGN_HOOKS if wanted() else ()),
 )
-"""They are called with the original first, and pass through where the plugin is not on."""
+"""Wrappers are called with the original first, and call it unchanged if the plugin is off."""

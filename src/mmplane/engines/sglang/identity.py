@@ -1,8 +1,8 @@
-"""An item's identity: the whole digest over what the model sees of it, made once, in the tokenizer process.
+"""An item's identity: a digest over everything that the model sees of it, computed once, in the tokenizer process.
 
-SGLang's own hash covers the bytes of the features alone. White images of 560x280, 280x560 and 140x1120 pixels have
-the same bytes, and even the same shape; what tells them apart is the grid beside them. What depends on the prompt is
-left out (EVS models keep the prompt's ids in the item): the same clip must be the same item in the next turn.
+SGLang's own hash only covers the bytes of the features. White images of 560x280, 280x560 and 140x1120 pixels have the
+same bytes and even the same shape; only the grid beside them differs. Values that depend on the prompt are left out
+(EVS models keep the prompt's ids in the item), because the same clip must be the same item in the next turn.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ SHAPES = frozenset(
         *("audio_attention_mask", "feature_attention_mask", "input_features_mask", "has_images", "has_local_crops"),
     )
 )
-"""What is specific to a model and says how features lie: SGLang's names of 0.5.23, of all its processors."""
+"""Model-specific values that describe the layout of features: SGLang's names in 0.5.23, of all its processors."""
 FEATURES = frozenset(("images_crop", "patch_pixel_values"))
-"""Features that lie beside the feature: DeepSeek-OCR, Step3."""
+"""Features beside the main feature: DeepSeek-OCR, Step3."""
 
 
 def is_local(item: Any) -> bool:
@@ -51,14 +51,14 @@ def is_local(item: Any) -> bool:
 
 
 def is_feature(place: str) -> bool:
-    """Whether SGLang itself sends what is at this place of an item through shared memory."""
+    """Whether SGLang itself sends the value at this place of an item through shared memory."""
     return place.partition(".")[0] in FIELDS
 
 
 def identity(item: Any, key: Key) -> bytes:
-    """32 bytes over modality, features, their dtypes and shapes, and what says how they lie.
+    """32 bytes over modality, features, their dtypes and shapes, and the values that describe their layout.
 
-    Raises TypeError when the item holds what SGLang could not send either.
+    Raises TypeError if the item contains something that SGLang could not send either.
     """
     parts = [_VERSION, item.modality.name.encode()]
     for field in FIELDS:
@@ -69,10 +69,10 @@ def identity(item: Any, key: Key) -> bytes:
 
 
 def name(item: Any, *, trusted: bool = False) -> Key:
-    """What each array of an item is called in the arena. The item gets its identity, unless it has a name already.
+    """Return the names of an item's arrays in the arena. The item gets its identity, unless it already has a name.
 
-    `trusted`: a hash that it has was made by SGLang, not given by the caller. It stands for the features then, together
-    with shapes, dtypes and grids, so that nothing is digested twice.
+    `trusted`: its hash was computed by SGLang, not given by the caller. Together with shapes, dtypes and grids it then
+    stands for the features, so nothing is digested twice.
     """
     known: dict[str, bytes] = {}
 
@@ -100,14 +100,14 @@ def _given(item: Any) -> bytes | None:
 
 
 def _array_key(array: Any) -> bytes:
-    """The content key of an array, whichever item it is in. One that the sidecar made has the name of its file."""
+    """The content key of an array, in any item. For an array that the sidecar made, it is derived from its file."""
     if (made := made_of(array)) is not None:
         return digest_parts([_VERSION, made.hold.key])
     return digest_parts([_VERSION, dtype_name(array).encode(), repr(tuple(array.shape)).encode(), digestible(array)])
 
 
 def _outline(item: Any, key: Key) -> Iterator[bytes]:
-    """How the features lie, without their bytes."""
+    """The layout of the features, without their bytes."""
     yield item.modality.name.encode()
     for place, array in values_of(item):
         if is_feature(place):
@@ -117,7 +117,7 @@ def _outline(item: Any, key: Key) -> Iterator[bytes]:
 
 
 def _parts(name: str, value: Any, key: Key) -> list[bytes]:
-    """A value with its arrays' places instead of them, and then the key of each."""
+    """Yield a value with places instead of its arrays, and then the key of each array."""
     keys: list[bytes] = []
 
     def described(array: Any, place: str) -> str:

@@ -1,6 +1,6 @@
-"""In the launcher, before any process is started: begin the sidecar, and say in one line whether the plugin is on.
+"""In the launcher, before any process is started: start the sidecar, and log whether the plugin is on.
 
-Every server has a sidecar of its own, a child of its launcher. The server's processes find it by an environment
+Every server has its own sidecar, a child of its launcher. The server's processes find it through an environment
 variable that they inherit. It ends with `Engine.shutdown`, or with the launcher.
 """
 
@@ -29,16 +29,16 @@ from mmplane.engines.sglang.versions import has_worker_app
 log = logging.getLogger("mmplane")
 
 PLACE_VARIABLE = "MMPLANE_SGLANG_PLACE"
-"""How the launcher's children find the sidecar: they inherit it."""
+"""The variable through which the launcher's children find the sidecar."""
 
 WORKER_APP = "mmplane.engines.sglang.worker:app"
 
 BROUGHT_SHARE = 4
-"""Where the sidecar makes pictures, one part in so many of the memory is for features that SGLang makes itself."""
+"""If the sidecar makes pictures, this fraction (1 / n) of the memory is for features that SGLang makes itself."""
 
 
 def launch(original: Callable[..., Any], cls: type, server_args: Any, *args: Any, **kwargs: Any) -> Any:
-    """Around `Engine._launch_scheduler_processes`."""
+    """Wraps `Engine._launch_scheduler_processes`."""
     sidecars.forget(PLACE_VARIABLE)  # another server's, in a process that starts several
     if (wrong := problem()) is not None:
         log.warning("mmplane: %s", wrong)
@@ -65,7 +65,7 @@ def launch(original: Callable[..., Any], cls: type, server_args: Any, *args: Any
 
 
 def shutdown(original: Callable[..., Any], self: Any) -> Any:
-    """Around `Engine.shutdown`: the sidecar ends after the processes that use it."""
+    """Wraps `Engine.shutdown`: the sidecar ends after the processes that use it."""
     launched = getattr(self, "_scheduler_init_result", None)
     try:
         return original(self)
@@ -76,7 +76,7 @@ def shutdown(original: Callable[..., Any], self: Any) -> Any:
 
 
 def uncovered(options: Mapping[str, Any]) -> str | None:
-    """Why a server with these options stays on SGLang's own path, if it does."""
+    """Return why a server with these options stays on SGLang's own path, or None."""
     transport, workers = options.get("mm_feature_transport") or "cpu", options.get("tokenizer_worker_num") or 1
     cases = {
         "several nodes share no memory": options["nnodes"] > 1,
@@ -94,7 +94,7 @@ def uncovered(options: Mapping[str, Any]) -> str | None:
 
 
 def settings_of(wanted: Wanted | str, total_bytes: int) -> Settings:
-    """What the sidecar is started with. Where it makes pictures, these take most of the `total_bytes` for features."""
+    """Return the sidecar's options. If it makes pictures, they take most of the `total_bytes` for features."""
     if isinstance(wanted, str):
         return {"model": None, "producers_bytes": total_bytes}
     brought_bytes = total_bytes // BROUGHT_SHARE
@@ -109,7 +109,7 @@ def settings_of(wanted: Wanted | str, total_bytes: int) -> Settings:
 
 
 def _unprofitable(config: Any) -> str | None:
-    """What only SGLang itself can tell."""
+    """Check conditions that only SGLang itself knows."""
     missing = applied.missing()
     if missing:
         return f"SGLang did not apply the hook on {missing[0]}"
@@ -122,7 +122,7 @@ def _begin(options: Mapping[str, Any], makes: Wanted | str) -> Sidecar:
     """Raises ValueError, OSError."""
     total_bytes, workers = arena_bytes(), options.get("tokenizer_worker_num") or 1
     if workers > 1 and envs.SGLANG_HTTP_SERVER_APP_PATH.get() != WORKER_APP:
-        # SGLang loads plugins in all of its processes but these.
+        # SGLang loads plugins in all of its processes except these.
         os.environ["SGLANG_HTTP_SERVER_APP_PATH"] = WORKER_APP
     settings = settings_of(makes, total_bytes)
     brought_bytes = settings["producers_bytes"] or 0

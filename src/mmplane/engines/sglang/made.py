@@ -1,4 +1,4 @@
-"""A feature that the sidecar made: a tensor over its memory, and what keeps it there."""
+"""A feature that the sidecar made: a tensor over its memory, and the hold that keeps it there."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ _ATTRIBUTE = "mmplane_made"
 
 
 class Made(NamedTuple):
-    """The hold on an item, and which of its arrays a tensor is. `hold.key` names file, processor and options."""
+    """The hold on an item, and which of its arrays a tensor is. `hold.key` identifies file, processor and options."""
 
     hold: SidecarHold
     array: str
 
 
 def marked(tensor: Any, hold: SidecarHold, array: str) -> Any:
-    """The same tensor, of which `made_of` knows, and all views of the whole of it."""
+    """Return the same tensor, registered for `made_of` together with all views of the whole of it."""
     setattr(_root(tensor), _ATTRIBUTE, Made(hold, array))
     return tensor
 
 
 def made_of(value: Any) -> Made | None:
-    """What keeps this tensor, if it is all of an array that the sidecar made."""
+    """Return the hold of this tensor, if it is a whole array that the sidecar made."""
     if not hasattr(value, "data_ptr"):
         return None
     root = _root(value)
@@ -35,5 +35,5 @@ def made_of(value: Any) -> Made | None:
 
 
 def _root(tensor: Any) -> Any:
-    """What a view is a view of. It lives as long as its views."""
+    """Return the tensor that a view is based on. It lives as long as its views."""
     return tensor if tensor._base is None else tensor._base

@@ -1,7 +1,7 @@
 """The entry point `mmplane` of the group `sglang.srt.plugins`: SGLang calls `load` in each of its processes.
 
-Either every hook takes and this version is known to work, or nothing at all is changed. One line in the launcher's log
-says which.
+Either every hook applies and this version is known to work, or nothing is changed. One line in the launcher's log
+reports it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from mmplane.engines.kit.hooks import Hook
 from mmplane.engines.kit.plugin import Plugin
 
 GROUP, NAME = "sglang.srt.plugins", "mmplane"
-"""Where SGLang looks for plugins, and what `SGLANG_PLUGINS` calls this one."""
+"""The group in which SGLang looks for plugins, and this plugin's name in `SGLANG_PLUGINS`."""
 
 TESTED = ("0.5.20", "0.5.21", "0.5.22", "0.5.23")
-"""The versions of SGLang that the tests run with: CI with the last, `make test-sglang-versions` with the others."""
+"""The versions of SGLang that the tests run with: CI uses the last one, `make test-sglang-versions` the others."""
 
 PLUGIN = Plugin(
     "SGLang",
@@ -38,7 +38,7 @@ def known() -> str:
 
 
 def _register(hooks: tuple[Hook, ...]) -> None:
-    """SGLang wraps what is registered once all plugins are loaded."""
+    """SGLang applies registered hooks once all plugins are loaded."""
     from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
     applied.remember(hooks)

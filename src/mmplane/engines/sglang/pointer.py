@@ -1,8 +1,8 @@
-"""How a record travels: in SGLang's own pointer, which its msgpack and pickle layers know by class name.
+"""Records travel in SGLang's own pointers, which its msgpack and pickle layers recognise by class name.
 
-A pointer is one of three: *ready* (in the tokenizer: `mmplane_leases` has a lease for each message to come), *lent*
-(the record of a lease is in its name), *viewed* (on a rank: `mmplane_view` is the rank's share of the lease). To SGLang
-it looks like a pointer to a named segment whose name begins with `mmplane:`.
+A pointer is in one of three states: *ready* (in the tokenizer; `mmplane_leases` has a lease for each message to come),
+*lent* (its name contains the record of a lease), *viewed* (on a rank; `mmplane_view` is the rank's share of the
+lease). For SGLang it looks like a pointer to a named segment whose name starts with `mmplane:`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from mmplane.engines.kit.leases import Leases
 
 PREFIX = "mmplane:"
 ARRAY = "0"
-"""The name of an array that a tokenizer brings. Of an item that the sidecar has made it is the first."""
+"""The name of an array that a tokenizer writes. For an item that the sidecar made, it is the first array."""
 
 FIELDS = ("feature", "precomputed_embeddings")
-"""Where SGLang's items keep what is sent through shared memory: one tensor, or a list of them."""
+"""Fields of SGLang's items that are sent through shared memory: one tensor, or a list of them."""
 
 DEPTH_MAX = 4
-"""Containers in containers, in what is specific to a model."""
+"""Maximum nesting of containers in model-specific values."""
 
 
 def is_ours(value: object) -> bool:
@@ -35,32 +35,32 @@ def is_ours(value: object) -> bool:
 
 
 def ready(leases: Leases, array: Any) -> ShmPointerMMData:
-    """A pointer to a copy of this array that is about to be sent."""
+    """Return a pointer to a copy of this array that is about to be sent."""
     pointer = _pointer(PREFIX, array.shape, array.dtype)
     pointer.mmplane_leases = leases
     return pointer
 
 
 def lent(pointer: ShmPointerMMData, leased: Leased) -> ShmPointerMMData:
-    """The same array, for one message."""
+    """Return a pointer to the same array, for one message."""
     return _pointer(PREFIX + base64.b64encode(leased.encode()).decode(), pointer.shape, pointer.dtype)
 
 
 def parse(name: str) -> Leased:
-    """The record in a lent pointer's name. Raises ValueError."""
+    """Return the record in a lent pointer's name. Raises ValueError."""
     return Leased.decode(base64.b64decode(name.removeprefix(PREFIX), validate=True))
 
 
 def library(pointer: ShmPointerMMData) -> Any:
-    """Whose array it stands for: torch's dtypes are not NumPy's."""
+    """The library of its array, because torch's dtypes are not NumPy's."""
     return torch if isinstance(pointer.dtype, torch.dtype) else np
 
 
 def replace(item: Any, change: Callable[[Any, str], Any]) -> None:
-    """Put `change(array, place)` in the place of each array or pointer of an item.
+    """Replace each array or pointer of an item by `change(array, place)`.
 
-    A place is `feature`, `feature.2`, or the name of something specific to the model, such as `images_crop`. Containers
-    are not changed but replaced: SGLang's shallow copies of an item share them.
+    A place is `feature`, `feature.2`, or a model-specific name such as `images_crop`. Containers are not changed but
+    replaced, because SGLang's shallow copies of an item share them.
     """
     for field in FIELDS:
         setattr(item, field, changed(getattr(item, field), field, change))
@@ -70,7 +70,7 @@ def replace(item: Any, change: Callable[[Any, str], Any]) -> None:
 
 
 def values_of(item: Any) -> list[tuple[str, Any]]:
-    """(place, array or pointer) of all in an item."""
+    """Yield (place, array or pointer) for all in an item."""
     found: list[tuple[str, Any]] = []
     for name, value in [*((field, getattr(item, field)) for field in FIELDS), *item.model_specific_data.items()]:
         changed(value, name, lambda array, place: found.append((place, array)))
@@ -78,7 +78,7 @@ def values_of(item: Any) -> list[tuple[str, Any]]:
 
 
 def changed(value: Any, place: str, change: Callable[[Any, str], Any], depth: int = 0) -> Any:
-    """`value` with `change(array, place)` in the place of each array or pointer in it."""
+    """Return `value` with each array or pointer in it replaced by `change(array, place)`."""
     if isinstance(value, torch.Tensor | np.ndarray | ShmPointerMMData):
         return change(value, place)
     if depth == DEPTH_MAX or not _may_hold_arrays(value):
@@ -89,7 +89,7 @@ def changed(value: Any, place: str, change: Callable[[Any, str], Any], depth: in
 
 
 def _may_hold_arrays(value: Any) -> bool:
-    """A list that begins with a number is one of numbers: it may be long."""
+    """A list that starts with a number is treated as a list of numbers, because it may be long."""
     if type(value) in (list, tuple):
         return bool(value) and not isinstance(value[0], int | float | str)
     return isinstance(value, torch.Tensor | np.ndarray | ShmPointerMMData) or type(value) is dict
@@ -103,7 +103,7 @@ def _pointer(name: str, shape: Any, dtype: Any) -> ShmPointerMMData:
 
 
 def clear(pointer: ShmPointerMMData) -> None:
-    """What SGLang's methods expect to find."""
+    """Attributes that SGLang's methods expect."""
     pointer._shm_handle = None
     pointer.tensor = None
     pointer._materialization_error = None

@@ -1,9 +1,9 @@
-"""On a scheduler rank: a pointer becomes an array over the mapping; a failure becomes that request's.
+"""On a scheduler rank: turns pointers into arrays over the mapping, and confines failures to their request.
 
-Regions are mapped when the scheduler starts, and nothing is leased before all ranks of a group have mapped them. So
-what a rank does depends on the message alone, and all ranks do the same: requests whose features all lie in an arena
-need no agreement, neither SGLang's barrier nor its all_reduce. A lease ends with the last array over it, whatever
-SGLang does with the request: finish, abort, retract, or keep for n > 1.
+Regions are mapped when the scheduler starts, and nothing is leased before all ranks of a group have mapped them. So a
+rank's actions depend only on the message, and all ranks do the same. Requests whose features are all in an arena need
+no agreement, neither SGLang's barrier nor its all_reduce. A lease ends with the last array over it, whatever SGLang
+does with the request: finish, abort, retract, or keep for n > 1.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from mmplane.engines.sglang.versions import build
 log = logging.getLogger("mmplane")
 
 ATTACHED_LIMIT_S = 10.0
-"""When a record is there the sidecar has welcomed this rank: its own thread is about to know."""
+"""When a record arrives, the sidecar has already accepted this rank; its own thread is about to know it."""
 
 _attached: Future[Inbox] | None = None
-"""This process's. A process is one rank, since torch.distributed is one to a process; and records name their plane."""
+"""This process's inbox. A process is one rank, because torch.distributed has one rank per process."""
 
 
 def start(original: Callable[..., None], self: Any, server_args: Any, *args: Any, **kwargs: Any) -> None:
-    """Around `Scheduler.__init__`: this is a rank. Until all have attached the tokenizer leaves the arena alone."""
+    """Wraps `Scheduler.__init__`: this is a rank. The arena is not used until all ranks have attached."""
     global _attached
     original(self, server_args, *args, **kwargs)
     place = Place.inherited(PLACE_VARIABLE)
@@ -53,9 +53,9 @@ def start(original: Callable[..., None], self: Any, server_args: Any, *args: Any
 
 
 def set_state(original: Callable[..., None], self: ShmPointerMMData, state: dict[str, Any]) -> None:
-    """Around `ShmPointerMMData.__setstate__`. Never raises: all ranks must get through the broadcast.
+    """Wraps `ShmPointerMMData.__setstate__`. Never raises, because all ranks must complete the broadcast.
 
-    In a process that only passes messages on (the data-parallel controller) it opens nothing.
+    In a process that only forwards messages (the data-parallel controller) it opens nothing.
     """
     if not state["shm_name"].startswith(pointer.PREFIX):
         return original(self, state)
@@ -72,7 +72,7 @@ def set_state(original: Callable[..., None], self: ShmPointerMMData, state: dict
 
 
 def materialize(original: Callable[..., Any], self: ShmPointerMMData) -> Any:
-    """Around `ShmPointerMMData.materialize`: an array over the mapping, writable, private to this process."""
+    """Wraps `ShmPointerMMData.materialize`: an array over the mapping, writable and private to this process."""
     if not pointer.is_ours(self):
         return original(self)
     if self.mmplane_view is None:
@@ -83,7 +83,7 @@ def materialize(original: Callable[..., Any], self: ShmPointerMMData) -> Any:
 
 
 def close_and_unlink(original: Callable[..., None], self: ShmPointerMMData) -> None:
-    """Around `ShmPointerMMData.close_and_unlink`: there is nothing to unlink."""
+    """Wraps `ShmPointerMMData.close_and_unlink`: there is nothing to unlink."""
     if not pointer.is_ours(self):
         return original(self)
     self.mmplane_view = None
@@ -91,7 +91,7 @@ def close_and_unlink(original: Callable[..., None], self: ShmPointerMMData) -> N
 
 
 def finalize(original: Callable[..., None], self: Any, recv_reqs: list[Any] | None) -> None:
-    """Around `SchedulerRequestReceiver._finalize_shm_features`: it then finds named segments alone, or nothing."""
+    """Wraps `SchedulerRequestReceiver._finalize_shm_features`, which then only finds named segments, or nothing."""
     gpu.drain()
     for request in _flatten(recv_reqs or []):
         try:
@@ -105,10 +105,10 @@ def finalize(original: Callable[..., None], self: Any, recv_reqs: list[Any] | No
 
 
 def build_inputs(original: Callable[..., Any], self: Any, mm_inputs: Any) -> Any:
-    """Around `Scheduler._get_multimodal_inputs`: an exception is this request's 500 and not the server's end.
+    """Wraps `Scheduler._get_multimodal_inputs`: an exception becomes this request's 500 instead of ending the server.
 
-    What the tokenizer has identified is built on each rank in microseconds, so SGLang's flag that builds on one rank
-    and broadcasts the features once more (`--enable-broadcast-mm-inputs-process`) is passed over.
+    Inputs with an identity from the tokenizer are built on each rank in microseconds, so SGLang's flag that builds on
+    one rank and broadcasts the features again (`--enable-broadcast-mm-inputs-process`) is skipped.
     """
     if PLACE_VARIABLE not in os.environ:
         return original(self, mm_inputs)

@@ -1,7 +1,7 @@
-"""Whether a record gets through this SGLang's messages: msgpack to the first process, pickle to the ranks.
+"""The self-test: sends a record through this SGLang's messages, msgpack to the first process and pickle to the ranks.
 
-It runs before anything is wrapped, and in `mmplane doctor --sglang`. What a rank does with a record is checked by the
-doctor alone, since it takes an arena.
+It runs before anything is wrapped, and in `mmplane doctor --sglang`. Only the doctor checks what a rank does with a
+record, because that needs an arena.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STATES = (
 
 
 def self_test() -> str | None:
-    """The trouble, if there is any. May raise: then SGLang cannot send what we send."""
+    """Return a problem, or None. May raise: then SGLang cannot send mmplane's records."""
     features = [pointer_of(state) for state in STATES]
     message = {"feature": features[0], "crops": [features[1]]}
     passed = msgspec.msgpack.decode(msgspec.msgpack.encode(message, enc_hook=enc_hook), ext_hook=ext_hook)

@@ -1,4 +1,4 @@
-"""What an operator can set, by environment variables, since SGLang's command line is SGLang's."""
+"""Settings from environment variables, because the command line belongs to SGLang."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ ARENA_BYTES_VARIABLE = "MMPLANE_SGLANG_ARENA_BYTES"
 
 
 def arena_bytes() -> int:
-    """For the features of all tokenizer processes together: as set, or a part of the memory that is available.
+    """Memory for the features of all tokenizer processes: the setting, or a fraction of the available memory.
 
-    Raises ValueError when what is set is no number, or more than is available.
+    Raises ValueError if the setting is not a number, or more than is available.
     """
     return room.arena_bytes(ARENA_BYTES_VARIABLE)

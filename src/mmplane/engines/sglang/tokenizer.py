@@ -1,7 +1,7 @@
-"""In a tokenizer process: what is hooked there. `carrier` does the work, in threads, while a request is tokenised.
+"""Hooks in a tokenizer process. `carrier` does the work, in threads, while a request is tokenised.
 
-A request is tokenised once and may be sent several times (n > 1), so it brings a lease for each message. Sending takes
-one and waits for nothing.
+A request is tokenised once and may be sent several times (n > 1), so it carries a lease for each message. Sending
+takes one of them and waits for nothing.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from mmplane.engines.sglang.metrics import Metrics
 log = logging.getLogger("mmplane")
 
 CARRIER = "mmplane_carrier"
-"""The attribute of a TokenizerManager that holds its carrier: one process may have several."""
+"""The attribute of a TokenizerManager that holds its carrier, because one process may have several."""
 
 _identifies = False
-"""Whether this process tokenises with the plugin on. On ranks items must get the names that all of them would give."""
+"""Whether this process tokenises with the plugin on. On ranks, items must get the names that all ranks compute."""
 
 
 def start(original: Callable[..., None], self: Any, *args: Any, **kwargs: Any) -> None:
-    """Around `TokenizerManager.__init__`: this is a tokenizer process. It starts, whatever fails here."""
+    """Wraps `TokenizerManager.__init__`: this is a tokenizer process. It starts even if something here fails."""
     global _identifies
     original(self, *args, **kwargs)
     route.attach(workers=self.server_args.tokenizer_worker_num)
@@ -48,7 +48,7 @@ def start(original: Callable[..., None], self: Any, *args: Any, **kwargs: Any) -
 
 
 async def tokenize(original: Callable[..., Awaitable[Any]], self: Any, obj: Any) -> Any:
-    """Around `TokenizerManager._tokenize_one_request`."""
+    """Wraps `TokenizerManager._tokenize_one_request`."""
     tokenized = await original(self, obj)
     carrier: Carrier | None = getattr(self, CARRIER, None)
     if tokenized.mm_inputs is not None and await goes_by_arena(tokenized.mm_inputs) and carrier is not None:
@@ -65,7 +65,7 @@ async def tokenize(original: Callable[..., Awaitable[Any]], self: Any, obj: Any)
 
 
 def dispatch(original: Callable[..., None], self: Any, obj: Any) -> None:
-    """Around `TokenizerManager._dispatch_to_scheduler`: a lease goes with what is sent, and ends if it is not."""
+    """Wraps `TokenizerManager._dispatch_to_scheduler`: the message takes a lease, which ends if it is not sent."""
     carrier: Carrier | None = getattr(self, CARRIER, None)
     if carrier is None:
         return original(self, obj)
@@ -88,7 +88,7 @@ def dispatch(original: Callable[..., None], self: Any, obj: Any) -> None:
 
 
 def set_pad_value(original: Callable[..., None], self: Any) -> None:
-    """Around `MultimodalDataItem.set_pad_value`. It gets no other name where somebody has given it one."""
+    """Wraps `MultimodalDataItem.set_pad_value`. An item that already has a name keeps it."""
     skip = envs.SGLANG_MM_SKIP_COMPUTE_HASH.get()
     if not _identifies or skip or self.pad_value is not None or self.hash is not None or not identity.is_local(self):
         return original(self)

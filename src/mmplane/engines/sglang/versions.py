@@ -1,4 +1,4 @@
-"""What differs between the versions of SGLang that are covered, found by what is there and not by numbers."""
+"""Differences between the supported versions of SGLang, detected by features and not by version numbers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _REQUIRES = "requires_mm_token_modalities"
 
 
 def has_worker_app() -> bool:
-    """Whether tokenizer workers can be made to load plugins: since 0.5.23. Else several of them are not covered."""
+    """Whether tokenizer workers can load plugins (since 0.5.23); otherwise only one tokenizer is supported."""
     return hasattr(envs, "SGLANG_HTTP_SERVER_APP_PATH")
 
 
 def build(mm_inputs: Any, model_config: Any) -> Any:
-    """`MultimodalInputs.from_processor_output`, as this version's scheduler calls it."""
+    """Call `MultimodalInputs.from_processor_output` like this version's scheduler."""
     given = {}
     if _REQUIRES in inspect.signature(MultimodalInputs.from_processor_output).parameters:
         given[_REQUIRES] = getattr(model_config, _REQUIRES)
@@ -25,7 +25,7 @@ def build(mm_inputs: Any, model_config: Any) -> Any:
 
 
 def identity_of(item: Any) -> bytes | None:
-    """The item's whole identity; None before 0.5.23, where an item has 64 bits of it alone."""
+    """The item's full identity; None before 0.5.23, where an item only has 64 bits of it."""
     identity: bytes | None = getattr(item, "identity", None)
     return identity
 
@@ -40,5 +40,5 @@ def set_identity(item: Any, whole: bytes) -> None:
 
 
 def pad_values_of(item: Any) -> tuple[int, ...]:
-    """The token ids that stand for the item's content in the prompt: one before 0.5.23."""
+    """The token ids that stand for the item's content in the prompt; before 0.5.23 only one."""
     return tuple(item.pad_values) if hasattr(item, "pad_values") else (item.pad_value,)

@@ -1,6 +1,7 @@
 """SGLang's HTTP application in a tokenizer worker process (`--tokenizer-worker-num` > 1), with plugins loaded.
 
-SGLang loads plugins in every kind of process but this one; the launcher points `SGLANG_HTTP_SERVER_APP_PATH` here.
+SGLang loads plugins in every kind of process but this one, so the launcher sets `SGLANG_HTTP_SERVER_APP_PATH` to this
+module.
 """
 
 from sglang.srt.entrypoints.http_server import app

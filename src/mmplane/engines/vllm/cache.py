@@ -1,7 +1,8 @@
-"""The cache of processed items in an API server: vLLM's interface, with the arena of the sidecar behind it.
+"""The cache of processed items in an API server: vLLM's interface, backed by the sidecar's arena.
 
-What lies there is the cache. This process remembers of each item what is not in the arena: small tensors and the
-updates of the prompt. So nothing is mirrored and nothing can drift, and all API servers share the features.
+The content of the arena is the cache. For each item, this process only remembers what is not in the arena: small
+tensors and the updates of the prompt. So nothing is mirrored, nothing can get out of sync, and all API servers share
+the features.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ KNOWN_MAX = 16384
 _VERSION = b"mmplane-vllm-1"
 
 Updates = Sequence[Any]
-"""What vLLM does to a prompt for one item."""
+"""The changes that vLLM makes to a prompt for one item."""
 
 
 class Known(NamedTuple):
-    """What this process remembers of an item whose features lie in the arena."""
+    """What this process remembers of an item whose features are in the arena."""
 
     elements: Mapping[str, MultiModalFieldElem]
     updates: Updates
@@ -42,9 +43,9 @@ class Known(NamedTuple):
 
 
 class ArenaCache(BaseMultiModalProcessorCache):  # type: ignore[misc]
-    """`client` gives None until the sidecar is there. `tally` hears of each item, and why one is not placed.
+    """`client` returns None until the sidecar is there. `tally` counts items, and why one is not placed.
 
-    A hit is held from `is_cached_item` on until vLLM releases its touches, so that it cannot go in between.
+    A hit is held from `is_cached_item` on until vLLM releases its touches, so that it cannot be evicted in between.
     """
 
     def __init__(self, client: Callable[[], Client | None], tally: Tally) -> None:
@@ -75,16 +76,16 @@ class ArenaCache(BaseMultiModalProcessorCache):  # type: ignore[misc]
         self.is_cached_item(mm_hash)
 
     def release_sender_touches(self) -> None:
-        """The request has its items, which hold for themselves."""
+        """The request now has its items, which have their own holds."""
         with self._lock:
             self._touched.clear()
 
     def get_and_update_item(
         self, mm_item: tuple[MultiModalKwargsItem, Updates] | None, mm_hash: str
     ) -> tuple[MultiModalKwargsItem, Updates]:
-        """The item with its large tensors in the arena, or as it is where that cannot be."""
+        """Return the item with its large tensors in the arena, or unchanged if that is not possible."""
         self._tally.seen()
-        if _is_on_event_loop():  # processed elsewhere and taken in; the sidecar may not be waited for here
+        if _is_on_event_loop():  # processed elsewhere; the loop must not wait for the sidecar here
             assert mm_item is not None
             self._tally.passed_over("external")
             return mm_item
@@ -102,12 +103,12 @@ class ArenaCache(BaseMultiModalProcessorCache):  # type: ignore[misc]
         return held, updates
 
     def validate_input_item(self, mm_item: MultiModalKwargsItem, mm_hash: str) -> None:
-        """An item that comes from outside may name nothing in the arena. Raises ValueError."""
+        """Raise ValueError if an item from outside refers to the arena."""
         if ADDRESS in mm_item:
             raise ValueError(f"an item from outside has no element {ADDRESS!r} (item {mm_hash})")
 
     def clear_cache(self) -> None:
-        """Forget all. What this process has put is not found again: under the same uuid may be another picture."""
+        """Forget all items. They are not found again, because the same uuid may now stand for another picture."""
         with self._lock:
             if self._known:
                 self._salt = os.urandom(16)
@@ -116,7 +117,7 @@ class ArenaCache(BaseMultiModalProcessorCache):  # type: ignore[misc]
         self._stats = self._told = CacheInfo(hits=0, total=0)
 
     def make_stats(self, *, delta: bool = False) -> CacheInfo:
-        """Hits and lookups, of all or since the last call that asked for the difference."""
+        """Hits and lookups, in total or since the last call that asked for the difference."""
         stats = self._stats
         if not delta:
             return stats
@@ -168,12 +169,12 @@ class ArenaCache(BaseMultiModalProcessorCache):  # type: ignore[misc]
 
 
 def reason_of(error: BaseException) -> str:
-    """The kind of reason that an error is."""
+    """Return the reason for an error."""
     return "full" if isinstance(error, Full | TooLarge) else "away" if isinstance(error, Lost) else "failed"
 
 
 def _key(salt: bytes, mm_hash: str, large: Mapping[str, Any]) -> bytes:
-    """The content's key: vLLM's hash names media, model and options, or is the caller's uuid."""
+    """The content's key: vLLM's hash over media, model and options, or the caller's uuid."""
     shapes = [f"{name} {dtype_name(one)} {tuple(one.shape)}".encode() for name, one in sorted(large.items())]
     return digest_parts([_VERSION, salt, mm_hash.encode(), *shapes])
 

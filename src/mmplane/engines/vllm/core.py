@@ -1,7 +1,7 @@
-"""In an engine core: leases of requests that no worker will ever see are ended.
+"""In an engine core: ends the leases of requests that no worker will ever see.
 
-A request may be aborted while it waits, or be refused. The engine core drops it then, and nothing else tells. So each
-request has a finalizer that ends its leases, until it is scheduled for the first time.
+A request may be aborted while it waits, or be refused. The engine core then drops it, and nothing else reports it. So
+each request has a finalizer that ends its leases, until it is scheduled for the first time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _UNSENT = "mmplane_unsent"
 
 
 class Waiting:
-    """Requests that no worker has seen. It attaches when the first lease comes: the sidecar is there by then."""
+    """Requests that no worker has seen. It attaches with the first lease, when the sidecar is running."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -41,7 +41,7 @@ class Waiting:
         return request, wave
 
     def _attached(self) -> Janitor | None:
-        """None when there is no sidecar any more, and with it no lease to end."""
+        """Return None if the sidecar is gone, because then there is no lease to end."""
         if self._janitor is None:
             try:
                 self._janitor = Janitor(self._path)

@@ -1,7 +1,7 @@
-"""`mmplane doctor --vllm [URL]`: whether the plugin will work in this environment, and whether it does in a server.
+"""`mmplane doctor --vllm [URL]`: checks whether the plugin will work in this environment, and in a running server.
 
-Run it with the Python that vLLM runs with. It exits with 0 when every line says `ok`. Given the URL of a server it
-fails when images were served and no features went through the arena.
+Run it with the Python that vLLM runs with. It exits with 0 if every line says `ok`. Given the URL of a server, it
+fails if images were served and no features went through the arena.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ METRICS = "vLLM shows its figures at /metrics unless --disable-log-stats is give
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; its exit status."""
+    """Run the command and return its exit status."""
     verdict = PLUGIN.verdict()
     checks: dict[str, doctor.Check] = {
         f"vLLM: {verdict.says}" if verdict.is_on else "vLLM": lambda: None if verdict.is_on else verdict.says,
@@ -33,6 +33,6 @@ def _is_found() -> str | None:
 
 
 def _has_memory() -> str | None:
-    """Raises ValueError with what is wrong."""
+    """Raises ValueError with the problem."""
     settings.arena_bytes()
     return None if settings.modes() else f"{settings.MODES_VARIABLE} switches it off"

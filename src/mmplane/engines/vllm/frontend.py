@@ -1,7 +1,8 @@
-"""In an API server: its client at the sidecar, the cache in front of it, and a lease for each message to an engine.
+"""In an API server: its client of the sidecar, the cache in front of it, and a lease for each message to an engine.
 
-A message whose leases are being asked for is sent by a task of its own, which goes on if the request is cancelled: as
-without the plugin, vLLM never has a request that it has registered and not sent. Aborts wait for those before them.
+A message that waits for leases is sent by a separate task, which continues if the request is cancelled. As without the
+plugin, vLLM therefore never has a request that it has registered and not sent. Aborts wait for the messages before
+them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ log = logging.getLogger("vllm.mmplane")
 
 
 class Frontend:
-    """This process's place at the sidecar."""
+    """This process's connection to the sidecar."""
 
     def __init__(self, client: Callable[[], Client | None]) -> None:
         self.tally = Tally(REASONS, log)
@@ -36,7 +37,7 @@ class Frontend:
         self._sending: set[asyncio.Task[Any]] = set()
 
     def send(self, send: Callable[[Any], Awaitable[Any]], message: Any, group: int) -> Awaitable[Any]:
-        """Send an engine a message, after the leases that it needs and after all messages before it that need some."""
+        """Send a message to an engine after its leases and all earlier messages that wait for leases."""
         held = self._held(message)
         if held:
             task = asyncio.ensure_future(self._lend_and_send(send, message, held, group))
@@ -46,7 +47,7 @@ class Frontend:
         return send(message) if not self._sending else self._send_after(send, message)
 
     def send_now(self, send: Callable[[Any], Any], message: Any, group: int) -> Any:
-        """The same where no event loop runs."""
+        """The same without an event loop."""
         leased = self._had({place: _lease(hold, group) for place, hold in self._held(message).items()})
         try:
             return send(_with_records(message, leased))
@@ -55,10 +56,10 @@ class Frontend:
             raise
 
     def _held(self, message: Any) -> dict[int, SidecarHold]:
-        """What the message needs leases for.
+        """Return the features of the message that need leases.
 
-        The engine merges each part of a request that is sent in parts into the first and drops it, so a lease that went
-        unused could not be told from one that was used.
+        If a request is sent in parts, the engine merges each part into the first and drops it. An unused lease could
+        then not be distinguished from a used one.
         """
         held = held_of(message)
         if held and message.resumable:
@@ -83,7 +84,7 @@ class Frontend:
         return await send(message)
 
     def _had(self, got: dict[int, Any]) -> dict[int, Leased]:
-        """The leases among these, by place; the others are counted."""
+        """Return the leases among these, by place; count the others."""
         leased = {place: one for place, one in got.items() if isinstance(one, Leased)}
         self.tally.carried(len(leased))
         for error in got.values():
@@ -99,13 +100,13 @@ class Frontend:
 
 
 def held_of(message: Any) -> dict[int, SidecarHold]:
-    """The holds of a message by the place of their feature, if it is a request that has some."""
+    """Return the holds of a message by the place of their feature, if it is a request that has some."""
     features = getattr(message, "mm_features", None) or ()
     return {place: one.data.hold for place, one in enumerate(features) if isinstance(one.data, HeldItem)}
 
 
 def _with_records(message: Any, leased: dict[int, Leased]) -> Any:
-    """The message with these leases; a feature that has none is sent as it is."""
+    """Return the message with these leases; a feature without a lease is sent as it is."""
     if not leased:
         return message
     sent = copy.copy(message)

@@ -1,8 +1,8 @@
-"""An item of vLLM whose large tensors lie in the arena, and the record that travels in their place.
+"""An item of vLLM whose large tensors are in the arena, and the record that travels in their place.
 
-In the API server an item is complete, so all of vLLM's code reads it as usual: where no lease can be had, it is sent as
-vLLM sends it. A message that has a lease carries, instead of the tensors, an element named `address` with the record.
-vLLM takes an item with such an element for a handle: it neither strips it nor sends it twice.
+In the API server an item is complete, so vLLM's code reads it as usual. If there is no lease, it is sent as vLLM sends
+it. A message with a lease carries an element named `address` with the record instead of the tensors. vLLM treats an
+item with such an element as a handle: it neither strips it nor sends it twice.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mmplane.embed.records import Leased
 ADDRESS = "address"
 """The name of the element that holds the record: a uint8 tensor of less than 256 bytes, which vLLM sends inline."""
 PLACED_BYTES_MIN = 64 * 1024
-"""Smaller tensors travel as they are. vLLM's engine core and runners read grids of images from the message."""
+"""Smaller tensors are sent as they are. vLLM's engine core and runners read grids of images from the message."""
 
 
 class HeldItem(MultiModalKwargsItem):  # type: ignore[misc]
@@ -38,7 +38,7 @@ class HeldItem(MultiModalKwargsItem):  # type: ignore[misc]
 
 
 def lent(item: MultiModalKwargsItem, leased: Leased) -> MultiModalKwargsItem:
-    """The item as it travels: the record, and what is not in the arena."""
+    """The item as it is sent: the record, and what is not in the arena."""
     there = {tensor.name for tensor in leased.item.tensors}
     rest = {
         name: replace(one, data=None) if name in there and is_large(one.data) else one for name, one in item.items()
@@ -48,7 +48,7 @@ def lent(item: MultiModalKwargsItem, leased: Leased) -> MultiModalKwargsItem:
 
 
 def leased_of(features: Iterable[Any] | None) -> Iterator[Leased]:
-    """The records of a message's features. Raises ValueError for what is no record."""
+    """The records of a message's features. Raises ValueError for an invalid record."""
     for feature in features or ():
         if feature.data is not None and ADDRESS in feature.data:
             yield leased_in(feature.data)
@@ -60,7 +60,7 @@ def leased_in(item: MultiModalKwargsItem) -> Leased:
 
 
 def restored(item: MultiModalKwargsItem, arrays: Mapping[str, torch.Tensor]) -> MultiModalKwargsItem:
-    """The item as it was before it travelled. Raises KeyError when an array is missing."""
+    """The original item. Raises KeyError if an array is missing."""
     return MultiModalKwargsItem(
         {
             name: replace(one, data=arrays[name]) if one.data is None else one
@@ -75,5 +75,5 @@ def _is_placed(data: object) -> bool:
 
 
 def is_large(data: object) -> bool:
-    """Whether it is a tensor on the CPU that is worth a place in the arena."""
+    """Whether it is a tensor on the CPU that is large enough for the arena."""
     return isinstance(data, torch.Tensor) and data.is_cpu and data.nbytes >= PLACED_BYTES_MIN

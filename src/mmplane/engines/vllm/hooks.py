@@ -1,6 +1,6 @@
-"""Which functions of vLLM are wrapped, and by what.
+"""The functions of vLLM that are wrapped, and their wrappers.
 
-Each wrapper passes through where the plugin is not on in this server, which the launcher decides.
+Each wrapper calls the original unchanged if the plugin is off in this server, which the launcher decides.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mmplane.engines.vllm.settings import CARRY
 
 
 def create_engine_config(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
-    """In the launcher, before any process is started; more than once."""
+    """In the launcher, before any process is started; may be called more than once."""
     config = original(self, *args, **kwargs)
     launcher.prepare(config)
     return config
@@ -73,7 +73,7 @@ def worker_cache(original: Callable[..., Any], vllm_config: Any, shared_worker_l
 
 
 def init_device(original: Callable[..., Any], self: Any) -> Any:
-    """In a worker. Not `init_worker`: a spawned worker loads plugins in the middle of that."""
+    """In a worker. `init_worker` is too early: a spawned worker loads plugins in the middle of it."""
     result = original(self)
     parallel = self.vllm_config.parallel_config
     # In each engine of a dense model `data_parallel_size` is 1 and `data_parallel_rank` 0.
@@ -82,7 +82,7 @@ def init_device(original: Callable[..., Any], self: Any) -> Any:
 
 
 def apply_mm_cache(original: Callable[..., Any], self: Any, scheduler_output: Any) -> Any:
-    """In a worker: features of the requests that it gets."""
+    """In a worker: provides the features of new requests."""
     gpu.drain()
     rank = process.here().rank
     if rank is not None:

@@ -1,4 +1,4 @@
-"""In the launcher, before any process is started: begin the sidecar, and say in one line whether the plugin is on."""
+"""In the launcher, before any process is started: starts the sidecar, and logs whether the plugin is on."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ log = logging.getLogger("vllm.mmplane")
 
 _EXECUTORS = ("mp", "uni", None)
 PUT_SHARE = 4
-"""Where most features are made in the arena, one in so many bytes is for those that vLLM makes."""
+"""If most features are made in the arena, this fraction (1 / n) of it is for features that vLLM makes."""
 
 
 @dataclass
 class Begun:
-    """The sidecar of the server that this process has begun to start."""
+    """The sidecar of the server that this process has started to start."""
 
     sidecar: Sidecar
     shape: tuple[int, ...]
@@ -34,9 +34,9 @@ _begun: Begun | None = None
 
 
 def prepare(config: Any) -> None:
-    """Decide for this configuration. vLLM makes more than one for one server; nothing here may end it."""
+    """Decide for this configuration. vLLM creates several for one server, and nothing here may end the process."""
     parallel = config.parallel_config
-    if parallel._api_process_rank < 0 or parallel._api_process_count <= 1:  # else a child: its launcher has decided
+    if parallel._api_process_rank < 0 or parallel._api_process_count <= 1:  # this is a child: its launcher has decided
         _decide(config)
     if process.does(settings.MAKE):
         begin_making(config, process.client)
@@ -60,7 +60,7 @@ def _decide(config: Any) -> None:
 
 
 def uncovered(config: Any) -> str | None:
-    """Why this server stays on vLLM's own path, if it does."""
+    """Return why this server stays on vLLM's own path, or None."""
     return _unwanted(config) or _unreachable(config.parallel_config) or _otherwise_carried(config)
 
 
@@ -76,7 +76,7 @@ def _unwanted(config: Any) -> str | None:
 
 
 def _unreachable(parallel: Any) -> str | None:
-    """Why some process of this server would not find the sidecar, or not at its number."""
+    """Return why a process of this server would not find the sidecar, or not under its number."""
     if os.environ.get("VLLM_WORKER_MULTIPROC_METHOD") == "forkserver":
         return "forkserver children do not see the sidecar"
     if parallel.nnodes > 1 or parallel.data_parallel_size_local != parallel.data_parallel_size:
@@ -91,7 +91,7 @@ def _unreachable(parallel: Any) -> str | None:
 
 
 def _otherwise_carried(config: Any) -> str | None:
-    """Why features of this server do not go the way that is hooked."""
+    """Return why features of this server do not take the hooked path."""
     if os.environ.get("VLLM_USE_RUST_FRONTEND", "0") != "0":
         return "the Rust front end is not covered"
     if os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING", "1") == "0":
@@ -102,7 +102,7 @@ def _otherwise_carried(config: Any) -> str | None:
 
 
 def _begin(config: Any, shape: tuple[int, ...]) -> str | None:
-    """Why the plugin stays off, if it does. Raises OSError, and ValueError for settings."""
+    """Return why the plugin stays off, or None. Raises OSError, and ValueError for settings."""
     global _begun
     ranks, engines, frontends = shape
     modes, wanted_bytes = settings.modes(), settings.arena_bytes()
@@ -134,7 +134,7 @@ def _begin(config: Any, shape: tuple[int, ...]) -> str | None:
 
 
 def _region_bytes(wanted_bytes: int, modes: frozenset[str]) -> int:
-    """The part of the arena for features that vLLM has made, where they are carried."""
+    """The part of the arena for features that vLLM has made, if features are carried."""
     if settings.CARRY not in modes:
         return 0
     return wanted_bytes // PUT_SHARE if settings.MAKE in modes else wanted_bytes
@@ -147,7 +147,7 @@ def _settings(made: Settings | None, arena_bytes: int, producers_bytes: int) -> 
 
 
 def _is_begun(shape: tuple[int, ...]) -> bool:
-    """Whether the sidecar is there for this server: no rank of another one is attached to it."""
+    """Whether the sidecar is there for this server: no rank of another server is attached to it."""
     if _begun is None or _begun.pid != os.getpid() or _begun.shape != shape or process.PLACE_VARIABLE not in os.environ:
         return False
     try:

@@ -1,6 +1,6 @@
 """The entry point `mmplane` of the group `vllm.general_plugins`: vLLM calls `load` in each of its processes.
 
-Every hook takes, or nothing is changed. One line in the launcher's log says which.
+Every hook applies, or nothing is changed. One line in the launcher's log reports it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from mmplane.engines.kit import applying
 from mmplane.engines.kit.plugin import Plugin
 
 GROUP, NAME = "vllm.general_plugins", "mmplane"
-"""Where vLLM looks for plugins, and what `VLLM_PLUGINS` calls this one."""
+"""The group in which vLLM looks for plugins, and this plugin's name in `VLLM_PLUGINS`."""
 
 PLUGIN = Plugin(
     engine="vLLM",
@@ -23,5 +23,5 @@ PLUGIN = Plugin(
 
 
 def load() -> None:
-    """Wrap every function, or none. An exception would end vLLM, so none leaves."""
+    """Wrap every function, or none. An exception would end vLLM, so none escapes."""
     PLUGIN.load(applying.apply)

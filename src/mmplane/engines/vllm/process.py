@@ -1,7 +1,7 @@
-"""What the plugin is in this process: nothing, or an API server's, an engine core's or a worker's part.
+"""The plugin's part in this process: none, or that of an API server, an engine core or a worker.
 
-The launcher puts what all of them need to know into the environment. Each part begins where vLLM builds its own, and a
-process that was forked later begins anew.
+The launcher puts the common settings into the environment. Each part starts where vLLM builds its own, and a process
+that is forked later starts anew.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from mmplane.engines.vllm.settings import CARRY
 log = logging.getLogger("vllm.mmplane")
 
 PLACE_VARIABLE = "MMPLANE_VLLM_PLACE"
-"""How the launcher's children find the sidecar: they inherit it."""
+"""The variable through which the launcher's children find the sidecar."""
 DECIDED_VARIABLE = "MMPLANE_VLLM_DECIDED"
-"""Which of the modes are on, as the launcher has decided."""
+"""The modes that are on, as decided by the launcher."""
 ATTACH_S = 600.0
 """How long a sidecar may take to start: it may have to compile kernels."""
 ANSWER_S = 10.0
-"""How long an answer may take before an item goes by vLLM's own way."""
+"""How long an answer may take before an item takes vLLM's own path."""
 
 
 class Attaching:
-    """A client that attaches in a thread: an API server does not wait for a sidecar that starts."""
+    """A client that attaches in a thread, because an API server must not wait for the sidecar to start."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -46,7 +46,7 @@ class Attaching:
         Thread(target=self._attach, name="mmplane: attach", daemon=True).start()
 
     def __call__(self) -> Client | None:
-        """The client; None until it is attached, and where it could not be."""
+        """The client; None until it is attached, or if it could not be."""
         return self._client
 
     def _attach(self) -> None:
@@ -81,17 +81,17 @@ def here() -> Here:
 
 
 def decide(modes: Iterable[str]) -> None:
-    """In the launcher: these are on, here and in the processes that it starts."""
+    """In the launcher: switch these modes on, here and in the processes that it starts."""
     os.environ[DECIDED_VARIABLE] = ",".join(sorted(modes))
 
 
 def does(mode: str) -> bool:
-    """Whether this server does that."""
+    """Whether this mode is on in this server."""
     return PLACE_VARIABLE in os.environ and mode in os.environ.get(DECIDED_VARIABLE, "").split(",")
 
 
 def begin_client() -> Attaching | None:
-    """An API server's client, begun once; None where the plugin is off."""
+    """Return an API server's client, started once; None if the plugin is off."""
     place, parts = Place.inherited(PLACE_VARIABLE), here()
     if parts.client is None and place is not None:
         parts.client = Attaching(place)
@@ -105,7 +105,7 @@ def client() -> Client | None:
 
 
 def begin_frontend() -> Frontend | None:
-    """An API server's part; None where features are not carried."""
+    """An API server's part; None if features are not carried."""
     client = begin_client()
     if client is None or not does(CARRY):
         return None
@@ -114,14 +114,14 @@ def begin_frontend() -> Frontend | None:
 
 
 def begin_waiting() -> Waiting | None:
-    """An engine core's part; None where features are not carried."""
+    """An engine core's part; None if features are not carried."""
     place = Place.inherited(PLACE_VARIABLE)
     here().waiting = Waiting(place.socket) if place is not None and does(CARRY) else None
     return here().waiting
 
 
 def begin_rank(group: int, rank: int, ranks: int) -> None:
-    """A worker's part, where features are carried."""
+    """A worker's part, if features are carried."""
     place = Place.inherited(PLACE_VARIABLE)
     if place is not None and does(CARRY):
         access = device.begin(torch)

@@ -1,8 +1,8 @@
-"""In a worker: records become tensors over the arena, and stay until the request has ended.
+"""In a worker: turns records into tensors over the arena, and keeps them until the request has ended.
 
 A worker may need the features of a request more than once: the encoder runs again after a preemption, and the second
-runner is sent the request again. So a view lives until the engine names the request among those that have ended, which
-it does for every one, however it ended.
+runner receives the request again. So a view lives until the engine lists the request as finished, which it does for
+every request, however it ended.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from mmplane.engines.vllm.held import ADDRESS, leased_in, restored
 log = logging.getLogger("vllm.mmplane")
 
 ATTACHED_LIMIT_S = 30.0
-"""Between this rank's word that it is attached and the end of its thread lies nothing that takes time."""
+"""Between this rank's report that it is attached and the end of its thread, nothing takes time."""
 
 
 class Rank:
-    """This worker's inbox, which attaches in a thread: a model takes longer to load than a sidecar to start.
+    """This worker's inbox, which attaches in a thread: loading a model takes longer than starting a sidecar.
 
-    A record comes only after all ranks of the group are attached, so waiting for the thread then is no wait.
+    Records arrive only after all ranks of the group are attached, so waiting for the thread then takes no time.
     """
 
     def __init__(self, attach: Callable[[], Inbox]) -> None:
@@ -39,7 +39,7 @@ class Rank:
         self._views: defaultdict[str, dict[tuple[bytes, int], View]] = defaultdict(dict)
 
     def apply(self, output: Any) -> None:
-        """Give the new requests of a scheduler's output their features, and let go of those that have ended."""
+        """Provide the features of new requests in a scheduler's output, and release those of finished requests."""
         for request_id in output.finished_req_ids:
             self._views.pop(request_id, None)
         for new in output.scheduled_new_reqs:

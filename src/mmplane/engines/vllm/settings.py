@@ -1,4 +1,4 @@
-"""What an operator can set, by environment variables, since vLLM's command line is vLLM's."""
+"""Settings from environment variables, because the command line belongs to vLLM."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ ARENA_BYTES_VARIABLE = "MMPLANE_VLLM_ARENA_BYTES"
 
 
 def modes() -> frozenset[str]:
-    """What is on: `make`, `carry`, both, or, set and empty, nothing. Raises ValueError."""
+    """The modes that are on: `make`, `carry`, both, or, if set and empty, none. Raises ValueError."""
     return some(MODES_VARIABLE, MODES, MODES)
 
 
 def arena_bytes() -> int:
-    """Of all API servers together. Raises ValueError for what is no number, or more than is available."""
+    """Memory of all API servers. Raises ValueError if it is not a number, or more than is available."""
     return room.arena_bytes(ARENA_BYTES_VARIABLE)

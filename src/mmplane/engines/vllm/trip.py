@@ -1,4 +1,4 @@
-"""The self-test: a record makes the way from an API server to a worker through this vLLM's own code."""
+"""The self-test: sends a record from an API server to a worker through this vLLM's own code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MESSAGE_BYTES_MAX = 1024
 
 
 def check() -> str | None:
-    """What goes wrong on the way, if something does."""
+    """Return a problem, or None."""
     pixels = torch.zeros(PLACED_BYTES_MIN, dtype=torch.uint8)
     grid = torch.tensor([1, 2, 4])
     item = MultiModalKwargsItem(
@@ -38,7 +38,7 @@ def check() -> str | None:
     frames = MsgpackEncoder().encode(_request(lent(item, leased)))
     if sum(memoryview(frame).nbytes for frame in frames) > _MESSAGE_BYTES_MAX:
         return "a message without its features is too large"
-    with warnings.catch_warnings(action="ignore"):  # torch says that a message may not be written
+    with warnings.catch_warnings(action="ignore"):  # torch warns that a message may not be written
         features = MsgpackDecoder(EngineCoreRequest).decode(frames).mm_features
     arrived = strip_covered_mm_data(features, _TOKENS)[0].data
     if arrived is None or leased_in(arrived) != leased:

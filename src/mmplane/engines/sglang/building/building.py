@@ -1,8 +1,8 @@
-"""One rank's requests with media: begun in the order of their messages, admitted when all ranks have their inputs.
+"""One rank's requests with media: started in message order, admitted when all ranks have their inputs.
 
-Every request with media is in the agreement. One that names no design passes as it came; one whose features this rank
-alone could not read is a failure on all. So what is held, admitted and failed in a step depends on messages and on what
-is agreed, never on this rank alone.
+Every request with media takes part in the agreement. One that names no design passes unchanged. If only this rank
+could not read a request's features, the request fails on all ranks. So the requests that are held, admitted and failed
+in a step depend on messages and on the agreement, never on this rank alone.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from mmplane.engines.sglang.building.pending import PENDING_MAX, Entry, Pending
 log = logging.getLogger("mmplane")
 
 ITEM_SECONDS = 60.0
-"""How long a build in the background may take."""
+"""Time limit for a build in the background."""
 AS_IT_CAME = ""
-"""Stands for a design where a message names none."""
+"""The name of the path for messages without a design."""
 TOO_MANY = overloaded("too many requests with media are being prepared").failure()
 WAIT_S = 0.005
-"""How long an idle rank waits for its own builds before it looks at messages again."""
+"""How long an idle rank waits for its own builds before it looks for messages again."""
 
 
 class Building:
-    """Built and settled on the scheduler's thread.
+    """Builds and admits on the scheduler's thread.
 
-    `refusal` makes of a text what SGLang takes in the place of inputs that could not be had.
+    `refusal` turns a text into the value that SGLang accepts in place of inputs that could not be built.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Building:
         return not len(self._pending)
 
     def admit(self, messages: Sequence[Any]) -> list[Any]:
-        """What SGLang shall handle in this step: `messages` without the requests held back, after those held before."""
+        """Return SGLang's messages for this step: requests released now, then `messages` without held requests."""
         self._begin(messages)
         self._pending.wait_for_those_at_once(ITEM_SECONDS)
         before = {id(request) for message in messages for request in _requests(message)}
@@ -73,7 +73,7 @@ class Building:
         return [*earlier, *self._ready(messages)]
 
     def abandon(self, rid: str, *, everything: bool) -> list[Any]:
-        """Requests held back that SGLang's abort means: each gets a refusal, to be handled before the abort."""
+        """Return refusals for the held requests that SGLang aborts, to be handled before the abort."""
         found = self._pending.abandon(lambda request: everything or request.rid.startswith(rid))
         for entry, request in found:
             if entry.design != AS_IT_CAME:
@@ -82,11 +82,11 @@ class Building:
         return [request for _, request in found]
 
     def wait(self) -> None:
-        """Nothing else is to be done: wait a little for what is being built here."""
+        """There is nothing else to do: wait a little for builds on this rank."""
         self._pending.wait_for_one(WAIT_S)
 
     def _begin(self, messages: Sequence[Any]) -> None:
-        """Start building what is new, design by design. Every request with media is pending then, in message order."""
+        """Start building new requests, design by design. Every request with media is then pending, in message order."""
         new: list[tuple[Any, Order, str]] = []
         for message in messages:
             for request in _requests(message):
@@ -100,7 +100,7 @@ class Building:
             self._pending.add(Entry(order, name, future, request, _is_in_a_session(request)))
 
     def _started(self, new: Sequence[tuple[Any, Order, str]]) -> dict[int, Future[Delivered]]:
-        """The futures by request id. Designs begin in the order in which their first requests came."""
+        """Return the futures by request id. Designs start in the order of their first requests."""
         orders: dict[str, list[Order]] = {}
         for _, order, name in new:
             orders.setdefault(name, []).append(order)
@@ -118,7 +118,7 @@ class Building:
         return delivered.features[0] if delivered.failure is None else self._refusal(delivered.failure.message)
 
     def _ready(self, messages: Sequence[Any]) -> Iterator[Any]:
-        """The messages, whole where nothing of them is held back, otherwise what is not."""
+        """Return the messages, reduced to what is not held back."""
         for message in messages:
             members = list(_requests(message))
             if not any(map(self._pending.holds, members)):
@@ -127,7 +127,7 @@ class Building:
                 yield from (member for member in _members(message) if not self._pending.holds(member))
 
     def _say(self, name: str) -> None:
-        """One line where the design changes."""
+        """Log one line when the design changes."""
         if name != self._last:
             log.info(
                 "mmplane: rank %d: %s builds from here on; before it %s built %d, failed %d, %d collective(s) so far",
@@ -138,27 +138,27 @@ class Building:
 
 
 def order_of(number: int, request: Any) -> Order:
-    """What the delivery is asked for: one item."""
+    """The order for the delivery, with one item."""
     return Order(number, (request.mm_inputs,))
 
 
 def _as_it_came(mm_inputs: Any) -> Delivered:
-    """What SGLang builds by itself; a failure where features could not be read, and a refusal is in their place."""
+    """Return SGLang's item to build, a failure if features could not be read, or the refusal in its place."""
     if hasattr(mm_inputs, "mm_items"):
         return Delivered((mm_inputs,))
     return Delivered((), internal(mm_inputs.message).failure())
 
 
 def _members(message: Any) -> Sequence[Any]:
-    """The requests of a batch, or the message."""
+    """The requests of a batch, or the message itself."""
     return getattr(message, "batch", None) or (message,)
 
 
 def _requests(message: Any) -> Iterator[Any]:
-    """Those that have multimodal inputs."""
+    """The requests that have multimodal inputs."""
     return (one for one in _members(message) if getattr(one, "mm_inputs", None) is not None)
 
 
 def _is_in_a_session(request: Any) -> bool:
-    """Whether what comes after it may go on from it: then nothing may overtake it."""
+    """Whether later requests may continue this one, so that nothing may overtake it."""
     return bool(getattr(request, "session_id", None) or getattr(request, "session_params", None))

@@ -1,7 +1,7 @@
-"""In a tokenizer process: which design the next request takes. The name travels in the message, so all ranks know it.
+"""In a tokenizer process: chooses the design of the next request. Its name travels in the message to all ranks.
 
-That is the agreement (C4): a switch takes effect between two messages, which come to all ranks in one order, and what
-is on its way ends as it began.
+This makes the switch safe (C4): it takes effect between two messages, which reach all ranks in the same order, and
+requests in flight finish with their own design.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from mmplane.frontend.send.rollout import Rollout
 
 VARIABLE = "MMPLANE_SGLANG_DESIGN"
 MARK = "mmplane_design"
-"""Where an item of SGLang's carries the name: among what is specific to a model, until a rank takes it out."""
+"""The field of SGLang's items that carries the name: among model-specific values, until a rank removes it."""
 THREADS = 4
-"""B2's."""
+"""The threads of B2."""
 
 
 class Choice:
-    """A tokenizer process's choice, one for all requests or another for a share of them."""
+    """A tokenizer process's choice: one design for all requests, or another one for a share of them."""
 
     def __init__(self, name: str) -> None:
         self.rollout = Rollout(name)
@@ -34,9 +34,9 @@ class Choice:
         self._room = asyncio.Semaphore(THREADS)
 
     async def mark(self, mm_inputs: Any) -> Design:
-        """Choose for one request, do what its design does before it is sent, and write the name into its items.
+        """Choose for one request, do the design's work before sending, and write the name into the request's items.
 
-        Features on a GPU are no business of the designs: they go as without them.
+        Features on a GPU are not handled by designs.
         """
         items = mm_inputs.mm_items
         design = DESIGNS[self.rollout.choose() if all(map(_is_local, items)) else "default"]
@@ -47,13 +47,13 @@ class Choice:
 
 
 def wanted() -> str | None:
-    """The design that this server was started with; None where it is none that is known."""
+    """The design that this server was started with, or None if it is unknown."""
     name = os.environ.get(VARIABLE)
     return name if name in DESIGNS else None
 
 
 def problem() -> str | None:
-    """What is wrong with the setting, if it is."""
+    """Describe an error in the setting, if there is one."""
     if os.environ.get(VARIABLE) and wanted() is None:
         return f"{VARIABLE} must be one of {', '.join(DESIGNS)}: no design is used"
     return None
@@ -61,13 +61,13 @@ def problem() -> str | None:
 
 @cache
 def current() -> Choice | None:
-    """This process's choice; None where the server was started without a design."""
+    """This process's choice, or None if the server was started without a design."""
     name = wanted()
     return None if name is None else Choice(name)
 
 
 async def goes_by_arena(mm_inputs: Any) -> bool:
-    """Choose for a request, and whether its features shall go into the arena. Without a design all of them do."""
+    """Choose for a request, and return whether its features go into the arena. Without a design all of them do."""
     choice = current()
     if choice is None or not mm_inputs.mm_items:
         return choice is None
@@ -75,7 +75,7 @@ async def goes_by_arena(mm_inputs: Any) -> bool:
 
 
 def taken(mm_inputs: Any) -> str | None:
-    """On a rank: take the name out of what a message brought. None where it names no design that is known here."""
+    """On a rank: remove the name from a message's items and return it, or None if no known design is named."""
     items: Sequence[Any] = getattr(mm_inputs, "mm_items", ())
     if not items or MARK not in items[0].model_specific_data:
         return None
@@ -88,7 +88,7 @@ def _is_local(item: Any) -> bool:
 
 
 def _marked(item: Any, name: str) -> Any:
-    """A copy: SGLang may keep the item for other requests."""
+    """Copy the item, because SGLang may keep it for other requests."""
     marked = copy.copy(item)
     marked.model_specific_data = item.model_specific_data | {MARK: name}
     return marked

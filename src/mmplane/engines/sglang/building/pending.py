@@ -19,15 +19,15 @@ from mmplane.core.errors import Failure, internal
 from mmplane.delivery.delivery import Delivered, Order
 
 PENDING_MAX = 1000
-"""Requests, as in D1's cache. One more is refused, on all ranks."""
+"""Maximum pending requests, as in D1's cache. A further one is refused, on all ranks."""
 
 Agree = Callable[[list[int]], list[int]]
-"""The least of all ranks' numbers, at each place. All ranks call it, with as many numbers."""
+"""Returns the minimum over all ranks at each place. All ranks call it, with equally many numbers."""
 
 
 @dataclass
 class Entry:
-    """One request on its way. `request` is None once nobody waits for it. `at_once`: its step waits for it."""
+    """One pending request. `request` is None once nobody waits for it. `at_once`: its step waits for it."""
 
     order: Order
     design: str
@@ -37,12 +37,12 @@ class Entry:
 
     @property
     def failure(self) -> Failure | None:
-        """Why this rank has no inputs for it; None where it has, or is not done."""
+        """Why this rank has no inputs for it; None if it has them or is not done."""
         return self.future.result().failure if self.future.done() else None
 
 
 class Pending:
-    """One rank's list, in the order of the messages."""
+    """One rank's list, in message order."""
 
     def __init__(self, agree: Agree) -> None:
         self._agree = agree
@@ -52,7 +52,7 @@ class Pending:
         return len(self._entries)
 
     def add(self, entry: Entry) -> None:
-        """The same on all ranks, in the same order."""
+        """Add a request; the same on all ranks, in the same order."""
         self._entries.append(entry)
 
     def holds(self, request: Any) -> bool:
@@ -60,7 +60,7 @@ class Pending:
         return any(entry.request is request for entry in self._entries)
 
     def settle(self) -> list[tuple[Entry, Delivered]]:
-        """Whatever all ranks are done with, in order. One collective if anything is pending, otherwise none."""
+        """Return all entries that all ranks are done with, in order. No collective if nothing is pending, else one."""
         if not self._entries:
             return []
         done = [entry.future.done() for entry in self._entries]
@@ -76,7 +76,7 @@ class Pending:
         return settled
 
     def abandon(self, matches: Callable[[Any], bool]) -> list[tuple[Entry, Any]]:
-        """(entry, request) of those whose request matches: nobody waits for them any more."""
+        """Return (entry, request) of matching requests, for which nobody waits any more."""
         found = []
         for entry in self._entries:
             if entry.request is not None and matches(entry.request):
@@ -85,11 +85,11 @@ class Pending:
         return found
 
     def wait_for_those_at_once(self, limit_s: float) -> None:
-        """Until this rank is done with all that must not be overtaken, or the time is up."""
+        """Wait until this rank is done with everything that must not be overtaken, or the time is up."""
         wait([entry.future for entry in self._entries if entry.at_once], limit_s)
 
     def wait_for_one(self, limit_s: float) -> None:
-        """Until this rank is done with one, or the time is up."""
+        """Wait until this rank is done with one entry, or the time is up."""
         wait([entry.future for entry in self._entries], limit_s, FIRST_COMPLETED)
 
 

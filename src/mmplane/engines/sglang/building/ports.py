@@ -1,4 +1,4 @@
-"""What one of SGLang's ranks gives to `mmplane.delivery`, and how ranks agree.
+"""What a rank of SGLang provides to `mmplane.delivery`, and how ranks agree.
 
 An order has one item, SGLang's `MultimodalProcessorOutput`.
 """
@@ -19,23 +19,23 @@ from mmplane.delivery.ports import Ports
 
 @dataclass(frozen=True, kw_only=True)
 class EnginePorts(Ports):
-    """Beside what every engine's ports have."""
+    """Ports of SGLang, beside those that every engine has."""
 
     build: Callable[[Any], Any]
-    """`MultimodalProcessorOutput` to `MultimodalInputs`. Whatever it raises is its request's failure."""
+    """Builds `MultimodalInputs` from `MultimodalProcessorOutput`. An exception fails only its request."""
 
     def raw(self, order: Order) -> object:
-        """What the tokenizer sent."""
+        """The tokenizer's output."""
         return order.items[0]
 
     def make(self, order: Order, raw: object = None) -> Delivered:
-        """What SGLang's scheduler uses."""
+        """The scheduler's input."""
         strike(order.fault, "materialise", self.rank)
         return Delivered((self.build(order.items[0] if raw is None else raw),))
 
 
 def least(group: Any, numbers: list[int]) -> list[int]:
-    """The least of all ranks' numbers, at each place: one `all_reduce`. Without a group there is one rank."""
+    """Minimum over all ranks at each place: one `all_reduce`. Without a group there is one rank."""
     if group is None:
         return numbers
     tensor = torch.tensor(numbers, dtype=torch.int32)

@@ -1,9 +1,9 @@
-"""`GET` and `PUT /mmplane/design` on SGLang's own HTTP server: the switch, at the level of its other admin routes.
+"""`GET` and `PUT /mmplane/design` on SGLang's own HTTP server: the switch, with the access rules of its admin routes.
 
     curl localhost:30000/mmplane/design
     curl -X PUT localhost:30000/mmplane/design -d '{"name": "leader", "share": 0.2}'
 
-With several tokenizer processes a request to the server reaches one of them, so the switch is refused.
+With several tokenizer processes a request to the server reaches only one of them, so the switch is refused.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SERVER = "sglang.srt.entrypoints.http_server"
 
 
 class Switch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`share` of the requests to come take this design; with 1.0 it is settled, with 0.0 the trial ends."""
+    """`share` of new requests use this design; 1.0 makes it the settled one, 0.0 ends the trial."""
 
     name: str
     share: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 1.0

@@ -1,7 +1,7 @@
-"""Around SGLang's scheduler: where a step's messages are handled, where requests are aborted, and where it sleeps.
+"""Wraps SGLang's scheduler: the handling of a step's messages, aborts, and the idle sleep.
 
-The first step makes this rank's half. All ranks are there at the same time, since SGLang's broadcast of the messages
-has just brought them there, so they can make a process group for the lane together.
+The first step creates this rank's half. All ranks are there at the same time, because SGLang's broadcast of the
+messages has just synchronised them, so together they can create a process group for the lane.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from mmplane.engines.sglang.designs.names import DESIGNS
 from mmplane.engines.sglang.versions import build
 
 LEADER_THREADS = 4
-"""A3's."""
+"""The threads of A3."""
 THREADS = 2
-"""C2's."""
+"""The threads of C2."""
 
 
 def process(original: Callable[..., None], self: Any, recv_reqs: list[Any]) -> None:
-    """Around `Scheduler.process_input_requests`."""
+    """Wraps `Scheduler.process_input_requests`."""
     building = _building(self)
     return original(self, recv_reqs if building is None else building.admit(recv_reqs))
 
 
 def abort(original: Callable[..., None], self: Any, recv_req: Any) -> None:
-    """Around `Scheduler.abort_request`: what is held back becomes a request of SGLang's first, which it then aborts."""
+    """Wraps `Scheduler.abort_request`: a held request first becomes a request of SGLang's, which it then aborts."""
     building = _building(self)
     if building is not None:
         for request in building.abandon(recv_req.rid, everything=recv_req.abort_all):
@@ -46,7 +46,7 @@ def abort(original: Callable[..., None], self: Any, recv_req: Any) -> None:
 
 
 def sleep(original: Callable[..., None], self: Any) -> None:
-    """Around `Scheduler.maybe_sleep_on_idle`: it would sleep until the next message."""
+    """Wraps `Scheduler.maybe_sleep_on_idle`, which would sleep until the next message."""
     building = _building(self)
     if building is None or building.is_empty:
         return original(self)
@@ -54,7 +54,7 @@ def sleep(original: Callable[..., None], self: Any) -> None:
 
 
 def _building(scheduler: Any) -> Building | None:
-    """This rank's half, made by the first step; None where the server was started without a design."""
+    """This rank's half, created by the first step; None if the server was started without a design."""
     if not hasattr(scheduler, "mmplane_building"):
         scheduler.mmplane_building = None if wanted() is None else _make(scheduler)
     building: Building | None = scheduler.mmplane_building
@@ -82,7 +82,7 @@ def _make(scheduler: Any) -> Building:
             build=build,
         )
 
-    # Both background designs share the lane: collectives keep one order whatever is switched meanwhile.
+    # Both background designs share the lane, so collectives keep one order even if the design is switched.
     lane = Lane(waiting_max=PENDING_MAX)
     pool, leader_pool = ThreadPoolExecutor(THREADS, "build"), ThreadPoolExecutor(LEADER_THREADS, "build")
     here = ports(lambda mm_inputs: build(mm_inputs, scheduler.model_config))

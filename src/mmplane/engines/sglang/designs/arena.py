@@ -15,7 +15,7 @@ from mmplane.engines.sglang.designs.design import Design
 
 
 class Arena(Design):
-    """The plugin's own way."""
+    """The plugin's own path."""
 
     name = "arena"
     analysis = "B4 and on"

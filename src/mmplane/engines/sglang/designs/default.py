@@ -15,7 +15,7 @@ from mmplane.engines.sglang.designs.design import Design
 
 
 class Default(Design):
-    """Every rank for itself, by SGLang's own function."""
+    """Every rank builds for itself, with SGLang's own function."""
 
     name = "default"
     analysis = "the original"

@@ -26,7 +26,7 @@ class Eager(Design):
     analysis = "A1, B1, B2"
 
     def finish(self, items: Sequence[Any]) -> None:
-        """SGLang's own hash: the plugin's, around the same function, is the arena's."""
+        """SGLang's own hash, because the plugin's wrapper of the same function computes the arena's."""
         for item in items:
             inspect.unwrap(type(item).set_pad_value)(item)
 

@@ -1,4 +1,4 @@
-"""Around the making of SGLang's processor: the sidecar makes its pictures once a trial has shown the same bits."""
+"""Wraps the creation of SGLang's processor: the sidecar makes its pictures once a trial has shown identical bits."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def make(
     *args: Any,
     **kwargs: Any,
 ) -> Any:
-    """Around `get_mm_processor`: this process tokenises, unless it makes no pools. Ranks have a processor as well."""
+    """Wraps `get_mm_processor`: this process tokenises, unless it creates no pools. Ranks have a processor as well."""
     place = Place.inherited(PLACE_VARIABLE)
     own = getattr(processor, "image_processor", None)
     if (
@@ -57,7 +57,7 @@ def make(
 
 
 def unfit(processor: Any) -> str | None:
-    """Why this processor of SGLang's is left alone."""
+    """Return why this processor of SGLang's is not changed, or None."""
     kind = type(processor)
     if kind._load_single_item.__func__ is not BaseMultimodalProcessor._load_single_item.__func__:
         return f"{kind.__name__} loads pictures in a way of its own"

@@ -1,4 +1,4 @@
-"""In the launcher: whether this server's pictures are made by the sidecar, and what it is started with."""
+"""In the launcher: decides whether the sidecar makes this server's pictures, and with which options it is started."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ ARCHITECTURES = frozenset(
         "Qwen3_5MoeForConditionalGeneration",
     }
 )
-"""Models that the sidecar has, and whose pictures SGLang loads in its common way, for transformers' image processor.
+"""Models that the sidecar supports, and whose pictures SGLang loads in its common way, for transformers' processor.
 
-InternVL, LLaVA and Pixtral are transformed by code of SGLang's own, GLM-V and Kimi are loaded by it, and the prompts of
-Llama 4 need more of a picture than the sidecar gives.
+InternVL, LLaVA and Pixtral are transformed by SGLang's own code, GLM-V and Kimi are loaded by it, and the prompts of
+Llama 4 need more information about a picture than the sidecar returns.
 """
 
 PACKAGES = ("av", "numba", "soxr", "tokenizers")
-"""What the sidecar's workers need beside what SGLang brings."""
+"""Packages that the sidecar's workers need beside those of SGLang."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What `Sidecar.begin` is given: whose model, and whose bits."""
+    """Arguments of `Sidecar.begin`: the model, and the backend whose bits are wanted."""
 
     model: str
     backend: BackendName
 
 
 def wanted(options: Mapping[str, Any], hf_config: Any) -> Wanted | str:
-    """What to start for a server with these options, or the reason why SGLang decodes in its own process.
+    """Return what to start for a server with these options, or why SGLang decodes in its own process.
 
     Raises ValueError for a bad setting.
     """
@@ -68,7 +68,7 @@ def wanted(options: Mapping[str, Any], hf_config: Any) -> Wanted | str:
 
 
 def chosen() -> str:
-    """As set, or `auto`. Raises ValueError."""
+    """The setting, or `auto`. Raises ValueError."""
     setting = os.environ.get(VARIABLE, "auto")
     if setting not in SETTINGS:
         raise ValueError(f"{VARIABLE} must be {', '.join(SETTINGS)}")

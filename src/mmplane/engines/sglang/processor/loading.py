@@ -1,7 +1,7 @@
-"""In the place of SGLang's loading threads: a picture's file goes to the sidecar, and stands for it undecoded.
+"""Replaces SGLang's loading threads: a picture's file goes to the sidecar, and an undecoded image stands for it.
 
-What stands for a picture is Pillow's own image of the file, of which nobody has asked for the pixels yet, with the hold
-on its features. So whatever else SGLang does with it is right, and costs a decoding in its own process.
+The undecoded image is Pillow's own image of the file, without its pixels loaded, together with the hold on its
+features. So anything else that SGLang does with it is correct, and only costs a decoding in SGLang's process.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from mmplane.embed.hold import SidecarHold
 from mmplane.engines.sglang.processor.maker import Maker
 
 THREADS = 32
-"""Pictures that one process of SGLang's has made at a time. A thread waits for the sidecar and does nothing else."""
+"""Pictures that one process of SGLang's requests at a time. Each thread only waits for the sidecar."""
 
 _HOLD = "mmplane_hold"
 OPTIONS = ("max_dynamic_patch", "preprocess_kwargs", "max_long_side_pixel")
-"""Of `ImageData`: what one picture may be asked for with."""
+"""Fields of `ImageData`: options of one picture."""
 
 
 def hold_of(image: object) -> SidecarHold | None:
@@ -34,20 +34,20 @@ def hold_of(image: object) -> SidecarHold | None:
 
 
 def pixels_of(image: Image.Image) -> Image.Image:
-    """What SGLang's loader would have made of it."""
+    """Return what SGLang's loader would return for it."""
     image.load()
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 class Source(NamedTuple):
-    """Where a picture's file is: a URL, a path, base64 or the bytes. With `reason` it is not for the sidecar."""
+    """The source of a picture's file: a URL, a path, base64 or the bytes. With `reason` SGLang has to load it."""
 
     data: str | bytes = b""
     reason: str = ""
 
 
 def source_of(function: str, args: tuple[Any, ...]) -> Source | None:
-    """The picture that a call of SGLang's loads; None if it loads none from a file."""
+    """Return the picture that a call of SGLang's loads, or None if it loads none from a file."""
     if len(args) < 2 or function not in ("_load_single_item", "decode_media_snapshot"):
         return None
     data, modality = args[0] if function == "_load_single_item" else args[0].data, args[1]
@@ -65,7 +65,7 @@ def source_of(function: str, args: tuple[Any, ...]) -> Source | None:
 
 
 def content_of(data: str | bytes) -> bytes:
-    """The file, as SGLang's `load_image` gets at it. Raises what that raises."""
+    """Read the file like SGLang's `load_image`. Raises what that raises."""
     if isinstance(data, str) and data.startswith("file://"):
         data = unquote(urlparse(data).path)
     content: bytes = get_image_bytes(data)
@@ -73,7 +73,7 @@ def content_of(data: str | bytes) -> bytes:
 
 
 class Loading:
-    """What SGLang's processor submits its loading to. `theirs` are its own threads."""
+    """The executor to which SGLang's processor submits its loading. `theirs` are SGLang's own threads."""
 
     def __init__(self, theirs: Any, maker: Maker) -> None:
         self._theirs = theirs
@@ -81,7 +81,7 @@ class Loading:
         self._ours = ThreadPoolExecutor(THREADS, thread_name_prefix="mmplane-media")
 
     def submit(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
-        """As an executor's."""
+        """See `Executor.submit`."""
         source = source_of(getattr(function, "__name__", ""), args)
         reason = None if source is None else self._maker.reason() or source.reason
         if source is not None and not reason:
@@ -92,7 +92,7 @@ class Loading:
         return theirs
 
     def shutdown(self, *args: Any, **kwargs: Any) -> None:
-        """As an executor's."""
+        """See `Executor.shutdown`."""
         self._ours.shutdown(*args, **kwargs)
         self._theirs.shutdown(*args, **kwargs)
 

@@ -1,4 +1,4 @@
-"""One process's way to the sidecar's workers: a file in, a hold on its features out, or the reason why not."""
+"""One process's access to the sidecar's workers: takes a file and returns a hold on its features, or a reason."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ REASONS = {
 """Why the sidecar has not made a picture."""
 
 _BY_ERROR = {Unprofiled: "unprofiled", TooLarge: "too_large", BadMedia: "bad_media", SidecarError: "error"}
-"""The first that fits."""
+"""The first matching class counts."""
 
 
 COUNTED = {
@@ -46,11 +46,11 @@ COUNTED = {
     "pictures_made": "Pictures that the sidecar has made",
 }
 PASSED_OVER = {"pictures_passed_over": "Pictures that SGLang decoded itself, by reason"}
-"""Figures in SGLang's `/metrics`."""
+"""Metrics in SGLang's `/metrics`."""
 
 
 class Maker:
-    """Makes nothing until `begin`: pictures go SGLang's own way, and are counted by the reason."""
+    """Makes nothing until `begin`: pictures take SGLang's own path and are counted by reason."""
 
     def __init__(self, *, shown: bool = False) -> None:
         self._client: Client | None = None
@@ -73,37 +73,37 @@ class Maker:
         self._show()
 
     def refuse(self, reason: str) -> None:
-        """Every picture goes SGLang's own way."""
+        """From now on every picture takes SGLang's own path."""
         self._reason = reason
 
     def reason(self) -> str:
-        """Why the calling thread's pictures are not made; empty if they are."""
+        """Return why the calling thread's pictures are not made, or "" if they are."""
         way: Way | None = getattr(self._trial, "way", None)
         return self._reason if way is None else "" if way == "ours" else TRIAL
 
     def try_out(self, way: Way | None) -> None:
-        """Pictures that the calling thread submits go this way; None: as all others."""
+        """Choose the path of pictures that the calling thread submits; None: the same as all others."""
         self._trial.way = way
 
     def tried(self, call: object) -> bool:
-        """Whether the trial called the image processor with these arguments. Before `begin` only the trial does."""
+        """Whether the trial called the image processor with these arguments. Before `begin` only the trial calls it."""
         if self._reason == STARTING and call not in self._calls:
             self._calls.append(call)
         return call in self._calls
 
     def pass_over(self, reason: str, detail: object = "") -> None:
-        """A picture is not made; those of the trial are not counted."""
+        """Count a picture that is not made; those of the trial are not counted."""
         if reason != TRIAL:
             self.tally.seen()
             self.tally.passed_over(reason, detail)
             self._show()
 
     def __deepcopy__(self, _memo: object) -> Self:
-        """SGLang copies a processor for each of its threads: all of them have one maker."""
+        """SGLang copies a processor for each of its threads; all copies share one maker."""
         return self
 
     def make(self, content: bytes) -> SidecarHold | None:
-        """The hold on a picture's features; None when SGLang has to decode it. Raises Overloaded. Waits."""
+        """Return the hold on a picture's features, or None if SGLang has to decode it. Raises Overloaded. Waits."""
         assert self._client is not None
         try:
             hold = self._client.materialise(content, modality="image", options=self._options)
@@ -114,7 +114,7 @@ class Maker:
             if not self._client.is_attached:
                 self.pass_over("no_sidecar")
                 return None
-            # The worker ended, perhaps by this very picture, which would end this process as well.
+            # The worker ended, perhaps because of this picture, which would then end this process as well.
             self.pass_over("worker_lost")
             raise Overloaded from error
         except SidecarError as error:

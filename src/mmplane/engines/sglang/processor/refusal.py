@@ -1,7 +1,7 @@
-"""A full sidecar is 503 and Retry-After: SGLang does not decode in its own process instead.
+"""A full sidecar means 503 and Retry-After: SGLang must not decode in its own process instead.
 
-The exception that SGLang answers with its own status is `fastapi.HTTPException`; its streams look for ValueError alone,
-which is 400. Its loader turns both into others, and its answers drop the header.
+SGLang answers `fastapi.HTTPException` with its own status, but its streams only look for ValueError, which is 400. Its
+loader converts both to other exceptions, and its answers drop the header.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SERVER = "sglang.srt.entrypoints.http_server"
 
 
 class Overloaded(HTTPException, ValueError):  # type: ignore[misc]
-    """No picture can be made now. A ValueError as well, since SGLang's streams look for nothing else."""
+    """No picture can be made now. It is a ValueError as well, because SGLang's streams look for nothing else."""
 
     def __init__(self) -> None:
         super().__init__(503, MESSAGE, {"Retry-After": str(RETRY_AFTER_S)})
@@ -34,7 +34,7 @@ class Overloaded(HTTPException, ValueError):  # type: ignore[misc]
 
 
 def unwrapped(process: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """The same coroutine function, which raises Overloaded where that is behind what it raises."""
+    """Wrap a coroutine function so that it raises Overloaded if that is the cause of its exception."""
 
     @wraps(process)
     async def processed(*args: Any, **kwargs: Any) -> Any:
@@ -57,7 +57,7 @@ def _is_behind(error: BaseException | None) -> bool:
 
 
 def answer(original: Callable[..., Any], self: Any, message: str, *args: Any, **kwargs: Any) -> Any:
-    """Around `OpenAIServingBase.create_error_response`: every 503 says when to come again."""
+    """Wraps `OpenAIServingBase.create_error_response`: every 503 gets a Retry-After."""
     ours = {"err_type": "503", "status_code": 503} if message == MESSAGE else {}
     response = original(self, message, *args, **kwargs | ours)
     if response.status_code == HTTPStatus.SERVICE_UNAVAILABLE:

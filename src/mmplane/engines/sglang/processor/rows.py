@@ -1,7 +1,7 @@
-"""Several tensors, one after another along their first dimension, that are not copied together.
+"""Several tensors that act as one along their first dimension, without being copied together.
 
-SGLang's processor gives the features of a request's pictures as one tensor and cuts it into pictures again. A `Rows`
-can be cut without having been joined. Whoever does anything else with it gets the joined tensor.
+SGLang's processor returns the features of a request's pictures as one tensor and splits it into pictures again. A
+`Rows` can be split without having been joined. Any other operation gets the joined tensor.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 
 
 class Rows(torch.Tensor):
-    """`parts` have one dtype, and one shape but for the first dimension. The tensor itself has no memory of its own."""
+    """`parts` share dtype and shape, except for the first dimension. The tensor itself has no memory."""
 
     parts: tuple[torch.Tensor, ...]
 

@@ -1,4 +1,4 @@
-"""In the place of transformers' image processor: it gives the features that the sidecar made, else its own."""
+"""Replaces transformers' image processor: returns the features that the sidecar made, or calls the original."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from mmplane.engines.sglang.processor.maker import Maker
 from mmplane.engines.sglang.processor.rows import Rows
 
 FEATURES = "pixel_values"
-"""The array that travels in the arena; the others are small, and copied."""
+"""The array that travels in the arena; the others are small and copied."""
 CROPS = "num_crops"
-"""Of Gemma 3, for the prompt alone: pan and scan, which would make some, is an option that the sidecar refuses."""
+"""Gemma 3's count for the prompt: pan and scan, which would produce some, is an option that the sidecar refuses."""
 
 
 class Swapped:
-    """Looks like the image processor `own`, which it calls for whatever it was not given as made.
+    """Behaves like the image processor `own`, which it calls for all images that the sidecar has not made.
 
-    It is no `BaseImageProcessor`, so that SGLang does not reckon with a processor on an accelerator. A picture that is
-    asked for in another way than the trial's were is decoded here, and transformed by `own`.
+    It is not a `BaseImageProcessor`, so that SGLang does not assume a processor on an accelerator. A picture that is
+    requested in a way that the trial did not use is decoded here and transformed by `own`.
     """
 
     def __init__(self, own: Any, maker: Maker) -> None:
@@ -37,7 +37,7 @@ class Swapped:
         return getattr(self._own, name)
 
     def __call__(self, images: Any, *args: Any, **kwargs: Any) -> Any:
-        """As `own` does it: the features of all images, in order."""
+        """Process like `own`: the features of all images, in order."""
         holds = [hold for hold in map(hold_of, _flat(images)) if hold is not None]
         if holds and len(holds) == len(list(_flat(images))):
             features = together(holds) if self._maker.tried((args, kwargs)) else None
@@ -50,7 +50,7 @@ class Swapped:
 
 
 def together(holds: list[SidecarHold]) -> dict[str, torch.Tensor] | None:
-    """The arrays of several pictures as a processor gives them for a request; None where they do not fit together."""
+    """Join the arrays of several pictures like a processor does for a request; None if they do not fit together."""
     pictures = [hold.arrays(torch) for hold in holds]
     if len({tuple((name, one.shape[1:]) for name, one in arrays.items()) for arrays in pictures}) > 1:
         return None

@@ -1,7 +1,7 @@
-"""Before the sidecar makes a request's pictures: SGLang's processor takes two requests both ways, all must be equal.
+"""The check before the sidecar makes pictures: SGLang's processor takes two requests both ways; all must be equal.
 
-What is compared is what goes to the ranks: tokens, offsets, features, grids. So a checkpoint, an option, a version of
-SGLang, transformers or Pillow that makes a difference is found out here, and never by an answer.
+It compares what goes to the ranks: tokens, offsets, features, grids. If a checkpoint, an option, or a version of
+SGLang, transformers or Pillow makes a difference, it is detected here and never by a wrong answer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SIZES = ((97, 61), (233, 180), (320, 200))
 
 
 def difference(processor: Any, maker: Maker) -> str | None:
-    """How the sidecar's features differ from SGLang's own; None if they do not. Takes a thread's time, on no loop."""
+    """Return how the sidecar's features differ from SGLang's own, or None. Runs in a thread, not on a loop."""
     files = [_file(size, at) for at, size in enumerate(SIZES)]
     for request in (files[:1], files):
         theirs, ours = (asyncio.run(_processed(processor, maker, way, request)) for way in ("theirs", "ours"))
@@ -49,7 +49,7 @@ async def _processed(processor: Any, maker: Maker, way: Any, files: list[bytes])
 
 
 def first_difference(theirs: Any, ours: Any) -> str | None:
-    """Of what SGLang's processor gives for one request."""
+    """The parts of SGLang's result for one request that are compared."""
     if list(theirs.input_ids) != list(ours.input_ids):
         return "the sidecar's pictures have other tokens than SGLang's"
     if len(theirs.mm_items) != len(ours.mm_items):

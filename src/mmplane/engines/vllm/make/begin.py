@@ -1,6 +1,6 @@
-"""Where the launcher asks whether this makes a server's features, and each API process begins to have them made.
+"""The launcher's decision whether this server uses `make`, and its start in each API process.
 
-vLLM's classes are imported only then: a plugin is loaded before vLLM has settled what its processes import.
+vLLM's classes are imported only then, because a plugin is loaded before vLLM has decided what its processes import.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ log = logging.getLogger("vllm.mmplane")
 
 _PLAN = "mmplane.engines.vllm.make.plan"
 _PACKAGES = ("av", "imagecodecs", "ml_dtypes", "numba", "setproctitle", "simplejpeg", "soundfile", "soxr", "tokenizers")
-"""Of the extra `media`: a sidecar with a model does not start without them."""
+"""Packages of the extra `media`, without which a sidecar with a model does not start."""
 
 
 def making(config: Any) -> tuple[Settings | None, str | None]:
-    """How the sidecar is to make features for this VllmConfig; or None, and why vLLM makes them."""
+    """Return how the sidecar makes features for this VllmConfig, or None and the reason."""
     missing = next((name for name in _PACKAGES if find_spec(name) is None), None)
     if missing is not None:
         return None, f"there is no {missing}: pip install 'mmplane[media]'"

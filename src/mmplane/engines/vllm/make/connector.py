@@ -1,4 +1,4 @@
-"""vLLM's media connector, which leaves the decoding of images to the sidecar: the connector `mmplane`."""
+"""vLLM's media connector `mmplane`, which leaves the decoding of images to the sidecar."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _maker: Maker | None = None
 
 
 def use(maker: Maker) -> None:
-    """From now on connectors of this process ask this one."""
+    """From now on connectors of this process use this maker."""
     global _maker
     _maker = maker
 
 
 class SidecarImageIO(ImageMediaIO):  # type: ignore[misc]
-    """vLLM's loader of images. Only with its default arguments it has a maker."""
+    """vLLM's loader of images. It has a maker only with its default arguments."""
 
     def __init__(self, maker: Maker, theirs: ImageMediaIO) -> None:
         super().__init__(theirs.image_mode, **theirs.kwargs)
@@ -31,7 +31,7 @@ class SidecarImageIO(ImageMediaIO):  # type: ignore[misc]
         self._is_default = vars(theirs) == vars(ImageMediaIO())
 
     def load_bytes(self, data: bytes) -> MediaWithBytes[Any]:
-        """Raises Overloaded, and what vLLM's loader raises, for what is left to it."""
+        """Raises Overloaded, and what vLLM's loader raises for images that are left to it."""
         try:
             if not self._is_default:
                 raise NotMade("loader")
@@ -48,14 +48,14 @@ class SidecarImageIO(ImageMediaIO):  # type: ignore[misc]
 
 @MEDIA_CONNECTOR_REGISTRY.register(CONNECTOR)
 class SidecarConnector(MediaConnector):  # type: ignore[misc]
-    """Fetches as vLLM's connector does."""
+    """Fetch like vLLM's connector."""
 
     def load_from_url(self, url: str, media_io: Any, **more: Any) -> Any:
-        """As vLLM's."""
+        """See vLLM's loader."""
         return super().load_from_url(url, _loader(media_io), **more)
 
     async def load_from_url_async(self, url: str, media_io: Any, **more: Any) -> Any:
-        """As vLLM's."""
+        """See vLLM's loader."""
         return await super().load_from_url_async(url, _loader(media_io), **more)
 
 

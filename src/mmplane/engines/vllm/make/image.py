@@ -1,4 +1,4 @@
-"""An image that nobody has opened: what vLLM needs to know of it, and the features that the sidecar has made of it."""
+"""An unopened image: what vLLM needs to know about it, and the features that the sidecar has made."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _COUNTED = "mmplane_counted"
 
 
 class SidecarImage(Image.Image):
-    """As vLLM's loader would give it, in mode RGB and upright, but without pixels until somebody asks for them.
+    """Looks like an image from vLLM's loader, in mode RGB and upright, but has no pixels until they are needed.
 
-    `features` are the arrays that the sidecar has made of it for `options`, by name; None until it was asked for them.
-    Either they are views, which `hold` keeps resident, or this process's own.
+    `features` are the arrays that the sidecar has made for `options`, by name; None until they were requested. They
+    are views that `hold` keeps resident, or this process's own copies.
     """
 
     def __init__(self, content: bytes, size: tuple[int, int]) -> None:
@@ -29,7 +29,7 @@ class SidecarImage(Image.Image):
         self.hold: SidecarHold | None = None
 
     def fill(self, hold: SidecarHold, options: dict[str, Any]) -> None:
-        """With features that lie in the arena."""
+        """Attach features that are in the arena."""
         self.features, self.hold, self.options = hold.arrays(torch), hold, options
 
     def detach(self) -> None:
@@ -38,33 +38,33 @@ class SidecarImage(Image.Image):
             self.features, self.hold = {name: one.clone() for name, one in self.features.items()}, None
 
     def getexif(self) -> Image.Exif:
-        """Nothing: vLLM's hash looks for an id that no file can have, and reading it decodes some formats."""
+        """Empty: vLLM's hash looks for an id that no file can have, and reading the data decodes some formats."""
         return Image.Exif()
 
     def load(self) -> Any:
-        """Decode, as vLLM does. Raises ValueError in vLLM's words."""
+        """Decode like vLLM. Raises ValueError with vLLM's text."""
         if self._im is None:
             self.im = self.decoded().im
         return super().load()
 
     def decoded(self) -> Image.Image:
-        """What vLLM's own loader makes of it."""
+        """Return what vLLM's own loader makes of it."""
         image: Image.Image = ImageMediaIO().load_bytes(self.content).media
         return image
 
 
 def decoded(image: Any) -> Any:
-    """For a processor that needs pixels; what is no unopened image stays as it is."""
+    """Return the image for a processor that needs pixels; anything but an unopened image stays as it is."""
     return image.decoded() if isinstance(image, SidecarImage) else image
 
 
 def marked_counted(image: Any) -> Any:
-    """The image, which was left to vLLM and counted."""
+    """Return the image, which is left to vLLM and was counted."""
     if isinstance(image, Image.Image):
         setattr(image, _COUNTED, True)
     return image
 
 
 def is_counted(image: Any) -> bool:
-    """Whether it was."""
+    """Whether it was left to vLLM."""
     return hasattr(image, _COUNTED)

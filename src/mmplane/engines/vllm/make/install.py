@@ -1,4 +1,4 @@
-"""Register the processor and the connector with vLLM, in an API process."""
+"""Registers the processor and the connector with vLLM, in an API process."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _THEIRS = "__mmplane_theirs__"
 
 
 def install(config: Any, plan: Plan, client: Callable[[], Client | None], tally: Tally) -> Maker:
-    """From now on processors that vLLM creates for this VllmConfig's model find their features made.
+    """From now on, processors that vLLM creates for this VllmConfig's model use the sidecar's features.
 
-    `client` gives the attached client of this process, or None as long as there is none; `tally` counts by
+    `client` returns the attached client of this process, or None until there is one; `tally` counts by
     `reasons.REASONS`. May be called again.
     """
     maker = Maker(client, tally)

@@ -1,9 +1,9 @@
-"""What asks the sidecar for features, in vLLM's API process.
+"""Requests features from the sidecar, in vLLM's API process.
 
-Images are asked for when their bytes arrive, by several threads at once, with the options that were last used: those of
-a request are known only later, to the processor, which asks again if they are others. Where features do not stay in
-the arena, the same threads copy them; and what the processor has had before is not asked for ahead, because vLLM's own
-cache, whose keys are over the encoded bytes, most likely has it.
+Images are requested when their bytes arrive, by several threads at once, with the options that were used last. The
+options of a request are known only later, to the processor, which requests the image again if they differ. If features
+do not stay in the arena, the same threads copy them. Images that the processor has had before are not requested early,
+because vLLM's own cache, whose keys are over the encoded bytes, most likely has them.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from mmplane.engines.vllm.make.reasons import NotMade
 from mmplane.media.header import read_header
 
 SEEN_MAX = 65536
-"""Digests of images that vLLM's cache has probably got."""
+"""Digests of images that are probably in vLLM's cache."""
 
 
 class Overloaded(GracefulHTTPError):  # type: ignore[misc]
-    """The sidecar has no room now: the client is told to come back, as by vLLM's own limits."""
+    """The sidecar has no room now: the client is asked to retry, as with vLLM's own limits."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -44,9 +44,9 @@ class Overloaded(GracefulHTTPError):  # type: ignore[misc]
 
 
 class Maker:
-    """One for each API process. `client` gives the attached client, or None as long as there is none.
+    """One for each API process. `client` returns the attached client, or None until there is one.
 
-    `keeps` says whether the cache of the request under way takes features as they lie in the arena.
+    `keeps` tells whether the cache of the current request accepts features in the arena.
     """
 
     def __init__(self, client: Callable[[], Client | None], tally: Tally) -> None:
@@ -59,7 +59,7 @@ class Maker:
         self._lock = threading.Lock()
 
     def open(self, content: bytes) -> SidecarImage:
-        """An image whose bytes have arrived. Raises NotMade when vLLM's loader is to open it, Overloaded."""
+        """Return an image whose bytes have arrived. Raises NotMade if vLLM's loader has to open it, Overloaded."""
         try:
             header = read_header(content)
         except RequestError:
@@ -72,7 +72,7 @@ class Maker:
         return image
 
     def make(self, image: SidecarImage, options: dict[str, Any]) -> dict[str, torch.Tensor]:
-        """What the image becomes with these options. Raises NotMade, Overloaded."""
+        """Return the image's features with these options. Raises NotMade, Overloaded."""
         self._options = options
         if image.features is None or image.options != options:
             self._fill(image, options)

@@ -1,4 +1,4 @@
-"""Which models this covers, and what the sidecar has to make for them."""
+"""The models that `make` covers, and what the sidecar has to make for them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ COVERED = frozenset({"Qwen2VLMultiModalProcessor", "Qwen2_5_VLMultiModalProcesso
 """vLLM's processor classes that pass images one by one, and whose outputs are one after the other."""
 CONNECTOR_VARIABLE = "VLLM_MEDIA_CONNECTOR"
 CONNECTOR_DEFAULT, CONNECTOR = "http", "mmplane"
-"""vLLM's media connector, and ours."""
+"""The names of vLLM's media connector and of mmplane's."""
 DTYPES = ("float32", "bfloat16", "float16")
 
 
 class Uncovered(Exception):
-    """Why vLLM's own processor stays for this model."""
+    """Why vLLM's own processor is used for this model."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How the sidecar is started for a model. `raw`: for a model that normalises on the device."""
+    """The sidecar's options for a model. `raw`: for a model that normalises on the device."""
 
     model: str
     encoding: SidecarEncoding
@@ -38,12 +38,12 @@ class Plan:
 
     @property
     def sidecar(self) -> Settings:
-        """Whose bits and pixels the sidecar has, and how features lie in its arena."""
+        """The sidecar's backend, decode profile and encoding."""
         return Settings(model=self.model, encoding=self.encoding, backend="torchvision", profile="vllm")
 
 
 def plan(config: Any) -> Plan:
-    """For a VllmConfig. Raises Uncovered."""
+    """Return the plan for a VllmConfig. Raises Uncovered."""
     model = config.model_config
     name = MULTIMODAL_REGISTRY._get_model_cls(model)._processor_factory.processor.__name__
     if os.environ.get(CONNECTOR_VARIABLE, CONNECTOR_DEFAULT) not in (CONNECTOR_DEFAULT, CONNECTOR):

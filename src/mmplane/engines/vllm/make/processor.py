@@ -1,8 +1,8 @@
-"""The model's own multimodal processor, as a subclass that finds features made where vLLM would call transformers.
+"""A subclass of the model's own multimodal processor that uses finished features instead of calling transformers.
 
-What it changes: items that the cache misses keep their encoded bytes (vLLM unwraps them, and copies each image twice),
-and the context's call of the HF processor gives what the sidecar has made. Hashes, the cache, placeholders and all that
-concerns prompts are the model's.
+It changes two things. Items that the cache misses keep their encoded bytes (vLLM unwraps them, and copies each image
+twice), and the context's call of the HF processor returns the sidecar's features. Hashes, the cache, placeholders and
+everything about prompts remain the model's.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from mmplane.engines.vllm.make.reasons import NotMade
 
 FEATURES = "pixel_values"
 RAW = {"do_rescale": False, "do_normalize": False}
-"""What vLLM asks of a processor whose model normalises on the device."""
+"""vLLM's argument for a processor whose model normalises on the device."""
 OPTIONS = frozenset({"min_pixels", "max_pixels", "size"})
-"""Arguments of a call that the sidecar understands as transformers does."""
+"""Arguments of a call that the sidecar interprets like transformers."""
 IGNORED = frozenset({"truncation", "text_kwargs", "videos_kwargs", "audio_kwargs"})
-"""Arguments that say nothing about images."""
+"""Arguments that do not affect images."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class MakingContext(InputProcessingContext):  # type: ignore[misc]
     def call_hf_processor(
         self, hf_processor: Callable[..., Any], data: Mapping[str, Any], kwargs: Mapping[str, Any] = {}
     ) -> Any:
-        """What the HF processor would give for these images. Raises what vLLM raises, and Overloaded."""
+        """Return what the HF processor would return for these images. Raises what vLLM raises, and Overloaded."""
         images = data.get("images")
         if not images:
             return super().call_hf_processor(hf_processor, data, kwargs)
@@ -58,7 +58,7 @@ class MakingContext(InputProcessingContext):  # type: ignore[misc]
         return super().call_hf_processor(hf_processor, {**data, "images": images}, kwargs)
 
     def left(self, images: Sequence[Any], reason: str) -> list[Any]:
-        """The images, decoded, for vLLM to make the features of. Each is counted once, wherever it was left first."""
+        """Return the decoded images, from which vLLM makes features. Each is counted once, where it was first left."""
         for image in images:
             if not is_counted(image):
                 self.maker.tally.seen()
@@ -81,7 +81,7 @@ class MakingContext(InputProcessingContext):  # type: ignore[misc]
 
 
 def outlined(made: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """All arrays of all images, one after the other. Features have only dtype and shape: `placed` puts them in."""
+    """Join all arrays of all images. Features only have dtype and shape here; `placed` inserts them."""
     joined = {name: torch.cat([each[name] for each in made]) for name in made[0] if name != FEATURES}
     features = [each[FEATURES] for each in made]
     shape = (sum(map(len, features)), *features[0].shape[1:])
@@ -89,7 +89,7 @@ def outlined(made: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tens
 
 
 def placed(item: MultiModalKwargsItem, image: Any) -> MultiModalKwargsItem:
-    """The item with the image's features, if it has been outlined. Large ones that stay in the arena are held."""
+    """Return the item with the image's features. Large ones that stay in the arena are held."""
     element = item[FEATURES]
     if any(element.data.stride()):
         return item
@@ -100,19 +100,19 @@ def placed(item: MultiModalKwargsItem, image: Any) -> MultiModalKwargsItem:
 
 
 class _WithBytes(ImageProcessorItems):  # type: ignore[misc]
-    """Images that are handed on as they came, with their bytes."""
+    """Images that are passed on as they arrived, with their bytes."""
 
     def __getitem__(self, index: int) -> Any:
         return self.data[index]
 
 
 class Making:
-    """Mixed into a model's processor class, before it."""
+    """A mixin for a model's processor class."""
 
     info: Any
 
     def _cached_apply_hf_processor(self, inputs: Any, timing_ctx: Any) -> Any:
-        """One request at a time: vLLM has one thread for this."""
+        """Handle one request at a time: vLLM has one thread for this."""
         self.info.ctx.maker.keeps = isinstance(inputs.cache, ArenaCache)
         return super()._cached_apply_hf_processor(inputs, timing_ctx)  # type: ignore[misc]
 
@@ -124,14 +124,14 @@ class Making:
         return super()._get_cache_missing_items(cache, MultiModalDataItems(items), mm_hashes)  # type: ignore[misc]
 
     def _get_hf_mm_inputs(self, mm_items: Any, hf_kwargs: Any) -> Any:
-        """Images that come with other media are decoded: the HF processor takes all at once."""
+        """Decode images that come with other media, because the HF processor takes all of them together."""
         inputs = super()._get_hf_mm_inputs(mm_items, hf_kwargs)  # type: ignore[misc]
         if sum(map(bool, mm_items.values())) > 1 and "images" in inputs.hf_data:
             inputs.hf_data["images"] = self.info.ctx.left(inputs.hf_data["images"], "company")
         return inputs
 
     def _get_mm_prompt_updates(self, mm_items: Any, hf_processor_mm_kwargs: Any, out_mm_kwargs: Any) -> Any:
-        """What comes next after items are split: they get their features."""
+        """The step after items are split: they get their features."""
         images = mm_items.get("image")
         if isinstance(images, ImageProcessorItems):
             items = out_mm_kwargs["image"]
