@@ -23,10 +23,11 @@ from msgspec.structs import replace
 from mmplane.bench.inputs.making import made
 from mmplane.bench.inputs.workloads import WORKLOADS
 from mmplane.bench.run import turns
-from mmplane.bench.run.campaign import Options, Outcome
+from mmplane.bench.run.campaign import Outcome
 from mmplane.bench.run.environment import environment
 from mmplane.bench.run.progress import Progress
 from mmplane.bench.run.server import serving
+from mmplane.bench.run.settings import Options
 from mmplane.bench.run.soak import soak
 from mmplane.models.tiny import ensure_tiny
 

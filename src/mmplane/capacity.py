@@ -9,6 +9,7 @@ It is checked against a server by `benchmarks/capacity.py`.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from math import ceil, sqrt
 from typing import Annotated
@@ -150,16 +151,43 @@ def _peak(mean: float) -> float:
     return mean + 3 * sqrt(mean) + 1
 
 
-def main(arguments: Sequence[str]) -> int:
-    """`mmplane plan`: flags for traffic."""
-    parser = Parser(prog="mmplane plan", description="Flags of mmplane serve for traffic.")
+HELP = {
+    "requests_per_s": "requests in a second, at the busiest time",
+    "items_per_request": "images, clips and sounds in each",
+    "new_share": "share of the items that are not in the arena already",
+    "body_bytes": "size of a large request, base64 included",
+    "item_bytes": "features of one large item: `bytes` in a trace",
+    "decoded_bytes": "memory to decode one: 6 bytes for each pixel of a JPEG, 18 of another picture",
+    "item_s": "CPU seconds of a worker for one item: `decode` and `transform` in a trace",
+    "held_s": "seconds until the ranks have made embeddings of an item's features",
+    "kept_items": "items that are to stay for requests to come",
+    "machines": "media machines, which then make all items",
+}
+EXAMPLE = "mmplane plan --requests-per-s 5 --body-bytes 300kB --item-bytes 7.4MB --decoded-bytes 4MB --item-s 0.02"
+
+
+def options_parser() -> argparse.ArgumentParser:
+    """The flags: the fields of `Traffic`."""
+    description = "Print the flags of mmplane serve for so much traffic. Sizes are bytes, or have a unit: 300kB, 7MiB."
+    parser = Parser(prog="mmplane plan", description=description, example=EXAMPLE)
+    groups = {each: parser.add_argument_group(each) for each in ("required", "optional")}
     ranges = ranges_of(Traffic)
     for field in msgspec.structs.fields(Traffic):
-        flag = "--" + field.name.replace("_", "-")
         required = field.default is msgspec.NODEFAULT
-        default = None if required else field.default
-        parser.add_argument(flag, type=ranges[field.name], required=required, default=default)
-    found = plan(Traffic(**vars(parser.parse_args(arguments))))
+        groups["required" if required else "optional"].add_argument(
+            "--" + field.name.replace("_", "-"),
+            type=ranges[field.name],
+            required=required,
+            default=None if required else field.default,
+            metavar="SIZE" if ranges[field.name].bytes else "N",
+            help=HELP[field.name],
+        )
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`mmplane plan`: flags for traffic."""
+    found = plan(Traffic(**vars(options_parser().parse_args(arguments))))
     print("mmplane serve " + " ".join(found.flags()))
     print(
         f"workers are busy {found.utilisation:.0%} of the time, a new item waits {1000 * found.waiting_s:.0f} ms for "

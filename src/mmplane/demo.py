@@ -5,6 +5,7 @@ It needs nothing but the package: the pictures are drawn with the font inside Pi
 
 from __future__ import annotations
 
+import argparse
 import base64
 import io
 import json
@@ -37,9 +38,7 @@ STOP_LIMIT_S = 30.0
 
 def main(arguments: Sequence[str]) -> int:
     """Run the demonstration; 0 only if every answer was right."""
-    parser = Parser(prog="mmplane demo", description=__doc__)
-    parser.add_argument("--tp", type=ranges_of(Config)["tp"], default=2, help="tensor-parallel ranks")
-    options = parser.parse_args(arguments)
+    options = options_parser().parse_args(arguments)
     numbers = [f"{secrets.randbelow(9000) + 1000}" for _ in LOOKS]
     print(f"starting a server with the built-in model over {options.tp} ranks ...", flush=True)
     right = 0
@@ -52,6 +51,13 @@ def main(arguments: Sequence[str]) -> int:
             print(_timeline(trace["stages_ms"]))
     print(f"\n{right} of {len(numbers)} right")
     return 0 if right == len(numbers) else 1
+
+
+def options_parser() -> argparse.ArgumentParser:
+    """The flags."""
+    parser = Parser(prog="mmplane demo", description=__doc__, example="mmplane demo --tp 1")
+    parser.add_argument("--tp", type=ranges_of(Config)["tp"], default=2, help="tensor-parallel ranks")
+    return parser
 
 
 def draw(number: str, size: tuple[int, int], ground: str, ink: str, font_px: int) -> bytes:

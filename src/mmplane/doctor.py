@@ -1,27 +1,20 @@
-"""`mmplane doctor`: what this machine allows, and whether what serves here gives the numbers that transformers gives.
+"""What `mmplane doctor` does, once its flags are read: the machine, a checkpoint, or parity with transformers.
 
-    mmplane doctor
-    mmplane doctor --model MODEL_FOLDER [--json]
-    mmplane doctor --parity MODEL_FOLDER [--backend pil|torchvision] [IMAGE ...]
+A checkpoint's fast image processor is compared with transformers' own on the given images, or on generated ones of
+several sizes. What else the checkpoint takes is tried on noise: the frames of videos against torch's resize, sounds
+against transformers' NumPy path.
 
-The first says what this machine can and cannot do for a server, and the fix for each. The second loads a checkpoint
-without serving it, and says whether it can be served, with how many ranks, and else why not. The third runs the fast
-image processor of a checkpoint against transformers' own on the given images, or on generated ones of several sizes,
-and prints the largest difference of each. What else the checkpoint takes is tried on noise: the frames
-of videos against torch's resize, sounds against transformers' NumPy path.
-
-It exits with 0 when all is well or all agree, 1 when something differs (a server would then take the slower path by
-itself and warn) or is not allowed, 2 when there is nothing to try. This process loads transformers and torch, which the
-supervisor must not: the command line imports this module only for this command.
+It loads transformers and torch, which the supervisor must not, and which take longer than telling of a wrong flag:
+`mmplane.commands.doctor` imports this module when it is needed.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import msgspec
 import numpy as np
@@ -43,7 +36,6 @@ from mmplane.features.select import fast_images
 from mmplane.machine import Facts
 from mmplane.machine import findings as machine_findings
 from mmplane.media.image import decode
-from mmplane.parser import Parser
 
 SIZES = ((1120, 700), (1288, 966), (640, 480), (480, 640), (113, 64), (61, 150), (28, 28), (2000, 40), (3840, 2160))
 """(width, height) in pixels of the generated images."""
@@ -61,15 +53,8 @@ class Finding:
     agrees: bool | None
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; its exit status."""
-    parser = Parser(prog="mmplane doctor", description=__doc__.partition("\n\n")[0])
-    parser.add_argument("--model", metavar="MODEL_FOLDER", help="load this checkpoint and say whether it can be served")
-    parser.add_argument("--json", action="store_true", help="with --model: print one JSON object")
-    parser.add_argument("--parity", metavar="MODEL_FOLDER", help="the checkpoint whose processors to try")
-    parser.add_argument("--backend", choices=get_args(BackendName), default="pil", help="of transformers' processor")
-    parser.add_argument("images", metavar="IMAGE", nargs="*", type=Path, help="image files (default: generated ones)")
-    options = parser.parse_args(arguments)
+def run(options: argparse.Namespace) -> int:
+    """Do what the flags say (`mmplane.commands.doctor.options_parser`); the exit status."""
     if options.model is not None:
         return model(options.model, options.backend, as_json=options.json)
     if options.parity is None:
@@ -201,7 +186,3 @@ def _audio_findings(model_folder: str) -> Iterator[Finding]:
     for samples in SOUND_SAMPLES:
         ulps = ulps_apart(checkpoint, noise.uniform(-1, 1, samples).astype(np.float32))
         yield Finding("noise, against the NumPy path", f"{samples} samples", f"{ulps} ulp", ulps <= 1)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

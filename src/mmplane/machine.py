@@ -24,6 +24,7 @@ from mmplane.arena.memory import group_folders, memory_available_bytes
 from mmplane.arena.segment import create_region
 from mmplane.config import GIB, MIB, Config
 from mmplane.core.findings import Finding, Verdict
+from mmplane.models.cached import cache_folder
 from mmplane.process.descriptors import kept
 from mmplane.process.sandbox import Network, network_here
 from mmplane.route.program import find
@@ -60,7 +61,7 @@ class Facts:
     torchvision: str = field(default_factory=lambda: _torchvision())
     haproxy: str = field(default_factory=lambda: haproxy_here())
     port_taken: bool = field(default_factory=lambda: _taken(_DEFAULTS.port))
-    cache_folder: Path = field(default_factory=lambda: cache_folder())
+    cache_folder: Path = field(default_factory=cache_folder)
     cache_free_bytes: int = field(default_factory=lambda: free_bytes(cache_folder()))
 
 
@@ -211,11 +212,6 @@ def _cache(facts: Facts) -> Finding:
     return Finding(
         "disk", found, Verdict.COULD_BE_BETTER, f"make room for {CACHE_FREE_BYTES // MIB} MiB, or set XDG_CACHE_HOME"
     )
-
-
-def cache_folder() -> Path:
-    """Where the built-in model is kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmplane"
 
 
 def free_bytes(folder: Path) -> int:

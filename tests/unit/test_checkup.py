@@ -10,13 +10,13 @@ import pytest
 from architectures import ARCHITECTURES
 from tiny_checkpoint import build
 
-from mmplane import doctor
+from mmplane.commands.doctor import main
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def asked(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
-    code = doctor.main(["--model", str(folder), "--json"])
+    code = main(["--model", str(folder), "--json"])
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return code, found
 
@@ -39,7 +39,7 @@ def test_what_can_be_served(
     code, found = asked(tmp_path, capsys)
     assert (code, found["servable"], found["tp"], found["reason"]) == (0, True, tp, None)
     assert found["processor"] == {"image": image, "video": "qwen_video" if image == "qwen_vl" else None, "audio": None}
-    assert doctor.main(["--model", str(tmp_path)]) == 0
+    assert main(["--model", str(tmp_path)]) == 0
     assert "It can be served" in capsys.readouterr().out
 
 
@@ -56,7 +56,7 @@ def test_what_cannot_be_served(name: str, why: str, tmp_path: Path, capsys: pyte
     code, found = asked(tmp_path, capsys)
     assert (code, found["servable"], found["tp"]) == (1, False, [])
     assert found["reason"].startswith(why)
-    assert doctor.main(["--parity", str(tmp_path)]) == 1
+    assert main(["--parity", str(tmp_path)]) == 1
     said = capsys.readouterr()
     assert "cannot be served" in said.err
     assert "agree" not in said.out

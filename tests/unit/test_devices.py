@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mmplane.commands.devices import gpus_visible, placed
+from mmplane.commands.devices import check_gpus, gpus_visible, placed
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,12 @@ def test_what_is_given_holds_and_a_single_gpu_is_used(
     device: str, tp: int, tp_given: bool, gpus: int, place: tuple[str, int]
 ) -> None:
     assert placed(device, tp, tp_given=tp_given, gpus=gpus) == place
+
+
+def test_more_ranks_than_gpus_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    check_gpus("cuda", 2, gpus=2, devices=tmp_path)
+    check_gpus("cpu", 2, gpus=0, devices=tmp_path)
+    with pytest.raises(ValueError, match="--device cuda: CUDA shows 1 GPUs here for 2 ranks"):
+        check_gpus("cuda", 2, gpus=1, devices=tmp_path)
+    (tmp_path / "dxg").touch()
+    check_gpus("cuda", 2, gpus=0, devices=tmp_path)

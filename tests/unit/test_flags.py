@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import pytest
 import yaml
 
 from mmplane.commands import completion, deploy, example, serve
-from mmplane.commands.main import COMMANDS
+from mmplane.commands.main import COMMANDS, main
 from mmplane.commands.options import RANGES
 from mmplane.commands.settings import declared, settle
 from mmplane.config import GIB, MIB
+from mmplane.parser import Parser
 from mmplane.ranges import parsed_size, size
 
 ROOT = Path(__file__).parents[2]
@@ -61,18 +63,20 @@ def test_sizes_hold_for_flags_variables_and_files_and_counts_have_none(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("theirs", "ours"),
+    ("theirs", "ours", "value"),
     [
-        ("--tensor-parallel-size", "--tp"),
-        ("--max-model-len", "--context-tokens-max"),
-        ("--max-num-seqs", "--running-max"),
-        ("--allowed-local-media-path", "--media-root"),
+        ("-tp", "--tp", "4"),
+        ("--tensor-parallel-size", "--tp", "4"),
+        ("--max-model-len", "--context-tokens-max", "4096"),
+        ("--max-num-seqs", "--running-max", "4"),
+        ("--kv-cache-memory-bytes", "--kv-bytes", "1GiB"),
+        ("--allowed-local-media-path", "--media-root", "/media"),
     ],
 )
-def test_a_name_of_vllms_means_the_same(theirs: str, ours: str) -> None:
+def test_a_name_of_vllms_means_the_same(theirs: str, ours: str, value: str) -> None:
     parser = argparse.ArgumentParser()
     serve.add_flags(parser)
-    assert vars(parser.parse_args([theirs, "4"])) == vars(parser.parse_args([ours, "4"]))
+    assert vars(parser.parse_args([theirs, value])) == vars(parser.parse_args([ours, value]))
 
 
 @pytest.mark.parametrize("words", [["--api-key", "sk-secret"], ["--api-key=sk-secret"], ["--api-key"]])
@@ -97,11 +101,45 @@ def test_help_has_groups_defaults_and_an_example_that_parses(
     said = capsys.readouterr().out
     assert len(re.findall(r"^\w[\w ]+:$", said, re.MULTILINE)) >= 6
     assert re.search(r"--arena-bytes SIZE .*\[1GiB\]$", said, re.MULTILINE)
-    assert re.search(r"--tp N, --tensor-parallel-size N\s.*\[2\]$", said, re.MULTILINE)
+    assert re.search(r"--tp N, -tp N, --tensor-parallel-size N\n.*\[2\]$", said, re.MULTILINE)
     (line,) = re.findall(r"^example: mmplane serve (.*)$", said, re.MULTILINE)
     parser = argparse.ArgumentParser(exit_on_error=False)
     serve.add_flags(parser)
     assert parser.parse_args(line.split()).arena_bytes == 2 * GIB
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_says_what_its_flags_do_and_has_an_example_that_parses(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    (example,) = re.findall(r"^example: (?:MMPLANE_\S+ )?mmplane (.*?)(?: > .*)?$", said, re.MULTILINE)
+    words = shlex.split(example)
+    assert words[0] == name
+    if name != "completion":
+        completion.whole().parse_args(words)
+    for indent in re.findall(r"^  (-.*)\n(?!  {6})", said, re.MULTILINE):
+        assert re.search(r"\S {2,}\S", indent), f"a flag without a text: {indent}"
+
+
+def test_help_shows_defaults_and_wraps_only_what_is_no_command_line() -> None:
+    parser = Parser(
+        prog="x", description=f"{'word ' * 60}\n\n    mmplane x {'y' * 200}", example=f"mmplane {'z' * 200}"
+    )
+    parser.add_argument("--seconds", default=1.5, help="time")
+    parser.add_argument("--count", default=2, help="number (default: by cores)")
+    parser.add_argument("--flag", action="store_true", help="on")
+    lines = parser.format_help().splitlines()
+    assert any(line.endswith("time [1.5]") for line in lines)
+    assert any(line.endswith("number (default: by cores)") for line in lines)
+    assert any(line.endswith("on") for line in lines)
+    assert all(len(line) < 100 for line in lines if "word" in line)
+    assert f"    mmplane x {'y' * 200}" in lines
+    assert f"example: mmplane {'z' * 200}" in lines
 
 
 def test_completion_knows_every_command_and_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,6 +159,11 @@ def test_completion_knows_every_command_and_flag(tmp_path: Path, capsys: pytest.
     assert completed("mmplane", "") >= set(COMMANDS) - {"completion"}
     assert completed("mmplane", "serve", "--arena") == {"--arena-bytes"}
     assert completed("mmplane", "serve", "--delivery", "eager") == {"eager", "eager-compact"}
+    assert completed("mmplane", "route", "re") == {"remove"}
+    assert completed("mmplane", "doctor", "--sg") == {"--sglang"}
+    assert completed("mmplane", "plan", "--requests") == {"--requests-per-s"}
+    assert completed("mmplane", "demo", "--t") == {"--tp"}
+    assert completed("mmplane", "bench", "--repe") == {"--repetitions"}
     assert completed("mmplane", "deploy", "kub") == {"kubernetes", "kubernetes-machines", "kubernetes-sidecar"}
 
 

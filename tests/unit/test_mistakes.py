@@ -28,7 +28,7 @@ for line in sys.stdin:
     variables, words = json.loads(line)
     os.environ.update(variables)
     errors = io.StringIO()
-    with contextlib.redirect_stderr(errors):
+    with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
         try:
             main(words)
         except SystemExit as ended:
@@ -65,8 +65,21 @@ MISTAKES = {
     "serve --kv-bytes 0": "--kv-bytes",
     "serve --stall-seconds nan": "--stall-seconds",
     "serve --prot 80": "did you mean --port?",
+    "serve --p 80": "ambiguous option: --p could match",
+    "serve --tp": "--tp: expected one argument",
+    "serve tiny": "name a model with --model",
+    "serve --print-config=yes": "--print-config: ignored explicit argument 'yes'",
+    "serve --cache maybe": "--cache: invalid choice: 'maybe'",
+    "serve --images-max -1": "--images-max",
+    "serve --stall-seconds inf": "--stall-seconds: 'inf' is not a number",
+    "serve --arena-bytes 9999TiB": "--arena-bytes: '9999TiB' is not a size",
+    "serve --device cuda --tp 64": "GPUs here for 64 ranks; try --device cpu",
     "serve --api-key sk-secret": "use --api-key-file FILE or the variable MMPLANE_API_KEY",
     "MMPLANE_TP=none serve": "MMPLANE_TP: 'none' is not a whole number",
+    "MMPLANE_DELIVERY=pigeon serve": "MMPLANE_DELIVERY: 'pigeon' is not one of",
+    "MMPLANE_ARENA_BYTES=1XB serve": "MMPLANE_ARENA_BYTES: '1XB' is not a size",
+    "MMPLANE_CONFIG={empty} serve": "cannot be read: Is a directory",
+    "MMPLANE_API_KEY='two words' serve": "MMPLANE_API_KEY does not hold exactly one key",
     # serve: flags that contradict each other
     "serve --workers 0": "--workers must be at least 1 for --delivery arena",
     "serve --workers 48 --join-max 16 --join-port 0 --cluster-key-file {cluster}": "--workers and --join-max",
@@ -78,13 +91,21 @@ MISTAKES = {
     "serve --ray 10.0.0.1:6379": "--ray needs --join-port",
     "serve --join-port 0 --cluster-key-file {cluster} --ray here": "--ray: 'here' is not HOST:PORT",
     "serve --join-port 0 --cluster-key-file {readable}": "chmod 600",
+    "serve --workers 8 --arena-bytes 4MiB": "--arena-bytes is too small",
+    "serve --join-cert-file {cluster}": "--join-cert-file needs --join-port",
+    "serve --join-port 0 --cluster-key-file {cluster} --join-cert-file {cluster}": "--join-cert-file: ",
+    "serve --join-port {taken} --cluster-key-file {cluster}": "choose another --join-port or --join-host",
     "serve --fetch-network here": "--fetch-network",
+    "serve --trusted-proxy 10.0.0.1/8": "--trusted-proxy: 10.0.0.1/8 has host bits set",
+    "serve --fetch-host http://here": "--fetch-host: 'http://here' is not a host",
     "serve --allow-host http://here": "--allow-host",
     "serve --allow-origin chat.test": "--allow-origin: 'chat.test' is not an origin",
     "serve --allow-origin https://chat.test/": "--allow-origin",
     "serve --open-route /admin/delivery": "--open-route knows /metrics, /ping, /ready, /version",
     "serve --root-path models": "--root-path",
     "serve --trace-to ftp://here": "--trace-to",
+    "serve --trace-to file:{nowhere}/spans": "--trace-to: {nowhere}/spans cannot be written",
+    "serve --trace-to file:{empty}": "--trace-to: {empty} cannot be written",
     # serve: files
     "serve --model ./nowhere": "--model: no such folder: ./nowhere",
     "serve --model {file}": "--model: no such folder",
@@ -92,6 +113,10 @@ MISTAKES = {
     "serve --model {broken}": "config.json is not JSON",
     "serve --model {list}": "config.json is not a JSON object",
     "serve --model {unreadable}": "config.json cannot be read",
+    "serve --model {deep}": "config.json is not JSON",
+    "serve --model {folder}": "config.json cannot be read: Is a directory",
+    "serve --model {tokenizer}": "tokenizer.json is not JSON",
+    "serve --model {generation}": "generation_config.json is not JSON",
     "serve --model {processor}": "preprocessor_config.json is not JSON",
     "serve --model {weightless}": "the folder has no weights",
     "serve --model {pointer}": "model.safetensors is not a whole safetensors file",
@@ -103,9 +128,14 @@ MISTAKES = {
     "serve --api-key-file /proc/self/mem": "cannot be read",
     "serve --api-key-file {file}": "is neither KEY nor TENANT:KEY",
     "serve --media-root {nowhere}": "--media-root",
+    "serve --media-root {file}": "--media-root",
     "serve --config {nowhere}": "--config",
     "serve --config {file}": "--config",
     "serve --config {unknown}": "did you mean --tp?",
+    "serve --config /dev/zero": "is not valid TOML",
+    "serve --config {table}": "there is no setting 'serve'",
+    "serve --config {boolean}": "port: True is not a whole number",
+    "serve --config {words}": "tp: 'two' is not a whole number",
     # the other commands
     "sidecar --arena-bytes lots": "--arena-bytes: 'lots' is not a size",
     "sidecar --model ./nowhere": "--model: no such folder",
@@ -114,16 +144,62 @@ MISTAKES = {
     "sidecar --model {model} --socket {empty}/" + "s" * 120: "--socket: ",
     "sidecar --model {model} --socket {empty}/s --socket-group nobody-has-it": "--socket-group: there is no group",
     "sidecar --model {model} --sockte x": "unrecognized arguments",
+    "sidecar --model {model} --socket {file}": "is there already, and is not a socket",
+    "sidecar --model {model} --socket {empty}": "is there already, and is not a socket",
+    "sidecar --model {model} --socket ''": "'.' is not the path of a socket",
+    "sidecar --model {model} --workers 0": "--workers: '0' is not a whole number from 1",
+    "sidecar --model {model} --metrics-port {taken}": "choose another --metrics-port",
+    "sidecar --model {model} --http-port {taken}": "choose another --http-port",
+    "sidecar --model {model} --http-port 0 --http-host 0.0.0.0": "--http-host: other addresses than loopback",
+    "sidecar --model {model} --render-processes 2": "--render-processes needs --http-port",
+    "sidecar --model {model} --backend opencv": "--backend: invalid choice: 'opencv'",
+    "sidecar --carry-only --workers 2": "--carry-only makes nothing: leave out --workers",
+    "MMPLANE_WORKERS=none sidecar": "MMPLANE_WORKERS: 'none' is not a whole number",
     "worker --join here --cluster-key-file {cluster}": "--join",
     "worker --join here:1": "--cluster-key-file",
+    "worker --join here:99999 --cluster-key-file {cluster}": "--join: 'here:99999' is not HOST:PORT",
+    "worker --join here:1 --join-pin 12:34 --cluster-key-file {cluster}": "--join-pin",
+    "worker --join here:1 --workers 0 --cluster-key-file {cluster}": "--workers: '0' is not a whole number from 1",
     "worker --join here:1 --cluster-key-file {nowhere}": "--cluster-key-file",
     "features --model {model} {file}": "--out",
     "features --model {model} --out {file} {file}": "File exists",
     "features --model ./nowhere --out {empty} {file}": "no such folder: ./nowhere",
     "features --model {model} --out {empty} --workers 0 {file}": "--workers: '0' is not a whole number",
+    "features --model {model} --out {empty} {file} {nowhere}": "is no file",
+    "features --model {model} --out {empty} {file} {file}": "several files are called file",
+    "bench --tp 0": "--tp: numbers with commas, not 0",
+    "bench --workload nothing": "--workload: no such workload or file: nothing",
+    "bench --setting pigeon": "--setting: invalid choice: 'pigeon'",
+    "bench --model ./nowhere": "--model: no such folder: ./nowhere",
+    "bench --json {nowhere}/run.json": "cannot be written",
+    "bench --html {empty}": "cannot be written",
+    "bench --from {empty}": "--from: {empty} cannot be read: Is a directory",
+    "bench --concurrency 2 --rate 2": "--rate: not allowed with argument --concurrency",
+    "bench results --only nothing": "--only: invalid choice: 'nothing'",
+    "demo --tp 65": "--tp: '65' is not a whole number from 1 to 64",
+    "doctor --json": "--json needs --model",
+    "doctor --model ./nowhere": "--model: no such folder: ./nowhere",
+    "doctor --model {broken}": "config.json is not JSON",
+    "doctor --parity {empty}": "is not a checkpoint: it has no config.json",
+    "doctor --parity {model} --model {model}": "not allowed with argument",
+    "doctor {file}": "images are for --parity",
+    "plan": "the following arguments are required: --requests-per-s",
+    "plan --requests-per-s fast": "--requests-per-s: 'fast' is not a number",
+    "route": "there is no replica",
+    "route fly": "invalid choice: 'fly'",
+    "route add": "which replicas?",
+    "route list --folder {empty}": "mmplane",
+    "route --replica here:1": "--replica: 'here:1' is not http://HOST:PORT",
+    "route --replica http://here:99999": "--replica: 'http://here:99999' is no URL",
+    "route --replica http://here --haproxy {nowhere}": "does not run",
+    "route --replica http://here --api-key-file {nowhere}": "--api-key-file: {nowhere} cannot be read",
+    "route --replica http://here --port 0 --metrics-port {taken}": "choose another --metrics-port",
+    "completion csh": "invalid choice: 'csh'",
+    "top --interval 0": "--interval: '0' is not a number from 0.1 to 3600",
     "top --url nowhere": "--url: 'nowhere' is not an http:// or https:// address",
     "example nothing": "nothing",
     "deploy nothing": "nothing",
+    "deploy systemd --out {file}": "--out: {file} cannot be written",
     "fly": "invalid choice: 'fly'",
     "": "the following arguments are required: command",
 }
@@ -142,6 +218,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "list": ("config.json", b"[]"),
         "processor": ("preprocessor_config.json", b"\xff\xfe"),
         "pointer": ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+        "deep": ("config.json", b"[" * 100_000),
+        "tokenizer": ("tokenizer.json", b"{"),
+        "generation": ("generation_config.json", b"{"),
         "unlisted": ("model.safetensors.index.json", b'{"weight_map": ["model.safetensors"]}'),
         "part": ("model.safetensors.index.json", b'{"weight_map": {"a": "model-00002-of-00002.safetensors"}}'),
     }
@@ -153,15 +232,19 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         _linked(root, name)
         (root / name / file).unlink()
     (root / "unreadable" / "config.json").symlink_to("/proc/self/mem")
+    _linked(root, "folder")
+    (root / "folder" / "config.json").unlink()
+    (root / "folder" / "config.json").mkdir()
     (root / "empty").mkdir()
     (root / "file").write_text("some words: of no format")
     (root / "blank").write_text("# no key yet\n")
-    (root / "unknown").write_text("tpp = 2")
+    texts = {"unknown": "tpp = 2", "table": "[serve]\ntp = 2", "boolean": "port = true", "words": "tp = 'two'"}
+    for name, text in texts.items():
+        (root / name).write_text(text)
     for name, mode in (("cluster", 0o600), ("readable", 0o644)):
         (root / name).write_text("k" * 40)
         (root / name).chmod(mode)
-    names = ("model", *contents, "unreadable", "weightless", "empty", "file", "blank", "unknown", "cluster", "readable")
-    return {name: root / name for name in (*names, "nowhere")}
+    return {path.name: path for path in root.iterdir()} | {"nowhere": root / "nowhere"}
 
 
 def _linked(root: Path, name: str) -> None:
@@ -193,11 +276,11 @@ def refusals(places: dict[str, Any]) -> dict[str, tuple[Any, str, bool]]:
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_gets_one_sentence_before_torch_is_imported(
-    mistake: str, refusals: dict[str, tuple[Any, str, bool]]
+    mistake: str, refusals: dict[str, tuple[Any, str, bool]], places: dict[str, Any]
 ) -> None:
     code, said, torch_is_loaded = refusals[mistake]
     assert code == 2, said
     (line,) = [line for line in said.splitlines() if " INFO " not in line]
     assert line.startswith("mmplane")
-    assert MISTAKES[mistake] in line
+    assert MISTAKES[mistake].format(**places) in line
     assert not torch_is_loaded

@@ -16,27 +16,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from rich.console import Console
 
 from mmplane.bench import remote, results
 from mmplane.bench.judge.joined import joined
 from mmplane.bench.judge.predictions import judged
 from mmplane.bench.judge.targets import targets
-from mmplane.bench.micro.handover import ROUNDS, peers
-from mmplane.bench.micro.vllm_carriers import vllm_peers
 from mmplane.bench.options import cases, options_parser, paces
 from mmplane.bench.report import html_report, markdown, terminal
-from mmplane.bench.run import campaign
-from mmplane.bench.run.campaign import Outcome
 from mmplane.bench.run.environment import environment
 from mmplane.bench.run.progress import Bar
 from mmplane.bench.run.server import Refused
-from mmplane.bench.run.soak import soak
-from mmplane.bench.run.timelines import timelines
+from mmplane.parser import check_writable
 
-PEER_BYTES = 31_500_000
-"""Size of the features that peers hand over, the same as in the figures of the documents."""
 TABLE_COLUMNS = 160
 """Used if the output is not a terminal."""
 
@@ -48,6 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     options = options_parser(__doc__).parse_args(arguments)
     console = Console(stderr=True)
     try:
+        check_outputs(options)
         if options.url is not None:
             return _remote(options, list(arguments), console)
         if options.source is not None:
@@ -122,29 +115,21 @@ def written(found: dict[str, Any]) -> str:
 
 def _measure(options: argparse.Namespace, arguments: list[str], console: Console) -> dict[str, Any]:
     parts = cases(options)
-    outcome = Outcome()
-    more: dict[str, Any] = {}
+    from mmplane.bench.measuring import measure  # torch and transformers: a wrong flag is told before they are loaded
+
+    def keep(found: dict[str, Any]) -> None:
+        """A setting takes an hour: what is measured is kept whatever comes after."""
+        if options.json is not None:
+            options.json.write_text(written(found))
+
     stamp = environment(arguments) | {"setting": options.setting}
-
-    def found() -> dict[str, Any]:
-        return {"environment": stamp, **msgspec.structs.asdict(outcome), **more}
-
     with Bar(console) as progress:
-        if options.duration:
-            workload, tp, how = parts[0]
-            more["soak"] = soak(workload, tp, options.duration, how, outcome, progress)
-        elif options.timelines:
-            workload, tp, how = parts[0]
-            more["timelines"] = timelines(workload, tp, how, progress)
-        else:
-            for workload, tp, how in parts:
-                campaign.measure(workload, tp, how, outcome, progress)
-                if options.json is not None:  # a setting takes an hour, so results are saved after each case
-                    options.json.write_text(written(found()))
-        if options.peer:
-            tps = list(dict.fromkeys(tp for _, tp, _ in parts))
-            progress.stage("peers: handing features over", len(tps))
-            more["peers"] = peers(PEER_BYTES, tps, tick=progress.tick)
-            if options.vllm_python is not None:
-                more["peers"] += vllm_peers(options.vllm_python, PEER_BYTES, tps, ROUNDS)
-    return found()
+        return measure(options, parts, stamp, keep, progress)
+
+
+def check_outputs(options: argparse.Namespace) -> None:
+    """What is measured for an hour can be written. Raises ValueError."""
+    for flag in ("json", "html", "markdown"):
+        path: Path | None = getattr(options, flag)
+        if path is not None:
+            check_writable(f"--{flag}", path)

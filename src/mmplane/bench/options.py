@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from itertools import product
 from pathlib import Path
@@ -12,13 +11,11 @@ from mmplane.arena.memory import memory_available_bytes
 from mmplane.bench.inputs.incident import incident
 from mmplane.bench.inputs.workloads import SEVERAL, WORKLOADS, Workload, from_file
 from mmplane.bench.remote import Pace
-from mmplane.bench.run import campaign
-from mmplane.bench.run.campaign import Options, Pools
-from mmplane.bench.run.settings import SETTINGS
+from mmplane.bench.run.settings import REPETITIONS, SETTINGS, Options, Pools
 from mmplane.config import COUNT_MAX, DELIVERY_NAMES, SECONDS_MAX, Config
 from mmplane.delivery.ingress import CHOICES as INGRESS_CHOICES
 from mmplane.machine import cores_usable
-from mmplane.models.tiny import ensure_tiny
+from mmplane.models.cached import built_in_folder
 from mmplane.parser import Parser, server_url
 from mmplane.ranges import Range, ranges_of
 
@@ -29,6 +26,7 @@ COUNT = Range(int, 1, COUNT_MAX)
 SIZES = ranges_of(Config)
 
 
+EXAMPLE = "mmplane bench --workload photo --delivery arena,leader --tp 2 --json run.json --html run.html"
 DECIDED = (
     "workload",
     "tp",
@@ -62,7 +60,7 @@ LOCAL = (
 
 def options_parser(description: str | None = None) -> argparse.ArgumentParser:
     """Return a parser with all flags."""
-    parser = Parser(prog="mmplane bench", description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="mmplane bench", description=description, example=EXAMPLE)
     _add_load(parser)
     _add_server(parser)
     _add_output(parser)
@@ -71,7 +69,8 @@ def options_parser(description: str | None = None) -> argparse.ArgumentParser:
 
 def _add_load(parser: argparse.ArgumentParser) -> None:
     """Flags about the requests that are sent."""
-    add = parser.add_argument
+    group = parser.add_argument_group("requests")
+    add = group.add_argument
     names = ", ".join([*WORKLOADS, *SEVERAL, "incident:MS[:BYTES]"])
     add("--setting", choices=SETTINGS, help="run a named set of workloads, paces and ranks instead of the flags below")
     first_case = "with --setting: continue a stopped run with this case, counting from 1"
@@ -83,13 +82,13 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
     add("--tp", default="2", help="tensor-parallel ranks; several numbers are separated by commas")
     requests = "requests for each delivery, split over the repetitions (default: the workload's)"
     add("--requests", type=COUNT, help=requests)
-    pace = parser.add_mutually_exclusive_group()
+    pace = group.add_mutually_exclusive_group()
     pace.add_argument("--concurrency", type=COUNT, help="closed loop: concurrent requests (default: the workload's)")
     rate = Range(float, 0.001, SECONDS_MAX)
     pace.add_argument("--rate", type=rate, help="open loop: requests per second, Poisson arrivals")
     add("--runner", default="null", help="null, sim:MILLISECONDS or hf")
     add("--cache", choices=["default", "on", "off", "both"], default="default", help="default: on for arena and auto")
-    add("--repetitions", type=COUNT, default=campaign.REPETITIONS, help="repetitions, interleaved: A B C, B C A, C A B")
+    add("--repetitions", type=COUNT, default=REPETITIONS, help="repetitions, interleaved: A B C, B C A, C A B")
     add("--tokens", type=COUNT, help="tokens per answer (default: the workload's)")
     seed = "seed of the arrival times and of the stamps that make media unique"
     add("--seed", type=Range(int, 0, COUNT_MAX), default=0, help=seed)
@@ -97,7 +96,7 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
 
 def _add_server(parser: argparse.ArgumentParser) -> None:
     """Flags about the server that is measured."""
-    add, pools = parser.add_argument, Pools()
+    add, pools = parser.add_argument_group("server").add_argument, Pools()
     add(
         "--url",
         type=server_url,
@@ -124,7 +123,7 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
     """Flags about the output."""
-    add = parser.add_argument
+    add = parser.add_argument_group("output").add_argument
     duration = "soak test: send the workload to the first delivery for this many seconds"
     add("--duration", type=Range(float, 1, SECONDS_MAX), help=duration)
     timelines = "only record the timelines of one request and of ten for each delivery"
@@ -236,8 +235,7 @@ def _arena_bytes(options: argparse.Namespace) -> int:
 
 def _model_folder(model: str) -> str:
     if model == "tiny":
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmplane"
-        return str(ensure_tiny(cache))
+        return built_in_folder()
     if not Path(model).is_dir():
         raise ValueError(f"--model: no such folder: {model}")
     return model

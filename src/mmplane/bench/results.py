@@ -144,7 +144,9 @@ def found_of(folder: Path) -> Found:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="mmplane bench results", description=__doc__)
+    parser = Parser(
+        prog="mmplane bench results", description=__doc__, example="mmplane bench results --quick --folder build"
+    )
     names = [run.name for run in RUNS]
     efforts = parser.add_mutually_exclusive_group()
     add = efforts.add_argument

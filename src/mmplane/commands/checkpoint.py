@@ -7,6 +7,8 @@ from pathlib import Path
 from mmplane.features.checkpoint.files import NAMES, CheckpointFiles
 from mmplane.features.checkpoint.heads import check_heads, heads_of
 
+MORE = ("generation_config.json", "chat_template.json")
+"""Files that only a server reads."""
 INDEX = "model.safetensors.index.json"
 """Lists the weight files of a checkpoint that has several."""
 WEIGHTS = ("*.safetensors", "*.bin")
@@ -31,6 +33,8 @@ def check_checkpoint(model: str, tp: int) -> None:
     """`tp` ranks can load it, as far as its files say. Raises ValueError for the operator."""
     files = check_files(model)
     try:
+        for name in MORE:
+            files.json(name)
         check_heads(heads_of(files.json("config.json")), tp)
         if Path(model).is_dir():  # transformers fetches the weights of a hub id
             _check_weights(files)

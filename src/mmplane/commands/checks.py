@@ -11,6 +11,7 @@ from mmplane.commands.options import RANGES
 from mmplane.config import Config
 from mmplane.core.simulation import simulation_of
 from mmplane.delivery.ingress import check_ingress
+from mmplane.parser import check_writable
 
 REGION_BYTES_MIN = 1024 * 1024
 OPENED = {"/ping", "/ready", "/version", "/metrics"}
@@ -101,4 +102,6 @@ def _check_traces(to: str) -> None:
     except ModuleNotFoundError:
         found = None
     if found is None:
-        raise ValueError("--trace-to needs OpenTelemetry: install mmplane[trace]")
+        raise ValueError("--trace-to needs OpenTelemetry: pip install 'mmplane[trace]'")
+    if to.startswith("file:"):
+        check_writable("--trace-to", Path(to.removeprefix("file:")))

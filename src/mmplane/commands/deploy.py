@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmplane.commands.shipped import folder
+from mmplane.commands.starting import refuse
 from mmplane.parser import Parser
 
 WAYS = {
@@ -27,8 +28,8 @@ APART = "kustomization.yaml"
 
 def options_parser() -> argparse.ArgumentParser:
     """The flags."""
-    parser = Parser(prog="mmplane deploy", description=__doc__)
-    parser.add_argument("name", choices=tuple(WAYS))
+    parser = Parser(prog="mmplane deploy", description=__doc__, example="mmplane deploy kubernetes --out cluster")
+    parser.add_argument("name", choices=tuple(WAYS), help="the way to run it, or the part of one")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write the files there instead of printing them")
     return parser
 
@@ -44,7 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
     options = options_parser().parse_args(arguments)
     if options.out is not None:
-        return _write(files(options.name), options.out)
+        try:
+            return _write(files(options.name), options.out)
+        except OSError as error:
+            return refuse(ValueError(f"--out: {options.out} cannot be written: {error.strerror}"))
     printed = [path for path in files(options.name) if path.name != APART]
     for path in printed:
         # As documents of one YAML stream: the output of `kubernetes` can be applied.

@@ -21,6 +21,12 @@ def gpus_visible(environment: Mapping[str, str], devices: Path = Path("/dev")) -
     return visible if present else 0
 
 
+def check_gpus(device: str, tp: int, *, gpus: int, devices: Path = Path("/dev")) -> None:
+    """Raises ValueError where CUDA will show fewer GPUs than ranks. Under WSL they have no devices of their own."""
+    if device == "cuda" and gpus < tp and not (devices / "dxg").exists():
+        raise ValueError(f"--device cuda: CUDA shows {gpus} GPUs here for {tp} ranks; try --device cpu")
+
+
 def placed(device: str, tp: int, *, tp_given: bool, gpus: int) -> tuple[str, int]:
     """The device and the number of ranks: `cpu` and `cuda` are taken as given; `auto` takes GPUs if they suffice.
 

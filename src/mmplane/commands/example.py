@@ -13,7 +13,7 @@ from mmplane.parser import Parser
 
 def options_parser() -> argparse.ArgumentParser:
     """The flags."""
-    parser = Parser(prog="mmplane example", description=__doc__)
+    parser = Parser(prog="mmplane example", description=__doc__, example="mmplane example client > client.c")
     parser.add_argument("name", nargs="?", choices=sorted(examples()), help="without a name: what there is")
     return parser
 

@@ -17,7 +17,7 @@ from mmplane.arena.memory import memory_available_bytes
 from mmplane.commands.checkpoint import check_files
 from mmplane.commands.model import model_folder
 from mmplane.commands.options import BACKENDS, DECODE_PROFILES, ENCODINGS, RANGES
-from mmplane.commands.starting import WORKERS_MAX, arena_for, workers_for
+from mmplane.commands.starting import WORKERS_MAX, arena_for, refuse, workers_for
 from mmplane.embed.errors import SidecarError
 from mmplane.embed.hold import SidecarHold
 from mmplane.embed.sidecar import Sidecar
@@ -25,14 +25,16 @@ from mmplane.machine import cores_usable
 from mmplane.parser import Parser
 from mmplane.ranges import Range
 
+EXAMPLE = "mmplane features --model ./Qwen2.5-VL-3B-Instruct photo.jpg clip.mp4 --out features --encoding model"
+
 
 def options_parser() -> argparse.ArgumentParser:
     """The flags."""
-    parser = Parser(prog="mmplane features", description=__doc__)
+    parser = Parser(prog="mmplane features", description=__doc__, example=EXAMPLE)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="images, clips and sounds")
     parser.add_argument("--model", required=True, help="a checkpoint folder (its JSON files suffice), or tiny")
     parser.add_argument("--out", required=True, type=Path, help="a folder for NAME.safetensors of each NAME.jpg")
-    parser.add_argument("--encoding", choices=ENCODINGS, default="float32")
+    parser.add_argument("--encoding", choices=ENCODINGS, default="float32", help="what the values are written as")
     parser.add_argument("--backend", choices=BACKENDS, default="pil", help="whose bits images have")
     parser.add_argument(
         "--decode-profile",
@@ -59,8 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = options_parser().parse_args(arguments)
     twice = [name for name, times in Counter(path.stem for path in options.files).items() if times > 1]
     if twice:
-        print(f"mmplane: several files are called {twice[0]}: their features would have one name", file=sys.stderr)
-        return 2
+        return refuse(ValueError(f"several files are called {twice[0]}: their features would have one name"))
+    if missing := [path for path in options.files if not path.is_file()]:
+        return refuse(ValueError(f"{missing[0]} is no file"))
     try:
         check_files(model_folder(options.model))
         options.out.mkdir(parents=True, exist_ok=True)
@@ -77,8 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ) as sidecar:
             return _write_all(sidecar, options.files, options.out)
     except (OSError, ValueError, SidecarError) as error:
-        print(f"mmplane: {error}", file=sys.stderr)
-        return 2
+        return refuse(error)
 
 
 def _write_all(sidecar: Sidecar, files: Sequence[Path], out: Path) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -37,7 +39,7 @@ COMMANDS = {
     "route": Command("several replicas behind one address", "mmplane.commands.route", ""),
     "ray": Command("media machines and replicas on a Ray cluster", "mmplane.commands.ray", "ray", ("ray",)),
     "features": Command("features of files, as safetensors", "mmplane.commands.features", "media", MEDIA),
-    "doctor": Command("check this machine and a checkpoint", "mmplane.doctor"),
+    "doctor": Command("check this machine and a checkpoint", "mmplane.commands.doctor"),
     "top": Command("what a server does now, in a terminal", "mmplane.observe.top"),
     "bench": Command("measure deliveries", "mmplane.bench.main", "bench"),
     "plan": Command("flags for so much traffic", "mmplane.capacity"),
@@ -52,21 +54,48 @@ DOCTORS = {
     "--ray": Command("", "mmplane.ray.doctor", "ray"),
 }
 """An engine, and Ray, may have an environment of their own, without what our doctor imports."""
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command that the first word names."""
-    parser = Parser(prog="mmplane", description="The multimodal data plane for inference servers.")
+    description = "The multimodal data plane for inference servers."
+    parser = Parser(prog="mmplane", description=description, example="mmplane serve --model tiny --tp 2")
     parser.add_argument("--version", action="version", version=f"mmplane {__version__}")
     names = parser.add_subparsers(dest="command", required=True)
     for name, command in COMMANDS.items():
         names.add_parser(name, help=f"{command.help}; see {name} --help", add_help=False)
-    options, rest = parser.parse_known_args(arguments)
-    command = COMMANDS[options.command]
-    for flag, doctor in DOCTORS.items():
-        if options.command == "doctor" and flag in rest:
-            command = doctor
-    sys.exit(_run(options.command, command, rest))
+    _open_closed_streams()
+    with _no_traceback():
+        options, rest = parser.parse_known_args(arguments)
+        command = COMMANDS[options.command]
+        for flag, doctor in DOCTORS.items():
+            if options.command == "doctor" and flag in rest:
+                command = doctor
+        sys.exit(_run(options.command, command, rest))
+
+
+@contextmanager
+def _no_traceback() -> Iterator[None]:
+    """Ctrl-C, and a reader of standard output that has gone (`| head`), end a command quietly."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the interpreter's own flush
+        sys.exit(1)
+
+
+def _open_closed_streams() -> None:
+    """Replace standard streams that are closed (`>&-`) by /dev/null: else the first socket would get their number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - it stays open
 
 
 def _run(name: str, command: Command, rest: Sequence[str]) -> int:

@@ -10,6 +10,7 @@ import msgspec
 
 from mmplane.config import Config
 from mmplane.core.records import BackendName, DecodeProfile
+from mmplane.parser import SHOWN
 from mmplane.ranges import Range, ranges_of, size
 
 RANGES = ranges_of(Config)
@@ -21,18 +22,6 @@ BACKENDS = get_args(BackendName)
 DECODE_PROFILES = get_args(DecodeProfile)
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
-
-
-class Help(argparse.RawDescriptionHelpFormatter):
-    """Shows each default, also where argparse itself must not apply it (`mmplane.commands.settings.declared`)."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        default = getattr(action, SHOWN, None)
-        shown = default not in (None, "", []) and "default" not in (action.help or "")
-        return f"{action.help} [{default}]" if shown else action.help
-
-
-SHOWN = "shown_default"
 
 
 class RefuseKey(argparse.Action):
@@ -49,11 +38,14 @@ class Options:
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         self._parser = parser
         self._group: argparse._ActionsContainer = parser
+        self._groups: dict[str, argparse._ActionsContainer] = {}
         self.actions: list[argparse.Action] = []
 
     def group(self, title: str) -> None:
-        """What is added from here on stands under this title in --help."""
-        self._group = self._parser.add_argument_group(title)
+        """What is added from here on stands under this title in --help, after what stands there already."""
+        if title not in self._groups:
+            self._groups[title] = self._parser.add_argument_group(title)
+        self._group = self._groups[title]
 
     def add(self, flag: str, text: str, *, aliases: Sequence[str] = (), **more: Any) -> None:
         """One flag. `more` replaces what the field of its name declares; a flag without a field is a text.

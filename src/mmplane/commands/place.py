@@ -13,10 +13,15 @@ class Place:
     """The socket's path. It is bound under another name, and gets its own once the sidecar is ready.
 
     So a path that exists and accepts is a sidecar that works; one that a killed sidecar has left is replaced. Raises
-    ValueError when another one serves there.
+    ValueError when another one serves there, and for what is no socket.
     """
 
     def __init__(self, path: Path, group: str) -> None:
+        if not path.name:
+            raise ValueError(f"--socket: {str(path)!r} is not the path of a socket")
+        if path.exists() and not path.is_socket():
+            raise ValueError(f"--socket: {path} is there already, and is not a socket")
+        group_id = _group_id(group) if group else -1
         self._path = path
         self._bound = path.with_name(f"{path.name}.{os.getpid()}")
         if _is_served(path):
@@ -30,9 +35,16 @@ class Place:
         finally:
             os.umask(mask)
         if group:
-            os.chown(self._bound, -1, _group_id(group))
-            self._bound.chmod(0o660)
+            self._give(group, group_id)
         self._inode = self._bound.stat().st_ino
+
+    def _give(self, group: str, group_id: int) -> None:
+        try:
+            os.chown(self._bound, -1, group_id)
+            self._bound.chmod(0o660)
+        except OSError as error:
+            self._bound.unlink()
+            raise ValueError(f"--socket-group: {self._path} cannot be given to {group}: {error.strerror}") from None
 
     def take(self) -> None:
         """The sidecar is ready."""

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmplane.commands.options import Help, Options
+from mmplane.commands.options import Options
 from mmplane.commands.settings import declared, settle
 from mmplane.commands.starting import refuse
 from mmplane.parser import Parser
@@ -32,6 +32,7 @@ from mmplane.ray.wanted import MACHINES_MAX, Standing, Wanted, due, host_name, n
 if TYPE_CHECKING:
     from types import ModuleType
 
+EXAMPLE = "mmplane ray up --address 10.0.0.1:6379 --join 10.0.0.1:9100 --cluster-key-file cluster.key"
 ACTIONS = ("up", "status", "down")
 NO_REPLICAS = (
     "--replicas: Ray ends what it started a minute after its GCS has died, and this cluster's GCS does not come back: "
@@ -63,7 +64,7 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
-    parser = Parser(prog="mmplane ray", description=__doc__, formatter_class=Help)
+    parser = Parser(prog="mmplane ray", description=__doc__, example=EXAMPLE)
     parser.add_argument("action", choices=ACTIONS, help="what to do")
     table = declared(add_flags(parser))
     given = vars(parser.parse_args(arguments))

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mmplane.commands.keys import KEYS_BYTES_MAX
-from mmplane.commands.options import Help, Options
+from mmplane.commands.options import Options
 from mmplane.commands.settings import declared, settle
 from mmplane.commands.starting import address, listen, refuse
 from mmplane.parser import Parser
@@ -37,6 +37,7 @@ from mmplane.route.router import Router
 log = logging.getLogger("mmplane")
 
 PORT = 8080
+EXAMPLE = "mmplane route --replica http://10.0.0.1:8000 http://10.0.0.2:8000 --host 0.0.0.0 --api-key-file keys"
 ACTIONS = ("run", "check", "add", "remove", "list")
 
 
@@ -44,6 +45,7 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     """Add all flags of the command. Each is also a setting."""
     options = Options(parser)
     add = options.add
+    options.group("replicas and address")
     add("--replica", "a server: http://HOST:PORT", action="extend", nargs="+", default=[], metavar="URL")
     add("--host", "the address to listen on")
     add("--port", "the port to listen on; 0 takes a free one", default=PORT)
@@ -52,6 +54,7 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         "a file with the replicas' API keys; the first one is used to ask for /ready",
         default="",
     )
+    options.group("limits")
     add(
         "--balance-percent",
         "a replica's load, in percent of the mean, from which on its pictures go to the next replica",
@@ -67,6 +70,7 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         type=Range(int, 0, 86400),
         default=10,
     )
+    options.group("how it runs")
     add("--metrics-port", "HAProxy's own metrics on 127.0.0.1 (0: none)")
     add(
         "--folder",
@@ -80,7 +84,7 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    parser = Parser(prog="mmplane route", description=__doc__, formatter_class=Help)
+    parser = Parser(prog="mmplane route", description=__doc__, example=EXAMPLE)
     parser.add_argument("action", nargs="?", choices=ACTIONS, default="run", help="what to do (default: run)")
     parser.add_argument("urls", nargs="*", metavar="URL", help="replicas to add or to remove")
     table = declared(add_flags(parser))
@@ -124,6 +128,8 @@ def _run(settings: dict[str, Any], *, only_check: bool) -> int:
     if not replicas:
         raise ValueError("there is no replica: mmplane route --replica http://HOST:PORT ...")
     program, key = find(settings["haproxy"]), _read_key(settings["api_key_file"])
+    if settings["metrics_port"]:  # HAProxy takes it itself, and says little of one that is taken
+        listen("127.0.0.1", settings["metrics_port"], flags="--metrics-port").close()
     with listen(settings["host"], settings["port"]) as listener:
         host, port = listener.getsockname()[:2]
         folder = _folder(settings, port)
@@ -184,8 +190,9 @@ def _read_key(path: str) -> str:
 
 
 def _print(control: Control) -> None:
+    standings = control.standings()
     print(f"{'replica':40} {'id':>8} {'state':12} {'in flight':>10} {'requests':>10}")
-    for each in control.standings():
+    for each in standings:
         print(f"{each.name:40} {each.number:>8} {each.state:12} {each.requests:>10} {each.total:>10}")
 
 

@@ -17,10 +17,10 @@ from mmplane.arena.memory import memory_available_bytes
 from mmplane.commands.checkpoint import check_checkpoint, check_files
 from mmplane.commands.checks import check_server
 from mmplane.commands.cluster import JOIN_MAX_DEFAULT, cluster_of
-from mmplane.commands.devices import gpus_visible, placed
+from mmplane.commands.devices import check_gpus, gpus_visible, placed
 from mmplane.commands.keys import read_keyring
 from mmplane.commands.model import model_folder, name_of
-from mmplane.commands.options import ENCODINGS, RANGES, Help, Options, RefuseKey
+from mmplane.commands.options import ENCODINGS, RANGES, Options, RefuseKey
 from mmplane.commands.settings import Declared, declared, near_flags, printed, settle
 from mmplane.commands.starting import address, embeddings_for, listen, refuse, release_output, workers_for
 from mmplane.commands.welcome import welcome
@@ -43,8 +43,8 @@ CONFIG_VARIABLE = "MMPLANE_CONFIG"
 DESCRIPTION = "Serve a vision-language model over HTTP, with OpenAI's API. Defaults are in brackets."
 EPILOG = """Each flag is also a variable (MMPLANE_TP=4) and a line of --config (tp = 4). Flags win, then variables.
 Sizes are bytes, or have a unit: 512MiB is 2**29, 1GB is 10**9.
-
-example: mmplane serve --model ./Qwen2.5-VL-3B-Instruct --tp 2 --arena-bytes 2GiB --api-key-file keys --host 0.0.0.0"""
+"""
+EXAMPLE = "mmplane serve --model ./Qwen2.5-VL-3B-Instruct --tp 2 --arena-bytes 2GiB --api-key-file keys --host 0.0.0.0"
 ON_OFF = ("on", "off")
 
 
@@ -55,13 +55,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         usage="mmplane serve [flags]",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=Help,
+        example=EXAMPLE,
     )
     table = declared(add_flags(parser))
     parser.add_argument("--api-key", nargs="?", action=RefuseKey, help=argparse.SUPPRESS)
     options, rest = parser.parse_known_args(arguments)
     if rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}{near_flags(rest[0], table)}")
+        hint = near_flags(rest[0], table) if rest[0].startswith("-") else "; name a model with --model"
+        parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
     return _serve(table, vars(options))
 
 
@@ -88,7 +89,7 @@ def _add_model(options: Options) -> None:
     add("--model", "tiny (built in), a local checkpoint folder, or a hub id", default="tiny")
     names = "model names that requests use; the first is shown (default: tiny, or the folder's name)"
     add("--served-model-name", names, action="extend", nargs="+", default=[])
-    add("--tp", "tensor-parallel ranks; 1 if the machine has one GPU", aliases=["--tensor-parallel-size"])
+    add("--tp", "tensor-parallel ranks; 1 if the machine has one GPU", aliases=["-tp", "--tensor-parallel-size"])
     add("--host", "address to listen on; any but loopback needs --api-key-file")
     add("--port", "port to listen on; 0 takes any free one")
 
@@ -121,7 +122,7 @@ def _add_memory(options: Options) -> None:
     add("--budget-bytes", "memory for requests in flight before they reach the arena")
     workers = "processes that decode and transform media (default: by cores and --arena-bytes, at least 2)"
     add("--workers", workers, default=None)
-    add("--kv-bytes", "cache memory for keys and values, per rank")
+    add("--kv-bytes", "cache memory for keys and values, per rank", aliases=["--kv-cache-memory-bytes"])
     embeddings = "memory in which each rank keeps encoder outputs for later requests (default: by available memory)"
     add("--embedding-cache-bytes", embeddings, default=None)
     prefix = "reuse what an earlier request with the same beginning has computed"
@@ -211,6 +212,7 @@ def resolve(given: dict[str, Any], *, tenants: int = 0) -> Config:
         given["join_max"] = 0
     gpus, tp_given = gpus_visible(os.environ), given.pop("tp_given", True)
     given["device"], given["tp"] = placed(given["device"], given["tp"], tp_given=tp_given, gpus=gpus)
+    check_gpus(given["device"], given["tp"], gpus=gpus)
     if given["embedding_cache_bytes"] is None:
         given["embedding_cache_bytes"] = embeddings_for(memory_available_bytes(), given["tp"])
     for flag, plural in _PLURALS.items():

@@ -22,7 +22,6 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 from mmplane.ranges import Range
@@ -32,6 +31,7 @@ APART = ("config", "api_keys", "api_key")
 """Variables of ours that are no settings: where the file is, and what must not be shown."""
 FOREIGN = ("SGLANG_", "FUZZ_")
 """What follows the prefix in variables of our other programs."""
+FILE_BYTES_MAX = 2**20
 LIKENESS = 0.8
 _INJECTED = re.compile(r"(tcp|udp|sctp)://")
 """How the value of a variable begins that Kubernetes or a Docker link sets for another service."""
@@ -104,7 +104,8 @@ def printed(settings: Mapping[str, Setting]) -> str:
 
 def _of_file(known: Mapping[str, Declared], path: str) -> dict[str, Setting]:
     try:
-        content = tomllib.loads(Path(path).read_text())
+        with open(path, "rb") as file:
+            content = tomllib.loads(file.read(FILE_BYTES_MAX).decode())
     except OSError as error:
         raise ValueError(f"--config: {path} cannot be read: {error.strerror}") from None
     except ValueError as error:

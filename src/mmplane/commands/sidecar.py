@@ -37,10 +37,13 @@ from mmplane.wiring import Wiring
 
 log = logging.getLogger("mmplane")
 
+EXAMPLE = "mmplane sidecar --model ./Qwen2.5-VL-3B-Instruct --socket /run/mmplane.sock --arena-bytes 4GiB"
 SESSIONS_MAX = 256
 """As many files again as there may be sessions: a socket and a handle each."""
 ARENA_BYTES_MIN = int(RANGES["arena_bytes"].least)
 """Of a sidecar that only carries: features lie in the producers' regions."""
+MAKING = ("model", "workers", "arena_bytes", "encoding", "backend", "decode_profile", "http_port", "render_processes")
+"""Flags that mean nothing where nothing is made."""
 RENDERING = ("pybase64", "starlette", "transformers", "uvicorn", "uvloop")
 """Packages that render processes need beside those of all sidecars."""
 
@@ -49,23 +52,32 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     """All of them; those that are settings."""
     options = Options(parser)
     add = options.add
+    options.group("model and socket")
     add("--model", "a checkpoint folder (its JSON files suffice), a hub id, or tiny", default="tiny")
     add("--socket", "path of the UNIX socket that processes attach to (mode 0600)", default="mmplane.sock")
     add("--socket-group", "let processes of this group attach too (mode 0660)")
-    add("--workers", "processes that decode and transform (default: by cores and --arena-bytes)", default=None)
+    options.group("memory and workers")
+    workers = Range(int, 1, RANGES["workers"].most)
+    text = "processes that decode and transform (default: by cores and --arena-bytes)"
+    add("--workers", text, default=None, type=workers)
     add("--arena-bytes", "shared memory for media and features, reserved at start")
     add("--producers-bytes", "shared memory for features that clients bring (put, draft), taken when they ask")
+    options.group("features")
     add("--encoding", "how features lie in the arena", choices=SIDECAR_ENCODINGS)
     add("--backend", "whose bits images have: of transformers with Pillow or torchvision", choices=BACKENDS)
     add("--decode-profile", "whose image loader is followed, bit for bit", choices=DECODE_PROFILES)
+    options.group("limits")
     add("--budget-bytes", "bytes that media under way may take")
     add("--body-bytes-max", "encoded bytes of one item at most")
+    options.group("HTTP")
     add("--metrics-port", "port of http://127.0.0.1:PORT/metrics for Prometheus (0: none)")
     _add_rendering(options)
+    options.group("limits")
     add("--item-seconds", "replace a worker if one item takes longer than this")
     add("--video-seconds-max", "how long a clip may be")
     add("--video-pixels-max", "pixels decoded of one clip at most")
     add("--stall-seconds", "how long the keeper or a render process may stand still before it is replaced")
+    options.group("how it runs")
     options.add_logging()
     generic = "run transformers itself, in workers, where no fast path exists"
     parser.add_argument("--generic", help=generic, action="store_true")
@@ -89,10 +101,12 @@ def _add_rendering(options: Options) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
-    parser = Parser(prog="mmplane sidecar", description=__doc__)
+    parser = Parser(prog="mmplane sidecar", description=__doc__, example=EXAMPLE)
     table = declared(add_flags(parser))
     given = vars(parser.parse_args(arguments))
     told = {name: given.pop(name) for name in ("generic", "carry_only")}
+    if told["carry_only"] and (useless := [name for name in MAKING if name in given]):
+        parser.error(f"--carry-only makes nothing: leave out --{useless[0].replace('_', '-')}")
     if given.pop("stop_on_eof"):
         # It is how a launcher ends its child, also one that was started with `&` in a script, which ignores Ctrl-C.
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -125,6 +139,8 @@ def _run(settings: dict[str, Any]) -> int:
     config = _config(settings, tenants=keyring.tenants)
     if not config.carry_only:
         check_files(config.model_folder)
+    if config.metrics_port:  # the keeper takes it once a worker is warm: too late to be told
+        listen("127.0.0.1", config.metrics_port, flags="--metrics-port").close()
     http = listen(config.host, config.port, flags="--http-port or --http-host") if config.render_processes else None
     where = f" and http://{address(*http.getsockname()[:2])}" if http else ""
     provide(config.processes() + 2 * SESSIONS_MAX)
@@ -172,8 +188,6 @@ def _config(settings: dict[str, Any], *, tenants: int) -> Config:
         settings |= {"workers": 0, "arena_bytes": ARENA_BYTES_MIN}
     elif settings["workers"] is None:
         settings["workers"] = workers_for(cores_usable(), settings["arena_bytes"])
-    elif not settings["workers"]:
-        raise ValueError("--workers must be at least 1")
     model = settings["model"]
     if settings["encoding"] == "model":  # no rank says what it computes in
         settings["encoding"] = "auto"

@@ -14,7 +14,7 @@ from mmplane.arena.errors import OutOfMemory
 from mmplane.arena.memory import memory_available_bytes
 from mmplane.commands.checks import check_memory
 from mmplane.commands.cluster import read_cluster_key
-from mmplane.commands.options import Options
+from mmplane.commands.options import RANGES, Options
 from mmplane.commands.settings import declared, settle
 from mmplane.commands.starting import arena_for, refuse, release_output, workers_for
 from mmplane.config import Config
@@ -31,12 +31,14 @@ from mmplane.process import logs
 from mmplane.process.descriptors import provide
 from mmplane.process.output import Output
 from mmplane.process.title import entitle
+from mmplane.ranges import Range
 from mmplane.supervise import RENEWED, Supervisor
 from mmplane.wire.link import LinkError
 from mmplane.wiring import Cluster, Wiring
 
 log = logging.getLogger("mmplane")
 
+EXAMPLE = "mmplane worker --join 10.0.0.1:7000 --cluster-key-file key --arena-bytes 4GiB"
 AGAIN_SECONDS = 2.0
 """Seconds between two attempts to reach the server."""
 OWN = ("workers", "arena_bytes", "budget_bytes", "stall_seconds", "log_level", "log_format", "join", "join_pin")
@@ -46,13 +48,16 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     """Add all flags of the command. Each is also a setting."""
     options = Options(parser)
     add = options.add
+    options.group("the server")
     add("--join", "the server's --join-host and --join-port, as HOST:PORT", default="")
     shared = "the secret that this machine shares with the server; readable only by its owner"
     add("--cluster-key-file", shared, default="")
     pin = "use TLS: SHA-256 of the server's certificate, from the server's log (default: no TLS)"
     add("--join-pin", pin, default="")
     add("--name", "name of this machine in the server's log (default: its host name)", default="")
-    add("--workers", "processes that decode and transform (default: one for each core)", default=None)
+    options.group("memory and workers")
+    workers = Range(int, 1, RANGES["workers"].most)
+    add("--workers", "processes that decode and transform (default: one for each core)", default=None, type=workers)
     add(
         "--arena-bytes",
         "shared memory for media and features (default: by cores and free memory)",
@@ -60,13 +65,14 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     )
     add("--budget-bytes", "memory for decoded media in flight")
     add("--stall-seconds", "replace an outpost that makes no progress for this long")
+    options.group("how it runs")
     options.add_logging()
     return options.actions
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code. If the server serves another model than before, start again."""
-    parser = Parser(prog="mmplane worker", description=__doc__)
+    parser = Parser(prog="mmplane worker", description=__doc__, example=EXAMPLE)
     table = declared(add_flags(parser))
     given = vars(parser.parse_args(arguments))
     ignored: list[str] = []
@@ -125,8 +131,6 @@ def _config(settings: dict[str, Any], name: str, assignment: Assignment, files: 
         settings["arena_bytes"] = arena_for(cores, memory_available_bytes())
     if settings["workers"] is None:
         settings["workers"] = workers_for(cores, settings["arena_bytes"], cores_each=1)
-    elif not settings["workers"]:
-        raise ValueError("--workers must be at least 1")
     own = {each: settings[each] for each in OWN} | {"served_name": name[:64]}
     config = configured(assignment, keep(files), own)
     check_memory(config)

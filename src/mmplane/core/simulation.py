@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from mmplane.ranges import parsed_size
+
 MS_MAX = 20_000
 BYTES_MAX = 10**9
 FLOAT_BYTES = 4
 REAL = "real"
 """The value of `--decoder` if nothing is simulated."""
-_DECODER = re.compile(r"sim:(\d{1,5}):(\d{1,10})")
+_DECODER = re.compile(r"sim:(\d{1,5}):(.{1,20})")
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,11 @@ def simulation_of(decoder: str) -> Simulation | None:
     """Parse the value of `--decoder`; None for the real one. Raises ValueError."""
     if decoder == REAL:
         return None
+    wrong = ValueError("--decoder must be real or sim:MILLISECONDS:BYTES")
     if (found := _DECODER.fullmatch(decoder)) is None:
-        raise ValueError("--decoder must be real or sim:MILLISECONDS:BYTES")
-    ms, features_bytes = map(int, found.groups())
-    return Simulation(ms, features_bytes)
+        raise wrong
+    try:
+        features_bytes = parsed_size(found[2])
+    except ValueError:
+        raise wrong from None
+    return Simulation(int(found[1]), features_bytes)

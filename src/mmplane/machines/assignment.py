@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -14,6 +13,7 @@ from mmplane.core.keys import digest_parts
 from mmplane.features.checkpoint.files import NAMES, CheckpointFiles
 from mmplane.features.choice import Processors, verdicts_for
 from mmplane.machines.records import FILE_BYTES_MAX, Assignment
+from mmplane.models.cached import cache_folder
 
 SETTINGS = (
     "accept_embeddings",
@@ -69,7 +69,7 @@ def keep(files: Files) -> str:
     if unknown := files.keys() - set(NAMES):
         raise ValueError(f"the server sends files that this version does not know: {', '.join(sorted(unknown))}")
     name = digest_parts(part for pair in files.items() for part in (pair[0].encode(), pair[1])).hex()[:32]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmplane" / "machines"
+    cache = cache_folder() / "machines"
     cache.mkdir(parents=True, exist_ok=True)
     folder = cache / name
     if not folder.is_dir():

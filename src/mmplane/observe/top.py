@@ -25,6 +25,7 @@ from mmplane.ranges import Range
 
 FIRST, QUIT = "1", "q"
 """Keys: for the first view, and to quit."""
+EXAMPLE = "MMPLANE_API_KEY=... mmplane top --url http://10.0.0.1:8000"
 KEY_VARIABLE = "MMPLANE_API_KEY"
 LIMIT_SECONDS = 10.0
 Unreachable = (OSError, HTTPException, ValueError)
@@ -48,14 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def options_parser() -> argparse.ArgumentParser:
-    """Parse the command's flags."""
-    parser = Parser(prog="mmplane top", description=__doc__)
-    parser.add_argument(
-        "--url", type=server_url, default="http://127.0.0.1:8000", help="the server (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--interval", type=Range(float, 0.1, 3600), default=1.0, help="seconds between two looks (default: %(default)s)"
-    )
+    """Declare the command's flags."""
+    parser = Parser(prog="mmplane top", description=__doc__, example=EXAMPLE)
+    parser.add_argument("--url", type=server_url, default="http://127.0.0.1:8000", help="the server")
+    parser.add_argument("--interval", type=Range(float, 0.1, 3600), default=1.0, help="seconds between two looks")
     parser.add_argument("--once", action="store_true", help="print everything once and end: for scripts")
     return parser
 

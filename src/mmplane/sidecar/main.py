@@ -92,9 +92,8 @@ class KeeperProcess:
                 self._config, arena, self._descriptors["region0"], self._owner, self._supervisor.post
             )
         except (ValueError, OSError) as error:
-            log.exception("the sidecar cannot start")
             self._supervisor.post(Unloadable(f"this model's media cannot be processed: {error}"))
-            raise
+            raise SystemExit(1) from error
         figures = made.figures
         log.info(
             "%s; images by the %s backend, decoded as %s does",
@@ -116,7 +115,7 @@ class KeeperProcess:
                 self._scrapes = await serve(port, self._keeper.statistics)
             except OSError as error:
                 self._supervisor.post(Unloadable(f"--metrics-port: port {port} cannot be had: {error.strerror}"))
-                raise
+                raise SystemExit(1) from error
         self._door.open()
         self._supervisor.post(Serving())
 

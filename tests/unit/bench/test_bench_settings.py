@@ -8,8 +8,8 @@ import pytest
 
 from mmplane.bench.main import main
 from mmplane.bench.options import cases, options_parser, workloads
-from mmplane.bench.run.campaign import Pools
-from mmplane.bench.run.settings import SETTINGS
+from mmplane.bench.run.campaign import plan_of
+from mmplane.bench.run.settings import SETTINGS, Pools
 from mmplane.config import DELIVERY_NAMES
 from mmplane.machine import cores_usable
 
@@ -107,6 +107,6 @@ def test_quick_is_of_a_setting(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_flood_sends_its_requests_again_under_other_stamps() -> None:
     ((workload, _, how),) = [each for each in cases(asked("--setting", "incident")) if each[2].rate]
     load = workload.make(how.requests or 0, 1)
-    plan = how.plan(workload, load, load.requests, 0)
+    plan = plan_of(how, workload, load, load.requests, 0)
     assert plan.arrivals_s is not None
     assert (len(plan.requests), plan.cycles, len(plan.arrivals_s)) == (100, 10, 1000)

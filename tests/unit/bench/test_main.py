@@ -11,7 +11,8 @@ from bench_run import row_of, run_of
 from mmplane.bench.inputs.workloads import WORKLOADS
 from mmplane.bench.main import main, written
 from mmplane.bench.options import counts, deliveries, options_parser, workloads
-from mmplane.bench.run.campaign import Options, repetitions_of, rotated
+from mmplane.bench.run.campaign import repetitions_of, rotated
+from mmplane.bench.run.settings import Options
 from mmplane.config import DELIVERY_NAMES
 
 

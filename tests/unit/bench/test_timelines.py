@@ -11,8 +11,8 @@ import pytest
 from mmplane.bench.inputs.workloads import WORKLOADS
 from mmplane.bench.report.timelines import bars, drawings, end_ms
 from mmplane.bench.run import timelines as run
-from mmplane.bench.run.campaign import Options
 from mmplane.bench.run.progress import Progress
+from mmplane.bench.run.settings import Options
 
 SPANS = [
     ["queue", "frontend", 0.0, 1.0], ["materialise", "frontend", 5.0, 1.0], ["hold", "frontend", 6.0, 60.0],

@@ -73,17 +73,17 @@ def test_gauges_of_two_engines_in_a_process_show_their_sum(fresh: None) -> None:
         pair[0][0].show({"kit_other": 1})
 
 
-@pytest.mark.parametrize(("text", "found"), [(None, 5), ("", 5), ("0", 0), (" 10 ", 10)])
-def test_a_number(text: str | None, found: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("text", "found"), [(None, 5), ("", 5), ("0", 0), (" 10 ", 10), ("8 B", 8)])
+def test_a_size(text: str | None, found: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(NAME, raising=False) if text is None else monkeypatch.setenv(NAME, text)
-    assert settings.number(NAME, 5, most=10) == found
+    assert settings.size_bytes(NAME, 5, most=10) == found
 
 
 @pytest.mark.parametrize("text", ["11", "-1", "1e3", "1 GiB", "²", "9" * 30])
-def test_no_number(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_size(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(NAME, text)
-    with pytest.raises(ValueError, match=f"{NAME}: .* is not a whole number from 0 to 10"):
-        settings.number(NAME, 5, most=10)
+    with pytest.raises(ValueError, match=f"{NAME}: .* is not a size from 0 to 10"):
+        settings.size_bytes(NAME, 5, most=10)
 
 
 def test_choices(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,10 +72,12 @@ def test_a_server_takes_it_instead_of_the_models_own(tmp_path: Path) -> None:
 def test_a_decoder_is_read_back() -> None:
     assert simulation_of(REAL) is None
     assert simulation_of(Simulation(500, 400).decoder) == Simulation(500, 400)
+    assert simulation_of("sim:500:10MB") == Simulation(500, 10_000_000)
 
 
 @pytest.mark.parametrize(
-    "decoder", ["", "sim", "sim:5", "sim:0:4", "sim:20001:4", "sim:5:0", "sim:5:6", "sim:5:2000000000", "sim:-5:4"]
+    "decoder",
+    ["", "sim", "sim:5", "sim:0:4", "sim:20001:4", "sim:5:0", "sim:5:6", "sim:5:2000000000", "sim:-5:4", "sim:5:1XB"],
 )
 def test_other_decoders_are_refused(decoder: str) -> None:
     with pytest.raises(ValueError, match=r"decoder|features"):

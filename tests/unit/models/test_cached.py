@@ -7,7 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from mmplane.models.cached import tiny_folder
+from mmplane.models.cached import cache_folder, tiny_folder
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
+    assert cache_folder() == Path("/cache/mmplane")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    with pytest.raises(ValueError, match="set XDG_CACHE_HOME"):
+        cache_folder()
 
 
 @pytest.mark.parametrize("readable", [False, True])

@@ -12,10 +12,11 @@ import msgspec
 
 from mmplane.bench.inputs.workloads import Workload
 from mmplane.bench.run import meters, turns
-from mmplane.bench.run.campaign import Options, Outcome, made_items
+from mmplane.bench.run.campaign import Outcome, made_items, plan_of
 from mmplane.bench.run.meters import Memory
 from mmplane.bench.run.progress import Progress
 from mmplane.bench.run.server import serving
+from mmplane.bench.run.settings import Options
 
 SAMPLES_MAX = 400
 FLAT_SHARE = 0.02
@@ -42,7 +43,7 @@ def soak(
     with serving(options.model_folder, tp=tp, flags=options.server_flags(workload)) as server:
         server.switch(delivery, cache=cache)
         progress.stage(f"soak of {workload.name}, {delivery}: seconds", int(seconds))
-        plan = options.plan(workload, load, load.requests, 0)
+        plan = plan_of(options, workload, load, load.requests, 0)
         began_s = time.monotonic()
         with meters.watched(server, max(1.0, seconds / SAMPLES_MAX)) as watched:
             while (passed_s := time.monotonic() - began_s) < seconds:

@@ -12,9 +12,9 @@ import msgspec
 from mmplane.bench.inputs.making import Made, made
 from mmplane.bench.inputs.workloads import Request, Workload
 from mmplane.bench.run import turns
-from mmplane.bench.run.campaign import CACHED, Options
 from mmplane.bench.run.progress import Progress
 from mmplane.bench.run.server import Server, serving
+from mmplane.bench.run.settings import CACHED, Options
 
 AT_ONCE = (1, 10)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mmplane.arena.memory import memory_available_bytes
-from mmplane.engines.kit.settings import number
+from mmplane.engines.kit.settings import size_bytes
 
 SHARE, BYTES_MAX = 4, 16 * 2**30
 """By default the arena gets this fraction (1 / SHARE) of the available memory, but at most BYTES_MAX."""
@@ -16,7 +16,7 @@ PATCH_VALUES = 1176
 def arena_bytes(variable: str) -> int:
     """Return the variable's value, or the default. Raises ValueError for no number or more than is available."""
     available_bytes = memory_available_bytes()
-    wanted_bytes = number(variable, min(available_bytes // SHARE, BYTES_MAX))
+    wanted_bytes = size_bytes(variable, min(available_bytes // SHARE, BYTES_MAX))
     if wanted_bytes > available_bytes:
         raise ValueError(f"{variable}: {wanted_bytes >> 20} MiB wanted, {available_bytes >> 20} MiB available")
     return wanted_bytes

@@ -6,17 +6,21 @@ Every function takes the full name of the variable and raises ValueError with th
 from __future__ import annotations
 
 import os
+from argparse import ArgumentTypeError
 from collections.abc import Sequence
 
+from mmplane.ranges import Range
 
-def number(name: str, default: int, *, least: int = 0, most: int = 2**63 - 1) -> int:
-    """An integer, for example of bytes."""
+
+def size_bytes(name: str, default: int, *, most: int = 2**63 - 1) -> int:
+    """Bytes, as a number or with a unit: 512MiB."""
     text = os.environ.get(name, "").strip()
     if not text:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
-        raise ValueError(f"{name}: {text[:40]!r} is not a whole number from {least} to {most}")
-    return int(text)
+    try:
+        return int(Range(int, 0, most, bytes=True)(text))
+    except ArgumentTypeError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def flag(name: str, *, default: bool = False) -> bool:
