@@ -1,1 +1,1 @@
-"""Features: decoded pixels to the arrays a model takes, written into a slot."""
+"""Turns decoded pixels into the arrays that a model takes, written into a slot."""

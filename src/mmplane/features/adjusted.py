@@ -1,4 +1,4 @@
-"""Processors with arguments of one call in place of what the checkpoint says, made once and remembered."""
+"""Processors with a call's own arguments instead of the checkpoint's, created once and cached."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from mmplane.features.checkpoint.arguments import parsed
 from mmplane.features.choice import Processors
 
 ADJUSTED_MAX = 64
-"""So many are remembered."""
+"""Number of processors in the cache."""
 
 
 def adjusted(processors: Processors, modality: Modality, arguments: str) -> Processors:
-    """The same processors, the one of `modality` with these arguments (a JSON object; empty: its own).
+    """Return the same processors, but that of `modality` with these arguments (a JSON object; empty: its own).
 
-    Raises RequestError (400) for arguments that it does not take, 422 when the model takes none of this modality.
+    Raises RequestError: 400 for arguments that it does not support, 422 if the model takes no such items.
     """
     return _adjusted(processors, modality, arguments) if arguments else processors
 

@@ -1,13 +1,14 @@
-"""The processors of the configured model, by modality, and the encoding that features travel in.
+"""Chooses the processors of the configured model, by modality, and the encoding of features.
 
-Every process makes this choice from the same configuration and comes to the same end: the front end (keys, layouts),
-workers and whoever else materialises, and ranks (which undo the encoding).
+Every process makes this choice from the same configuration and comes to the same result: the front end (keys,
+layouts), workers and other processes that materialise, and ranks (which undo the encoding).
 
-The encoding is what the operator asked for, what the model computes in (`model`), or what costs least (`auto`). `auto`
-takes the exact bytes wherever the model's family has them, and the model's dtype elsewhere. Bytes take a quarter of the
-arena, an eighth for the Qwen family, so four to eight times as many pictures stay for later requests. Each rank expands
-them once for each run of its encoder. On a CPU that takes 2.6 ms for a photograph of 1288x966, and the worker saves 2.1
-because it writes less (`benchmarks/feature_encodings.py`); on a GPU it is one look-up, after an eighth of the copy.
+The encoding is what the operator asked for, the model's dtype (`model`), or the cheapest one (`auto`). `auto` uses the
+exact bytes if the model's family supports them, and otherwise the model's dtype. Bytes need a quarter of the arena, an
+eighth for the Qwen family, so four to eight times as many pictures stay for later requests. Each rank expands them
+once for each run of its encoder. On a CPU that takes 2.6 ms for a photograph of 1288x966, while the worker saves 2.1
+ms because it writes less (`benchmarks/feature_encodings.py`). On a GPU it is one look-up, after a copy of an eighth of
+the size.
 """
 
 from __future__ import annotations
@@ -53,16 +54,16 @@ log = logging.getLogger("mmplane")
 ProcessorT = TypeVar("ProcessorT", bound=Processor)
 
 TRIAL_FRAMES = 8
-"""Of a clip that every model takes."""
+"""Frames of a clip that every model accepts."""
 
 NAMES: dict[Modality, str] = {"image": "images", "video": "clips", "audio": "sounds"}
 
 
 @dataclass(frozen=True)
 class Processors:
-    """What serves each modality; None where the model takes none of it. `encoding` is that of images and clips.
+    """The processor of each modality; None if the model takes no such items. `encoding` is that of images and clips.
 
-    `decode_profile` names what media is decoded by before a processor sees it: features depend on it as well.
+    `decode_profile` names how media is decoded before a processor sees it, because features depend on that as well.
     """
 
     encoding: Encoding
@@ -70,63 +71,63 @@ class Processors:
     video: VideoProcessor | None = None
     audio: AudioProcessor | None = None
     embeddings: EmbeddingForm | None = None
-    """What clients may send in the place of images; None unless the operator allows it, or this is a sidecar."""
+    """The form of embeddings that clients may send instead of images; None unless the operator allows it."""
     decode_profile: DecodeProfile = "mmplane"
     _fingerprints: dict[Modality, bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """Each is made once: the versions in it are read from disk, which takes milliseconds."""
+    """Each is computed once: the versions in it are read from disk, which takes milliseconds."""
 
     def of(self, modality: Modality) -> Processor:
-        """The processor of a modality. Raises RequestError (422) when the model takes none of it."""
+        """The processor of a modality. Raises RequestError (422) if the model takes no such items."""
         processor: Processor | None = getattr(self, modality)
         return _needed(processor, modality)
 
     @property
     def for_images(self) -> ImageProcessor:
-        """As `of("image")`."""
+        """Like `of("image")`."""
         return _needed(self.image, "image")
 
     @property
     def for_clips(self) -> VideoProcessor:
-        """As `of("video")`."""
+        """Like `of("video")`."""
         return _needed(self.video, "video")
 
     @property
     def for_sounds(self) -> AudioProcessor:
-        """As `of("audio")`."""
+        """Like `of("audio")`."""
         return _needed(self.audio, "audio")
 
     @property
     def for_embeddings(self) -> EmbeddingForm:
-        """What embeddings must be. Raises RequestError (400) unless the operator takes them."""
+        """The required form of embeddings. Raises RequestError (400) unless the operator accepts them."""
         if self.embeddings is None:
             raise bad_request("unsupported_parameter", "this server takes no embeddings", "messages")
         return self.embeddings
 
     @property
     def present(self) -> dict[Modality, Processor]:
-        """Those that the model has."""
+        """The modalities that the model takes."""
         found: dict[Modality, Processor | None] = {"image": self.image, "video": self.video, "audio": self.audio}
         return {modality: processor for modality, processor in found.items() if processor is not None}
 
     @property
     def probed(self) -> Modality:
-        """Of which modality the item is that tries the whole way at start and for `/ready`."""
+        """The modality of the item that tests the whole path at start and for `/ready`."""
         return "audio" if self.image is None else "image"
 
     @property
     def byte_forms(self) -> dict[Modality, ByteForm]:
-        """What undoes the uint8 encoding, of each modality that has one."""
+        """The forms that undo the uint8 encoding, for each modality that has one."""
         has_form = (TableImageProcessor, QwenVideoProcessor)
         present = self.present.items()
         return {modality: each.byte_form for modality, each in present if isinstance(each, has_form)}
 
     @property
     def fingerprint(self) -> bytes:
-        """32 bytes over the fingerprints of all: two processes that have the same make the same features."""
+        """32 bytes over all fingerprints: two processes with equal ones make the same features."""
         return digest_parts(part for each in self.present for part in (each.encode(), self.fingerprint_of(each)))
 
     def fingerprint_of(self, modality: Modality) -> bytes:
-        """32 bytes over all that makes one modality's features of media, for content keys. Raises as `of`."""
+        """32 bytes over everything that affects one modality's features, for content keys. Raises like `of`."""
         if modality not in self._fingerprints:
             decoders = versions_of(DECODING[modality])
             parts = (self.decode_profile.encode(), decoders.encode(), self.of(modality).fingerprint)
@@ -134,22 +135,23 @@ class Processors:
         return self._fingerprints[modality]
 
     def compact(self) -> Processors:
-        """The same processors, those of images and clips in the exact uint8 encoding where they have one."""
+        """The same processors, with images and clips in the exact uint8 encoding if they have one."""
         image = self.image.recoded("uint8") if isinstance(self.image, TableImageProcessor) else self.image
         video = self.video.recoded("uint8") if isinstance(self.video, QwenVideoProcessor) else self.video
         return replace(self, image=image, video=video)
 
     def warm(self) -> None:
-        """Warm all of them."""
+        """Warm all processors."""
         for processor in self.present.values():
             processor.warm()
 
 
 def choose(config: Config, verdicts: Verdicts | None = None) -> Processors:
-    """The processors of the configured model. Raises ValueError when it has none, or not in the encoding asked for.
+    """Return the processors of the configured model. Raises ValueError if it has none, or not in the requested
+    encoding.
 
-    `verdicts` are those of `mmplane.features.verdict`; where none are given they are looked up, or found by comparing.
-    A model that takes images must be served with them; clips and sounds of a kind that is not built are left out.
+    `verdicts` are those of `mmplane.features.verdict`; without them they are looked up or computed by comparing. A
+    model that takes images must be served with them; unsupported kinds of clips and sounds are left out.
     """
     folder = config.model_folder
     tokens = Facts.of(folder, generic=config.generic).tokens
@@ -182,7 +184,7 @@ def choose(config: Config, verdicts: Verdicts | None = None) -> Processors:
 
 
 def verdicts_for(config: Config) -> Verdicts:
-    """What is known of the fast processors: by the configuration, or found here, by comparing if need be."""
+    """Return what is known of the fast processors: from the configuration, or by comparing here if needed."""
     if config.verdicts:
         return config.verdicts
     folder = config.model_folder
@@ -206,7 +208,7 @@ def _images(config: Config, verdict: Verdict | None) -> tuple[ImageProcessor, En
 
 
 def _embeddings(config: Config, image: ImageProcessor | None) -> EmbeddingForm | None:
-    """Those who attach to a sidecar are processes of its user: they may send what the model takes."""
+    """Clients of a sidecar are processes of its user: they may send what the model takes."""
     if config.kind == "sidecar":
         with suppress(ValueError):
             return embedding_form(config.model_folder, image, by_files=True)
@@ -240,7 +242,7 @@ def _encoding(config: Config) -> Encoding:
 
 
 def _model_dtype(config: Config) -> Encoding:
-    """What the model computes in: its own dtype on a GPU, float32 on a CPU."""
+    """The dtype in which the model computes: its own on a GPU, float32 on a CPU."""
     if config.device != "cuda":
         return "float32"
     model = CheckpointFiles(config.model_folder).json("config.json")

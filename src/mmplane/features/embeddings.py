@@ -1,4 +1,4 @@
-"""Which embeddings a checkpoint's model takes in the place of an image."""
+"""The embeddings that a checkpoint's model accepts instead of an image."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ TRIAL_SIDE = 224
 
 
 def embedding_form(model_folder: str, image: ImageProcessor | None, *, by_files: bool = False) -> EmbeddingForm:
-    """What the model takes. Raises ValueError for a model whose images are more than one run of tokens in a prompt.
+    """Return the form that the model takes. Raises ValueError if its images are more than one run of tokens in a
+    prompt.
 
-    The width follows from the configuration; the run and the patches of a token from the layout of one image.
+    The width comes from the configuration; the run and the patches per token come from the layout of one image.
     `by_files`: transformers is not asked for what `config.json` leaves out, and such a model is refused.
     """
     if image is None or not image.layout_is_cheap:
@@ -46,7 +47,7 @@ def _width(model_folder: str, *, by_files: bool) -> int:
 
 
 def _stated(config: Mapping[str, Any]) -> int | None:
-    """Of one token's embedding, with those of the layers that a model adds to its own; None where no file says."""
+    """Width of a token's embedding, with those of layers that a model adds to its own; None if no file says."""
     hidden = (config.get("text_config") or config).get("hidden_size")
     adding = (config.get("vision_config") or {}).get("deepstack_visual_indexes")
     kind = config.get("model_type")

@@ -1,7 +1,7 @@
-"""What a checkpoint's own files say that it is: its class, the tokens that stand for items, what a request may hold.
+"""Facts from a checkpoint's files: its class, the tokens that stand for items, and the limits of a request.
 
-No weights and no torch: the front end, the ranks and a sidecar read the same. What its modules are is in
-`mmplane.ranks.model.anatomy`.
+It needs no weights and no torch: the front end, the ranks and a sidecar read the same facts.
+`mmplane.ranks.model.anatomy` describes its modules.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from mmplane.features.families.names import KNOWN
 
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
 INSIDE: Mapping[Modality, str] = {"image": "vision_config", "video": "vision_config", "audio": "audio_config"}
-"""Where a configuration may keep a modality's token, if not beside the others."""
+"""Where a configuration may keep a modality's token, if it is not beside the others."""
 SEVERAL: Mapping[str, str] = {"LlavaOnevisionProcessor": '{"several":true}'}
-"""Processors that make other features of an image when a prompt has several, and how to ask for those."""
+"""Processors that make different features of an image if a prompt has several, and the arguments for those."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """`architecture` is the class's name; `tokens` are those that embeddings replace: what a model takes at most.
+    """`architecture` is the class's name; `tokens` are those that embeddings replace: the modalities that a model may
+    take.
 
     `several` are the image processor's arguments (JSON) for each of several images in one prompt; empty: its own.
     """
@@ -34,7 +35,7 @@ class Facts:
 
     @classmethod
     def of(cls, model_folder: str, *, generic: bool = True) -> Facts:
-        """Read them. Of a type of model that no family knows, transformers is asked too if it may be (`generic`)."""
+        """Read the facts. For a type of model that no family knows, also ask transformers if allowed (`generic`)."""
         files = CheckpointFiles(model_folder)
         settings, known = files.json("config.json"), KNOWN.kinds_of(files.model_type)
         if generic and files.model_type not in KNOWN.models:
@@ -60,15 +61,15 @@ def _named(settings: Mapping[str, Any], modality: Modality) -> Iterator[Any]:
 
 
 def architecture_of(files: CheckpointFiles) -> str:
-    """The name of the model's class as `config.json` has it, or else its type."""
+    """The name of the model's class in `config.json`, or else its type."""
     names = files.json("config.json").get("architectures") or [files.model_type]
     return str(names[0] or "a checkpoint without a name")
 
 
 def reason(model_folder: str, error: BaseException) -> str:
-    """Why a checkpoint cannot be served, in one sentence with its class.
+    """Explain in one sentence why a checkpoint cannot be served, with its class.
 
-    What transformers and the model's own code raise says little by itself: its type is added.
+    The type of an exception of transformers or of the model's code is added, because its text alone often says little.
     """
     said = " ".join(str(error).split()) or "no message"
     try:

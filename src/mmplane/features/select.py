@@ -1,12 +1,12 @@
-"""Which processor serves a checkpoint: a fast one where its classes and configuration are known, else the generic one.
+"""Selects the processor of a checkpoint: a fast one if its classes and configuration are known, else the generic one.
 
-A fast one must give the bits of transformers' backend for images, of torch's resize for clips, of transformers' NumPy
-path for sounds. A verdict says whether it does (`mmplane.features.verdict`); if not (another version of Pillow or
-transformers, another machine's rounding), transformers and torch serve, which are imported here and nowhere else on
-this path.
+A fast one must give the bits of transformers' backend for images, of torch's resize for clips, and of transformers'
+NumPy path for sounds. A verdict tells whether it does (`mmplane.features.verdict`). If it does not (because of another
+version of Pillow or transformers, or another machine's rounding), transformers and torch serve. They are imported here
+and nowhere else on this path.
 
-Nobody asks for the torchvision backend but to have an engine's own bits. So without a verdict it is refused, where the
-PIL backend serves with a warning.
+The only reason to choose the torchvision backend is to get an engine's own bits. So without a verdict it is refused,
+while the PIL backend serves with a warning.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def image_processor(
     generic: bool = True,
     verdict: Verdict | None = None,
 ) -> ImageProcessor:
-    """The image processor of a checkpoint folder. `fast=False` insists on the generic path, `generic=False` forbids it.
+    """Return the image processor of a checkpoint. `fast=False` requires the generic path, `generic=False` forbids it.
 
-    Raises ValueError when transformers has no such image processor for the checkpoint here, when nobody has compared
-    the torchvision backend, or when the encoding is uint8 and only the generic path can serve.
+    Raises ValueError if transformers has no such image processor for the checkpoint here, if the torchvision backend
+    has not been compared, or if the encoding is uint8 and only the generic path can serve.
     """
     wrong = "this checkpoint's images are of a family without a fast path"
     if fast and (checkpoint := fast_images(model_folder, backend)) is not None:
@@ -71,7 +71,7 @@ def image_processor(
 
 
 def fast_paths(model_folder: str, modalities: Iterable[Modality], backend: BackendName = "pil") -> list[Modality]:
-    """Those of the modalities that a family here serves by the files alone."""
+    """The modalities that a family serves from the files alone."""
 
     def serves(modality: Modality) -> bool:
         if modality == "image":
@@ -88,13 +88,13 @@ def fast_paths(model_folder: str, modalities: Iterable[Modality], backend: Backe
 
 
 def image_backend(model_folder: str, backend: BackendName) -> BackendName:
-    """The backend that serves a checkpoint's images where this one is asked for: some families have no other one."""
+    """The backend that serves a checkpoint's images if this one is requested, because some families have only one."""
     described = _described(model_folder)
     return "torchvision" if described is not None and described.kind in KNOWN.torchvision else backend
 
 
 def numbers_images(model_folder: str) -> bool:
-    """Whether a prompt counts its images, so that an image's share of it depends on those before."""
+    """Whether a prompt counts its images, so that an image's tokens depend on the images before it."""
     described = _described(model_folder)
     return described is not None and bool(described.options.get("use_image_id"))
 
@@ -107,7 +107,7 @@ def _described(model_folder: str) -> Description | None:
 
 
 def fast_images(model_folder: str, backend: BackendName = "pil") -> ImageCheckpoint | None:
-    """A checkpoint's images, where a family here serves them by the files alone."""
+    """A checkpoint's images, if a family serves them from the files alone."""
     try:
         checkpoint = ImageCheckpoint.load(model_folder, KNOWN, backend)
     except ValueError:
@@ -124,10 +124,10 @@ def video_processor(
     generic: bool = True,
     verdict: Verdict | None = None,
 ) -> QwenVideoProcessor:
-    """The video processor of a checkpoint folder. `fast=False` resizes with torch itself; the bits are the same.
+    """Return the video processor of a checkpoint. `fast=False` resizes with torch itself; the bits are the same.
 
-    Raises ValueError when the checkpoint's videos are of another family or configuration, or when torch would have to
-    resize and `generic` forbids it.
+    Raises ValueError if the checkpoint's videos are of an unsupported family or configuration, or if torch would have
+    to resize and `generic` forbids it.
     """
     checkpoint = VideoCheckpoint.load(model_folder, KNOWN)
     if not QwenVideoProcessor.serves(checkpoint):
@@ -151,10 +151,10 @@ def audio_processor(
     generic: bool = True,
     verdict: Verdict | None = None,
 ) -> LogMelProcessor:
-    """The audio processor of a checkpoint folder. `fast=False` insists on transformers' own NumPy path.
+    """Return the audio processor of a checkpoint. `fast=False` requires transformers' own NumPy path.
 
-    Raises ValueError when the checkpoint's sounds are of another family or configuration, or when only that path could
-    serve and `generic` forbids it.
+    Raises ValueError if the checkpoint's sounds are of an unsupported family or configuration, or if only that path
+    could serve and `generic` forbids it.
     """
     checkpoint = AudioCheckpoint.load(model_folder, KNOWN)
     processor = LogMelProcessor(checkpoint, encoding)

@@ -1,8 +1,8 @@
-"""A simulated decoder, for measurements: an item takes a stated time and no core, and becomes a stated number of bytes.
+"""A simulated decoder for measurements: an item takes a given time and no core, and becomes a given number of bytes.
 
-It waits, as if every process that decodes had a core of its own, so that the structure of a delivery (who waits for
-whom, what is done once and what by everybody) can be judged on any machine. Everything else is real: the media is a
-picture that is parsed and decoded, the features are memory that is written, sent and read.
+It waits, as if every decoding process had its own core, so that the structure of a delivery (who waits for whom, what
+is done once and what by everybody) can be measured on any machine. Everything else is real: the media is a picture
+that is parsed and decoded, and the features are memory that is written, sent and read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mmplane.features.contract.image import FEATURES, ImageProcessor, Pixels
 
 BLOCK_BYTES = 1 << 20
 TOKENS = 64
-"""Of a prompt, for each item."""
+"""Tokens of a prompt for each item."""
 
 
 class SimulatedProcessor(ImageProcessor):
@@ -35,7 +35,7 @@ class SimulatedProcessor(ImageProcessor):
 
     @property
     def fingerprint(self) -> bytes:
-        """Over the simulation."""
+        """Digest of the simulation."""
         return digest_parts([self._simulation.decoder.encode()])
 
     @property
@@ -44,7 +44,7 @@ class SimulatedProcessor(ImageProcessor):
         return self._placeholder_id
 
     def warm(self) -> None:
-        """Nothing happens once."""
+        """Nothing to warm."""
 
     def layout(self, width: int, height: int) -> Layout:  # noqa: ARG002 - the same for every size
         """(bytes / 4,) float32, and `TOKENS` tokens."""
@@ -52,7 +52,7 @@ class SimulatedProcessor(ImageProcessor):
         return pack([(FEATURES, "float32", shape)], ((self._placeholder_id, TOKENS),))
 
     def write(self, pixels: Pixels, out: Arrays) -> int:
-        """Fill the features, and wait for what is left of the time."""
+        """Fill the features, and wait for the rest of the time."""
         due_s = time.perf_counter() + self._simulation.ms / 1000
         features = out[FEATURES].view(np.uint8)
         fill(pixels, features)
@@ -61,7 +61,7 @@ class SimulatedProcessor(ImageProcessor):
 
 
 def fill(pixels: Pixels, features: npt.NDArray[np.uint8]) -> None:
-    """Bytes that depend on every pixel and do not compress, at the speed of memory: one block again and again."""
+    """Bytes that depend on every pixel and do not compress, written at the speed of memory: one block repeated."""
     block = np.frombuffer(blake3(pixels.tobytes()).digest(BLOCK_BYTES), np.uint8)
     for start in range(0, len(features), BLOCK_BYTES):
         rest = features[start : start + BLOCK_BYTES]

@@ -1,9 +1,9 @@
-"""Whether a checkpoint's fast paths were found to give what transformers gives: compared once, then remembered.
+"""Compares a checkpoint's fast paths with transformers, once, and remembers the verdicts.
 
-A comparison needs transformers and torch, and torchvision for its backend, which workers do without. Where they are
-loaded anyway, as in an engine, it happens in this process; else a child does it, once for a checkpoint, a backend, the
-versions that compute, this code and this kind of processor. The verdict is a file in
-`$XDG_CACHE_HOME/mmplane/verdicts`, and part of the fingerprint.
+A comparison needs transformers and torch, and torchvision for its backend, which workers do without. If they are
+already loaded, as in an engine, the comparison runs in this process. Otherwise a child process does it, once for a
+checkpoint, a backend, the versions of the computing packages, this code and this kind of processor. The verdict is a
+file in `$XDG_CACHE_HOME/mmplane/verdicts`, and part of the fingerprint.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ Verdict = Literal["same", "differs", "not compared"]
 Verdicts = dict[Modality, Verdict]
 
 COMPARE_SECONDS = 300
-"""A child that takes longer is killed, and nobody waits longer for another process's verdict."""
+"""Time limit of a child, and of waiting for another process's verdict."""
 
 TURN_SECONDS = 0.05
-"""How often who waits looks."""
+"""How often a waiting process checks."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is compared: a checkpoint's processors, with one backend for images."""
+    """The subject of a comparison: a checkpoint's processors, with one backend for images."""
 
     files: CheckpointFiles
     backend: BackendName = "pil"
 
     @property
     def versions(self) -> str:
-        """Of what computes."""
+        """Versions of the computing packages."""
         return versions(self.backend)
 
     @property
@@ -60,12 +60,12 @@ class Subject:
 
     @property
     def theirs(self) -> str:
-        """Whose features are right."""
+        """The implementations that are considered correct."""
         return "transformers" if self.backend == "pil" else f"transformers with {self.backend}"
 
 
 def verdicts_of(model_folder: str, modalities: Iterable[Modality], backend: BackendName = "pil") -> Verdicts:
-    """What is known of each modality, after a comparison where nothing is."""
+    """Return what is known of each modality; compare if nothing is known."""
     subject, wanted = Subject(CheckpointFiles(model_folder), backend), list(modalities)
     found, missing = _remembered(subject), list[Modality]()
     if not set(wanted) <= set(found):
@@ -87,7 +87,7 @@ def _compared(subject: Subject, modalities: list[Modality]) -> Verdicts:
 
 @contextmanager
 def _in_turn(subject: Subject) -> Iterator[None]:
-    """One process at a time, where they share the folder: the others find its verdict. Who waited for long goes on."""
+    """Let one process at a time compare if they share the folder; others find its verdict. Waiting has a limit."""
     with ExitStack() as stack:
         with suppress(OSError, RuntimeError):
             path = _path(subject).with_suffix(".lock")
@@ -163,7 +163,7 @@ def _remembered(subject: Subject) -> Verdicts:
 
 
 def _remember(subject: Subject, verdicts: Verdicts) -> None:
-    """Where no folder is writable, each process compares for itself."""
+    """If no folder is writable, each process compares for itself."""
     if not verdicts:
         return
     with suppress(OSError, RuntimeError):
@@ -183,6 +183,6 @@ def _path(subject: Subject) -> Path:
 
 @cache
 def _code() -> bytes:
-    """Over the sources of this package: a change of ours is compared anew."""
+    """Digest of this package's sources, so that changed code is compared anew."""
     sources = sorted(Path(__file__).parent.rglob("*.py"))
     return digest_parts(source.read_bytes() for source in sources)

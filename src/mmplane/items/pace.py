@@ -1,7 +1,7 @@
 """How long an item is expected to keep a worker busy (R17). Pure.
 
-QUICK   pictures, sounds, short clips, a look into a file    any worker
-SLOW    what keeps a worker busy for long                    never the last worker, where there are several
+QUICK   pictures, sounds, short clips, examining a file    any worker
+SLOW    items that keep a worker busy for long             never the last worker, if there are several
 """
 
 from __future__ import annotations

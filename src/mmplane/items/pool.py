@@ -1,16 +1,17 @@
-"""The worker pool as the front end sees it: who is idle, what each does, and by when it must be done.
+"""The worker pool as seen by the front end: the state of each worker, its job, and the job's deadline.
 
     STARTING ──WorkerReady──> IDLE ──job──> BUSY ──answer──> IDLE
         └────────────┴────────────┴─deadline─> CONDEMNED      any ──WorkerGone──> gone
 
-A media machine stands behind a *porter*, a process with a region of its own that takes several jobs at a time: as many
-workers as the machine has lanes, which come with `WorkerReady` and go with `MachineGone` (`mmplane.machines.porter`).
+A media machine is represented by a *porter*, a process with its own region that accepts several jobs at a time. It
+counts as one worker per lane of the machine; these come with `WorkerReady` and go with `MachineGone`
+(`mmplane.machines.porter`).
 
-A condemned worker keeps its slots: they are quarantined until the supervisor says that the process is dead. Where there
+A condemned worker keeps its slots: they are quarantined until the supervisor reports that the process is dead. If there
 are several workers, slow items never take the last of them (`mmplane.items.pace`).
 
-Who asks waits in `mmplane.waiting.room`, in a line for each tenant and pace, until there is an idle worker and room
-for the item: no work is done for what would have no place.
+Requests wait in `mmplane.waiting.room`, in a line for each tenant and pace, until there is both an idle worker and room
+for the item, so no work is done for an item that has no place.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""The store: media in, an item in the arena out, materialised once however many ask (invariant 1).
+"""The store: turns media into an item in the arena, which is materialised once for all requests (invariant 1).
 
     key ──indexed──> lease                                                        a hit
      │  ──in flight─> wait for that one, lease                                    a hit
      └──else──> an idle worker and a slot of its region, both or none ──> worker writes ──> commit, index, lease for
                                                                                             all who wait
 
-The materialisation belongs to the store, not to the request that asked first: a client that goes away takes nobody's
-item with it. Leases are given in the same turn of the loop as the commit, so nothing can be evicted in between.
+The materialisation belongs to the store, not to the request that asked first, so a client that disconnects does not
+affect others. Leases are given in the same turn of the loop as the commit, so nothing can be evicted in between.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""How two machines find out that both hold the same key. Pure: records in, records out.
+"""Mutual authentication: two machines prove to each other that they hold the same key. Pure: records in, records out.
 
         server                          machine
     AWAITING ──── Challenge ────>   AWAITING
         │    <─── Response ─────       │ PROVEN
       OPEN   ──── Accepted ────>     OPEN
 
-A proof is a keyed BLAKE3 digest over the side, the protocol and both nonces: a recorded one fits no other nonce, and
-one side's never serves as the other's. Anything else than the record that is awaited is refused, and a greeting that
-was refused stays so.
+A proof is a keyed BLAKE3 digest over the side, the protocol and both nonces. A recorded proof fits no other nonce, and
+one side's proof is never valid for the other side. Any unexpected record is refused, and a refused greeting stays
+refused.
 
-What it does not do: what follows is neither encrypted nor signed. That is what TLS is for (`mmplane.machines.pin`);
-without it the network has to be trusted (docs/cluster.md).
+The traffic that follows is neither encrypted nor signed. Use TLS for that (`mmplane.machines.pin`); without it the
+network has to be trusted (docs/cluster.md).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""A media machine: `mmplane.items` without HTTP and ranks. What its workers make goes to the server that it joined.
+"""A media machine: `mmplane.items` without HTTP and ranks. Its workers make features for the server that it has joined.
 
     server ══ Work, media ══> outpost ── Materialise ──> worker 1..W   (sandboxed, as on the server)
            <══ Made, arrays ══    └ maps their regions read-only, and sends the arrays' bytes from there
 
-It dials, again and again: the server never has to reach it. It keeps nothing: each item is made for one job, and its
-slot is free once the bytes have been sent.
+It connects to the server and reconnects as needed, so the server never has to reach it. It caches nothing: each item is
+made for one job, and its slot is free once the bytes have been sent.
 """
 
 from __future__ import annotations

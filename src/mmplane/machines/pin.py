@@ -1,7 +1,6 @@
-"""The certificate of a server whose media machines it talks to by TLS. Machines know it by its digest: there are no
-authorities, names or dates to check.
+"""TLS between a server and its media machines: machines recognise the server's certificate by its digest.
 
-TLS 1.3 alone: nothing in it is renegotiated, and there are no tickets to resume by.
+There are no authorities, names or dates to check. Only TLS 1.3 is used, without renegotiation and session tickets.
 """
 
 from __future__ import annotations

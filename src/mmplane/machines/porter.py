@@ -1,14 +1,13 @@
-"""A porter: the local end of a media machine, and a worker by its link. One process for each machine that may join.
+"""A porter: the local end of a media machine, which looks like a worker. One process for each machine that may join.
 
     front end ── Materialise ──> porter ── Work, media ──> machine
               <── Materialised ──   │   <── Made, arrays ──
-                                    └ receives them straight into its own region
+                                    └ receives them directly into its own region
               ── Examine ──>           ── Look, media ──>
               <── Examined ──          <── Looked ──
 
-The front end sees a worker with several lanes. The porter alone writes its region, so when a machine is lost nothing
-writes to the slots that it had: they are free at once. A job that was meant for a machine of an earlier life is never
-sent to a later one.
+The front end sees a worker with several lanes. Only the porter writes its region. When a machine is lost, nothing
+writes to its slots, so they are free at once. A job for a machine of an earlier life is never sent to a later one.
 
     no machine ── Hello, the same kin ──> WorkerReady(lanes, life) ── lost ──> MachineGone ──> no machine
 """

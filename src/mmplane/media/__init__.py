@@ -1,1 +1,1 @@
-"""Media: encoded bytes to pixels, frames and samples, behind one choke point of limits."""
+"""Media: turns encoded bytes into pixels, frames and samples; all limits are enforced here."""

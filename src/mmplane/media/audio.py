@@ -1,12 +1,12 @@
-"""Encoded sounds to samples: mono, float32, at the rate that the processor wants, no more than the model hears.
+"""Turns encoded sounds into samples: mono, float32, at the processor's rate, and no more than the model hears.
 
-libsndfile (soundfile) decodes WAV, FLAC and Ogg, where the file says how long it is; of an Ogg that is a chain, link
-after link. FFmpeg (PyAV) decodes all else: MP3, AAC, what is inside of video files, and what came out of a pipe.
-libsndfile would stop where it guesses that an MP3 ends. Channels are averaged, then resampled by soxr's `HQ`, as
-librosa and so transformers' own loader do it, block by block: memory is bounded by what the model hears, whatever the
-file says.
+libsndfile (soundfile) decodes WAV, FLAC and Ogg if the file gives its length; if an Ogg is a chain, link after link.
+FFmpeg (PyAV) decodes everything else: MP3, AAC, sound in video files, and output of a pipe. libsndfile would stop
+where it guesses that an MP3 ends. Channels are averaged and then resampled with soxr's `HQ`, like librosa and
+therefore transformers' own loader, block by block. So memory is bounded by what the model hears, whatever the file
+claims.
 
-How many samples a sound has is counted by decoding it: headers lie, and some do not say.
+The number of samples is counted by decoding, because headers may be wrong or incomplete.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ FORMATS = "WAV, FLAC, Ogg, MP3, M4A, AC-3, MP4, MOV, WebM, MKV, AVI or MPEG"
 KINDS = ("wav", "flac", "ogg", "mp3", "aac", "ac3", "mov", "matroska", "avi", "mpegts", "mpeg")
 SOUNDFILE_KINDS = ("wav", "flac", "ogg")
 SOUNDFILE_FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG")
-"""libsndfile's names of what it may decode."""
+"""libsndfile's names of the formats that it may decode."""
 _UNKNOWN = 2**63 - 1
-"""Samples of a FLAC that does not say how many it has, in libsndfile's words."""
+"""The number of samples that libsndfile returns for a FLAC without one."""
 ESTIMATED = ("mp3", "aac", "ac3")
-"""Sounds without a header: FFmpeg guesses how long they are, and what is damaged in them is left out."""
+"""Sounds without a header: FFmpeg guesses their length, and damaged parts are left out."""
 BLOCK_SECONDS = 1.0
 
 Block = npt.NDArray[np.float32]
@@ -48,8 +48,7 @@ Block = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class AudioLimits:
-    """What one sound may be: samples a second, channels, and seconds by its header's word, of which the model hears the
-    first."""
+    """Limits of one sound: samples per second, channels, and seconds by its header."""
 
     rate_min_hz: int = 1_000
     rate_max_hz: int = 384_000
@@ -61,7 +60,7 @@ DEFAULT_LIMITS = AudioLimits()
 
 
 def examine(processor: AudioProcessor, media: bytes | memoryview) -> Recipe:
-    """How to materialise a sound: how many samples the model hears, and its layout. Raises RequestError (400)."""
+    """Return how to materialise a sound: the number of samples, and its layout. Raises RequestError (400)."""
     target_hz = processor.sampling_rate_hz
     with _blocks(media) as (rate_hz, blocks):
         enough = ceil(processor.samples_max * rate_hz / target_hz)
@@ -77,7 +76,7 @@ def examine(processor: AudioProcessor, media: bytes | memoryview) -> Recipe:
 
 
 def decode(media: bytes | memoryview, rate_hz: int, samples: int) -> Samples:
-    """The first `samples` of the sound at `rate_hz`, (samples,) float32. Raises RequestError (400)."""
+    """Return the first `samples` of the sound at `rate_hz`, (samples,) float32. Raises RequestError (400)."""
     out = np.zeros(samples, np.float32)
     end = 0
     with _blocks(media) as (source_hz, blocks):
@@ -87,13 +86,13 @@ def decode(media: bytes | memoryview, rate_hz: int, samples: int) -> Samples:
             end += len(taken)
             if end == samples:
                 break
-    if samples - end > 1:  # soxr may round the last one off; librosa pads it
+    if samples - end > 1:  # soxr may round the last sample off; librosa pads it
         raise bad_media("the sound is shorter than it was")
     return out
 
 
 def resampled_length(count: int, source_hz: int, target_hz: int) -> int:
-    """How many samples a sound of `count` has at another rate, as librosa has it."""
+    """The number of samples that `count` samples have at another rate, as in librosa."""
     return -(-count * target_hz // source_hz)
 
 
@@ -109,7 +108,7 @@ def _resampled(blocks: Iterator[Block], source_hz: int, target_hz: int) -> Itera
 
 @contextmanager
 def _blocks(media: bytes | memoryview) -> Iterator[tuple[int, Iterator[Block]]]:
-    """Samples a second, and the sound block by block. Raises RequestError (400) and MemoryError, in the block too."""
+    """Return the rate, and the sound block by block. Raises RequestError (400) and MemoryError, also in the block."""
     kind = kind_of(media)
     if kind not in KINDS:
         raise bad_media(f"the sound's format is not supported: send {FORMATS}")
@@ -119,7 +118,7 @@ def _blocks(media: bytes | memoryview) -> Iterator[tuple[int, Iterator[Block]]]:
 
 
 def _further(links: Iterator[memoryview], kind: str, rate_hz: int) -> Iterator[Block]:
-    """What is chained behind an Ogg's first sound, at that one's rate."""
+    """Yield the sounds chained after an Ogg's first one, at the first one's rate."""
     for link in links:
         with _piece(link, kind) as (own_hz, blocks):
             yield from _resampled(blocks, own_hz, rate_hz)
@@ -139,7 +138,7 @@ def _piece(media: memoryview, kind: str) -> Iterator[tuple[int, Iterator[Block]]
 
 
 def _whole_file(media: memoryview) -> soundfile.SoundFile | None:
-    """libsndfile's reader, where it knows how long the sound is; else it would stop too soon, or not begin."""
+    """libsndfile's reader, if it knows the sound's length; otherwise it would stop too early, or not start."""
     with _as_bad_media(), suppress(soundfile.LibsndfileError):
         file = soundfile.SoundFile(BytesIO(media))
         if file.format in SOUNDFILE_FORMATS and not file.subtype.startswith("MPEG") and 0 < file.frames < _UNKNOWN:
@@ -177,7 +176,7 @@ def _of_container(container: Any, kind: str) -> tuple[int, Iterator[Block]]:
 
 
 class _Converter:
-    """Frames to (samples, channels) of floats at one rate. Where files were joined, frames change their form."""
+    """Convert frames to (samples, channels) of floats at one rate. In joined files, the frames' format changes."""
 
     def __init__(self, rate_hz: int) -> None:
         self._rate_hz = rate_hz
@@ -185,7 +184,7 @@ class _Converter:
         self._resampler: Any = None
 
     def __call__(self, frame: Any | None) -> Iterator[npt.NDArray[np.float32]]:
-        """Of this frame; None ends the sound."""
+        """Convert one frame; None ends the sound."""
         if frame is not None and (form := (frame.format.name, frame.layout.name, frame.sample_rate)) != self._form:
             yield from self._resampled(None)
             _checked(frame.sample_rate, len(frame.layout.channels))
@@ -214,7 +213,7 @@ def _check_length(seconds: float, limits: AudioLimits = DEFAULT_LIMITS) -> None:
 
 
 def _mixed(blocks: Iterator[npt.NDArray[np.float32]]) -> Iterator[Block]:
-    """(samples, channels) to mono, until an empty one. What is no number is no sound."""
+    """Convert (samples, channels) to mono, until an empty block. Raises RequestError (400) for NaN or infinity."""
     for block in blocks:
         if not len(block):
             return

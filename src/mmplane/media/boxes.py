@@ -1,7 +1,8 @@
-"""The boxes of ISO media files (ISO/IEC 14496-12), and what those of a picture (23008-12: AVIF, HEIC) say of its size.
+"""The boxes of ISO media files (ISO/IEC 14496-12), and how those of a picture (23008-12: AVIF, HEIC) give its size.
 
-Pure, and bounded by `STEPS_MAX`. A picture is an item with properties. A HEIC's is coded, or a grid or an overlay of
-coded ones, which may name one of them a thousand times over. Each time it would be decoded, so they are added up.
+Pure, and bounded by `STEPS_MAX`. A picture is an item with properties. A HEIC's picture is coded, or a grid or an
+overlay of coded ones, which may refer to the same one a thousand times. It would be decoded each time, so the pixels
+are added up.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from functools import cache
 from itertools import islice
 
 STEPS_MAX = 4000
-"""Segments, chunks, boxes or entries that are looked at before the size is known."""
+"""Maximum segments, chunks, boxes or entries that are read before the size is known."""
 
 ITEMS_MAX = 1000
-"""In a HEIC: libheif takes no more."""
+"""Maximum items in a HEIC, the same as libheif's."""
 
 Size = tuple[int, int, int]
 """Width, height, orientation as in EXIF."""
@@ -24,26 +25,26 @@ AVIF_BRANDS = (b"avif", b"avis")
 _CODED, _DERIVED = b"hvc1", (b"grid", b"iovl")
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
 COMMON_BRANDS = (b"mif1", b"msf1", b"mif2", b"miaf", b"1pic")
-"""These say nothing of the coding."""
+"""Brands that do not tell the coding."""
 PARTS_PIXELS_OF_WHOLE_MAX = 4
-"""How many pixels the parts of a picture may have for one of its own: those that it cuts off are decoded too."""
+"""Maximum pixels of a picture's parts per pixel of its own, because parts that are cut off are decoded too."""
 PARTS_PIXELS_LEAST = 4_000_000
-"""That they may have in any case."""
+"""Pixels that the parts may have in any case."""
 
 
 def begins_avif(head: bytes) -> bool:
-    """Whether a file begins as an AVIF. Of several codings the first that is named counts."""
+    """Whether a file starts as an AVIF. If several codings are named, the first one counts."""
     return _coding(head) in (*AVIF_BRANDS, *COMMON_BRANDS)
 
 
 def begins_heif(head: bytes) -> bool:
-    """Whether a file begins as a HEIC, by its brands, or where they do not say by how its items are coded."""
+    """Whether a file starts as a HEIC, by its brands, or if they do not tell, by the coding of its items."""
     coding = _coding(head)
     return coding in HEIF_BRANDS or (coding in COMMON_BRANDS and b"hvcC" in head)
 
 
 def _coding(head: bytes) -> bytes:
-    """The first brand of a picture that names its coding, or the major one."""
+    """The first brand of a picture that tells its coding, or the major one."""
     if head[4:8] != b"ftyp" or head[8:12] not in (*AVIF_BRANDS, *HEIF_BRANDS, *COMMON_BRANDS):
         return b""
     beyond = min(int.from_bytes(head[:4], "big"), len(head))
@@ -52,7 +53,7 @@ def _coding(head: bytes) -> bytes:
 
 
 def avif(view: memoryview) -> Size:
-    """The primary item's size, rotation and mirror. Its EXIF does not count: libavif's transforms are the truth."""
+    """The primary item's size, rotation and mirror. Its EXIF is ignored, because libavif uses the transforms."""
     size, angle, axis = (0, 0), 0, None
     for kind, body in _Items(view).properties():
         if kind == b"ispe":
@@ -74,10 +75,10 @@ _AVIF_ORIENTATION = {
 
 
 def heif(view: memoryview) -> Size:
-    """The primary item's size once it is cropped and turned, in the order of its properties, as libheif does it.
+    """The primary item's size after cropping and turning, in the order of its properties, as in libheif.
 
-    Raises ValueError for what is neither a coded picture nor made of some, and where pieces of one are missing: libheif
-    would leave grey in their place.
+    Raises ValueError if it is neither a coded picture nor made of coded ones, or if pieces are missing, which libheif
+    would replace by grey.
     """
     items = _Items(view)
     items.check_parts()
@@ -99,7 +100,7 @@ def is_rgb(view: memoryview) -> bool:
 
 
 def boxes(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """The boxes in a file or in another box: kind and content."""
+    """Yield kind and content of the boxes in a file or in another box."""
     at = 0
     for _ in range(STEPS_MAX):
         if at + 8 > len(view):
@@ -118,7 +119,7 @@ def boxes(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
 
 
 class _Items:
-    """A file's items. Raises what is raised where bytes are missing: struct.error, LookupError or ValueError."""
+    """A file's items. If bytes are missing it raises struct.error, LookupError or ValueError."""
 
     def __init__(self, view: memoryview) -> None:
         meta = next((body for kind, body in boxes(view) if kind == b"meta"), None)
@@ -133,21 +134,20 @@ class _Items:
         self._numbers = _associations(properties[b"ipma"])
 
     def properties(self, item: int | None = None) -> Iterator[tuple[bytes, memoryview]]:
-        """Of an item, or of the primary one: kind and content, in their order."""
+        """Properties of an item, or of the primary one: kind and content, in order."""
         numbers, each_bytes = self._numbers[self.primary if item is None else item]
         mask = 0x7FFF if each_bytes == 2 else 0x7F
         for at in range(0, len(numbers), each_bytes):
             yield self._listed[(int.from_bytes(numbers[at : at + each_bytes], "big") & mask) - 1]
 
     def size(self, item: int) -> tuple[int, int]:
-        """As it is coded."""
+        """The coded size."""
         body = next(body for kind, body in self.properties(item) if kind == b"ispe")
         width, height = struct.unpack_from(">II", body, 4)
         return width, height
 
     def check_parts(self) -> None:
-        """Raises ValueError where the picture is made of others than coded ones, of far more than it shows, or of less
-        than the file holds."""
+        """Raise ValueError if parts of the picture are not coded, missing, or far larger than the picture."""
         kinds = self._kinds()
         if kinds[self.primary] in _DERIVED:
             parts = self._parts_of_primary()
@@ -174,7 +174,7 @@ class _Items:
         raise ValueError
 
     def _kinds(self) -> dict[int, bytes]:
-        """Of each item (14496-12, 8.11.6)."""
+        """The kind of each item (14496-12, 8.11.6)."""
         info = self._meta[b"iinf"]
         kinds = dict[int, bytes]()
         for _, entry in islice(boxes(info[8 if info[0] else 6 :]), ITEMS_MAX):
@@ -183,7 +183,7 @@ class _Items:
         return kinds
 
     def _ends(self) -> dict[int, int]:
-        """Where in the file each item's bytes end (14496-12, 8.11.3); 0 for those in a box of their own."""
+        """Where in the file each item's bytes end (14496-12, 8.11.3); 0 for those in a separate box."""
         table = self._meta[b"iloc"]
         version, wide = table[0], table[0] >= 2
         offset_bytes, length_bytes = table[4] >> 4, table[4] & 15
@@ -206,7 +206,7 @@ class _Items:
 
 
 class _Reader:
-    """Numbers one after the other. Raises ValueError behind the last."""
+    """Reads numbers one after the other. Raises ValueError at the end."""
 
     def __init__(self, table: memoryview, at: int) -> None:
         self._table = table
@@ -220,7 +220,7 @@ class _Reader:
 
 
 def _associations(table: memoryview) -> dict[int, tuple[memoryview, int]]:
-    """Of each item the numbers (from 1) of its properties, and in how many bytes each of them is."""
+    """For each item the numbers (from 1) of its properties, and the bytes of each number."""
     version, each_bytes = table[0], 2 if table[3] & 1 else 1
     (count,) = struct.unpack_from(">I", table, 4)
     at, found = 8, dict[int, tuple[memoryview, int]]()

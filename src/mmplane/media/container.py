@@ -1,6 +1,6 @@
-"""Containers: MP4, Matroska and their like, opened with PyAV (FFmpeg) as what their first bytes say and nothing else.
+"""Containers (MP4, Matroska and others), opened with PyAV (FFmpeg) only as the format that their first bytes show.
 
-The demuxer is chosen by `mmplane.media.signature`, and of the decoders only those named here run.
+`mmplane.media.signature` chooses the demuxer, and only the decoders listed here run.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ AUDIO_CODECS = (
 """FFmpeg's names of the decoders that may run."""
 
 PIXELS_MAX = 4096 * 2304
-"""Pixels of one frame."""
+"""Maximum pixels of one frame."""
 PACKETS_MAX = 250_000
-"""In one file, of all its streams: each takes a microsecond or two, and megabytes can hold millions."""
+"""Maximum packets in all streams of one file: each takes a microsecond or two, and megabytes can hold millions."""
 SOUND_PACKETS_MAX = 50_000
-"""Up to the last one that is heard: to decode and resample one takes tens of microseconds, be it a single sample."""
+"""Maximum packets up to the last one that is heard: each takes tens of microseconds, even with a single sample."""
 
 _OPTIONS = {"protocol_whitelist": ""}
 _TIMES = {"avi": {"fflags": "+genpts"}, "mpeg": {"fflags": "+genpts"}}
-"""What has FFmpeg say when a packet is shown, where the container says no more than when it is decoded."""
+"""Makes FFmpeg compute when a packet is shown, if the container only says when it is decoded."""
 _PROBING = {"mov": {"probesize": "32"}}
-"""What keeps FFmpeg from decoding frames on opening. An MP4's index has all that is asked of a clip."""
+"""Keeps FFmpeg from decoding frames on opening. An MP4's index has everything that is needed of a clip."""
 
-av.logging.set_level(av.logging.PANIC)  # what FFmpeg has to say holds pieces of the payload
+av.logging.set_level(av.logging.PANIC)  # FFmpeg's messages contain pieces of the payload
 
 
 @contextmanager
 def opened(media: bytes | memoryview, kind: str, items: str, *, probe: bool = True) -> Iterator[Any]:
-    """The container, for reading. `items` names in errors what it should hold. Raises RequestError (400).
+    """Open the container for reading. `items` names its expected content in errors. Raises RequestError (400).
 
-    With `probe` FFmpeg decodes the first frames of what does not say all of itself. A sound may need that: AAC may have
-    twice the rate that its file says.
+    With `probe` FFmpeg decodes the first frames of files with incomplete headers. A sound may need that: AAC may have
+    twice the rate that its file gives.
 
-    Whatever goes wrong inside the block becomes `bad_media` with a fixed text: FFmpeg's own hold pieces of the payload.
-    But that there is no memory is not the file's fault (MemoryError, as FFmpeg's ENOMEM is too).
+    Any error inside the block becomes `bad_media` with a fixed text, because FFmpeg's texts contain pieces of the
+    payload. Only a lack of memory is not the file's fault (MemoryError, as FFmpeg's ENOMEM).
     """
     assert kind in DEMUXERS
     options = _OPTIONS | _TIMES.get(kind, {})
@@ -72,7 +72,7 @@ def opened(media: bytes | memoryview, kind: str, items: str, *, probe: bool = Tr
 
 
 def prepared(stream: Any, items: str) -> Any:
-    """The stream, ready to decode in this thread alone. Raises RequestError (400) for a codec that is not taken."""
+    """Return the stream, ready to decode in this thread. Raises RequestError (400) for an unsupported codec."""
     context = stream.codec_context
     if context is None or context.name not in (*VIDEO_CODECS, *AUDIO_CODECS):
         raise bad_media(f"the {items}'s codec is not supported")
@@ -83,7 +83,7 @@ def prepared(stream: Any, items: str) -> Any:
 
 
 def packets(container: Any, stream: Any, items: str) -> Iterator[Any]:
-    """This stream's packets, the last of them empty. Raises RequestError (400) when the file has too many in all."""
+    """Yield this stream's packets, the last one empty. Raises RequestError (400) if the file has too many packets."""
     most = SOUND_PACKETS_MAX if stream.type == "audio" else PACKETS_MAX
     for count, packet in enumerate(container.demux()):
         if count >= most:
@@ -94,7 +94,7 @@ def packets(container: Any, stream: Any, items: str) -> Iterator[Any]:
 
 
 def track(container: Any, kind: str) -> Any | None:
-    """The default track of this kind, `video` or `audio`, as players take it; None without any. A cover is no track."""
+    """The default track of this kind, `video` or `audio`, as players choose it, or None. A cover is not a track."""
     tracks = [each for each in getattr(container.streams, kind) if not each.disposition & Disposition.attached_pic]
     best = container.streams.best(kind)
     if best in tracks:
@@ -103,9 +103,9 @@ def track(container: Any, kind: str) -> Any | None:
 
 
 def frames(container: Any, stream: Any, items: str, *, skip_damaged: bool = False) -> Iterator[Any]:
-    """This stream's frames, decoded one after the other. Raises RequestError (400) as `packets`.
+    """Yield this stream's frames, decoded one after the other. Raises RequestError (400) like `packets`.
 
-    `skip_damaged` goes on behind a packet that cannot be decoded, as players do.
+    `skip_damaged` continues after a packet that cannot be decoded, as players do.
     """
     for packet in packets(container, stream, items):
         try:

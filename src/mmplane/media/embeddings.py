@@ -1,11 +1,11 @@
-"""Embeddings from clients, as a safetensors file: read by the format's own rules, and by nothing that runs code.
+"""Embeddings from clients, as a safetensors file, parsed by mmplane's own code, which cannot run any code in it.
 
     length of the header (8 bytes, little endian) | header: JSON | arrays, one after the other
 
     {"image_embeds": {"dtype": "BF16", "shape": [64, 2048], "data_offsets": [0, 262144]}, "image_grid_thw": {...}}
 
-A header says everything, so a wrong shape is refused before anything is reserved for it. It is bounded, every number in
-it is checked against the length of the file, and the arrays must cover the file exactly: nothing lies between them.
+The header contains everything, so a wrong shape is refused before memory is reserved for it. The header is bounded,
+every number in it is checked against the length of the file, and the arrays must cover the file exactly, without gaps.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ HEADER_BYTES_MAX = 16 * 1024
 LENGTH_BYTES = 8
 DIMENSIONS_MAX = 4
 DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64"}
-"""What can be sent, and NumPy's or our name for it."""
+"""The supported dtypes, and NumPy's or mmplane's name for each."""
 FLOATS = ("float32", "float16", "bfloat16")
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8}
 EXPONENTS = {"float32": 0x7F800000, "float16": 0x7C00, "bfloat16": 0x7F80}
-"""The bits of the exponent: where all are set the value is infinite or no number."""
+"""The bits of the exponent: if all of them are set, the value is infinite or NaN."""
 SLICE = 1 << 20
-"""Values that are looked at together."""
+"""Number of values checked at a time."""
 
 Media = memoryview | bytes
 Size = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One array, as the header has it."""
+    """One array in the header."""
 
     dtype: str
     shape: Annotated[tuple[Size, ...], Meta(max_length=DIMENSIONS_MAX)]
@@ -50,7 +50,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Sent:
-    """One array of the file: its dtype by our name, its shape, and its bytes."""
+    """One array of the file: its dtype by mmplane's name, its shape, and its bytes."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -61,7 +61,7 @@ _decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def arrays(content: Media) -> dict[str, Sent]:
-    """The arrays of a safetensors file, by name, in place. Raises RequestError (400)."""
+    """Return the arrays of a safetensors file by name, without copying. Raises RequestError (400)."""
     view = memoryview(content)
     header_bytes = int.from_bytes(view[:LENGTH_BYTES], "little")
     begin = LENGTH_BYTES + header_bytes
@@ -81,7 +81,7 @@ def arrays(content: Media) -> dict[str, Sent]:
 
 
 def examine(form: EmbeddingForm, content: Media) -> Recipe:
-    """How to take these embeddings. Raises RequestError (400) for what the model does not take."""
+    """Return how to use these embeddings. Raises RequestError (400) for what the model does not accept."""
     sent = arrays(content)
     if sent.keys() != form.names:
         raise bad_media(f"embeddings must hold exactly {' and '.join(sorted(form.names))}", EMBEDDINGS)
@@ -97,7 +97,7 @@ def examine(form: EmbeddingForm, content: Media) -> Recipe:
 
 
 def write(content: Media, out: Arrays) -> int:
-    """Copy the arrays into `out`; how many bytes that were. Raises RequestError (400) if a value is not finite."""
+    """Copy the arrays into `out` and return the number of bytes. Raises RequestError (400) if a value is not finite."""
     written_bytes = 0
     for name, sent in arrays(content).items():
         if sent.dtype in FLOATS and not _is_finite(sent.content, sent.dtype):
@@ -110,7 +110,7 @@ def write(content: Media, out: Arrays) -> int:
 
 
 def _check_offsets(entries: dict[str, Entry], body_bytes: int) -> None:
-    """Each array has the bytes of its shape, and together they are the file."""
+    """Check that each array has the bytes of its shape, and that together they cover the file."""
     end_bytes = 0
     for entry in sorted(entries.values(), key=lambda each: each.data_offsets):
         if entry.dtype not in DTYPES:
@@ -130,7 +130,7 @@ def _grid(sent: Sent) -> tuple[int, ...]:
 
 
 def _is_finite(content: memoryview, dtype: str) -> bool:
-    """By the bits, a slice at a time: NumPy has no bfloat16, and a whole mask would take memory of its own."""
+    """Check the bits, a slice at a time: NumPy has no bfloat16, and a whole mask would need its own memory."""
     bits: npt.NDArray[Any] = np.frombuffer(content, np.uint32 if dtype == "float32" else np.uint16)
     exponent = bits.dtype.type(EXPONENTS[dtype])
     slices = (bits[start : start + SLICE] for start in range(0, len(bits), SLICE))

@@ -1,10 +1,10 @@
-"""What a clip's file holds, and which of its frames are taken where decoding the chosen ones costs too much. Pure.
+"""The content of a clip's file, and which frames are used if decoding the chosen ones costs too much. Pure.
 
-    chosen:   . . . v . . . . . . . . . v .      a frame needs all that lie between it and the key frame before it
+    chosen:   . . . v . . . . . . . . . v .      a frame needs all frames between it and the key frame before it
     packets:  I P P P P P P | I P P P P P P P
-    earlier:  . v . . . . .   . . v . . . . .    each at a part of its way from its key frame: half, a quarter, none
+    earlier:  . v . . . . .   . . v . . . . .    each at a fraction of the way from its key frame: half, a quarter, none
 
-Players that skip through a long clip show key frames as well. Times are those of the frames that are taken.
+Players that skip through a long clip show key frames as well. Times are those of the frames that are used.
 """
 
 from __future__ import annotations
@@ -19,25 +19,26 @@ from mmplane.features.contract.video import ClipRules
 from mmplane.media.gops import Unit, runs
 
 RATE_OFF_MAX = 1.25
-"""How far a stated rate may be from the measured one; a clip of few frames is off by one of them."""
+"""Maximum difference of a stated rate from the measured one; a clip of few frames may be off by one of them."""
 FRAME_PIXELS_MIN = 100_000
-"""What a small frame counts for: it has a price of its own."""
+"""Minimum cost of a small frame, which has a fixed price."""
 SHARES = (1.0, 0.5, 0.25, 0.0)
-"""Of the way from its key frame to a chosen frame, at which another one is taken in its place."""
+"""Fractions of the way from its key frame to a chosen frame at which another frame may be used instead."""
 EARLIER_SECONDS_MAX = 10.0
-"""How much earlier that one may be, or as much as the chosen frames are apart: key frames come every ten seconds at
-x264's default distance."""
+"""How much earlier the other frame may be, or the distance of the chosen frames: x264's default is a key frame every
+ten seconds.
+"""
 
 Sample = Callable[[int], tuple[int, ...]]
-"""Frames by the checkpoint's rules, at most so many (0: as many as it wants)."""
+"""Chooses frames by the checkpoint's rules, at most this many (0: as many as it wants)."""
 
 
 @dataclass(frozen=True)
 class Footage:
-    """What a clip's file holds: the size of its frames in pixels, when each is shown, and how many come in a second.
+    """The content of a clip's file: frame size in pixels, the time of each frame, and the frame rate.
 
-    `units`: what is known of each packet, where packets say something. `keys`: where they do not, the packets that the
-    container calls key frames, and when each is shown.
+    `units`: what is known of each packet, if packets can be parsed. `keys`: otherwise, the packets that the container
+    marks as key frames, and when each is shown.
     """
 
     width: int
@@ -49,7 +50,7 @@ class Footage:
 
     @property
     def true_fps(self) -> float | None:
-        """Frames a second as the container says, or as they come where it says nothing or something far from that.
+        """Frames per second by the container, or measured if it gives no rate or a very different one.
 
         Browsers write clips without a rate, and FFmpeg guesses one from the first frames. None: one frame has no rate.
         """
@@ -61,12 +62,12 @@ class Footage:
         return self.fps if stated else measured
 
     def clip(self, indices: tuple[int, ...]) -> Clip:
-        """The record of these frames of it."""
+        """Return the record of these frames."""
         seconds = tuple(self.seconds[index] for index in indices)
         return self._clip(indices, runs(self.units, frozenset(seconds)))
 
     def earlier(self, indices: Sequence[int], share: float) -> Clip | None:
-        """The record of frames before these, nearer to key frames; None where one would be too much earlier."""
+        """Return a record of earlier frames, nearer to key frames; None if one would be too much earlier."""
         apart_s = (self.seconds[indices[-1]] - self.seconds[indices[0]]) / max(len(indices) - 1, 1)
         limit_s = max(EARLIER_SECONDS_MAX, apart_s)
         moved = self._moved(indices, share) if self.units else self._at_keys(indices)
@@ -86,7 +87,7 @@ class Footage:
         )
 
     def _moved(self, indices: Sequence[int], share: float) -> Iterator[tuple[int, int, int]]:
-        """Of each frame: its number, that of the one in its place, and the packet of that."""
+        """For each frame: its number, the number of the frame used instead, and that frame's packet."""
         index_of = {at_s: index for index, at_s in enumerate(self.seconds)}
         wanted, taken, begin = set(indices), set[int](), 0
         for number, unit in enumerate(self.units):
@@ -114,9 +115,10 @@ class Footage:
 
 
 def chosen(footage: Footage, sample: Sample, frames_max: int, rules: ClipRules) -> Clip:
-    """The clip's frames: those of the checkpoint's rules, or earlier and then fewer ones where those cost too much.
+    """Return the clip's frames: those of the checkpoint's rules, or earlier and then fewer ones if those cost too
+    much.
 
-    Only where the server's own rules hold; an engine would decode what it chose. Raises RequestError (400).
+    Only with the server's own rules; an engine would decode its own choice. Raises RequestError (400).
     """
     while True:
         indices = sample(frames_max)
@@ -141,5 +143,5 @@ def _ways(footage: Footage, indices: tuple[int, ...], rules: ClipRules) -> Itera
 
 
 def pixels_decoded(clip: Clip) -> int:
-    """What has to be decoded for a clip's frames, in pixels."""
+    """Pixels that have to be decoded for a clip's frames."""
     return clip.frames_decoded * max(clip.width * clip.height, FRAME_PIXELS_MIN)

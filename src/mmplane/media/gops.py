@@ -1,19 +1,20 @@
-"""Which packets of a clip need not be decoded, because what is wanted refers to none of them. Pure.
+"""Finds packets of a clip that need not be decoded, because no wanted picture refers to them. Pure.
 
     sampled:        v                             v
     packets:  I P B B P B B P | I P B B P | I P B B P B B | I P P
     decoded:  I P B B P . . .   . . . . .   I P B B P . .   . . .
 
-A *group of pictures* begins with one from which decoding can begin anew, to which all earlier ones mean nothing: an IDR
-picture (H.264, 7.4.1.2.4; H.265, 7.4.2.2) or a key frame (VP8: RFC 6386, 9.1; VP9: 7.2). Of a group, the packets up to
-the one behind the last that is wanted are decoded (that may be its picture's other field), and none of the others.
-An *open* group begins with a CRA picture (H.265) or a recovery point (H.264). What is shown from that picture on refers
-to nothing before it; what is shown before it, though it comes later in the file, refers to the group before as well.
-That one is then decoded whole. Where all of it is shown before its own first picture, so is the one before it: a
-picture that is shown after it ends all references to such ones (H.265, 8.3.2).
+A *group of pictures* starts with a picture from which decoding can start without earlier ones: an IDR picture (H.264,
+7.4.1.2.4; H.265, 7.4.2.2) or a key frame (VP8: RFC 6386, 9.1; VP9: 7.2). In a group, packets are decoded up to the one
+after the last wanted one (which may be its picture's other field), and no further.
 
-Parameter sets outlast their group, so a packet whose sets are not those that the decoder had last is decoded too; so is
-the first of all, which may say what holds for the whole clip.
+An *open* group starts with a CRA picture (H.265) or a recovery point (H.264). Pictures shown from that picture on refer
+to nothing before it. Pictures shown before it come later in the file, but may also refer to the group before, which is
+then decoded as a whole. If all of that group is shown before its own first picture, the group before it is decoded too.
+A picture shown after it ends all such references (H.265, 8.3.2).
+
+Parameter sets outlast their group, so a packet is also decoded if its sets differ from the last ones that the decoder
+got, and so is the first packet, which may contain settings of the whole clip.
 """
 
 from __future__ import annotations
@@ -26,23 +27,23 @@ from itertools import pairwise
 from blake3 import blake3
 
 NAL_UNITS_MAX = 500_000
-"""That are looked at in one clip; a picture has one for each slice. Half a microsecond each."""
+"""Maximum NAL units read in one clip; a picture has one for each slice. Each takes half a microsecond."""
 SETS_BYTES_MAX = 4096
-"""Of one packet's parameter sets: usual are a hundred."""
+"""Maximum bytes of one packet's parameter sets; a hundred are usual."""
 RUNS_MAX = 128
-"""Runs of packets with gaps between them, in one clip: they are a part of its record."""
+"""Maximum runs of packets with gaps between them in one clip; they are part of its record."""
 PICTURE_TIMING = 1
-"""An SEI message's type (H.264, D.1). With it, whether FFmpeg calls a picture interlaced depends on the one before."""
+"""Type of an SEI message (H.264, D.1) with which FFmpeg's interlaced flag depends on the previous picture."""
 RECOVERY_POINT, AT_ONCE_AND_EXACT = 6, 0xC0
-"""Another one's, and how its content begins (D.1.8) where all is right from its own picture on."""
+"""Type of another one, and how its content starts (D.1.8) if everything is correct from its own picture on."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A packet: when its picture is shown, whether it begins a group, the digest of its parameter sets if it has any.
+    """A packet: when its picture is shown, whether it starts a group, and the digest of its parameter sets, if any.
 
-    `open`: what is shown before it refers to the group before. `shown_s` None: it does not say, or cannot be read, so
-    that it may hold anything.
+    `open`: pictures shown before it refer to the group before. `shown_s` None: unknown or unreadable, so it may
+    contain anything.
     """
 
     shown_s: float | None
@@ -53,21 +54,21 @@ class Unit:
 
 @dataclass(frozen=True)
 class Syntax:
-    """How a codec's packets are cut into NAL units, and which types of those mean what here."""
+    """How a codec's packets are split into NAL units, and the meaning of their types."""
 
     shift: int
     mask: int
     header_bytes: int
     anew: frozenset[int]
-    """Slices of a picture from which decoding can begin anew."""
+    """Slices of a picture from which decoding can start."""
     openly: frozenset[int]
-    """Slices of one that begins an open group."""
+    """Slices of a picture that starts an open group."""
     slices: frozenset[int]
     sets: frozenset[int]
     messages: frozenset[int]
-    """SEI messages, where one of them makes a picture depend on those that are decoded before it."""
+    """SEI messages, one of which makes a picture depend on those decoded before it."""
     length_at: int
-    """Where the container's record of the codec holds the length of a NAL unit's length, less one, in two bits."""
+    """Position in the codec's record where two bits hold the length of a NAL unit's length, minus one."""
 
 
 SYNTAXES: Mapping[str, Syntax] = {
@@ -93,15 +94,15 @@ SYNTAXES: Mapping[str, Syntax] = {
 UNREADABLE = Unit(None, begins=False)
 
 Read = Callable[[memoryview, float | None], Unit]
-"""What is to be known of a clip's next packet, by its bytes and when its picture is shown."""
+"""Returns what is known of a clip's next packet, from its bytes and the time when its picture is shown."""
 
 
 Cut = Callable[[memoryview], Iterator[tuple[int, int]]]
-"""Where the NAL units of a packet begin and end; nothing behind one that does not fit."""
+"""Start and end of a packet's NAL units; stops at one that does not fit."""
 
 
 def by_lengths(length_bytes: int) -> Cut:
-    """For packets whose NAL units have their lengths before them, as MP4 and Matroska have them."""
+    """For packets with length-prefixed NAL units, as in MP4 and Matroska."""
 
     def cut(packet: memoryview) -> Iterator[tuple[int, int]]:
         at, beyond = 0, False
@@ -115,7 +116,7 @@ def by_lengths(length_bytes: int) -> Cut:
 
 
 def by_start_codes(packet: memoryview) -> Iterator[tuple[int, int]]:
-    """For a stream of bytes (H.264 and H.265, annex B), as AVI and MPEG have it."""
+    """For byte streams (H.264 and H.265, annex B), as in AVI and MPEG."""
     starts = [found.end() for found in _START_CODE.finditer(packet)]
     if not starts:
         yield 0, -1
@@ -127,7 +128,7 @@ _START_CODE = re.compile(rb"\0\0\x01")
 
 
 class NalUnits:
-    """Reads one clip's packets, which `cut` takes apart."""
+    """Parses one clip's packets, which `cut` splits."""
 
     def __init__(self, syntax: Syntax, cut: Cut) -> None:
         self._syntax = syntax
@@ -135,7 +136,7 @@ class NalUnits:
         self._left = NAL_UNITS_MAX
 
     def read(self, packet: memoryview, shown_s: float | None) -> Unit:
-        """As `Read`."""
+        """See `Read`."""
         sets, sets_bytes, first_slice, recovers = blake3(), 0, None, False
         for start, end in self._cut(packet):
             self._left -= 1
@@ -160,24 +161,24 @@ class NalUnits:
 
 
 def _recovers(message: memoryview) -> bool:
-    """Whether an SEI message says that decoding can begin here: its type, its length, its content."""
+    """Whether an SEI message says that decoding can start here: its type, its length, its content."""
     return len(message) > 2 and message[0] == RECOVERY_POINT and message[2] & AT_ONCE_AND_EXACT == AT_ONCE_AND_EXACT
 
 
 def vp8_frame(packet: memoryview, shown_s: float | None) -> Unit:
-    """As `Read`."""
+    """See `Read`."""
     return Unit(shown_s, begins=not packet[0] & 0x01)
 
 
 def vp9_frame(packet: memoryview, shown_s: float | None) -> Unit:
-    """As `Read`; of several frames in a packet by the first (uncompressed_header, 6.2)."""
-    reserved = packet[0] & 0x30 == 0x30  # profile 3 has a bit more
+    """See `Read`; of several frames in a packet, the first counts (uncompressed_header, 6.2)."""
+    reserved = packet[0] & 0x30 == 0x30  # profile 3 has one more bit
     shows_existing, is_not_key = (0x04, 0x02) if reserved else (0x08, 0x04)
     return Unit(shown_s, begins=not packet[0] & (shows_existing | is_not_key))
 
 
 def av1_unit(packet: memoryview, shown_s: float | None) -> Unit:
-    """As `Read`: a temporal unit, by its first frame (AV1, 5.3 to 5.9). A key frame that is shown begins all anew."""
+    """See `Read`: a temporal unit, by its first frame (AV1, 5.3 to 5.9). A shown key frame resets everything."""
     at, sets = 0, b""
     while at < len(packet):
         head = packet[at]
@@ -195,7 +196,7 @@ def av1_unit(packet: memoryview, shown_s: float | None) -> Unit:
 
 
 def _leb128(packet: memoryview, at: int) -> tuple[int, int]:
-    """A number, and where it ends."""
+    """Return a number, and where it ends."""
     value = 0
     for place, byte in enumerate(packet[at : at + 8]):
         value |= (byte & 0x7F) << 7 * place
@@ -209,23 +210,23 @@ AV1_FRAMES = frozenset({3, 6})
 
 
 def whole_picture(_packet: memoryview, shown_s: float | None) -> Unit:
-    """As `Read`, for codecs whose pictures refer to no other."""
+    """See `Read`, for codecs whose pictures do not refer to others."""
     return Unit(shown_s, begins=True)
 
 
 def unreadable(_packet: memoryview, _shown_s: float | None) -> Unit:
-    """As `Read`, for what may be anything."""
+    """See `Read`, for packets with unknown content."""
     return UNREADABLE
 
 
 def read_of(codec: str, record: bytes | None) -> Read | None:
-    """For packets of a codec, by the container's record of it; None when they cannot be read."""
+    """Choose the reader for a codec by the container's record; None if its packets cannot be parsed."""
     if codec in FRAMES:
         return FRAMES[codec]
     syntax = SYNTAXES.get(codec)
     if syntax is None:
         return None
-    if not record or record[0] == 0:  # no record, or one of start codes
+    if not record or record[0] == 0:  # no record, or one with start codes
         return NalUnits(syntax, by_start_codes).read
     if len(record) <= syntax.length_at or record[0] != 1:
         return None
@@ -243,9 +244,9 @@ FRAMES: Mapping[str, Read] = {
 
 
 def runs(units: Iterable[Unit], wanted_s: Container[float]) -> tuple[tuple[int, int], ...]:
-    """Which packets to decode for the pictures shown at `wanted_s`: from the first to before the second number.
+    """Return the runs of packets to decode for the pictures shown at `wanted_s`, as (first, end).
 
-    Between two runs the decoder has to be told of the gap. Of too many gaps the widest are left.
+    The decoder has to be told of the gap between two runs. If there are too many gaps, the widest are kept.
     """
     found: list[tuple[int, int]] = []
     groups = list(_groups(units))
@@ -272,7 +273,7 @@ def _groups(units: Iterable[Unit]) -> Iterator[list[Unit]]:
 
 
 def _referred_to(groups: Sequence[Sequence[Unit]], wanted_s: Container[float]) -> set[int]:
-    """The numbers of groups to which wanted pictures of a later one refer."""
+    """The numbers of groups to which wanted pictures of a later group refer."""
     found = set[int]()
     for number, group in enumerate(groups):
         if any(unit.shown_s in wanted_s for unit in group if _is_shown_before(unit, group[0])):
@@ -295,7 +296,7 @@ def _is_shown_after(unit: Unit, first: Unit) -> bool:
 
 
 class _Needs:
-    """How much of each group a decoder has to be given, asked about one after the other."""
+    """How much of each group a decoder needs, for one group after the other."""
 
     def __init__(self, wanted_s: Container[float]) -> None:
         self._wanted_s = wanted_s
@@ -303,7 +304,7 @@ class _Needs:
         self._least = 1
 
     def of(self, group: Sequence[Unit], *, whole: bool) -> int:
-        """So many packets, from the first on. `whole`: another group refers to this one."""
+        """Number of packets, from the first one on. `whole`: another group refers to this one."""
         new_sets = any(unit.shown_s is None or unit.sets not in (b"", self._sets) for unit in group)
         needed, self._least = len(group) if whole else self._least, 0
         for count, unit in enumerate(group, 1):

@@ -1,16 +1,15 @@
-"""An image's size and orientation from its header: pure Python, in microseconds, whatever the file says.
+"""Reads an image's size and orientation from its header: pure Python, in microseconds for any file.
 
-The front end reads headers of hostile files on its event loop, so nothing here is native code, and nothing loops more
-often than `STEPS_MAX`, however many segments, chunks or entries a file claims to have. Where a file is so strange that
-Pillow would see another size, `mmplane.media.image.decode` finds out and refuses it.
+The front end reads headers of hostile files on its event loop. So nothing here is native code, and no loop runs more
+than `STEPS_MAX` times, however many segments, chunks or entries a file claims to have. If Pillow would see another size
+in a strange file, `mmplane.media.image.decode` detects and refuses it.
 
-One rule of orientation for all formats: what the format itself says of how to show its pixels (TIFF's tag, the items'
-properties of AVIF and HEIC, JPEG XL's image metadata), and nothing else where it has a word for it; of the others
-(JPEG, PNG, WebP) the EXIF's, wherever that stands in the file, and where it has none the XMP's. That is how browsers
-show them.
+There is one rule of orientation for all formats. If the format itself defines how to show its pixels (TIFF's tag, the
+items' properties of AVIF and HEIC, JPEG XL's image metadata), only that counts. For the others (JPEG, PNG, WebP) the
+EXIF counts, wherever it is in the file, and if there is none the XMP. Browsers show them in the same way.
 
-Sources: ITU-T T.81 (JPEG), ISO/IEC 15948 (PNG), GIF89a, TIFF 6.0, JEITA CP-3451 (EXIF), RFC 9649 (WebP), and what
-Pillow does where they leave room. `mmplane.media.boxes` and `mmplane.media.jpegxl` read the other formats.
+Sources: ITU-T T.81 (JPEG), ISO/IEC 15948 (PNG), GIF89a, TIFF 6.0, JEITA CP-3451 (EXIF), RFC 9649 (WebP), and Pillow's
+behaviour where they leave room. `mmplane.media.boxes` and `mmplane.media.jpegxl` read the other formats.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ from mmplane.media import boxes, jpegxl
 from mmplane.media.boxes import STEPS_MAX, Size
 
 HEAD_BYTES = 4096
-"""Of a file's beginning, by which its format is told."""
+"""How many bytes at the beginning of a file determine its format."""
 FOREIGN = ("HEIF", "JPEGXL")
-"""Formats that Pillow does not know."""
+"""Formats that Pillow does not support."""
 TURNED = ("TIFF", *FOREIGN)
-"""What the decoder turns itself: the size is that after the turn."""
+"""Formats that the decoder turns itself: the size is that after the turn."""
 METADATA_BYTES_MAX = 128 * 1024
-"""Of one piece of EXIF or XMP; an orientation beyond it does not count."""
+"""Maximum bytes of one piece of EXIF or XMP; an orientation beyond them is ignored."""
 
 _SCAN_START = b"\xff\xda"
 _SCAN_OR_END = re.compile(b"\xff[\xda\xd9]")
@@ -41,9 +40,9 @@ _SCAN_OR_END = re.compile(b"\xff[\xda\xd9]")
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What is known before any pixel is decoded. Sides in pixels, after EXIF orientation; format in Pillow's words.
+    """What is known before any pixel is decoded. Sides in pixels after EXIF orientation; format by Pillow's name.
 
-    `orientation` is what is left to be undone once the pixels are decoded, 1 to 8 as in EXIF.
+    `orientation` is what still has to be undone after decoding, 1 to 8 as in EXIF.
     """
 
     width: int
@@ -53,16 +52,16 @@ class ImageHeader:
 
     @property
     def stored(self) -> tuple[int, int]:
-        """Width and height before the orientation is undone: as a decoder has them."""
+        """Width and height before the orientation is undone, as a decoder returns them."""
         return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
 
     def as_stored(self) -> ImageHeader:
-        """The same file for whoever does not undo its orientation."""
+        """The header of the same file for loaders that do not undo its orientation."""
         return ImageHeader(*self.stored, self.format)
 
 
 def read_header(media: bytes | memoryview) -> ImageHeader:
-    """The header of an image in a supported format. Raises RequestError (400)."""
+    """Read the header of an image in a supported format. Raises RequestError (400)."""
     view = memoryview(media)
     head = bytes(view[:HEAD_BYTES])
     try:
@@ -78,7 +77,7 @@ def read_header(media: bytes | memoryview) -> ImageHeader:
 
 
 def is_rgb(media: bytes | memoryview) -> bool:
-    """Whether Pillow opens the image in its mode RGB: no grey, no palette, no alpha, no ink. False for what is none."""
+    """Whether Pillow opens the image in mode RGB: no grey, palette, alpha or CMYK. False if it is not an image."""
     view = memoryview(media)
     head = bytes(view[:HEAD_BYTES])
     try:
@@ -106,7 +105,7 @@ def _jpeg(view: memoryview) -> Size:
 
 
 def _segments(view: memoryview) -> Iterator[tuple[int, int, int]]:
-    """A JPEG's segments before its first scan, and that one's header: marker, where the length stands, the length."""
+    """Yield a JPEG's segments up to the header of its first scan: marker, position of the length, length."""
     at, marker = 2, 0
     for _ in range(STEPS_MAX):
         if marker == _SCAN_START[1]:
@@ -119,7 +118,7 @@ def _segments(view: memoryview) -> Iterator[tuple[int, int, int]]:
             at += 1
             continue
         at += 2
-        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:  # stand alone
+        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:  # markers without content
             continue
         (length,) = struct.unpack_from(">H", view, at)
         yield marker, at, length
@@ -127,7 +126,7 @@ def _segments(view: memoryview) -> Iterator[tuple[int, int, int]]:
 
 
 def jpeg_scans(media: bytes | memoryview, most: int) -> int:
-    """How many scans a JPEG has, counted up to `most`. Each is a pass over all pixels, and may be a few bytes long."""
+    """Count a JPEG's scans, up to `most`. Each is a pass over all pixels, and may be a few bytes long."""
     view = memoryview(media)
     try:
         *_, (_, at, _) = _segments(view)
@@ -138,7 +137,7 @@ def jpeg_scans(media: bytes | memoryview, most: int) -> int:
 
 
 def is_arithmetic(media: bytes | memoryview) -> bool:
-    """Whether a JPEG's coding is arithmetic (T.81, table B.1: SOF9 on). Pillow shows grey where it is damaged."""
+    """Whether a JPEG uses arithmetic coding (T.81, table B.1: SOF9 on). If it is damaged, Pillow shows grey."""
     view = memoryview(media)
     with suppress(struct.error, LookupError, ValueError):
         return any(marker in _FRAMES and marker > 0xC8 for marker, _, _ in _segments(view))
@@ -146,7 +145,7 @@ def is_arithmetic(media: bytes | memoryview) -> bool:
 
 
 def _png(view: memoryview) -> Size:
-    """EXIF may stand behind the pixels, and XMP is a text."""
+    """The orientation in a PNG: EXIF may come after the pixels, and XMP is a text."""
     width, height = struct.unpack_from(">II", view, 16)
     at, exif, xmp, has_pixels = 8, b"", b"", False
     for _ in range(STEPS_MAX):
@@ -168,13 +167,13 @@ def _png(view: memoryview) -> Size:
 
 
 _PNG_XMP = b"XML:com.adobe.xmp\0\0"
-"""The key of such a text, and that it is not compressed."""
+"""The keyword of such a text, which must not be compressed."""
 
 
 def _gif(view: memoryview) -> Size:
     width, height, flags = struct.unpack_from("<HHB", view, 6)
     at = 13 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)
-    inside = False  # of an extension, which is a run of blocks of which the last is empty
+    inside = False  # an extension is a run of blocks, the last of which is empty
     for _ in range(STEPS_MAX):
         if inside:
             inside = view[at] != 0
@@ -238,7 +237,7 @@ def _three_bytes(view: memoryview, at: int) -> int:
 
 
 def _orientation(exif: bytes) -> int:
-    """The orientation in a piece of EXIF, or 0. Damaged EXIF is ignored, as browsers do."""
+    """The orientation in a piece of EXIF, or 0. Damaged EXIF is ignored, as in browsers."""
     exif = exif.removeprefix(b"Exif\0\0")
     if exif[:2] not in (b"II", b"MM"):
         return 0
@@ -255,7 +254,7 @@ def _orientation_in_xmp(xmp: bytes) -> int:
 
 
 def _tags(view: memoryview, order: str, *, big: bool) -> dict[int, int]:
-    """The plain numbers of the first directory, by tag: what fits into the entry itself."""
+    """The integers of the first directory by tag, if they fit into the entry."""
     (at,) = struct.unpack_from(order + ("Q" if big else "I"), view, 8 if big else 4)
     (count,) = struct.unpack_from(order + ("Q" if big else "H"), view, at)
     at += 8 if big else 2
@@ -270,7 +269,7 @@ def _tags(view: memoryview, order: str, *, big: bool) -> dict[int, int]:
 
 
 _WHOLE = {1: "B", 3: "H", 4: "I", 16: "Q"}
-"""TIFF's types of whole numbers: BYTE, SHORT, LONG, LONG8."""
+"""TIFF's integer types: BYTE, SHORT, LONG, LONG8."""
 
 _READERS: tuple[tuple[Callable[[bytes], bool], str, Callable[[memoryview], Size]], ...] = (
     (lambda head: head[:3] == b"\xff\xd8\xff", "JPEG", _jpeg),
@@ -283,7 +282,7 @@ _READERS: tuple[tuple[Callable[[bytes], bool], str, Callable[[memoryview], Size]
     (lambda head: head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF", _tiff),
     (lambda head: head[:2] == b"BM", "BMP", _bmp),
 )
-"""How a file begins, its format, and who reads its size."""
+"""How a file starts, its format, and the function that reads its size."""
 
 
 def _jpeg_is_rgb(view: memoryview) -> bool:
@@ -327,4 +326,4 @@ _IS_RGB: dict[str, Callable[[memoryview], bool]] = {
 }
 _SPOKEN = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC or JPEG XL"
 FORMATS = tuple(name for _, name, _ in _READERS if name not in FOREIGN)
-"""Pillow's names of what it may decode; nothing else is tried. A phone's JPEG may report itself as MPO."""
+"""Pillow's names of the formats that it may decode; no other is tried. A phone's JPEG may be reported as MPO."""

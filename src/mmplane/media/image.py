@@ -1,13 +1,14 @@
-"""Encoded image bytes to RGB pixels: the one normaliser that every route passes.
+"""Turns encoded image bytes into RGB pixels: the single normaliser that all routes use.
 
-What a browser would show, as 8-bit RGB: the first frame, turned as EXIF says, transparency over white, 16-bit grey
-scaled (not clipped). Another decode profile gives what an engine's own loader would give (`mmplane.media.profiles`).
-Under every profile a plain RGB JPEG or PNG gives exactly the pixels of `PIL.Image.open(...).convert("RGB")`.
+The result is what a browser would show, as 8-bit RGB: the first frame, turned as EXIF says, transparency over white,
+16-bit grey scaled (not clipped). Another decode profile returns what an engine's own loader would
+(`mmplane.media.profiles`). With every profile a plain RGB JPEG or PNG gives exactly the pixels of
+`PIL.Image.open(...).convert("RGB")`.
 
-`probe` and `decode` agree on the size, because both take size and orientation from one reader of headers
-(`mmplane.media.header`), and `decode` refuses a file in which Pillow sees another. Whatever goes wrong becomes
-`bad_media` with a fixed text: decoders raise almost anything, and their texts hold pieces of the payload. Call `decode`
-where a native decoder may die without harm.
+`probe` and `decode` agree on the size, because both take size and orientation from one header reader
+(`mmplane.media.header`), and `decode` refuses a file in which Pillow sees another size. Every error becomes `bad_media`
+with a fixed text, because decoders raise almost anything, and their texts contain pieces of the payload. Call `decode`
+only where a native decoder may crash without harm.
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ except ImportError:  # pragma: no cover
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What one image may be: pixels, longer side over shorter, and a JPEG's scans. Pillow itself refuses more than
-    178,956,970 pixels.
+    """Limits of one image: pixels, aspect ratio, and a JPEG's scans. Pillow itself refuses more than 178,956,970
+    pixels.
 
-    The ratio guards processors that scale the shorter side to a fixed length. Encoders make some ten scans.
+    The ratio protects processors that scale the shorter side to a fixed length. Encoders write some ten scans.
     """
 
     pixels_max: int = 64_000_000
@@ -54,8 +55,9 @@ class ImageLimits:
 
 DEFAULT_LIMITS = ImageLimits()
 JPEG_PIXELS_OF_BYTE_MAX = 512
-"""A JPEG has a bit at least for each of its blocks of 64 pixels. With fewer most of it is missing; decoders would fill
-that with grey, at the price of the whole."""
+"""A JPEG has at least one bit for each block of 64 pixels. With fewer, most of it is missing, and decoders would fill
+it with grey at the cost of the whole image.
+"""
 
 
 def probe(
@@ -63,7 +65,7 @@ def probe(
 ) -> ImageHeader:
     """Read an image's size and format from its header, in microseconds.
 
-    Raises RequestError: 400, or `unprofiled` where only an engine of its own knows what it would make of the file.
+    Raises RequestError: 400, or `unprofiled` if only the engine itself knows how it loads such a file.
     """
     with profile.own_way("format"):
         header = profile.seen(read_header(media))
@@ -87,18 +89,18 @@ def _check(header: ImageHeader, length_bytes: int, limits: ImageLimits) -> None:
 
 
 def decoded_bytes(header: ImageHeader, *, profile: Profile = MMPLANE) -> int:
-    """The most memory that `decode` takes at a time: its pixels, and for all but JPEG what Pillow makes on the way.
+    """The maximum memory of `decode`: the pixels, and for everything but JPEG Pillow's intermediate images.
 
-    A JPEG is 3 bytes a pixel, twice when it is turned. Anything else may be transparent: the image, a white one of its
-    size and both together with 4 bytes a pixel each, then RGB twice. Where Pillow turns it there are two copies more;
-    libjxl holds wide numbers.
+    A JPEG needs 3 bytes per pixel, twice that if it is turned. Anything else may be transparent: the image, a white
+    one of its size and both together with 4 bytes per pixel each, then RGB twice. If Pillow turns it, there are two
+    more copies; libjxl holds wide numbers.
     """
     other = 26 if profile.turning == "by Pillow" or header.format == "JPEGXL" else 18
     return header.width * header.height * (6 if header.format == "JPEG" else other)
 
 
 def shrunk(width: int, height: int, side_max: int) -> tuple[int, int]:
-    """(width, height) in pixels of an image whose longer side may have `side_max` (0: any number)."""
+    """Return (width, height) in pixels for an image whose longer side is limited to `side_max` (0: no limit)."""
     longer = max(width, height)
     if not side_max or longer <= side_max:
         return width, height
@@ -108,10 +110,11 @@ def shrunk(width: int, height: int, side_max: int) -> tuple[int, int]:
 def decode(
     media: bytes | memoryview, limits: ImageLimits = DEFAULT_LIMITS, *, side_max: int = 0, profile: Profile = MMPLANE
 ) -> Pixels:
-    """Decode an image into (height, width, 3) uint8 RGB, C order, of the size that `probe` says, or `shrunk` from it.
+    """Decode an image into (height, width, 3) uint8 RGB, C order, of the size that `probe` returns, or `shrunk` from
+    it.
 
-    Raises RequestError: 400 when it is truncated, damaged, not of an allowed format, or beyond the limits. Under an
-    engine's profile 400 is what the engine cannot decode either, and all else that is refused is `unprofiled`.
+    Raises RequestError: 400 if it is truncated, damaged, not of an allowed format, or beyond the limits. With an
+    engine's profile, 400 means that the engine cannot decode it either, and every other refusal is `unprofiled`.
     """
     header = probe(media, limits, profile=profile)
     with profile.own_way("limit"):
@@ -135,9 +138,9 @@ def decode(
 
 
 def _plainer(media: bytes | memoryview, header: ImageHeader) -> bytes | memoryview:
-    """What is decoded of a file, as people see it: a PNG's pixels alone, and no grey in the place of a JPEG's scans.
+    """Return the part of a file that is decoded: of a PNG only the pixels, of a JPEG no missing scans.
 
-    An engine's profile takes the file as it is, because the engine does.
+    With an engine's profile the file is used as it is, because the engine does so.
     """
     if header.format == "JPEG" and decode_jpeg is not None and is_arithmetic(media):
         try:
@@ -158,7 +161,7 @@ def _opened(media: bytes | memoryview, header: ImageHeader, profile: Profile) ->
 
 
 def _turned(pixels: Pixels, turn: Callable[[Any], Any]) -> Pixels:
-    """Pixel by pixel instead of byte by byte, which takes a third of the time."""
+    """Copy pixel by pixel instead of byte by byte, which takes a third of the time."""
     whole = np.ascontiguousarray(turn(pixels.view("V3")[..., 0]))
     return whole.view(np.uint8).reshape(*whole.shape, 3)
 
@@ -171,7 +174,7 @@ def _check_size(found: tuple[int, int], promised: tuple[int, int]) -> None:
 def _decode_plain(
     media: bytes | memoryview, image: Image.Image, header: ImageHeader, profile: Profile
 ) -> Pixels | None:
-    """The pixels of a plain JPEG or PNG, not turned yet; None when it is neither, or when only Pillow may judge it."""
+    """Decode a plain JPEG or PNG, without turning it; None if it is neither, or if Pillow has to decide."""
     if header.format == "PNG" and profile.turning == "by Pillow" and not says_no_more(media):
         return None
     if header.format not in ("JPEG", "PNG") or not profile.trusts(header, image):
@@ -180,7 +183,7 @@ def _decode_plain(
 
 
 def _decode_plain_jpeg(media: bytes | memoryview, image: Image.Image) -> Pixels | None:
-    """The pixels of a YCbCr JPEG, or None when this is none, or when only Pillow may judge it."""
+    """Decode a YCbCr JPEG; None if it is not one, or if Pillow has to decide."""
     if decode_jpeg is None or image.format not in ("JPEG", "MPO") or image.mode != "RGB":
         return None
     if image.info.get("adobe_transform", 1) != 1:
@@ -193,7 +196,7 @@ def _decode_plain_jpeg(media: bytes | memoryview, image: Image.Image) -> Pixels 
 
 
 def _decode_plain_png(media: bytes | memoryview, image: Image.Image) -> Pixels | None:
-    """The pixels of a PNG of 8-bit grey or RGB, or None when this is none, or when only Pillow may judge it."""
+    """Decode a PNG of 8-bit grey or RGB; None if it is not one, or if Pillow has to decide."""
     if png_decode is None or image.format != "PNG" or image.mode not in ("L", "RGB") or media[24] != 8:
         return None
     if image.has_transparency_data:
@@ -209,12 +212,12 @@ def _decode_plain_png(media: bytes | memoryview, image: Image.Image) -> Pixels |
 
 @contextmanager
 def _as_bad_media() -> Iterator[None]:
-    """Turn every exception of a decoder into one fixed text; its warnings are about the client's file, not ours."""
+    """Replace every exception of a decoder by one fixed text; its warnings are about the client's file."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except (RequestError, MemoryError):  # its pixels were reserved by its header: if they do not fit, that is our fault
+    except (RequestError, MemoryError):  # memory was reserved by the header: too little is the server's fault
         raise
     except Exception:  # noqa: BLE001 - decoders raise almost anything
         raise bad_media("the image cannot be decoded") from None
@@ -229,5 +232,6 @@ _TURNS: dict[int, Callable[[Any], Any]] = {
     7: lambda p: p[::-1, ::-1].T,
     8: lambda p: p.T[::-1],
 }
-"""What undoes each EXIF orientation (JEITA CP-3451, tag 0x0112) of a (height, width) array, the same as
-`PIL.ImageOps.exif_transpose`."""
+"""Functions that undo each EXIF orientation (JEITA CP-3451, tag 0x0112) of a (height, width) array, like
+`PIL.ImageOps.exif_transpose`.
+"""

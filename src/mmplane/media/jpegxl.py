@@ -1,9 +1,9 @@
-"""What a JPEG XL says of itself (ISO/IEC 18181-1): its size, how it is turned, and what its numbers mean. Pure.
+"""Reads a JPEG XL's header (ISO/IEC 18181-1): its size, its orientation, and the meaning of its numbers. Pure.
 
     codestream   FF 0A, then fields of bits, the lowest first
     container    boxes: the codestream is in a jxlc, or in pieces in several jxlp
 
-Pixels come from libjxl (imagecodecs), which turns them itself and gives numbers of as many bits as the file has.
+Pixels come from libjxl (imagecodecs), which turns them itself and returns numbers with as many bits as the file has.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mmplane.media.boxes import Size, boxes
 _CODESTREAM = b"\xff\x0a"
 _CONTAINER = b"\0\0\0\x0cJXL \r\n\x87\n"
 HEAD_BYTES_MAX = 4096
-"""Of a codestream, in which all that is asked here stands."""
+"""Bytes of a codestream that contain everything that is read here."""
 BITS_MAX = 16
 _ALPHA, _BLACK, _OPTIONAL = 0, 4, 16
 """Kinds of extra channels (table D.4)."""
@@ -29,10 +29,10 @@ _PREVIEW_EIGHTHS = ((16, 0), (32, 0), (1, 5), (33, 9))
 
 @dataclass(frozen=True)
 class Facts:
-    """Width and height in pixels, as stored. `bits` of a colour's number. `premultiplied`: colours are times alpha.
+    """Width and height in pixels, as stored; `bits` per colour; `premultiplied`: colours are multiplied by alpha.
 
-    `plain`: the numbers are what a screen shows. They are not where they are floats or inks, or where colours need a
-    profile that libjxl does not apply: it gives light in the place of colours then.
+    `plain`: the numbers are what a screen shows. They are not if they are floats or inks, or if colours need a profile
+    that libjxl does not apply, because it then returns linear light.
     """
 
     width: int
@@ -44,18 +44,18 @@ class Facts:
 
 
 def begins(head: bytes) -> bool:
-    """Whether a file begins as a JPEG XL."""
+    """Whether a file starts as a JPEG XL."""
     return head.startswith((_CODESTREAM, _CONTAINER))
 
 
 def size(view: memoryview) -> Size:
-    """As `mmplane.media.header` wants it. Raises ValueError."""
+    """Read the header for `mmplane.media.header`. Raises ValueError."""
     facts = facts_of(view)
     return facts.width, facts.height, facts.orientation
 
 
 def facts_of(media: bytes | memoryview) -> Facts:
-    """Raises ValueError where they are missing."""
+    """Return the codestream. Raises ValueError if bytes are missing."""
     head = _codestream(memoryview(media))
     if head[:2] != _CODESTREAM:
         raise ValueError
@@ -65,7 +65,7 @@ def facts_of(media: bytes | memoryview) -> Facts:
         return Facts(width, height)
     orientation = _shown(bits) if bits.flag() else 1
     floats, depth = _depth(bits)
-    bits.flag()  # whether 16 bits are enough for a decoder of integers
+    bits.flag()  # whether 16 bits are enough for an integer decoder
     extra = [_extra_channel(bits) for _ in range(bits.one_of((0, 0), (1, 0), (2, 4), (1, 12)))]
     in_xyb, is_srgb = bits.flag(), bits.flag()
     needs_profile = in_xyb and not is_srgb and bits.flag()
@@ -74,7 +74,7 @@ def facts_of(media: bytes | memoryview) -> Facts:
 
 
 def _codestream(view: memoryview) -> bytes:
-    """Its first bytes."""
+    """The first bytes of the codestream."""
     if bytes(view[:2]) == _CODESTREAM:
         return bytes(view[:HEAD_BYTES_MAX])
     found = b""
@@ -89,7 +89,7 @@ def _codestream(view: memoryview) -> bytes:
 
 
 class _Bits:
-    """Fields of bits, the lowest first. Raises ValueError behind the last."""
+    """Reads fields of bits, the lowest first. Raises ValueError at the end."""
 
     def __init__(self, head: bytes) -> None:
         self._left = int.from_bytes(head, "little")
@@ -107,13 +107,13 @@ class _Bits:
         return self.take(1) == 1
 
     def one_of(self, *forms: tuple[int, int]) -> int:
-        """A number in one of four forms (B.2.2): what is added to it, and its bits."""
+        """Read a number in one of four forms (B.2.2): an offset, and its number of bits."""
         least, count = forms[self.take(2)]
         return least + self.take(count)
 
 
 def _size(bits: _Bits) -> tuple[int, int]:
-    """D.2: width and height, which may follow from the height."""
+    """D.2: width and height; the width may follow from the height."""
     in_eighths = bits.flag()
 
     def side() -> int:
@@ -129,7 +129,7 @@ def _by_ratio(height: int, ratio: int) -> int:
 
 
 def _shown(bits: _Bits) -> int:
-    """The orientation; the size that is meant, a preview and a film's rate are passed over (D.3)."""
+    """Return the orientation; skip the intrinsic size, a preview and a frame rate (D.3)."""
     orientation = 1 + bits.take(3)
     if bits.flag():
         _size(bits)
@@ -147,7 +147,7 @@ def _shown(bits: _Bits) -> int:
 
 
 def _depth(bits: _Bits) -> tuple[bool, int]:
-    """Whether a number is a float, and its bits."""
+    """Return whether a number is a float, and its bits."""
     if bits.flag():
         depth = bits.one_of((32, 0), (16, 0), (24, 0), (1, 6))
         bits.take(4)
@@ -156,7 +156,7 @@ def _depth(bits: _Bits) -> tuple[bool, int]:
 
 
 def _extra_channel(bits: _Bits) -> tuple[int, bool]:
-    """Its kind, and whether colours are times this one (D.3.6). Raises ValueError for an unknown kind."""
+    """Return its kind, and whether colours are premultiplied (D.3.6). Raises ValueError for an unknown kind."""
     if bits.flag():
         return _ALPHA, False
     kind = bits.one_of((0, 0), (1, 0), (2, 4), (18, 6))
@@ -166,9 +166,9 @@ def _extra_channel(bits: _Bits) -> tuple[int, bool]:
         bits.take(8)
     if kind == _ALPHA:
         return kind, bits.flag()
-    if kind == 2:  # a spot colour: red, green, blue and how much of it
+    if kind == 2:  # a spot colour: red, green, blue and its solidity
         bits.take(64)
-    elif kind == 5:  # which colour of a sensor's grid
+    elif kind == 5:  # the colour in a sensor's grid
         bits.one_of((1, 0), (0, 2), (3, 4), (19, 8))
     elif kind > _OPTIONAL:
         raise ValueError

@@ -1,7 +1,7 @@
-"""Materialise: one item's encoded bytes to the arrays that the model takes, wherever that is done.
+"""Materialises one item: turns its encoded bytes into the arrays that the model takes, in any process.
 
-A worker does it into the arena; a delivery that materialises elsewhere (on a rank, in the front end's threads) does it
-into memory of its own. The code is the same, so the features are. Bytes in, buffer out: nothing else is touched.
+A worker writes them into the arena. A delivery that materialises elsewhere (on a rank, in the front end's threads)
+writes them into its own memory. The code is the same, so the features are the same. Nothing but the buffer is changed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Media = memoryview | bytes
 
 @dataclass(frozen=True)
 class Made:
-    """What it took, from `began_s` on. `bytes_written` counts the bytes written into the buffer, by who wrote them."""
+    """Timings, from `began_s` on. `bytes_written` counts the bytes written into the buffer, by whoever wrote them."""
 
     decode_ms: float
     transform_ms: float
@@ -35,7 +35,7 @@ class Made:
     began_s: float = 0.0
 
     def spans(self, process: str) -> tuple[Span, Span]:
-        """As if all had been decoded before any was transformed; of a clip, frames take turns."""
+        """Spans as if everything had been decoded before it was transformed; for a clip, frames alternate."""
         decode_s = self.decode_ms / 1000
         decode = Span("decode", process, self.began_s, decode_s)
         return decode, Span("transform", process, self.began_s + decode_s, self.transform_ms / 1000)
@@ -44,7 +44,7 @@ class Made:
 def materialise(processors: Processors, media: Media, recipe: Recipe, out: memoryview) -> Made:
     """Decode `media` and write its features into `out`, a writable buffer of `recipe.layout.length_bytes`.
 
-    Raises RequestError when the media cannot be decoded, or when the model takes none of its modality.
+    Raises RequestError if the media cannot be decoded, or if the model takes no such items.
     """
     began_s = time.perf_counter()
     processors = adjusted(processors, recipe.modality, recipe.arguments)
@@ -83,7 +83,7 @@ def _make_sound(processors: Processors, media: Media, recipe: Recipe, out: Array
 
 
 class Timed(Iterator[Pixels]):
-    """Frames, and how many seconds it took to get them."""
+    """Frames, with the time that it took to get them."""
 
     def __init__(self, frames: Generator[Pixels, None, None]) -> None:
         self._frames = frames
@@ -97,7 +97,7 @@ class Timed(Iterator[Pixels]):
             self.seconds += time.perf_counter() - started_s
 
     def close(self) -> None:
-        """End the decoder, whether or not all frames were taken."""
+        """Close the decoder, whether or not all frames were read."""
         self._frames.close()
 
 
@@ -106,13 +106,14 @@ _MAKERS: Mapping[Modality, Callable[[Processors, Media, Recipe, Arrays], tuple[f
     "video": _make_clip,
     "audio": _make_sound,
 }
-"""What makes each modality's features: (seconds of decoding, bytes written)."""
+"""The function for each modality, which returns (seconds of decoding, bytes written)."""
 
 
 def examine(processors: Processors, media: Media, ask: Ask) -> Recipe:
-    """How to materialise this item. Native parsers may die of it, so not in the front end, but for an image's header.
+    """Return how to materialise this item. Except for images, native parsers may crash, so never call it in the front
+    end.
 
-    Raises RequestError: 400 for what is wrong with the media, 422 when the model takes none of its modality.
+    Raises RequestError: 400 for errors in the media, 422 if the model takes no such items.
     """
     if ask.embedded:
         return embeddings.examine(processors.for_embeddings, media)
@@ -131,9 +132,9 @@ def examine(processors: Processors, media: Media, ask: Ask) -> Recipe:
 
 
 SAMPLE_BYTES = 16
-"""A sample at the model's rate, and what it was made of at the file's."""
+"""Bytes of a sample at the model's rate, and of its source at the file's rate."""
 FRAMES_HELD = 17
-"""By the decoder, and the one that is cut into the slot before the next is decoded."""
+"""Frames held by the decoder, and the one that is being written into the slot."""
 
 
 def _frames_bytes(recipe: Recipe) -> int:
@@ -142,9 +143,9 @@ def _frames_bytes(recipe: Recipe) -> int:
 
 
 def recode(processors: Processors, recipe: Recipe, media: Media) -> Recipe:
-    """The same recipe for processors in another encoding: another layout, the same frames and samples.
+    """Return the same recipe for processors with another encoding: another layout, the same frames and samples.
 
-    Raises RequestError as `examine`.
+    Raises RequestError like `examine`.
     """
     if recipe.modality == "video":
         assert recipe.clip is not None

@@ -1,6 +1,6 @@
-"""What opens a picture: Pillow, and libheif (pi_heif) and libjxl (imagecodecs) for what Pillow does not know.
+"""Opens pictures: with Pillow, or with libheif (pi_heif) and libjxl (imagecodecs) for formats that Pillow lacks.
 
-Neither is registered with Pillow: a process may share that with an engine, which would open other files than before.
+Neither is registered with Pillow, because an engine in the same process would then open other files than before.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ try:
 except ImportError:  # pragma: no cover
     jpegxl_decode = None  # type: ignore[assignment]
 
-Image.init()  # import the decoders now, not in a request
+Image.init()  # import the decoders now, not during a request
 
 
 def opened(media: bytes | memoryview, kind: str) -> Image.Image:
-    """The image, of which Pillow decodes no pixel yet. Raises what decoders raise, and RequestError (400)."""
+    """Open the image without decoding pixels. Raises whatever decoders raise, and RequestError (400)."""
     if kind in FOREIGN:
         return _OPENERS[kind](media)
     return Image.open(BytesIO(media), formats=[kind])
 
 
 def _heif(media: bytes | memoryview) -> Image.Image:
-    """The primary picture, which libheif crops and turns. Of 10 and 12 bits it gives 8."""
+    """The primary picture, which libheif crops and turns. 10 and 12 bits are reduced to 8."""
     image: Image.Image = pi_heif.HeifImageFile(BytesIO(media))
     return image
 
 
 def _jpegxl(media: bytes | memoryview) -> Image.Image:
-    """The first frame, as libjxl turns it, of 8 bits, or 16 where it is grey."""
+    """The first frame, turned by libjxl, with 8 bits, or 16 if it is grey."""
     facts = jpegxl.facts_of(media)
     if not facts.plain:
         raise bad_media("the image's pixel format is not supported")
@@ -62,7 +62,7 @@ def _jpegxl(media: bytes | memoryview) -> Image.Image:
 
 
 def _scaled(pixels: npt.NDArray[Any], bits: int, wanted: int) -> npt.NDArray[Any]:
-    """Numbers of so many bits to those of another number, rounded to the nearest. In place of a copy, a table."""
+    """Convert numbers from one number of bits to another, rounded to the nearest, with a table and in place."""
     values = np.arange(2**bits, dtype=np.uint64)
     table = (values * (2 * (2**wanted - 1)) + (2**bits - 1)) // (2 * (2**bits - 1))
     scaled: npt.NDArray[Any] = table.astype(np.uint16 if wanted > 8 else np.uint8)[pixels]
@@ -70,7 +70,7 @@ def _scaled(pixels: npt.NDArray[Any], bits: int, wanted: int) -> npt.NDArray[Any
 
 
 def _divided(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Colours that alpha, the last channel, was multiplied into, without it."""
+    """Undo the multiplication of colours by alpha, the last channel."""
     alpha = pixels[..., -1:].astype(np.uint16)
     colours = (pixels[..., :-1].astype(np.uint16) * 255 + alpha // 2) // np.maximum(alpha, 1)
     return np.concatenate([np.minimum(colours, 255).astype(np.uint8), pixels[..., -1:]], axis=-1)

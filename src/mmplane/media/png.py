@@ -1,7 +1,7 @@
-"""A PNG's chunks: what of them is pixels, and whether anything stands behind those. Pure.
+"""A PNG's chunks: which of them are pixels, and whether anything follows those. Pure.
 
-Texts, profiles and times are never used, so what is wrong with one must not keep anybody from the pixels: ComfyUI and
-Photoshop write megabytes of text, which Pillow refuses, as it does a wrong checksum.
+Texts, profiles and times are never used, so an error in one of them must not make the picture unusable. ComfyUI and
+Photoshop write megabytes of text, which Pillow refuses, and it also refuses a wrong checksum.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from contextlib import suppress
 from mmplane.media.boxes import STEPS_MAX
 
 CHUNKS_MAX = 100_000
-"""That are looked at: encoders put eight kilobytes of pixels into each. Beyond, the decoder gets the file as it is."""
+"""Maximum chunks that are read: encoders put eight kilobytes of pixels into each. With more, the file is not changed.
+"""
 _KEPT = b"tRNS"
 _ANCILLARY = 0x20
-"""In the first letter of a chunk's name (ISO/IEC 15948, 5.4): the picture can be shown without it."""
+"""Bit in the first letter of a chunk's name (ISO/IEC 15948, 5.4): the picture can be shown without it."""
 
 
 def pixels_alone(media: bytes | memoryview) -> bytes | memoryview:
-    """The PNG without all that its first picture is not made of. `media` itself where there is nothing to leave out."""
+    """Return the PNG without chunks that its first picture does not need; `media` itself if there are none."""
     view = memoryview(media)
     runs, begin, at = list[memoryview](), 0, 8
     for _ in range(CHUNKS_MAX):
@@ -35,7 +36,7 @@ def pixels_alone(media: bytes | memoryview) -> bytes | memoryview:
 
 
 def says_no_more(media: bytes | memoryview) -> bool:
-    """Whether a PNG ends with its pixels. Behind them there may be what Pillow reads once they are decoded."""
+    """Whether a PNG ends with its pixels. After them there may be chunks that Pillow reads once they are decoded."""
     view = memoryview(media)
     at, seen = 8, False
     with suppress(struct.error):

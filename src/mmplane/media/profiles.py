@@ -1,4 +1,4 @@
-"""Decode profiles: what becomes of an image that is not plain RGB, as each consumer's own loader has it.
+"""Decode profiles: how each consumer's own loader converts images that are not plain RGB.
 
     kind of pixels                      mmplane           vllm              sglang
     RGB                                 as it is          as it is          as it is
@@ -11,12 +11,12 @@
     grey, palette, CMYK, 1 bit          Pillow's          Pillow's          Pillow's
     turned upright                      by our header     by Pillow         never (but TIFF, which Pillow turns)
 
-All take the first frame. `mmplane` is this project's own normaliser. The others call what vLLM's
-`ImageMediaIO.load_bytes` and SGLang's `BaseMultimodalProcessor._load_single_item` call, in that order, so that damaged
-files come out alike as well. `tests/unit/media/decoding` has what the engines themselves made of each kind of file.
+All take the first frame. `mmplane` is this project's own normaliser. The others make the same calls as vLLM's
+`ImageMediaIO.load_bytes` and SGLang's `BaseMultimodalProcessor._load_single_item`, in the same order, so that damaged
+files give the same result too. `tests/unit/media/decoding` has what the engines themselves make of each kind of file.
 
-Under an engine's profile an image fails in one of two ways. `invalid_media`: the engine would fail too. `unprofiled`:
-we do not know what the engine would make of it, so it has to go the engine's own way.
+With an engine's profile an image fails in one of two ways. `invalid_media`: the engine would fail too. `unprofiled`: it
+is not known what the engine would make of it, so it has to take the engine's own path.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from mmplane.features.contract.image import Pixels
 from mmplane.media.header import ImageHeader
 
 Kind = Literal["rgb", "keyed rgb", "transparent", "16-bit grey", "keyed 16-bit grey", "wide", "other"]
-"""Of pixels, by what Pillow makes of the file; `keyed`: with a transparent colour in place of an alpha channel."""
+"""The kind of pixels, by Pillow's mode; `keyed`: with a transparent colour instead of an alpha channel."""
 Rule = Callable[[Image.Image], Image.Image]
 Turning = Literal["by header", "by Pillow", "never"]
 _ORIENTATION = 0x0112
@@ -44,9 +44,9 @@ _ORIENTATION = 0x0112
 
 @dataclass(frozen=True)
 class Profile:
-    """One consumer's way. `modalities` are those whose decoding is known to be the consumer's.
+    """How one consumer decodes. `modalities` are those whose decoding is known to match the consumer's.
 
-    `apart` are the architectures (of `config.json`) whose images the engine loads in a way of their own.
+    `apart` are the architectures (of `config.json`) whose images the engine loads in a special way.
     """
 
     name: str
@@ -57,12 +57,12 @@ class Profile:
     apart: frozenset[str] = frozenset()
 
     def rgb(self, image: Image.Image) -> Image.Image:
-        """The first frame in mode RGB. Raises what Pillow raises, and RequestError (400)."""
+        """The first frame in mode RGB. Raises whatever Pillow raises, and RequestError (400)."""
         image = self.load(image)
         return self.rules[kind_of(image)](image)
 
     def seen(self, header: ImageHeader) -> ImageHeader:
-        """The header of what `rgb` gives once it is turned: as stored where nobody turns it."""
+        """The header of the image that `rgb` returns after turning: as stored if it is not turned."""
         return header.as_stored() if self.turning == "never" else header
 
     def trusts(self, header: ImageHeader, image: Image.Image) -> bool:
@@ -70,19 +70,19 @@ class Profile:
         return self.turning != "by Pillow" or _pillows_orientation(image) == header.orientation
 
     def check_modality(self, modality: Modality) -> None:
-        """Raises RequestError (`unprofiled`) for one that is not covered."""
+        """Raise RequestError (`unprofiled`) for a modality that is not covered."""
         if modality not in self.modalities:
             raise unprofiled("modality", f"the decode profile {self.name} covers images alone")
 
     def check_architectures(self, architectures: list[str]) -> None:
-        """Raises ValueError when the engine loads this model's images in a way of its own."""
+        """Raise ValueError if the engine loads this model's images in a special way."""
         if found := self.apart.intersection(architectures):
             models = ", ".join(sorted(found))
             raise ValueError(f"--decode-profile {self.name}: the engine loads the images of {models} in another way")
 
     @contextmanager
     def own_way(self, reason: UnprofiledReason) -> Iterator[None]:
-        """Within, what is bad media to us is `unprofiled`, unless the profile is ours."""
+        """Inside the block, bad media becomes `unprofiled`, unless the profile is mmplane's own."""
         try:
             yield
         except RequestError as error:
@@ -109,9 +109,9 @@ def _loaded(image: Image.Image) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """vLLM's `normalize_image`, and its loading after it: what a first attempt could not load a second may.
+    """vLLM's `normalize_image`, and its loading after it: a second attempt may load what a first one could not.
 
-    But where there was no memory for a turned copy, an image that is not turned must not stand for it.
+    If there was no memory for a turned copy, the unturned image must not be used instead.
     """
     try:
         return ImageOps.exif_transpose(image)
@@ -122,9 +122,9 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _pillows_orientation(image: Image.Image) -> int:
-    """What `exif_transpose` would undo, without decoding: nothing where it cannot write the rest of the EXIF again."""
+    """The orientation that `exif_transpose` would undo, without decoding; none if it cannot write the other EXIF."""
     with suppress(Exception):
-        found: int = Image.Image.getexif(image).get(_ORIENTATION, 1)  # a PNG's own would decode it first
+        found: int = Image.Image.getexif(image).get(_ORIENTATION, 1)  # a PNG's own method would decode it first
         if found in range(2, 9):
             blank = Image.new("L", (1, 1))
             blank.info = dict(image.info)
@@ -142,7 +142,7 @@ def _converted(image: Image.Image) -> Image.Image:
 
 
 def _over_white(image: Image.Image) -> Image.Image:
-    """As vLLM's `rgba_to_rgb` with its default background."""
+    """Like vLLM's `rgba_to_rgb` with its default background."""
     image = image if image.mode == "RGBA" else image.convert("RGBA")
     white = Image.new("RGB", image.size, (255, 255, 255))
     white.paste(image, mask=image.split()[3])
@@ -150,7 +150,7 @@ def _over_white(image: Image.Image) -> Image.Image:
 
 
 def _seen_through(image: Image.Image) -> Image.Image:
-    """Over white; but a BMP whose alpha is 0 everywhere has none: its writer left the fourth byte empty."""
+    """Draw over white. A BMP whose alpha is 0 everywhere has none: its writer left the fourth byte empty."""
     if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
         return image.convert("RGB")
     return _over_white(image)
@@ -164,7 +164,7 @@ def _scaled(image: Image.Image) -> Image.Image:
 
 
 def _refused(_: Image.Image) -> Image.Image:
-    """No range is defined for these."""
+    """Refused, because no range is defined for these."""
     raise bad_media("the image's pixel format is not supported")
 
 
@@ -222,4 +222,4 @@ SGLANG = Profile(
     ),
 )
 PROFILES = {profile.name: profile for profile in (MMPLANE, VLLM, SGLANG)}
-"""By name, as `--decode-profile` has it."""
+"""By the name in `--decode-profile`."""

@@ -1,7 +1,7 @@
-"""What a clip's or a sound's file is, by its own bytes: the one demuxer of FFmpeg that may open it. Pure.
+"""Detects what a clip's or a sound's file is from its bytes, and the only FFmpeg demuxer that may open it. Pure.
 
-FFmpeg would probe, and open playlists that way, which name other files and addresses. So the demuxer is chosen here,
-and none of those that can be chosen opens anything else.
+FFmpeg's own probing would open playlists, which refer to other files and addresses. So the demuxer is chosen here, and
+none of the possible demuxers opens anything else.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ SIGNATURES: tuple[tuple[str, re.Pattern[bytes]], ...] = (
     (
         "mov",
         re.compile(rb"\0...(?:moov|mdat|wide|free|skip|pnot)|\0\0\0\x01mdat", re.DOTALL),
-    ),  # QuickTime without a ftyp
+    ),  # QuickTime without an ftyp box
     ("matroska", re.compile(rb"\x1a\x45\xdf\xa3")),
     ("gif", re.compile(rb"GIF8[79]a")),
     ("avi", re.compile(rb"(?s)RIFF....AVI ")),
@@ -29,20 +29,20 @@ SIGNATURES: tuple[tuple[str, re.Pattern[bytes]], ...] = (
     ("aac", re.compile(rb"\xff[\xf0\xf1\xf8\xf9]")),
     ("ac3", re.compile(rb"\x0b\x77")),
 )
-"""FFmpeg's demuxers, and how their files begin. MP3 has no beginning of its own, so it is what is looked for last."""
+"""FFmpeg's demuxers, and how their files start. MP3 has no signature, so it is tested last."""
 
 DEMUXERS = (*dict.fromkeys(name for name, _ in SIGNATURES), "mp3")
-"""FFmpeg's names of what may be opened."""
+"""FFmpeg's names of the formats that may be opened."""
 
 JUNK_BYTES_MAX = 64 * 1024
-"""In front of an MP3's first frame: as much as FFmpeg skips."""
+"""Bytes before an MP3's first frame: as many as FFmpeg skips."""
 TAGS_MAX = 8
 FRAMES_SEEN = 3
-"""Frames of MPEG sound, each of which must begin where the one before ends: noise does not hold so many."""
+"""Number of MPEG sound frames that must follow each other without gaps: noise does not contain that many."""
 
 
 def kind_of(media: bytes | memoryview) -> str | None:
-    """Which demuxer's file this is; None for all that may not be opened."""
+    """Return the demuxer of this file, or None if it may not be opened."""
     view = memoryview(media)
     at = _behind_tags(view)
     for name, begins in SIGNATURES:
@@ -53,7 +53,7 @@ def kind_of(media: bytes | memoryview) -> str | None:
 
 
 def _behind_tags(view: memoryview) -> int:
-    """Where the file begins behind its ID3 tags, which other sounds than MP3 carry as well."""
+    """The position after a file's ID3 tags, which other sounds than MP3 have too."""
     at = 0
     for _ in range(TAGS_MAX):
         head = bytes(view[at : at + 10])
@@ -77,7 +77,7 @@ def _frames_follow(view: memoryview, at: int) -> bool:
 
 
 def _frame_bytes(head: bytes) -> int:
-    """The length of the frame of MPEG sound that begins so (ISO/IEC 11172-3, 2.4.1.3; 13818-3, 2.4.2.3), or 0."""
+    """The length of the MPEG sound frame that starts here (ISO/IEC 11172-3, 2.4.1.3; 13818-3, 2.4.2.3), or 0."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return 0
     version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
@@ -104,7 +104,7 @@ _LOWER_RATES = {
     2: _OF_LOWER_LAYERS,
     3: _OF_LOWER_LAYERS,
 }
-"""Kilobits a second by layer, of MPEG-1 and of the versions with lower sampling rates."""
+"""Kilobits per second by layer, for MPEG-1 and for the versions with lower sampling rates."""
 FRAME_BYTES_MAX = 2881
 
 
@@ -113,7 +113,7 @@ _OGG_BEGINS = 0x02
 
 
 def ogg_links(media: bytes | memoryview) -> Iterator[memoryview]:
-    """The files that an Ogg is a chain of (RFC 3533, 4): each begins with pages that begin streams."""
+    """The files that a chained Ogg consists of (RFC 3533, 4): each starts with pages that start streams."""
     view, begin, in_head = memoryview(media), 0, True
     for page in _OGG_PAGE.finditer(view):
         begins = bool(page.group(1)[0] & _OGG_BEGINS)

@@ -1,11 +1,11 @@
-"""Encoded clips to frames: which frames there are, then the sampled ones, decoded one after the other.
+"""Turns encoded clips into frames: first determines which frames there are, then decodes the sampled ones in order.
 
-`examine` reads the container whole and decodes one frame, for its size: every packet says when its frame is shown, so
-the times of all frames are known, and their number is not the header's word. `decode` walks the frames from
-the first to the last that is wanted, and leaves out what those do not need (`mmplane.media.gops`). Both run where a
-native decoder may die without harm.
+`examine` reads the whole container and decodes one frame, for its size. Every packet tells when its frame is shown, so
+the times of all frames are known, and their number does not depend on the header. `decode` goes through the frames
+from the first to the last that is wanted, and skips those that they do not need (`mmplane.media.gops`). Both run where
+a native decoder may crash without harm.
 
-Frames are turned as the file says, as players do. Colours are those of PyAV's own conversion to RGB.
+Frames are turned as the file says, as in players. Colours are those of PyAV's own conversion to RGB.
 """
 
 from __future__ import annotations
@@ -29,26 +29,27 @@ FORMATS = "MP4, MOV, WebM, MKV, AVI, MPEG or GIF"
 KINDS = ("mov", "matroska", "gif", "avi", "mpegts", "mpeg")
 
 VP8_SHOWN = 0x10
-"""In a VP8 frame's first byte (RFC 6386, 9.1). No container says which of its packets show nothing."""
+"""Bit in a VP8 frame's first byte (RFC 6386, 9.1): no container marks packets that show nothing."""
 
 
 UNREFERENCED_CODECS = frozenset({"h264"})
-"""Codecs that say of a frame that no other refers to it (nal_ref_idc 0), so that it need not be decoded for others."""
+"""Codecs that mark frames to which no other refers (nal_ref_idc 0), so that they can be skipped for others."""
 
 KEYED_CODECS = frozenset({"mpeg4", "msmpeg4", "h263", "mpeg1video", "mpeg2video"})
-"""Codecs whose key frames are decoded alone, as the container marks them; what follows one may refer to what is before.
-A GIF's frames are parts of a picture."""
+"""Codecs whose marked key frames can be decoded alone; frames after one may refer to frames before it. A GIF's frames
+are parts of a picture.
+"""
 
 DELAY_MAX = 100
-"""Packets that a decoder may take before it gives its first frame: those that it knows of take 16 or 25."""
+"""Maximum packets until a decoder returns its first frame: known decoders need 16 or 25."""
 FRAMES_MAX = 20_000
-"""In a clip that can only be decoded frame after frame. Of others the packets are limited."""
+"""Maximum frames of a clip that can only be decoded frame by frame. For others, packets are limited."""
 ASPECT_MAX = 200
-"""Longer side over shorter."""
+"""Maximum ratio of the longer side to the shorter one."""
 
 
 def examine(processor: VideoProcessor, media: bytes | memoryview, ask: Ask) -> Recipe:
-    """How to materialise a clip: its size, which frames are taken, and its layout. Raises RequestError (400)."""
+    """Return how to materialise a clip: its size, its sampled frames, and its layout. Raises RequestError (400)."""
     footage = survey(media, processor.rules)
     if processor.rules.true_times:
         footage = replace(footage, fps=footage.true_fps)
@@ -61,7 +62,7 @@ def examine(processor: VideoProcessor, media: bytes | memoryview, ask: Ask) -> R
 
 
 def survey(media: bytes | memoryview, rules: ClipRules = LIBRARY_RULES) -> Footage:
-    """Read the container whole and decode one frame. Raises RequestError (400)."""
+    """Read the whole container and decode one frame. Raises RequestError (400)."""
     kind = _kind(media)
     with opened(media, kind, "clip", probe=False) as container:
         stream = _stream(container)
@@ -80,7 +81,7 @@ def survey(media: bytes | memoryview, rules: ClipRules = LIBRARY_RULES) -> Foota
 
 
 def decode(media: bytes | memoryview, clip: Clip) -> Generator[Pixels, None, None]:
-    """The sampled frames, (height, width, 3) uint8 RGB, each as soon as it is decoded. Raises RequestError (400)."""
+    """Yield the sampled frames, (height, width, 3) uint8 RGB, as they are decoded. Raises RequestError (400)."""
     left = len(clip.indices)
     with opened(media, _kind(media), "clip", probe=False) as container:
         stream = _stream(container)
@@ -93,7 +94,7 @@ def decode(media: bytes | memoryview, clip: Clip) -> Generator[Pixels, None, Non
 
 
 def _sampled(container: Any, stream: Any, clip: Clip) -> Iterator[Any]:
-    """The frames that the clip's record names, in order."""
+    """The frames in the clip's record, in order."""
     if clip.runs:
         yield from _needed(container, stream, clip)
         return
@@ -105,7 +106,7 @@ def _sampled(container: Any, stream: Any, clip: Clip) -> Iterator[Any]:
 
 
 def _needed(container: Any, stream: Any, clip: Clip) -> Iterator[Any]:
-    """The frames shown at the clip's times, of its runs of packets; others only where these may refer to them."""
+    """Yield the frames at the clip's times from its runs of packets, decoding others only if they are needed."""
     decoder, wanted_s, runs_left = stream.codec_context, frozenset(clip.seconds), iter(clip.runs)
     left_s: set[float | None] = set(wanted_s)
     may_refer = "NONREF" if decoder.name in UNREFERENCED_CODECS else "DEFAULT"
@@ -135,13 +136,13 @@ def _needed(container: Any, stream: Any, clip: Clip) -> Iterator[Any]:
 
 
 class _Allowance:
-    """How many pixels may still be decoded: later frames may be larger than the first, by which they were counted."""
+    """Pixels that may still be decoded: later frames may be larger than the first one, which the limit was based on."""
 
     def __init__(self, clip: Clip) -> None:
         self._left = max(pixels_decoded(clip), LIBRARY_RULES.pixels_max)
 
     def take(self, frame: Any) -> None:
-        """Raises RequestError (400) where it is used up."""
+        """Raises RequestError (400) if the limit is exceeded."""
         self._left -= frame.width * frame.height
         if self._left < 0:
             raise bad_media("the clip's frames grow to too many pixels in all")
@@ -168,11 +169,11 @@ def _stream(container: Any) -> Any:
 def _shown(
     container: Any, stream: Any, *, timed: bool
 ) -> tuple[tuple[int, int] | None, list[float], tuple[Unit, ...], tuple[tuple[int, float], ...]]:
-    """A frame's size; when every frame is shown, in the order of showing; what its packets say, if they do; and which
-    of them are key frames by the container's word. `timed`: it says of each packet when that one's own frame is shown,
-    which AVI does not.
+    """Return a frame's size, the times of all frames in display order, what its packets contain if they can be parsed,
+    and the container's key frames. `timed`: the container gives the time of each packet's own frame, which AVI does
+    not.
 
-    Where a clip begins in mid-group, what is shown before its first packet refers to what is not there.
+    If a clip starts in the middle of a group, frames shown before its first packet refer to missing ones.
     """
     size: tuple[int, int] | None = None
     first_s, shown, units, keys, number = None, [], [], [], -1
@@ -189,14 +190,14 @@ def _shown(
         if keyed and packet.size and packet.is_keyframe and shown_s is not None:
             keys.append((number, shown_s))
         if read is not None and packet.size:
-            if packet.has_sidedata("new_extradata"):  # other parameter sets, out of the container
+            if packet.has_sidedata("new_extradata"):  # other parameter sets, from the container
                 read = unreadable
             units.append(read(memoryview(packet), shown_s))
         if size is None and count == DELAY_MAX:
             raise bad_media("the clip cannot be decoded")
         if size is None and (decoded := _decoded_now(stream.codec_context, packet) if count == 0 else packet.decode()):
             size = _size(decoded[0])
-    if units:  # frames are told apart by their times; of two packets with one, the second holds the other field
+    if units:  # frames are identified by their times; of two packets with one time, the second holds the other field
         closed = units[0].begins and not units[0].open
         shown = list({at_s for at_s in shown if closed or first_s is None or at_s >= first_s})
     return size, sorted(shown), tuple(units), tuple(keys)
@@ -205,8 +206,8 @@ def _shown(
 def _decoded_now(decoder: Any, packet: Any) -> list[Any]:
     """The frames of a clip's first packet.
 
-    A decoder that puts frames in order gives the first one after sixteen or more packets, unless it is told that no
-    packet follows. It then has to begin anew, so this packet is decoded twice where that was in vain.
+    A decoder that reorders frames returns the first one after sixteen or more packets, unless it is told that no
+    packet follows. Then it has to restart, so this packet is decoded twice if it returned nothing.
     """
     decoded: list[Any] = packet.decode() or decoder.decode(None)
     decoder.flush_buffers()
@@ -214,12 +215,12 @@ def _decoded_now(decoder: Any, packet: Any) -> list[Any]:
 
 
 def _size(frame: Any) -> tuple[int, int]:
-    """Width and height in pixels, as `_pixels` has them."""
+    """Width and height in pixels, as in `_pixels`."""
     return (frame.height, frame.width) if _turns(frame) % 2 else (frame.width, frame.height)
 
 
 def _pixels(frame: Any, size: tuple[int, int]) -> Pixels:
-    """As shown. A frame of another size than the first is scaled to that, as players do: calls begin small."""
+    """The frame as shown. Frames of another size are scaled to the first one's, as in players: calls start small."""
     turns = _turns(frame)
     width, height = size[::-1] if turns % 2 else size
     if (frame.width, frame.height) != (width, height):
@@ -229,6 +230,6 @@ def _pixels(frame: Any, size: tuple[int, int]) -> Pixels:
 
 
 def _turns(frame: Any) -> int:
-    """Quarters, counterclockwise."""
+    """Quarter turns, counterclockwise."""
     turns: int = round(frame.rotation / 90) % 4
     return turns

@@ -1,7 +1,7 @@
-"""A worker process: media in, features out, one item at a time, into its own region and nowhere else.
+"""A worker process: turns media into features, one item at a time, in its own region and nowhere else.
 
-It may die of a bad file; then its one item fails and the supervisor starts another. What it is asked is in slots of the
-front end's region, which it maps read-only; what it answers is a small record.
+It may crash because of a bad file. Then only this item fails, and the supervisor starts another worker. Its input is
+in slots of the front end's region, which it maps read-only; its answer is a small record.
 """
 
 from __future__ import annotations
@@ -91,11 +91,11 @@ class Jobs:
 
     @property
     def fingerprint(self) -> bytes:
-        """Of the processors: must be the front end's, or the keys would lie."""
+        """Fingerprint of the processors: it must equal the front end's, or the keys would be wrong."""
         return self._processors.fingerprint
 
     def answer(self, job: ToWorker) -> FromWorker:
-        """The job's result, or the item's failure."""
+        """Return the job's result, or the item's failure."""
         try:
             if isinstance(job, Measure):
                 images = adjusted(self._processors, "image", job.arguments).for_images

@@ -1,6 +1,6 @@
-"""`mmplane top`: what a server does now, in a terminal. Keys 1 to 6 choose what is shown, q quits.
+"""`mmplane top`: shows a server's activity in a terminal. Keys 1 to 6 select the view, q quits.
 
-Everything it shows comes from the server's `/metrics`, so it needs no more rights than a scrape.
+All data comes from the server's `/metrics`, so it needs the same access as a scrape.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""HAProxy's configuration as text, from one record. Pure.
+"""Writes HAProxy's configuration from one record. Pure.
 
     client ──> api ── the body's first 128 KiB ──> place.lua ── media: a key ──> ring, bounded load ──┐
                                                              └─ else: fewest requests ────────────────┴──> replica
 
-Nothing is tried twice but a connection that could not be made. Each request has a connection of its own to its
-replica: one that is kept could be closed by the replica just when a request is sent, and nobody could tell whether it
-was read.
+Only failed connection attempts are retried. Each request has its own connection to the replica: the replica could close
+a kept connection just when a request is sent, and then nobody could tell whether the request was read.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The protocol between a sidecar and the processes attached to it: docs/protocol.md in types.
+"""The protocol between a sidecar and the processes attached to it: docs/protocol.md as types.
 
-A record is a MessagePack array whose first element is its tag. It is at most `MESSAGE_BYTES_MAX` long, one message of a
-UNIX SEQPACKET socket. Evolution: append fields with defaults, never retype one; else `VERSION` rises.
+A record is a MessagePack array whose first element is its tag. It is one message of a UNIX SEQPACKET socket, of at most
+`MESSAGE_BYTES_MAX`. To extend it, append fields with defaults and never change a type; otherwise increase `VERSION`.
 """
 
 from __future__ import annotations

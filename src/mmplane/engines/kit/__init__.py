@@ -1,15 +1,15 @@
-"""What the plugins for other engines share. It imports none of them.
+"""Common parts of the plugins for other engines. Imports none of the engines.
 
-plugin      the entry point: judge this engine, apply every hook or none, say in one line which
+plugin      the entry point: judges this engine, applies every hook or none, and logs the decision
 verdict     whether a version is on, and why
-hooks       functions to wrap, as a table, and whether this engine has them
-applying    wrap them where the engine has no registry of its own
-applied     whether they are wrapped
-settings    what an operator sets, by environment variables
-sidecar     one for each server, found by its processes
+hooks       the functions to wrap as a table, and whether this engine has them
+applying    wraps them if the engine has no registry of hooks
+applied     checks that they are wrapped
+settings    environment variables for the operator
+sidecar     one per server, found by its processes
 room        how much memory the features get
-tally       what was carried and what was not, by kind of reason
-device      a rank's GPU: memory that its driver has registered, and leases that wait for copies
-gauges      figures in the engine's own `/metrics`
-doctor      the frame of `mmplane doctor --ENGINE [URL]`
+tally       counts what was carried or passed over, by reason
+device      a rank's GPU: memory registered with its driver, and leases that wait for copies
+gauges      gauges in the engine's own `/metrics`
+doctor      the framework of `mmplane doctor --ENGINE [URL]`
 """

@@ -1,14 +1,15 @@
-"""Functions of an engine to wrap, as a table, and whether this engine has them as they are expected.
+"""A table of an engine's functions to wrap, and a check that this engine has them with the expected signatures.
 
     HOOKS = (
         Hook("sglang.srt.managers.scheduler.Scheduler._get_multimodal_inputs", rank.build_inputs),
         Hook("sglang.srt.entrypoints.engine.Engine.shutdown", launcher.shutdown, optional=True),
     )
 
-A wrapper is called with the original first, then with the arguments: `wrapper(original, self, ...)`. Of a class method
-the original is the plain function, so `original(cls, ...)`. The wrapper's own signature says what it expects: after
-`original` it names the target's first parameters, in order, and takes the others by `*args, **kwargs`. A target with
-other names or more parameters than the wrapper can take is a problem, found before anything is wrapped.
+A wrapper is called with the original function first, followed by the arguments: `wrapper(original, self, ...)`. For a
+class method the original is the plain function, so it is called as `original(cls, ...)`. The wrapper's own signature
+defines what it expects: after `original` it lists the target's first parameters, in order, and takes the others as
+`*args, **kwargs`. If the target has other names or more parameters than the wrapper can take, this is detected before
+anything is wrapped.
 """
 
 from __future__ import annotations

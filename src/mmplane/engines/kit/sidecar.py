@@ -1,10 +1,10 @@
-"""One sidecar for each server of an engine: a child of the launcher, found by the server's processes.
+"""One sidecar per server of an engine: a child of the launcher, which the server's processes can find.
 
     sidecar, place = begin(VARIABLE, groups=(2,), model=None, producers_bytes=2**30)  # launcher, before the others
     place = Place.inherited(VARIABLE)                                                 # every process of the server
 
-The sidecar ends with `end(sidecar)`, or with the launcher, however that ends: it reads a pipe whose other end
-only the launcher has.
+The sidecar ends with `end(sidecar)`, or when the launcher ends in any way, because it reads a pipe whose other end only
+the launcher has.
 """
 
 from __future__ import annotations

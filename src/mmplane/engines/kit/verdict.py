@@ -1,8 +1,8 @@
-"""Whether a plugin is on in this version of an engine, and why.
+"""Whether a plugin is on for this version of an engine, and why.
 
 tested                the tests have run with exactly this version
-works by self-test    another release between the tested ones; or a newer one, where the operator has allowed it
-off                   older, newer without leave, or the hooks or the self-test say no
+works by self-test    a release between the tested ones, or a newer one that the operator has allowed
+off                   older, newer without permission, or a problem with the hooks or in the self-test
 """
 
 from __future__ import annotations

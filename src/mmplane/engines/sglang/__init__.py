@@ -1,11 +1,11 @@
-"""SGLang: the arena and content keys under a real SGLang server, no fork. The only files that import it.
+"""SGLang: arena and content keys in a real SGLang server, without a fork. Only these files import SGLang.
 
     launcher    reserves the memory, before anything is started
-    tokenizer   features into slots and their identity, off the event loop; a lease for each message
-    rank        a pointer becomes a tensor over the mapping; a failure becomes that request's
+    tokenizer   writes features into slots and identifies them, off the event loop; takes a lease for each message
+    rank        turns a pointer into a tensor over the mapping, and confines a failure to its request
     processor/  pictures made by the sidecar
-    designs/    who builds a request's inputs, by which collective: the analyses' designs
-    building/   the inputs built by the design that a request's message names
+    designs/    the analyses' designs: who builds a request's inputs, with which collective
+    building/   builds the inputs with the design that a request's message names
 
-`plugin` registers the hooks (`hooks`), SGLang applies them, and the launcher looks whether they all took.
+`plugin` registers the hooks (`hooks`), SGLang applies them, and the launcher checks that all of them were applied.
 """

@@ -1,1 +1,1 @@
-"""Numbers in, numbers out: compiled loops, resizes, tables, encodings. Knows no checkpoint."""
+"""Pure numerics: compiled loops, resizes, tables, encodings. Knows no checkpoint."""

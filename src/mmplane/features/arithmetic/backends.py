@@ -1,7 +1,7 @@
 """The two backends of transformers' image processors: how each resizes, crops and normalises.
 
-Engines use torchvision's unless told otherwise. Its resize differs from Pillow's by one or two 8-bit levels, and its
-normalising by the last bit.
+Engines use torchvision's by default. Its resize differs from Pillow's by one or two 8-bit levels, and its normalising
+in the last bit.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from mmplane.features.arithmetic.table import Table, pil_table, torch_table
 
 @dataclass(frozen=True)
 class Backend:
-    """One of them. `table` is (3, 256) float32, of a processor's options."""
+    """One backend. `table` is (3, 256) float32, from a processor's options."""
 
     name: BackendName
     table: Callable[[Mapping[str, Any]], Table]
 
     def serves(self, options: Mapping[str, Any]) -> bool:
-        """Whether it resizes with a filter that is built, and gives floats: torchvision leaves bytes as they are."""
+        """Whether its filter is supported and it returns floats: torchvision does not normalise bytes."""
         floats = self.name == "pil" or options["do_rescale"] or options["do_normalize"]
         return options["resample"] in FILTERS and bool(floats)
 
     def resize(self, width: int, height: int, kind: int, box: Box | None = None) -> Resize:
-        """To width x height pixels; of the result only `box` is computed."""
+        """Resize to width x height pixels; only `box` of the result is computed."""
         return Resize(width, height, kind, box or Box(0, 0, width, height), as_torch=self.name == "torchvision")
 
     def crop_start(self, side: int, crop: int) -> int:
-        """Where a centred crop of `crop` pixels begins on a side; below 0 so much padding comes first."""
+        """Where a centred crop of `crop` pixels starts on a side; if negative, the amount of padding before it."""
         return (side - crop) // 2 if self.name == "pil" else int((side - crop) / 2)
 
 

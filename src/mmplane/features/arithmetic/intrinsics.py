@@ -1,8 +1,8 @@
-"""Two moves of bytes that numba has no words for, as LLVM instructions, for every processor that LLVM knows.
+"""Two ways to move bytes that numba does not offer, as LLVM instructions, for every processor that LLVM supports.
 
-numba reads and writes one byte at a time where rows are short or stand side by side. Both moves take whole words
-instead: `move_word` eight bytes from anywhere to anywhere, `transpose_block` sixteen rows of sixteen bytes. Neither
-checks a bound: who calls them keeps inside both arrays.
+numba reads and writes one byte at a time if rows are short or side by side. Both functions move whole words instead:
+`move_word` moves eight bytes between any positions, `transpose_block` sixteen rows of sixteen bytes. Neither checks
+bounds, so the caller must stay inside both arrays.
 """
 
 # ruff: noqa: ARG001 - an intrinsic is given the types of its arguments, and has no use for most

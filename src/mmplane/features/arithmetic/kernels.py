@@ -1,8 +1,9 @@
-"""The compiled loops (with `intrinsics.py` all that imports numba). For pixels: integer arithmetic or a look-up.
+"""The compiled loops; only this module and `intrinsics.py` import numba. Pixels use integer arithmetic or look-ups.
 
 Each kernel has one explicit signature, so importing this module compiles all of them, or loads them from numba's cache
-on disk: nothing compiles later, on a request's path, and a call with other types fails instead. Arrays that are only
-read are declared read-only, which accepts writable ones too. Images are rows of interleaved bytes, (height, 3 x width).
+on disk. Nothing is compiled later, while a request waits, and a call with other types fails instead. Arrays that are
+only read are declared read-only, which accepts writable ones too. Images are rows of interleaved bytes, (height, 3 x
+width).
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ LANCZOS, BILINEAR, BICUBIC = 1, 2, 3
 _HALF, _BITS = np.int32(1 << (WEIGHT_BITS - 1)), np.int32(WEIGHT_BITS)
 _ZERO, _FULL = np.int32(0), np.int32(255)
 STRIP_ROWS = 64
-"""Rows of one strip of the horizontal pass: its copies stay in the second-level cache."""
+"""Rows of one strip of the horizontal pass, so that its copies stay in the second-level cache."""
 
 
 def _read(kind: Any, dimensions: int) -> Any:
@@ -59,7 +60,7 @@ def _compiled(signature: Any) -> Callable[[Function], Function]:
             compiled: Function = numba.njit(signature, cache=True, nogil=True)(function)
             if getattr(compiled, "stats").cache_misses:  # noqa: B009 - of a dispatcher, which the type hides
                 _tell_that_it_compiles()
-        except RuntimeError:  # no folder for a cache is writable: each process compiles for itself
+        except RuntimeError:  # no folder for a cache is writable, so each process compiles for itself
             compiled = numba.njit(signature, nogil=True)(function)
         return compiled
 
@@ -68,7 +69,7 @@ def _compiled(signature: Any) -> Callable[[Function], Function]:
 
 @cache
 def _tell_that_it_compiles() -> None:
-    """Once a process: why it starts slowly."""
+    """Log once per process why it starts slowly."""
     log.info(
         "compiling the numerical loops for this machine, which takes some seconds; later starts load them from a cache"
     )
@@ -101,10 +102,10 @@ def filter_value(x: float, kind: int) -> float:
 
 @_compiled(types.Tuple((_write(types.int32, 1), _write(types.int32, 1), _write(types.float64, 2)))(_I, _I, _I))
 def _shares(size_in: int, size_out: int, kind: int) -> tuple[Ints, Ints, Doubles]:
-    """Of each output pixel: its first input pixel, how many it takes, and their shares, which add up to 1.
+    """For each output pixel: its first input pixel, the number of input pixels, and their shares, which add up to 1.
 
-    Pillow's `precompute_coeffs` (Resample.c). The order of operations is theirs, because it decides how the last bit is
-    rounded.
+    Pillow's `precompute_coeffs` (Resample.c). The order of operations is Pillow's, because it determines how the last
+    bit is rounded.
     """
     scale = size_in / size_out
     stretch = max(scale, 1.0)
@@ -129,7 +130,7 @@ def _shares(size_in: int, size_out: int, kind: int) -> tuple[Ints, Ints, Doubles
 
 @_compiled(_write(types.int32, 2)(_write(types.float64, 2), _I))
 def _fixed(shares: Doubles, bits: int) -> Ints:
-    """The shares with `bits` fractional bits, halves away from zero."""
+    """The shares with `bits` fractional bits, halves rounded away from zero."""
     fixed = np.empty(shares.shape, np.int32)
     for o in range(shares.shape[0]):
         for t in range(shares.shape[1]):
@@ -139,16 +140,16 @@ def _fixed(shares: Doubles, bits: int) -> Ints:
 
 
 def weights(size_in: int, size_out: int, kind: int) -> tuple[Ints, Ints, Ints]:
-    """Of each output pixel: its first input pixel, how many it takes, and their weights in Pillow's fixed point."""
+    """For each output pixel: its first input pixel, their number, and their weights in Pillow's fixed point."""
     first, count, shares = _shares(size_in, size_out, kind)
     return first, count, _fixed(shares, WEIGHT_BITS)
 
 
 def torch_weights(size_in: int, size_out: int, kind: int) -> tuple[Ints, Ints, Ints]:
-    """The same as torch weighs 8-bit pixels (UpSampleKernel.cpp, `compute_index_ranges_int16_weights`).
+    """The same with torch's weights for 8-bit pixels (UpSampleKernel.cpp, `compute_index_ranges_int16_weights`).
 
-    torch took Pillow's filters, but its weights have 16 bits: as many fractional ones as the largest weight leaves
-    room for. Shifted to Pillow's fixed point they give the sums that torch rounds, so that the same loops serve both.
+    torch uses Pillow's filters, but its weights have 16 bits: as many fractional ones as the largest weight leaves
+    room for. Shifted to Pillow's fixed point they give the sums that torch rounds, so the same loops serve both.
     """
     first, count, shares = _shares(size_in, size_out, kind)
     largest, bits = float(shares.max()), 0
@@ -161,8 +162,8 @@ def torch_weights(size_in: int, size_out: int, kind: int) -> tuple[Ints, Ints, I
 def _weigh(source: Bytes, first: Ints, count: Ints, fixed: Ints, o: int, total: Ints, out: Bytes) -> None:
     """out[o] = the weighted sum of `count[o]` rows of `source` from `first[o]` on, rounded and clipped.
 
-    `total` is scratch. Four rows at a time: the sums are then loaded and stored a quarter as often. No slices: each
-    costs numba an atomic reference count.
+    `total` is scratch memory. Four rows at a time, so that the sums are loaded and stored a quarter as often. There
+    are no slices, because each costs numba an atomic reference count.
     """
     for i in range(total.size):
         total[i] = _HALF
@@ -185,7 +186,7 @@ def _weigh(source: Bytes, first: Ints, count: Ints, fixed: Ints, o: int, total: 
 
 @_compiled(types.void(_BYTES, *_TAPS, _write(types.uint8, 2)))
 def resample_rows(source: Bytes, first: Ints, count: Ints, fixed: Ints, out: Bytes) -> None:
-    """Pillow's vertical pass: each row of `out` from its rows of `source`, which has the same width."""
+    """Pillow's vertical pass: computes each row of `out` from its rows of `source`, which has the same width."""
     total = np.empty(out.shape[1], np.int32)
     for o in range(out.shape[0]):
         _weigh(source, first, count, fixed, o, total, out)
@@ -193,7 +194,7 @@ def resample_rows(source: Bytes, first: Ints, count: Ints, fixed: Ints, out: Byt
 
 @_compiled(types.void(_BYTES, _I, _I, _write(types.uint8, 2)))
 def _transpose(source: Bytes, height: int, width: int, out: Bytes) -> None:
-    """out[x, y] = source[y, x] of the first `height` rows and `width` bytes; the rest of `out` stays as it is."""
+    """out[x, y] = source[y, x] for the first `height` rows and `width` bytes; the rest of `out` is not changed."""
     assert height <= source.shape[0]
     assert height <= out.shape[1]
     assert width <= source.shape[1]
@@ -213,9 +214,9 @@ def _transpose(source: Bytes, height: int, width: int, out: Bytes) -> None:
 
 @_compiled(types.void(_BYTES, *_TAPS, _write(types.uint8, 2)))
 def resample_columns(source: Bytes, first: Ints, count: Ints, fixed: Ints, out: Bytes) -> None:
-    """Pillow's horizontal pass: each pixel of `out` from its pixels of the same row of `source`.
+    """Pillow's horizontal pass: computes each pixel of `out` from its pixels of the same row of `source`.
 
-    A strip of rows is transposed, because only rows are added up at the speed of memory, and transposed back.
+    A strip of rows is transposed, because only rows can be added up at the speed of memory, and transposed back.
     """
     tall = np.empty((source.shape[1] // 3, 3 * STRIP_ROWS), np.uint8)
     done = np.empty((out.shape[1] // 3, 3 * STRIP_ROWS), np.uint8)
@@ -278,10 +279,11 @@ def _cut_bytes(planes: Bytes, merge: int, moment: int, out: Bytes, side: int) ->
 
 @_compiled(types.void(_PLANES, _I, _I, _write(types.uint8, 5)))
 def cut_bytes(planes: Bytes, merge: int, moment: int, out: Bytes) -> None:
-    """The bytes themselves into out[:, :, moment] of patches (patches, 3, moments, side, side), for sides from 8 on.
+    """Copy the bytes themselves into out[:, :, moment] of patches (patches, 3, moments, side, side), for sides from 8
+    on.
 
-    A row is copied by words, of which the last two may overlap. The sides that published models have are constants to
-    the compiler, which then unrolls a row: four times as fast.
+    A row is copied by words, of which the last two may overlap. The sides of published models are constants to the
+    compiler, which then unrolls a row: four times as fast.
     """
     patches, moments, side = out.shape[0], out.shape[2], out.shape[3]
     assert side >= WORD_BYTES
@@ -322,7 +324,7 @@ def lay_planes(planes: Bytes, table: Values, top: int, left: int, out: Values) -
 
 @_compiled(types.void(_PLANES, _read(types.float32, 2), _write(types.float32, 4)))
 def look_up(stored: Bytes, table: Values, out: Values) -> None:
-    """out[n, c, copy, i] = table[c, stored[n, c, i]]: a CPU undoes the uint8 encoding (`ByteForm`)."""
+    """out[n, c, copy, i] = table[c, stored[n, c, i]]: undoes the uint8 encoding (`ByteForm`) on a CPU."""
     for n in range(stored.shape[0]):
         for c in range(3):
             for i in range(stored.shape[2]):

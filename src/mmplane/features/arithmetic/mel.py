@@ -1,4 +1,4 @@
-"""Bands of frequencies on the mel scale, and the window of a spectrum: the bits of `transformers.audio_utils`."""
+"""Bands on the mel scale, and the window of a spectrum, with the bits of `transformers.audio_utils`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy.typing as npt
 Doubles = npt.NDArray[np.float64]
 
 BEND_HZ, BEND_MEL = 1000.0, 15.0
-"""Slaney's scale is linear up to here, logarithmic beyond."""
+"""Slaney's scale is linear up to here and logarithmic beyond."""
 
 TOP_HZ = 8000.0
 
@@ -19,7 +19,7 @@ def hann(width: int) -> Doubles:
 
 
 def filters(frequencies: int, bands: int, rate_hz: int) -> Doubles:
-    """(frequencies, bands): triangles from 0 to `TOP_HZ`, of one area each, as Whisper's feature extractor has them."""
+    """(frequencies, bands): triangles from 0 to `TOP_HZ` with equal areas, as in Whisper's feature extractor."""
     top_mel = BEND_MEL + np.log(TOP_HZ / BEND_HZ) * (27.0 / np.log(6.4))
     corners = _hertz(np.linspace(0.0, top_mel, bands + 2))
     slopes = corners[None, :] - np.linspace(0, rate_hz // 2, frequencies)[:, None]

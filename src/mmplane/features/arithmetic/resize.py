@@ -1,11 +1,11 @@
-"""Pillow's resize of an 8-bit RGB image, bit for bit, in bands: no image-sized temporary exists.
+"""Pillow's resize of an 8-bit RGB image, bit for bit, in bands: there is no temporary of the image's size.
 
-Pillow resizes in two passes with an 8-bit image between them and leaves out a pass that would not change its side. The
-order of the passes changes the last bit; the rule is that of Pillow 13 (Resample.c, ImagingResampleInner). Under
+Pillow resizes in two passes with an 8-bit image between them, and leaves out a pass that would not change its side.
+The order of the passes changes the last bit; the rule is that of Pillow 13 (Resample.c, ImagingResampleInner). With
 another Pillow the parity check finds a difference and the generic path serves.
 
-torch's resize of 8-bit images (antialiased, as torchvision calls it) is the same but for coarser weights, and always
-goes across first: `as_torch` gives its bits.
+torch's resize of 8-bit images (antialiased, as torchvision calls it) is the same except for coarser weights, and
+always starts with the horizontal pass. `as_torch` gives its bits.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from mmplane.features.arithmetic import kernels
 from mmplane.features.arithmetic.kernels import STRIP_ROWS, Bytes, Ints
 
 FILTERS = frozenset({kernels.LANCZOS, kernels.BILINEAR, kernels.BICUBIC})
-"""The filters that are built, by Pillow's numbers."""
+"""The supported filters, by Pillow's numbers."""
 
 TORCH_FILTERS = frozenset({kernels.BILINEAR, kernels.BICUBIC})
-"""Those of them that older versions of torch have too."""
+"""Those of them that older versions of torch also have."""
 
 Taps = tuple[Ints, Ints, Ints]
 
@@ -42,7 +42,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Resize:
-    """To width x height pixels with one of `FILTERS`; of the result only `box` is computed."""
+    """A resize to width x height pixels with one of `FILTERS`; only `box` of the result is computed."""
 
     width: int
     height: int
@@ -52,13 +52,13 @@ class Resize:
 
     @classmethod
     def whole(cls, width: int, height: int, kind: int, *, as_torch: bool = False) -> Resize:
-        """A resize whose result is wanted whole."""
+        """A resize whose whole result is needed."""
         return cls(width, height, kind, Box(0, 0, width, height), as_torch)
 
     def bands(self, pixels: Bytes, rows: int) -> Bands:
         """Yield (y, planes): row y of the box and up to `rows` - 1 more, as (3, rows, box width) uint8.
 
-        `pixels` are (height, width, 3) RGB. The planes are overwritten by the next band.
+        `pixels` are (height, width, 3) RGB. The next band overwrites the planes.
         """
         height, width = self.box.bottom - self.box.top, self.box.right - self.box.left
         if height < 1 or width < 1:
@@ -72,7 +72,7 @@ class Resize:
             yield start, band
 
     def image(self, pixels: Bytes) -> Bytes:
-        """All of the box, (height, width, 3)."""
+        """The whole box, (height, width, 3)."""
         height, width = self.box.bottom - self.box.top, self.box.right - self.box.left
         lines, image = _Lines(pixels, self), np.empty((height, 3 * width), np.uint8)
         for start in range(0, height, STRIP_ROWS):
@@ -82,9 +82,9 @@ class Resize:
 
 
 class _Lines:
-    """The lines of one box of a resized image, (rows, 3 x width) bytes, asked for from top to bottom.
+    """The lines of one box of a resized image, (rows, 3 x width) bytes, requested from top to bottom.
 
-    Only what the box takes of the source is looked at: columns are cut off before the passes.
+    Only the part of the source that the box needs is read: columns are cut off before the passes.
     """
 
     def __init__(self, pixels: Bytes, resize: Resize) -> None:
@@ -115,7 +115,7 @@ class _Lines:
         return passed
 
     def _passed_across(self, start: int, end: int) -> Bytes:
-        """Source rows start..end after the pass across. Rows that two bands share are computed once."""
+        """Source rows start..end after the horizontal pass. Rows that two bands share are computed once."""
         window_end = self._window_start + len(self._window)
         if end > window_end:
             assert self._across is not None
@@ -132,9 +132,9 @@ class _Lines:
 def _taps(
     weights: Callable[[int, int, int], Taps], sizes_and_kind: tuple[int, int, int], start: int, end: int
 ) -> tuple[Taps | None, tuple[int, int]]:
-    """What outputs start..end take, and from where to where; the taps count from there.
+    """The taps of outputs start..end, and the range of inputs that they use; the taps count from its start.
 
-    There are no taps where the pass is left out: where it would not change its side.
+    There are no taps if the pass is left out because it would not change its side.
     """
     size_in, size_out, kind = sizes_and_kind
     if size_in == size_out:

@@ -1,4 +1,4 @@
-"""What a size becomes: the rules of transformers' processors, in closed form. Sizes are (height, width) in pixels."""
+"""Output sizes: the rules of transformers' processors as closed formulas. Sizes are (height, width) in pixels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from math import ceil, floor, sqrt
 Size = tuple[int, int]
 
 SIDES_RATIO_MAX = 200
-"""Qwen-VL takes no image whose sides differ by more."""
+"""Qwen-VL accepts no image with a larger aspect ratio."""
 
 
 def whole_patches(height: int, width: int, factor: int, pixels_min: int, pixels_max: int) -> Size:
@@ -25,7 +25,8 @@ def whole_patches(height: int, width: int, factor: int, pixels_min: int, pixels_
 
 
 def whole_patches_of_clip(clip: tuple[int, int, int], moment: int, factor: int, limits: tuple[int, int]) -> Size:
-    """`smart_resize` of Qwen3-VL's videos, for (frames, height, width): the area's limits are for all frames together.
+    """`smart_resize` of Qwen3-VL's videos, for (frames, height, width): the area's limits apply to all frames
+    together.
 
     Raises ValueError for extreme shapes and for less than one moment.
     """
@@ -54,7 +55,7 @@ def shortest_edge(height: int, width: int, side: int) -> Size:
 
 
 def between_edges(height: int, width: int, shortest: int, longest: int) -> Size:
-    """`get_size_with_aspect_ratio`: the shorter side becomes `shortest`, unless the longer one would pass `longest`."""
+    """`get_size_with_aspect_ratio`: the shorter side becomes `shortest`, the longer at most `longest`."""
     side, exact = shortest, float(shortest)
     if max(height, width) / min(height, width) * shortest > longest:
         exact = longest * float(min(height, width)) / float(max(height, width))
@@ -91,9 +92,9 @@ def on_canvas(height: int, width: int, canvas: Size) -> Size:
 
 
 def best_grid(height: int, width: int, tile: Size, tiles: tuple[int, int]) -> Size:
-    """`get_optimal_tiled_canvas`: (columns, rows) of between `tiles[0]` and `tiles[1]` tiles, closest in shape.
+    """`get_optimal_tiled_canvas`: (columns, rows) with `tiles[0]` to `tiles[1]` tiles and the most similar shape.
 
-    Of two as close, the one with more tiles, while the image has more than half as many pixels.
+    If two are equally similar, the one with more tiles, if the image has more than half as many pixels.
     """
     tiles_min, tiles_max = tiles
     sides = range(1, tiles_max + 1)

@@ -1,4 +1,4 @@
-"""What an 8-bit pixel becomes, as a table of 256 values for each channel: rescaling and normalising, looked up."""
+"""Rescaling and normalising of 8-bit pixels as a table of 256 values per channel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Table = npt.NDArray[np.float32]
 
 
 def torch_table(options: Mapping[str, Any]) -> Table:
-    """(3, 256) float32: what `TorchvisionBackend.rescale_and_normalize` makes of each 8-bit value of each channel."""
+    """(3, 256) float32: `TorchvisionBackend.rescale_and_normalize` of each 8-bit value of each channel."""
     ramp = np.broadcast_to(np.arange(256, dtype=np.float32), (3, 256))
     factor = options["rescale_factor"]
     if not options["do_normalize"]:
@@ -24,7 +24,7 @@ def torch_table(options: Mapping[str, Any]) -> Table:
 
 
 def pil_table(options: Mapping[str, Any]) -> Table:
-    """(3, 256) float32: what `PilBackend.rescale` and then `PilBackend.normalize` make of each 8-bit value."""
+    """(3, 256) float32: the result of `PilBackend.rescale` and then `PilBackend.normalize` for each 8-bit value."""
     ramp = np.broadcast_to(np.arange(256, dtype=np.uint8), (3, 256))
     values = (ramp.astype(np.float64) * (options["rescale_factor"] if options["do_rescale"] else 1.0)).astype(
         np.float32

@@ -1,1 +1,1 @@
-"""What a checkpoint's files say of its processors."""
+"""Reads the settings of a checkpoint's processors from its files."""

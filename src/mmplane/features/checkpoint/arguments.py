@@ -1,8 +1,9 @@
-"""Arguments of one call of a processor: what a caller asks for in place of what the checkpoint says.
+"""Arguments of one call of a processor, which override the checkpoint's.
 
-Names and meanings are those of transformers' processors, and `several` says that the image is not alone in its prompt.
-Which of them a class takes follows from its options (`mmplane.features.checkpoint.defaults`). Arguments that follow
-from the model, such as the size of a patch, cannot be given, nor those that transformers takes and does not use.
+Names and meanings are those of transformers' processors; `several` means that the image is not the only one in its
+prompt. The arguments that a class supports follow from its options (`mmplane.features.checkpoint.defaults`). Arguments
+that follow from the model, such as the size of a patch, cannot be given, nor those that transformers accepts and
+ignores.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Edge = Literal["height", "width", "shortest_edge", "longest_edge", "max_height",
 
 
 class Arguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All that can be given, for images and clips. Sides and areas in pixels."""
+    """All arguments, for images and clips. Sides and areas are in pixels."""
 
     size: dict[Edge, Pixels] | UnsetType = UNSET
     min_pixels: Pixels | UnsetType = UNSET
@@ -47,11 +48,11 @@ class Arguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 LIMITS = {"min_pixels": "shortest_edge", "max_pixels": "longest_edge"}
-"""Older names of two edges of `size`, and what they are called there."""
+"""Older names of two edges of `size`, and their current names."""
 
 
 def parsed(text: str) -> dict[str, Any]:
-    """The arguments of a JSON object. Raises ValueError for names and values that no processor takes."""
+    """Parse the arguments of a JSON object. Raises ValueError for names and values that no processor supports."""
     try:
         given = msgspec.json.decode(text, type=Arguments)
     except msgspec.MsgspecError as error:
@@ -63,7 +64,7 @@ def parsed(text: str) -> dict[str, Any]:
 
 
 def check_names(kind: str, arguments: Mapping[str, Any], taken: Collection[str]) -> None:
-    """Raises ValueError when the class `kind` does not take all of them."""
+    """Raise ValueError if the class `kind` does not support all of them."""
     if unknown := sorted(arguments.keys() - taken):
         there_are = sorted(set(taken) & set(Arguments.__struct_fields__))
         raise ValueError(f"{kind} takes no {', '.join(unknown)}: there are {', '.join(there_are)}")

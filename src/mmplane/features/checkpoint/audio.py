@@ -17,10 +17,11 @@ EXTRACTOR = "WhisperFeatureExtractor"
 
 @dataclass(frozen=True)
 class AudioRule:
-    """What a Processor class of transformers adds to the features: tokens for a number of frames, and a mask's name.
+    """What one of transformers' Processor classes adds to the features: tokens per number of frames, and a mask's
+    name.
 
-    Without a mask all frames count. A long sound takes up to `chunks_max` chunks, each with its own row of features.
-    `placeholder_id` is that of a class which asks no tokenizer.
+    Without a mask all frames count. A long sound becomes up to `chunks_max` chunks, each with its own row of features.
+    `placeholder_id` is set for a class that does not ask its tokenizer.
     """
 
     tokens: Callable[[int], int]
@@ -44,12 +45,12 @@ RULES: Mapping[str, AudioRule] = {
     "Qwen2_5OmniProcessor": AudioRule(_qwen_tokens, "feature_attention_mask"),
     "VoxtralProcessor": AudioRule(_voxtral_tokens, chunks_max=80, placeholder_id=24),
 }
-"""By the name of the class. A Whisper model takes the features alone and has no rule."""
+"""By the name of the class. A Whisper model only takes the features and has no rule."""
 
 
 @dataclass(frozen=True)
 class AudioCheckpoint:
-    """What a checkpoint says of sounds; `options` are all of `SOUNDS`. No rule: no prompt has sounds in it."""
+    """A checkpoint's settings for sounds; `options` are all of `SOUNDS`. Without a rule, no prompt contains sounds."""
 
     files: CheckpointFiles
     options: Mapping[str, Any]
@@ -59,7 +60,7 @@ class AudioCheckpoint:
 
     @classmethod
     def load(cls, model_folder: str, known: Known) -> AudioCheckpoint:
-        """From a checkpoint folder. Raises ValueError when the sounds are not of the log-mel family."""
+        """Read a checkpoint folder. Raises ValueError if the sounds are not of the log-mel family."""
         files = CheckpointFiles(model_folder)
         given = files.part("feature_extractor", "preprocessor_config.json")
         if given.get("feature_extractor_type", EXTRACTOR) != EXTRACTOR:
@@ -77,19 +78,19 @@ class AudioCheckpoint:
         return cls(files, options, rule, placeholder_id)
 
     def fingerprint(self, encoding: Encoding) -> bytes:
-        """Of the files, versions and encoding."""
+        """Digest of the files, versions and encoding."""
         return self.files.fingerprint("audio", encoding, compared=self.compared)
 
     @property
     def chunk_samples(self) -> int:
-        """How many samples become one row of features."""
+        """Number of samples in one row of features."""
         return int(self.options["chunk_length"] * self.options["sampling_rate"])
 
     @property
     def samples_max(self) -> int:
-        """How many samples the model hears."""
+        """Number of samples that the model hears."""
         return self.chunk_samples * (1 if self.rule is None else self.rule.chunks_max)
 
     def chunks(self, samples: int) -> int:
-        """How many rows of features a sound of so many samples becomes."""
+        """Number of rows of features for a sound of this many samples."""
         return -(-min(samples, self.samples_max) // self.chunk_samples)

@@ -1,7 +1,7 @@
-"""What transformers' classes take where a configuration says nothing: every option that changes an output.
+"""Defaults of transformers' classes: every option that changes an output.
 
-What a class of image processors has of its own is written down in its family's file. The tests hold each option against
-the class itself.
+Defaults that only one class of image processors has are in its family's file. The tests compare each option with the
+class.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ IMAGES: Options = {
     "do_pad": None,
     "pad_size": None,
 }
-"""Of all image processors."""
+"""Defaults of all image processors."""
 
 _CLIPS: Options = {
     "do_resize": True,
@@ -85,7 +85,7 @@ CLIPS: Mapping[str, Options] = {
     "Glm4vVideoProcessor": _GLM_CLIPS,
     "Glm46VVideoProcessor": _GLM_CLIPS,
 }
-"""Of video processors, by class."""
+"""Defaults of video processors, by class."""
 
 SOUNDS: Options = {
     "feature_size": 80,
@@ -96,7 +96,7 @@ SOUNDS: Options = {
     "padding_value": 0.0,
     "dither": 0.0,
 }
-"""Of Whisper's feature extractor."""
+"""Defaults of Whisper's feature extractor."""
 
 ADDING = frozenset({"qwen3_vl", "qwen3_vl_moe"})
-"""Types of models whose first layers add to what an image becomes (deepstack), whether or not a file says so."""
+"""Types of models whose first layers add to an image's embeddings (deepstack), whether or not a file says so."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mmplane.core.keys import digest_parts
 from mmplane.core.records import BackendName, Modality
 
-if TYPE_CHECKING:  # it imports NumPy, which nobody needs who only reads the files
+if TYPE_CHECKING:  # it imports NumPy, which code that only reads the files does not need
     from mmplane.features.arithmetic.encodings import Encoding
 
 NAMES = (
@@ -25,10 +25,10 @@ NAMES = (
     "added_tokens.json",
     "tokenizer.json",
 )
-"""All that features, layouts and expansions depend on."""
+"""All files that features, layouts and expansions depend on."""
 
 COMPUTING = ("transformers", "torch", "numpy", "pillow")
-"""The packages whose versions can change what a processor gives, torchvision for its own backend beside them.
+"""Packages whose versions can change a processor's output; torchvision in addition, for its own backend.
 
 transformers, torch and torchvision may be missing.
 """
@@ -37,21 +37,21 @@ DECODING: Mapping[Modality, tuple[str, ...]] = {
     "video": ("av",),
     "audio": ("soundfile", "av", "soxr"),
 }
-"""The packages whose versions can change what a processor is given."""
+"""Packages whose versions can change a processor's input."""
 
 
 class CheckpointFiles:
-    """Reads a checkpoint's folder; a file that is missing is an empty one."""
+    """Reads a checkpoint's folder; a missing file counts as empty."""
 
     def __init__(self, model: str) -> None:
         """`model` is a folder or a hub id."""
         self._model = model
         self._read: dict[str, dict[str, Any]] = {}
-        self._versions = cache(versions)  # milliseconds, and every key asks
+        self._versions = cache(versions)  # takes milliseconds, and is needed for every key
 
     @cached_property
     def folder(self) -> Path:
-        """Where they lie. Of a hub id they are fetched, or taken from the hub's cache where nothing can be fetched."""
+        """Where the files are. For a hub id they are downloaded, or taken from the cache if that is not possible."""
         if (path := Path(self._model)).is_dir():
             return path
         from huggingface_hub import snapshot_download
@@ -59,7 +59,7 @@ class CheckpointFiles:
         return Path(snapshot_download(self._model, allow_patterns=list(NAMES)))
 
     def json(self, name: str) -> dict[str, Any]:
-        """The content of one file. Raises ValueError when it cannot be read or is not a JSON object."""
+        """Return the content of one file. Raises ValueError if it cannot be read or is not a JSON object."""
         if name not in self._read:
             path = self.folder / name
             try:
@@ -74,13 +74,13 @@ class CheckpointFiles:
         return self._read[name]
 
     def part(self, name: str, own_file: str) -> dict[str, Any]:
-        """The settings of one part of the processor: nested in `processor_config.json`, or in a file of its own."""
+        """The settings of one part of the processor: nested in `processor_config.json`, or in a separate file."""
         nested: dict[str, Any] | None = self.json("processor_config.json").get(name)
         return self.json(own_file) if nested is None else nested
 
     @property
     def model_type(self) -> str:
-        """As `config.json` names it."""
+        """The type in `config.json`."""
         return str(self.json("config.json").get("model_type", ""))
 
     @cached_property
@@ -92,18 +92,18 @@ class CheckpointFiles:
     def fingerprint(
         self, modality: Modality, encoding: Encoding, *, backend: BackendName = "pil", compared: bool = True
     ) -> bytes:
-        """32 bytes over the files, the versions that compute, and whether those were compared with transformers'."""
+        """32 bytes over the files, versions, and whether the fast path was compared with transformers."""
         state = f"{modality} {backend} {encoding} {self._versions(backend) if compared else 'not compared'}"
         return digest_parts([self.digest, state.encode()])
 
 
 def versions(backend: BackendName = "pil") -> str:
-    """The versions of what computes; reading them imports nothing."""
+    """The versions of the computing packages; reading them imports nothing."""
     return versions_of((*COMPUTING, "torchvision") if backend == "torchvision" else COMPUTING)
 
 
 def versions_of(names: Iterable[str]) -> str:
-    """The versions of installed packages, by their names; "-" where one is missing."""
+    """The versions of installed packages by name; "-" if one is missing."""
     return ", ".join(f"{name} {_version(name)}" for name in names)
 
 

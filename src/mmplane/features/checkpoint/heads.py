@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 NAMES = ("num_attention_heads", "num_key_value_heads")
-"""As configurations name them: of queries, and of keys and values."""
+"""Names in configurations: of queries, and of keys and values."""
 INSIDE = ("text_config", "llm_config", "language_config")
-"""Where a configuration keeps its language model's settings; older ones have them beside the others."""
+"""Where a configuration has its language model's settings; older ones have them beside the others."""
 
 
 def heads_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The language model's head counts in the content of `config.json`: those that it gives."""
+    """The language model's head counts in the content of `config.json`, if given."""
     nested = settings.get("thinker_config")
     whole = nested if isinstance(nested, Mapping) else settings
     text = next((whole[name] for name in INSIDE if isinstance(whole.get(name), Mapping)), whole)
@@ -20,7 +20,7 @@ def heads_of(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_heads(heads: Mapping[str, Any], tp: int) -> None:
-    """Raises ValueError when `tp` ranks cannot share so many heads."""
+    """Raise ValueError if `tp` ranks cannot share this many heads."""
     for name in NAMES:
         count = heads.get(name)
         if isinstance(count, int) and count % tp:

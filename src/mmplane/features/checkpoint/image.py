@@ -18,15 +18,15 @@ from mmplane.features.checkpoint.size import Size
 from mmplane.features.checkpoint.vocabulary import Runs, Vocabulary
 
 TRIAL_SIDE = 224
-"""Side in pixels of a square image that every processor takes: a multiple of patches of 14 and 16, merged or not."""
+"""Side in pixels of a square image that every processor accepts: a multiple of patches of 14 and 16, merged or not."""
 
 Expansion = Callable[[Options, tuple[int, ...], Companions], Runs]
-"""What replaces the placeholder of an image, of (options, the features' shape, what comes beside them)."""
+"""Return the replacement of an image's placeholder from (options, the features' shape, companions)."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What the JSON files say, without the vocabulary: a class of image processors, its options, the prompts' rule."""
+    """The content of the JSON files, without the vocabulary: image processor class, its options, the prompts' rule."""
 
     kind: str
     options: Options
@@ -34,7 +34,7 @@ class Description:
 
     @classmethod
     def of(cls, files: CheckpointFiles, known: Known) -> Description:
-        """Raises ValueError when the classes are not those that are known."""
+        """Raises ValueError if the classes are not supported."""
         given, settings = files.part("image_processor", "preprocessor_config.json"), files.json("processor_config.json")
         kinds = known.kinds_of(files.model_type)
         kind = str(given.get("image_processor_type") or kinds.image).removesuffix("Pil").removesuffix("Fast")
@@ -47,10 +47,10 @@ class Description:
 
 @dataclass(frozen=True)
 class ImageCheckpoint:
-    """What a fast family goes by.
+    """The settings of a fast family.
 
-    `kind` is the image processor's class, without `Fast` or `Pil`; `options` are all that it takes, resolved;
-    `input_names` are what the model takes of an image; `backend` is whose bits are wanted.
+    `kind` is the image processor's class, without `Fast` or `Pil`; `options` are all of its options, resolved;
+    `input_names` are the model's inputs for an image; `backend` is the one whose bits are wanted.
     """
 
     files: CheckpointFiles
@@ -64,7 +64,7 @@ class ImageCheckpoint:
 
     @classmethod
     def load(cls, model_folder: str, known: Known, backend: BackendName = "pil") -> ImageCheckpoint:
-        """From a checkpoint folder. Raises ValueError when its classes are not those that are known."""
+        """Read a checkpoint folder. Raises ValueError if its classes are not supported."""
         files = CheckpointFiles(model_folder)
         described, settings = Description.of(files, known), files.json("processor_config.json")
         kind, rule, vocabulary = described.kind, described.rule, Vocabulary(files)
@@ -77,9 +77,9 @@ class ImageCheckpoint:
         return cls(files, kind, described.options, placeholder_id, rule.inputs, expand, BACKENDS[backend])
 
     def adjusted(self, arguments: Mapping[str, Any]) -> ImageCheckpoint:
-        """With arguments of one call, by the rules of `_standardize_kwargs`.
+        """The same with arguments of one call, by the rules of `_standardize_kwargs`.
 
-        Raises ValueError for those that the class does not take.
+        Raises ValueError for arguments that the class does not support.
         """
         check_names(self.kind, arguments, self.options)
         limits = {edge: arguments[name] for name, edge in LIMITS.items() if name in arguments}
@@ -90,16 +90,16 @@ class ImageCheckpoint:
         return replace(self, options=options)
 
     def expansion(self, shape: tuple[int, ...], companions: Companions) -> Runs:
-        """What replaces the placeholder of an image that became these features and companions."""
+        """The replacement of an image's placeholder, for an image that became these features and companions."""
         return self.expand(self.options, shape, companions)
 
     def fingerprint(self, encoding: Encoding) -> bytes:
-        """Of the files, versions and encoding. The generic path has the same: so are the bits."""
+        """Digest of the files, versions and encoding. The generic path has the same one, since its bits are equal."""
         return self.files.fingerprint("image", encoding, backend=self.backend.name, compared=self.compared)
 
 
 def _resolved(default: Options, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a class, with what its file gives; null there is no value."""
+    """The options of a class with the values of its file; null counts as no value."""
     options = {name: default[name] if given.get(name) is None else given[name] for name in default}
     for name, edge in LIMITS.items():
         if options.get(name):

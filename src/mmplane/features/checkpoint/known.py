@@ -1,6 +1,6 @@
-"""What is known of transformers' classes and of types of models, by the names that a checkpoint's files use.
+"""What is known of transformers' classes and of types of models, by the names in a checkpoint's files.
 
-Each family writes down its own; `mmplane.features.families.names.KNOWN` is all of it.
+Each family defines its own part; `mmplane.features.families.names.KNOWN` is all of it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mmplane.features.checkpoint.prompts import PromptRule
 
 @dataclass(frozen=True)
 class Kinds:
-    """The classes and tokens of a type of model, where no file names them; empty where it takes none."""
+    """The classes and tokens of a type of model, if no file names them; empty if it takes no such items."""
 
     processor: str = ""
     image: str = ""
@@ -25,8 +25,8 @@ class Kinds:
 
 @dataclass(frozen=True)
 class Known:
-    """`images` are the options of image processors and their defaults, by class without `Fast` and `Pil`; `prompts` are
-    by Processor class, `models` by `model_type`. `torchvision` are the image processors that have no other backend.
+    """`images` are the options of image processors with defaults, by class without `Fast` and `Pil`; `prompts` are by
+    Processor class, `models` by `model_type`. `torchvision` are image processors that only have that backend.
     """
 
     images: Mapping[str, Options] = field(default_factory=dict)
@@ -35,12 +35,12 @@ class Known:
     torchvision: frozenset[str] = frozenset()
 
     def kinds_of(self, model_type: str) -> Kinds:
-        """Those of a type of model; of an unknown one, none."""
+        """Those of a type of model; none for an unknown one."""
         return self.models.get(model_type, Kinds())
 
     @classmethod
     def merged(cls, parts: Iterable[Known]) -> Known:
-        """All of several families."""
+        """Join those of several families."""
         every = list(parts)
         return cls(
             {name: options for part in every for name, options in part.images.items()},

@@ -1,4 +1,4 @@
-"""By what an image is replaced in a prompt: what the rules of transformers' Processor classes look at and say."""
+"""The tokens that replace an image in a prompt, by the rules of transformers' Processor classes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from mmplane.features.checkpoint.vocabulary import Pieces, Vocabulary
 Settings = Mapping[str, Any]
 
 Companions = Mapping[str, npt.NDArray[np.integer[Any]]]
-"""What an image processor gives beside the features, by transformers' names: for the model, or for the prompt alone."""
+"""Outputs of an image processor beside the features, by transformers' names: for the model, or only for the prompt."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a rule looks at: the processor's settings, the image processor's options, and what an image became.
+    """Inputs of a rule: the processor's settings, the image processor's options, and the image's outputs.
 
     `shape` is that of the features.
     """
@@ -33,7 +33,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class PromptRule:
-    """One class: `placeholder` names the token that stands for an image, `inputs` are what the model takes of an image.
+    """One class: `placeholder` names the token of an image, `inputs` are the model's inputs for an image.
 
     `images` are options of the image processor that the class overrides.
     """
@@ -50,7 +50,7 @@ def tokenizers_image_token(default: str | None = None) -> Callable[[Vocabulary, 
 
 
 def merged_patches(placeholder: Callable[[Vocabulary, Settings], str]) -> PromptRule:
-    """The rule of a class that takes patches with a grid, of which merge x merge make one token."""
+    """The rule of a class that takes patches with a grid, of which merge x merge become one token."""
 
     def pieces(prompt: Prompt) -> Pieces:
         tokens = int(prompt.companions["image_grid_thw"].prod()) // prompt.options["merge_size"] ** 2
@@ -65,7 +65,7 @@ def llava_token(vocabulary: Vocabulary, settings: Settings) -> str:
 
 
 def llava_view_tokens(prompt: Prompt) -> int:
-    """Of one view of the image, in LLaVA and LLaVA-NeXT."""
+    """Tokens of one view of the image, in LLaVA and LLaVA-NeXT."""
     height, width = prompt.shape[-2:]
     side, extra = prompt.settings["patch_size"], prompt.settings.get("num_additional_image_tokens", 0)
     left_out = prompt.settings.get("vision_feature_select_strategy") == "default"

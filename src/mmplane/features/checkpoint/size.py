@@ -1,4 +1,4 @@
-"""A size as a configuration gives it: two sides, limits of edges, or limits of area."""
+"""A size in a configuration: two sides, limits of edges, or limits of the area."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FORMS = (
 
 @dataclass(frozen=True)
 class Size:
-    """In pixels; None for what the configuration does not give."""
+    """In pixels; None if the configuration does not set it."""
 
     height: int | None = None
     width: int | None = None
@@ -30,7 +30,7 @@ class Size:
 
     @classmethod
     def of(cls, given: Any, *, square: bool = True) -> Size:
-        """By the rules of `get_size_dict`; `square` says what one number means. Raises ValueError for other forms."""
+        """Parse by the rules of `get_size_dict`; `square` is the meaning of one number. Raises ValueError."""
         if isinstance(given, int):
             given = {"height": given, "width": given} if square else {"shortest_edge": given}
         elif isinstance(given, list | tuple) and len(given) == 2:

@@ -1,7 +1,7 @@
-"""The video half of a checkpoint of the Qwen-VL or GLM-V family: its options, and what replaces a clip in a prompt.
+"""The video half of a Qwen-VL or GLM-V checkpoint: its options, and the tokens that replace a clip in a prompt.
 
-transformers' video processors exist only where torchvision imports. What they do is a few options and closed formulas,
-which are read and written down here; the tests hold them against the classes themselves.
+transformers' video processors can only be imported with torchvision. They consist of a few options and formulas, which
+are read and implemented here. The tests compare them with the classes themselves.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ TELLS_SECONDS = "Qwen2_5_VLProcessor"
 """The Processor class whose model takes `second_per_grid_ts`."""
 
 Moment = Callable[[Vocabulary, tuple[float, float], int], Pieces]
-"""What stands for one moment, of (vocabulary, seconds of its first and its last frame, tokens)."""
+"""The tokens of one moment, from (vocabulary, seconds of its first and its last frame, tokens)."""
 
 
 @dataclass(frozen=True)
 class ClipPrompt:
-    """By what a Processor class replaces a clip: so many placeholders, or what it says of each moment.
+    """How a Processor class replaces a clip: by a number of placeholders, or by a text for each moment.
 
-    `token` is the placeholder where the tokenizer names none; `frames` are those of a moment, for a class that takes
-    only one number.
+    `token` is the placeholder if the tokenizer names none; `frames` is the frames of a moment, for a class with a
+    fixed number.
     """
 
     token: str
@@ -43,7 +43,7 @@ class ClipPrompt:
 
 
 def _qwen3_moment(vocabulary: Vocabulary, times_s: tuple[float, float], tokens: int) -> Pieces:
-    """Halfway between its frames, in tenths."""
+    """Halfway between its frames, in tenths of a second."""
     start = vocabulary.named("vision_start_token", "<|vision_start|>")
     end = vocabulary.named("vision_end_token", "<|vision_end|>")
     token = vocabulary.named("video_token", "<|video_pad|>")
@@ -51,7 +51,7 @@ def _qwen3_moment(vocabulary: Vocabulary, times_s: tuple[float, float], tokens: 
 
 
 def _glm_moment(told: Callable[[float], str]) -> Moment:
-    """As an image, and then its first frame's time."""
+    """Like an image, followed by its first frame's time."""
 
     def moment(vocabulary: Vocabulary, times_s: tuple[float, float], tokens: int) -> Pieces:
         token = vocabulary.named("image_token", "<|image|>")
@@ -72,7 +72,7 @@ PROMPTS: Mapping[str, ClipPrompt] = {
 
 @dataclass(frozen=True)
 class VideoCheckpoint:
-    """What a checkpoint says of clips: `kind` and `processor` are classes of transformers, `options` all of `CLIPS`."""
+    """A checkpoint's settings for clips: `kind` and `processor` are transformers' classes, `options` as in `CLIPS`."""
 
     files: CheckpointFiles
     vocabulary: Vocabulary
@@ -84,7 +84,7 @@ class VideoCheckpoint:
 
     @classmethod
     def load(cls, model_folder: str, known: Known) -> VideoCheckpoint:
-        """From a checkpoint folder. Raises ValueError when its videos are of another family."""
+        """Read a checkpoint folder. Raises ValueError if its videos are of another family."""
         files = CheckpointFiles(model_folder)
         settings, images = _settings(files), files.part("image_processor", "preprocessor_config.json")
         named = files.json("processor_config.json").get("processor_class") or images.get("processor_class")
@@ -97,15 +97,15 @@ class VideoCheckpoint:
         if options["temporal_patch_size"] != (PROMPTS[processor].frames or options["temporal_patch_size"]):
             raise ValueError("this configuration of the video processor is not built")
         size = {**options["size"]}
-        if kind == "Qwen2VLVideoProcessor":  # older configurations name the limits so
+        if kind == "Qwen2VLVideoProcessor":  # older configurations use these names for the limits
             size["shortest_edge"] = settings.get("min_pixels") or size["shortest_edge"]
             size["longest_edge"] = settings.get("max_pixels") or size["longest_edge"]
         return cls(files, Vocabulary(files), kind, processor, {**options, "size": size})
 
     def adjusted(self, arguments: Mapping[str, Any]) -> VideoCheckpoint:
-        """With arguments of one call. Raises ValueError for those that the class does not take.
+        """The same with arguments of one call. Raises ValueError for those that the class does not support.
 
-        `num_frames` takes the place of the checkpoint's `fps`: transformers refuses both.
+        `num_frames` replaces the checkpoint's `fps`, because transformers refuses both together.
         """
         older = self.kind == "Qwen2VLVideoProcessor"
         limits = LIMITS if older else {}
@@ -117,7 +117,7 @@ class VideoCheckpoint:
         return replace(self, options={**options, "size": {**options["size"], **edges}, "fps": fps})
 
     def fingerprint(self, encoding: Encoding) -> bytes:
-        """Of the files, versions, encoding and rules."""
+        """Digest of the files, versions, encoding and rules."""
         fingerprint = self.files.fingerprint("video", encoding, compared=self.compared)
         if not self.rules.true_times:
             return fingerprint
@@ -134,19 +134,19 @@ class VideoCheckpoint:
         return self.processor == TELLS_SECONDS
 
     def seconds_per_grid(self, clip: Clip) -> float:
-        """How many seconds of the clip one step of its grid stands for."""
+        """Seconds of the clip per step of its grid."""
         sampled_fps = FPS_UNKNOWN if clip.fps is None else len(clip.indices) / clip.frames_total * clip.fps
         return float(self.options["temporal_patch_size"] / sampled_fps)
 
     def expansion(self, clip: Clip, moments: int, tokens: int) -> Runs:
-        """What replaces the placeholder of a clip of so many moments of so many tokens each."""
+        """The replacement of a clip's placeholder, for this many moments with this many tokens each."""
         if (moment := PROMPTS[self.processor].moment) is None:
             return self.vocabulary.runs([(self._token, moments * tokens)])
         told = (moment(self.vocabulary, times_s, tokens) for times_s in self._times(clip))
         return self.vocabulary.runs(piece for pieces in told for piece in pieces)
 
     def _times(self, clip: Clip) -> Iterator[tuple[float, float]]:
-        """Of each moment's first and last frame, in seconds; the last frame is repeated where some lack."""
+        """Times of each moment's first and last frame, in seconds; if frames are missing, the last one is repeated."""
         length, fps = self.options["temporal_patch_size"], clip.fps or FPS_UNKNOWN
         if self.rules.true_times and clip.seconds:
             shown = [at_s - clip.begins_s for at_s in clip.seconds]
@@ -161,12 +161,12 @@ class VideoCheckpoint:
 
 
 def _settings(files: CheckpointFiles) -> dict[str, Any]:
-    """The video processor's configuration, from where transformers takes it (`get_video_processor_dict`)."""
+    """The video processor's configuration, from the file that transformers uses (`get_video_processor_dict`)."""
     own = files.part("video_processor", "video_preprocessor_config.json")
     return own or files.json("preprocessor_config.json")
 
 
 def _kind_of_model(kinds: Kinds, settings: Mapping[str, Any]) -> str:
-    """The class where no `video_processor_type` names it (`AutoVideoProcessor`)."""
+    """The class if no `video_processor_type` names it (`AutoVideoProcessor`)."""
     guess = str(settings.get("image_processor_type")).replace("ImageProcessor", "VideoProcessor")
     return guess if guess in CLIPS else kinds.video

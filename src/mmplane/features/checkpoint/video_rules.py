@@ -1,4 +1,4 @@
-"""Which frames of a clip a model looks at, and how large: transformers' rules, in closed form."""
+"""Which frames of a clip a model uses, and their size: transformers' rules as closed formulas."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mmplane.features.arithmetic.sizes import whole_patches, whole_patches_of_cl
 
 Options = Mapping[str, Any]
 FPS_UNKNOWN = 24
-"""What transformers takes for the frames per second of a clip that does not say."""
+"""transformers' frame rate for a clip without one."""
 
 
 def _qwen2_sample(options: Options, total: int, fps: float | None) -> tuple[int, ...]:
-    """`Qwen2VLVideoProcessor.sample_frames`. Without `fps` or `num_frames` in the configuration it has no answer."""
+    """`Qwen2VLVideoProcessor.sample_frames`. It needs `fps` or `num_frames` in the configuration."""
     moment, wanted = options["temporal_patch_size"], options["num_frames"]
     if wanted is not None:
         wanted = round(wanted / moment) * moment
@@ -30,7 +30,7 @@ def _qwen2_sample(options: Options, total: int, fps: float | None) -> tuple[int,
         raise bad_media("the clip does not say how many frames it has in a second")
     if not 0 < wanted <= total:
         raise bad_media("the clip has too few frames for this model")
-    return tuple(np.arange(0, total, total / wanted).astype(np.float32).astype(int).tolist())  # as torch.arange has it
+    return tuple(np.arange(0, total, total / wanted).astype(np.float32).astype(int).tolist())  # as in torch.arange
 
 
 def _qwen3_sample(options: Options, total: int, fps: float | None) -> tuple[int, ...]:
@@ -46,7 +46,7 @@ def _qwen3_sample(options: Options, total: int, fps: float | None) -> tuple[int,
 
 
 def _qwen2_size(options: Options, width: int, height: int, frames: int) -> tuple[int, int]:
-    """`Qwen2VLVideoProcessor.resize`: each frame for itself, or for its share of the clip's pixels."""
+    """`Qwen2VLVideoProcessor.resize`: limits for each frame, or for its share of the clip's pixels."""
     factor, size = options["patch_size"] * options["merge_size"], options["size"]
     pixels_max = size["longest_edge"]
     if options["cap_pixels_per_frame"]:
@@ -57,7 +57,7 @@ def _qwen2_size(options: Options, width: int, height: int, frames: int) -> tuple
 
 
 def _qwen3_size(options: Options, width: int, height: int, frames: int) -> tuple[int, int]:
-    """`Qwen3VLVideoProcessor.resize`: the limits are for the clip as a whole."""
+    """`Qwen3VLVideoProcessor.resize`: the limits apply to the whole clip."""
     factor, size = options["patch_size"] * options["merge_size"], options["size"]
     pixels_max = size["longest_edge"]
     if options["cap_pixels_per_frame"]:
@@ -84,7 +84,7 @@ def _glm4v_sample(options: Options, total: int, fps: float | None) -> tuple[int,
 
 
 GLM_SECONDS_MAX, GLM_FRAMES_MAX = 2400, 640
-"""What GLM-4.6V looks at of a long clip."""
+"""The part of a long clip that GLM-4.6V uses."""
 
 
 def _glm46v_sample(options: Options, total: int, fps: float | None) -> tuple[int, ...]:
@@ -108,7 +108,7 @@ def _glm46v_sample(options: Options, total: int, fps: float | None) -> tuple[int
 
 
 def _paced(total: int, fps: float, per_second: float) -> list[int]:
-    """The first frame of each step in time, until the last whole second."""
+    """The first frame of each time step, until the last whole second."""
     taken, due_s = list[int](), 0.0
     for frame in range(total):
         if frame * (1 / fps) >= due_s:

@@ -1,4 +1,4 @@
-"""Token ids of what stands for an item in a prompt: special tokens by name, and the short texts around them."""
+"""Token ids that stand for an item in a prompt: special tokens by name, and the short texts around them."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class _Tokenizer(msgspec.Struct):
 
 
 class Vocabulary:
-    """What `tokenizer.json` and `tokenizer_config.json` say, without a tokenizer where special tokens suffice."""
+    """The content of `tokenizer.json` and `tokenizer_config.json`; a tokenizer is only loaded if needed."""
 
     def __init__(self, files: CheckpointFiles) -> None:
         self._files = files
 
     def named(self, name: str, default: str | None = None) -> str:
-        """A special token by its name in the configuration. Raises ValueError where it has none."""
+        """Return a special token by its name in the configuration. Raises ValueError if there is none."""
         settings = self._files.json("tokenizer_config.json")
         for given in (settings.get("extra_special_tokens"), settings.get("model_specific_special_tokens"), settings):
             token = given.get(name) if isinstance(given, dict) else None
@@ -45,20 +45,20 @@ class Vocabulary:
         return default
 
     def one(self, token: str) -> int:
-        """The id of a token. Raises ValueError where it is not one."""
+        """Return the id of a token. Raises ValueError if it is not a single token."""
         ids = self.ids(token)
         if len(ids) != 1:
             raise ValueError(f"the placeholder {token} of this checkpoint is not one token")
         return ids[0]
 
     def ids(self, text: str) -> tuple[int, ...]:
-        """The tokens of a text by itself."""
+        """Tokenise a text by itself."""
         if (special := self._special.get(text)) is not None:
             return (special,)
         return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def runs(self, pieces: Pieces) -> Runs:
-        """The tokens of pieces that begin and end with special tokens, equal neighbours together."""
+        """Tokenise pieces that start and end with special tokens, joining equal neighbours."""
         runs: list[tuple[int, int]] = []
         for text, count in pieces:
             ids = self.ids(text)
@@ -83,7 +83,7 @@ class Vocabulary:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        """Loaded for texts that are no special token alone: a hundred megabytes for a large vocabulary."""
+        """Load the tokenizer, for texts that are not one special token: a hundred megabytes for a large vocabulary."""
         from tokenizers import Tokenizer
 
         return Tokenizer.from_file(str(self._path))

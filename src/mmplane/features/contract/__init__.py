@@ -1,1 +1,1 @@
-"""What a processor promises: of images, clips and sounds."""
+"""The contracts of processors for images, clips and sounds."""

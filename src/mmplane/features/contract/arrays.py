@@ -1,4 +1,4 @@
-"""The arrays of an item in its slot: where each lies, and views over them."""
+"""The arrays of an item in its slot: their positions, and views over them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 
 def pack(tensors: list[tuple[str, str, tuple[int, ...]]], expansion: tuple[tuple[int, int], ...]) -> Layout:
-    """Lay (name, dtype, shape) out one after the other, each on an `ALIGN_BYTES` boundary."""
+    """Place (name, dtype, shape) one after the other, each on an `ALIGN_BYTES` boundary."""
     placed: list[Tensor] = []
     end_bytes = 0
     for name, dtype, shape in tensors:
@@ -29,14 +29,14 @@ def pack(tensors: list[tuple[str, str, tuple[int, ...]]], expansion: tuple[tuple
 
 
 def write_all(values: Mapping[str, npt.ArrayLike], out: Arrays) -> int:
-    """Copy small companions into their arrays. Returns how many bytes were written."""
+    """Copy small companions into their arrays. Return how many bytes were written."""
     for name, value in values.items():
         out[name][...] = value
     return sum(out[name].nbytes for name in values)
 
 
 def views(layout_tensors: tuple[Tensor, ...], slot: memoryview) -> dict[str, npt.NDArray[np.generic]]:
-    """NumPy arrays over a slot's bytes, one per tensor; writable if the memory is. bfloat16 comes as uint16."""
+    """NumPy arrays over a slot's bytes, one per tensor; writable if the memory is. bfloat16 is returned as uint16."""
     return {
         t.name: np.ndarray(t.shape, storage_dtype(t.dtype), buffer=slot, offset=t.offset_bytes) for t in layout_tensors
     }

@@ -1,4 +1,4 @@
-"""The contract of an audio processor: samples in, the arrays that the model takes out."""
+"""The contract of an audio processor: turns samples into the arrays that the model takes."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ class AudioProcessor(Processor):
     @property
     @abstractmethod
     def sampling_rate_hz(self) -> int:
-        """How many samples a second the decoder must deliver."""
+        """Sampling rate that the decoder must deliver."""
 
     @property
     @abstractmethod
     def samples_max(self) -> int:
-        """How many samples the model hears: what comes after them changes nothing, so a decoder may stop there."""
+        """Number of samples that the model hears. Later samples change nothing, so a decoder may stop there."""
 
     @abstractmethod
     def layout(self, samples: int) -> Layout:
-        """The layout of a sound of so many samples. Raises RequestError (400) when the model cannot take it."""
+        """Return the layout of a sound of this many samples. Raises RequestError (400) if the model cannot take it."""
 
     @abstractmethod
     def write(self, samples: Samples, out: Arrays) -> int:
         """Fill `out` (one writable array per tensor of `layout`, by name, in the slot) from a decoded sound.
 
-        Returns how many bytes were written there, counted where they were.
+        Returns how many bytes were written, counted where they were written.
         """

@@ -1,4 +1,4 @@
-"""Embeddings in the place of an image's features: what the vision tower would make of it, computed by a client."""
+"""Embeddings instead of an image's features: the output of the vision tower, computed by a client."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from mmplane.features.contract.arrays import pack
 EMBEDDINGS = "image_embeds"
 """The array that holds them, first in a layout: (tokens, width), float32, float16 or bfloat16."""
 GRID = "image_grid_thw"
-"""Beside them where the model has positions in two dimensions: (1, 3) int64, patches in time, height and width."""
+"""The grid, for a model with positions in two dimensions: (1, 3) int64, patches in time, height and width."""
 
 
 @dataclass(frozen=True)
 class EmbeddingForm:
-    """What a model takes. `width` is that of its hidden states, once more for each layer that adds to them (deepstack).
+    """The form that a model takes. `width` is that of its hidden states, plus that of each layer that adds to them
+    (deepstack).
 
-    `merge` patches in height and as many in width make one token; 0 for a model without a grid.
+    `merge` x `merge` patches become one token; 0 for a model without a grid.
     """
 
     token_id: int
@@ -27,11 +28,11 @@ class EmbeddingForm:
 
     @property
     def names(self) -> frozenset[str]:
-        """The arrays that are needed, no more and no less."""
+        """The names of the required arrays."""
         return frozenset({EMBEDDINGS, GRID} if self.merge else {EMBEDDINGS})
 
     def check_grid(self, grid: tuple[int, ...], tokens: int) -> None:
-        """Raises RequestError (400) when the grid is not that of so many tokens."""
+        """Raise RequestError (400) if the grid does not match this many tokens."""
         time, height, width = grid
         whole = time == 1 and min(height, width) > 0 and height % self.merge == width % self.merge == 0
         if not whole or height * width != tokens * self.merge**2:
@@ -42,7 +43,7 @@ class EmbeddingForm:
             )
 
     def layout(self, tokens: int, dtype: str) -> Layout:
-        """The slot of embeddings, and of their grid if there is one."""
+        """The layout of embeddings, and of their grid if there is one."""
         arrays: list[tuple[str, str, tuple[int, ...]]] = [(EMBEDDINGS, dtype, (tokens, self.width))]
         if self.merge:
             arrays.append((GRID, "int64", (1, 3)))

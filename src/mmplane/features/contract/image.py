@@ -1,4 +1,4 @@
-"""The contract of an image processor: layout from a size, features from pixels."""
+"""The contract of an image processor: a layout from a size, and features from pixels."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ class ImageProcessor(Processor):
     """A processor of images."""
 
     layout_is_cheap: ClassVar[bool] = False
-    """Whether `layout` takes microseconds, so that an event loop may call it. Else it may take milliseconds."""
+    """Whether `layout` takes microseconds, so that an event loop may call it. Otherwise it may take milliseconds."""
 
     @abstractmethod
     def layout(self, width: int, height: int) -> Layout:
-        """The layout of an image of this size in pixels (after EXIF orientation).
+        """Return the layout of an image of this size in pixels (after EXIF orientation).
 
-        Depends on the size alone. Raises RequestError (400) when the model cannot take such a size.
+        It depends only on the size. Raises RequestError (400) if the model cannot take such a size.
         """
 
     @abstractmethod
     def write(self, pixels: Pixels, out: Arrays) -> int:
         """Fill `out` (one writable array per tensor of `layout`, by name, in the slot) from a decoded image.
 
-        Returns how many bytes were written there, counted where they were. The last write of the transform is the only
-        write of those bytes (invariant 2).
+        Returns how many bytes were written, counted where they were written. The last write of the transform is the
+        only write of those bytes (invariant 2).
         """

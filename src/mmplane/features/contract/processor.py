@@ -1,7 +1,7 @@
-"""The contract of a feature processor: decoded media in, the arrays that the model takes out.
+"""The contract of a feature processor: turns decoded media into the arrays that the model takes.
 
-`Processor` is what images, clips and sounds share. A processor is swappable: one class, one file, one conformance
-suite. A fast one serves a family and must give the bits of the generic one.
+`Processor` is what processors of images, clips and sounds share. A processor is swappable: one class, one file, one
+conformance suite. A fast one serves a family and must give the bits of the generic one.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 LAYOUTS_MAX = 1024
-"""How many sizes a processor remembers the layout of."""
+"""Number of sizes whose layout a processor caches."""
 
 
 class Processor(ABC):
     """Turns one decoded item into the arrays that the model takes.
 
-    Pure: no I/O, no state between items but caches whose content depends on their key alone. Called by one thread, one
+    Pure: no I/O, and no state between items except caches that depend only on their key. Called by one thread, one
     item at a time.
     """
 
@@ -31,16 +31,16 @@ class Processor(ABC):
     def placeholder_id(self) -> int | None:
         """The token that stands for one item in a tokenised prompt; `Layout.expansion` replaces it.
 
-        None where items have no place in the prompt.
+        None if items have no place in the prompt.
         """
 
     @abstractmethod
     def warm(self) -> None:
-        """Do all that happens once (compile, load from the cache on disk), so that no request's path does it."""
+        """Do all one-time work (compile, load from the cache on disk), so that no request has to wait for it."""
 
     def adjusted(self, arguments: Mapping[str, Any]) -> Self:
-        """The same processor with arguments of one call, as transformers' class takes them, in place of its own.
+        """Return the same processor with a call's own arguments, with the names of transformers' class.
 
-        Raises ValueError for arguments that it does not take.
+        Raises ValueError for arguments that it does not support.
         """
         raise ValueError(f"the processor of these items takes no arguments: {', '.join(arguments)}")

@@ -1,4 +1,4 @@
-"""The contract of a video processor: sampled frames in, one after the other; the arrays that the model takes out."""
+"""The contract of a video processor: turns sampled frames, one by one, into the arrays that the model takes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ VIDEO_FEATURES = "pixel_values_videos"
 
 @dataclass(frozen=True)
 class ClipRules:
-    """Whose values describe a clip. They change what the model is told, so they are part of the fingerprint.
+    """Rules for describing and sampling a clip. They change the model's input, so they are part of the fingerprint.
 
-    `true_times`: the model is told when each frame is really shown, and a clip's rate is measured where its container
-    gives none. Without it both are what transformers computes, as an engine would: times are frame numbers over the
-    rate, and an unknown rate is 24. The server follows the clip, a sidecar the engine.
+    `true_times`: the model gets the time at which each frame is really shown, and a clip's rate is measured if its
+    container has none. Without it, both are what transformers computes, as in an engine: times are frame numbers over
+    the rate, and an unknown rate is 24. The server follows the clip, a sidecar follows the engine.
 
-    `seconds_max`: how long a clip may be. `pixels_max`: how many pixels may be decoded of one. Where the frames that
-    the checkpoint chooses would take more, a server takes earlier or fewer ones, and a sidecar refuses the clip.
+    `seconds_max`: the maximum length of a clip. `pixels_max`: the maximum number of pixels to decode. If the
+    checkpoint's choice of frames would need more, a server uses earlier or fewer frames, and a sidecar refuses the
+    clip.
     """
 
     true_times: bool = False
@@ -44,22 +45,22 @@ class VideoProcessor(Processor):
     def sample(
         self, frames_total: int, fps: float | None, *, frames_max: int = 0, fps_max: float = 0.0
     ) -> tuple[int, ...]:
-        """Which frames to decode, in ascending order: the checkpoint's own choice, unless that is too many.
+        """Return the frames to decode, in ascending order: the checkpoint's own choice, unless that is too many.
 
-        Then as many as allowed, spread by the same rules: at most `frames_max`, and at most `fps_max` a second (0: no
-        limit). Raises RequestError (400) when the model cannot take so few.
+        Then as many as allowed, spread by the same rules: at most `frames_max`, and at most `fps_max` per second (0:
+        no limit). Raises RequestError (400) if the model cannot take so few.
         """
 
     @abstractmethod
     def layout(self, clip: Clip) -> Layout:
-        """The layout of a clip; no frame is needed. Raises RequestError (400) when the model cannot take it."""
+        """Return the layout of a clip; no frame is needed. Raises RequestError (400) if the model cannot take it."""
 
     @abstractmethod
     def write(self, frames: Iterable[Pixels], clip: Clip, out: Arrays) -> int:
         """Fill `out` (one writable array per tensor of `layout`, by name, in the slot) from the frames of `indices`.
 
-        Returns how many bytes were written there, counted where they were.
+        Returns how many bytes were written, counted where they were written.
 
         Frames are (height, width, 3) uint8 and may be decoded while this runs: each is read once, in order, and not
-        kept. An array (frames, height, width, 3) will do. Raises ValueError when there are more or fewer.
+        kept. An array (frames, height, width, 3) is accepted too. Raises ValueError if there are more or fewer.
         """

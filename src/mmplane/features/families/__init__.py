@@ -1,1 +1,1 @@
-"""The fast processors, one family a file."""
+"""The fast processors, one file per family."""

@@ -1,4 +1,4 @@
-"""The fixed-size family (CLIP, SigLIP, LLaVA, Gemma 3 and their like): padded, resized and cropped to one size.
+"""The fixed-size family (CLIP, SigLIP, LLaVA, Gemma 3 and others): padded, resized and cropped to one size.
 
 Bit-equal to the plain pipeline of transformers' backends (resize, centre crop, rescale, normalise), and to LLaVA's,
 which first pads to a square. Features are (1, 3, height, width).
@@ -79,7 +79,7 @@ class FixedSizeImageProcessor(TileImageProcessor):
 
     @staticmethod
     def serves(checkpoint: ImageCheckpoint) -> bool:
-        """Whether this configuration is one that this file reproduces: of fixed size, and in floating point."""
+        """Whether this file supports the configuration: fixed size, and floating point."""
         options = checkpoint.options
         crop = bool(options.get("do_center_crop")) and options["crop_size"].height and options["crop_size"].width
         fixed = options["size"].height and options["size"].width

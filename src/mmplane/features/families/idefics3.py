@@ -1,6 +1,6 @@
-"""Idefics3 and SmolVLM: resized by the longer side, then to whole tiles, cut; a small view comes last.
+"""Idefics3 and SmolVLM: resized by the longer side, then to whole tiles, and split; a small view comes last.
 
-Each resize takes the result of the one before, in 8 bits: the small view is the third. Bit-equal to transformers.
+Each resize uses the 8-bit result of the previous one; the small view is the third. Bit-equal to transformers.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Idefics3ImageProcessor(TileImageProcessor):
 
     @staticmethod
     def serves(checkpoint: ImageCheckpoint) -> bool:
-        """Whether this configuration is one that this file reproduces."""
+        """Whether this file supports the configuration."""
         options = checkpoint.options
         return (
             checkpoint.input_names == _INPUTS
@@ -115,7 +115,7 @@ class Idefics3ImageProcessor(TileImageProcessor):
         return [*tiles, Tile(self._resize(*self._tile), source=1)]
 
     def _sources(self, pixels: Pixels) -> list[Pixels]:
-        """The image after the first resize, and after the second where that is cut."""
+        """The image after the first resize, and after the second if it is split."""
         (height, width), size = self._sizes(pixels.shape[1], pixels.shape[0])
         sources = [self._resize(width, height).image(pixels)]
         if size != self._tile:

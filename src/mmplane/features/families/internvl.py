@@ -55,7 +55,7 @@ class InternVLImageProcessor(TileImageProcessor):
 
     @staticmethod
     def serves(checkpoint: ImageCheckpoint) -> bool:
-        """Whether this configuration is one that this file reproduces."""
+        """Whether this file supports the configuration."""
         options = checkpoint.options
         return (
             checkpoint.input_names == {"pixel_values"}

@@ -1,6 +1,6 @@
-"""Kimi K2.5 (MoonViT): never enlarged, at most so many patches, padded to whole tokens; patches come row by row.
+"""Kimi K2.5 (MoonViT): never enlarged, a limited number of patches, padded to whole tokens; patches come row by row.
 
-Bit-equal to `Kimi_K25ImageProcessor`, which transformers has for torchvision alone.
+Bit-equal to `Kimi_K25ImageProcessor`, which transformers only has for torchvision.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class KimiVLImageProcessor(PatchImageProcessor):
 
     @staticmethod
     def serves(checkpoint: ImageCheckpoint) -> bool:
-        """Whether this configuration is one that this file reproduces; `size` counts patches here."""
+        """Whether this file supports the configuration; `size` counts patches here."""
         size = checkpoint.options["size"]
         return PatchImageProcessor.serves(checkpoint) and bool(size.max_height) and size.max_height == size.max_width
 
@@ -57,7 +57,7 @@ class KimiVLImageProcessor(PatchImageProcessor):
 
 
 def _at_most_patches(height: int, width: int, side: int, limits: tuple[int, int]) -> tuple[int, int]:
-    """`navit_resize` of Kimi: at most `limits[0]` patches in all and `limits[1]` along a side; never enlarged."""
+    """`navit_resize` of Kimi: at most `limits[0]` patches in total and `limits[1]` along a side; never enlarged."""
     patches_max, side_max = limits[0], limits[1] * side
     patches = max(1.0, height // side) * max(1.0, width // side)
     scale = min(1.0, sqrt(patches_max / patches), side_max / height, side_max / width)

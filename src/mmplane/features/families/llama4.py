@@ -1,6 +1,7 @@
-"""Llama 4: the image is fitted onto the canvas of tiles that scales it least, padded and cut; a small view comes last.
+"""Llama 4: the image is fitted onto the canvas of tiles that scales it least, padded and split; a small view comes
+last.
 
-Bit-equal to `Llama4ImageProcessor`, which transformers has for torchvision alone, and which normalises in bfloat16.
+Bit-equal to `Llama4ImageProcessor`, which transformers only has for torchvision, and which normalises in bfloat16.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class Llama4ImageProcessor(TileImageProcessor):
 
     @staticmethod
     def serves(checkpoint: ImageCheckpoint) -> bool:
-        """Whether this configuration is one that this file reproduces."""
+        """Whether this file supports the configuration."""
         options, size = checkpoint.options, checkpoint.options["size"]
         return (
             checkpoint.input_names == {"pixel_values"}
@@ -118,7 +119,7 @@ class Llama4ImageProcessor(TileImageProcessor):
 def _least_scaled(height: int, width: int, canvases: list[Size], *, largest: bool) -> Size:
     """Llama 4's `get_best_fit`: the canvas that shrinks the image least, or enlarges it least (`largest`: most).
 
-    Scales are compared in single precision, as torch has them; of those alike, the first of least area.
+    Scales are compared in single precision, as in torch; of equal ones, the first with the smallest area is used.
     """
     scales = {
         canvas: min(np.float32(canvas[0]) / np.float32(height), np.float32(canvas[1]) / np.float32(width))

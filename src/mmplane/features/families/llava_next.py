@@ -1,6 +1,6 @@
-"""LLaVA-NeXT and LLaVA-OneVision: the image is fitted into one of some given resolutions, padded and cut.
+"""LLaVA-NeXT and LLaVA-OneVision: the image is fitted into one of several given resolutions, padded and split.
 
-A small view comes first. Of several images in one prompt LLaVA-OneVision sees that view alone, padded to a square.
+A small view comes first. If a prompt has several images, LLaVA-OneVision only uses that view, padded to a square.
 Bit-equal to transformers.
 """
 
@@ -103,7 +103,7 @@ class LlavaNextImageProcessor(TileImageProcessor):
 
     @staticmethod
     def serves(checkpoint: ImageCheckpoint) -> bool:
-        """Whether this configuration is one that this file reproduces: tiles, crop and small view of one size."""
+        """Whether this file supports the configuration: tiles, crop and small view of one size."""
         options = checkpoint.options
         side, crop = _side(checkpoint), options["crop_size"]
         return (

@@ -1,14 +1,16 @@
-"""Log-mel features of Whisper's type (Whisper, Qwen2-Audio, Qwen2.5-Omni, Voxtral): one column each 10 ms.
+"""Log-mel features like Whisper's (Whisper, Qwen2-Audio, Qwen2.5-Omni, Voxtral): one column per 10 ms.
 
-A chunk is 30 seconds: all that most models hear. A long sound for Voxtral is computed as one and then cut into chunks.
+A chunk is 30 seconds, which is all that most models hear. A long sound for Voxtral is computed as a whole and then
+split into chunks.
 
-The values are those of `WhisperFeatureExtractor`'s NumPy path to at most 1 ulp (and in nearly all of them to the bit):
-spectra in double precision, rounded to single, then summed into bands in double. Where torch is installed, the
-extractor's own call takes torch's single-precision path instead, which differs from its NumPy path by up to 2e-5; that
-path's bits depend on the machine, so the NumPy path is what is served. Features are (chunks, bands, columns).
+The values match `WhisperFeatureExtractor`'s NumPy path to at most 1 ulp (nearly all of them exactly): spectra in double
+precision, rounded to single, then summed into bands in double. If torch is installed, the extractor's own call uses
+torch's single-precision path instead, which differs from its NumPy path by up to 2e-5. That path's bits depend on the
+machine, so the NumPy path is served. Features are (chunks, bands, columns).
 
-The spectra are taken for a block of columns at a time, the padding's not at all: they are silence. The largest of all
-values is part of each, and is known last; so they are made in memory of their own (1.5 MB) and written once.
+Spectra are computed for a block of columns at a time, and not at all for the padding, which is silence. The maximum of
+all values affects each value and is known last, so the values are computed in separate memory (1.5 MB) and written
+once.
 """
 
 from __future__ import annotations
@@ -30,10 +32,10 @@ from mmplane.features.contract.audio import AUDIO_FEATURES, AudioProcessor, Samp
 from mmplane.features.contract.processor import LAYOUTS_MAX
 
 BLOCK_COLUMNS = 64
-"""How many spectra are taken at a time: they stay in the second-level cache until they are summed."""
+"""Number of spectra computed at a time, so that they stay in the second-level cache until they are summed."""
 
 MEL_FLOOR = 1e-10
-"""No band has less power (`transformers.audio_utils.spectrogram`)."""
+"""Minimum power of a band (`transformers.audio_utils.spectrogram`)."""
 
 KNOWN = Known(
     models={
@@ -48,7 +50,7 @@ Reference = Callable[[AudioCheckpoint, Samples], npt.NDArray[np.float32]]
 
 
 class LogMelProcessor(AudioProcessor):
-    """The audio processor of the family; with a `reference`, that path's own values and a copy."""
+    """The audio processor of the family; with a `reference`, it copies that path's own values."""
 
     def __init__(
         self, checkpoint: AudioCheckpoint, encoding: Encoding = "float32", *, reference: Reference | None = None
@@ -73,7 +75,7 @@ class LogMelProcessor(AudioProcessor):
 
     @property
     def fingerprint(self) -> bytes:
-        """The checkpoint's, and the encoding."""
+        """The checkpoint's digest, with the encoding."""
         return self._checkpoint.fingerprint(self._encoding)
 
     @property
@@ -92,11 +94,11 @@ class LogMelProcessor(AudioProcessor):
         return self._samples_max
 
     def layout(self, samples: int) -> Layout:
-        """In closed form: microseconds. What is longer than the model hears is cut off, as transformers does it."""
+        """A closed formula: takes microseconds. Anything longer than the model hears is cut off, as in transformers."""
         return self._layouts(min(samples, self._samples_max))
 
     def write(self, samples: Samples, out: Arrays) -> int:
-        """Block by block into memory of its own, because the loudest value is part of all; then once into `out`."""
+        """Compute block by block in separate memory (the maximum affects all values); then write once into `out`."""
         samples = samples[: self._samples_max]
         layout, features = self.layout(len(samples)), out[AUDIO_FEATURES]
         if features.shape != layout.tensors[0].shape or features.dtype != storage_dtype(self._encoding):
@@ -111,7 +113,7 @@ class LogMelProcessor(AudioProcessor):
         return features.nbytes + write_all(masks, out)
 
     def warm(self) -> None:
-        """Touch the code once; it was compiled when it was imported."""
+        """Run the code once; it was compiled when it was imported."""
         self._fill(np.zeros(self._width, np.float32), np.empty((len(self._bands[0]), self._columns), np.float32))
 
     def _layout(self, samples: int) -> Layout:
@@ -129,7 +131,7 @@ class LogMelProcessor(AudioProcessor):
         return pack([features, *masks], ((placeholder, tokens),))
 
     def _heard(self, samples: int) -> int:
-        """How many columns the mask covers: those that begin in the sound."""
+        """Number of columns that the mask covers: those that start in the sound."""
         return -(-samples // self._hop)
 
     def _fill(self, samples: Samples, logs: Array) -> None:
@@ -148,7 +150,7 @@ class LogMelProcessor(AudioProcessor):
         np.divide(logs, 4.0, out=logs)
 
     def _spectra(self, samples: Samples, start: int, end: int, columns: int) -> npt.NDArray[np.complex128]:
-        """Of columns start..end of so many, each centred on its moment."""
+        """Spectra of columns start..end, each centred on its moment."""
         half = self._width // 2
         stretch = _stretch(samples, start * self._hop - half, (end - 1) * self._hop + half, columns * self._hop)
         frames = np.lib.stride_tricks.sliding_window_view(stretch, self._width)[:: self._hop]
@@ -171,7 +173,7 @@ def _stretch(samples: Samples, start: int, end: int, length: int) -> npt.NDArray
 
 
 def _bands(filters: npt.NDArray[np.float64]) -> tuple[kernels.Ints, kernels.Ints, kernels.Doubles]:
-    """Of each band: its first frequency, how many it takes, and their shares; from dense (frequencies, bands)."""
+    """For each band: its first frequency, their number, and their shares; from dense (frequencies, bands)."""
     taken = filters != 0.0
     first = np.where(taken.any(axis=0), taken.argmax(axis=0), 0)
     count = np.where(taken.any(axis=0), len(taken) - taken[::-1].argmax(axis=0) - first, 0)

@@ -1,7 +1,7 @@
-"""MiniCPM-V 4.6: a small view of the image, and slices of a larger one; patches lie side by side in one long strip.
+"""MiniCPM-V 4.6: a small view of the image, and slices of a larger one; patches are side by side in one long strip.
 
 Bit-equal to `MiniCPMV4_6ImageProcessor` and `MiniCPMV4_6ImageProcessorPil`. Row y of a view is row y % side of the
-patches of row y // side. A prompt numbers its images, which is not part of an image's own share of it.
+patches of row y // side. A prompt numbers its images, which is not part of an image's own tokens.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class MiniCPMVImageProcessor(TileImageProcessor):
 
     @staticmethod
     def serves(checkpoint: ImageCheckpoint) -> bool:
-        """Whether this configuration is one that this file reproduces."""
+        """Whether this file supports the configuration."""
         options = checkpoint.options
         return (
             checkpoint.input_names == {"pixel_values", "target_sizes"}
@@ -113,7 +113,7 @@ class MiniCPMVImageProcessor(TileImageProcessor):
 
 
 def _merge(options: Mapping[str, Any]) -> int:
-    """How many patches in height and in width make one token."""
+    """Number of patches in height and in width that become one token."""
     return 2 if options["downsample_mode"] == "4x" else 4
 
 

@@ -1,4 +1,4 @@
-"""The table of families: one row for each."""
+"""The table of families, one row for each."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ FAMILIES: tuple[tuple[type[TableImageProcessor], Known], ...] = (
     (kimi_vl.KimiVLImageProcessor, kimi_vl.KNOWN),
     (minicpm_v.MiniCPMVImageProcessor, minicpm_v.KNOWN),
 )
-"""What serves images, and what is known of transformers' classes for them."""
+"""A family's processor for images, and what is known of transformers' classes for them."""
 
 FAST: Mapping[str, type[TableImageProcessor]] = {kind: family for family, known in FAMILIES for kind in known.images}
-"""What serves images, by the image processor's class, without `Fast` and `Pil`."""
+"""The processors for images, by the image processor's class, without `Fast` and `Pil`."""
 
 KNOWN = Known.merged([*(known for _, known in FAMILIES), log_mel.KNOWN])
-"""All that is known of transformers' classes."""
+"""Everything that is known of transformers' classes."""

@@ -48,7 +48,7 @@ class PaddleOcrImageProcessor(PatchImageProcessor):
 
 
 def _widened(height: int, width: int, factor: int) -> tuple[int, int]:
-    """What `smart_resize` of PaddleOCR-VL begins with: no side is shorter than `factor`."""
+    """The first step of PaddleOCR-VL's `smart_resize`: no side is shorter than `factor`."""
     if height < factor:
         height, width = factor, round(width * factor / height)
     if width < factor:

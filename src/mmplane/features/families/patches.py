@@ -1,6 +1,6 @@
-"""What the families of patches share: an image resized to whole patches, cut, each still frame doubled where they ask.
+"""Common parts of the patch families: resizes an image to whole patches and splits it; may double each still frame.
 
-Patches come in blocks of merge x merge, row by row, or plainly row by row. Features are (patches, 3 x copies x side x
+Patches come in blocks of merge x merge, row by row, or simply row by row. Features are (patches, 3 x copies x side x
 side), or (patches, 3 x copies, side, side).
 """
 
@@ -25,12 +25,12 @@ from mmplane.features.contract.image import Pixels
 from mmplane.features.families.table import TableImageProcessor
 
 BAND_ROWS = 64
-"""About how many rows are resized at a time: they stay in the second-level cache until they are cut."""
+"""Approximate number of rows resized at a time, so that they stay in the second-level cache until they are cut."""
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """What an image is resized to, and the whole patches around it: below and at the right is black padding."""
+    """The size after the resize, and that of whole patches around it, with black padding below and right."""
 
     height: int
     width: int
@@ -43,7 +43,7 @@ class Canvas:
         return cls(*size, *size)
 
     def bands(self, resized: Bands) -> Iterator[kernels.Bytes]:
-        """The bands of the resized image, the last ones as far as the padding goes."""
+        """The bands of the resized image; the last ones include the padding."""
         for y, planes in resized:
             bottom = y + planes.shape[1]
             rows = self.padded_height - y if bottom == self.height else planes.shape[1]
@@ -56,10 +56,10 @@ class Canvas:
 
 
 class PatchImageProcessor(TableImageProcessor):
-    """Base of the patch families: a subclass says what a size becomes."""
+    """Base of the patch families: a subclass defines the output size."""
 
     in_blocks: ClassVar[bool] = True
-    """Whether patches that become one token follow each other; else they come row by row."""
+    """Whether patches that become one token follow each other; otherwise they come row by row."""
 
     flat: ClassVar[bool] = True
     """Whether a patch is one row of numbers."""
@@ -74,7 +74,7 @@ class PatchImageProcessor(TableImageProcessor):
 
     @staticmethod
     def serves(checkpoint: ImageCheckpoint) -> bool:
-        """Whether this configuration is one that this file reproduces."""
+        """Whether this class supports the configuration."""
         options = checkpoint.options
         return (
             checkpoint.input_names == {"pixel_values", "image_grid_thw"}
@@ -89,7 +89,7 @@ class PatchImageProcessor(TableImageProcessor):
 
     @abstractmethod
     def _canvas(self, width: int, height: int) -> Canvas:
-        """What an image of this size becomes. Raises ValueError when the model cannot take it."""
+        """Return the output size for an image of this size. Raises ValueError if the model cannot take it."""
 
     def _canvas_of(self, width: int, height: int) -> Canvas:
         try:

@@ -25,7 +25,7 @@ def _token(_: Vocabulary, settings: Settings) -> str:
 
 
 def _side(settings: Settings) -> int:
-    """Of what becomes one token, in pixels."""
+    """Size of one token in pixels."""
     return int(settings.get("patch_size", 16) * settings.get("spatial_merge_size", 1))
 
 
@@ -67,7 +67,7 @@ class PixtralImageProcessor(TileImageProcessor):
 
     @staticmethod
     def serves(checkpoint: ImageCheckpoint) -> bool:
-        """Whether this configuration is one that this file reproduces."""
+        """Whether this file supports the configuration."""
         options, size = checkpoint.options, checkpoint.options["size"]
         return (
             checkpoint.input_names == {"pixel_values", "image_sizes"}

@@ -1,12 +1,12 @@
-"""Videos of the Qwen2-VL family, and of GLM-V: frames resized to whole patches, cut, and paired.
+"""Videos of the Qwen2-VL family and of GLM-V: frames are resized to whole patches, split, and paired.
 
 Bit-equal to `Qwen2VLVideoProcessor`, `Qwen3VLVideoProcessor`, `Glm4vVideoProcessor` and `Glm46VVideoProcessor` of
-transformers, which compute in torch: 8-bit frames are resized as torch does it, and rescaling and normalising are one
-step. (An image of this family goes through PIL's arithmetic instead; after a resize the two differ by some 8-bit steps,
-most where they pass in another order.)
+transformers, which compute in torch: 8-bit frames are resized like torch does, and rescaling and normalising are one
+step. (An image of this family is computed with PIL's arithmetic instead; after a resize the two differ by some 8-bit
+steps, mostly if their passes have a different order.)
 
 Features are (patches, 3 x moment x side x side) for moments of `temporal_patch_size` frames, in blocks of
-merge x merge; where the last moment lacks frames, the last frame is repeated.
+merge x merge. If the last moment lacks frames, the last frame is repeated.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from mmplane.features.contract.processor import LAYOUTS_MAX
 from mmplane.features.contract.video import VIDEO_FEATURES, ClipRules, VideoProcessor
 
 BAND_ROWS = 64
-"""About how many rows are resized at a time: they stay in the second-level cache until they are cut."""
+"""Approximate number of rows resized at a time, so that they stay in the second-level cache until they are cut."""
 
 Bands = Callable[[Resize, Pixels, int], Iterator[tuple[int, kernels.Bytes]]]
 
@@ -64,7 +64,7 @@ class QwenVideoProcessor(VideoProcessor):
         return QwenVideoProcessor(replace(self._checkpoint, rules=rules), self._encoding, self._bands)
 
     def adjusted(self, arguments: Mapping[str, Any]) -> Self:
-        """With arguments of one call. Raises ValueError for those that make a configuration that is not built."""
+        """The same with arguments of one call. Raises ValueError if they lead to an unsupported configuration."""
         checkpoint = self._checkpoint.adjusted(arguments)
         if not self.serves(checkpoint) or checkpoint.options["size"].keys() != {"shortest_edge", "longest_edge"}:
             raise ValueError(f"{checkpoint.kind} is not built for these arguments: {', '.join(arguments)}")
@@ -72,7 +72,7 @@ class QwenVideoProcessor(VideoProcessor):
 
     @staticmethod
     def serves(checkpoint: VideoCheckpoint) -> bool:
-        """Whether this configuration is one that this file reproduces."""
+        """Whether this file supports the configuration."""
         options = checkpoint.options
         return (
             bool(options["do_resize"])
@@ -84,7 +84,7 @@ class QwenVideoProcessor(VideoProcessor):
 
     @property
     def fingerprint(self) -> bytes:
-        """Over the checkpoint's video options, the versions that compute, and the encoding."""
+        """Digest of the checkpoint's video options, the versions of the computing packages, and the encoding."""
         return self._checkpoint.fingerprint(self._encoding)
 
     @property
@@ -95,7 +95,7 @@ class QwenVideoProcessor(VideoProcessor):
     def sample(
         self, frames_total: int, fps: float | None, *, frames_max: int = 0, fps_max: float = 0.0
     ) -> tuple[int, ...]:
-        """By the rules of the checkpoint's own class and configuration. Raises RequestError (400)."""
+        """Sample by the rules of the checkpoint's class and configuration. Raises RequestError (400)."""
         options = self._checkpoint.options
         own = tuple(range(frames_total))
         if options["do_sample_frames"]:
@@ -111,11 +111,11 @@ class QwenVideoProcessor(VideoProcessor):
         return self._choices.sample({**options, "num_frames": wanted, "fps": None}, frames_total, fps)
 
     def layout(self, clip: Clip) -> Layout:
-        """In closed form: microseconds, or milliseconds where the prompt tells the time of every moment."""
+        """A closed formula: takes microseconds, or milliseconds if the prompt has the time of every moment."""
         return self._layouts(clip)
 
     def write(self, frames: Iterable[Pixels], clip: Clip, out: Arrays) -> int:
-        """Resize, look up and cut, frame by frame and band by band, straight into `out`."""
+        """Resize, look up and split, frame by frame and band by band, directly into `out`."""
         layout = self._layouts(clip)
         features: Array = out[VIDEO_FEATURES]
         if features.shape != layout.tensors[0].shape or features.dtype != storage_dtype(self._dtype):
@@ -133,7 +133,7 @@ class QwenVideoProcessor(VideoProcessor):
         return written_bytes + write_all(self._companions(clip), out)
 
     def warm(self) -> None:
-        """Touch the code once; it was compiled when it was imported."""
+        """Run the code once; it was compiled when it was imported."""
         clip = Clip(64, 64, self._moment, None, tuple(range(self._moment)))
         arrays = {t.name: np.empty(t.shape, storage_dtype(t.dtype)) for t in self.layout(clip).tensors}
         self.write(np.zeros((self._moment, 64, 64, 3), np.uint8), clip, arrays)
@@ -186,5 +186,5 @@ class QwenVideoProcessor(VideoProcessor):
 
 
 def _as_bits(values: Array) -> Array:
-    """16-bit floats as uint16, which the compiled loops take; all else as it is."""
+    """16-bit floats as uint16 for the compiled loops; everything else as it is."""
     return values.view(np.uint16) if values.dtype == np.float16 else values

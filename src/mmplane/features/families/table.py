@@ -1,7 +1,8 @@
-"""What the fast families share: pixels resized as the backend does, then one table of 256 values for each channel.
+"""Common parts of the fast families: pixels are resized as by the backend, then looked up in a table of 256 values per
+channel.
 
-The table is filled by the processor's own arithmetic (rescale, then normalise, in its own precision), so looking a
-pixel up gives the bits that computing it would. With another encoding the table is cast, not the features.
+The table is filled by the processor's own arithmetic (rescale, then normalise, in its own precision), so a look-up
+gives the same bits as the computation. With another encoding the table is cast, not the features.
 """
 
 from __future__ import annotations
@@ -28,9 +29,7 @@ from mmplane.features.contract.processor import LAYOUTS_MAX
 
 @dataclass(frozen=True)
 class Outline:
-    """What an image of one size becomes: the features' shape, its share of the prompt, and what the model takes beside
-    the features.
-    """
+    """The result for images of one size: shape of the features, tokens in the prompt, other inputs of the model."""
 
     shape: tuple[int, ...]
     expansion: Runs
@@ -38,7 +37,7 @@ class Outline:
 
 
 class TableImageProcessor(ImageProcessor):
-    """Base of the fast processors. `byte_form` says how their uint8 encoding becomes features."""
+    """Base of the fast processors. `byte_form` describes how their uint8 encoding becomes features."""
 
     layout_is_cheap: ClassVar[bool] = True
 
@@ -59,20 +58,20 @@ class TableImageProcessor(ImageProcessor):
         return type(self)(self._checkpoint, encoding)
 
     def adjusted(self, arguments: Mapping[str, Any]) -> Self:
-        """With arguments of one call. Raises ValueError for those that make a configuration that is not built."""
+        """The same with arguments of one call. Raises ValueError if they lead to an unsupported configuration."""
         checkpoint = self._checkpoint.adjusted(arguments)
         try:
             if self.serves(checkpoint):
                 adjusted = type(self)(checkpoint, self._encoding)
                 adjusted.layout(TRIAL_SIDE, TRIAL_SIDE)
                 return adjusted
-        except (ArithmeticError, LookupError, RequestError, TypeError):  # a size without an edge that is needed
+        except (ArithmeticError, LookupError, RequestError, TypeError):  # a size that lacks a required edge
             pass
         raise ValueError(f"{checkpoint.kind} is not built for these arguments: {', '.join(arguments)}")
 
     @property
     def fingerprint(self) -> bytes:
-        """The checkpoint's own, as the generic path has it, since the bits are the same; and the encoding."""
+        """The checkpoint's digest, as for the generic path, because the bits are the same; with the encoding."""
         return self._checkpoint.fingerprint(self._encoding)
 
     @property
@@ -81,13 +80,13 @@ class TableImageProcessor(ImageProcessor):
         return self._checkpoint.placeholder_id
 
     def layout(self, width: int, height: int) -> Layout:
-        """In closed form: microseconds. Raises RequestError (400)."""
+        """A closed formula: takes microseconds. Raises RequestError (400)."""
         outline = self._outlines(width, height)
         companions = [(name, str(value.dtype), value.shape) for name, value in outline.companions.items()]
         return pack([(FEATURES, self._dtype, outline.shape), *companions], outline.expansion)
 
     def write(self, pixels: Pixels, out: Arrays) -> int:
-        """Resize and look up, band by band, straight into `out`."""
+        """Resize and look up, band by band, directly into `out`."""
         outline = self._outlines(pixels.shape[1], pixels.shape[0])
         features = out[FEATURES]
         if features.shape != outline.shape or features.dtype != storage_dtype(self._dtype):
@@ -95,7 +94,7 @@ class TableImageProcessor(ImageProcessor):
         return self._fill(pixels, _as_bits(features)) + write_all(outline.companions, out)
 
     def warm(self) -> None:
-        """Touch the code once; it was compiled when it was imported."""
+        """Run the code once; it was compiled when it was imported."""
         layout = self.layout(TRIAL_SIDE, TRIAL_SIDE)
         arrays = {t.name: np.empty(t.shape, storage_dtype(t.dtype)) for t in layout.tensors}
         self.write(np.zeros((TRIAL_SIDE, TRIAL_SIDE, 3), np.uint8), arrays)
@@ -107,13 +106,13 @@ class TableImageProcessor(ImageProcessor):
 
     @staticmethod
     def _table_of(checkpoint: ImageCheckpoint) -> Table:
-        """(3, 256) float32: what becomes of each 8-bit value of each channel."""
+        """(3, 256) float32: the value for each 8-bit value of each channel."""
         return checkpoint.backend.table(checkpoint.options)
 
     @staticmethod
     @abstractmethod
     def serves(checkpoint: ImageCheckpoint) -> bool:
-        """Whether this configuration is one that the class reproduces."""
+        """Whether the class supports this configuration."""
 
     @staticmethod
     @abstractmethod
@@ -122,13 +121,13 @@ class TableImageProcessor(ImageProcessor):
 
     @abstractmethod
     def _outline(self, width: int, height: int) -> tuple[tuple[int, ...], Companions]:
-        """The encoded features' shape and all that comes beside them, in closed form. Raises RequestError (400)."""
+        """The encoded features' shape and everything beside them, as a closed formula. Raises RequestError (400)."""
 
     @abstractmethod
     def _fill(self, pixels: Pixels, features: Array) -> int:
-        """Write all of `features`, of the outline's shape; 16-bit floats come as uint16. Returns bytes written."""
+        """Write all of `features`, in the outline's shape; 16-bit floats are uint16. Return the bytes written."""
 
 
 def _as_bits(values: Array) -> Array:
-    """16-bit floats as uint16, which the compiled loops take; all else as it is."""
+    """16-bit floats as uint16 for the compiled loops; everything else as it is."""
     return values.view(np.uint16) if values.dtype == np.float16 else values

@@ -1,7 +1,7 @@
-"""What the families of tiles share: an image becomes tiles of one size, each a part of some resize of it.
+"""Common parts of the tile families: an image becomes tiles of one size, each a part of some resize of it.
 
-Features are (..., 3, tile height, tile width). What no resize covers is padding: a pixel of value 0, looked up like
-every other.
+Features are (..., 3, tile height, tile width). Areas that no resize covers are padding: pixels of value 0, looked up
+like all others.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from mmplane.features.families.table import TableImageProcessor
 SQUARE_PIXELS_MAX = 64_000_000
 """No image is padded to a larger square."""
 BAND_ROWS = 64
-"""How many rows are resized at a time: they stay in the second-level cache until they are written."""
+"""Number of rows resized at a time, so that they stay in the second-level cache until they are written."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One tile: the box of a resize, laid with its top left corner at (top, left) of the tile.
+    """One tile: the box of a resize, whose top left corner is at (top, left) of the tile.
 
-    What is resized is a `source` of the image, by number.
+    `source` is the number of the image that is resized.
     """
 
     resize: Resize
@@ -50,14 +50,14 @@ class Tile:
 
 @dataclass(frozen=True)
 class Grid:
-    """(height, width) in pixels, cut into tiles of one size; a resized image lies on it, from `start` on."""
+    """(height, width) in pixels, divided into tiles of one size; a resized image is placed on it at `start`."""
 
     size: Size
     tile: Size
     start: Size = (0, 0)
 
     def tiles(self, resized: Size, resize: Callable[[int, int, Box], Resize], source: int = 0) -> list[Tile]:
-        """Row by row. `resize` is to (width, height, box)."""
+        """The tiles, row by row. `resize` gets (width, height, box)."""
         (height, width), (tile_height, tile_width) = resized, self.tile
         (above, before), (canvas_height, canvas_width) = self.start, self.size
         tiles = []
@@ -74,7 +74,7 @@ class TileImageProcessor(TableImageProcessor):
     """Base of the tile families."""
 
     _tile: Size
-    """(height, width) in pixels, for a family whose tiles are of one size."""
+    """(height, width) in pixels, for a family with tiles of one size."""
 
     def __init__(self, checkpoint: ImageCheckpoint, encoding: Encoding) -> None:
         super().__init__(checkpoint, encoding)
@@ -89,11 +89,11 @@ class TileImageProcessor(TableImageProcessor):
         """The tiles of an image of this size, in order. Raises RequestError (400)."""
 
     def _sources(self, pixels: Pixels) -> Sequence[Pixels]:
-        """What is resized: the image itself, unless a family pads or resizes it first."""
+        """The images that are resized: the image itself, unless a family pads or resizes it first."""
         return (pixels,)
 
     def _companions(self, width: int, height: int, tiles: int) -> Companions:  # noqa: ARG002 - many have none
-        """What comes beside the features of an image of this size, which becomes so many tiles."""
+        """The arrays beside the features of an image of this size with this many tiles."""
         return {}
 
     def _leading(self, tiles: int) -> tuple[int, ...]:
@@ -106,7 +106,7 @@ class TileImageProcessor(TableImageProcessor):
 
     @staticmethod
     def _check_square(width: int, height: int) -> None:
-        """Raises RequestError (400) for an image that is not padded to a square."""
+        """Raise RequestError (400) if the image is too long to be padded to a square."""
         if max(width, height) ** 2 > SQUARE_PIXELS_MAX:
             raise bad_media("the image is too long for its width")
 
@@ -148,7 +148,7 @@ class TileImageProcessor(TableImageProcessor):
         return written_bytes
 
     def _pad(self, tile: Tile, target: Array) -> int:
-        """Write what lies around the tile's box, and nothing else."""
+        """Write the area around the tile's box, and nothing else."""
         (height, width), black = tile.size, 0 if self._table is None else self._table[:, :1, None]
         bottom, right = tile.top + height, tile.left + width
         rows = slice(tile.top, bottom)

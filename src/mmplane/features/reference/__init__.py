@@ -1,1 +1,1 @@
-"""What transformers and torch themselves compute: the generic path, and what the fast ones are compared with."""
+"""What transformers and torch compute: the generic path, and the reference for the fast ones."""

@@ -1,4 +1,4 @@
-"""Compare fast paths with transformers, in a process of its own: `python -m ... FOLDER BACKEND MODALITY ...`."""
+"""Compares fast paths with transformers, in a separate process: `python -m ... FOLDER BACKEND MODALITY ...`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if __name__ == "__main__":
     folder, backend, *names = sys.argv[1:]
     modalities = cast("list[Modality]", names)
     if backend == "torchvision":
-        import_module("torchvision")  # if it was built for another torch, its own error says more than transformers'
+        import_module("torchvision")  # if it was built for another torch, its own error is clearer than transformers'
     from mmplane.features.reference.parity import compare
 
     found = {

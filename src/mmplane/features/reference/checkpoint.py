@@ -1,8 +1,8 @@
-"""The image half of a checkpoint as transformers has it: image processor, tokenizer, prompt rules.
+"""The image half of a checkpoint in transformers: image processor, tokenizer, prompt rules.
 
-transformers keeps three things apart that a request needs together: the image processor (pixels to arrays), the
-tokenizer, and the `Processor` that knows by which text an image is replaced in a prompt. The last is composed here by
-hand, because its own loader also loads a video processor, which needs torchvision.
+transformers separates three things that a request needs together: the image processor (pixels to arrays), the
+tokenizer, and the `Processor`, which knows the text that replaces an image in a prompt. The last one is created
+manually here, because its own loader also loads a video processor, which needs torchvision.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class ReferenceCheckpoint:
 
     @classmethod
     def load(cls, model_folder: str, backend: BackendName = "pil") -> ReferenceCheckpoint:
-        """Load from a checkpoint folder. Raises ValueError when its image processor has no such backend here.
+        """Load a checkpoint folder. Raises ValueError if its image processor has no such backend here.
 
-        One that transformers has for torchvision alone is loaded whichever backend is asked for.
+        If transformers only has it for torchvision, that one is loaded whichever backend is requested.
         """
         image_processor = _image_processor(model_folder, backend)
         tokenizer = AutoTokenizer.from_pretrained(model_folder, trust_remote_code=False)
@@ -69,7 +69,7 @@ class ReferenceCheckpoint:
         return options
 
     def described(self) -> ImageCheckpoint:
-        """The same for the fast families, whichever classes the checkpoint names: its prompts by its own rules."""
+        """The same for the fast families, whichever classes the checkpoint names, with its own prompt rules."""
         options = {
             name: Size(**dict(value)) if isinstance(value, SizeDict) else value for name, value in self.options.items()
         }
@@ -83,7 +83,7 @@ class ReferenceCheckpoint:
         return ImageCheckpoint(self.files, kind, options, self.placeholder_id, names, expand, backend)
 
     def fingerprint(self, encoding: Encoding) -> bytes:
-        """Of the files, versions and encoding. A fast path that was compared shares it: same bits."""
+        """Digest of the files, versions and encoding. A compared fast path shares it, because the bits are the same."""
         return self.files.fingerprint("image", encoding, backend=self.backend)
 
     @cached_property
@@ -96,14 +96,14 @@ class ReferenceCheckpoint:
 
     @cached_property
     def input_names(self) -> frozenset[str]:
-        """Which of the image processor's outputs the model takes: what a whole call of the processor keeps of them."""
+        """The image processor's outputs that the model takes: those that a whole call of the processor keeps."""
         image = Image.new("RGB", (TRIAL_SIDE, TRIAL_SIDE))
         text, tensors = [self.processor.image_token], TENSORS[self.backend]
         whole = self.processor(images=[image], text=text, return_tensors=tensors)
         return frozenset(whole) & frozenset(self.outputs(image))
 
     def prompt(self, text: str, images: Sequence[Image.Image]) -> dict[str, Any]:
-        """Torch tensors of one whole prompt, by a whole call of the processor. Raises whatever that raises."""
+        """Torch tensors of one whole prompt, from a whole call of the processor. Raises whatever that raises."""
         given: dict[str, Any] = {"text": [text], "return_tensors": "pt"}
         if not images:
             try:
@@ -112,17 +112,17 @@ class ReferenceCheckpoint:
                 return dict(self.tokenizer(**given))
         try:
             return dict(self.processor(images=[list(images)], **given))
-        except ValueError:  # one that takes the images of all prompts in one list
+        except ValueError:  # a processor that takes the images of all prompts in one list
             return dict(self.processor(images=list(images), **given))
 
     def outputs(self, image: Image.Image) -> Mapping[str, Any]:
-        """What the image processor makes of one RGB image, batch dimension and all."""
+        """Run the image processor on one RGB image; the result has a batch dimension."""
         return self.replacement(image)[0]
 
     def replacement(self, image: Image.Image) -> tuple[Mapping[str, Any], Runs]:
-        """That, and the (token id, repetitions) runs that replace the placeholder of the image.
+        """The same, and the (token id, repetitions) runs that replace the image's placeholder.
 
-        A Processor class may give its image processor options of its own, so it is the one that is asked.
+        A Processor class may pass its own options to its image processor, so the class is called.
         """
         given = dict(self.images_kwargs)
         if given.pop("several", False):
@@ -132,13 +132,13 @@ class ReferenceCheckpoint:
         return outputs, self._runs(text)
 
     def _runs(self, text: str) -> Runs:
-        """The text is tokenised apart from its neighbours: exact where it begins and ends with special tokens."""
+        """Tokenise the text separately, which is exact if it starts and ends with special tokens."""
         ids = self.tokenizer.encode(text, add_special_tokens=False)
         return tuple((int(token), sum(1 for _ in run)) for token, run in groupby(ids))
 
 
 def as_array(value: Any) -> Array:
-    """An output of a processor in NumPy, which has no bfloat16: such values become float32."""
+    """Convert an output to NumPy, which has no bfloat16: such values become float32."""
     return np.asarray(value.float() if str(getattr(value, "dtype", "")) == "torch.bfloat16" else value)
 
 
@@ -147,14 +147,14 @@ def _image_processor(model_folder: str, backend: BackendName) -> Any:
         found = AutoImageProcessor.from_pretrained(model_folder, backend=backend, trust_remote_code=False)
     except (ImportError, RuntimeError) as error:  # torchvision that was built for another torch
         raise ValueError(f"transformers cannot load its {backend} backend: {error}") from error
-    if getattr(found, "backend", None) not in (backend, "torchvision"):  # what is missing is replaced without a word
+    if getattr(found, "backend", None) not in (backend, "torchvision"):  # transformers silently replaces missing parts
         kind = type(found).__name__
         raise ValueError(f"no {backend} backend for this image processor here: transformers gave {kind}")
     return found
 
 
 def _compose(model_folder: str, image_processor: Any, tokenizer: Any) -> Any:
-    """The checkpoint's own Processor with this image processor and tokenizer and nothing else (no video, no audio)."""
+    """The checkpoint's Processor with only this image processor and tokenizer (no video, no audio)."""
     settings, _ = ProcessorMixin.get_processor_dict(model_folder)
     name = settings.get("processor_class") or getattr(image_processor, "_processor_class", None)
     if name is not None:
@@ -190,7 +190,7 @@ def _of_parts(kind: Any, parts: Mapping[str, Any], settings: Mapping[str, Any]) 
 
 
 class _Nothing(dict[str, Any]):
-    """A part of a Processor that is not there; every option of it is None."""
+    """A missing part of a Processor; every option of it is None."""
 
     def __getattr__(self, name: str) -> None:
         if name.startswith("__"):

@@ -1,8 +1,8 @@
-"""transformers' Processor classes, also those that ask for torchvision or num2words and use neither for images.
+"""transformers' Processor classes, including those that require torchvision or num2words and use neither for images.
 
-Where a package is missing, transformers replaces a class by a stand-in that only raises. The class itself lies in its
-module. Some of these modules import a rule for sizes from the image processor of torchvision, which the one of Pillow
-has too. SmolVLM's asks for a package that spells the numbers of a clip's frames.
+If a package is missing, transformers replaces a class by a stand-in that only raises. The class itself is in its
+module. Some of these modules import a rule for sizes from torchvision's image processor, which Pillow's has too.
+SmolVLM's needs a package that spells the numbers of a clip's frames.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from transformers.models.auto.processing_auto import processor_class_from_name
 
 @cache
 def processor_class(name: str) -> Any:
-    """The class of this name, or None. Raises ImportError when its module cannot be loaded."""
+    """The class of this name, or None. Raises ImportError if its module cannot be loaded."""
     found: Any = processor_class_from_name(name)
     if found is not None and getattr(type(found), "is_dummy", False):
         found = getattr(_module_of(found.__module__.rpartition("processing_")[2]), name)

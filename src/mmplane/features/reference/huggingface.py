@@ -1,8 +1,8 @@
-"""The generic path: any transformers image processor, with either backend, by the checkpoint's own configuration.
+"""The generic path: any image processor of transformers, with either backend, by the checkpoint's own configuration.
 
-What a size becomes is measured: a blank image of that size goes through the processor once, and the shapes of its
-outputs are remembered. That costs milliseconds for each new size, so `layout` belongs in a worker. It assumes what
-holds for every processor in transformers: shapes follow from sizes, never from pixels.
+Layouts are measured: a blank image of each size goes through the processor once, and the shapes of its outputs are
+cached. That costs milliseconds for each new size, so `layout` belongs into a worker. It assumes what is true for every
+processor in transformers: shapes depend on sizes, never on pixels.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mmplane.features.reference.checkpoint import ReferenceCheckpoint, as_array
 
 
 class HuggingFaceImageProcessor(ImageProcessor):
-    """Runs the checkpoint's own image processor; the copy into the slot is the only one of ours."""
+    """Runs the checkpoint's own image processor; the only additional copy is the one into the slot."""
 
     def __init__(self, checkpoint: ReferenceCheckpoint, encoding: Encoding = "float32") -> None:
         if dtype_of(encoding) == "uint8":
@@ -37,11 +37,11 @@ class HuggingFaceImageProcessor(ImageProcessor):
 
     @classmethod
     def load(cls, model_folder: str, backend: BackendName = "pil") -> HuggingFaceImageProcessor:
-        """From a checkpoint folder. Raises ValueError when transformers has no such image processor for it here."""
+        """Load from a checkpoint folder. Raises ValueError if transformers has no such image processor for it here."""
         return cls(ReferenceCheckpoint.load(model_folder, backend))
 
     def adjusted(self, arguments: Mapping[str, Any]) -> Self:
-        """With arguments of one call, which are transformers' own to check. Raises ValueError."""
+        """The same with arguments of one call, which transformers checks. Raises ValueError."""
         given = {**self._checkpoint.images_kwargs, **arguments}
         adjusted = type(self)(replace(self._checkpoint, images_kwargs=given), self._encoding)
         try:
@@ -52,7 +52,7 @@ class HuggingFaceImageProcessor(ImageProcessor):
 
     @property
     def fingerprint(self) -> bytes:
-        """The checkpoint's own, and the encoding."""
+        """The checkpoint's digest, with the encoding."""
         return self._checkpoint.fingerprint(self._encoding)
 
     @property
@@ -61,7 +61,7 @@ class HuggingFaceImageProcessor(ImageProcessor):
         return self._checkpoint.placeholder_id
 
     def layout(self, width: int, height: int) -> Layout:
-        """Measured once for each size: milliseconds. Raises RequestError (400)."""
+        """Measured once for each size, in milliseconds. Raises RequestError (400)."""
         return self._measured(width, height)
 
     def write(self, pixels: Pixels, out: Arrays) -> int:
@@ -78,7 +78,7 @@ class HuggingFaceImageProcessor(ImageProcessor):
         return written_bytes
 
     def warm(self) -> None:
-        """Let the processor import and build what it needs, by one run."""
+        """Run the processor once, so that it imports and builds what it needs."""
         self._measured(TRIAL_SIDE, TRIAL_SIDE)
 
     def _measure(self, width: int, height: int) -> Layout:
@@ -93,7 +93,7 @@ class HuggingFaceImageProcessor(ImageProcessor):
         return self._encoding if array.dtype == np.float32 else array.dtype.name
 
     def _model_inputs(self, outputs: Mapping[str, Any]) -> dict[str, Array]:
-        """What of the outputs the model takes, features first."""
+        """The outputs that the model takes, features first."""
         names = self._checkpoint.input_names
         arrays = {name: as_array(value) for name, value in outputs.items() if name in names}
         first = FEATURES if FEATURES in arrays else max(arrays, key=lambda name: arrays[name].nbytes)

@@ -1,4 +1,4 @@
-"""Images by whichever classes a checkpoint names: loaded by transformers, in place where a family serves them."""
+"""Image processors by the classes that a checkpoint names: loaded by transformers, or replaced by a family."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger("mmplane")
 
 
 def generic(model_folder: str, encoding: Encoding, *, fast: bool, backend: BackendName = "pil") -> ImageProcessor:
-    """The generic processor, or a `fast` family with the checkpoint's own prompt rules, if both agree on noise."""
+    """The generic processor, or a `fast` family with the checkpoint's own prompt rules if both agree on noise."""
     checkpoint = ReferenceCheckpoint.load(model_folder, backend)
     described = checkpoint.described()
     family = FAST.get(described.kind)
@@ -28,7 +28,7 @@ def generic(model_folder: str, encoding: Encoding, *, fast: bool, backend: Backe
 
 
 def _agree(fast: ImageProcessor, reference: ImageProcessor) -> bool:
-    """False too where the rule of its prompts looks at more than at what its image processor gives (GOT-OCR2)."""
+    """Also False if its prompt rule looks at more than the outputs of its image processor (GOT-OCR2)."""
     try:
         return agree(fast, reference)
     except LookupError:

@@ -1,4 +1,4 @@
-"""Whether a fast processor gives what the reference gives: layout, companions and every bit of the features."""
+"""Checks whether a fast processor matches the reference: layout, companions and every bit of the features."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from mmplane.features.reference.sounds import numpy_path
 from mmplane.features.reference.torch_frames import torch_bands
 
 PARITY_SIZES = ((113, 64), (61, 150), (200, 96), (40, 31), (310, 430))
-"""(width, height) in pixels of the images tried: scaled down and up, and for most models in both orders of passes."""
+"""(width, height) in pixels of the test images: scaled down and up, and for most models in both orders of passes."""
 
 PARITY_SAMPLES = (50, 4_001, 16_000)
-"""Lengths of the sounds tried."""
+"""Lengths of the test sounds."""
 
 
 def agree(fast: ImageProcessor, reference: ImageProcessor) -> bool:
@@ -58,7 +58,7 @@ def difference(fast: ImageProcessor, reference: ImageProcessor, pixels: Pixels) 
 
 
 def materialise(processor: ImageProcessor, pixels: Pixels) -> dict[str, Array]:
-    """The arrays of one image, in memory of their own."""
+    """The arrays of one image, in separate memory."""
     layout = processor.layout(pixels.shape[1], pixels.shape[0])
     arrays = views(layout.tensors, memoryview(bytearray(layout.length_bytes)))
     processor.write(pixels, arrays)
@@ -92,9 +92,9 @@ def _ordered(values: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
 
 
 def compare(model_folder: str, modality: Modality, backend: BackendName = "pil") -> bool:
-    """Whether the fast path of one modality gives what transformers gives. Raises ValueError where there is none.
+    """Whether the fast path of one modality matches transformers. Raises ValueError if there is none.
 
-    `backend` is that of images: clips and sounds have one arithmetic.
+    `backend` is for images: clips and sounds have only one arithmetic.
     """
     if modality == "image":
         own = ImageCheckpoint.load(model_folder, KNOWN, backend)

@@ -1,4 +1,4 @@
-"""What transformers' torchvision backend computes with, in torch alone: the reference of the video path."""
+"""What transformers' torchvision backend computes, using only torch: the reference of the video path."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmplane.features.arithmetic.resize import Resize
 from mmplane.features.contract.image import Pixels
 
 FILTERS = {kernels.BILINEAR: "bilinear", kernels.BICUBIC: "bicubic"}
-"""torch's names of the filters that are built."""
+"""torch's names of the supported filters."""
 
 
 def torch_bands(resize: Resize, pixels: Pixels, _: int) -> Iterator[tuple[int, kernels.Bytes]]:

@@ -1,9 +1,9 @@
-"""A request's multimodal inputs are built by the design that its message names.
+"""Builds a request's multimodal inputs with the design that its message names.
 
-choice      tokenizer: which design the next request takes; the name travels in its message
+choice      tokenizer: chooses the design of the next request, whose message carries its name
 route       tokenizer: `PUT /mmplane/design` on SGLang's own HTTP server
-step        rank: SGLang's functions that this goes around
-building    rank: orders begun in the order of the messages; requests admitted, failed or held back
+step        rank: wraps SGLang's functions
+building    rank: starts orders in message order; requests are admitted, failed or held back
 pending     what is being built, and what all ranks agree on; pure
-ports       what a rank gives to `mmplane.delivery`
+ports       what a rank provides to `mmplane.delivery`
 """

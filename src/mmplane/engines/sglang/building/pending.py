@@ -4,8 +4,8 @@
       │                    └────done on all ranks, one failed─> failed, on all
       └──abandoned: nobody waits for it, but it stays until all ranks are done
 
-The list is the same on all ranks: it changes by messages, which come to all in one order, and by what is agreed.
-So how many wait is the same everywhere, and bounds what waits in a rank's lane.
+The list is the same on all ranks, because it only changes by messages, which arrive everywhere in the same order, and
+by agreement. So the number of waiting requests is the same everywhere, and bounds what waits in a rank's lane.
 """
 
 from __future__ import annotations

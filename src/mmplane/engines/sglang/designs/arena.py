@@ -1,7 +1,7 @@
 """`arena`: features and their identity are finished before they are sent, in memory that all ranks map (B4 and on).
 
-Tokenizer: as the plugin does without any design: the features into a slot and their digest, off the event loop. Each
-rank: makes the object over the mapping, some 20 us. Collectives: none, not even those of SGLang's own transport.
+Tokenizer: as in the plugin without a design, features are written into a slot and digested, off the event loop. Each
+rank: creates the object over the mapping, some 20 us. Collectives: none, not even those of SGLang's own transport.
 
 Differs from B4 (a named segment for each request): nothing is created, opened or removed for a request.
 """

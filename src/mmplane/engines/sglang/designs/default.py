@@ -3,7 +3,8 @@
 Tokenizer: nothing. Each rank: opens the segments, hashes the features, builds. Collectives: none of its own. With
 `--enable-broadcast-mm-inputs-process` SGLang's function builds on rank 0 and broadcasts: the incident's commit.
 
-Differs from SGLang alone by the agreement: there an exception ends the server, or leaves one rank without the request.
+Differs from SGLang alone by the agreement: in SGLang an exception ends the server, or leaves one rank without the
+request.
 """
 
 from __future__ import annotations

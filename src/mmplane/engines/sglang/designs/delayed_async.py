@@ -1,7 +1,7 @@
-"""`delayed-async`: the same in the background (C3: C1 and C2 together).
+"""`delayed-async`: like `delayed`, in the background (C3: C1 and C2 together).
 
-Tokenizer: nothing. Every rank: its lane broadcasts what is not built yet, two threads build; the next broadcast does
-not wait for them. The loop goes on; the request joins in the first step after all ranks have it.
+Tokenizer: nothing. Every rank: its lane broadcasts the input of the build and two threads build; the next broadcast
+does not wait for them. The loop continues; the request joins in the first step after all ranks have it.
 
 Differs from C3 as `leader-async` differs from C2 and `delayed` from C1.
 """

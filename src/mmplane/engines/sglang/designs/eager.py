@@ -1,10 +1,11 @@
 """`eager`: features and their hash are finished in the tokenizer process (A1, B1, B2).
 
-Tokenizer: SGLang's hash of each item, in four threads (B2), not on the event loop (A1 as written). Each rank: opens the
-segments, and makes the object around what it got: no hash, some 20 us. Collectives: none.
+Tokenizer: SGLang's hash of each item, in four threads (B2), not on the event loop (as A1 has it). Each rank: opens the
+segments and creates the object around them: no hash, some 20 us. Collectives: none.
 
-Differs from A1: SGLang 0.5.23's message type cannot carry a ready `MultimodalInputs`, so each rank makes the wrapper.
-Differs from B1: SGLang's processor already returns finished features, so nothing is lazy and nothing is left to force.
+Differs from A1: SGLang 0.5.23's message type cannot carry a finished `MultimodalInputs`, so each rank makes the
+wrapper. Differs from B1: SGLang's processor already returns finished features, so nothing is lazy and there is nothing
+to force.
 """
 
 from __future__ import annotations

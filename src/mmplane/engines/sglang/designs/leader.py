@@ -1,10 +1,10 @@
 """`leader`: rank 0 builds and broadcasts the object, one request after the other, in the step (the incident's commit).
 
 Tokenizer: nothing. Rank 0: hashes, builds, pickles. The others: wait, unpickle. Collectives: two broadcasts for each
-request (the length, the bytes), in SGLang's own CPU group, as `broadcast_object_list` does.
+request (the length, the bytes), in SGLang's own CPU group, like `broadcast_object_list`.
 
-Differs from the commit (`_process_and_broadcast_mm_inputs`) in what fails: there a rank that cannot read the object
-is alone with that. It is also what SGLang's flag does; the design is here to be switched to and from.
+Differs from the commit (`_process_and_broadcast_mm_inputs`) in failures: with the commit, the others do not learn that
+a rank cannot read the object. SGLang's flag does the same work; the design can be switched on and off at run time.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """`leader-async`: rank 0 builds in a pool of threads and broadcasts in the background (A3, C2).
 
-Tokenizer: nothing. Rank 0: four threads build. Every rank: its lane, one thread, enters the broadcasts in the order of
-the messages, in a process group of its own. The loop goes on; the request joins in the first step after all have it.
+Tokenizer: nothing. Rank 0: four threads build. Every rank: its lane, one thread, enters the broadcasts in message
+order, in a separate process group. The loop continues; the request joins in the first step after all ranks have it.
 
-Differs from C2: one thread for all collectives (there several threads use one group and can cross), nobody calls
-`future.result()` on the loop, and an abort cancels the build but not the collective, which all ranks enter.
+Differs from C2: one thread runs all collectives (in C2 several threads use one group and can get out of order), nothing
+calls `future.result()` on the loop, and an abort cancels the build but not the collective, which all ranks enter.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Decode and transform outside SGLang's process: a picture's file goes to the sidecar, its features come back in place.
+"""Decodes and transforms outside SGLang's process: a picture's file goes to the sidecar, and its features come back.
 
-launch      in the launcher: whether, and with which model and backend the sidecar is started
-install     around the making of SGLang's processor: puts the three pieces below into it
-loading     a picture is not decoded: its features are asked for, and a file that nobody has decoded stands for it
-swapped     SGLang's image processor, which takes the features of such files instead of making them
-refusal     a full sidecar is 503 and Retry-After
-trial       before all that is used: two requests both ways, bit for bit
+launch      in the launcher: whether the sidecar makes pictures, and with which model and backend
+install     wraps the creation of SGLang's processor and inserts the next three parts
+loading     requests the features of a picture instead of decoding it, and returns an undecoded image
+swapped     replaces SGLang's image processor: uses the features of such images instead of computing them
+refusal     turns a full sidecar into 503 and Retry-After
+trial       the check before any use: two requests both ways must be equal, bit for bit
 """
