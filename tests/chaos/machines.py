@@ -154,7 +154,7 @@ def main(losses: int) -> int:
         model = folder / "tiny"
         build_tiny(model, weights=SHIPPED_WEIGHTS)
         flags = (*FLAGS, *JOINING, "--cluster-key-file", str(key))
-        live = stack.enter_context(serving(model, *flags, tp=1, executed=True))
+        live = stack.enter_context(serving(model, *flags, tp=1))
         outposts = [Outpost(network, number, key) for number in (1, 2)]
         stack.callback(lambda: [outpost.stop() for outpost in outposts])
         until(lambda: len(machines(live)) == MACHINES, BACK_S, "all have joined")

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from conformance import Right, right_answers
 from live import RUNNING, Live, network_here, serving
-from preloaded import PRELOADED, Preloaded
-from reference import Reference
-from safetensors.torch import save_file
+from preloaded import ADDRESS, PRELOADED, TEMPLATE, Preloaded
 from tests.chaos.holds import Holds
 
-from mmplane.models.tiny import SHIPPED_WEIGHTS, build_tiny, random_weights
 from render_requests import MODEL_ID
+
+if TYPE_CHECKING:
+    from conformance import Right
+    from reference import Reference
+
+# torch is imported where it is needed: the process that only hands out tests to others needs none.
 
 SHARED_FLAGS = (
     *("--fault-injection", "on", "--cache-bytes", str(2**20), "--running-max", "16"),
@@ -34,6 +38,12 @@ LONGEST_FIRST = (
 """Files that take longest. One that began last would be waited for, with the other processes idle."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Start what all processes of pytest-xdist fork their servers from: it imports while they collect."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        os.environ[ADDRESS] = TEMPLATE.start()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first: `--no-loadscope-reorder` keeps that order."""
     places = {name: place for place, name in enumerate(LONGEST_FIRST)}
@@ -42,7 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def preloaded() -> Iterator[None]:
-    """What servers are forked from; it starts with the first."""
+    """The copy of the template that most servers are forked from; it is made with the first."""
     yield
     PRELOADED.close()
 
@@ -78,6 +88,10 @@ def nothing_is_left() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`tiny` with random weights: what these tests compare must differ from picture to picture."""
+    from safetensors.torch import save_file
+
+    from mmplane.models.tiny import build_tiny, random_weights
+
     folder = tmp_path_factory.mktemp("models")
     save_file(random_weights(), folder / "random.safetensors", metadata={"format": "pt"})
     build_tiny(folder / "tiny", weights=folder / "random.safetensors")
@@ -87,6 +101,8 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`tiny` as it ships: it reads numbers."""
+    from mmplane.models.tiny import SHIPPED_WEIGHTS, build_tiny
+
     folder = tmp_path_factory.mktemp("models") / "tiny"
     build_tiny(folder, weights=SHIPPED_WEIGHTS)
     return folder
@@ -94,6 +110,8 @@ def trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def reference(tiny_folder: Path) -> Reference:
+    from reference import Reference
+
     return Reference(tiny_folder)
 
 
@@ -120,4 +138,6 @@ def server(server_of: Callable[[int], Live]) -> Live:
 @pytest.fixture(scope="session")
 def right(reference: Reference) -> dict[str, Right]:
     """The right answers to the conformance suite's questions."""
+    from conformance import right_answers
+
     return right_answers(reference)

@@ -26,7 +26,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 START_LIMIT_S = 120.0
 STOP_LIMIT_S = 60.0
-POLL_S = 0.02
+POLL_S, POLL_S_MAX = 0.01, 0.1
 SETTLE_LIMIT_S = 60.0
 
 
@@ -38,8 +38,7 @@ def network_here() -> int:
 class Live:
     """One `mmplane serve` and its process tree.
 
-    It is forked from the session's preloaded process, unless it must be `executed` as users do, or is given an
-    environment, which may change its code, or limits.
+    It is forked from what is preloaded, unless it must be `executed` as users do, or is given limits.
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class Live:
         with open(log_path, "w") if log_path else nullcontext(None) as file, os.fdopen(write, "w") as stdout:
             stderr = file or stdout
             self._process: Forked | subprocess.Popen[bytes]
-            if executed or env or limits:
+            if executed or limits:
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", "mmplane", *arguments],
                     stdout=stdout,
@@ -70,7 +69,7 @@ class Live:
                     preexec_fn=limits,
                 )
             else:
-                self._process = preloaded.serve(arguments, dict(os.environ), stdout.fileno(), stderr.fileno())
+                self._process = preloaded.serve(arguments, os.environ | (env or {}), stdout.fileno(), stderr.fileno())
         self.supervisor = psutil.Process(self._process.pid)
         self.url = ""
         self._ready = threading.Event()
@@ -174,12 +173,20 @@ RUNNING: list[Live] = []
 
 def until(true: Callable[[], Any], limit_s: float, what: str) -> Any:
     """Poll until `true()` gives something; the limit only tells progress from a hang."""
-    deadline_s = monotonic() + limit_s
-    while monotonic() < deadline_s:
+    began_s = monotonic()
+    while (waited_s := monotonic() - began_s) < limit_s:
         if value := true():
             return value
-        sleep(POLL_S)  # a poll, not a guess: the condition decides
+        pause(waited_s)
     raise AssertionError(f"not within {limit_s} s: {what}")
+
+
+def pause(waited_s: float) -> None:
+    """Between two polls: the longer it has taken, the fewer. Not a guess: what is polled for decides.
+
+    Most of them ask a server for its statistics, and would take the machine from it.
+    """
+    sleep(min(max(POLL_S, waited_s / 8), POLL_S_MAX))
 
 
 def alive(pids: Iterator[int] | list[int]) -> list[int]:

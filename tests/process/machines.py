@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -17,13 +15,11 @@ from pathlib import Path
 
 import psutil
 from live import START_LIMIT_S, STOP_LIMIT_S, Live
-from preloaded import environment
+from preloaded import PRELOADED, enter_network
 
 from certificates import write_certificate
 from mmplane.machines.pin import pin_of_file
 
-_CLONE_NEWNET = 0x40000000
-_libc = ctypes.CDLL(None, use_errno=True)
 _networks = count(1)
 PORT = 9100
 SERVER = "10.91.0.1"
@@ -79,11 +75,11 @@ class Network:
     def inside(self, number: int) -> Iterator[None]:
         """This thread, and what it starts, in that machine's network."""
         with open("/proc/thread-self/ns/net") as before, open(f"/run/netns/{self.space(number)}") as there:
-            _enter(there.fileno())
+            enter_network(there.fileno())
             try:
                 yield
             finally:
-                _enter(before.fileno())
+                enter_network(before.fileno())
 
     def close(self) -> None:
         for space in (*map(self.space, range(self._count)), self._switch):
@@ -106,14 +102,10 @@ class Outpost:
         arguments += ["--workers", "2", "--arena-bytes", str(128 * 2**20), *flags]
         self.log: deque[str] = deque(maxlen=2000)
         self._joined = threading.Event()
-        with network.inside(number):
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "mmplane", *arguments],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                env=environment({}),
-            )
+        read, write = os.pipe()
+        self._output = os.fdopen(read)
+        with network.inside(number), os.fdopen(write, "w") as output:
+            self._process = PRELOADED.serve(arguments, dict(os.environ), output.fileno(), output.fileno())
         self.supervisor = psutil.Process(self._process.pid)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -137,15 +129,13 @@ class Outpost:
 
     def stop(self) -> None:
         if self._process.poll() is None:
-            self._process.terminate()
+            self._process.send_signal(signal.SIGTERM)
             self._process.wait(STOP_LIMIT_S)
         self._reader.join(STOP_LIMIT_S)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        self._output.close()
 
     def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
+        for line in self._output:
             self.log.append(line)
             if re.search(r"mmplane worker has joined", line):
                 self._joined.set()
@@ -178,8 +168,3 @@ def tls_flags(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def _ip(*arguments: str) -> None:
     done = subprocess.run(["ip", *arguments], check=False, capture_output=True, text=True)
     assert done.returncode == 0, f"ip {' '.join(arguments)}: {done.stderr}"
-
-
-def _enter(descriptor: int) -> None:
-    if _libc.setns(descriptor, _CLONE_NEWNET) != 0:
-        raise OSError(ctypes.get_errno(), "setns")

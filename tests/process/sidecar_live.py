@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any
 
 import psutil
+from live import pause
 from preloaded import PRELOADED, Forked, Preloaded
 
 from mmplane import Client, Lost
@@ -58,9 +59,9 @@ class LiveSidecar:
 
 def until(client: Client, holds: Callable[[dict[str, Any]], object], *, limit_s: float = 60.0) -> dict[str, Any]:
     """The sidecar's figures as soon as they are so; of its successor if it has ended meanwhile."""
-    deadline_s = monotonic() + limit_s
+    began_s = monotonic()
     figures: dict[str, Any] = {}
-    while monotonic() < deadline_s:
+    while (waited_s := monotonic() - began_s) < limit_s:
         try:
             figures = client.statistics()
         except Lost:
@@ -68,6 +69,7 @@ def until(client: Client, holds: Callable[[dict[str, Any]], object], *, limit_s:
             continue
         if holds(figures):
             return figures
+        pause(waited_s)
     raise AssertionError(f"not within {limit_s} s: {figures}")
 
 

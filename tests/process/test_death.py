@@ -170,7 +170,8 @@ def test_nothing_remains(how: str, tiny_folder: Path, tmp_path: Path) -> None:
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     manager.bind(name := f"\0mmplane-{tmp_path.name}-{os.getpid()}")
     manager.setblocking(False)
-    live = Live(tiny_folder, env={"TMPDIR": str(tmp_path), "NOTIFY_SOCKET": name.replace("\0", "@")})
+    env = {"TMPDIR": str(tmp_path), "NOTIFY_SOCKET": name.replace("\0", "@")}
+    live = Live(tiny_folder, env=env, executed=how == "SIGKILL")  # nobody tells its children
     try:
         assert serves(live)
         processes = live.processes()

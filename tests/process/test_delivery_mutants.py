@@ -1,7 +1,7 @@
 """The tests of the tests: break what deliveries promise, on purpose, and see the suite's own checks fail.
 
-One server carries all mutants (a `sitecustomize` patches the processes that its nursery forks) and consults a file for
-the one that is on; so each check runs twice on the same server, once to fail and once to pass.
+One server carries all mutants (a `sitecustomize` patches what it is forked from) and consults a file for the one that
+is on; so each check runs twice on the same server, once to fail and once to pass.
 """
 
 from __future__ import annotations
@@ -17,77 +17,76 @@ import pytest
 from conformance import LIMIT_S, QUESTIONS, Right, ask, ask_picture, digest_of, post, settle, switch, together
 from live import Live, serving, until
 from pictures import noise, png
+from preloaded import Preloaded
 from reference import Reference
 
 MUTANT_LIMIT_S = 4.0
 """How long a mutant may take to answer before that counts as a hang."""
 
 MUTANTS = '''
-import os, sys
+import os
+import threading
+from pathlib import Path
 
-if "mmplane.process.nursery" in sys.orig_argv:
-    import threading
-    from pathlib import Path
+from mmplane.delivery import delayed, delayed_async, leader, leader_async, leader_batch, lane
+from mmplane.delivery.attempt import attempt
+from mmplane.delivery.faults import strike
+from mmplane.delivery.make import contents, make
+from mmplane.items import parked
+from mmplane.media.image import decode
+from mmplane.ranks.plan import leader as ranks_leader, member
 
-    from mmplane.delivery import delayed, delayed_async, leader, leader_async, leader_batch, lane
-    from mmplane.delivery.attempt import attempt
-    from mmplane.delivery.faults import strike
-    from mmplane.delivery.make import contents, make
-    from mmplane.items import parked
-    from mmplane.media.image import decode
-    from mmplane.ranks.plan import leader as ranks_leader, member
+def on(name):
+    return Path(os.environ["MMPLANE_TEST_MUTANT"]).read_text() == name
 
-    def on(name):
-        return Path(os.environ["MMPLANE_TEST_MUTANT"]).read_text() == name
+def changed(place, attribute, name):
+    """Use the decorated function, which gets the original first, while the mutant of that name is on."""
+    original = getattr(place, attribute)
 
-    def changed(place, attribute, name):
-        """Use the decorated function, which gets the original first, while the mutant of that name is on."""
-        original = getattr(place, attribute)
+    def decorate(mutant):
+        def either(*arguments, **more):
+            if on(name):
+                return mutant(original, *arguments, **more)
+            return original(*arguments, **more)
 
-        def decorate(mutant):
-            def either(*arguments, **more):
-                if on(name):
-                    return mutant(original, *arguments, **more)
-                return original(*arguments, **more)
+        setattr(place, attribute, either)
 
-            setattr(place, attribute, either)
+    return decorate
 
-        return decorate
+# A rank whose collective fails leaves it and decodes for itself (analysis D1's fallback).
+for user in (delayed, delayed_async, leader, leader_async, leader_batch):
 
-    # A rank whose collective fails leaves it and decodes for itself (analysis D1's fallback).
-    for user in (delayed, delayed_async, leader, leader_async, leader_batch):
+    @changed(user, "exchange", "local fallback")
+    def fall_back(original, ports, broadcast, orders, payloads):
+        try:
+            for order in orders:
+                strike(order.submit.fault, "before_collective", ports.rank)
+        except Exception:
+            return list(payloads)
+        return original(ports, broadcast, orders, payloads)
 
-        @changed(user, "exchange", "local fallback")
-        def fall_back(original, ports, broadcast, orders, payloads):
-            try:
-                for order in orders:
-                    strike(order.submit.fault, "before_collective", ports.rank)
-            except Exception:
-                return list(payloads)
-            return original(ports, broadcast, orders, payloads)
+# Background broadcasts of one group come from several threads (analysis C2 as written).
+@changed(lane.Lane, "submit", "two threads")
+def in_a_thread(original, self, job):
+    threading.Thread(target=job, daemon=True).start()
 
-    # Background broadcasts of one group come from several threads (analysis C2 as written).
-    @changed(lane.Lane, "submit", "two threads")
-    def in_a_thread(original, self, job):
-        threading.Thread(target=job, daemon=True).start()
+# Each rank decides for itself what it has no room for (analysis A2 as written).
+@changed(member.Member, "_remember", "eviction by each rank")
+def evict_here(original, self, plan, step):
+    original(self, plan, step)
+    while len(self._cache) > 2 + 2 * (self._rank == 0):
+        del self._cache[next(iter(self._cache))]
 
-    # Each rank decides for itself what it has no room for (analysis A2 as written).
-    @changed(member.Member, "_remember", "eviction by each rank")
-    def evict_here(original, self, plan, step):
-        original(self, plan, step)
-        while len(self._cache) > 2 + 2 * (self._rank == 0):
-            del self._cache[next(iter(self._cache))]
+# The leader admits what it holds itself, whatever the others say.
+agreed = ranks_leader.Request.failure
+ranks_leader.Request.failure = property(
+    lambda self: self.held[0].failure if on("failure not agreed") else agreed.fget(self)
+)
 
-    # The leader admits what it holds itself, whatever the others say.
-    agreed = ranks_leader.Request.failure
-    ranks_leader.Request.failure = property(
-        lambda self: self.held[0].failure if on("failure not agreed") else agreed.fget(self)
-    )
-
-    # The key covers the pixels and not their shape (hazard R10).
-    @changed(parked, "media_digest", "key without shape")
-    def digest_of_pixels(original, media):
-        return original(decode(media).tobytes())
+# The key covers the pixels and not their shape (hazard R10).
+@changed(parked, "media_digest", "key without shape")
+def digest_of_pixels(original, media):
+    return original(decode(media).tobytes())
 '''
 
 
@@ -125,9 +124,12 @@ def mutants(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     folder = tmp_path_factory.mktemp("mutants")
     (folder / "sitecustomize.py").write_text(MUTANTS)
     (folder / "mutant").write_text("")
-    env = {"PYTHONPATH": str(folder), "MMPLANE_TEST_MUTANT": str(folder / "mutant")}
+    env = {"MMPLANE_TEST_MUTANT": str(folder / "mutant")}
     flags = ("--fault-injection", "on", "--cache-bytes", str(2**20), "--stall-seconds", "2")
-    with serving(tiny_folder, *flags, env=env) as live:
+    with (
+        contextlib.closing(Preloaded({"PYTHONPATH": str(folder)})) as mutated,
+        serving(tiny_folder, *flags, env=env, preloaded=mutated) as live,
+    ):
         yield Mutants(live, folder / "mutant")
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from time import monotonic
 
 import pytest
 from live import Live, serving, until
 from pictures import noise, part, text
+from preloaded import Preloaded
 
 STALL_S = 3.0
 RECOVERY_S = 60.0
@@ -18,27 +20,25 @@ RECOVERY_S = 60.0
 
 
 STUCK = """
-import sys
-if "mmplane.process.nursery" in sys.orig_argv:
-    import threading
-    from pathlib import Path
+import threading
+from pathlib import Path
 
-    import setproctitle
+import setproctitle
 
-    from mmplane.process.child import Control
+from mmplane.process.child import Control
 
-    beats = Control.beat
+beats = Control.beat
 
-    def stands_here_for_good():
-        threading.Event().wait()
+def stands_here_for_good():
+    threading.Event().wait()
 
-    def beat(self):
-        whom = Path({whom!r})
-        if whom.exists() and whom.read_text() == setproctitle.getproctitle():
-            stands_here_for_good()
-        beats(self)
+def beat(self):
+    whom = Path({whom!r})
+    if whom.exists() and whom.read_text() == setproctitle.getproctitle():
+        stands_here_for_good()
+    beats(self)
 
-    Control.beat = beat
+Control.beat = beat
 """
 
 
@@ -53,7 +53,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def live(tiny_folder: Path, folder: Path) -> Iterator[Live]:
     flags = ("--stall-seconds", str(STALL_S), "--item-seconds", "1", "--log-format", "json")
-    with serving(tiny_folder, *flags, env={"PYTHONPATH": str(folder)}) as one:
+    with (
+        closing(Preloaded({"PYTHONPATH": str(folder)})) as stuck,
+        serving(tiny_folder, *flags, preloaded=stuck) as one,
+    ):
         yield one
 
 

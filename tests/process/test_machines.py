@@ -68,7 +68,7 @@ def joined(folder: Path, model: Path, sent: dict[str, list[Any]], *, tls: bool =
     try:
         with network.inside(0):
             flags = (*FLAGS, *JOINING, "--cluster-key-file", str(key), *serving)
-            live = Live(model, *flags, tp=1, executed=True)
+            live = Live(model, *flags, tp=1)
             try:
                 local = {name: digests(ask(live, content)) for name, content in sent.items()}
                 outposts += [Outpost(network, 1, key, "--workers", "1", *joining), Outpost(network, 2, key, *joining)]

@@ -181,7 +181,8 @@ def test_the_clock_jumps(tiny_folder: Path, tmp_path: Path) -> None:
     """A day ahead and a day back, seen by every process, while requests run: nobody is late, early, or replaced."""
     offset = tmp_path / "offset"
     (tmp_path / "sitecustomize.py").write_text(JUMPS.format(path=str(offset)))
-    with serving(tiny_folder, "--stall-seconds", "3", env={"PYTHONPATH": str(tmp_path)}) as live:
+    env = {"PYTHONPATH": str(tmp_path)}
+    with serving(tiny_folder, "--stall-seconds", "3", env=env, executed=True) as live:
         pids = live.pids()
         created = []
         for seed, jump_s in enumerate((0, 86_400, -86_400, 0)):

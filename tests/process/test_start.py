@@ -13,16 +13,11 @@ import httpx
 import psutil
 import pytest
 from live import until
-
-
-def serve(*flags: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "mmplane", "serve", *flags]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    return ended.returncode, ended.stderr
+from preloaded import PRELOADED
 
 
 def test_an_arena_that_this_machine_has_no_memory_for(tiny_folder: Path) -> None:
-    code, said = serve("--model", str(tiny_folder), "--port", "0", "--arena-bytes", str(2**50))
+    code, said = PRELOADED.run("serve", "--model", str(tiny_folder), "--port", "0", "--arena-bytes", str(2**50))
     assert code == 2
     last = said.strip().splitlines()[-1]
     assert last.startswith("mmplane: ")
@@ -127,7 +122,7 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
 def test_a_checkpoint_that_only_loading_finds_wrong(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(bytes(8))
-    code, said = serve("--model", str(tmp_path), "--port", "0", "--arena-bytes", str(64 * 2**20))
+    code, said = PRELOADED.run("serve", "--model", str(tmp_path), "--port", "0", "--arena-bytes", str(64 * 2**20))
     assert code == 2
     assert said.count("the model cannot be served") == 1
     assert "Traceback" not in said

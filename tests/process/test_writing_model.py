@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,22 +10,21 @@ from blake3 import blake3
 from live import serving
 from llava import build_llava
 from pictures import noise, part, text
+from preloaded import Preloaded
 from reference import Reference
 
 WRITES = """
-import sys
-if "mmplane.process.nursery" in sys.orig_argv:
-    from transformers.models.llava.modeling_llava import LlavaModel
-    from functools import wraps
+from transformers.models.llava.modeling_llava import LlavaModel
+from functools import wraps
 
-    reads = LlavaModel.get_image_features
+reads = LlavaModel.get_image_features
 
-    @wraps(reads)
-    def writes(self, pixel_values, *rest, **more):
-        pixel_values.mul_({factor})
-        return reads(self, pixel_values, *rest, **more)
+@wraps(reads)
+def writes(self, pixel_values, *rest, **more):
+    pixel_values.mul_({factor})
+    return reads(self, pixel_values, *rest, **more)
 
-    LlavaModel.get_image_features = writes
+LlavaModel.get_image_features = writes
 """
 
 
@@ -37,7 +37,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_gets_copies(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(WRITES.format(factor=0.5))
-    with serving(folder, "--encoding", "float32", env={"PYTHONPATH": str(tmp_path)}) as live:
+    with (
+        closing(Preloaded({"PYTHONPATH": str(tmp_path)})) as writing,
+        serving(folder, "--encoding", "float32", preloaded=writing) as live,
+    ):
         assert any("rank" in line and "ended" in line for line in live.log), "the first group died of its write"
         digest = blake3(Reference(folder).features(noise(1))["pixel_values"].numpy().tobytes()).hexdigest()
         for _ in range(2):  # the second time from the same slot: what the model wrote is not in it

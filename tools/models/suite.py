@@ -32,7 +32,7 @@ sys.path[:0] = [str(HERE), *(str(HERE.parents[1] / "tests" / each) for each in (
 
 from architectures import ARCHITECTURES  # noqa: E402
 from live import Live  # noqa: E402
-from preloaded import PRELOADED, Preloaded  # noqa: E402
+from preloaded import PRELOADED, Preloaded, Template  # noqa: E402
 from tiny_checkpoint import build  # noqa: E402
 from transformers import AutoModelForMultimodalLM  # noqa: E402
 
@@ -189,7 +189,7 @@ def main() -> int:
     parser.add_argument("--right", action="store_true", help="fail unless each is right with each number of ranks")
     parser.add_argument("--source", help="serve by the code in this folder instead of the installed one")
     asked = parser.parse_args()
-    preloaded = Preloaded({"PYTHONPATH": asked.source}) if asked.source else PRELOADED
+    preloaded = Preloaded(template=Template({"PYTHONPATH": asked.source})) if asked.source else PRELOADED
     noted = json.loads(asked.json.read_text()) if asked.json and asked.json.is_file() else {}
 
     def note(found: Verdicts) -> None:
