@@ -10,9 +10,12 @@ tokens, ends ignored. For a photograph (1288x966) and a page (1275x1650), with 1
 - repeated: the pictures of the turn before, each with another question
 
 and the time to the first token of a chat's second turn, alone: the first turn is about a new picture, the second asks
-again. The table gives medians over the rounds and mmplane's ratio to vLLM. Both compute in the same dtype with the same
-number of threads, and both keep what they keep by default. What differs is printed: vLLM batches more prompt tokens in
-a step (`--max-num-batched-tokens`), and mmplane decodes pictures in processes of their own, on the same cores.
+again, for one token. In a longer stream vLLM sends an event for each token and mmplane one for each whole character,
+which often takes several tokens of a random model of bytes.
+
+The table gives medians over the rounds and mmplane's ratio to vLLM. Both compute in the same dtype with the same number
+of threads, and both keep what they keep by default. What differs is printed: vLLM batches more prompt tokens in a step
+(`--max-num-batched-tokens`), and mmplane decodes pictures in processes of their own, on the same cores.
 """
 
 from __future__ import annotations
@@ -91,9 +94,10 @@ def server(name: str, command: list[str], environment: dict[str, str], url: str)
 
 
 def healthy(client: httpx.Client) -> bool:
-    """Whether the server takes requests."""
+    """Whether the server takes requests. Only mmplane answers `/health` before it does."""
     try:
-        return client.get("/v1/models").is_success and client.get("/health").is_success
+        is_up = client.get("/v1/models").is_success and client.get("/health").is_success
+        return is_up and client.get("/ready").status_code in (200, 404)
     except httpx.HTTPError:
         return False
 
@@ -168,7 +172,7 @@ class Side:
         # Neither server is given bytes that are no text.
         answer = {"role": "assistant", "content": re.sub(r"[^ -~]", "?", said or "?")}
         messages = [first, answer, {"role": "user", "content": "And what else?"}]
-        body = self.body(messages, stream=True)
+        body = self.body(messages, stream=True, max_tokens=1)
         began_s = time.perf_counter()
         with self.client.stream("POST", "/v1/chat/completions", json=body) as reply:
             took_s = [time.perf_counter() - began_s for line in reply.iter_lines() if has_token(line)]
