@@ -162,7 +162,7 @@ def test_the_track_that_players_show(server: Live) -> None:
         (item,) = ask(server, [clip_part(media), text("?")])["items"]
         assert item["sampling"]["frames_total"] == count
     alone = server.chat([clip_part(tracks((cover, Disposition.attached_pic), container="mp4")), text("?")])
-    assert (alone.status_code, alone.json()["error"]["message"]) == (400, "the file holds no video")
+    assert (alone.status_code, alone.json()["error"]["message"]) == (400, "the file contains no video")
 
 
 def test_a_browsers_recording_has_its_own_rate(server: Live) -> None:

@@ -136,7 +136,7 @@ def test_one_machine_more_is_told_so(setting: Setting) -> None:
 def test_another_key_is_refused(setting: Setting, tmp_path: Path) -> None:
     stranger = Outpost(setting.network, 3, write_key(tmp_path, b"o" * 40))
     try:
-        until(lambda: any("has another cluster key" in line for line in stranger.log), BACK_S, "it is told why")
+        until(lambda: any("has a different cluster key" in line for line in stranger.log), BACK_S, "it is told why")
     finally:
         stranger.stop()
 

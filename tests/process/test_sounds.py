@@ -136,7 +136,7 @@ def test_every_format_and_way(listening: Live, folder: Path) -> None:
         if kind not in ("m4a", "webm"):  # soundfile reads no such containers: the unit tests have them
             assert first["items"][0]["digests"]["1"] == own_digest(folder, media)
     answer = listening.chat([sound_part(film), text("?")])
-    assert (answer.status_code, answer.json()["error"]["message"]) == (400, "the file holds no sound")
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, "the file contains no sound")
 
 
 def test_a_sound_is_read_to_its_end(listening: Live) -> None:

@@ -104,14 +104,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _act(action: str, replicas: list[Replica], settings: dict[str, Any]) -> int:
     if action in ("run", "check"):
         if replicas:
-            raise ValueError("name replicas with --replica")
+            raise ValueError("give replicas with --replica")
         return _run(settings, only_check=action == "check")
     control = Control(_folder(settings, settings["port"]))
     if action == "list":
         _print(control)
         return 0
     if not replicas:
-        raise ValueError(f"which replicas? mmplane route {action} http://HOST:PORT")
+        raise ValueError(f"name at least one replica: mmplane route {action} http://HOST:PORT")
     left = 0
     for replica in replicas:
         if action == "add":
@@ -151,11 +151,13 @@ def _run(settings: dict[str, Any], *, only_check: bool) -> int:
         router.write()
         output = Output(sys.stdout.fileno())
         if only_check:
-            output.write(f"HAProxy {program.version} takes {folder}/haproxy.cfg\n")
+            output.write(f"HAProxy {program.version} accepts {folder}/haproxy.cfg\n")
             return 0
         entitle("mmplane: route")
         running = router.run()
-    log.info("HAProxy %s (%s) is process %d; its files are in %s", program.version, program.path, running.pid, folder)
+    log.info(
+        "HAProxy %s (%s) runs as process %d; its files are in %s", program.version, program.path, running.pid, folder
+    )
     output.write(f"mmplane route is at http://{address(host, port)} with {len(replicas)} replicas\n")
     return running.wait()
 

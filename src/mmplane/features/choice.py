@@ -100,7 +100,7 @@ class Processors:
     def for_embeddings(self) -> EmbeddingForm:
         """The required form of embeddings. Raises RequestError (400) unless the operator accepts them."""
         if self.embeddings is None:
-            raise bad_request("unsupported_parameter", "this server takes no embeddings", "messages")
+            raise bad_request("unsupported_parameter", "this server does not accept embeddings", "messages")
         return self.embeddings
 
     @property
@@ -159,7 +159,7 @@ def choose(config: Config, verdicts: Verdicts | None = None) -> Processors:
         return Processors("float32", SimulatedProcessor(simulation, ImageCheckpoint.load(folder, KNOWN).placeholder_id))
     if not tokens:
         known = config.generic or CheckpointFiles(folder).model_type in KNOWN.models
-        wrong = "this checkpoint takes no images, clips or sounds: its configuration names no token for them"
+        wrong = "this checkpoint does not take images, clips or sounds: its configuration names no token for them"
         raise ValueError(wrong if known else f"{wrong}, and no family here knows its type of model. {GENERIC}")
     if config.kind == "server" and numbers_images(folder):
         raise ValueError(

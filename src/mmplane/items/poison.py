@@ -56,4 +56,4 @@ class Poison:
 
     @staticmethod
     def _refusal(record: _Record) -> RequestError | None:
-        return bad_media("decoding this file has failed badly before") if record.strikes >= STRIKES else None
+        return bad_media("decoding this file has ended worker processes before") if record.strikes >= STRIKES else None

@@ -271,7 +271,7 @@ class Pool:
 
     def _receive(self, crew: Crew, record: FromWorker) -> None:
         if isinstance(record, WorkerReady):
-            assert record.fingerprint == self._fingerprint, "a worker with another processor than the front end's"
+            assert record.fingerprint == self._fingerprint, "a worker whose processor differs from the front end's"
             self._begin(crew, record)
             return
         if isinstance(record, MachineGone):

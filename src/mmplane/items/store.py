@@ -204,7 +204,7 @@ class ItemStore:
             if flight.tags:
                 flight.done.set_exception(error)
         except Exception:
-            log.exception("an item could not be materialised, by an error of ours")
+            log.exception("an item could not be materialised because of an internal error")
             if flight.tags:
                 flight.done.set_exception(internal("the server failed to handle this item"))
         finally:

@@ -88,7 +88,7 @@ class Greeting:
         if isinstance(record, Refused) and self._side is Side.MACHINE:
             raise Refusal(f"the server refuses: {record.reason}", outdated=record.outdated)
         if awaited is None or not isinstance(record, awaited):
-            raise Refusal(f"{type(record).__name__} came where it does not belong")
+            raise Refusal(f"{type(record).__name__} arrived unexpectedly")
         match record:
             case Challenge():
                 self._check_protocol(record.protocol)
@@ -117,7 +117,7 @@ class Greeting:
 
     def _check(self, proof: bytes, side: Side) -> None:
         if not hmac.compare_digest(proof, self._proof(side)):
-            raise Refusal(f"the {side.value} has another cluster key")
+            raise Refusal(f"the {side.value} has a different cluster key")
 
     def _proof(self, side: Side) -> bytes:
         server, machine = self._nonce, self._theirs

@@ -34,7 +34,7 @@ def checked(pin: str) -> str:
     """Normalise a pin to 64 hexadecimal digits; colons are ignored. Raises ValueError."""
     digits = pin.replace(":", "").lower()
     if not re.fullmatch(r"[0-9a-f]{64}", digits):
-        raise ValueError("--join-pin: this is no SHA-256 of a certificate; the server logs it at start")
+        raise ValueError("--join-pin: not a SHA-256 digest of a certificate; use the one that the server logs at start")
     return digits
 
 

@@ -223,7 +223,7 @@ class Porter:
 
     def _take(self, job: ToWorker) -> None:
         if isinstance(job, Measure):
-            self._tell(JobFailed(job.job_id, internal("this is no job for a media machine").failure()))
+            self._tell(JobFailed(job.job_id, internal("a media machine cannot do this job").failure()))
             return
         machine = self._machine
         if machine is None or machine.life != job.life:
@@ -267,7 +267,7 @@ class Porter:
                 return JobDied(job.job_id)
             case _, Declined():
                 return JobLost(job.job_id)
-        raise ProtocolError(f"{record} is no answer to this job")
+        raise ProtocolError(f"{record} is not an answer to this job")
 
     def _receive(self, job: Materialise, stream: Framed[Any], made: Made, sent_bytes: int) -> Materialised:
         slot = self._features.view(job.out.offset_bytes, job.out.length_bytes)

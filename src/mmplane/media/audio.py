@@ -160,7 +160,7 @@ def _as_bad_media() -> Iterator[None]:
 def _of_container(container: Any, kind: str) -> tuple[int, Iterator[Block]]:
     stream = track(container, "audio")
     if stream is None:
-        raise bad_media("the file holds no sound")
+        raise bad_media("the file contains no sound")
     prepared(stream, "sound")
     rate_hz = _checked(stream.codec_context.sample_rate, stream.codec_context.channels)
     if kind not in ESTIMATED:
@@ -218,5 +218,5 @@ def _mixed(blocks: Iterator[npt.NDArray[np.float32]]) -> Iterator[Block]:
         if not len(block):
             return
         if not np.isfinite(block).all():
-            raise bad_media("the sound holds values that are no numbers")
+            raise bad_media("the sound contains values that are not numbers")
         yield block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)

@@ -101,9 +101,7 @@ def write(content: Media, out: Arrays) -> int:
     written_bytes = 0
     for name, sent in arrays(content).items():
         if sent.dtype in FLOATS and not _is_finite(sent.content, sent.dtype):
-            raise bad_media(
-                "embeddings must be finite: there is an infinite value, or one that is no number", EMBEDDINGS
-            )
+            raise bad_media("embeddings must be finite: a value is infinite or not a number", EMBEDDINGS)
         out[name][...] = np.frombuffer(sent.content, out[name].dtype).reshape(out[name].shape)
         written_bytes += out[name].nbytes
     return written_bytes

@@ -129,8 +129,8 @@ def chosen(footage: Footage, sample: Sample, frames_max: int, rules: ClipRules) 
         movable = rules.true_times and bool(footage.units or footage.keys)
         if not movable or not frames_max or len(sample(frames_max)) >= len(indices):
             raise bad_media(
-                f"the clip has too many pixels in all: this server decodes {rules.pixels_max} of one. Send a shorter "
-                "or smaller one, or one with more key frames"
+                f"the clip has too many pixels in total: this server decodes at most {rules.pixels_max} per clip. Send "
+                "a shorter or smaller one, or one with more key frames"
             )
 
 

@@ -73,7 +73,7 @@ def read_header(media: bytes | memoryview) -> ImageHeader:
                 return ImageHeader(width, height, name, 1 if name in TURNED else orientation)
     except (struct.error, LookupError, ValueError, OverflowError):
         pass
-    raise bad_media(f"the image is of no supported format, or damaged: send {_SPOKEN}")
+    raise bad_media(f"the image is damaged, or its format is not supported: send {_SPOKEN}")
 
 
 def is_rgb(media: bytes | memoryview) -> bool:

@@ -72,7 +72,7 @@ class Profile:
     def check_modality(self, modality: Modality) -> None:
         """Raise RequestError (`unprofiled`) for a modality that is not covered."""
         if modality not in self.modalities:
-            raise unprofiled("modality", f"the decode profile {self.name} covers images alone")
+            raise unprofiled("modality", f"the decode profile {self.name} only covers images")
 
     def check_architectures(self, architectures: list[str]) -> None:
         """Raise ValueError if the engine loads this model's images in a special way."""

@@ -145,7 +145,7 @@ class _Allowance:
         """Raises RequestError (400) if the limit is exceeded."""
         self._left -= frame.width * frame.height
         if self._left < 0:
-            raise bad_media("the clip's frames grow to too many pixels in all")
+            raise bad_media("the clip's later frames are larger and have too many pixels in total")
 
 
 def _kind(media: bytes | memoryview) -> str:
@@ -158,7 +158,7 @@ def _kind(media: bytes | memoryview) -> str:
 def _stream(container: Any) -> Any:
     found = track(container, "video")
     if found is None:
-        raise bad_media("the file holds no video")
+        raise bad_media("the file contains no video")
     stream = prepared(found, "clip")
     context = stream.codec_context
     if context.width * context.height > PIXELS_MAX:

@@ -48,7 +48,7 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
     network = sandbox.isolate()
     if network is sandbox.Network.NONE:
         log.warning(
-            "worker %d can reach the network: this kernel allows it no namespace, and there is no libseccomp",
+            "worker %d can reach the network: this kernel allows no network namespace, and libseccomp is missing",
             spawn.index,
         )
     printed, stderr = Printed.divert()

@@ -56,7 +56,7 @@ class Control:
         standings = self.standings()
         names = [each.name for each in standings]
         if replica.name in names:
-            raise ValueError(f"{replica.name} is there already")
+            raise ValueError(f"{replica.name} is a replica already")
         number = numbered([replica], [each.number for each in standings])[replica]
         server = f"replicas/{replica.name}"
         self._do(f"add server {server} {_address(replica)} id {number} {SERVER}", "New server registered.")
@@ -90,7 +90,7 @@ class Control:
     def _do(self, command: str, expected: str = "") -> None:
         answer = self._say(command).strip()
         if answer != expected:
-            raise ValueError(f"the router refuses: {answer:.200}")
+            raise ValueError(f"the router refused the command: {answer:.200}")
 
     def _say(self, command: str) -> str:
         answer = b""

@@ -30,7 +30,7 @@ class Replica:
             parts = urlsplit(url)
             host, port = parts.hostname or "", parts.port or 80
         except ValueError:
-            raise ValueError(f"--replica: {url!r:.100} is no URL") from None
+            raise ValueError(f"--replica: {url!r:.100} is not a URL") from None
         if parts.scheme != "http" or parts.username is not None or parts.path not in ("", "/") or parts.query:
             raise ValueError(f"--replica: {url!r:.100} is not http://HOST:PORT, without anything behind it")
         if not _HOST.fullmatch(host):

@@ -151,8 +151,8 @@ class Keeper:
         hello = session.hello
         if hello.fingerprint not in (b"", self._maker.fingerprint):
             raise Refusal(
-                f"the sidecar's processors make other features: its fingerprint is {self._maker.fingerprint.hex()}, "
-                f"the client's {hello.fingerprint.hex()}"
+                f"the sidecar's processors make different features: its fingerprint is "
+                f"{self._maker.fingerprint.hex()}, the client's is {hello.fingerprint.hex()}"
             )
         welcome = Welcome(VERSION, self._regions.plane, self._maker.fingerprint)
         if hello.role == "janitor":
@@ -217,7 +217,7 @@ class Keeper:
             self._end_by_misuse(session, misuse)
 
     def _end_by_misuse(self, session: Session, misuse: Exception) -> None:
-        log.warning("%s (pid %d) is cut off: %s", session.line, session.peer.pid, misuse)
+        log.warning("%s (pid %d) is disconnected: %s", session.line, session.peer.pid, misuse)
         self._part(session)
 
     def _take_bytes(self, session: Session, record: Bytes, descriptors: list[int]) -> None:
@@ -228,7 +228,7 @@ class Keeper:
         for descriptor in descriptors:
             os.close(descriptor)
         if len(descriptors) != 1:
-            raise Misuse("one descriptor comes with bytes")
+            raise Misuse("bytes must come with exactly one descriptor")
 
     def _take(self, session: Session, asked: Asked, given: memoryview | None) -> None:
         if asked.request in session.tasks:
@@ -236,7 +236,7 @@ class Keeper:
         if not isinstance(asked, Describe | Obtain | Await):
             session.tell(self._answer(session, asked))
         elif len(session.tasks) >= REQUESTS_MAX:
-            refusal = overloaded(f"{REQUESTS_MAX} requests of this process are under way")
+            refusal = overloaded(f"{REQUESTS_MAX} requests of this process are in flight already")
             session.tell(Failed(asked.request, refusal.failure()))
         else:
             if given is not None:
@@ -266,7 +266,7 @@ class Keeper:
         except Misuse as misuse:
             self._end_by_misuse(session, misuse)
         except Exception:
-            log.exception("a request of a client failed by an error of ours")
+            log.exception("a client's request failed because of an internal error")
             session.tell(Failed(asked.request, internal("the sidecar failed to handle this item").failure()))
 
     def _answer(self, session: Session, asked: Asked) -> Record:
@@ -336,15 +336,15 @@ class Keeper:
 
     def _reserve(self, session: Session, asked: Reserve) -> Reserved:
         if not session.own:
-            raise Misuse("this producer asked for no region")
+            raise Misuse("this producer has not asked for a region")
         return Reserved(asked.request, self._arena.reserve(session.own, asked.length_bytes, session.process))
 
     def _publish(self, session: Session, asked: Publish) -> Holding:
         item = asked.item
         if len(item.content_key) > KEY_BYTES_MAX or len(item.tensors) > TENSORS_MAX:
-            raise Misuse("a key or a list of arrays that is too long")
+            raise Misuse("a key or a list of arrays is too long")
         if any(len(tensor.shape) > SIDES_MAX for tensor in item.tensors):
-            raise Misuse("an array with too many sides")
+            raise Misuse("an array has too many dimensions")
         self._arena.commit(item.slot, session.process)
         there = self._arena.publish(_put_key(item.content_key), item)
         hold = session.hold(self._arena, there.item)

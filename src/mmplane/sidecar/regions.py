@@ -61,7 +61,7 @@ class Regions:
         if length_bytes > self._left_bytes or self._own >= PRODUCERS_MAX:
             if self._own:
                 raise overloaded("other producers have the regions that this sidecar has for producers")
-            raise too_large("this sidecar has not so much memory for producers: raise --producers-bytes")
+            raise too_large("this sidecar does not have that much memory for producers: raise --producers-bytes")
         try:
             fd = create_labelled(f"mmplane-{len(self._writable)}", length_bytes, self.plane, len(self._writable))
         except OutOfMemory as error:

@@ -22,7 +22,7 @@ def mapped(descriptor: int, length_bytes: int) -> memoryview:
     try:
         seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
     except OSError:
-        raise Misuse("media comes in a memfd") from None
+        raise Misuse("media must be in a memfd") from None
     if seals & SEALS != SEALS or os.fstat(descriptor).st_size != length_bytes:
-        raise Misuse("media comes in a memfd that is sealed against writing and shrinking, of the length that was said")
+        raise Misuse("media must be in a memfd of the stated length that is sealed against writing and shrinking")
     return memoryview(mmap.mmap(descriptor, length_bytes, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ))

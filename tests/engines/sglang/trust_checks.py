@@ -305,7 +305,7 @@ def servers_that_gain_nothing_are_off() -> None:
         "several nodes": {"nnodes": 2}, "pipeline": {"pp_size": 2}, "encoder": {"language_only": True},
         "elastic EP": {"elastic_ep_backend": "mooncake"}, "GPU to GPU": {"mm_feature_transport": "cuda_ipc"},
         "cuda_vmm": {"mm_feature_transport": "cuda_vmm"}, "stay on the GPU": {"keep_mm_feature_on_device": True},
-        "text alone": {"is_multimodal": False},
+        "only takes text": {"is_multimodal": False},
     }  # fmt: skip
     with patch.object(Sidecar, "begin", side_effect=AssertionError):
         for reason, changed in cases.items():

@@ -285,7 +285,7 @@ def test_what_a_template_must_not_get_is_refused(tokenizer: Any, fields: dict[st
 def test_a_template_without_a_place_for_tools_is_not_given_any(tokenizer: Any) -> None:
     renderer = Renderer(tokenizer, "{% for m in messages %}{{ m['content'] }}{% endfor %}", 1000)
     assert not renderer.takes_tools
-    with pytest.raises(RequestError, match="takes no tools"):
+    with pytest.raises(RequestError, match="does not support tools"):
         renderer.render(saying(tools=[TOOL]))
 
 

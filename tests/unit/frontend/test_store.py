@@ -686,7 +686,7 @@ async def test_what_the_model_does_not_take_is_said_at_once() -> None:
         with pytest.raises(RequestError) as refused:
             rig.store.recipes.check_taken(Ask("audio"))
         assert (refused.value.status, refused.value.code) == (422, "unsupported_by_model")
-        with pytest.raises(RequestError, match="takes no embeddings") as refused:
+        with pytest.raises(RequestError, match="does not accept embeddings") as refused:
             rig.store.recipes.check_taken(Ask("image", embedded=True))
         assert (refused.value.status, refused.value.code) == (400, "unsupported_parameter")
 
@@ -894,7 +894,7 @@ async def test_a_newcomer_does_not_join_what_was_called_off() -> None:
 @in_loop
 async def test_an_error_of_ours_leaves_no_slot_and_no_waiter(breaks: str, caplog: pytest.LogCaptureFixture) -> None:
     def fails(*_: object) -> None:
-        raise RuntimeError("an error of ours")
+        raise RuntimeError("an internal error")
 
     async with rigged() as rig:
         worker = await rig.worker()
@@ -911,4 +911,4 @@ async def test_an_error_of_ours_leaves_no_slot_and_no_waiter(breaks: str, caplog
             with pytest.raises(RequestError) as failed:
                 await asyncio.wait_for(task, 60.0)
         assert failed.value.status == 500
-        assert "an error of ours" in caplog.text
+        assert "an internal error" in caplog.text

@@ -47,7 +47,7 @@ def test_both_sides_open_with_the_same_key() -> None:
 
 def check_another_key_is_refused() -> None:
     server, machine = both(machine_key=OTHER_KEY)
-    with pytest.raises(Refusal, match="the machine has another cluster key"):
+    with pytest.raises(Refusal, match="the machine has a different cluster key"):
         said(server, machine)
     assert State.OPEN not in (server.state, machine.state)
 
@@ -61,7 +61,7 @@ def check_a_server_without_the_key_is_found_out() -> None:
     challenge = server.begin()
     assert challenge is not None
     machine.hear(challenge)
-    with pytest.raises(Refusal, match="the server has another cluster key"):
+    with pytest.raises(Refusal, match="the server has a different cluster key"):
         machine.hear(Accepted(bytes(32)))
     assert machine.state is State.REFUSED
 

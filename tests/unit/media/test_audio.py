@@ -156,14 +156,14 @@ def test_what_is_no_sound_is_refused_and_told_what_is(media: bytes) -> None:
 
 
 def test_a_film_without_sound() -> None:
-    assert refusal(encode(moving(3))) == "the file holds no sound"
+    assert refusal(encode(moving(3))) == "the file contains no sound"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_no_number_is_no_sound(value: float) -> None:
     sound = speech_like(0.5)
     sound[4_000] = value
-    assert refusal(write(sound, RATE_HZ, "WAV", "FLOAT")) == "the sound holds values that are no numbers"
+    assert refusal(write(sound, RATE_HZ, "WAV", "FLOAT")) == "the sound contains values that are not numbers"
 
 
 @pytest.mark.parametrize("rate_hz", [1, 999, 384_001, 2**31 - 1])

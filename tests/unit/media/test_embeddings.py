@@ -152,7 +152,7 @@ def test_a_header_that_lies_is_refused(entry: Any) -> None:
 
 
 def test_unless_the_operator_takes_them_they_are_refused() -> None:
-    with pytest.raises(RequestError, match="takes no embeddings") as error:
+    with pytest.raises(RequestError, match="does not accept embeddings") as error:
         examine(Processors("float32"), sent(), Ask("image", embedded=True))
     assert (error.value.status, error.value.code) == (400, "unsupported_parameter")
 

@@ -265,7 +265,8 @@ def test_a_damaged_png_is_what_pillow_takes_it_for() -> None:
 @pytest.mark.parametrize("media", [b"", b"\x00" * 64, b"<svg/>", b"GIF89a", b"\xff\xd8\xff\xe0", b"P6 1 1 255 abc"])
 def test_what_is_no_image_is_refused(media: bytes) -> None:
     assert assert_refused(media) == (
-        "the image is of no supported format, or damaged: send JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC or JPEG XL"
+        "the image is damaged, or its format is not supported: "
+        "send JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC or JPEG XL"
     )
     with pytest.raises(RequestError):
         probe(media)

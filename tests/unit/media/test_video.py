@@ -131,7 +131,7 @@ def test_a_cover_is_no_clip() -> None:
         assert any(stream.disposition & Disposition.attached_pic for stream in opened.streams.video)
     assert survey(media).width == 96
     alone = tracks((cover, Disposition.attached_pic), container="mp4")
-    assert refusal(alone) == "the file holds no video"
+    assert refusal(alone) == "the file contains no video"
 
 
 @pytest.mark.parametrize("later", [(192, 128), (48, 32), (64, 96)])
@@ -150,7 +150,7 @@ def test_frames_that_grow_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(list(decode(media, footage.clip(tuple(range(6)))))) == 6
     monkeypatch.setattr(video, "LIBRARY_RULES", ClipRules(pixels_max=2 * FRAME))
     monkeypatch.setattr(footage_module, "FRAME_PIXELS_MIN", 1)
-    with pytest.raises(RequestError, match="grow to too many pixels"):
+    with pytest.raises(RequestError, match="too many pixels in total"):
         list(decode(media, footage.clip(tuple(range(6)))))
 
 
@@ -454,7 +454,7 @@ def test_a_clip_with_too_much_to_decode(own: bool) -> None:
     """GIF: all frames up to the last one that is wanted, which fewer frames do not change."""
     media = encode(moving(24, 320, 320), "gif", "gif")
     assert clip_under(Every(8, true_times=own, pixels_max=24 * FRAME), media).indices[-1] == 23
-    with pytest.raises(RequestError, match="too many pixels in all"):
+    with pytest.raises(RequestError, match="too many pixels in total"):
         clip_under(Every(8, true_times=own, pixels_max=23 * FRAME - 1), media)
 
 
@@ -490,7 +490,7 @@ def test_earlier_frames_are_taken_before_a_clip_is_refused(kind: str) -> None:
     assert clip.seconds == pytest.approx([shown[index] for index in clip.indices], abs=1e-6)
     for pixels, index in zip(decode(media, clip), clip.indices, strict=True):
         np.testing.assert_array_equal(pixels, sequential[index])
-    with pytest.raises(RequestError, match="too many pixels in all"):
+    with pytest.raises(RequestError, match="too many pixels in total"):
         clip_under(Every(4, pixels_max=limit), media)
 
 
@@ -514,7 +514,7 @@ def test_more_frames_than_key_frames_are_spread_behind_them() -> None:
 def test_a_small_frame_has_a_price_of_its_own() -> None:
     media = encode(moving(24, 32, 32), "gif", "gif")
     footage = survey(media)
-    with pytest.raises(RequestError, match="too many pixels in all"):
+    with pytest.raises(RequestError, match="too many pixels in total"):
         chosen(footage, lambda _: (0, 23), 0, ClipRules(pixels_max=24 * 100_000 - 1))
     chosen(footage, lambda _: (0, 23), 0, ClipRules(pixels_max=24 * 100_000))
 

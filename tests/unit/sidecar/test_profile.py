@@ -55,6 +55,6 @@ def test_what_an_engines_profile_leaves_out_is_no_bad_media(rig_of: Callable[...
 
 
 def test_our_own_profile_covers_all_that_there_is(rig: Rig, client: Client) -> None:
-    with pytest.raises(BadMedia, match="no supported format"):
+    with pytest.raises(BadMedia, match="format is not supported"):
         client.materialise(NO_FORMAT_OF_OURS)
     assert not any(rig.statistics()["unprofiled"].values())

@@ -93,7 +93,7 @@ class Carrier:
             except Refused:
                 raise
             except Exception:
-                log.exception("mmplane: an item goes by SGLang's own way")
+                log.exception("mmplane: an item takes SGLang's own path")
                 self._tally.passed_over("error")
         if self._metrics.is_shown:
             self._metrics.show(None)

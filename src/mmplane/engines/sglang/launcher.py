@@ -114,7 +114,7 @@ def _unprofitable(config: Any) -> str | None:
     if missing:
         return f"SGLang did not apply the hook on {missing[0]}"
     if not config.is_multimodal:
-        return "the model takes text alone"
+        return "the model only takes text"
     return None
 
 

@@ -76,7 +76,7 @@ def materialize(original: Callable[..., Any], self: ShmPointerMMData) -> Any:
     if not pointer.is_ours(self):
         return original(self)
     if self.mmplane_view is None:
-        raise RuntimeError(self._materialization_error or "this process is no rank")
+        raise RuntimeError(self._materialization_error or "this process is not a rank")
     array = next(iter(self.mmplane_view.arrays(pointer.library(self)).values()))
     self.mmplane_view = None
     return array

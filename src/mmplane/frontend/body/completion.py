@@ -74,10 +74,12 @@ class CompletionRequest(Request, forbid_unknown_fields=True, kw_only=True, omit_
         """Check limits and unsupported options. Raises RequestError (400)."""
         if not isinstance(self.prompt, str) and len(set(map(type, self.prompt))) > 1:
             raise bad_request(
-                "invalid_value", "a list of prompts must be of texts, of tokens, or of lists of tokens", "prompt"
+                "invalid_value", "a list of prompts must contain texts, tokens, or lists of tokens", "prompt"
             )
         if self.pieces > PROMPTS_MAX or self.pieces * self.samples > SAMPLES_MAX:
             message = f"a request may have at most {PROMPTS_MAX} prompts, and {SAMPLES_MAX} answers in all"
             raise bad_request("invalid_value", message, "prompt")
         if self.echo and self.logprobs is not None:
-            raise bad_request("unsupported_parameter", "this server has no log probabilities of a prompt", "echo")
+            raise bad_request(
+                "unsupported_parameter", "this server does not return log probabilities of a prompt", "echo"
+            )

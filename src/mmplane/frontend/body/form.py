@@ -138,7 +138,7 @@ def _of_choice(tools: list[Tool], choice: ToolChoice | None, several: bool) -> M
         return None
     chosen = [tool.function for tool in tools if choice == "required" or tool.function.name == choice.function.name]
     if not chosen:
-        raise bad_request("invalid_value", "tool_choice names a tool that tools does not have", "tool_choice")
+        raise bad_request("invalid_value", "tool_choice names a tool that is not in tools", "tool_choice")
     named = [(function.name, function.parameters) for function in chosen]
     return lambda: constraint.tool_call(named, several=several and choice == "required")
 

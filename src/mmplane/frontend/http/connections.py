@@ -240,7 +240,7 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             cause = error.__context__  # raised by one of this class's own methods
             if not isinstance(cause, RequestError | httptools.HttpParserError | UnicodeError | None):
-                log.error("a request could not be parsed by an error of ours", exc_info=error)
+                log.error("a request could not be parsed because of an internal error", exc_info=error)
             self._refuse(cause if isinstance(cause, RequestError) else malformed("this is not an HTTP/1 request"))
         if self._loose_bytes > HEAD_BYTES_MAX:
             self._refuse(too_large_head())
@@ -258,7 +258,7 @@ class Connection(HttpToolsProtocol):
         """Refuse invalid data: answer with an error, unless an earlier answer is due, and send nothing after it."""
         if self._phase in (Phase.LAST, Phase.CLOSING):
             return
-        log.debug("refused what a client sent: %s", refusal.code)
+        log.debug("rejected invalid data from a client: %s", refusal.code)
         if len(self._cycles) == 1 and self._cycles[0].more_body:
             self._phase = Phase.LAST
             self._cycles[0].scope[_REFUSAL] = refusal  # type: ignore[literal-required]

@@ -133,7 +133,7 @@ class Endpoint:
             status, code = failure.status, failure.code
             await reply.error(failure)
         except Exception:
-            log.exception("a request failed by an error of ours")
+            log.exception("a request failed because of an internal error")
             failure = internal("the server failed to handle this request")
             status, code = failure.status, failure.code
             await reply.error(failure)

@@ -53,7 +53,11 @@ class Guard:
         elif (origin is not None and not _same(origin.decode("latin-1"), host)) or (
             headers.get(b"sec-fetch-site") in (b"cross-site", b"same-site")
         ):
-            refusal = RequestError(403, "origin_forbidden", "this server takes no requests from pages of other sites")
+            refusal = RequestError(
+                403,
+                "origin_forbidden",
+                "this server does not accept requests from pages of other sites (see --allow-origin)",
+            )
         else:
             await self._app(scope, receive, send)
             return

@@ -30,10 +30,10 @@ def check_head(version: str, url: bytes, headers: list[tuple[bytes, bytes]]) -> 
     values = dict(headers)
     length = values.get(b"content-length", b"0")
     if not length.isdigit() or len(length) > LENGTH_DIGITS_MAX:
-        raise malformed("content-length is no number of bytes")
+        raise malformed("content-length is not a number of bytes")
     coding = values.get(b"transfer-encoding")
     if coding is not None and (counts[b"content-length"] or version == "1.0"):
-        raise malformed("the body's length is given twice, or in a way that HTTP/1.0 does not know")
+        raise malformed("the body's length is given twice, or in a way that HTTP/1.0 does not support")
     if coding is not None and coding.strip().lower() != b"chunked":
         raise RequestError(501, "unsupported_transfer_encoding", "the only supported transfer encoding is chunked")
 

@@ -104,7 +104,7 @@ class Bodies(BodyReader):
         if wanted_bytes > self._share_bytes:
             raise too_large("the body does not fit into this server's arena")
         if self._arena.held_bytes(body.tenant, (FRONT_REGION,)) + wanted_bytes > self._share_bytes:
-            raise overloaded("this key's tenant has too many long bodies under way")
+            raise overloaded("this key's tenant has too many long bodies in flight")
         try:
             slot = self._arena.reserve(FRONT_REGION, wanted_bytes, self._owner, tenant=body.tenant)
         except ArenaFull:

@@ -203,10 +203,12 @@ class Renderer:
         """Raise RequestError (400) for what the template cannot do, and for names that are not the template's."""
         options: Options = dict(_object(request.chat_template_kwargs, "chat_template_kwargs"))
         if unknown := options.keys() & _ARGUMENTS:
-            raise bad_request("invalid_value", f"{min(unknown)} is no variable of a template", "chat_template_kwargs")
+            raise bad_request(
+                "invalid_value", f"{min(unknown)} is not a variable of a chat template", "chat_template_kwargs"
+            )
         if request.tool_list:
             if not self.takes_tools:
-                raise bad_request("unsupported_parameter", "the model's chat template takes no tools", "tools")
+                raise bad_request("unsupported_parameter", "the model's chat template does not support tools", "tools")
             options["tools"] = msgspec.json.decode(request.tools)
         if request.continue_final_message:
             if request.add_generation_prompt:

@@ -212,7 +212,7 @@ class Group:
             # The leader is dead or stuck, and never hears of these slots.
             del self._generations[submit.request_id]
             self._release(generation)
-            raise unavailable("the ranks do not take requests")
+            raise unavailable("the ranks do not accept requests")
         if parcel:
             # Once the leader knows the request, its parcel must follow, even if the client leaves.
             assert self._parcels is not None

@@ -158,7 +158,7 @@ class Fetcher:
             try:
                 url = urljoin(url, location)
             except ValueError:
-                raise bad_request("invalid_url", "the media's host redirects to no URL") from None
+                raise bad_request("invalid_url", "the media's host sent a redirect without a URL") from None
         raise bad_media("the media's host redirects too often")
 
     async def _hop(self, url: str, reserved: _Reserved) -> tuple[bytes | memoryview, str | None]:

@@ -56,7 +56,7 @@ class Files:
             raise bad_request("invalid_url", "the media's URL cannot be parsed") from None
         path = unquote(parts.path)
         if parts.netloc not in ("", "localhost") or parts.query or parts.fragment or "\0" in path:
-            raise bad_request("invalid_url", "the media's URL names no file")
+            raise bad_request("invalid_url", "the media's URL does not name a file")
         if not path.startswith(f"{self._root}/"):
             raise _unreadable()
         path = path.removeprefix(f"{self._root}/")

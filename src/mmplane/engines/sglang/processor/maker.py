@@ -21,11 +21,11 @@ STARTING, TRIAL = "starting", "trial"
 REASONS = {
     "starting": "the sidecar is starting",
     "off": "the trial has failed",
-    "unprofiled": "nobody but SGLang knows what it makes of such a file",
+    "unprofiled": "only SGLang knows how it decodes such a file",
     "bad_media": "the sidecar cannot decode it: SGLang says what is wrong",
     "too_large": "it is larger than the sidecar takes",
     "options": "the request has options that the sidecar does not have",
-    "decoded": "it comes as an image that is decoded already",
+    "decoded": "it is an image that has already been decoded",
     "alpha": "its alpha channel is wanted",
     "video": "SGLang's frames of clips are not the sidecar's",
     "audio": "SGLang's samples of sounds are not the sidecar's",
