@@ -57,7 +57,7 @@ def apart(work: Callable[..., Result], *arguments: Any) -> Result:
 
 
 def make(model_folder: str, source: Source | bytes) -> Made:
-    """One item."""
+    """Create one item."""
     media = source if isinstance(source, bytes) else encoded(source)
     kind = source.kind if isinstance(source, Source) else _kind(media)
     features_bytes = source.features_bytes if isinstance(source, Source) else 0
@@ -65,7 +65,7 @@ def make(model_folder: str, source: Source | bytes) -> Made:
     try:
         features = reference(media, model_folder)
     except RequestError:
-        return Made(media, None, 0, kind)  # the model takes none of its kind: the server will say so
+        return Made(media, None, 0, kind)  # the model takes no such items: the server will report it
     return Made(media, blake3(features.tobytes()).hexdigest(), features.nbytes, kind)
 
 
@@ -75,7 +75,7 @@ def _image(media: bytes, model_folder: str) -> np.ndarray[Any, Any]:
 
 
 def _simulated(features_bytes: int, media: bytes, _: str) -> np.ndarray[Any, Any]:
-    """What the simulated decoder makes of it, without the waiting."""
+    """The simulated decoder's result, without the waiting."""
     features = np.empty(features_bytes, np.uint8)
     fill(np.asarray(_pixels(media)), features)
     return features
@@ -88,7 +88,7 @@ def _pixels(media: bytes) -> Image.Image:
 
 @cache
 def image_processor(model_folder: str) -> Any:
-    """The checkpoint's own processor, in the backend that needs no torchvision."""
+    """The checkpoint's own processor, with the backend that needs no torchvision."""
     return AutoImageProcessor.from_pretrained(model_folder, backend="pil")
 
 
@@ -99,12 +99,12 @@ def _kind(media: bytes) -> Kind:
 
 
 def recipe_of(modality: Modality, media: bytes, model_folder: str) -> Recipe:
-    """How a server with this model would make features of it."""
+    """Features like those of a server with this model."""
     return examine(_processors(model_folder), media, Ask(modality, frames_max=FRAMES_MAX))
 
 
 def _own(modality: Modality, media: bytes, model_folder: str) -> np.ndarray[Any, Any]:
-    """By mmplane's own code, in this process: transformers' video classes need torchvision, which is not required."""
+    """Computed with mmplane's own code in this process, because transformers' video classes need torchvision."""
     recipe = recipe_of(modality, media, model_folder)
     out = memoryview(bytearray(recipe.layout.length_bytes))
     materialise(_processors(model_folder), media, recipe, out)
@@ -126,4 +126,4 @@ REFERENCES: dict[str, Callable[[bytes, str], np.ndarray[Any, Any]]] = {
     "video": partial(_own, "video"),
     "audio": partial(_own, "audio"),
 }
-"""What computes an item's expected features, by kind."""
+"""The function that computes an item's expected features, by kind."""

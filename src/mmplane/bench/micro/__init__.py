@@ -1,1 +1,1 @@
-"""What is measured without a server: decoding, transforms, pickles, handing features over."""
+"""Measurements without a server: decoding, transforms, pickles, handing features over."""

@@ -1,13 +1,13 @@
-"""How others, and the arena, get features from a producer to its readers: one class for each way.
+"""Carriers: how the arena and other systems get features from a producer to its readers, one class for each.
 
-A carrier is made before the fork, so that both sides know the same regions; then each process opens its end. What we
-compare with gets its best case: the pickle is made once for all readers and sent without a copy; the named segment is
+A carrier is created before the fork, so that both sides know the same regions; then each process opens its end. The
+other systems get their best case: the pickle is made once for all readers and sent without a copy; the named segment is
 closed and unlinked after the clock has stopped; every peer is connected and warm.
 
-Pickle and multiprocessing are used here to be measured, between processes of one benchmark, and nowhere else.
+Pickle and multiprocessing are only used here to measure them, between processes of one benchmark.
 """
 
-# A hook of `Carrier` does nothing unless a way needs it, and a way need not use all that it is given.
+# A hook of `Carrier` does nothing unless a carrier needs it, and a carrier need not use all arguments.
 # ruff: noqa: B027, ARG002
 
 from __future__ import annotations
@@ -58,16 +58,16 @@ class Carrier(ABC):
             self.private: Features = np.zeros(self.shape, np.float32)
 
     def write(self, base: Features, addend: int) -> None:
-        """Stand for the transform: its last pass over the features, into wherever this way has them afterwards."""
+        """Stands for the transform: its last pass, into the memory from which this carrier sends the features."""
         np.add(base, np.float32(addend), out=self.private)
 
     @abstractmethod
     def send(self, team: Team) -> None:
-        """Producer, timed: from features to all readers."""
+        """Producer, timed: send the features to all readers."""
 
     @abstractmethod
     def receive(self, control: socket.socket) -> Features:
-        """Reader, timed: an array of the features."""
+        """Reader, timed: return an array of the features."""
 
     def touch(self, features: Features) -> None:
         """Reader, timed: show that they can be read."""
@@ -75,7 +75,7 @@ class Carrier(ABC):
         float(flat[0]) + float(flat[-1])
 
     def sent(self) -> None:
-        """Producer, untimed, after all readers have let go."""
+        """Producer, untimed, after all readers have released the features."""
 
     def let_go(self) -> None:
         """Reader, untimed, after its check."""
@@ -85,7 +85,7 @@ class Carrier(ABC):
 
 
 class InPlace(Carrier):
-    """The arena: the transform's own output is the shared memory, and a record of some hundred bytes goes out."""
+    """The arena: the transform writes into the shared memory, and a record of some hundred bytes is sent."""
 
     name = "arena in place"
 
@@ -128,7 +128,7 @@ class InPlace(Carrier):
 
 
 class InPlaceEveryPage(InPlace):
-    """The same, and each reader touches every page of it before it answers."""
+    """The same, and each reader touches every page before it answers."""
 
     name = "arena in place, every page touched"
 
@@ -137,7 +137,7 @@ class InPlaceEveryPage(InPlace):
 
 
 class OneCopy(InPlace):
-    """The arena behind a transform that cannot write in place: one copy into a slot that is already warm."""
+    """The arena after a transform that cannot write in place: one copy into a warm slot."""
 
     name = "arena, one copy"
 
@@ -196,7 +196,7 @@ class ZmqPickle(Carrier):
         for each, peer in zip(self.sockets, ranks, strict=True):
             each.setsockopt(zmq.LINGER, 0)
             each.setsockopt(zmq.RCVTIMEO, DEADLINE_S * 1000)
-            address = f"ipc://@{PREFIX}{self.readers}-{peer}"  # abstract: no file to leave behind
+            address = f"ipc://@{PREFIX}{self.readers}-{peer}"  # abstract: leaves no file behind
             each.bind(address) if rank else each.connect(address)
 
     def send(self, team: Team) -> None:
@@ -243,7 +243,7 @@ class NamedSegment(Carrier):
 
 
 class TorchQueue(Carrier):
-    """`torch.multiprocessing`: a queue for each reader, which moves the tensor into shared memory of its own."""
+    """`torch.multiprocessing`: a queue for each reader, which moves the tensor into separate shared memory."""
 
     name = "torch.multiprocessing"
 

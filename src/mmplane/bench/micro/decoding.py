@@ -1,4 +1,4 @@
-"""What decoding alone costs: no server can be faster than its cores over this."""
+"""The cost of decoding alone, which is the upper limit of any server's rate on the same cores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mmplane.media import video
 
 
 def decode_cpu_ms(clips: Sequence[bytes], model_folder: str) -> float:
-    """CPU milliseconds of all threads to decode the sampled frames of a clip: the median over the clips."""
+    """CPU milliseconds of all threads to decode a clip's sampled frames: the median over the clips."""
     found = []
     for clip in clips:
         recipe = recipe_of("video", clip, model_folder)

@@ -1,9 +1,9 @@
-"""What it costs to hand one item's features to every reader, by carrier, in one run.
+"""Measures the cost of handing one item's features to every reader, by carrier, in one run.
 
-Handing over starts when the producer has the features and ends when every reader has said that it can read them (it has
-touched the first and the last element). Producing them is not counted, and is shown apart, because in place it is the
-transform's own last write. The ways take turns within each round, in an order that rotates, so that a noisy machine
-disturbs all alike. After each turn every reader returns 64 bytes from a random offset, and they are compared.
+Handing over starts when the producer has the features and ends when every reader has reported that it can read them (it
+has touched the first and the last element). Producing them is not counted and is shown separately, because in place it
+is the transform's own last write. The carriers take turns within each round, in a rotating order, so that noise affects
+all of them alike. After each turn every reader returns 64 bytes from a random offset, which are compared.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ def peers(
     carriers: Sequence[type[Carrier]] = CARRIERS,
     tick: Callable[[], None],
 ) -> list[Row]:
-    """Every carrier with each number of readers: one row each. Raises MemoryError when there is too little."""
+    """Measure every carrier with each number of readers: one row each. Raises MemoryError if memory is short."""
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     shape = (max(PROBE_BYTES, features_bytes // 4),)
     rows = []
     for count in readers:
-        # Three regions, the producer's own arrays, a pickle in flight, and what the readers unpickle twice over.
+        # Three regions, the producer's own arrays, a pickle in flight, and two unpickled copies in the readers.
         check_memory(shape[0] * 4 * (12 + 3 * count))
         rows += in_group(lambda count=count: hand_over(shape, count, (warm_up, rounds), carriers))  # type: ignore[misc]
         tick()
@@ -50,7 +50,7 @@ def peers(
 
 @contextmanager
 def opened(carriers: list[Carrier], rank: int) -> Iterator[None]:
-    """This process's end of each."""
+    """This process's end of each carrier."""
     with ExitStack() as stack:
         for carrier in carriers:
             carrier.open(rank)
@@ -59,7 +59,7 @@ def opened(carriers: list[Carrier], rank: int) -> Iterator[None]:
 
 
 def read_turns(carriers: list[Carrier], rank: int, control: socket.socket) -> None:
-    """A reader: for each turn, wait, receive, answer, show a probe, let go."""
+    """A reader: for each turn, wait, receive, answer, show a probe, release."""
     with opened(carriers, rank):
         control.send(b"open")
         while (number := control.recv(16)) != b"end":
@@ -78,7 +78,7 @@ def read_turns(carriers: list[Carrier], rank: int, control: socket.socket) -> No
 
 
 def take_turn(carrier: Carrier, number: int, team: Team, base: Features, addend: int) -> tuple[float, float]:
-    """One handing over by one carrier: (write, hand over) in milliseconds."""
+    """Hand over once with one carrier: (write, hand over) in milliseconds."""
     started = time.perf_counter()
     carrier.write(base, addend)
     written = time.perf_counter()
@@ -99,7 +99,7 @@ def take_turn(carrier: Carrier, number: int, team: Team, base: Features, addend:
 def hand_over(
     shape: tuple[int, ...], readers: int, rounds: tuple[int, int], kinds: Sequence[type[Carrier]] = CARRIERS
 ) -> list[Row]:
-    """All carriers with one number of readers, `rounds` to warm up and to measure; runs in the producer."""
+    """Run all carriers with one number of readers, `rounds` to warm up and to measure; runs in the producer."""
     carriers = [carrier(shape, readers) for carrier in kinds]
     team = Team(readers, lambda rank, control: read_turns(carriers, rank, control))
     base: Features = np.random.default_rng(1).random(shape, np.float32)

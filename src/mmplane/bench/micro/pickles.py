@@ -1,7 +1,7 @@
-"""Analysis A4: what the raw dict of a request costs to pickle, against the finished object that `leader` sends.
+"""Analysis A4: the cost of pickling the raw dict of a request, compared with the finished object that `leader` sends.
 
-The finished object holds torch tensors, as in the incident, and is pickled as the deliveries' collective does it.
-Pickle is here, and in the bench's peers, to be measured; nothing is unpickled that this process did not make.
+The finished object holds torch tensors, as in the incident, and is pickled like in the deliveries' collective. Pickle
+is used here, and in the bench's peers, only to measure it; nothing is unpickled that this process did not make.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A producer and its readers for the bench's peers: a process group of its own that never outlives the call."""
+"""A producer and its readers for the bench's peers, in a separate process group that never outlives the call."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from mmplane.core.records import MESSAGE_BYTES_MAX
 Row = dict[str, Any]
 
 DEADLINE_S = 120
-"""Tells progress from a hang, no more."""
+"""Only to distinguish progress from a hang."""
 PREFIX = f"mmplane-handoff-{os.getpid()}-"
-"""Of the named segments that a peer makes: what is left over is removed by it."""
+"""Prefix of a peer's named segments, by which leftovers are removed."""
 
 
 def die_with_parent(parent: int) -> None:
-    """End when this parent does."""
+    """End this process when its parent ends."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:
         os._exit(1)
 
 
 def fork(work: Callable[[], None]) -> int:
-    """A child that runs `work` and ends, whatever happens, without running its parent's clean-up."""
+    """Fork a child that runs `work` and ends in any case, without running its parent's clean-up."""
     parent = os.getpid()
     sys.stdout.flush()
     pid = os.fork()
@@ -47,7 +47,7 @@ def fork(work: Callable[[], None]) -> int:
 
 
 def in_group(work: Callable[[], list[Row]]) -> list[Row]:
-    """Run `work` in a child that leads a process group; what it returns. The group is gone afterwards, error or not."""
+    """Run `work` in a child that leads a process group; return its result. The group is always gone afterwards."""
     reading, writing = os.pipe()
 
     def child() -> None:
@@ -58,11 +58,11 @@ def in_group(work: Callable[[], list[Row]]) -> list[Row]:
 
     pid = fork(child)
     with suppress(ProcessLookupError, PermissionError):
-        os.setpgid(pid, pid)  # on both sides: whoever comes first
+        os.setpgid(pid, pid)  # on both sides, whichever is first
     os.close(writing)
     try:
         with open(reading, "rb") as answer:
-            text = answer.read()  # until the producer and its readers have all closed their copy
+            text = answer.read()  # until the producer and its readers have all closed their copies
         if not text:
             raise RuntimeError("the producer failed; its error is above")
         rows: list[Row] = json.loads(text)
@@ -76,7 +76,7 @@ def in_group(work: Callable[[], list[Row]]) -> list[Row]:
 
 
 class Team:
-    """The producer's end of one control socket per reader. A reader that has gone is an error, not a wait."""
+    """The producer's end of one control socket per reader. If a reader is gone, it raises instead of waiting."""
 
     def __init__(self, count: int, read: Callable[[int, socket.socket], None]) -> None:
         self.sockets: list[socket.socket] = []
@@ -88,7 +88,7 @@ class Team:
             ours.settimeout(DEADLINE_S)
 
     def _run(self, read: Callable[[int, socket.socket], None], rank: int, theirs: socket.socket) -> None:
-        for inherited in self.sockets:  # else a sibling would keep a dead producer's socket open
+        for inherited in self.sockets:  # otherwise a sibling would keep a dead producer's socket open
             inherited.close()
         read(rank, theirs)
 
@@ -99,7 +99,7 @@ class Team:
             each.send(message)
 
     def gather(self) -> list[bytes]:
-        """One answer of each. Raises RuntimeError when a reader has ended."""
+        """Receive one answer from each. Raises RuntimeError if a reader has ended."""
         answers = [each.recv(MESSAGE_BYTES_MAX) for each in self.sockets]
         if not all(answers):
             raise RuntimeError("a reader has ended")

@@ -1,4 +1,4 @@
-"""The fast transform beside transformers' own, on the same pictures in this process: bits and milliseconds of CPU."""
+"""The fast transform compared with transformers' own, on the same pictures in this process: bits and CPU time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROUNDS = 3
 
 
 def transforms(media: Sequence[bytes], model_folder: str) -> dict[str, Any]:
-    """CPU milliseconds (medians over pictures and rounds) of decode and transform, both ways; whether bits agree."""
+    """CPU milliseconds (medians) of decode and transform in both ways, and whether their bits agree."""
     ours = chosen(model_folder)
     ours.warm()
     theirs = AutoImageProcessor.from_pretrained(model_folder, backend="pil")

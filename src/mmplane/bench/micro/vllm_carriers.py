@@ -1,7 +1,7 @@
-"""vLLM's ways to hand features over: `python -m mmplane.bench.micro.vllm_carriers BYTES READERS ROUNDS`.
+"""Measures how vLLM hands features over: `python -m mmplane.bench.micro.vllm_carriers BYTES READERS ROUNDS`.
 
-It runs in an environment that has vLLM (`--vllm-python`) and nothing of ours but this package's source, and prints the
-rows as JSON. What is compared are vLLM's own classes, with its own defaults: `MessageQueue`, which carries requests
+It runs in an environment that has vLLM (`--vllm-python`) and only the source of this package, and prints the
+rows as JSON. It measures vLLM's own classes with their defaults: `MessageQueue`, which carries requests
 from the engine to its workers, the same with its tensor arena, and the object storage of its `shm` cache.
 """
 
@@ -27,7 +27,7 @@ from mmplane.core.records import MESSAGE_BYTES_MAX
 
 RUN_LIMIT_S = 600.0
 WARM_UP = 9
-"""Rounds before the clock: vLLM's arena has eight slots, each of which is slow once."""
+"""Warm-up rounds: vLLM's arena has eight slots, each of which is slow once."""
 
 
 class Queue(Carrier):
@@ -41,7 +41,7 @@ class Queue(Carrier):
         from vllm.distributed.device_communicators.shm_broadcast import MessageQueue
 
         self._kind = MessageQueue
-        # Kept by a reader too, as long as it lives: its destructor removes the segments, whoever runs it.
+        # A reader keeps it too, as long as it lives, because its destructor removes the segments in any process.
         self._writer = self._queue = MessageQueue(readers, readers, enable_shm_tensor_arena=self.arena)
 
     def open(self, rank: int) -> None:
@@ -106,7 +106,7 @@ CARRIERS: tuple[type[Carrier], ...] = (InPlace, InPlaceEveryPage, TensorArena, O
 
 
 def vllm_peers(python: Path, features_bytes: int, readers: Sequence[int], rounds: int) -> list[Row]:
-    """Run this file in vLLM's environment. Raises ValueError with the end of what it said when it cannot."""
+    """Run this file in vLLM's environment. Raises ValueError with the end of its output if it fails."""
     command = [str(python), "-m", __name__, str(features_bytes), ",".join(map(str, readers)), str(rounds)]
     source = str(Path(__file__).parents[3])
     try:

@@ -1,8 +1,8 @@
-"""A campaign: workloads, servers and deliveries in turns, so that what disturbs the machine disturbs all alike.
+"""A campaign: workloads, servers and deliveries in turns, so that noise on the machine affects all of them alike.
 
-One server serves all deliveries of a number of ranks; between turns it is switched. Repetitions are interleaved and
-each begins with another delivery (A B C, B C A, C A B). Before its first turn each delivery is warmed up by one request
-at a time and then by as many as run at once, without a clock and in fresh processes: memory is sampled then.
+One server runs all deliveries with a given number of ranks and is switched between turns. Repetitions are interleaved,
+and each starts with a different delivery (A B C, B C A, C A B). Before its first turn, each delivery is warmed up with
+one request at a time and then with as many as run at once, untimed and in fresh processes. Memory is sampled then.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ OPEN_CONNECTIONS = 64
 MEMORY_SECONDS = 1.5
 CYCLES_MAX = 50
 COMPARED = 4
-"""Pictures that both transforms are tried on, and clips that are decoded alone."""
+"""Number of pictures for comparing the transforms, and of clips that are decoded alone."""
 
 
 class Outcome(msgspec.Struct):
-    """What a campaign found."""
+    """The results of a campaign."""
 
     rows: list[Row] = msgspec.field(default_factory=list)
     skipped: list[dict[str, str]] = msgspec.field(default_factory=list)
     memory: list[dict[str, object]] = msgspec.field(default_factory=list)
     transforms: list[dict[str, object]] = msgspec.field(default_factory=list)
-    """The fast transform beside transformers' own, by workload."""
+    """The fast transform compared with transformers' own, by workload."""
     decoding: list[dict[str, object]] = msgspec.field(default_factory=list)
-    """What decoding a clip alone costs, by workload."""
+    """The cost of decoding a clip, by workload."""
     pickled: dict[str, Any] | None = None
-    """Analysis A4, of a photograph and of a clip."""
+    """Analysis A4, for a photograph and a clip."""
 
 
 def measure(workload: Workload, tp: int, options: Options, outcome: Outcome, progress: Progress) -> None:
@@ -75,7 +75,7 @@ def _model(workload: Workload, options: Options) -> AbstractContextManager[str]:
 
 
 class Part(msgspec.Struct, frozen=True):
-    """A workload in a campaign: what it sends, and how."""
+    """A workload in a campaign, with its requests and options."""
 
     workload: Workload
     load: Load
@@ -83,17 +83,17 @@ class Part(msgspec.Struct, frozen=True):
 
     @property
     def repetitions(self) -> int:
-        """As many as asked for, but each must keep all connections busy, and have whole periods of the workload."""
+        """The requested number, but at least enough for all connections, and whole periods of the workload."""
         concurrency, rate = self.options.pace(self.workload)
         least = max(1 if rate else concurrency, self.workload.period)
         return repetitions_of(len(self.load.requests), least, self.options.repetitions)
 
     def requests(self, repetition: int) -> Sequence[Request]:
-        """Those of one repetition."""
+        """Requests of one repetition."""
         return split(self.load.requests, self.workload.period, self.repetitions, repetition)
 
     def label(self, delivery: str, cache: bool, tp: int) -> Label:
-        """What its rows are labelled with."""
+        """The labels of its rows."""
         concurrency, rate = self.options.pace(self.workload)
         return Label(
             delivery=delivery,
@@ -112,7 +112,7 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Bench:
-    """All deliveries of one workload and its control on one server."""
+    """Measure all deliveries of one workload and its control on one server."""
 
     def __init__(
         self, server: Server, parts: list[Part], items: list[Made], outcome: Outcome, progress: Progress
@@ -124,12 +124,12 @@ class Bench:
         self._progress = progress
         self._memory: dict[Variant, list[Memory]] = {}
         self._alone: dict[Variant, list[Memory]] = {}
-        """Memory before, and while one request at a time is sent."""
+        """Sample memory before, and while one request at a time is sent."""
         self._wrong: dict[Variant, list[str]] = {}
         self._turns: dict[tuple[Variant, str], list[Turn]] = {}
 
     def run(self) -> None:
-        """Warm up, take turns, add the rows."""
+        """Warm up, take turns, and add the rows."""
         first = self._parts[0]
         variants = [variant for variant in first.options.variants() if self._switch(*variant)]
         for repetition in range(max(part.repetitions for part in self._parts)):
@@ -157,7 +157,7 @@ class Bench:
         return True
 
     def _warm_up(self, part: Part, variant: Variant) -> None:
-        """As many requests as run at once, whose answers are checked; for memory one before."""
+        """Send as many requests as run at once and check their answers; for memory, send one before."""
         concurrency, _ = part.options.pace(part.workload)
         requests = part.load.requests[:concurrency]
         self._progress.stage(f"{part.workload.name}: warming up {named(variant)}", 1 + len(requests))
@@ -170,7 +170,7 @@ class Bench:
         self._wrong[variant] = turns.wrong(results.samples, requests, self._items, self._server.tp)
 
     def _warm_up_fresh(self, part: Part, variant: Variant, together: turns.TurnPlan, note: str) -> Results:
-        """In fresh processes: an allocator keeps what an earlier delivery needed, which is not this one's memory."""
+        """Use fresh processes: an allocator keeps memory that an earlier delivery needed, which is not this one's."""
         self._server.renew()
         self._switch(*variant)
         idle = meters.memory(self._server)
@@ -181,7 +181,7 @@ class Bench:
         return results
 
     def _watch(self, plan: turns.TurnPlan, note: str) -> tuple[Results, list[Memory]]:
-        """Memory while the plan is sent; again, if that was over before it could be sampled."""
+        """Sample memory while the plan is sent; repeat if it was over before a sample could be taken."""
         with meters.watched(self._server) as samples:
             results = turns.send(self._server, plan, self._items, note, self._progress.tick)
         if results.wall_s < MEMORY_SECONDS:
@@ -209,7 +209,7 @@ class Bench:
 def plan_of(
     options: Options, workload: Workload, load: Load, requests: Sequence[Request], repetition: int
 ) -> turns.TurnPlan:
-    """What a turn sends. The arrivals of an open loop are the same for every delivery."""
+    """The requests of a turn. The arrival times of an open loop are the same for every delivery."""
     concurrency, rate = options.pace(workload)
     if rate is None:
         return turns.TurnPlan(requests, load.background, concurrency, cycles=options.cycles)
@@ -222,29 +222,29 @@ def _note(part: Part, turn: str, variant: Variant) -> str:
 
 
 def repetitions_of(requests: int, concurrency: int, wanted: int) -> int:
-    """How often to repeat: at most as wanted, at least once, and never with fewer requests than run at once."""
+    """The number of repetitions: at most the requested one, at least one, and never fewer requests than run at once."""
     return max(1, min(wanted, requests // max(1, concurrency)))
 
 
 def rotated(variants: Sequence[Variant], repetition: int) -> list[Variant]:
-    """The order of a repetition: each begins with another one, so that no delivery always follows the same one."""
+    """The order of a repetition: each starts with a different one, so that no delivery always follows the same one."""
     first = repetition % max(1, len(variants))
     return [*variants[first:], *variants[:first]]
 
 
 def split(requests: Sequence[Request], period: int, repetitions: int, repetition: int) -> list[Request]:
-    """One repetition's share: every so many-th run of `period` requests."""
+    """One repetition's share: every n-th run of `period` requests."""
     runs = [requests[at : at + period] for at in range(0, len(requests), period)]
     return [request for run in runs[repetition::repetitions] for request in run]
 
 
 def named(variant: Variant) -> str:
-    """For people."""
+    """The variant's name for people."""
     return f"{variant[0]} (cache {'on' if variant[1] else 'off'})"
 
 
 def made_items(load: Load, model_folder: str, name: str, outcome: Outcome, progress: Progress) -> list[Made]:
-    """The items of a load, and what can be said of them before any server runs."""
+    """The items of a load, and what is known of them before any server runs."""
     progress.stage(f"{name}: making {len(load.sources)} items", len(load.sources))
     items: list[Made] = []
     for item in made(load.sources, model_folder):

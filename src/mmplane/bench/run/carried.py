@@ -1,6 +1,6 @@
-"""What deliveries did for a turn's requests beside materialising: hashes of features, and object collectives. Pure.
+"""Work of the deliveries for a turn's requests beside materialising: feature hashes, and object collectives. Pure.
 
-All of it comes from two readings of the server's own statistics, before and after the turn.
+All figures come from two readings of the server's own statistics, before and after the turn.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _NOTHING: Row = dict.fromkeys(("pickle_ms", "wait_ms", "transfer_ms", "results_m
 
 
 class Hashes(msgspec.Struct, frozen=True):
-    """Hashes of features, and the time that they took, all processes together."""
+    """Feature hashes and the time for them, in all processes."""
 
     count: int = 0
     wall_s: float = 0.0
@@ -27,10 +27,10 @@ class Hashes(msgspec.Struct, frozen=True):
 
 
 class Collectives(msgspec.Struct, frozen=True):
-    """Object collectives: `batches` are how many carried so many payloads; times are sums over the ranks.
+    """Object collectives: `batches` are numbers of collectives by payloads; times are sums over the ranks.
 
-    Followers wait for the leader (`leader_wait_ms`) while it decodes and pickles. `results_max` is the most that D1's
-    cache has held since the rank started.
+    Followers wait for the leader (`leader_wait_ms`) while it decodes and pickles. `results_max` is the maximum number
+    of results in D1's cache since the rank started.
     """
 
     batches: dict[int, int] = {}
@@ -43,13 +43,13 @@ class Collectives(msgspec.Struct, frozen=True):
 
 
 def hashes(before: Row, after: Row) -> Hashes:
-    """Those of all deliveries between two readings."""
+    """The work of all deliveries between two readings."""
     names = ("feature_hashes", "feature_hash_s", "feature_hash_cpu_s")
     return Hashes(*(_tallied(after, name) - _tallied(before, name) for name in names))
 
 
 def collectives(before: Row, after: Row) -> Collectives:
-    """Between two readings. A rank that did not report before counts from its start."""
+    """The difference of two readings. A rank that did not report before counts from its start."""
     earlier = {loop["rank"]: loop["collectives"] for loop in before["ranks"].get("loops", ())}
     ranks = [(loop["rank"], loop["collectives"], earlier.get(loop["rank"], _NOTHING)) for loop in _loops(after)]
     leader, leader_before = next(((now, then) for rank, now, then in ranks if rank == 0), (_NOTHING, _NOTHING))
@@ -71,7 +71,7 @@ def collectives(before: Row, after: Row) -> Collectives:
 
 
 def figures(hashed: Sequence[Hashes], carried: Sequence[Collectives], requests: int) -> Row:
-    """A row's figures, of all its turns; each collective counts once, however many ranks take part."""
+    """A row's figures over all its turns; each collective counts once, however many ranks take part."""
     batches: Counter[int] = Counter()
     for each in carried:
         batches.update(each.batches)

@@ -1,10 +1,10 @@
-"""How to measure, and the named settings: what `mmplane bench --setting NAME` runs, as data.
+"""How to measure, and the named settings of `mmplane bench --setting NAME`, as data.
 
-incident         the analyses' own constants: a decoder that takes no core, four ranks, pools of their sizes
-cores            real media, and a core for each rank: what the incident's machine had
-oversubscribed   real media, and four ranks whatever cores there are
+    incident         the analyses' own constants: a decoder that takes no core, four ranks, pools of their sizes
+    cores            real media, and a core for each rank, as on the incident's machine
+    oversubscribed   real media, and four ranks on any number of cores
 
-A case is one server: all deliveries take turns on it.
+A case is one server, on which all deliveries take turns.
 """
 
 from __future__ import annotations
