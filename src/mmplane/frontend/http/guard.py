@@ -53,11 +53,8 @@ class Guard:
         elif (origin is not None and not _same(origin.decode("latin-1"), host)) or (
             headers.get(b"sec-fetch-site") in (b"cross-site", b"same-site")
         ):
-            refusal = RequestError(
-                403,
-                "origin_forbidden",
-                "this server does not accept requests from pages of other sites (see --allow-origin)",
-            )
+            text = "this server does not accept requests from pages of other sites (see --allow-origin)"
+            refusal = RequestError(403, "origin_forbidden", text)
         else:
             await self._app(scope, receive, send)
             return
