@@ -167,7 +167,7 @@ MISTAKES = {
     "features --model {model} --out {empty} --workers 0 {file}": "--workers: '0' is not a whole number",
     "features --model {model} --out {empty} {file} {nowhere}": "is no file",
     "features --model {model} --out {empty} {file} {file}": "several files are called file",
-    "bench --tp 0": "--tp: numbers with commas, not 0",
+    "bench --tp 0": "--tp must be comma-separated numbers, not 0",
     "bench --workload nothing": "--workload: no such workload or file: nothing",
     "bench --setting pigeon": "--setting: invalid choice: 'pigeon'",
     "bench --model ./nowhere": "--model: no such folder: ./nowhere",
