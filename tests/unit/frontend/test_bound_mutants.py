@@ -9,6 +9,7 @@ import test_fetch
 import test_fetched
 import test_files
 import test_intake
+import test_nulls
 import test_poison
 import test_pool
 import test_renderer
@@ -21,7 +22,7 @@ import test_texts
 import test_uuids
 from test_files import root  # noqa: F401 - a fixture of one of the tests
 
-from mmplane.frontend.body import schema, unused
+from mmplane.frontend.body import nulls, schema, unused
 from mmplane.frontend.body.completion import CompletionRequest
 from mmplane.frontend.body.schema import UserMessage
 from mmplane.frontend.chat.text import StopText
@@ -328,6 +329,20 @@ BODIES = [
         "if len(memoryview(raw)) > NEUTRAL_BYTES_MAX",
         "if False",
         test_schema.test_a_neutral_value_is_short,
+    ),
+    Mutant(
+        "unknown names that are null",
+        nulls.decode,
+        "if unknown and names_left",
+        "if unknown",
+        test_nulls.test_names_are_bounded,
+    ),
+    Mutant(
+        "bytes read to find unknown names that are null",
+        nulls.decode,
+        "READ_BYTES_MAX // (len(memoryview(body)) or 1)",
+        "NAMES_MAX",
+        test_nulls.test_a_long_body_has_fewer,
     ),
     Mutant(
         "the prompt has room in the slot",

@@ -12,6 +12,7 @@ from llguidance.hf import from_tokenizer
 
 from mmplane.core.errors import RequestError
 from mmplane.frontend.body import constraint
+from mmplane.frontend.body.schema import parse
 from mmplane.models.tiny import tiny_tokenizer
 
 TOOLS: list[tuple[str, Any]] = [
@@ -84,3 +85,33 @@ def test_what_is_wrong(make: Callable[[], str], why: str) -> None:
 def test_a_schema_that_is_no_object_is_refused() -> None:
     with pytest.raises(RequestError, match="must be an object"):
         constraint.json_schema([1])
+
+
+@pytest.mark.parametrize("field", ["schema", "value"])
+def test_an_object_may_have_a_schema(field: str) -> None:
+    """As llama.cpp and Hugging Face write it."""
+    grammar = formed({"type": "json_object", field: {"type": "object", "required": ["a"]}})
+    assert follows(grammar, '{"a": 1}')
+    assert not follows(grammar, '{"b": 1}')
+    assert follows(formed({"type": "json_object", field: None}), '{"b": 1}')
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"type": "json_object", "schema": {}, "value": {}},
+        {"type": "json_object", "shape": {}},
+        {"type": "text", "schema": {}},
+        {"type": "json_schema", "json_schema": {"name": "x"}, "schema": {}},
+    ],
+)
+def test_nothing_of_a_format_is_ignored(form: dict[str, Any]) -> None:
+    with pytest.raises(RequestError) as error:
+        formed(form)
+    assert (error.value.status, error.value.param) == (400, "response_format")
+
+
+def formed(form: dict[str, Any]) -> str:
+    """The grammar of a request with this `response_format`."""
+    messages = [{"role": "user", "content": "Hi"}]
+    return parse(json.dumps({"model": "tiny", "messages": messages, "response_format": form}).encode()).constraint()

@@ -250,7 +250,7 @@ def test_names_count_as_text() -> None:
         ({"messages": [{"role": "user", "content": "x", "tool_calls": [{"id": 1}]}]}, "messages[0].tool_calls"),
         ({"messages": [{"role": "user", "content": [{"type": "file"}]}]}, "messages[0].content[0]"),
         (
-            {"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "surprise": None}]}]},
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "surprise": 1}]}]},
             "messages[0].content[0].surprise",
         ),
     ],

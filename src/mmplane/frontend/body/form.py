@@ -9,6 +9,7 @@ import msgspec
 
 from mmplane.core.errors import RequestError, bad_request
 from mmplane.frontend.body import constraint
+from mmplane.frontend.body.nulls import decode
 from mmplane.frontend.body.tools import Chosen, Tool, ToolChoice
 from mmplane.frontend.body.unused import NOTHING
 
@@ -28,15 +29,18 @@ class NamedSchema(msgspec.Struct, forbid_unknown_fields=True):
     strict: bool | None = None
 
 
-class TextFormat(msgspec.Struct, tag_field="type", tag="text"):
+class TextFormat(msgspec.Struct, tag_field="type", tag="text", forbid_unknown_fields=True):
     """Any text."""
 
 
-class ObjectFormat(msgspec.Struct, tag_field="type", tag="json_object"):
-    """Any JSON object."""
+class ObjectFormat(msgspec.Struct, tag_field="type", tag="json_object", forbid_unknown_fields=True):
+    """Any JSON object, or JSON that matches a schema: `schema` in llama.cpp's API, `value` in Hugging Face's."""
+
+    schema: dict[str, Any] | bool | None = None
+    value: dict[str, Any] | bool | None = None
 
 
-class SchemaFormat(msgspec.Struct, tag_field="type", tag="json_schema"):
+class SchemaFormat(msgspec.Struct, tag_field="type", tag="json_schema", forbid_unknown_fields=True):
     """JSON that matches a schema."""
 
     json_schema: NamedSchema
@@ -109,8 +113,12 @@ def _of_json(value: Any) -> Made:
 
 def _of_format(value: Format) -> Made:
     match value:
-        case ObjectFormat():
+        case ObjectFormat(None, None):
             return constraint.json_object
+        case ObjectFormat(schema, None) | ObjectFormat(None, schema):
+            return _made(constraint.json_schema, schema)
+        case ObjectFormat():
+            raise bad_request("invalid_value", "give schema or value, not both", "response_format")
         case SchemaFormat(json_schema):
             return lambda: constraint.json_schema(json_schema.schema)
         case _:
@@ -145,7 +153,7 @@ def _of_choice(tools: list[Tool], choice: ToolChoice | None, several: bool) -> M
 
 def _decoded(raw: msgspec.Raw, decoder: msgspec.json.Decoder[Any], name: str) -> Any:
     try:
-        return decoder.decode(raw)
+        return decode(decoder, raw)
     except msgspec.ValidationError as error:
         raise bad_request("invalid_value", str(error).replace("`$", f"`{name}")[:200], name) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -7,7 +7,6 @@ that it did not ask for.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, overload
 
 import msgspec
@@ -18,6 +17,7 @@ from mmplane.core.parsing import Kind
 from mmplane.frontend.body.completion import CompletionRequest
 from mmplane.frontend.body.decoding import LOGPROBS_MAX, Positive, Short
 from mmplane.frontend.body.form import FORM_BYTES_MAX
+from mmplane.frontend.body.nulls import UNKNOWN, decode
 from mmplane.frontend.body.parts import AnyPart, MediaPart, TextPart, UnbuiltPart
 from mmplane.frontend.body.request import STRINGS_MAX, Request
 from mmplane.frontend.body.tools import Chosen, Tool, ToolCalls, ToolChoice, tools_in
@@ -301,7 +301,7 @@ def parse(
     if (quotes_in(body) if quotes is None else quotes) > QUOTES_MAX:
         raise too_large("the body has more fields and texts than this server allows")
     try:
-        request: ChatRequest | CompletionRequest = _decoders[kind].decode(body)
+        request: ChatRequest | CompletionRequest = decode(_decoders[kind], body)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -359,7 +359,7 @@ def _invalid(text: str) -> RequestError:
         reason, path = text, ""
     reason = reason[:TEXT_SHOWN_MAX]
     param = path.removesuffix("`").removeprefix(".")[:TEXT_SHOWN_MAX] or None
-    if unknown := re.match(r"Object contains unknown field `([\w-]{1,64})`", reason):
+    if unknown := UNKNOWN.match(reason):
         name = f"{param}.{unknown.group(1)}" if param else unknown.group(1)
         return bad_request("unsupported_parameter", f"this server does not support {name}", name)
     if reason.startswith("Object contains unknown field"):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 
 from mmplane.core.errors import bad_request
+from mmplane.frontend.body.nulls import decode
 from mmplane.frontend.body.unused import NOTHING
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
@@ -83,7 +84,7 @@ _tools = msgspec.json.Decoder(Annotated[list[Tool], msgspec.Meta(max_length=TOOL
 def tools_in(raw: msgspec.Raw) -> list[Tool]:
     """Decode the tools of a request. Raises RequestError (400)."""
     try:
-        tools: list[Tool] = _tools.decode(raw) or []
+        tools: list[Tool] = decode(_tools, raw) or []
     except msgspec.ValidationError as error:
         raise bad_request("invalid_value", str(error).replace("`$", "`tools")[:200], "tools") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
