@@ -125,7 +125,7 @@ $(CLIENTS_NODE): tests/clients/node/package.json tests/clients/node/package-lock
 	.venv-guidellm/bin/python -m pip install --quiet guidellm==0.8.1
 	@touch $@
 
-test-clients: install-dev .venv-clients/stamp .venv-guidellm/stamp $(CLIENTS_NODE) ## conversations by the clients that people use: openai, LangChain, LiteLLM and others; a load by guidellm (four minutes)
+test-clients: install-dev .venv-clients/stamp .venv-guidellm/stamp $(CLIENTS_NODE) ## pictures, tool calls and JSON by the clients that people use: openai, LangChain, LiteLLM and others; a load by guidellm (four minutes)
 	$(BIN)/python -m pytest tests/clients -q --timeout 240
 
 test-device: install-dev ## the CPU form of what runs on a machine with a GPU

@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live import Live, serving
+from live import Live
 
 from loads import REQUESTS, run
-from mmplane.models.tiny import SHIPPED_WEIGHTS, build_tiny
 
 GUIDELLM = Path(__file__).parents[2] / ".venv-guidellm" / "bin" / "guidellm"
 PICTURES = ("/v1/chat/completions", "kind=synthetic_image,width=96,height=64,output_tokens=8")
 TEXTS = ("/v1/completions", "kind=synthetic_text,prompt_tokens=16,output_tokens=8")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    build_tiny(folder, weights=SHIPPED_WEIGHTS)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[Live]:
-    with serving(folder) as live:
-        yield live
 
 
 @pytest.mark.parametrize("workload", [PICTURES, TEXTS], ids=["pictures", "texts"])

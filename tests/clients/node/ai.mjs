@@ -1,5 +1,5 @@
 // Vercel's ai, with its provider for OpenAI-compatible servers: the response's messages are pushed.
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { converseBy, talk } from "./vercel.mjs";
+import { talkBy } from "./vercel.mjs";
 
-await talk((baseURL, turns) => converseBy(createOpenAICompatible({ name: "mmplane", baseURL })("tiny"), turns));
+await talkBy((baseURL) => createOpenAICompatible({ name: "mmplane", baseURL, supportsStructuredOutputs: true })("tiny"));
