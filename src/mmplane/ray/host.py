@@ -68,18 +68,27 @@ class Host:
     def _keep(self) -> None:
         wait_s = 0.0
         while not self._ending.wait(wait_s):
-            with self._lock:
-                if self._ending.is_set():
-                    return
-                handle = self._handle = self._start()
-            while not handle.wait(_FOREVER_S):
-                pass
-            with self._lock:
-                lived_s = time.monotonic() - self._started_s
-                self._last_code = _code(handle)
-                self._handle = None
+            try:
+                lived_s = self._live()
+            except OSError as error:  # the system refuses another process now
+                lived_s = 0.0
+                print(f"mmplane cannot be started now: {error}", file=sys.stderr, flush=True)
             wait_s = backoff_s(lived_s, wait_s)
-            print(f"mmplane ended with {self._last_code} after {lived_s:.0f} s", file=sys.stderr, flush=True)
+
+    def _live(self) -> float:
+        """One life of the command, in seconds. Raises OSError."""
+        with self._lock:
+            if self._ending.is_set():
+                return 0.0
+            handle = self._handle = self._start()
+        while not handle.wait(_FOREVER_S):
+            pass
+        with self._lock:
+            lived_s = time.monotonic() - self._started_s
+            self._last_code = _code(handle)
+            self._handle = None
+        print(f"mmplane ended with {self._last_code} after {lived_s:.0f} s", file=sys.stderr, flush=True)
+        return lived_s
 
     def _start(self) -> Handle:
         command = [sys.executable, "-m", self._starter, str(os.getpid()), *self._words]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -57,6 +58,24 @@ def test_a_command_that_ends_is_started_again(told: Path) -> None:
     assert found.pid == 0
     assert found.starts >= 3
     assert found.last_code in (3, -signal.SIGTERM)
+
+
+def test_a_system_that_refuses_processes_is_asked_again(told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    popen, asked = subprocess.Popen, []
+
+    def refuse_once(*words: Any, **more: Any) -> Any:
+        asked.append(words)
+        if len(asked) == 1:
+            raise BlockingIOError("no process")
+        return popen(*words, **more)
+
+    monkeypatch.setattr(subprocess, "Popen", refuse_once)
+    reader = os.open(told, os.O_RDWR)
+    one = made(told, "stay")
+    assert os.read(reader, 7) == b"started"
+    one.end()
+    os.close(reader)
+    assert (len(asked), standing(one).starts) == (2, 1)
 
 
 def test_what_runs_is_ended_and_not_started_again(told: Path) -> None:

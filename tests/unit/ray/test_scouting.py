@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from time import monotonic
+from types import SimpleNamespace
 
 import pytest
 
 from mmplane.process.watched import Watched
 from mmplane.ray import scouting
-from mmplane.ray.records import MachinesWanted
+from mmplane.ray.records import FromScout, MachinesWanted, MachineUp
 from mmplane.ray.scouting import Scouting
 from mmplane.ray.wanted import Wanted, encoded
+from mmplane.wire.link import Link, encode, pair
 
 LIMIT_S = 60.0
 WANTED = MachinesWanted(encoded((Wanted("media", ("worker",)),)))
@@ -67,6 +69,19 @@ def test_the_next_scout_is_told_what_is_wanted_and_has_nothing_but_its_link(scou
     told = tmp_path / "told"
     run(scout, lambda: told.exists() and len(told.read_text().splitlines()) >= 2)
     assert told.read_text().splitlines()[:2] == ["1 socket None", "1 socket True"]
+
+
+@pytest.mark.parametrize("message", [b"", b"\xc0", b"\x91\xa5spawn", encode(MachineUp("a" * 257, "b"))])
+def test_a_scout_that_says_anything_else_is_killed(message: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, killed = Scouting("10.0.0.1:6379", "text", "info"), []
+    ours, theirs = pair()
+    monkeypatch.setattr(one, "_link", Link(ours, FromScout))
+    monkeypatch.setattr(one, "_handle", SimpleNamespace(kill=lambda: killed.append(True)))
+    theirs.send(message)
+    one._hear()
+    assert killed == [True]
+    ours.close()
+    theirs.close()
 
 
 def test_scouts_that_say_nothing_are_started_less_and_less(scout: Scouting, monkeypatch: pytest.MonkeyPatch) -> None:
