@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -58,29 +58,31 @@ class Supervisor:
         return found
 
 
-@pytest.fixture
-def supervisor() -> Iterator[Supervisor]:
-    made = Supervisor()
-    yield made
-    made.link.close()
-    made.scouts.close()
+Scene = tuple[Scout, Cluster, Supervisor]
 
 
 @pytest.fixture
-def cluster() -> Cluster:
-    return Cluster()
+def scene() -> Iterator[Callable[[], Scene]]:
+    """Makes a scout, its cluster and its supervisor."""
+    made = []
 
+    def make() -> Scene:
+        cluster, supervisor = Cluster(), Supervisor()
+        made.append(supervisor)
+        return Scout(cluster, Link(supervisor.scouts, MachinesWanted)), cluster, supervisor
 
-@pytest.fixture
-def scout(cluster: Cluster, supervisor: Supervisor) -> Scout:
-    return Scout(cluster, Link(supervisor.scouts, MachinesWanted))
+    yield make
+    for each in made:
+        each.link.close()
+        each.scouts.close()
 
 
 def up(number: int) -> MachineUp:
     return MachineUp(f"10.0.0.{number}", f"machine-{number}")
 
 
-def test_machines_that_come_and_go_are_told_once(scout: Scout, cluster: Cluster, supervisor: Supervisor) -> None:
+def test_machines_that_come_and_go_are_told_once(scene: Callable[[], Scene]) -> None:
+    scout, cluster, supervisor = scene()
     scout.look(0.0)
     scout.look(1.0)
     assert sorted(supervisor.told(), key=str) == [up(1), up(2)]
@@ -89,13 +91,15 @@ def test_machines_that_come_and_go_are_told_once(scout: Scout, cluster: Cluster,
     assert supervisor.told() == [MachineGone("10.0.0.2", "machine-2"), up(3)]
 
 
-def test_nothing_is_started_or_ended_in_a_cluster_that_was_never_told(scout: Scout, cluster: Cluster) -> None:
+def test_nothing_is_started_or_ended_in_a_cluster_that_was_never_told(scene: Callable[[], Scene]) -> None:
+    scout, cluster, _ = scene()
     cluster.running = {"media-node2-x"}
     scout.look(0.0)
     assert (cluster.starts, cluster.running, cluster.written) == ([], {"media-node2-x"}, None)
 
 
-def test_a_machine_that_joins_gets_its_host(scout: Scout, cluster: Cluster) -> None:
+def test_a_machine_that_joins_gets_its_host(scene: Callable[[], Scene]) -> None:
+    scout, cluster, _ = scene()
     cluster.written = (MEDIA,)
     scout.look(0.0)
     assert cluster.starts == [host_name(MEDIA, NODES[1])]
@@ -104,9 +108,8 @@ def test_a_machine_that_joins_gets_its_host(scout: Scout, cluster: Cluster) -> N
     assert cluster.starts == [host_name(MEDIA, node) for node in NODES[1:]]
 
 
-def test_after_down_everything_ends_and_nothing_comes_back(
-    scout: Scout, cluster: Cluster, supervisor: Supervisor
-) -> None:
+def test_after_down_everything_ends_and_nothing_comes_back(scene: Callable[[], Scene]) -> None:
+    scout, cluster, supervisor = scene()
     cluster.written = (MEDIA,)
     scout.look(0.0)
     cluster.written = ()
@@ -116,7 +119,8 @@ def test_after_down_everything_ends_and_nothing_comes_back(
     assert supervisor.told()[-2:] == [MachinesWanted(encoded((MEDIA,))), MachinesWanted(encoded(()))]
 
 
-def test_a_host_that_does_not_stay_is_not_started_all_the_time(scout: Scout, cluster: Cluster) -> None:
+def test_a_host_that_does_not_stay_is_not_started_all_the_time(scene: Callable[[], Scene]) -> None:
+    scout, cluster, _ = scene()
     cluster.written = (MEDIA,)
     for now_s in (0.0, 2.0, AGAIN_S - 1):
         scout.look(now_s)
@@ -126,18 +130,16 @@ def test_a_host_that_does_not_stay_is_not_started_all_the_time(scout: Scout, clu
     assert len(cluster.starts) == 2
 
 
-def test_a_new_cluster_is_told_what_was_wanted_of_the_last(
-    scout: Scout, cluster: Cluster, supervisor: Supervisor
-) -> None:
+def test_a_new_cluster_is_told_what_was_wanted_of_the_last(scene: Callable[[], Scene]) -> None:
+    scout, cluster, supervisor = scene()
     supervisor.link.send_nowait(MachinesWanted(encoded((MEDIA,))))
     scout.look(0.0)
     assert cluster.written == (MEDIA,)
     assert cluster.starts == [host_name(MEDIA, NODES[1])]
 
 
-def test_what_was_written_meanwhile_counts_more_than_what_the_supervisor_remembers(
-    scout: Scout, cluster: Cluster, supervisor: Supervisor
-) -> None:
+def test_what_was_written_meanwhile_counts_more_than_what_the_supervisor_remembers(scene: Callable[[], Scene]) -> None:
+    scout, cluster, supervisor = scene()
     cluster.written = ()
     supervisor.link.send_nowait(MachinesWanted(encoded((MEDIA,))))
     scout.look(0.0)
@@ -145,7 +147,8 @@ def test_what_was_written_meanwhile_counts_more_than_what_the_supervisor_remembe
     assert supervisor.told()[-1] == MachinesWanted(encoded(()))
 
 
-def test_without_a_supervisor_there_is_no_scout(scout: Scout, supervisor: Supervisor) -> None:
+def test_without_a_supervisor_there_is_no_scout(scene: Callable[[], Scene]) -> None:
+    scout, _, supervisor = scene()
     supervisor.link.close()
     with pytest.raises(PeerGone):
         scout.look(0.0)

@@ -84,8 +84,8 @@ def test_a_scout_that_says_anything_else_is_killed(message: bytes, monkeypatch: 
     theirs.close()
 
 
-def test_scouts_that_say_nothing_are_started_less_and_less(scout: Scouting, monkeypatch: pytest.MonkeyPatch) -> None:
-    now_s = 1000.0
+def test_scouts_that_say_nothing_are_started_less_and_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    scout, now_s = Scouting("10.0.0.1:6379", "text", "info"), 1000.0
     monkeypatch.setattr(scouting.time, "monotonic", lambda: now_s)
     starts = []
 
