@@ -96,8 +96,10 @@ class Running:
 class Machine:
     """One machine. Whatever it runs has a token, unless it is started without."""
 
-    def __init__(self, network: Network, number: int, folder: Path) -> None:
+    def __init__(self, network: Network, number: int, folder: Path, settings: dict[str, str]) -> None:
         self.number = number
+        self._settings = settings
+        self._begun: list[Running] = []
         self._folder = folder
         hosts = folder / f"hosts-{number}"
         hosts.write_text(f"127.0.0.1 localhost\n{address(number)} machine-{number}\n")
@@ -111,12 +113,19 @@ class Machine:
         (self._one,) = psutil.Process(self._first.pid).children()
 
     def begin(self, *words: str, token: bool = True) -> Running:
-        """Start a command of the environment with Ray."""
-        environment = {**os.environ, **SET, "HOME": str(self._folder), "PYTHONPATH": str(ROOT / "src")}
+        """Start a command of the environment with Ray, or the executable of a path."""
+        environment = {
+            **os.environ,
+            **SET,
+            **self._settings,
+            "HOME": str(self._folder),
+            "PYTHONPATH": str(ROOT / "src"),
+        }
         if token:
             environment["RAY_AUTH_TOKEN_PATH"] = str(self._folder / "token")
         enter = ["nsenter", "-t", str(self._one.pid), "-n", "-m", "-p", "-u"]
-        return Running([*enter, str(BIN / words[0]), *words[1:]], environment)
+        self._begun.append(Running([*enter, str(BIN / words[0]), *words[1:]], environment))
+        return self._begun[-1]
 
     def run(self, *words: str, token: bool = True) -> tuple[int, str]:
         return self.begin(*words, token=token).wait()
@@ -148,6 +157,8 @@ class Machine:
         if self._first.poll() is None:
             self._one.kill()
             self._first.wait(LIMIT_S)
+            for running in self._begun:
+                running.wait()
         assert self._first.stdout is not None
         self._first.stdout.close()
 
@@ -186,23 +197,38 @@ class Server:
 
     def _http(self, path: str, body: Any = None) -> tuple[int, Any]:
         content = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._url + path, content, {"Content-Type": "application/json"})
-        with self._network.inside(0):
-            try:
-                with urllib.request.urlopen(request, timeout=60) as answer:
-                    return answer.status, json.load(answer)
-            except urllib.error.HTTPError as error:
+        status, answer = fetched(self._network, self._url + path, content)
+        return status, json.loads(answer)
+
+
+def answers(network: Network, url: str) -> int:
+    """The status that machine 0 gets there; 0 without an answer."""
+    try:
+        return fetched(network, url)[0]
+    except OSError:
+        return 0
+
+
+def fetched(network: Network, url: str, content: bytes | None = None) -> tuple[int, bytes]:
+    """Status and answer, asked from inside of machine 0. Raises OSError when nobody answers."""
+    request = urllib.request.Request(url, content, {"Content-Type": "application/json"})
+    with network.inside(0):
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
                 return error.code, error.read()
 
 
 @contextmanager
-def machines(count: int, folder: Path) -> Iterator[tuple[Network, list[Machine]]]:
-    """So many machines. One that ended in a test stays away."""
+def machines(count: int, folder: Path, **settings: str) -> Iterator[tuple[Network, list[Machine]]]:
+    """So many machines, with these variables beside `SET`. One that ended in a test stays away."""
     (folder / "token").write_text("f" * 64)
     network = Network(count - 1)
     made: list[Machine] = []
     try:
-        made.extend(Machine(network, number, folder) for number in range(count))
+        made.extend(Machine(network, number, folder, settings) for number in range(count))
         yield network, made
     finally:
         for machine in made:
