@@ -5,11 +5,13 @@
     mmplane doctor --parity MODEL_FOLDER [--backend pil|torchvision] [IMAGE ...]
     mmplane doctor --sglang [URL]
     mmplane doctor --vllm [URL]
+    mmplane doctor --ray [HOST:PORT]
 
 The first lists what this machine can and cannot do for a server, with a fix for each problem. `--model` loads a
 checkpoint without serving it and says whether it can be served and with how many ranks, or why not. `--parity` compares
 the fast processors of a checkpoint with transformers' own, on the given images or on generated ones. `--sglang` and
-`--vllm` check the plugin in the environment of that engine, and in the server at URL.
+`--vllm` check the plugin in the environment of that engine, and in the server at URL. `--ray` checks how a Ray cluster
+is configured.
 
 The exit code is 0 when all is well, 1 when something differs or is not allowed, and 2 when there is nothing to try.
 """
@@ -32,7 +34,7 @@ from mmplane.parser import Parser
 ELSEWHERE = {
     "--sglang": "the plugin in SGLang's environment, or in the server at URL",
     "--vllm": "the plugin in vLLM's environment, or in the server at URL",
-    "--ray": "this machine's Ray cluster",
+    "--ray": "how the Ray cluster with its GCS at HOST:PORT is configured (default: $RAY_ADDRESS, or this machine's)",
 }
 """Doctors with parsers of their own (`mmplane.commands.main.DOCTORS`); here for --help and completion."""
 EXAMPLE = "mmplane doctor --model ./Qwen2.5-VL-3B-Instruct --json"
@@ -45,7 +47,7 @@ def options_parser() -> argparse.ArgumentParser:
     what.add_argument("--model", metavar="MODEL_FOLDER", help="whether this checkpoint can be served")
     what.add_argument("--parity", metavar="MODEL_FOLDER", help="whether its fast processors give transformers' bits")
     for flag, text in ELSEWHERE.items():
-        what.add_argument(flag, nargs="?", metavar="URL", help=text)
+        what.add_argument(flag, nargs="?", metavar="HOST:PORT" if flag == "--ray" else "URL", help=text)
     how = parser.add_argument_group("how")
     how.add_argument("--json", action="store_true", help="with --model: print one JSON object")
     how.add_argument("--backend", choices=get_args(BackendName), default="pil", help="of transformers' processor")
