@@ -40,8 +40,11 @@ SOUND_PACKETS_MAX = 50_000
 _OPTIONS = {"protocol_whitelist": ""}
 _TIMES = {"avi": {"fflags": "+genpts"}, "mpeg": {"fflags": "+genpts"}}
 """Makes FFmpeg compute when a packet is shown, if the container only says when it is decoded."""
-_PROBING = {"mov": {"probesize": "32"}}
-"""Keeps FFmpeg from decoding frames on opening. An MP4's index has everything that is needed of a clip."""
+_PROBING = {"mov": {"probesize": "32", "codec_whitelist": ""}}
+"""Keeps FFmpeg from decoding frames on opening. An MP4's index has everything that is needed of a clip.
+
+With `probesize` alone it would still decode the first packet: in a clip without sound, a whole picture.
+"""
 
 av.logging.set_level(av.logging.PANIC)  # FFmpeg's messages contain pieces of the payload
 

@@ -10,11 +10,12 @@ Frames are turned as the file says, as in players. Colours are those of PyAV's o
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from mmplane.core.errors import bad_media
 from mmplane.core.records import Ask, Clip, Recipe
@@ -82,11 +83,11 @@ def survey(media: bytes | memoryview, rules: ClipRules = LIBRARY_RULES) -> Foota
 
 def decode(media: bytes | memoryview, clip: Clip) -> Generator[Pixels, None, None]:
     """Yield the sampled frames, (height, width, 3) uint8 RGB, as they are decoded. Raises RequestError (400)."""
-    left = len(clip.indices)
+    left, converter = len(clip.indices), VideoReformatter()
     with opened(media, _kind(media), "clip", probe=False) as container:
         stream = _stream(container)
         for frame in _sampled(container, stream, clip):
-            yield _pixels(frame, (clip.width, clip.height))
+            yield _pixels(frame, (clip.width, clip.height), converter)
             left -= 1
             if not left:
                 return
@@ -110,12 +111,12 @@ def _needed(container: Any, stream: Any, clip: Clip) -> Iterator[Any]:
     decoder, wanted_s, runs_left = stream.codec_context, frozenset(clip.seconds), iter(clip.runs)
     left_s: set[float | None] = set(wanted_s)
     may_refer = "NONREF" if decoder.name in UNREFERENCED_CODECS else "DEFAULT"
-    within = _Allowance(clip)
+    within, seconds = _Allowance(clip), _seconds(stream)
 
     def wanted(decoded: list[Any]) -> Iterator[Any]:
         for frame in decoded:
             within.take(frame)
-            shown_s = None if frame.pts is None else float(frame.pts * stream.time_base)
+            shown_s = seconds(frame.pts)
             if shown_s in left_s:
                 left_s.remove(shown_s)
                 yield frame
@@ -124,7 +125,7 @@ def _needed(container: Any, stream: Any, clip: Clip) -> Iterator[Any]:
     for at, packet in enumerate(packet for packet in packets(container, stream, "clip") if packet.size):
         if at < first:
             continue
-        needed = packet.pts is None or float(packet.pts * packet.time_base) in wanted_s
+        needed = packet.pts is None or seconds(packet.pts) in wanted_s
         decoder.skip_frame = "DEFAULT" if needed else may_refer
         yield from wanted(packet.decode())
         if at + 1 == beyond:
@@ -166,6 +167,15 @@ def _stream(container: Any) -> Any:
     return stream
 
 
+def _seconds(stream: Any) -> Callable[[int | None], float | None]:
+    """The time of a packet or a frame of this stream by its count, None where it has none.
+
+    Without `Fraction`, which takes microseconds for each: the quotient of two integers is rounded as exactly.
+    """
+    numerator, denominator = stream.time_base.as_integer_ratio()
+    return lambda pts: None if pts is None else pts * numerator / denominator
+
+
 def _shown(
     container: Any, stream: Any, *, timed: bool
 ) -> tuple[tuple[int, int] | None, list[float], tuple[Unit, ...], tuple[tuple[int, float], ...]]:
@@ -180,8 +190,9 @@ def _shown(
     keyed = stream.codec_context.name in KEYED_CODECS
     hides = stream.codec_context.name == "vp8"
     read = read_of(stream.codec_context.name, stream.codec_context.extradata) if timed else None
+    seconds = _seconds(stream)
     for count, packet in enumerate(packets(container, stream, "clip")):
-        shown_s = None if packet.pts is None else float(packet.pts * packet.time_base)
+        shown_s = seconds(packet.pts)
         first_s = shown_s if first_s is None else first_s
         hidden = packet.is_discard or (hides and packet.size and not memoryview(packet)[0] & VP8_SHOWN)
         if packet.size and shown_s is not None and not hidden:
@@ -219,13 +230,14 @@ def _size(frame: Any) -> tuple[int, int]:
     return (frame.height, frame.width) if _turns(frame) % 2 else (frame.width, frame.height)
 
 
-def _pixels(frame: Any, size: tuple[int, int]) -> Pixels:
-    """The frame as shown. Frames of another size are scaled to the first one's, as in players: calls start small."""
+def _pixels(frame: Any, size: tuple[int, int], converter: VideoReformatter) -> Pixels:
+    """The frame as shown. Frames of another size are scaled to the first one's, as in players: calls start small.
+
+    The conversion runs in this thread: a frame's own converter would start one for each core, for this frame alone.
+    """
     turns = _turns(frame)
     width, height = size[::-1] if turns % 2 else size
-    if (frame.width, frame.height) != (width, height):
-        frame = frame.reformat(width=width, height=height, format="rgb24")
-    pixels: Pixels = frame.to_ndarray(format="rgb24")
+    pixels: Pixels = converter.reformat(frame, width, height, "rgb24", threads=1).to_ndarray()
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
 
