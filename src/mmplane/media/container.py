@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BytesIO
+from io import SEEK_CUR, SEEK_END, SEEK_SET
 from typing import Any
 
 import av
@@ -64,7 +64,10 @@ def opened(media: bytes | memoryview, kind: str, items: str, *, probe: bool = Tr
     if not probe:
         options = options | _PROBING.get(kind, {})
     try:
-        with av.open(BytesIO(media), format=kind, options=options, metadata_errors="ignore") as container:
+        with (
+            memoryview(media) as view,
+            av.open(_File(view), format=kind, options=options, metadata_errors="ignore") as container,
+        ):
             yield container
     except RequestError:
         raise
@@ -72,6 +75,32 @@ def opened(media: bytes | memoryview, kind: str, items: str, *, probe: bool = Tr
         raise MemoryError from None  # without FFmpeg's text
     except Exception:  # noqa: BLE001 - decoders raise almost anything
         raise bad_media(f"the {items} cannot be decoded") from None
+
+
+class _File:
+    """Media as a file that FFmpeg reads in pieces of 32 KiB. `BytesIO` would copy all of it first."""
+
+    def __init__(self, view: memoryview) -> None:
+        self._view = view
+        self._at = 0
+
+    def read(self, length_bytes: int) -> bytes:
+        """Return the next bytes; fewer at the end."""
+        piece = bytes(self._view[self._at : self._at + length_bytes])
+        self._at += len(piece)
+        return piece
+
+    def seek(self, offset: int, whence: int = SEEK_SET) -> int:
+        """Move, and return the new position. Raises ValueError before the beginning."""
+        at = offset + {SEEK_SET: 0, SEEK_CUR: self._at, SEEK_END: len(self._view)}[whence]
+        if at < 0:
+            raise ValueError("before the beginning of the file")
+        self._at = at
+        return at
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._at
 
 
 def prepared(stream: Any, items: str) -> Any:

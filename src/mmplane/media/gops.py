@@ -22,7 +22,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from blake3 import blake3
 
@@ -223,14 +223,49 @@ def read_of(codec: str, record: bytes | None) -> Read | None:
     """Choose the reader for a codec by the container's record; None if its packets cannot be parsed."""
     if codec in FRAMES:
         return FRAMES[codec]
+    length_bytes = _length_bytes(codec, record)
+    return None if length_bytes is None else NalUnits(SYNTAXES[codec], _cut(length_bytes)).read
+
+
+def beginning_of(codec: str, record: bytes | None, packet: memoryview) -> bytes | None:
+    """Return the part of a packet that tells a decoder its picture's size and rotation, or None if it is not known.
+
+    That is everything before the first slice, and the slice's first bytes.
+    """
+    length_bytes = _length_bytes(codec, record)
+    if length_bytes is None:
+        return None
+    syntax = SYNTAXES[codec]
+    for start, end in islice(_cut(length_bytes)(packet), BEGINNING_UNITS_MAX):
+        if not start + syntax.header_bytes <= end <= len(packet):
+            return None
+        if packet[start] >> syntax.shift & syntax.mask in syntax.slices:
+            beyond = min(end, start + BEGINNING_BYTES)
+            length = (beyond - start).to_bytes(length_bytes, "big") if length_bytes else b""
+            return b"".join((packet[: start - length_bytes], length, packet[start:beyond]))
+    return None
+
+
+BEGINNING_UNITS_MAX = 64
+"""Maximum NAL units up to a picture's first slice; four are common."""
+BEGINNING_BYTES = 512
+"""Of the slice. Its header has a few dozen."""
+
+
+def _length_bytes(codec: str, record: bytes | None) -> int | None:
+    """Size of the length field before each NAL unit; 0 in a stream of start codes, None if it is not known."""
     syntax = SYNTAXES.get(codec)
     if syntax is None:
         return None
     if not record or record[0] == 0:  # no record, or one with start codes
-        return NalUnits(syntax, by_start_codes).read
+        return 0
     if len(record) <= syntax.length_at or record[0] != 1:
         return None
-    return NalUnits(syntax, by_lengths((record[syntax.length_at] & 3) + 1)).read
+    return (record[syntax.length_at] & 3) + 1
+
+
+def _cut(length_bytes: int) -> Cut:
+    return by_lengths(length_bytes) if length_bytes else by_start_codes
 
 
 FRAMES: Mapping[str, Read] = {

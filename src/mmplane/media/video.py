@@ -1,9 +1,9 @@
 """Turns encoded clips into frames: first determines which frames there are, then decodes the sampled ones in order.
 
-`examine` reads the whole container and decodes one frame, for its size. Every packet tells when its frame is shown, so
-the times of all frames are known, and their number does not depend on the header. `decode` goes through the frames
-from the first to the last that is wanted, and skips those that they do not need (`mmplane.media.gops`). Both run where
-a native decoder may crash without harm.
+`examine` reads the whole container and decodes one frame, or the beginning of it, for its size. Every packet tells when
+its frame is shown, so the times of all frames are known, and their number does not depend on the header. `decode` goes
+through the frames from the first to the last that is wanted, and skips those that they do not need
+(`mmplane.media.gops`). Both run where a native decoder may crash without harm.
 
 Frames are turned as the file says, as in players. Colours are those of PyAV's own conversion to RGB.
 """
@@ -11,9 +11,12 @@ Frames are turned as the file says, as in players. Colours are those of PyAV's o
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import av
+import av.error
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
@@ -23,7 +26,7 @@ from mmplane.features.contract.image import Pixels
 from mmplane.features.contract.video import LIBRARY_RULES, ClipRules, VideoProcessor
 from mmplane.media.container import PIXELS_MAX, frames, opened, packets, prepared, track
 from mmplane.media.footage import Footage, chosen, pixels_decoded
-from mmplane.media.gops import Unit, read_of, unreadable
+from mmplane.media.gops import Unit, beginning_of, read_of, unreadable
 from mmplane.media.signature import kind_of
 
 FORMATS = "MP4, MOV, WebM, MKV, AVI, MPEG or GIF"
@@ -40,6 +43,9 @@ KEYED_CODECS = frozenset({"mpeg4", "msmpeg4", "h263", "mpeg1video", "mpeg2video"
 """Codecs whose marked key frames can be decoded alone; frames after one may refer to frames before it. A GIF's frames
 are parts of a picture.
 """
+
+OF_SIZES_ALONE = {"skip_loop_filter": "all", "enable_er": "0"}
+"""Decoder options for a frame of which only the size is needed. `enable_er`: H.264's guesses at lost pixels."""
 
 DELAY_MAX = 100
 """Maximum packets until a decoder returns its first frame: known decoders need 16 or 25."""
@@ -67,6 +73,7 @@ def survey(media: bytes | memoryview, rules: ClipRules = LIBRARY_RULES) -> Foota
     kind = _kind(media)
     with opened(media, kind, "clip", probe=False) as container:
         stream = _stream(container)
+        stream.codec_context.options |= OF_SIZES_ALONE
         rate = stream.average_rate
         size, shown, units, keys = _shown(container, stream, timed=kind != "avi")
     if size is None or not shown:
@@ -168,9 +175,9 @@ def _stream(container: Any) -> Any:
 
 
 def _seconds(stream: Any) -> Callable[[int | None], float | None]:
-    """The time of a packet or a frame of this stream by its count, None where it has none.
+    """Return a function from a packet's or frame's timestamp to seconds.
 
-    Without `Fraction`, which takes microseconds for each: the quotient of two integers is rounded as exactly.
+    It does not use `Fraction`, which takes microseconds each time: the quotient of two integers is rounded as exactly.
     """
     numerator, denominator = stream.time_base.as_integer_ratio()
     return lambda pts: None if pts is None else pts * numerator / denominator
@@ -215,13 +222,20 @@ def _shown(
 
 
 def _decoded_now(decoder: Any, packet: Any) -> list[Any]:
-    """The frames of a clip's first packet.
+    """Return the frames of a clip's first packet, for their size only: most pixels may be missing.
 
     A decoder that reorders frames returns the first one after sixteen or more packets, unless it is told that no
     packet follows. Then it has to restart, so this packet is decoded twice if it returned nothing.
     """
-    decoded: list[Any] = packet.decode() or decoder.decode(None)
-    decoder.flush_buffers()
+    beginning = beginning_of(decoder.name, decoder.extradata, memoryview(packet)) if packet.size else None
+    decoded: list[Any] = []
+    if beginning is not None and not packet.has_sidedata("new_extradata"):
+        with suppress(av.error.InvalidDataError):  # decoding all of it works, or tells what is wrong
+            decoded = decoder.decode(av.Packet(beginning)) or decoder.decode(None)
+        decoder.flush_buffers()
+    if not decoded:
+        decoded = packet.decode() or decoder.decode(None)
+        decoder.flush_buffers()
     return decoded or packet.decode()
 
 
@@ -237,7 +251,8 @@ def _pixels(frame: Any, size: tuple[int, int], converter: VideoReformatter) -> P
     """
     turns = _turns(frame)
     width, height = size[::-1] if turns % 2 else size
-    pixels: Pixels = converter.reformat(frame, width, height, "rgb24", threads=1).to_ndarray()
+    rgb: Any = converter.reformat(frame, width, height, "rgb24", threads=1)
+    pixels: Pixels = rgb.to_ndarray()
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
 

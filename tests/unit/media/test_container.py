@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from typing import Any, NoReturn
 
 import av
 import pytest
 import soundfile
 
-from clips import real
+from clips import encode, moving, real
 from mmplane.core.errors import RequestError
 from mmplane.core.records import Clip
 from mmplane.media import container, video
-from mmplane.media.container import opened
+from mmplane.media.container import _File, opened
 from mmplane.media.video import survey
 from sounds import speech_like, write
 
@@ -74,9 +75,39 @@ def test_who_decodes_offers_its_core_between_packets(monkeypatch: pytest.MonkeyP
     assert len(offers) >= len(footage.seconds) > 0
 
 
-def test_no_frame_of_a_clip_is_decoded_on_opening() -> None:
-    """FFmpeg learns the format of the pixels of this one by decoding."""
-    media = real("bigbuckbunny")
+@pytest.mark.parametrize("sound", [True, False])
+def test_no_frame_of_a_clip_is_decoded_on_opening(sound: bool) -> None:
+    """FFmpeg learns the format of the pixels of these by decoding."""
+    media = real("bigbuckbunny") if sound else encode(moving(3))
     for probe in (True, False):
         with opened(media, "mov", "clip", probe=probe) as container:
             assert (container.streams.video[0].codec_context.pix_fmt is not None) is probe
+
+
+def test_a_file_is_not_copied() -> None:
+    media = memoryview(real("bigbuckbunny"))
+    survey(media)
+    tracemalloc.start()
+    try:
+        survey(media)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < len(media) / 2
+
+
+def test_media_is_read_as_a_file_is() -> None:
+    ours, right = _File(memoryview(b"0123456789")), io.BytesIO(b"0123456789")
+    for file in (ours, right):
+        file.seek(-3, io.SEEK_END)
+    for read_bytes, offset, whence in [
+        (2, 0, io.SEEK_CUR),
+        (5, 4, io.SEEK_SET),
+        (3, -2, io.SEEK_CUR),
+        (9, 30, 0),
+        (1, 0, 1),
+    ]:
+        assert ours.read(read_bytes) == right.read(read_bytes)
+        assert ours.seek(offset, whence) == right.seek(offset, whence) == ours.tell()
+    with pytest.raises(ValueError, match="beginning"):
+        ours.seek(-1)

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import av
@@ -22,7 +23,7 @@ from mmplane.features.contract.arrays import Arrays
 from mmplane.features.contract.image import Pixels
 from mmplane.features.contract.video import ClipRules, VideoProcessor
 from mmplane.media import footage as footage_module
-from mmplane.media import video
+from mmplane.media import gops, video
 from mmplane.media.footage import chosen, pixels_decoded
 from mmplane.media.video import decode, examine, survey
 from mutation import mutated
@@ -311,28 +312,55 @@ def test_a_turned_clip_is_shown_upright(rotation: int, turns: int) -> None:
 
 def test_one_packet_is_decoded_for_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Though the decoder would give its first frame after as many as may be shown before it."""
-    tried: list[int] = []
-
-    class Counted:
-        def __init__(self, packet: Any) -> None:
-            self._packet = packet
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._packet, name)
-
-        def decode(self) -> list[Any]:
-            tried.append(self._packet.size)
-            found: list[Any] = self._packet.decode()
-            return found
-
-    packets = video.packets
-    monkeypatch.setattr(video, "packets", lambda *given: map(Counted, packets(*given)))
-    monkeypatch.setattr(video, "read_of", lambda *_: None)
+    monkeypatch.setattr(video, "beginning_of", lambda *_: None)
     media = encode(moving(24), "libx264", "mp4")
-    footage = survey(media)
+    with mutated(video._shown, "else packet.decode()", "else 1 // 0"):
+        footage = survey(media)
     assert (footage.width, footage.height) == moving(1)[0].shape[1::-1]
-    assert len(tried) == 1
     assert len(footage.seconds) == 24
+
+
+@pytest.mark.parametrize(
+    "kind", ["H.264 in MP4", "H.264 in MKV", "H.264 in MPEG-TS", "H.265 in MP4", "H.265 in MPEG-TS"]
+)
+def test_the_beginning_of_a_picture_is_decoded_for_the_size(kind: str) -> None:
+    """However large it is. Sizes are cropped and turned as those of whole pictures are."""
+    noise = np.random.default_rng(1).integers(0, 256, (3, 198, 322, 3), np.uint8)
+    turned = {"rotation": 90} if kind.endswith("MP4") else {}
+    media = encode(noise, *KINDS[kind], **turned)
+    with mutated(video._decoded_now, "packet.decode() or decoder.decode(None)", "1 // 0"):
+        footage = survey(media)
+    with mutated(video._decoded_now, "if beginning is not None", "if False"):
+        assert survey(media) == footage
+    assert (footage.width, footage.height) == ((198, 322) if turned else (322, 198))
+
+
+@pytest.mark.parametrize("kind", ["H.264 in MP4", "H.264 in MPEG-TS", "H.265 in MP4"])
+def test_a_picture_whose_beginning_says_nothing_is_decoded_whole(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it is cut."""
+    media = encode(moving(6), *KINDS[kind])
+    right = survey(media)
+    for kept in range(40):
+        monkeypatch.setattr(gops, "BEGINNING_BYTES", kept)
+        assert survey(media) == right
+    assert (right.width, right.height) == (96, 64)
+
+
+def test_frames_become_rgb_in_this_thread() -> None:
+    media = encode(moving(6, 320, 192))
+    clip = survey(media).clip((0, 3, 5))
+
+    def started() -> int:
+        before = set(TASKS.iterdir())
+        return max(len(set(TASKS.iterdir()) - before) for _ in decode(media, clip))
+
+    assert started() == 0
+    with mutated(video._pixels, "threads=1", "threads=3"):
+        assert started() > 0
+
+
+TASKS = Path("/proc/self/task")
+"""This process's threads."""
 
 
 def test_a_clip_of_one_frame() -> None:
