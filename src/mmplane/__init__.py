@@ -1,6 +1,6 @@
 """mmplane: the multimodal data plane of tensor-parallel inference servers.
 
-What is exported here is the library: `docs/embedding.md`. It needs neither torch nor NumPy.
+This module exports the library (`docs/embedding.md`). It needs neither torch nor NumPy.
 """
 
 __version__ = "0.1.0"

@@ -23,85 +23,85 @@ from mmplane.parser import Parser
 from mmplane.ranges import ranges_of
 
 UTILISATION = 0.7
-"""Of workers, at the traffic that is planned for: beyond it waiting grows out of proportion."""
+"""The maximum for workers at the planned traffic. Above it, waiting grows out of proportion."""
 BODY_FACTOR = 2
 """What is reserved for a request: its body, and the media in it."""
 INLINE_BYTES_MAX = 2**19
-"""A longer body lies in the front end's region, with room for what is left of it when it has been taken apart."""
+"""A longer body is in the front end's region, with room for the rest of it after it has been parsed."""
 FRONT_SHARE = 4
-"""The front end's region is one part of so many of the arena."""
+"""The front end's region is one of this many parts of the arena."""
 HALVES = 2
-"""Of the budget: one for requests, one for what is decoded."""
+"""The halves of the budget: one for requests, one for decoded media."""
 REGION_BYTES_MIN = 2**20
 BUDGET_BYTES_MIN = 2**27
-"""Half of it is also what a worker may allocate: libraries need some, however small the pictures."""
+"""Half of it is also what a worker may allocate: libraries need some memory, however small the pictures are."""
 RESERVE = 1
-"""Workers of a server whose items are made by media machines."""
+"""The workers of a server whose items are made by media machines."""
 MACHINE_ITEMS = 3
-"""Slots of each worker there: one that is written, one that is sent, and one for what does not fit."""
+"""Slots for each worker there: one that is written, one that is sent, and one for what does not fit."""
 ROUNDING_BYTES = 2 * 4096
 """Regions are multiples of a page."""
 
 
 class Traffic(msgspec.Struct, frozen=True, kw_only=True):
-    """Requests as they come at the busiest time; sizes are those of the larger ones, times those of the usual ones."""
+    """Requests at the busiest time. Sizes are those of the larger requests, times those of the usual ones."""
 
     requests_per_s: Annotated[float, Meta(ge=1e-6, le=SECONDS_MAX)]
     items_per_request: Annotated[float, Meta(ge=1e-6, le=SECONDS_MAX)] = 1.0
     new_share: Annotated[float, Meta(ge=0.0, le=1.0)] = 1.0
-    """Of items: not in the arena already."""
+    """The share of items that are not in the arena already."""
     body_bytes: Annotated[int, Meta(ge=0, le=BYTES_MAX)]
-    """Of a request, base64 and all."""
+    """The size of a request, including base64."""
     item_bytes: Annotated[int, Meta(ge=0, le=BYTES_MAX)]
-    """Features of one item: `bytes` in a trace."""
+    """The size of one item's features: `bytes` in a trace."""
     decoded_bytes: Annotated[int, Meta(ge=0, le=BYTES_MAX)]
     """Memory to decode one item: 6 bytes a pixel of a JPEG, 18 of another picture; 3 of a clip's frames, all together,
     and 16 a sample of a sound."""
     item_s: Annotated[float, Meta(ge=1e-6, le=SECONDS_MAX)]
-    """CPU of a worker for one item: `decode` and `transform` in a trace."""
+    """The CPU seconds of a worker for one item: `decode` and `transform` in a trace."""
     held_s: Annotated[float, Meta(ge=0.0, le=SECONDS_MAX)] = 0.1
     """From when an item's features are written until the ranks have made embeddings of them."""
     kept_items: Annotated[int, Meta(ge=0, le=COUNT_MAX)] = 0
-    """Items that are to stay for requests to come."""
+    """The number of items that should stay for later requests."""
     machines: Annotated[int, Meta(ge=0, le=JOIN_MAX)] = 0
-    """Media machines, which make all items then: the server's one worker is the reserve (docs/cluster.md)."""
+    """Media machines, which then make all items: the server's one worker is the reserve (docs/cluster.md)."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What to start the server with, and why."""
+    """The settings to start the server with, and why."""
 
     workers: int
     arena_bytes: int
     budget_bytes: int
     utilisation: float
-    """Of the workers."""
+    """The utilisation of the workers."""
     waiting_s: float
-    """Mean time that a new item waits for a worker."""
+    """The mean time that a new item waits for a worker."""
     requests_at_once: int
-    """In the front end, before the ranks have them: peak."""
+    """The peak of requests in the front end, before the ranks have them."""
     slots_at_once: int
-    """That nobody may evict: peak."""
+    """The peak of slots that cannot be evicted."""
     join_max: int = 0
-    """Media machines."""
+    """The number of media machines."""
     machine_workers: int = 0
-    """Of each."""
+    """The workers of each machine."""
     machine_arena_bytes: int = 0
-    """Of each."""
+    """The arena of each machine."""
     network_bytes_per_s: float = 0.0
-    """What all of them send to the server."""
+    """What all machines send to the server."""
 
     def flags(self) -> list[str]:
-        """Of `mmplane serve`."""
+        """The flags of `mmplane serve`."""
         named = {"--workers": self.workers, "--arena-bytes": self.arena_bytes, "--budget-bytes": self.budget_bytes}
         return _texts(named | ({"--join-max": self.join_max} if self.join_max else {}))
 
     def machine_flags(self) -> list[str]:
-        """Of `mmplane worker` on each media machine."""
+        """The flags of `mmplane worker` on each media machine."""
         return _texts({"--workers": self.machine_workers, "--arena-bytes": self.machine_arena_bytes})
 
 
 def plan(traffic: Traffic) -> Plan:
-    """What this traffic needs. Raises ValueError for traffic that is none."""
+    """The settings for this traffic. Raises ValueError for impossible traffic."""
     if min(traffic.requests_per_s, traffic.items_per_request, traffic.item_s) <= 0:
         raise ValueError("rates and times must be above 0")
     items_per_s = traffic.requests_per_s * traffic.items_per_request
@@ -147,7 +147,7 @@ def _waiting_s(utilisation: float, servers: int) -> float:
 
 
 def _peak(mean: float) -> float:
-    """What a Poisson number of this mean exceeds about once in a thousand times."""
+    """The value that a Poisson number with this mean exceeds about once in a thousand times."""
     return mean + 3 * sqrt(mean) + 1
 
 

@@ -1,4 +1,4 @@
-"""Whether a checkpoint can be served here, and with how many ranks: tried in this process, without a server."""
+"""Tests, without a server, whether a checkpoint can be served here, and with how many ranks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Checkup(msgspec.Struct, frozen=True):
 
 
 def checkup(model_folder: str, backend: BackendName = "pil") -> Checkup:
-    """Load a checkpoint as the front end does and as a rank does, weights included, once."""
+    """Load a checkpoint like the front end and like a rank, including weights, once."""
     config = Config(model=model_folder, model_folder=model_folder, served_name="x", backend=backend, device="cpu")
     processor: dict[Modality, str | None] = dict.fromkeys(MODALITIES)
     with _quiet():
@@ -63,7 +63,7 @@ def _family(processor: Processor) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without log lines and progress bars: what they say is in the result."""
+    """A block without log lines and progress bars: the result contains what they say."""
     from transformers.utils import logging as theirs
 
     theirs.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""`mmplane demo`: starts a server, draws three numbers, asks which they are, and says whether the answers were right.
+"""`mmplane demo`: starts a server, draws three numbers, asks which they are, and checks the answers.
 
 It needs nothing but the package: the pictures are drawn with the font inside Pillow, and read by the built-in model.
 """
@@ -31,7 +31,7 @@ LOOKS = (
     ((196, 98), "#1e2a6e", "#ffd94a", 48),
     ((252, 112), "#e8efe6", "#8c1d40", 64),
 )
-"""Size in pixels, ground, ink and font size of each picture."""
+"""Size in pixels, background, ink and font size of each picture."""
 BAR_CHARACTERS = 40
 STOP_LIMIT_S = 30.0
 
@@ -61,7 +61,7 @@ def options_parser() -> argparse.ArgumentParser:
 
 
 def draw(number: str, size: tuple[int, int], ground: str, ink: str, font_px: int) -> bytes:
-    """A PNG of the number in the middle of a plain ground."""
+    """Draw a PNG with the number in the middle of a plain background."""
     image = Image.new("RGB", size, ground)
     middle = (size[0] / 2, size[1] / 2)
     ImageDraw.Draw(image).text(middle, number, ink, ImageFont.load_default(font_px), anchor="mm")
@@ -109,7 +109,7 @@ def _ask(url: str, picture: bytes) -> tuple[str, dict[str, Any]]:
 
 
 def _timeline(stages_ms: dict[str, float]) -> str:
-    """One line a stage, its bar as long as its share."""
+    """One line for each stage, with a bar for its share."""
     parts = {name: ms for name, ms in stages_ms.items() if name not in SUMS}
     whole_ms = sum(parts.values())
     return "\n".join(

@@ -38,14 +38,14 @@ from mmplane.machine import findings as machine_findings
 from mmplane.media.image import decode
 
 SIZES = ((1120, 700), (1288, 966), (640, 480), (480, 640), (113, 64), (61, 150), (28, 28), (2000, 40), (3840, 2160))
-"""(width, height) in pixels of the generated images."""
+"""Width and height in pixels of the generated images."""
 
 SOUND_SAMPLES = (801, 16_000, 470_000)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the table. `agrees` is None where nothing could be compared."""
+    """One line of the table. `agrees` is None if nothing could be compared."""
 
     subject: str
     size: str
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def model(model_folder: str, backend: BackendName, *, as_json: bool) -> int:
-    """Print whether a checkpoint can be served; the exit status."""
+    """Print whether a checkpoint can be served. Returns the exit code."""
     found = checkup(model_folder, backend)
     if as_json:
         print(msgspec.json.encode(found).decode())
@@ -85,14 +85,14 @@ def model(model_folder: str, backend: BackendName, *, as_json: bool) -> int:
 
 
 def machine(facts: Facts) -> int:
-    """Print what this machine allows; the exit status."""
+    """Print what this machine supports. Returns the exit code."""
     text, status = shown(machine_findings(facts))
     print(text)
     return status
 
 
 def conclude(findings: Sequence[Finding]) -> int:
-    """Print what it comes to; the exit status."""
+    """Print the conclusion. Returns the exit code."""
     compared = [finding for finding in findings if finding.agrees is not None]
     if not compared:
         print("\nNothing to compare: this checkpoint has no fast path here, or no file could be read.", file=sys.stderr)
@@ -106,7 +106,7 @@ def conclude(findings: Sequence[Finding]) -> int:
 
 
 def parity(model_folder: str, images: Sequence[Path], backend: BackendName = "pil") -> Iterator[Finding]:
-    """Everything that the checkpoint takes and that has a fast path here."""
+    """Everything that the checkpoint accepts and that has a fast processor here."""
     yield from _image_findings(model_folder, images, backend)
     yield from _video_findings(model_folder)
     yield from _audio_findings(model_folder)
@@ -157,7 +157,7 @@ def _read(images: Sequence[Path]) -> Iterator[tuple[str, Pixels | None]]:
 
 
 def _generated() -> Iterator[tuple[str, Pixels]]:
-    """Noise, which has every value next to every other, and a gradient, which shows rounding."""
+    """Noise, in which every value is next to every other, and a gradient, which shows rounding."""
     noise = np.random.default_rng(0)
     for width, height in SIZES:
         yield "noise", noise.integers(0, 256, (height, width, 3), dtype=np.uint8)

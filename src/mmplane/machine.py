@@ -1,7 +1,7 @@
-"""What this machine can and cannot do for a server, each with its fix: the first half of `mmplane doctor`.
+"""The abilities and problems of this machine, each problem with its fix: the first part of `mmplane doctor`.
 
-Features of the kernel are tried, not looked up by version: containers and hardened kernels take them away one by one.
-What is read of the system comes through `Facts`, so that every verdict can be seen on any machine.
+Features of the kernel are tried, not derived from its version: containers and hardened kernels remove them one by one.
+Facts about the system come through `Facts`, so that every verdict can be tested on any machine.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 OPTIONAL = frozenset({"MADV_POPULATE", "openat2"})
-"""Features of the kernel that a server does without."""
-KERNEL_FIX = "it takes Linux 5.4 or newer, and a seccomp profile that lets these pass"
+"""Kernel features that a server can do without."""
+KERNEL_FIX = "use Linux 5.4 or newer, and a seccomp profile that allows these"
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is read of the system. Sizes in bytes; a limit of None is none."""
+    """Facts read from the system. Sizes in bytes; a limit of None means that there is none."""
 
     memory_bytes: int = field(default_factory=memory_available_bytes)
     descriptors: int = field(default_factory=lambda: resource.getrlimit(resource.RLIMIT_NOFILE)[1])
@@ -66,7 +66,7 @@ class Facts:
 
 
 def findings(facts: Facts) -> Iterator[Finding]:
-    """Everything that was looked at, in the order in which a start would meet it."""
+    """Everything that was checked, in the order in which a start would meet it."""
     checks: tuple[Callable[[Facts], Finding], ...] = (
         _kernel, _network, _seccomp, _memory, _descriptors, _file_size, _cores, _malloc, _versions, _torchvision_found,
         _gpu, _port, _router, _cache,
@@ -87,17 +87,17 @@ def _kernel(facts: Facts) -> Finding:
 
 
 def check_kernel() -> None:
-    """Raises ValueError, in doctor's words, where this kernel refuses what no server can do without."""
+    """Raise ValueError, in doctor's words, if this kernel lacks something that every server needs."""
     if missing := [name for name in _kernel_lacks() if name not in OPTIONAL]:
-        raise ValueError(f"this system refuses {' and '.join(missing)}: {KERNEL_FIX} (see mmplane doctor)")
+        raise ValueError(f"this system does not allow {' and '.join(missing)}: {KERNEL_FIX} (see mmplane doctor)")
 
 
 def check_temporary_folder() -> None:
-    """Raises ValueError where no temporary folder can be written: torch needs one as soon as it is imported."""
+    """Raise ValueError if no temporary folder is writable: torch needs one as soon as it is imported."""
     try:
         tempfile.gettempdir()
     except FileNotFoundError:
-        raise ValueError("no temporary folder can be written: set TMPDIR to one that can") from None
+        raise ValueError("no temporary folder is writable: set TMPDIR to one that is") from None
 
 
 def _network(facts: Facts) -> Finding:
@@ -197,7 +197,7 @@ def _router(facts: Facts) -> Finding:
 
 
 def haproxy_here() -> str:
-    """Which HAProxy `mmplane route` would run, or why none. Nothing else needs it."""
+    """The HAProxy that `mmplane route` would run, or why there is none. Nothing else needs it."""
     try:
         program = find()
     except ValueError as error:
@@ -215,7 +215,7 @@ def _cache(facts: Facts) -> Finding:
 
 
 def free_bytes(folder: Path) -> int:
-    """What may be written below this folder, there yet or not."""
+    """The free space below this folder, whether it exists or not."""
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
     return shutil.disk_usage(there).free if os.access(there, os.W_OK) else 0
 
@@ -225,7 +225,7 @@ SERVING_EXTRAS = ("serve", "media")
 
 
 def outdated_packages(requires: Callable[[str], list[str] | None], version: Callable[[str], str]) -> Iterator[str]:
-    """Packages that are missing, or of a version that mmplane's own metadata does not want."""
+    """Packages that are missing, or whose version does not match mmplane's own metadata."""
     from packaging.requirements import Requirement
 
     try:
@@ -245,7 +245,7 @@ def outdated_packages(requires: Callable[[str], list[str] | None], version: Call
 
 
 def quota_cores(group: Path) -> float | None:
-    """The processor time that one control group grants, in cores; None when it sets no limit."""
+    """The CPU time that one control group grants, in cores; None if it sets no limit."""
     try:
         if (group / "cpu.max").exists():
             quota, period = (group / "cpu.max").read_text().split()
@@ -257,13 +257,13 @@ def quota_cores(group: Path) -> float | None:
 
 
 def cores_granted(root: Path = Path("/")) -> float | None:
-    """The least that any enclosing control group grants; None when none sets a limit. `root` is for tests."""
+    """The lowest CPU time that any enclosing control group grants; None if none sets a limit. `root` is for tests."""
     quotas = (quota_cores(group) for group in group_folders(root, "cpu"))
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
 def cores_usable() -> int:
-    """How many cores this process may keep busy, by affinity and by its control groups: one at least."""
+    """How many cores this process may use, by affinity and by its control groups; at least one."""
     cores = len(os.sched_getaffinity(0))
     return max(1, min(cores, int(cores_granted() or cores)))
 
@@ -279,7 +279,7 @@ def _kernel_lacks() -> Iterator[str]:
         try:
             attempt()
         except OutOfMemory:
-            continue  # it is there
+            continue  # it exists
         except OSError:
             yield name
 
@@ -290,7 +290,7 @@ def _populate() -> None:
 
 
 def _openat2() -> None:
-    _libc.syscall(_OPENAT2, -1, None, None, 0)  # it refuses these; what matters is how
+    _libc.syscall(_OPENAT2, -1, None, None, 0)  # it rejects these arguments; what matters is the error
     if ctypes.get_errno() in (errno.ENOSYS, errno.EPERM):
         raise OSError(ctypes.get_errno(), "openat2")
 

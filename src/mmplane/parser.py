@@ -1,4 +1,4 @@
-"""The argument parser of all commands, and the types of values that several of them take."""
+"""The argument parser of all commands, and value types that several of them share."""
 
 from __future__ import annotations
 

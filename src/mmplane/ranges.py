@@ -1,4 +1,4 @@
-"""Numbers that an operator gives, and the range that each must lie in, as the fields of a record declare it."""
+"""The numbers that an operator can set, and the range of each, as the fields of a record declare it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B", re.IGNORECASE)
-"""`1GB`, `512MiB`, `1.5 GiB`; without the i a power of 1000, as disks are sold."""
+"""`1GB`, `512MiB`, `1.5 GiB`. Without the i it is a power of 1000, as for disks."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers of one kind from `least` to `most`, both included. As an argparse type it parses and checks a flag."""
+    """The numbers of one kind from `least` to `most`, inclusive. As an argparse type it parses and checks a flag."""
 
     kind: type[int] | type[float]
     least: float
@@ -29,14 +29,14 @@ class Range:
         return f"a {'whole ' if self.kind is int else ''}number from {self.least:.16g} to {self.most:.16g}"
 
     def __call__(self, text: str) -> int | float:
-        """The number that `text` says. Raises argparse.ArgumentTypeError."""
+        """Parse a number. Raises argparse.ArgumentTypeError."""
         try:
             return self.checked(parsed_size(text) if self.bytes else self.kind(text))
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r:.60} is not {self}") from None
 
     def checked(self, value: Any) -> int | float:
-        """`value`, if it is such a number. Raises ValueError, with the range and the beginning of what it was."""
+        """Return `value` if it is in the range. Raises ValueError, with the range and the beginning of the value."""
         if self.bytes and isinstance(value, str):
             value = parsed_size(value)
         fits = isinstance(value, int | self.kind) and not isinstance(value, bool)
@@ -46,7 +46,7 @@ class Range:
 
 
 def parsed_size(text: str) -> int:
-    """Bytes: a whole number, or one with a unit. Raises ValueError."""
+    """Parse a number of bytes: a whole number, or one with a unit. Raises ValueError."""
     match = SIZE.fullmatch(text.strip())
     if match is None:
         return int(text)
@@ -58,7 +58,7 @@ def parsed_size(text: str) -> int:
 
 
 def size(length_bytes: float) -> str:
-    """A number of bytes as people write it, and as `parsed_size` reads it."""
+    """Format a number of bytes for people, in a form that `parsed_size` reads."""
     for power, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
         if length_bytes and length_bytes % 2**power == 0:
             return f"{length_bytes / 2**power:.16g}{unit}"
@@ -66,7 +66,7 @@ def size(length_bytes: float) -> str:
 
 
 def ranges_of(record: type[msgspec.Struct]) -> dict[str, Range]:
-    """The range of each field that is a number, by name. Every such field has to declare both bounds."""
+    """The range of each field that is a number, by name. Every such field must declare both bounds."""
     found = {}
     for field in msgspec.inspect.type_info(record).fields:  # type: ignore[attr-defined]
         declared = field.type

@@ -1,14 +1,14 @@
 """The supervisor starts all processes, watches them and replaces them. What each is given is `mmplane.wiring`.
 
-It works by reconciliation. Events (a process ended, a message came, a signal) only change what is known; `_reconcile`
-then compares that with what should be and starts or kills what differs. Every kind of failure takes the same path, and
-the order of events does not matter. `ROLES` says which children there are.
+It works by reconciliation. Events (a process ended, a message came, a signal) only change what it knows; `_reconcile`
+then compares that with the desired state and starts or kills what differs. Every kind of failure takes the same path,
+and the order of events does not matter. `ROLES` states which children there are.
 
     supervisor ── nursery ─┬─ front end      dies: epoch + 1, workers replaced, ranks drop what they held
                            ├─ parser         dies: replaced alone
                            ├─ worker 1..W    dies: replaced alone
                            ├─ porter W+1..   dies: replaced alone; its media machine joins again
-                           └─ rank 0..N-1    one dies or stands still: the whole group is replaced
+                           └─ rank 0..N-1    one dies or stalls: the whole group is replaced
 
     supervisor ── scout                      dies: replaced alone, with a delay; nothing waits for it
 
@@ -19,8 +19,8 @@ the order of events does not matter. `ROLES` says which children there are.
     supervisor ── nursery ─┬─ outpost        dies: epoch + 1, workers and all regions replaced
       (media machine)      └─ worker 1..W    dies: replaced alone
 
-What it does not like about itself: starting a child waits for the nursery's answer (a few ms), so a stopped nursery
-holds the loop for a few seconds before everything is started anew.
+A weakness: starting a child waits for the nursery's answer (a few ms), so a stopped nursery blocks the loop for a few
+seconds before everything is started again.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ log = logging.getLogger("mmplane")
 
 @dataclass(frozen=True)
 class Roles:
-    """The children of one kind of supervisor. The `head` keeps the books of an epoch, and knows the workers."""
+    """The children of one kind of supervisor. The `head` keeps the bookkeeping of an epoch, and knows the workers."""
 
     head: str
     given: Callable[[Wiring], Descriptors]
@@ -90,7 +90,7 @@ class Roles:
     parser: bool = False
     ranks: bool = False
     renews_regions: bool = False
-    """Processes that are not our children map the regions: the next head gets new ones."""
+    """Whether processes that are not our children map the regions, so that the next head gets new ones."""
 
 
 ROLES = {
@@ -102,20 +102,20 @@ ROLES = {
 
 SEND_LIMIT_S = 5.0
 STARTS_MAX = 3
-"""A role that ends this often before it is ready, in a server that has never served, will not get ready: give up."""
+"""A role that ends this often before it is ready, in a server that has never served, will not work: give up."""
 UNLOADABLE = 2
-"""Exit code for a model that cannot be served."""
+"""The exit code for a model that cannot be served."""
 WORKERS = ("worker", "porter", "parser")
 PARSER = 0
-"""The parser stands among the workers, as the one that writes region 0, and is started and replaced like them."""
+"""The parser is handled like a worker: it writes region 0, and is started and replaced like one."""
 END_LIMIT_S = 5.0
 RENEWED = 75
 """The exit code of a media machine that has to load something else."""
 RANKS = "the group of ranks"
 SERVING = (*HEADS, "render")
-"""Roles that clients talk to: they finish what runs before the end."""
+"""The roles that clients talk to. They finish running requests before they end."""
 REFUSE_S = 1.0
-"""How long the front end may take to answer those whose requests were not finished in time."""
+"""How long the front end may take to answer requests that were not finished in time."""
 
 
 class Supervisor:
@@ -148,15 +148,15 @@ class Supervisor:
         self._endings = Endings()
         self._stopping_by_s: float | None = None
         self._undrained: set[str] = set()
-        """Children that have still to finish what runs."""
+        """Children that must still finish running requests."""
         self._exit_code: int | None = None
         self._serving = False
-        """The head has served."""
+        """Whether the head has served."""
         self._served = False
-        """All have been ready at once."""
+        """Whether all have been ready at the same time."""
 
     def run(self) -> int:
-        """Start everything, keep it running, return the exit code once every process has ended."""
+        """Start everything, keep it running, and return the exit code once every process has ended."""
         adopt_orphans()
         signals = heed((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
         watched, watched_for = self._watched(signals), self._watched_for()
@@ -172,14 +172,14 @@ class Supervisor:
             self._end_everything()
         return self._exit_code
 
-    # What is known: events.
+    # Events, which change what is known.
 
     def _children(self) -> list[Child]:
         front = [self._head] if self._head else []
         return [*front, *self._workers.values(), *self._ranks.values(), *self._renders.values()]
 
     def _watched_for(self) -> tuple[object, ...]:
-        """Changes when other descriptors are to be watched.
+        """Changes when different descriptors must be watched.
 
         What is watched keeps its child alive, so no other child has its id.
         """
@@ -188,7 +188,7 @@ class Supervisor:
         return nursery.handle and nursery.handle.pid, nursery.listening, self._scouting.pid, *children
 
     def _watched(self, signals: int) -> Watched:
-        """Messages come before deaths: what a process said before it died still counts."""
+        """Messages come before deaths: what a process sent before it died still counts."""
         watched = Watched()
         watched.watch(signals, lambda: self._signalled(os.read(signals, BYTES_MAX)))
         if self._nursery.handle is not None:
@@ -241,7 +241,7 @@ class Supervisor:
                 child.heard()
                 self._heard(child, received[0])
         except LinkError:
-            child.deaf = True  # its pidfd will tell
+            child.deaf = True  # its pidfd will report it
 
     def _heard(self, child: Child, record: FromChild) -> None:
         match record:
@@ -271,9 +271,9 @@ class Supervisor:
             case Renew():
                 self._exit_code = RENEWED
             case Unloadable():
-                if self._served:  # it worked before, and may again
+                if self._served:  # it worked before, and may work again
                     log.error("%s: %s", child, record.reason)
-                elif self._exit_code is None:  # every process says so: once is enough
+                elif self._exit_code is None:  # every process reports it; once is enough
                     log.error("%s", record.reason)
                     self._exit_code = UNLOADABLE
 
@@ -286,7 +286,7 @@ class Supervisor:
 
     def _gone(self, child: Child) -> None:
         self._hear(child)
-        stacks = child.stacks.written()  # a crash is the last thing it says
+        stacks = child.stacks.written()  # a crash is the last thing that it reports
         child.close()
         alone = child.role in WORKERS and self._head is None
         a_peer_died = child.role == "rank" and len(self._ranks) < self._config.tp
@@ -304,12 +304,12 @@ class Supervisor:
             self._tell(self._head, WorkerGone(child.index, child.handle.incarnation))
         else:
             del self._ranks[child.index]
-            self._copy_features |= child.probing and child.stacks.crashed  # not for one that was killed meanwhile
+            self._copy_features |= child.probing and child.stacks.crashed  # not for one that was killed in the meantime
             for peer in self._ranks.values():
                 peer.handle.kill()
             if not self._ranks:
                 self._group_gone(child.handle.incarnation)
-        # Workers and the parser end with their front end: that is no failure of theirs.
+        # Workers and the parser end with their front end, which is not their failure.
         self._ended(RANKS if child.role == "rank" else child.name, blameless=alone)
 
     def _works(self, role: str) -> None:
@@ -334,7 +334,7 @@ class Supervisor:
         self._nursery.gone()
         self._ended("nursery")
 
-    # What should be: reconciliation.
+    # Reconciliation with the desired state.
 
     def _reconcile(self) -> None:
         if self._stopping_by_s is not None:
@@ -345,7 +345,7 @@ class Supervisor:
         self._look()
         self._tell_who_is_out()
         if self._nursery.handle is None:
-            if not self._children():  # each dies with the nursery; none of the next may meet one of the last
+            if not self._children():  # each dies with the nursery, and none of the next may meet one of the last
                 self._start("nursery", self._nursery.start)
             return
         if not self._nursery.preloaded:
@@ -359,7 +359,9 @@ class Supervisor:
     def _look(self) -> None:
         children = self._children()
         if time.monotonic() >= self._watchdog.due_s(children):
-            for child in children:  # what they said while this process slept, or was stopped, before they are judged
+            for (
+                child
+            ) in children:  # read what they sent while this process slept or was stopped, before they are judged
                 self._hear(child)
         self._watchdog.look(children)
 

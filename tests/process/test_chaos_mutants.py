@@ -44,7 +44,7 @@ def test_nothing_is_found_without_one(ground: Ground, monkeypatch: pytest.Monkey
         ("the dead keep what they held", ("leased, written or reserved",)),
         ("links of the dead stay open", ("supervisor: descriptors",)),
         # A picture of another size has another number of tokens: the front end itself refuses it then.
-        ("others' pictures", ("a wrong answer", "another number of tokens")),
+        ("others' pictures", ("a wrong answer", "a different number of tokens")),
     ],
 )
 def test_it_is_found(mutant: str, seen_as: tuple[str, ...], ground: Ground, switch: Path) -> None:

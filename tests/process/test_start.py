@@ -43,7 +43,7 @@ def test_a_system_call_that_a_container_refuses(command: str, call: str, feature
     last = ended.stderr.strip().splitlines()[-1]
     assert ended.returncode == 2
     assert last.startswith(
-        f"mmplane: this system refuses {feature}: it takes Linux 5.4 or newer, and a seccomp profile"
+        f"mmplane: this system does not allow {feature}: use Linux 5.4 or newer, and a seccomp profile"
     )
     assert "Traceback" not in ended.stderr
 
@@ -61,7 +61,7 @@ def test_no_temporary_folder_can_be_written(tiny_folder: Path) -> None:
     ended = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 2
     last = ended.stderr.strip().splitlines()[-1]
-    assert last == "mmplane: no temporary folder can be written: set TMPDIR to one that can"
+    assert last == "mmplane: no temporary folder is writable: set TMPDIR to one that is"
 
 
 def test_on_ipv6_and_nobody_reads_the_log_any_more(tiny_folder: Path) -> None:

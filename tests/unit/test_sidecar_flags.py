@@ -16,11 +16,11 @@ from mmplane.commands.keys import KEY_VARIABLE
     [
         (
             "--http-port=0 --http-host=0.0.0.0",
-            "--http-host: other addresses than loopback need API keys: see --api-key-file",
+            "--http-host: addresses other than loopback need API keys: see --api-key-file",
         ),
         (
             "--http-port=0 --http-host=::",
-            "--http-host: other addresses than loopback need API keys: see --api-key-file",
+            "--http-host: addresses other than loopback need API keys: see --api-key-file",
         ),
         ("--http-port=0 --http-host=here", "--http-host: 'here' is not an address"),
         ("--http-port=0 --api-key-file=/nowhere", "--api-key-file: /nowhere cannot be read"),

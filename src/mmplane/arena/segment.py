@@ -98,7 +98,7 @@ class RegionMapping:
         """
         # A slice would be truncated without an error, and records come from other processes.
         if offset_bytes < 0 or length_bytes < 0 or offset_bytes + length_bytes > self.length_bytes:
-            raise ValueError(f"{length_bytes} bytes at {offset_bytes} are not inside a region of {self.length_bytes}")
+            raise ValueError(f"{length_bytes} bytes at {offset_bytes} are outside the region of {self.length_bytes}")
         return self._whole[offset_bytes : offset_bytes + length_bytes]
 
     def close(self) -> None:

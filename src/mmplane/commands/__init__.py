@@ -1,1 +1,1 @@
-"""What an operator types: one command a file, and what they share."""
+"""The command line: one command in each file, and what they share."""

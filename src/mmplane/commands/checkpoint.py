@@ -1,4 +1,4 @@
-"""What can be checked of a checkpoint before anything is loaded: its files, and its heads against `--tp`."""
+"""Checks a checkpoint before anything is loaded: its files, and its attention heads against `--tp`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from mmplane.features.checkpoint.heads import check_heads, heads_of
 MORE = ("generation_config.json", "chat_template.json")
 """Files that only a server reads."""
 INDEX = "model.safetensors.index.json"
-"""Lists the weight files of a checkpoint that has several."""
+"""Lists the weight files of a checkpoint with several."""
 WEIGHTS = ("*.safetensors", "*.bin")
 LENGTH_BYTES = 8
 """A safetensors file begins with the length of its header."""
 
 
 def check_files(model: str) -> CheckpointFiles:
-    """The JSON files are there and can be read; those of a hub id are fetched. Raises ValueError for the operator."""
+    """Check that the JSON files exist and can be read; those of a hub id are downloaded. Raises ValueError."""
     files = CheckpointFiles(model)
     try:
         if not (files.folder / "config.json").exists():
@@ -30,13 +30,13 @@ def check_files(model: str) -> CheckpointFiles:
 
 
 def check_checkpoint(model: str, tp: int) -> None:
-    """`tp` ranks can load it, as far as its files say. Raises ValueError for the operator."""
+    """Check that `tp` ranks can load it, as far as its files show. Raises ValueError."""
     files = check_files(model)
     try:
         for name in MORE:
             files.json(name)
         check_heads(heads_of(files.json("config.json")), tp)
-        if Path(model).is_dir():  # transformers fetches the weights of a hub id
+        if Path(model).is_dir():  # transformers downloads the weights of a hub id
             _check_weights(files)
     except (OSError, ValueError) as error:
         raise ValueError(f"--model: {model}: {error}") from None
@@ -53,7 +53,9 @@ def _check_weights(files: CheckpointFiles) -> None:
         with path.open("rb") as file:
             header_bytes = int.from_bytes(file.read(LENGTH_BYTES), "little")
         if path.stat().st_size < LENGTH_BYTES + header_bytes:
-            raise ValueError(f"{path.name} is not a whole safetensors file: download it again (Git needs LFS)")
+            raise ValueError(
+                f"{path.name} is not a complete safetensors file: download it again (with Git, install Git LFS)"
+            )
 
 
 def _indexed(files: CheckpointFiles) -> list[str]:
@@ -64,8 +66,8 @@ def _indexed(files: CheckpointFiles) -> list[str]:
 
 
 def _sentence(model: str, error: Exception) -> str:
-    """Why its files cannot be read. What the hub's library says goes on for several paragraphs."""
+    """Why its files cannot be read, in one sentence; the hub's library writes several paragraphs."""
     if Path(model).is_dir():
         return str(error)
     cause = str(error.__cause__ or error).partition("\n")[0]
-    return f"{model} is neither a folder here nor a model that can be fetched from the Hugging Face hub ({cause:.200})"
+    return f"{model} is not a local folder, and cannot be downloaded from the Hugging Face hub ({cause:.200})"

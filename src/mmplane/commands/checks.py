@@ -1,4 +1,4 @@
-"""What the values of a configuration must be, alone and together. Each refusal is a ValueError for the operator."""
+"""Checks the values of a configuration, alone and in combination. Each error is a ValueError for the operator."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HOST = re.compile(r"\*|[A-Za-z0-9._-]+")
 
 
 def check_memory(config: Config) -> None:
-    """Every number is in its range, and every region has room."""
+    """Check that every number is in its range, and that every region has room."""
     for name, allowed in RANGES.items():
         try:
             allowed.checked(getattr(config, name))
@@ -32,7 +32,7 @@ def check_memory(config: Config) -> None:
 
 
 def check_server(config: Config) -> None:
-    """All that `mmplane serve` asks."""
+    """Check everything that `mmplane serve` requires."""
     check_memory(config)
     if config.workers == 0 and config.delivery in ("arena", "auto"):
         raise ValueError(f"--workers must be at least 1 for --delivery {config.delivery}")
@@ -43,11 +43,11 @@ def check_server(config: Config) -> None:
     except ValueError as error:
         raise ValueError(f"--ingress: {error}") from None
     if wrong := set(config.rollback_on) - {"errors", "p99"}:
-        raise ValueError(f"--rollback-on knows errors and p99, not {min(wrong)}")
+        raise ValueError(f"--rollback-on accepts errors and p99, not {min(wrong)}")
     if not re.fullmatch(r"hf|null|sim:\d{1,6}(\.\d{1,6})?", config.runner):
         raise ValueError("--runner must be hf, null or sim:MILLISECONDS")
     if simulation_of(config.decoder) is not None and config.runner == "hf":
-        raise ValueError("--decoder: a model cannot take simulated features; use --runner null or sim:MILLISECONDS")
+        raise ValueError("--decoder: a model cannot use simulated features; use --runner null or sim:MILLISECONDS")
     _check_hosts(config)
     if config.media_root and not Path(config.media_root).is_dir():
         raise ValueError("--media-root: no such folder")
@@ -70,21 +70,21 @@ def _check_hosts(config: Config) -> None:
     for origin in config.allow_origins:
         if origin != "*" and not _ORIGIN.fullmatch(origin):
             raise ValueError(
-                f"--allow-origin: {origin!r} is not an origin: scheme and host, as https://chat.example.com"
+                f"--allow-origin: {origin!r} is not an origin: give scheme and host, as in https://chat.example.com"
             )
     if wrong := set(config.open_routes) - OPENED:
-        raise ValueError(f"--open-route knows {', '.join(sorted(OPENED))}, not {min(wrong)!r}")
+        raise ValueError(f"--open-route accepts {', '.join(sorted(OPENED))}, not {min(wrong)!r}")
     if not re.fullmatch(r"(/[\w.~-]+)*", config.root_path):
-        raise ValueError("--root-path: a path as /models, without a slash at its end")
+        raise ValueError("--root-path: give a path like /models, without a slash at its end")
     check_host("--host", config.host, keyed=keyed)
 
 
 def check_host(flag: str, host: str, *, keyed: bool) -> None:
-    """A server may listen there: on loopback, or anywhere with API keys."""
+    """Check that a server may listen there: on loopback, or anywhere with API keys."""
     if not _is_address(host) and host != "localhost" and not (keyed and _HOST.fullmatch(host)):
         raise ValueError(f"{flag}: {host!r} is not an address")
     if not keyed and host != "localhost" and not ipaddress.ip_address(host).is_loopback:
-        raise ValueError(f"{flag}: other addresses than loopback need API keys: see --api-key-file")
+        raise ValueError(f"{flag}: addresses other than loopback need API keys: see --api-key-file")
 
 
 def _is_address(host: str) -> bool:
@@ -96,7 +96,7 @@ def _is_address(host: str) -> bool:
 
 def _check_traces(to: str) -> None:
     if not re.match(r"https?://([\w.-]|\[[\da-fA-F:.]+\])+|file:.", to):
-        raise ValueError("--trace-to: an http:// or https:// URL, or file:PATH")
+        raise ValueError("--trace-to: give an http:// or https:// URL, or file:PATH")
     try:
         found = find_spec("opentelemetry.sdk") and find_spec("opentelemetry.exporter.otlp.proto.http")
     except ModuleNotFoundError:

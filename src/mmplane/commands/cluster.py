@@ -13,26 +13,26 @@ from mmplane.ray.address import host_and_port
 from mmplane.wiring import Cluster
 
 JOIN_MAX_DEFAULT = 4
-"""Media machines that may join, unless the operator says otherwise."""
+"""The default number of media machines that may join."""
 KEY_BYTES_MIN, KEY_BYTES_MAX = 32, 4096
 FILE_BYTES_MAX = 64 * 1024
 MAKE_ONE = "head -c 32 /dev/urandom | base64 > FILE; chmod 600 FILE"
 
 
 def read_cluster_key(path: str) -> bytes:
-    """The key of a file that only its owner can read. Raises ValueError with what to change."""
+    """Read the key from a file that only its owner can read. Raises ValueError with what to change."""
     if not path:
         raise ValueError(f"media machines need --cluster-key-file, the same file on all machines: {MAKE_ONE}")
     secret = _private(path, "--cluster-key-file")
     if not KEY_BYTES_MIN <= len(secret.strip()) <= KEY_BYTES_MAX:
         raise ValueError(
-            f"--cluster-key-file: {path} must hold from {KEY_BYTES_MIN} to {KEY_BYTES_MAX} bytes: {MAKE_ONE}"
+            f"--cluster-key-file: {path} must contain {KEY_BYTES_MIN} to {KEY_BYTES_MAX} bytes: {MAKE_ONE}"
         )
     return key_of(secret.strip())
 
 
 def cluster_of(given: dict[str, Any]) -> Cluster | None:
-    """Where media machines join, if they may. Raises ValueError for flags that have no effect, or cannot be."""
+    """Where media machines join, if they may. Raises ValueError for flags that are wrong or have no effect."""
     if given["join_port"] is None:
         for name in ("cluster_key_file", "join_cert_file", "ray"):
             if given[name]:
@@ -54,7 +54,7 @@ def check_ray(address: str, command: str) -> None:
 
 
 def read_certificate(path: str) -> bytes:
-    """A PEM file with a certificate and its key, which only its owner can read. Raises ValueError."""
+    """Read a PEM file with a certificate and its key, which only its owner can read. Raises ValueError."""
     content = _private(path, "--join-cert-file")
     try:
         server_context(content)
@@ -64,9 +64,9 @@ def read_certificate(path: str) -> bytes:
 
 
 def _private(path: str, flag: str) -> bytes:
-    """A file that only its owner can read, or a little more than it may hold. Raises ValueError.
+    """Read a file that only its owner can read, up to slightly above its limit. Raises ValueError.
 
-    A file that belongs to somebody else may be read by its group: so Kubernetes gives secrets to pods.
+    If the file belongs to another user, its group may read it, because Kubernetes gives secrets to pods in this way.
     """
     try:
         with open(path, "rb") as file:

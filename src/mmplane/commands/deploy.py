@@ -1,4 +1,4 @@
-"""`mmplane deploy NAME`: print or write the files of one way to run mmplane."""
+"""`mmplane deploy NAME`: prints or writes the files of one way to run mmplane."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ WAYS = {
     "grafana": ("grafana.json",),
     "docker": ("Dockerfile", "sidecar.Dockerfile"),
 }
-"""What each way takes of `deploy/`."""
+"""The files in `deploy/` for each way."""
 APART = "kustomization.yaml"
-"""Not printed among the resources: a cluster has no such kind."""
+"""Not printed with the resources, because a cluster has no such kind."""
 
 
 def options_parser() -> argparse.ArgumentParser:
@@ -42,7 +42,7 @@ def files(name: str) -> list[Path]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; its exit code."""
+    """Run the command. Returns its exit code."""
     options = options_parser().parse_args(arguments)
     if options.out is not None:
         try:
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return refuse(ValueError(f"--out: {options.out} cannot be written: {error.strerror}"))
     printed = [path for path in files(options.name) if path.name != APART]
     for path in printed:
-        # As documents of one YAML stream: the output of `kubernetes` can be applied.
+        # As documents of one YAML stream, so that the output of `kubernetes` can be applied.
         head = f"---\n# deploy/{path.relative_to(folder('deploy'))}\n" if len(printed) > 1 else ""
         sys.stdout.write(head + path.read_text())
     return 0

@@ -1,4 +1,4 @@
-"""Where ranks compute when nobody says it: on GPUs, where there is one for each rank."""
+"""The default device of ranks: GPUs, if there is one for each rank."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 
 def gpus_visible(environment: Mapping[str, str], devices: Path = Path("/dev")) -> int:
-    """NVIDIA's devices that CUDA will show to this process, as `CUDA_VISIBLE_DEVICES` restricts them."""
+    """The number of NVIDIA devices that CUDA will show to this process, respecting `CUDA_VISIBLE_DEVICES`."""
     present = len(list(devices.glob("nvidia[0-9]*")))
     named = environment.get("CUDA_VISIBLE_DEVICES")
     if named is None:
         return present
     visible = 0
-    for name in named.split(","):  # CUDA stops at the first that is none, so "" and "-1" show nothing
+    for name in named.split(","):  # CUDA stops at the first one that does not exist, so "" and "-1" show nothing
         known = name.strip().isdecimal() and int(name) < present
         if not known and not name.strip().startswith(("GPU-", "MIG-")):
             break
@@ -28,9 +28,9 @@ def check_gpus(device: str, tp: int, *, gpus: int, devices: Path = Path("/dev"))
 
 
 def placed(device: str, tp: int, *, tp_given: bool, gpus: int) -> tuple[str, int]:
-    """The device and the number of ranks: `cpu` and `cuda` are taken as given; `auto` takes GPUs if they suffice.
+    """The device and the number of ranks. `cpu` and `cuda` are used as given; `auto` uses GPUs if there are enough.
 
-    A number of ranks that nobody asked for gives way to a single GPU.
+    With a single GPU, the default number of ranks is 1.
     """
     if device != "cpu" and not tp_given and gpus == 1:
         return "cuda", 1

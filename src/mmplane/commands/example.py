@@ -1,4 +1,4 @@
-"""`mmplane example NAME`: print an engine or a client in miniature."""
+"""`mmplane example NAME`: prints a small engine or client."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def options_parser() -> argparse.ArgumentParser:
 
 
 def examples() -> dict[str, Path]:
-    """By the name that the command takes."""
+    """The examples, by the name that the command takes."""
     found = (path for path in folder("examples").iterdir() if path.suffix in (".py", ".c"))
     return {path.stem: path for path in sorted(found)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; its exit code."""
+    """Run the command. Returns its exit code."""
     name = options_parser().parse_args(arguments).name
     sys.stdout.write(examples()[name].read_text() if name else "".join(f"{each}\n" for each in examples()))
     return 0

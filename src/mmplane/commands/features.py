@@ -1,4 +1,4 @@
-"""`mmplane features`: the features of many files, one safetensors file for each, at the speed of the cores."""
+"""`mmplane features`: computes the features of many files on all cores, one safetensors file for each."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def options_parser() -> argparse.ArgumentParser:
         "--decode-profile",
         choices=DECODE_PROFILES,
         default="mmplane",
-        help="whose image loader is followed, bit for bit",
+        help="which image loader to match, bit for bit",
     )
     parser.add_argument(
-        "--generic", action="store_true", help="run transformers itself, in workers, where no fast path exists"
+        "--generic", action="store_true", help="run transformers' own processor in workers if there is no fast one"
     )
     workers = Range(int, 1, WORKERS_MAX)
     parser.add_argument("--workers", type=workers, default=None, help="processes (default: one for each core)")
@@ -57,7 +57,7 @@ def options_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; 1 if a file failed, which is named, and 2 if nothing could be done."""
+    """Run the command. Returns 1 if a file failed (it is named), and 2 if nothing could be done."""
     options = options_parser().parse_args(arguments)
     twice = [name for name, times in Counter(path.stem for path in options.files).items() if times > 1]
     if twice:
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _write_all(sidecar: Sidecar, files: Sequence[Path], out: Path) -> int:
     failed = 0
-    shown = tqdm(files, unit="file", disable=None)  # a bar where somebody watches, and none in a log
+    shown = tqdm(files, unit="file", disable=None)  # a bar at a terminal, and none in a log
     for path, made in zip(shown, sidecar.map(files, failures=True), strict=True):
         if isinstance(made, SidecarHold):
             with made:
@@ -98,7 +98,7 @@ def _write_all(sidecar: Sidecar, files: Sequence[Path], out: Path) -> int:
 
 
 def write(hold: SidecarHold, path: Path) -> None:
-    """An item's arrays as a safetensors file, which is there whole or not at all."""
+    """Write an item's arrays to a safetensors file, which is then complete or does not exist."""
     written = path.with_name(f".{path.name}.{os.getpid()}")
     save_file({name: np.ascontiguousarray(array) for name, array in hold.arrays(np).items()}, written)
     written.rename(path)

@@ -1,4 +1,4 @@
-"""The API keys of a file and of the environment, read so that no copy of them stays in memory."""
+"""Reads the API keys from a file and the environment, without leaving a copy in memory."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from mmplane.process.environment import take, wipe
 log = logging.getLogger("mmplane")
 
 KEYS_BYTES_MAX = 1024 * 1024
-"""Of a file of keys, with what is said in it about them."""
+"""The limit on a key file, including comments."""
 KEYS_VARIABLE = "MMPLANE_API_KEYS"
-"""Several, with commas between them."""
+"""Several keys, separated by commas."""
 KEY_VARIABLE = "MMPLANE_API_KEY"
-"""One, whatever is in it: clients of ours read it too."""
+"""One key with any content. Our clients read this variable too."""
 _ONE_KEY = re.compile(rb"\s*[!-~]+\s*")
 
 
 def read_keyring(path: str) -> Keyring:
-    """The API keys of the file and of the environment. They leave the environment: no child inherits them.
+    """Read the API keys from the file and the environment, and remove them from the environment.
 
-    Raises ValueError for the operator.
+    So no child inherits them. Raises ValueError for the operator.
     """
     several, one = take(KEYS_VARIABLE), take(KEY_VARIABLE)
     texts: list[bytearray | memoryview] = [each for each in (several, one) if each is not None]
@@ -48,7 +48,7 @@ def read_keyring(path: str) -> Keyring:
 
 
 def _read_keys(path: str) -> memoryview:
-    """What is in the file; the only copy of it in memory."""
+    """The file's content, which is its only copy in memory."""
     text = memoryview(bytearray(KEYS_BYTES_MAX))
     end = 0
     try:
@@ -58,5 +58,5 @@ def _read_keys(path: str) -> memoryview:
     except (OSError, ValueError):
         raise ValueError(f"--api-key-file: {path} cannot be read") from None
     if end == len(text):
-        raise ValueError(f"--api-key-file: {path} holds more than {KEYS_BYTES_MAX} bytes")
+        raise ValueError(f"--api-key-file: {path} is longer than {KEYS_BYTES_MAX} bytes")
     return text[:end]

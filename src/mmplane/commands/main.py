@@ -18,14 +18,14 @@ from mmplane.parser import Parser
 
 
 class Command(NamedTuple):
-    """A command with a module and flags of its own. It is imported when it is asked for: some load torch."""
+    """A command with its own module and flags. It is imported only when it is used, because some load torch."""
 
     help: str
     module: str
     extra: str = "serve"
-    """The extra that brings what it needs. The base alone has `plan`, and --help of every command."""
+    """The extra with its dependencies. The base package only has `plan`, and --help of every command."""
     packages: tuple[str, ...] = ()
-    """What the processes that it starts need: they would fail one after the other without it."""
+    """The packages that its processes need: without them the processes would fail one after another."""
 
 
 COMMANDS = {
@@ -42,11 +42,11 @@ COMMANDS = {
     "doctor": Command("check this machine and a checkpoint", "mmplane.commands.doctor"),
     "top": Command("what a server does now, in a terminal", "mmplane.observe.top"),
     "bench": Command("measure deliveries", "mmplane.bench.main", "bench"),
-    "plan": Command("flags for so much traffic", "mmplane.capacity"),
-    "example": Command("print an engine or a client in miniature", "mmplane.commands.example", ""),
+    "plan": Command("suggest flags for a given traffic", "mmplane.capacity"),
+    "example": Command("print a small example engine or client", "mmplane.commands.example", ""),
     "deploy": Command("print files for systemd, Compose or Kubernetes", "mmplane.commands.deploy", ""),
     "completion": Command("print a script that completes commands and flags", "mmplane.commands.completion"),
-    "demo": Command("draw three numbers and have them read", "mmplane.demo"),
+    "demo": Command("draw three numbers and ask the model to read them", "mmplane.demo"),
 }
 DOCTORS = {
     "--sglang": Command("", "mmplane.engines.sglang.doctor"),
@@ -99,7 +99,7 @@ def _open_closed_streams() -> None:
 
 
 def _run(name: str, command: Command, rest: Sequence[str]) -> int:
-    """Its exit code. Where a package is missing, the extra that brings it; for --help what its module says."""
+    """Run a command. Returns its exit code. If a package is missing, names the extra that installs it."""
     helping = bool({"-h", "--help"} & set(rest))
     try:
         missing = next((package for package in command.packages if find_spec(package) is None), None)
@@ -119,7 +119,7 @@ def _run(name: str, command: Command, rest: Sequence[str]) -> int:
 
 
 def _documentation(module: str) -> str | None:
-    """What a module says of itself, without importing it."""
+    """A module's docstring, without importing the module."""
     source = find_spec(module)
     assert source is not None
     assert source.origin is not None

@@ -1,4 +1,4 @@
-"""Where a model's files lie."""
+"""Finds a model's files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mmplane.models.cached import built_in_folder
 
 
 def model_folder(model: str) -> str:
-    """Where a model's files lie; a hub id as it is. Raises ValueError."""
+    """The folder of a model's files; a hub id is returned as it is. Raises ValueError."""
     if model == "tiny":
         return built_in_folder()
     if Path(model).is_dir():
@@ -19,5 +19,5 @@ def model_folder(model: str) -> str:
 
 
 def name_of(model: str) -> str:
-    """What requests call it, unless the operator says otherwise."""
+    """The default name of the model in requests."""
     return Path(model).resolve().name if Path(model).is_dir() else model

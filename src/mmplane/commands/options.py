@@ -1,4 +1,4 @@
-"""Flags of the commands that start processes: a number's range and every default are those of a field of `Config`."""
+"""Flags of the commands that start processes. Each number's range and each default come from a field of `Config`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RANGES = ranges_of(Config)
 DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(Config)}
 ENCODINGS = ("auto", "float32", "model", "uint8")
 SIDECAR_ENCODINGS = (*ENCODINGS, "bfloat16", "float16", "uint8_copies")
-"""A sidecar's ranks may be an engine's, which take features as its own processor gives them."""
+"""A sidecar's ranks may belong to an engine, which uses features as its own processor makes them."""
 BACKENDS = get_args(BackendName)
 DECODE_PROFILES = get_args(DecodeProfile)
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -25,15 +25,15 @@ LOG_FORMATS = ("text", "json")
 
 
 class RefuseKey(argparse.Action):
-    """`--api-key`, which vLLM and SGLang have: arguments are visible in `ps`."""
+    """`--api-key`, which vLLM and SGLang have. It is rejected, because arguments are visible in `ps`."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        """Say where keys are read from, and nothing of the key."""
+        """Print where keys are read from, and nothing of the key."""
         parser.error("--api-key would show the key in `ps`: use --api-key-file FILE or the variable MMPLANE_API_KEY")
 
 
 class Options:
-    """The settings of one command; `actions` is what was added."""
+    """The settings of one command; `actions` are those that were added."""
 
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         self._parser = parser
@@ -48,9 +48,9 @@ class Options:
         self._group = self._groups[title]
 
     def add(self, flag: str, text: str, *, aliases: Sequence[str] = (), **more: Any) -> None:
-        """One flag. `more` replaces what the field of its name declares; a flag without a field is a text.
+        """Add a flag. `more` replaces what the field of its name declares; a flag without a field is a text.
 
-        `aliases` are names that other servers have for the same.
+        `aliases` are names that other servers have for the same setting.
         """
         name = flag.removeprefix("--").replace("-", "_")
         options: dict[str, Any] = {"default": DEFAULTS.get(name), "type": RANGES.get(name, str), **more}
@@ -63,6 +63,6 @@ class Options:
         self.actions.append(action)
 
     def add_logging(self) -> None:
-        """How a command that runs for long says what it does."""
+        """Add the flags for the log."""
         self.add("--log-level", "how much to log", choices=LOG_LEVELS)
         self.add("--log-format", "text, or a JSON object in each line", choices=LOG_FORMATS)

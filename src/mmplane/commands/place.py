@@ -1,4 +1,4 @@
-"""Where a sidecar's socket lies."""
+"""The path of a sidecar's socket."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class Place:
-    """The socket's path. It is bound under another name, and gets its own once the sidecar is ready.
+    """The socket's path. It is bound under another name, and gets its own name once the sidecar is ready.
 
     So a path that exists and accepts is a sidecar that works; one that a killed sidecar has left is replaced. Raises
     ValueError when another one serves there, and for what is no socket.

@@ -1,11 +1,12 @@
-"""`mmplane route`: several replicas behind one address, by HAProxy (docs/replicas.md).
+"""`mmplane route`: puts several replicas behind one address, with HAProxy (docs/replicas.md).
 
     mmplane route --replica http://10.0.0.1:8000 http://10.0.0.2:8000
     mmplane route add http://10.0.0.3:8000
     mmplane route remove http://10.0.0.1:8000
     mmplane route list
 
-The first runs the router. The others change one that runs on this machine, with the same --port or --folder.
+The first command runs the router. The others change a router that runs on this machine, with the same --port or
+--folder.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ def _act(action: str, replicas: list[Replica], settings: dict[str, Any]) -> int:
             control.add(replica)
         elif requests := control.remove(replica, settings["drain_seconds"]):
             left += requests
-            log.warning("%s still has %d requests, which go on: remove it again later", replica.name, requests)
+            log.warning("%s still has %d running requests: remove it again later", replica.name, requests)
     _print(control)
     return 1 if left else 0
 
@@ -134,7 +135,7 @@ def _run(settings: dict[str, Any], *, only_check: bool) -> int:
         host, port = listener.getsockname()[:2]
         folder = _folder(settings, port)
         if Control(folder).answers():
-            raise ValueError(f"another router runs with the files of {folder}: choose another --folder")
+            raise ValueError(f"another router already uses the folder {folder}: choose another --folder")
         route = Route(
             replicas,
             folder,
@@ -188,7 +189,7 @@ def _read_key(path: str) -> str:
             if not key or not all(33 <= byte <= 126 for byte in key):
                 break
             return key.decode()
-    raise ValueError(f"--api-key-file: {path} does not begin with a key of ASCII characters without spaces")
+    raise ValueError(f"--api-key-file: {path} must begin with a key of ASCII characters without spaces")
 
 
 def _print(control: Control) -> None:

@@ -1,4 +1,4 @@
-"""`mmplane serve`: resolve the configuration once, listen, hand over to the supervisor."""
+"""`mmplane serve`: resolves the configuration once, opens the listening socket, starts the supervisor."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ ON_OFF = ("on", "off")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; its exit code."""
+    """Run the command. Returns its exit code."""
     parser = Parser(
         prog="mmplane serve",
         usage="mmplane serve [flags]",
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    """All of them, as `docs/flags.md` lists them: those that are settings."""
+    """Declare all flags in the order of `docs/flags.md`, and return those that are settings."""
     options = Options(parser)
     _add_model(options)
     _add_delivery(options)
@@ -117,7 +117,7 @@ def _add_delivery(options: Options) -> None:
 def _add_memory(options: Options) -> None:
     options.group("memory and workers")
     add = options.add
-    add("--encoding", "how features lie in the arena", choices=ENCODINGS)
+    add("--encoding", "how features are stored in the arena", choices=ENCODINGS)
     add("--arena-bytes", "shared memory for media and features, reserved at start")
     add("--budget-bytes", "memory for requests in flight before they reach the arena")
     workers = "processes that decode and transform media (default: by cores and --arena-bytes, at least 2)"
@@ -200,12 +200,14 @@ def _add_running(options: Options) -> None:
 
 
 def resolve(given: dict[str, Any], *, tenants: int = 0) -> Config:
-    """The configuration of these settings; so many `tenants` have API keys. Raises ValueError with what to change."""
+    """The configuration for these settings, with `tenants` API key owners. Raises ValueError with what to change."""
     given = dict(given)
     model = given["model"]
     name, *more_names = given.pop("served_model_name") or [name_of(model)]
     if given.pop("nodes") != 1:
-        raise ValueError("--nodes: features are handed over in one machine's memory; start one server on each node")
+        raise ValueError(
+            "--nodes: a server shares features in the memory of one machine; start one server on each node"
+        )
     if given["workers"] is None:
         given["workers"] = workers_for(cores_usable(), given["arena_bytes"])
     if given.get("join_port") is None:
@@ -240,7 +242,7 @@ _PLURALS = {
     "fetch_host": "fetch_hosts",
     "fetch_network": "fetch_networks",
 }
-"""Flags that may be given several times, and the fields that hold all of them."""
+"""Flags that may be repeated, and the fields that hold all their values."""
 
 
 def _serve(table: dict[str, Declared], flags: dict[str, Any]) -> int:

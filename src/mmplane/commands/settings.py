@@ -1,16 +1,17 @@
-"""Where each value of the configuration comes from. The first that is given wins:
+"""Resolves each value of the configuration. The first source that has it wins:
 
     1. a flag                          --stall-seconds 10
     2. an environment variable         MMPLANE_STALL_SECONDS=10        several values: with commas
     3. a TOML file                     stall-seconds = 10              --config FILE or MMPLANE_CONFIG; several: a list
     4. the default
 
-The argparse flags are the only table: names, types, ranges and choices of the other two follow from it. (ConfigArgParse
-would do the layering; it knows no near names, no subcommands and no source of a value in a form that can be read back.)
+The argparse flags are the only table: names, types, ranges and choices of the other sources follow from it.
+(ConfigArgParse could do the layering, but it has no suggestions for misspelt names, no subcommands, and no readable
+source for each value.)
 
-A wrong value is an error, wherever it was given, unless a flag overrides the variable that holds it. A variable with
-our prefix that is not a setting is ignored with a warning: orchestrators inject such variables. For a Service named
-`mmplane` Kubernetes even sets `MMPLANE_PORT=tcp://10.0.0.1:8000`, which is ignored as well (hazard R24).
+A wrong value is an error wherever it was set, unless a flag overrides the variable that holds it. A variable with our
+prefix that is not a setting is ignored with a warning, because orchestrators inject such variables. For a Service named
+`mmplane`, Kubernetes even sets `MMPLANE_PORT=tcp://10.0.0.1:8000`, which is ignored as well (hazard R24).
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ from mmplane.ranges import Range
 
 PREFIX = "MMPLANE_"
 APART = ("config", "api_keys", "api_key")
-"""Variables of ours that are no settings: where the file is, and what must not be shown."""
+"""Our variables that are not settings: the path of the file, and secrets."""
 FOREIGN = ("SGLANG_", "FUZZ_")
 """What follows the prefix in variables of our other programs."""
 FILE_BYTES_MAX = 2**20
 LIKENESS = 0.8
 _INJECTED = re.compile(r"(tcp|udp|sctp)://")
-"""How the value of a variable begins that Kubernetes or a Docker link sets for another service."""
+"""The beginning of a value that Kubernetes or a Docker link sets for another service."""
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -45,25 +46,25 @@ class Declared:
 
     default: Any
     kind: Callable[[str], Any]
-    """`str`, or the range that a number lies in."""
+    """`str`, or the range of a number."""
     choices: tuple[str, ...]
 
     @property
     def repeats(self) -> bool:
-        """Takes several values."""
+        """Whether it takes several values."""
         return isinstance(self.default, list)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A value and who said so: `default`, a file's name, a variable's or a flag's."""
+    """A value and its source: `default`, a file's name, a variable or a flag."""
 
     value: Any
     source: str
 
 
 def declared(actions: Iterable[argparse.Action]) -> dict[str, Declared]:
-    """What these flags declare, by name in Python. From here on argparse leaves out what is not given."""
+    """The settings that these flags declare, by Python name. From here on argparse leaves out missing flags."""
     table = {}
     for action in actions:
         kind = action.type if callable(action.type) else str
@@ -79,7 +80,7 @@ def settle(
     path: str | None,
     warn: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Setting]:
-    """Every setting, by its name in Python. `flags` are those given; `warn` hears of each variable that is ignored.
+    """Resolve every setting, by Python name. `flags` are those given; `warn` is called for each ignored variable.
 
     Raises ValueError for the operator.
     """
@@ -93,12 +94,12 @@ def settle(
 
 
 def near_flags(word: str, table: Mapping[str, Declared]) -> str:
-    """A question, if an unknown word of the command line resembles flags."""
+    """A suggestion, if an unknown word of the command line resembles flags."""
     return _near(word.partition("=")[0].lstrip("-"), table, _flag)
 
 
 def printed(settings: Mapping[str, Setting]) -> str:
-    """A file that says the same, with each value's source as a comment."""
+    """A configuration file with the same values, with each value's source as a comment."""
     return "\n".join(_lines(settings)) + "\n"
 
 
@@ -148,7 +149,7 @@ def _of_environment(
 
 
 def _parsed(each: Declared, text: str, where: str) -> Any:
-    """A variable's text as a flag's value would be."""
+    """Parse a variable's text like a flag's value."""
     if each.repeats:
         return [part.strip() for part in text.split(",") if part.strip()]
     try:
@@ -158,7 +159,7 @@ def _parsed(each: Declared, text: str, where: str) -> Any:
 
 
 def _typed(each: Declared, value: Any, where: str) -> Any:
-    """A TOML value as a flag's value would be."""
+    """Convert a TOML value like a flag's value."""
     if each.repeats:
         if isinstance(value, str):
             return [value]

@@ -1,4 +1,4 @@
-"""Files beside the package that people copy: `examples/` and `deploy/`, also where only a wheel is installed."""
+"""The folders `examples/` and `deploy/`, whose files people copy, even if only a wheel is installed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def folder(name: str) -> Path:
-    """`examples` or `deploy`: inside the wheel, or of the checkout that is installed in place."""
+    """The folder `examples` or `deploy`: inside the wheel, or in the checkout of an editable installation."""
     shipped = PACKAGE / "_files" / name
     return shipped if shipped.is_dir() else PACKAGE.parents[1] / name

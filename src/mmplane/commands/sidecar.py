@@ -39,17 +39,17 @@ log = logging.getLogger("mmplane")
 
 EXAMPLE = "mmplane sidecar --model ./Qwen2.5-VL-3B-Instruct --socket /run/mmplane.sock --arena-bytes 4GiB"
 SESSIONS_MAX = 256
-"""As many files again as there may be sessions: a socket and a handle each."""
+"""The limit on open files grows by twice this number: each session has a socket and a pidfd."""
 ARENA_BYTES_MIN = int(RANGES["arena_bytes"].least)
 """Of a sidecar that only carries: features lie in the producers' regions."""
 MAKING = ("model", "workers", "arena_bytes", "encoding", "backend", "decode_profile", "http_port", "render_processes")
 """Flags that mean nothing where nothing is made."""
 RENDERING = ("pybase64", "starlette", "transformers", "uvicorn", "uvloop")
-"""Packages that render processes need beside those of all sidecars."""
+"""The packages that render processes need in addition to those of all sidecars."""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    """All of them; those that are settings."""
+    """Declare all flags, and return those that are settings."""
     options = Options(parser)
     add = options.add
     options.group("model and socket")
@@ -79,11 +79,11 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     add("--stall-seconds", "how long the keeper or a render process may stand still before it is replaced")
     options.group("how it runs")
     options.add_logging()
-    generic = "run transformers itself, in workers, where no fast path exists"
+    generic = "run transformers' own processor in workers if there is no fast one"
     parser.add_argument("--generic", help=generic, action="store_true")
-    carry_only = "make nothing: carry the features that clients bring; needs no model and no extra"
+    carry_only = "only carry features that clients bring; needs no model and no extra"
     parser.add_argument("--carry-only", help=carry_only, action="store_true")
-    on_eof = "end when standard input ends: for a launcher's child"
+    on_eof = "end when standard input closes (for a parent process)"
     parser.add_argument("--stop-on-eof", help=on_eof, action="store_true")
     return options.actions
 
@@ -95,7 +95,7 @@ def _add_rendering(options: Options) -> None:
     add("--http-host", "address to listen on; any but loopback needs --api-key-file", default="127.0.0.1")
     most = int(RANGES["render_processes"].most)
     add("--render-processes", "processes that render requests (default: 1)", default=None, type=Range(int, 1, most))
-    add("--model-id", "what vLLM servers behind a router call the model (default: as --model)")
+    add("--model-id", "the model's name on the vLLM servers behind a router (default: as --model)")
     add("--api-key-file", "a file of KEY and TENANT:KEY lines; every route except /health then needs a key")
 
 
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if told["carry_only"] and (useless := [name for name in MAKING if name in given]):
         parser.error(f"--carry-only makes nothing: leave out --{useless[0].replace('_', '-')}")
     if given.pop("stop_on_eof"):
-        # It is how a launcher ends its child, also one that was started with `&` in a script, which ignores Ctrl-C.
+        # A launcher ends its child in this way, even one that was started with `&` in a script, which ignores Ctrl-C.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         Thread(target=_stop_on_eof, daemon=True).start()
     ignored: list[str] = []
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _stop_on_eof() -> None:
-    """As Ctrl-C does, once nobody can write to standard input any more."""
+    """Do the same as Ctrl-C once nobody can write to standard input any more."""
     while os.read(0, 4096):
         pass
     os.kill(os.getpid(), signal.SIGINT)
@@ -159,7 +159,7 @@ def _run(settings: dict[str, Any]) -> int:
 
 
 def _keyring(settings: dict[str, Any]) -> Keyring:
-    """The API keys, of a sidecar that has HTTP. Raises ValueError for what has no effect without, or cannot be."""
+    """The API keys of a sidecar with HTTP. Raises ValueError for settings that are wrong or have no effect."""
     if settings["http_port"] is None:
         for name in ("render_processes", "model_id", "api_key_file"):
             if settings[name]:
@@ -174,7 +174,7 @@ def _keyring(settings: dict[str, Any]) -> Keyring:
 
 
 def _config(settings: dict[str, Any], *, tenants: int) -> Config:
-    """Raises ValueError for what cannot be."""
+    """The configuration. Raises ValueError."""
     carry_only = settings["carry_only"]
     if not carry_only and (missing := next((each for each in MEDIA if find_spec(each) is None), None)):
         raise ValueError(lacking("sidecar", missing, "media"))
@@ -189,7 +189,7 @@ def _config(settings: dict[str, Any], *, tenants: int) -> Config:
     elif settings["workers"] is None:
         settings["workers"] = workers_for(cores_usable(), settings["arena_bytes"])
     model = settings["model"]
-    if settings["encoding"] == "model":  # no rank says what it computes in
+    if settings["encoding"] == "model":  # no rank states its dtype
         settings["encoding"] = "auto"
     folder = "" if carry_only else model_folder(model)
     config = Config(**settings, kind="sidecar", model_folder=folder, served_name=name_of(model), device="none", tp=1)

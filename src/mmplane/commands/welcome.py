@@ -1,10 +1,10 @@
-"""What a server prints once it is ready: requests to paste."""
+"""The text that a server prints once it is ready: requests to paste."""
 
 from __future__ import annotations
 
 
 def welcome(url: str, model: str, *, after_s: float, keyed: bool) -> str:
-    """The text; with keys the examples take one from the variable MMPLANE_API_KEY."""
+    """The text. With keys, the examples read one from the variable MMPLANE_API_KEY."""
     header, key = "", '"none"'
     if keyed:
         header, key = ' -H "authorization: Bearer $MMPLANE_API_KEY"', 'os.environ["MMPLANE_API_KEY"]'

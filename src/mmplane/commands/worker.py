@@ -1,4 +1,4 @@
-"""`mmplane worker`: make features on this machine's CPUs for a server on another one (docs/cluster.md)."""
+"""`mmplane worker`: makes features on this machine's CPUs for a server on another one (docs/cluster.md)."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, OutOfMemory) as error:
         return refuse(error)
     if code == RENEWED:
-        log.info("the server serves something else now: loading that")
+        log.info("the server now serves something else: loading that")
         again = sys.argv[1:] if arguments is None else ["worker", *arguments]
         os.execv(sys.executable, [sys.executable, "-m", "mmplane", *again])  # noqa: S606 - this command, with its own arguments
     return code
@@ -120,12 +120,14 @@ def _fetched(server: Server, name: str) -> tuple[Assignment, Files]:
         except Refusal as refusal:
             raise ValueError(str(refusal)) from None
         except (LinkError, OSError) as error:
-            log.warning("%s:%d cannot be reached yet: %s", *server.address, str(error) or type(error).__name__)
+            log.warning(
+                "%s:%d cannot be reached: %s; trying again", *server.address, str(error) or type(error).__name__
+            )
         time.sleep(AGAIN_SECONDS)
 
 
 def _config(settings: dict[str, Any], name: str, assignment: Assignment, files: Files) -> Config:
-    """Raises ValueError, OSError."""
+    """The configuration. Raises ValueError, OSError."""
     cores = cores_usable()
     if settings["arena_bytes"] is None:
         settings["arena_bytes"] = arena_for(cores, memory_available_bytes())

@@ -1,4 +1,4 @@
-"""What a `mmplane doctor` finds: a line for each subject, and what to do about it."""
+"""The findings of a `mmplane doctor`: a line for each subject, and what to do about it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import Enum
 
 
 class Verdict(Enum):
-    """What a finding means for a server here."""
+    """The meaning of a finding for a server here."""
 
     OK = "ok"
     COULD_BE_BETTER = "could be better"
@@ -26,7 +26,7 @@ class Finding:
 
 
 def shown(findings: Iterable[Finding]) -> tuple[str, int]:
-    """The text to print, and the command's exit status: 1 when something is wrong."""
+    """The text to print, and the command's exit code: 1 if something is wrong."""
     lines, status = [], 0
     for finding in findings:
         lines.append(f"{finding.verdict.value:16} {finding.subject}: {finding.found}")

@@ -1,4 +1,4 @@
-"""The library: the arena in somebody else's engine. A producer's `Plane`, a rank's `Inbox`, an `Address` for both.
+"""The library: the arena in another engine. A producer uses a `Plane`, a rank an `Inbox`, and both an `Address`.
 
-Nothing here imports torch or NumPy: arrays are made by whichever of them the caller hands in.
+Nothing here imports torch or NumPy: the caller passes the library that makes the arrays.
 """

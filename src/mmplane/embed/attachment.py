@@ -1,7 +1,7 @@
-"""One process's place at a sidecar: a socket, a thread that reads it, and the successor's socket when it has ended.
+"""A process's connection to a sidecar: a socket, a thread that reads it, and the reconnection to a successor.
 
-The thread is the only reader. Any thread may send: a record is one message, whole or not at all. When the sidecar ends,
-what was asked for fails with `Lost`, and the thread attaches to whichever sidecar comes to listen at the same path.
+Only the thread reads. Any thread may send: a record is one message, which is sent completely or not at all. When the
+sidecar ends, open calls fail with `Lost`, and the thread attaches to the next sidecar that listens at the same path.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ from mmplane.wire.link import SEND_BUFFER_BYTES, Link, LinkError
 HELLO_SECONDS = 30.0
 """How long a sidecar that is starting may take to answer."""
 RETRY_SECONDS = 0.1
-"""Between two attempts to attach to a successor."""
+"""The time between two attempts to attach to a successor."""
 SEND_SECONDS = 5.0
 _UNUSABLE = (ArenaError, OSError, ValueError)
-"""What mapping a region may raise: then this process attaches anew."""
+"""What mapping a region may raise; then this process attaches again."""
 
 
 @dataclass
 class Call:
-    """What was asked, and the bytes that the answer may need. `then` makes the result of the answer."""
+    """An open request, and the media that the answer may need. `then` turns the answer into the result."""
 
     future: Future[Any]
     then: Callable[[Any, Plane], Any]
@@ -69,7 +69,7 @@ class Call:
 
 @dataclass
 class Plane:
-    """One sidecar's plane, as this process is attached to it."""
+    """The plane of one sidecar, as this process is attached to it."""
 
     link: Link[Any]
     windows: Windows
@@ -79,11 +79,11 @@ class Plane:
 
 
 class Attachment:
-    """Attached to the sidecar at `path` from now on. Raises Lost when there is none, NotAttached when it refuses.
+    """Attached to the sidecar at `path` from now on. Raises Lost if there is none, NotAttached if it refuses.
 
     A sidecar that is starting may take `wait_s` until it listens.
 
-    In a process that was forked later every call raises Lost.
+    In a process that was forked later, every call raises Lost.
     """
 
     def __init__(
@@ -100,7 +100,8 @@ class Attachment:
         self.attached = Event()
         """Set while there is a sidecar."""
         self.former: Plane | None = None
-        """The last sidecar's plane: its memory is there as long as somebody maps it, and nobody writes it any more."""
+        """The plane of the previous sidecar. Its memory exists as long as a process maps it, and nobody writes to it.
+        """
         self._plane = self._attach_within(wait_s)
         self._say_mapped()
         self.attached.set()
@@ -111,7 +112,7 @@ class Attachment:
     def plane(self) -> Plane:
         """The present plane, or the last one. Raises Lost in a forked process."""
         if os.getpid() != self._pid:
-            raise Lost("this process was forked from the one that attached: attach anew")
+            raise Lost("this process was forked from the one that attached: attach again")
         return self._plane
 
     def call(
@@ -122,9 +123,10 @@ class Attachment:
         media: bytes | memoryview = b"",
         along: bool = False,
     ) -> Future[Any]:
-        """Ask something. The future's result is what `then` makes of the answer, in the thread; its error a typed one.
+        """Send a request. The future's result is what `then` makes of the answer, in the thread; its error is typed.
 
-        `media` is sent when it is asked for, or `along`. A future that is cancelled calls it off.
+        `media` is sent when the sidecar asks for it, or immediately with `along`. Cancelling the future cancels the
+        request.
         """
         plane, request = self.plane, next(self._requests)
         future: Future[Any] = Future()
@@ -135,13 +137,13 @@ class Attachment:
         except LinkError as error:
             plane.calls.pop(request, None)
             raise Lost("the sidecar has ended, or does not read") from error
-        if plane.ended:  # it ended meanwhile: nobody will answer
+        if plane.ended:  # it has ended in the meantime, so nobody will answer
             self._fail_all(plane)
         future.add_done_callback(partial(self._called_off, plane, request))
         return future
 
     def tell(self, plane: Plane, record: Record) -> None:
-        """Say something that has no answer. May be called from a finalizer; it does not wait."""
+        """Send a record without an answer. May be called from a finalizer; it does not wait."""
         if plane.ended or os.getpid() != self._pid:
             return
         with suppress(LinkError):
@@ -150,7 +152,7 @@ class Attachment:
                 os.eventfd_write(self._wake, 1)
 
     def close(self) -> None:
-        """Detach: now, or, while arrays are alive, as soon as the last of them is gone."""
+        """Detach: now, or if arrays are alive, as soon as the last of them is gone."""
         if self._closed.is_set() or os.getpid() != self._pid:
             return
         self._closed.set()
@@ -160,7 +162,7 @@ class Attachment:
         self._leave(self._plane)
 
     def _leave(self, plane: Plane) -> None:
-        """Say goodbye, which ends all claims, if none is in use here."""
+        """Say goodbye, which ends all holds and leases, if none is in use here."""
         if plane.windows.is_idle and not plane.ended:
             with suppress(LinkError):
                 plane.link.send_nowait(Bye())
@@ -234,7 +236,7 @@ class Attachment:
             if memory:
                 plane.link.send(Bytes(request), memory, limit_s=SEND_SECONDS)
                 return
-        self._fail(plane, request, Lost("there is no memory to hand media over"))
+        self._fail(plane, request, Lost("there is no memory to send media to the sidecar"))
         plane.link.send(Forget(request), limit_s=SEND_SECONDS)
 
     def _answered(self, plane: Plane, answer: Any) -> None:
@@ -249,7 +251,7 @@ class Attachment:
             call.future.set_exception(error)
 
     def _undo(self, plane: Plane, answer: Any) -> None:
-        """Nobody waits for this answer any more: what it gave is given back."""
+        """Nobody waits for this answer any more, so return what it gave."""
         match answer:
             case Holding():
                 self.tell(plane, Release((answer.hold,)))
@@ -302,7 +304,7 @@ class Attachment:
             link.send(self._hello, limit_s=SEND_SECONDS)
             received = link.receive(limit_s=HELLO_SECONDS)
         except LinkError as error:
-            raise Lost("the sidecar ended while this process attached") from error
+            raise Lost("the sidecar ended while this process was attaching") from error
         match received:
             case (Refused() as refused, _):
                 raise NotAttached(refused.reason)
@@ -314,10 +316,10 @@ class Attachment:
         raise Lost("the sidecar does not answer")
 
     def _say_mapped(self) -> None:
-        """From now on records of this plane may come to a rank: it must know the plane already."""
+        """Report the mapped regions. From now on records of this plane may reach a rank, so it must know the plane."""
         if self._hello.role == "rank":
             regions = tuple(each.region for each in self._plane.welcome.regions)
-            with suppress(LinkError):  # it has ended meanwhile: the thread will see
+            with suppress(LinkError):  # it has ended in the meantime; the thread will notice
                 self._plane.link.send(Mapped(regions), limit_s=SEND_SECONDS)
 
     def _map(self, windows: Windows, regions: Sequence[Region], descriptors: Sequence[int], *, own: int = 0) -> None:

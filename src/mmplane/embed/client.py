@@ -1,12 +1,12 @@
-"""A producer at a sidecar: media in, features of every rank out, made once for all processes that are attached.
+"""A producer that uses a sidecar: media in, features for every rank out, made once for all attached processes.
 
     client = connect("/run/mmplane.sock")
     with client.materialise(jpeg) as hold:
         message = hold.lease(0).encode()                   # for the ranks of group 0
         pixels = hold.arrays(numpy)["pixel_values"]        # in place
 
-Each call has a blocking form and one for asyncio, which begins with `a` and never holds the event loop for long. Calls
-may come from several threads.
+Each call has a blocking form and one for asyncio, which begins with `a` and never blocks the event loop for long.
+Several threads may make calls.
 """
 
 from __future__ import annotations
@@ -56,17 +56,17 @@ from mmplane.sidecar.records import (
 
 ResultT = TypeVar("ResultT")
 ALONG_BYTES_MAX = 512 * 1024
-"""Longer media waits for its turn on this side: until then it takes no memory of the sidecar's."""
+"""Longer media waits for its turn in this process; until then it takes no memory of the sidecar."""
 LATELY_MAX = 4096
 
 
 class Client:
-    """Attached as a producer. `arena_bytes` is for `put` and `draft`; `limit_s` how long a blocking call may take.
+    """Attached as a producer. `arena_bytes` is for `put` and `draft`; `limit_s` limits a blocking call.
 
-    A sidecar that is starting may take `wait_s` until it listens. With several `groups` of ranks, which count from 0, a
-    lease without a group leaves open to which of them its message goes.
+    A sidecar that is starting may take `wait_s` until it listens. With several `groups` of ranks, numbered from 0, a
+    lease without a group leaves open which of them gets its message.
 
-    Raises Lost when no sidecar listens at `path`, NotAttached when it refuses this process or another `fingerprint`.
+    Raises Lost if no sidecar listens at `path`, NotAttached if it refuses this process or has another `fingerprint`.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Client:
     # Media.
 
     def layout(self, media: MediaSource, **asked: Unpack[Asked]) -> Layout:
-        """What media becomes: an image by its header alone, clips and sounds by one look of a worker.
+        """What media becomes. Reads only an image's header; a worker examines clips and sounds once.
 
         Raises BadMedia, TooLarge, Full, Lost.
         """
@@ -99,23 +99,23 @@ class Client:
         return await asyncio.wrap_future(self._describe(await Wanted(media, **asked).aread()))
 
     def materialise(self, media: MediaSource, **asked: Unpack[Asked]) -> SidecarHold:
-        """A hold on the media's features, which are made once while they are resident, whoever asks.
+        """Return a hold on the media's features, which are made once as long as they are resident.
 
-        What may be asked is in `mmplane.embed.wanted.Asked`. Raises BadMedia, TooLarge, Full, Lost.
+        `mmplane.embed.wanted.Asked` lists the options. Raises BadMedia, TooLarge, Full, Lost.
         """
         return self._wait(self._obtain(Wanted(media, **asked).read()))
 
     async def amaterialise(self, media: MediaSource, **asked: Unpack[Asked]) -> SidecarHold:
-        """`materialise`, for asyncio. Cancelling it calls it off."""
+        """`materialise`, for asyncio. Cancelling it cancels the request."""
         return await asyncio.wrap_future(self._obtain(await Wanted(media, **asked).aread()))
 
     def map(
         self, medias: Iterable[MediaSource], *, ahead: int | None = None, failures: bool = False, **asked: Unpack[Asked]
     ) -> Iterator[SidecarHold | SidecarError]:
-        """Holds on the features of all, in order. At most `ahead` items are read and asked for at a time.
+        """Return holds on the features of all media, in order. At most `ahead` items are read and requested at a time.
 
-        By default these are enough to keep all workers busy. Release each hold when you are done with it. When there is
-        no room for so many, fewer are made ahead. With `failures` an item's error is given in its place instead of
+        The default is enough to keep all workers busy. Release each hold when you are done with it. If there is no room
+        for that many, fewer are made ahead. With `failures`, an item's error is returned in its place instead of
         raised.
         """
         if ahead is None:
@@ -130,7 +130,7 @@ class Client:
     # Features that exist already.
 
     def get(self, key: bytes) -> SidecarHold | None:
-        """What some producer has put under this key, or the item whose `Hold.key` it is; None if it is not resident.
+        """The features that a producer has put under this key, or the item with this `Hold.key`; None if not resident.
 
         Raises Lost.
         """
@@ -139,9 +139,9 @@ class Client:
         return None
 
     def put(self, key: bytes, arrays: Mapping[str, Any], *, modality: Modality = "image") -> SidecarHold:
-        """Features by name (NumPy arrays or CPU tensors), written once for each key while they are resident.
+        """Put features by name (NumPy arrays or CPU tensors), which are written once for each key while resident.
 
-        `key` (up to 64 bytes) names their content completely. Raises Full, TooLarge, Lost.
+        `key` (up to 64 bytes) must identify their content completely. Raises Full, TooLarge, Lost.
         """
         held = self.get(key)
         if held is not None:
@@ -155,10 +155,10 @@ class Client:
     def draft(self, arrays: Sequence[tuple[str, str, tuple[int, ...]]]) -> Draft:
         """A slot of this producer's region to write in place: (name, dtype, shape) of each array.
 
-        Raises Full, TooLarge, Lost, and ValueError when the client was made without `arena_bytes`.
+        Raises Full, TooLarge, Lost, and ValueError if the client was created without `arena_bytes`.
         """
         if not self._attachment.plane.welcome.own:
-            raise ValueError("this client has no region to write: connect(path, arena_bytes=...)")
+            raise ValueError("this client has no region to write to: use connect(path, arena_bytes=...)")
         tensors, length_bytes = pack(arrays)
         then = partial(self._drafted, tensors)
         draft: Draft = self._wait(self._attachment.call(lambda request: Reserve(request, length_bytes), then))
@@ -167,7 +167,7 @@ class Client:
     # Ranks and the sidecar itself.
 
     def wait_ranks(self, group: int = 0) -> None:
-        """Return once every rank of the group is attached. Raises Lost when that takes longer than `limit_s`."""
+        """Wait until every rank of the group is attached. Raises Lost if that takes longer than `limit_s`."""
         self._wait(self._attachment.call(lambda request: Await(request, group), _nothing))
 
     def revoke(self, *leased: Leased) -> None:
@@ -175,18 +175,18 @@ class Client:
         revoke(self._attachment, leased)
 
     def wait(self) -> None:
-        """Return once a sidecar is attached: after Lost, its successor. Raises Lost when that takes too long."""
+        """Wait until a sidecar is attached; after Lost, its successor. Raises Lost if that takes too long."""
         if not self._attachment.attached.wait(self._limit_s):
             raise Lost(f"no sidecar listens at {self._attachment.path}")
 
     @property
     def is_attached(self) -> bool:
-        """Whether a sidecar is there now; false from its end until its successor has taken this process in."""
+        """Whether a sidecar is attached now; false from its end until this process has attached to its successor."""
         return self._attachment.attached.is_set()
 
     @property
     def fingerprint(self) -> bytes:
-        """Of the sidecar's processors: equal ones make equal features."""
+        """The fingerprint of the sidecar's processors: equal fingerprints mean equal features."""
         return self._attachment.plane.welcome.fingerprint
 
     def statistics(self) -> dict[str, Any]:
@@ -195,7 +195,7 @@ class Client:
         return figures
 
     def close(self) -> None:
-        """Detach: now, or, while arrays of holds are alive, as soon as the last of them is gone."""
+        """Detach: now, or if arrays of holds are alive, as soon as the last of them is gone."""
         self._attachment.close()
 
     def __enter__(self) -> Self:
@@ -206,7 +206,7 @@ class Client:
     ) -> None:
         self.close()
 
-    # What the calls have in common.
+    # Shared by all calls.
 
     def _found(self, key: bytes) -> Future[SidecarHold]:
         return self._attachment.call(lambda request: Find(request, key), self._held)
@@ -220,7 +220,7 @@ class Client:
     def _ask_about(
         self, read: Read, ask: Callable[[int], Record], then: Callable[[Any, Plane], ResultT]
     ) -> Future[ResultT]:
-        """Media that this client has not asked for lately brings its bytes along; a repeat most likely needs none."""
+        """Send the bytes along for media that this client has not asked for lately; a repeat most likely needs none."""
         content, digest = read.content, read.media.digest
         along = len(content) <= ALONG_BYTES_MAX and digest not in self._lately
         self._lately[digest] = None
@@ -255,7 +255,7 @@ class Client:
 
     def _check(self, plane: Plane) -> None:
         if plane.ended or plane is not self._attachment.plane:
-            raise Lost("the sidecar that made this has ended")
+            raise Lost("the sidecar that made this item has ended")
 
     def _wait(self, future: Future[ResultT]) -> ResultT:
         try:
@@ -264,8 +264,8 @@ class Client:
             future.cancel()
             raise Lost(f"no answer from the sidecar within {self._limit_s:g} s") from None
         finally:
-            # The future has the error, whose traceback has this frame and those of all callers: with this name it would
-            # be a cycle, and what callers hold would stay until the next garbage collection.
+            # The future has the error, whose traceback has this frame and those of all callers. A name for it here
+            # would make a cycle, and callers' objects would stay until the next garbage collection.
             del future
 
 
@@ -291,4 +291,4 @@ def _figures(answer: Figures, _: Plane) -> Any:
 
 
 def _nothing(*_: object) -> None:
-    """A Done says all by coming."""
+    """A Done has no content."""

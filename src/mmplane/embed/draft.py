@@ -1,4 +1,4 @@
-"""A draft: a slot that the producer is writing, in place."""
+"""A draft: a slot that the producer writes in place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmplane.embed.hold import Hold
 
 
 class Draft:
-    """A slot that is being written. Freed with this object, unless it is published.
+    """A slot that is being written. It is freed with this object, unless it is published.
 
     `window` is its region's bytes. `abandon` may be called from a finalizer.
     """
@@ -35,22 +35,22 @@ class Draft:
         self._unpublished.atexit = False
 
     def arrays(self, library: Any) -> dict[str, Any]:
-        """Writable arrays of shared memory, by name. Write only before `publish`."""
+        """Writable arrays of shared memory, by name. Write to them only before `publish`."""
         return {name: self._array(library, one) for name, one in self._tensors.items()}
 
     def fill(self, name: str, values: Any) -> None:
-        """Copy an array in; the interpreter's lock is free meanwhile."""
+        """Copy an array in, with the interpreter's lock released."""
         library, flat = library_of(values), content(values)
         self._array(library, Tensor(name, "uint8", (len(flat),), self._tensors[name].offset_bytes))[...] = flat
 
     def fill_all(self, arrays: Mapping[str, Any]) -> None:
-        """Copy arrays in by name; one without elements has nothing to copy."""
+        """Copy arrays in by name; an array without elements is skipped."""
         for name, values in arrays.items():
             if prod(values.shape):
                 self.fill(name, values)
 
     def publish(self, key: bytes, *, modality: Modality = "image") -> Hold:
-        """The bytes are complete: index them under their key. If another has been quicker, its item is held."""
+        """The bytes are complete: index them under their key. If another producer was faster, its item is held."""
         unpublished = self._unpublished.detach()
         assert unpublished is not None, "a draft is published once"
         item = Item(key, modality, self._slot, tuple(self._tensors.values()))

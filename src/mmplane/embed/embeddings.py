@@ -1,4 +1,4 @@
-"""Embeddings in the place of an image: what the model's own vision tower would make of it, computed by the producer."""
+"""Embeddings instead of an image: the output of the model's vision tower, computed by the producer."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from mmplane.arena.arrays import digestible, dtype_name
 from mmplane.embed.errors import BadMedia
 
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64"}
-"""What may be sent, and safetensors' names."""
+"""The dtypes that may be sent, and their names in safetensors."""
 HEADER_ALIGN_BYTES = 8
 
 
 class Embeddings:
-    """Arrays by name: NumPy arrays or CPU tensors, which must not change until the call that they are given to returns.
+    """Arrays by name: NumPy arrays or CPU tensors. They must not change until the call that gets them has returned.
 
-    `image_embeds` is (tokens, width) in float32, float16 or bfloat16; its width is that of the model's hidden states,
-    once more for each layer that adds to them. `image_grid_thw`, (1, 3) int64, comes with it for models with positions
-    in two dimensions: patches in time, height and width. The sidecar checks both against the checkpoint.
+    `image_embeds` is (tokens, width) in float32, float16 or bfloat16. Its width is that of the model's hidden states,
+    once more for each layer that adds to them. `image_grid_thw`, (1, 3) int64, is required for models with positions in
+    two dimensions: patches in time, height and width. The sidecar checks both against the checkpoint.
     """
 
     def __init__(self, **arrays: Any) -> None:
         self._arrays = arrays
 
     def content(self) -> bytes:
-        """All of them as a safetensors file. Raises BadMedia for a dtype that cannot be sent."""
+        """All arrays as a safetensors file. Raises BadMedia for a dtype that cannot be sent."""
         header, parts, end_bytes = {}, [], 0
         for name, values in self._arrays.items():
             dtype = dtype_name(values)

@@ -1,4 +1,4 @@
-"""What a sidecar's clients are told, as types."""
+"""The errors that a sidecar's clients see."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from mmplane.core.errors import UNPROFILED, Failure
 
 
 class SidecarError(Exception):
-    """Base of these errors, and what an error inside the sidecar itself is."""
+    """Base of these errors, and the type of an internal error of the sidecar."""
 
 
 class BadMedia(SidecarError):
-    """The media cannot be decoded, or this model or sidecar takes none of its kind."""
+    """The media cannot be decoded, or this model or sidecar does not accept media of its kind."""
 
 
 class BadOption(BadMedia, ValueError):
-    """An option that there is not, or a value that the checkpoint's processor does not take."""
+    """The option does not exist, or the checkpoint's processor does not accept its value."""
 
 
 class Unprofiled(SidecarError):
-    """The sidecar's decode profile does not cover this media: the engine has to decode it in its own way."""
+    """The sidecar's decode profile does not cover this media: the engine must decode it itself."""
 
 
 class TooLarge(SidecarError):
-    """Larger than this sidecar will ever take."""
+    """The media is larger than this sidecar will ever accept."""
 
 
 class Full(SidecarError):
@@ -30,11 +30,11 @@ class Full(SidecarError):
 
 
 class Lost(SidecarError):
-    """The sidecar, or the process that was working on it, has ended, or does not answer. The call may be repeated."""
+    """The sidecar, or the process that worked on the request, has ended or does not answer. You may call again."""
 
 
 class NotAttached(SidecarError):
-    """The sidecar refuses this process, and says why."""
+    """The sidecar refuses this process; the message says why."""
 
 
 _BY_STATUS: dict[int, type[SidecarError]] = {400: BadMedia, 404: BadMedia, 413: TooLarge, 422: BadMedia}
@@ -47,6 +47,6 @@ _BY_CODE: dict[str, type[SidecarError]] = {
 
 
 def error_of(failure: Failure) -> SidecarError:
-    """The exception that a failure of the sidecar stands for."""
+    """The exception for a failure of the sidecar."""
     kind = _BY_CODE.get(failure.code) or _BY_STATUS.get(failure.status, SidecarError)
     return kind(failure.message)

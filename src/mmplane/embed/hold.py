@@ -16,7 +16,7 @@ from mmplane.embed.records import Leased
 class Hold:
     """Keeps an item resident until this object is released or gone, and every array over it is gone too.
 
-    `window` ends the claim when it goes. As a context manager it is released at the end of the block.
+    `window` ends the claim when it is deleted. As a context manager, the hold is released at the end of the block.
     """
 
     def __init__(self, item: Item, window: Any, lease: Callable[[Item, int | None], Leased]) -> None:
@@ -30,16 +30,16 @@ class Hold:
         return self.item.content_key
 
     def lease(self, group: int | None = None) -> Leased:
-        """A record for one message to the ranks of one group, which lease the item until each has ended it.
+        """Lease the item to the ranks of one group, for one message. Returns the record to send.
 
-        Without `group`, where there are several, it is the group of the rank that first ends its share. Raises
-        NotJoined, TooManyLeases.
+        The item stays until each rank has ended its lease. Without `group`, if there are several, the lease belongs to
+        the group of the first rank that ends its share. Raises NotJoined, TooManyLeases.
         """
         self._check_held()
         return self._lease(self.item, group)
 
     def arrays(self, library: Any) -> dict[str, Any]:
-        """The arrays in place, by name, as `library`'s (`torch` or `numpy`). They are everybody's: do not write."""
+        """The arrays in place, by name, in `library` (`torch` or `numpy`). Do not write to them: they are shared."""
         self._check_held()
         slot = self.item.slot
         return {
@@ -48,12 +48,12 @@ class Hold:
         }
 
     def release(self) -> None:
-        """Let go of the item. Arrays that are still alive keep it resident. May be called again."""
+        """Release the item. Arrays that are still alive keep it resident. May be called again."""
         self._window = None
 
     def _check_held(self) -> None:
         if self._window is None:
-            raise ValueError("this hold was released")
+            raise ValueError("this hold has been released")
 
     def __enter__(self) -> Self:
         return self
@@ -65,7 +65,7 @@ class Hold:
 
 
 class SidecarHold(Hold):
-    """A hold on an item of a sidecar. `hit`: its features were there already, or on their way."""
+    """A hold on an item of a sidecar. `hit`: its features existed already, or were being made."""
 
     def __init__(
         self,

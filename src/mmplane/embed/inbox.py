@@ -1,11 +1,11 @@
-"""A rank's side of the library: a record in, arrays out, and the lease ends with the last of them.
+"""A rank's side of the library: a record in, arrays out; the lease ends with the last of them.
 
 The region is mapped once, when the rank joins, so that nothing can fail later on one rank and not on another: opening a
-record is arithmetic. The mapping is private: who writes into an array in place changes only this rank's copy of the
-page, and that copy is dropped before the next use of those bytes.
+record is arithmetic. The mapping is private: writing to an array in place only changes this rank's copy of the page,
+and that copy is dropped before the next use of those bytes.
 
-What is not to like: views of one item that live at the same time on one rank share that copy. A consumer that writes in
-place takes copies (`View.arrays(library, copy=True)`).
+A weakness: views of one item that exist at the same time on one rank share that copy. A consumer that writes in place
+must take copies (`View.arrays(library, copy=True)`).
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ from mmplane.sidecar.records import VERSION, Hello
 
 
 class Inbox:
-    """One rank's window on a plane: of an `Address`, as its rank number `rank`, or of the sidecar at a socket's path.
+    """One rank's access to a plane: of an `Address`, as its rank number `rank`, or of the sidecar at a socket's path.
 
-    At a sidecar it is `rank` of `ranks` in `group`. When the sidecar ends, it attaches to the successor by itself. How
-    regions are mapped there is `access`: `private` (arrays may be written, and only this process sees it), `shared`
-    (reading alone; writing is a SIGSEGV) or `writable` (for memory that a device registers: do not write). A function
-    stands for `writable`, and registers each region with a device; one that it cannot register is mapped `private`.
+    At a sidecar it is `rank` of `ranks` in `group`. When the sidecar ends, the inbox attaches to the successor
+    automatically. `access` is how regions are mapped there: `private` (arrays may be written, and only this process
+    sees it), `shared` (read-only; writing is a SIGSEGV) or `writable` (for memory that a device registers: do not
+    write). A function means `writable`, and registers each region with a device; a region that it cannot register is
+    mapped `private`.
 
     A sidecar that is starting may take `wait_s` until it listens.
 
-    Its calls belong to one thread; arrays may die in any. Raises OSError when an address cannot be reached, ValueError
-    if it has no such rank; Lost when there is no sidecar, NotAttached when it refuses this rank.
+    Only one thread may call it; arrays may be deleted in any thread. Raises OSError if an address cannot be reached,
+    ValueError if it has no such rank, Lost if there is no sidecar, NotAttached if it refuses this rank.
     """
 
     def __init__(
@@ -59,10 +60,10 @@ class Inbox:
             self._attachment = Attachment(where, hello, register=register, wait_s=wait_s)
 
     def open(self, leased: Leased) -> View:
-        """The view that this record stands for; the same memory when it is opened again while it lives.
+        """The view of this record; the same memory if it is opened again during its life.
 
-        Raises ValueError when the slot is not inside the region, StaleSlot when this rank has ended the lease or it is
-        an earlier life's, and ForeignRegion when the record is of another plane.
+        Raises ValueError if the slot is not inside the region, StaleSlot if this rank has ended the lease or it belongs
+        to an earlier life, and ForeignRegion if the record is of another plane.
         """
         windows, life = self._of(leased)
         if leased.plane != windows.plane:
@@ -72,19 +73,19 @@ class Inbox:
         return View(leased, windows.open(leased.lease, leased.item.slot))
 
     def statistics(self) -> dict[str, int]:
-        """Leases of this rank now, and how many have ended."""
+        """This rank's leases now, and how many have ended."""
         return (self._windows if self._attachment is None else self._attachment.plane.windows).statistics()
 
     def close(self) -> None:
-        """Detach from a sidecar: now, or, while arrays are alive, as soon as the last of them is gone."""
+        """Detach from a sidecar: now, or if arrays are alive, as soon as the last of them is gone."""
         if self._attachment is not None:
             self._attachment.close()
 
     def _of(self, leased: Leased) -> tuple[Windows, int]:
         """The plane of a record, and the life of this rank's group in it.
 
-        The last sidecar's plane is open until the first record of its successor comes: all ranks get messages in the
-        same order, so all of them let go of it at the same message, and none fails where another does not.
+        The previous sidecar's plane stays open until the first record of its successor arrives. All ranks get messages
+        in the same order, so all of them release it at the same message, and none fails where another does not.
         """
         if self._attachment is None:
             return self._windows, 0
@@ -110,16 +111,16 @@ def _at_address(address: Address, rank: int) -> Windows:
 
 
 class View:
-    """One item as this rank sees it. The lease ends when the view and every array of it are gone."""
+    """One item as this rank sees it. The lease ends when the view and all its arrays are gone."""
 
     def __init__(self, leased: Leased, window: Any) -> None:
         self.leased = leased
         self._window = window
 
     def arrays(self, library: Any, *, copy: bool = False) -> dict[str, Any]:
-        """The item's arrays by name, as `library`'s (`torch` or `numpy`); writable, and private to this process.
+        """The item's arrays by name, in `library` (`torch` or `numpy`); writable, and private to this process.
 
-        Raises ValueError when an array is not inside its slot, or the library lacks its dtype.
+        Raises ValueError if an array is not inside its slot, or the library lacks its dtype.
         """
         slot = self.leased.item.slot
         made = {

@@ -11,7 +11,7 @@ from mmplane.sidecar.records import CLAIMS_MAX, VERSION, Hello, Revoke
 
 
 class Janitor:
-    """Attached at this socket. Raises Lost, NotAttached as a client does."""
+    """Attached at this socket. Raises Lost and NotAttached, like a client."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._attachment = Attachment(path, Hello(VERSION, "janitor"))
@@ -26,7 +26,7 @@ class Janitor:
 
 
 def revoke(attachment: Attachment, leased: Iterable[Leased]) -> None:
-    """End the leases of these records, where they are the present plane's. Does not wait."""
+    """End the leases of these records, if they are of the present plane. Does not wait."""
     plane = attachment.plane
     numbers = tuple(each.lease for each in leased if each.plane == plane.windows.plane)
     for start in range(0, len(numbers), CLAIMS_MAX):

@@ -1,4 +1,4 @@
-"""Where the arrays of an item lie in its slot."""
+"""Where the arrays of an item are in its slot."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mmplane.core.records import Tensor
 
 
 def pack(arrays: Sequence[tuple[str, str, tuple[int, ...]]]) -> tuple[tuple[Tensor, ...], int]:
-    """Arrays one after another, each on a cache line of its own; and the bytes of it all, at least one."""
+    """Place arrays one after another, each on a new cache line. Also returns the total bytes, at least one."""
     tensors, end_bytes = [], 0
     for name, dtype, shape in arrays:
         tensors.append(Tensor(name, dtype, shape, end_bytes))
@@ -19,10 +19,10 @@ def pack(arrays: Sequence[tuple[str, str, tuple[int, ...]]]) -> tuple[tuple[Tens
 
 
 def itemsize(dtype: str) -> int:
-    """Bytes of one element, from the name alone: `float32`, `bfloat16`, `uint8`, `bool`. Raises ValueError."""
+    """The size of one element, from the name alone: `float32`, `bfloat16`, `uint8`, `bool`. Raises ValueError."""
     if dtype == "bool":
         return 1
     bits = dtype[len(dtype.rstrip("0123456789")) :]
     if not bits or int(bits) % 8:
-        raise ValueError(f"no such dtype: {dtype}")
+        raise ValueError(f"unknown dtype: {dtype}")
     return int(bits) // 8

@@ -1,6 +1,6 @@
-"""Media as a producer hands it over: its bytes, and, if the sidecar does not know them, in memory that cannot change.
+"""Media as a producer sends it: its digest first, and if the sidecar does not know it, memory that cannot change.
 
-Its first bytes say what a file is: an image, a clip or a sound.
+The type of a file (image, clip or sound) is detected from its first bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mmplane.embed.embeddings import Embeddings
 from mmplane.embed.errors import BadMedia
 
 MediaSource = bytes | bytearray | memoryview | str | os.PathLike[str] | Embeddings
-"""Encoded bytes, a path, or embeddings in the place of an image."""
+"""Encoded bytes, a path, or embeddings instead of an image."""
 HEAD_BYTES = 64
 _AUDIO = re.compile(rb"RIFF....WAVE|fLaC|OggS|ID3|\xff[\xe2-\xff]|....ftypM4A", re.DOTALL)
 _VIDEO = re.compile(rb"....ftyp(?!avif|avis|mif1|msf1)|\x1aE\xdf\xa3", re.DOTALL)
@@ -25,7 +25,7 @@ _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_
 
 @dataclass(frozen=True)
 class Layout:
-    """What media becomes, known before it is decoded. `tokens` replace its placeholder: `expansion` in runs."""
+    """What media becomes, known before it is decoded. `tokens` replace its placeholder: `expansion` as runs."""
 
     modality: Modality
     key: bytes
@@ -39,17 +39,17 @@ class Layout:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """By the arrays' names."""
+        """The shapes of the arrays by name."""
         return {tensor.name: tensor.shape for tensor in self.tensors}
 
     @property
     def dtypes(self) -> dict[str, str]:
-        """By the arrays' names: NumPy's, or `bfloat16`."""
+        """The dtypes of the arrays by name: NumPy's, or `bfloat16`."""
         return {tensor.name: tensor.dtype for tensor in self.tensors}
 
 
 def content_of(media: MediaSource) -> bytes | memoryview:
-    """The encoded bytes. Raises BadMedia when there are none, or the file cannot be read."""
+    """The encoded bytes. Raises BadMedia if there are none, or if the file cannot be read."""
     content = _content(media)
     if not content:
         raise BadMedia("the file is empty")
@@ -71,7 +71,7 @@ def _content(media: MediaSource) -> bytes | memoryview:
 
 
 def modality_of(head: bytes | memoryview) -> Modality:
-    """The modality of a file that begins so; `image` for what is not known, which the sidecar then refuses."""
+    """The modality of a file with this beginning; `image` if unknown, which the sidecar then rejects."""
     first = bytes(head[:HEAD_BYTES])
     if _AUDIO.match(first):
         return "audio"
@@ -79,7 +79,7 @@ def modality_of(head: bytes | memoryview) -> Modality:
 
 
 def sealed(content: bytes | memoryview) -> int:
-    """A descriptor of sealed memory with this content; the caller's to close. Raises OSError."""
+    """Create sealed memory with this content. The caller closes the descriptor. Raises OSError."""
     descriptor = os.memfd_create("mmplane-media", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         rest = memoryview(content)

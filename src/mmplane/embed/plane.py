@@ -1,13 +1,13 @@
-"""The producer's side of the library: features in, a record out, copied once however often they are sent.
+"""The producer's side of the library: features in, a record out; copied once, however often they are sent.
 
     key ──indexed──> hold                                                     a hit: nothing is written
      └──else──> draft (a slot to write in place) ──publish──> hold ──lease──> a record for the ranks of one group
 
-A *hold* is this process's own lease, and ends with the object. A *lease* is the ranks': it ends when each rank of the
-group has told so, or has died. Both are counted by `mmplane.arena.arena.Arena`. Nothing waits: what the ranks told is
-heard at the start of each call.
+A *hold* is this process's own claim, and ends with the object. A *lease* belongs to the ranks: it ends when each rank
+of the group has reported its end, or has died. `mmplane.arena.arena.Arena` counts both. Nothing waits: reports of the
+ranks are read at the start of each call.
 
-Calls may come from several threads; the copying is done outside the lock.
+Several threads may make calls; copying happens outside the lock.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ _PRODUCER = Process("producer", 0, 0)
 
 
 class NotJoined(ArenaError):
-    """A rank of that group has not joined, or is dead: nobody would end the lease."""
+    """A rank of that group has not joined, or is dead, so nobody would end the lease."""
 
 
 class TooManyLeases(ArenaError):
-    """More leases than their ends have room in the pipe."""
+    """There are more open leases than the pipe can report."""
 
 
 class Plane:
-    """Owner of one address: one process, once in the life of the address, makes a Plane of it.
+    """The owner of one address. One process makes a Plane of it, once in the life of the address.
 
-    Raises OSError when the address cannot be reached, ForeignRegion when it leads elsewhere by now, and Owned when it
-    has, or had, another owner.
+    Raises OSError if the address cannot be reached, ForeignRegion if it now leads elsewhere, and Owned if it has, or
+    had, another owner.
     """
 
     def __init__(self, address: Address) -> None:
@@ -68,17 +68,17 @@ class Plane:
             os.close(region_fd)
         self._hear_fd = address.open(address.hear_fd, os.O_RDONLY | os.O_NONBLOCK)
         self._leases_max = capacity(self._hear_fd) // address.ranks - 1
-        # A rank gives pages back to the kernel when it drops what it wrote, so no two slots share one.
+        # A rank returns pages to the kernel when it drops what it wrote, so no two slots share a page.
         self._arena = Arena([address.length_bytes], align_bytes=mmap.PAGESIZE)
         self._shares = Shares(self._arena, _PRODUCER)
         self._lock = Lock()
-        # What finalizers of any thread say: holds that have ended, and drafts that are gone.
+        # Reports of finalizers in any thread: holds that have ended, and drafts that are gone.
         self._released: deque[int] = deque()
         self._abandoned: deque[Slot] = deque()
         self._revoked: deque[int] = deque()
         self._holds: dict[int, Slot] = {}
         self._joining: dict[int, Release] = {}
-        """Ranks of which no handle could be had yet."""
+        """Ranks for which no pidfd could be opened yet."""
         self._pidfds: dict[int, int] = {}
         self._dead: set[int] = set()
         self._poll = select.poll()
@@ -87,9 +87,9 @@ class Plane:
         self._written_bytes = 0
 
     def put(self, key: bytes, arrays: Mapping[str, Any], *, modality: Modality = "image") -> Hold:
-        """Features by name (NumPy arrays or CPU tensors), written once for each key while they are resident.
+        """Put features by name (NumPy arrays or CPU tensors), which are written once for each key while resident.
 
-        `key` names their content completely, shapes and dtypes included. Raises ArenaFull.
+        `key` must identify their content completely, including shapes and dtypes. Raises ArenaFull.
         """
         held = self.get(key)
         if held is not None:
@@ -99,7 +99,7 @@ class Plane:
         return draft.publish(key, modality=modality)
 
     def get(self, key: bytes) -> Hold | None:
-        """What is resident under this key; counted as a hit or a miss."""
+        """The item resident under this key; counted as a hit or a miss."""
         with self._lock:
             self._hear()
             item = self._arena.lookup(key)
@@ -108,8 +108,8 @@ class Plane:
     def draft(self, arrays: Sequence[tuple[str, str, tuple[int, ...]]]) -> Draft:
         """A slot to write in place: (name, dtype, shape) of each array. Raises ArenaFull.
 
-        Dtypes are NumPy's names or `bfloat16`, of at most 8 bytes an element. What is not published is freed with the
-        draft.
+        Dtypes are NumPy's names or `bfloat16`, of at most 8 bytes per element. A draft that is not published is freed
+        with the object.
         """
         tensors, length_bytes = pack(arrays)
         with self._lock:
@@ -119,13 +119,13 @@ class Plane:
         return Draft(slot, tensors, self._windows.window(REGION), publish=self._publish, abandon=abandon)
 
     def is_ready(self, group: int | None = None) -> bool:
-        """Whether every rank of this group, or of all, has joined and lives."""
+        """Whether every rank of this group, or of all groups, has joined and is alive."""
         with self._lock:
             self._hear()
             return self._is_ready(group)
 
     def statistics(self) -> dict[str, Any]:
-        """Of this moment: the arena's figures, leases open, ranks joined and dead, messages that named no lease."""
+        """The current figures: the arena's, open leases, ranks joined and dead, messages that named no lease."""
         with self._lock:
             self._hear()
             return {
@@ -138,7 +138,7 @@ class Plane:
             }
 
     def check_integrity(self) -> None:
-        """Assert what the arena promises."""
+        """Assert the arena's guarantees."""
         with self._lock:
             self._arena.check_integrity()
 
@@ -147,13 +147,13 @@ class Plane:
         self._revoked.append(leased.lease)
 
     def _lease(self, item: Item, group: int | None = None) -> Leased:
-        """`Hold.lease`: the item is held, so that it is there."""
+        """`Hold.lease`. The item is held, so it exists."""
         with self._lock:
             self._hear()
             if group is None and len(self.address.groups) == 1:
                 group = 0
             if not self._is_ready(group):
-                raise NotJoined("a rank has not joined, or is dead")
+                raise NotJoined("a rank of the group has not joined, or is dead")
             if len(self._shares) >= self._leases_max:
                 raise TooManyLeases("too many leases are open")
             number = self._shares.lease(item.slot)
@@ -174,7 +174,7 @@ class Plane:
         self._released.append(hold)
 
     def _publish(self, item: Item) -> Hold:
-        """`Draft.publish`: its slot is written."""
+        """`Draft.publish`. The slot has been written."""
         with self._lock:
             self._hear()
             self._arena.commit(item.slot, _PRODUCER)
@@ -190,7 +190,7 @@ class Plane:
         return all(rank in self._pidfds and rank not in self._dead for rank in ranks)
 
     def _hear(self) -> None:
-        """Apply what has happened since the last call. The lock is held."""
+        """Apply everything that has happened since the last call. The lock is held."""
         while self._released:
             hold = self._released.popleft()
             self._arena.release(self._holds.pop(hold), _PRODUCER, -hold)
@@ -222,12 +222,12 @@ class Plane:
             return
         try:
             pidfd = os.pidfd_open(release.pid)
-        except ProcessLookupError:  # it has died since
+        except ProcessLookupError:  # it has died since then
             self._joining.pop(release.rank, None)
             self._pidfds[release.rank] = -1
             self._bury(release.rank)
             return
-        except OSError as error:  # no descriptor is free, for example: at the next call one may be
+        except OSError as error:  # for example, no descriptor is free; at the next call one may be
             if self._joining.setdefault(release.rank, release) is release:
                 log.warning("rank %d has not joined yet: %s", release.rank, error.strerror)
             return
@@ -236,7 +236,7 @@ class Plane:
         self._poll.register(pidfd, select.POLLIN)
 
     def _bury(self, rank: int) -> None:
-        """This rank is dead: all it was lent is given back. It cannot join again: its place is for its life."""
+        """This rank is dead: everything leased to it is returned. Its place stays empty, so it cannot join again."""
         if self._pidfds[rank] >= 0:
             self._poll.unregister(self._pidfds[rank])
             os.close(self._pidfds[rank])

@@ -1,4 +1,4 @@
-"""What crosses a process boundary when the library is used: records, inert like all of ours."""
+"""The record that crosses process boundaries when the library is used; it is inert like all of ours."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mmplane.core.records import Count, Item, Record
 class Leased(Record, frozen=True):
     """An item, and the number of the lease that every rank of one group has on it.
 
-    Put its `encode`d bytes into any message that goes to those ranks. Each of them ends its share once. `plane` is
-    where item and lease are known, `life` the life of the group that it was leased to: its ranks from start to death.
-    A `life` of 0 is any group's.
+    Put its `encode`d bytes into any message to those ranks. Each of them ends its share once. `plane` is where item and
+    lease are known; `life` is the life of the group that it was leased to, from the start to the death of its ranks. A
+    `life` of 0 means any group.
     """
 
     lease: Count
@@ -23,12 +23,12 @@ class Leased(Record, frozen=True):
     life: Count = 0
 
     def encode(self) -> bytes:
-        """MessagePack, a hundred bytes or two."""
+        """The record as MessagePack, 100 to 200 bytes."""
         return msgspec.msgpack.encode(self)
 
     @classmethod
     def decode(cls, message: bytes) -> Self:
-        """The record of these bytes. Raises ValueError when they are not one."""
+        """Decode a record. Raises ValueError if the bytes are not one."""
         try:
             return msgspec.msgpack.decode(message, type=cls)
         except msgspec.MsgspecError as error:  # UnicodeDecodeError is a ValueError already

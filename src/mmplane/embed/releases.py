@@ -1,7 +1,7 @@
-"""How a rank tells the plane that it has joined, and that a lease has ended: fixed messages through one pipe.
+"""How a rank reports to the plane that it has joined, and that a lease has ended: fixed messages through one pipe.
 
-A rank never waits: the plane hands out no more leases than the pipe has room for their ends (`capacity`). A message is
-16 bytes, and a write of so few is whole or not at all, so messages of several ranks do not mix.
+A rank never waits: the plane gives out no more leases than the pipe has room for their ends (`capacity`). A message is
+16 bytes. Such a short write is complete or has no effect, so messages of several ranks are not mixed up.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ _LAYOUT = struct.Struct("<QII")
 _READ_MESSAGES = 4096
 
 JOINED = 0
-"""The number of no lease: this rank has mapped the region and will end what it is lent."""
+"""Not a lease: this rank has mapped the region and will end what is leased to it."""
 
 
 class Release(NamedTuple):
-    """One message: this rank, a process of that number, has ended its share of that lease."""
+    """One message: this rank, a process with this pid, has ended its share of this lease."""
 
     lease: int
     rank: int
@@ -32,12 +32,12 @@ def capacity(fd: int) -> int:
 
 
 def tell_nowait(fd: int, lease: int, rank: int) -> None:
-    """Write one message. Raises BlockingIOError if the pipe is full, which only a foreign writer can bring about."""
+    """Write one message. Raises BlockingIOError if the pipe is full, which only a foreign writer can cause."""
     os.write(fd, _LAYOUT.pack(lease, rank, os.getpid()))
 
 
 def hear_nowait(fd: int) -> list[Release]:
-    """What has been told since the last call, at most some thousand messages."""
+    """The messages since the last call, at most some thousand."""
     try:
         messages = os.read(fd, _READ_MESSAGES * _LAYOUT.size)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Many items in order, one hold after the other: some are made ahead, and fewer when there is no room."""
+"""Many items in order, one hold after the other. Some are made ahead, and fewer if there is no room."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmplane.embed.hold import SidecarHold
 from mmplane.embed.wanted import Wanted
 
 AHEAD, AHEAD_PER_WORKER = 16, 2
-"""How many items are asked for at a time: so many, and more where there are many workers to keep busy."""
+"""How many items are requested at a time, and how many for each worker if there are many to keep busy."""
 
 
 def in_order(
@@ -23,9 +23,9 @@ def in_order(
     ahead: int,
     failures: bool,
 ) -> Iterator[SidecarHold | SidecarError]:
-    """What `begin` and `wait` make of each; at most `ahead` are begun before they are asked for.
+    """The result of `begin` and `wait` for each item; at most `ahead` are begun before the caller needs them.
 
-    With `failures` an item's error is given in its place instead of raised.
+    With `failures`, an item's error is returned in its place instead of raised.
     """
     waiting: deque[tuple[Wanted, Future[SidecarHold]]] = deque()
     rest = iter(medias)
@@ -36,9 +36,9 @@ def in_order(
             return
         wanted = waiting[0][0]
         try:
-            yield wait(waiting.popleft()[1])  # without a name here: a future that has failed would hold this frame
+            yield wait(waiting.popleft()[1])  # without a name here, because a failed future would keep this frame alive
         except Full as full:
-            if ahead > 1:  # it is tried again with half as many beside it, in the end alone
+            if ahead > 1:  # try again with half as many in parallel, finally alone
                 ahead //= 2
                 for _, begun in waiting:
                     begun.cancel()
@@ -55,7 +55,7 @@ def in_order(
 
 
 def _begun(begin: Callable[[Wanted], Future[SidecarHold]], wanted: Wanted) -> Future[SidecarHold]:
-    """An error at once is that item's, as one that comes later."""
+    """An immediate error belongs to that item, like a later one."""
     try:
         return begin(wanted)
     except SidecarError as error:

@@ -26,36 +26,36 @@ from mmplane.process.notify import VARIABLE as NOTIFY_VARIABLE
 
 SidecarEncoding = Literal["auto", "float32", "model", "uint8", "bfloat16", "float16", "uint8_copies"]
 START_SECONDS = 300.0
-"""Kernels may have to be compiled."""
+"""Enough to compile kernels."""
 STOP_SECONDS = 10.0
 SAID_BYTES_MAX = 4096
 SOCKET = "socket"
 
 _begun: weakref.WeakSet[subprocess.Popen[bytes]] = weakref.WeakSet()
-"""What this process has begun."""
+"""The sidecars that this process has started."""
 
 
 class Settings(TypedDict, total=False):
-    """What a sidecar is started with; what is left out is as in `mmplane sidecar --help`."""
+    """The settings of a sidecar. The defaults are those of `mmplane sidecar --help`."""
 
     model: Required[str | os.PathLike[str] | None]
-    """A checkpoint's folder or a hub id; None: it only carries what producers bring (`put`, `draft`)."""
+    """A checkpoint's folder or a hub id; None: it only carries features of producers (`put`, `draft`)."""
     workers: int | None
     arena_bytes: int | None
     producers_bytes: int | None
-    """For the regions of all producers together (`connect(arena_bytes=...)`)."""
+    """The total for the regions of all producers (`connect(arena_bytes=...)`)."""
     backend: BackendName
     encoding: SidecarEncoding
     profile: DecodeProfile
-    """Whose loader images are decoded as: the engine's that takes the features."""
+    """Which image loader to match: that of the engine that takes the features."""
     generic: bool
-    """Whether workers run transformers itself where no fast path exists; they need torch for it."""
+    """Whether workers run transformers' own processor if there is no fast one; they need torch for it."""
 
 
 class Sidecar:
     """`mmplane sidecar`, run by this process and ended with it, or at the end of the block.
 
-    `socket` is the path that other processes attach to: in a folder of this user alone.
+    `socket` is the path that other processes attach to, in a folder that only this user can read.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], folder: str) -> None:
@@ -68,9 +68,9 @@ class Sidecar:
 
     @classmethod
     def start(cls, **settings: Unpack[Settings]) -> Self:
-        """Start one, and return once a worker is warm.
+        """Start a sidecar, and wait until a worker has warmed up.
 
-        Raises SidecarError with what it said, if it ends before that or is not ready within `START_SECONDS`.
+        Raises SidecarError if it ends before that or is not ready within `START_SECONDS`.
         """
         sidecar = cls.begin(**settings)
         try:
@@ -82,19 +82,19 @@ class Sidecar:
 
     @classmethod
     def begin(cls, **settings: Unpack[Settings]) -> Self:
-        """Start one, and return at once: `wait` for it, or attach with a `wait_s`."""
+        """Start a sidecar without waiting. Call `wait`, or attach with a `wait_s`."""
         folder = tempfile.mkdtemp(prefix="mmplane-")
         return cls(_process(folder, settings), folder)
 
     def otherwise(self, **settings: Unpack[Settings]) -> None:
         """If it ends before it is ready, start another one at the same socket. Returns at once; call it once.
 
-        It says why it has ended in its log. Who is attaching meanwhile attaches to the other.
+        The sidecar logs why it has ended. Processes that are attaching attach to the other one.
         """
         Thread(target=self._replace, args=(settings,), name="mmplane: another sidecar", daemon=True).start()
 
     def _replace(self, settings: Settings) -> None:
-        with suppress(SidecarError, ValueError, OSError):  # the last two when it is stopped meanwhile
+        with suppress(SidecarError, ValueError, OSError):  # the last two if it is stopped in the meantime
             return self.wait()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_SECONDS)
@@ -105,11 +105,11 @@ class Sidecar:
         return None
 
     def wait(self) -> None:
-        """Return once a worker is warm. Raises SidecarError as `start` does."""
+        """Wait until a worker has warmed up. Raises SidecarError, like `start`."""
         assert self._process.stdout is not None
         if self._said:
             return
-        poller = select.poll()  # select() knows descriptors up to 1023, and an engine may have more
+        poller = select.poll()  # select() supports descriptors up to 1023, and an engine may have more
         poller.register(self._process.stdout, select.POLLIN)
         if not poller.poll(START_SECONDS * 1000):
             raise SidecarError(f"the sidecar is not ready after {START_SECONDS:g} s: see its log")
@@ -122,12 +122,12 @@ class Sidecar:
         return connect(self.socket, arena_bytes=arena_bytes)
 
     def map(self, medias: Iterable[MediaSource], **how: Any) -> Iterator[SidecarHold | SidecarError]:
-        """`Client.map` by a client of its own, which detaches at the end. Raises what that raises."""
+        """`Client.map` with its own client, which detaches at the end. Raises what that raises."""
         with self.connect() as client:
             yield from client.map(medias, **how)
 
     def stop(self) -> None:
-        """End it. Clients that are attached get Lost. May be called again."""
+        """End the sidecar. Attached clients get Lost. May be called again."""
         with self._stopping:
             self._stopped = True
         self._process.send_signal(signal.SIGINT)
@@ -150,7 +150,7 @@ class Sidecar:
 
 
 def _let_go() -> None:
-    """In a forked child: a sidecar ends when its pipe does, which must be its launcher's alone."""
+    """In a forked child: a sidecar ends when its pipe does, so only its launcher may hold the pipe."""
     for process in _begun:
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
@@ -163,7 +163,7 @@ os.register_at_fork(after_in_child=_let_go)
 def _process(folder: str, settings: Settings) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "mmplane", "sidecar", *_flags(settings)]
     command += ["--socket", str(Path(folder) / SOCKET), "--stop-on-eof"]
-    # Whether this process's service is ready is not the sidecar's to say.
+    # The sidecar must not report whether this process's service is ready.
     inherited = {name: value for name, value in os.environ.items() if name != NOTIFY_VARIABLE}
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=inherited)
     _begun.add(process)

@@ -1,4 +1,4 @@
-"""What a caller wants of a sidecar: one item, by its media and what is asked of it."""
+"""What a caller asks of a sidecar: one item, by its media and options."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from mmplane.embed.media import MediaSource, content_of, modality_of
 from mmplane.sidecar.records import ARGUMENTS_LENGTH_MAX, Media, Wish
 
 LONG_BYTES = 1024 * 1024
-"""What is longer is read and hashed by a thread where an event loop waits."""
+"""If an event loop waits, a thread reads and hashes longer media."""
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 
 
 class Asked(TypedDict, total=False):
-    """What may be asked beside the media.
+    """The options for media.
 
-    `modality` says what the media is where its first bytes do not. `options`: `side_max` shrinks an image to so many
-    pixels on its longer side, `frames` and `fps` limit a clip; every other one is an argument of the checkpoint's
-    processor, by transformers' name: `min_pixels`, `max_pixels`, `size`, `do_normalize`, `num_frames` and so on.
-    `tenant` salts the key.
+    `modality` is needed if the first bytes do not show it. `options`: `side_max` shrinks an image so that its longer
+    side has at most this many pixels; `frames` and `fps` limit a clip; every other one is an argument of the
+    checkpoint's processor, with transformers' name: `min_pixels`, `max_pixels`, `size`, `do_normalize`, `num_frames`
+    and so on. `tenant` salts the key.
     """
 
     modality: Modality | None
@@ -38,7 +38,7 @@ class Asked(TypedDict, total=False):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """The options that are limits of ours, and no arguments of the processor; 0: none."""
+    """The options that are our own limits, and not arguments of the processor; 0: none."""
 
     side_max: Count = 0
     frames: Count = 0
@@ -47,7 +47,7 @@ class Limits(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Wanted:
-    """One item. Its media is read before it is asked for."""
+    """One item. Its media is read before the request."""
 
     media: MediaSource
     modality: Modality | None = None
@@ -55,12 +55,12 @@ class Wanted:
     tenant: str = ""
 
     def read(self) -> Read:
-        """Raises BadMedia when the media is empty or cannot be read, BadOption."""
+        """Read and hash the media. Raises BadMedia if it is empty or cannot be read, and BadOption."""
         content = content_of(self.media)
         return Read(content, Media(self._wish(content), blake3(content).digest(), len(content), self.tenant))
 
     async def aread(self) -> Read:
-        """`read`, without holding an event loop for long."""
+        """`read`, without blocking an event loop for long."""
         if isinstance(self.media, bytes | bytearray | memoryview) and len(self.media) <= LONG_BYTES:
             return self.read()
         return await asyncio.to_thread(self.read)
@@ -68,7 +68,7 @@ class Wanted:
     def _wish(self, content: bytes | memoryview) -> Wish:
         if isinstance(self.media, Embeddings):
             if self.options:
-                raise BadOption("embeddings take no options")
+                raise BadOption("embeddings accept no options")
             return Wish("image", embedded=True)
         modality = self.modality or modality_of(content)
         if not self.options:
@@ -80,13 +80,13 @@ class Wanted:
         except (msgspec.ValidationError, TypeError) as error:
             raise BadOption(f"options: {error}") from None
         if len(arguments) > ARGUMENTS_LENGTH_MAX:
-            raise BadOption(f"options of {len(arguments)} characters: at most {ARGUMENTS_LENGTH_MAX}")
+            raise BadOption(f"the options have {len(arguments)} characters, at most {ARGUMENTS_LENGTH_MAX} are allowed")
         return Wish(modality, limits.side_max, limits.frames, limits.fps, arguments=arguments)
 
 
 @dataclass(frozen=True)
 class Read:
-    """Media that was read and hashed."""
+    """Media that has been read and hashed."""
 
     content: bytes | memoryview
     media: Media

@@ -1,8 +1,8 @@
-"""Windows: one plane's regions in one process, and claims that live exactly as long as arrays over them.
+"""Windows: one plane's regions in one process, and claims that live exactly as long as the arrays over them.
 
-A claim is a number: a rank's share of a lease, or a producer's hold. Opening it gives a window, an object that every
-array over it keeps alive. When the last of them is gone, `ended` hears the number: nobody calls release, a reference
-count does. A process that was forked later ends nothing: it has copies of the objects, and no claims.
+A claim is a number: a rank's share of a lease, or a producer's hold. Opening it returns a window, an object that every
+array over it keeps alive. When the last of them is gone, `ended` is called with the number: nobody calls release, a
+reference count does. A process that was forked later ends nothing: it has copies of the objects, but no claims.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from mmplane.arena.segment import Access, WindowMapping
 from mmplane.core.records import Slot
 
 Register = Callable[[int, int], Callable[[], object] | None]
-"""Tells a device's driver of this process's memory at an address, of a length in bytes. Called in any thread.
+"""Registers memory of this process with a device's driver, by address and length in bytes. Called in any thread.
 
-What it returns ends that; it is called, in any thread, before the memory is unmapped. None: the driver refuses.
+It returns a function that undoes this, which is called, in any thread, before the memory is unmapped. None: the driver
+refuses.
 """
 
 ENDED_MAX = 16384
-"""So many ended claims are remembered: a record that comes again is refused instead of read."""
+"""How many ended claims are remembered: a record that arrives again is rejected instead of read."""
 
 
 class Windows:
     """The regions of `plane` that are mapped here. `ended` may be called in any thread, in the middle of anything.
 
-    `register` gets every region that is mapped `writable`.
+    `register` is called for every region that is mapped `writable`.
     """
 
     def __init__(self, plane: bytes, ended: Callable[[int], object], register: Register | None = None) -> None:
@@ -48,7 +49,7 @@ class Windows:
         self._ended: dict[int, None] = {}
 
     def map(self, region: int, fd: int, length_bytes: int, access: Access, *, populate: bool = True) -> None:
-        """Map one region; `fd` stays the caller's. What cannot be registered is mapped `private`.
+        """Map one region; `fd` still belongs to the caller. A region that cannot be registered is mapped `private`.
 
         Raises ForeignRegion, OSError.
         """
@@ -59,7 +60,7 @@ class Windows:
             if unregister is None:
                 mapping = WindowMapping(fd, length_bytes, "private", populate=populate)
             else:
-                finalize(mapping, unregister).atexit = False  # the end of the process ends that, too
+                finalize(mapping, unregister).atexit = False  # the end of the process does this too
         self._mappings[region] = mapping
 
     @property
@@ -69,19 +70,19 @@ class Windows:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no claim is open. Takes no lock: a finalizer may ask."""
+        """Whether no claim is open. Takes no lock, because a finalizer may call it."""
         return all(reference() is None for reference in self._open.valuerefs())
 
     def open(self, claim: int, slot: Slot) -> Any:
-        """The window of a claim, the same while it lives.
+        """The window of a claim; always the same during its life.
 
-        Raises ValueError when the slot is not inside a region, StaleSlot when the claim has ended here.
+        Raises ValueError if the slot is not inside a region, StaleSlot if the claim has ended here.
         """
         if not self.is_mine:
-            raise StaleSlot("this process was forked from the one that attached: attach anew")
+            raise StaleSlot("this process was forked from the one that attached: attach again")
         mapping = self._mappings.get(slot.region)
         if mapping is None or slot.offset_bytes + slot.length_bytes > mapping.length_bytes:
-            raise ValueError("a slot outside of its region")
+            raise ValueError("a slot is not inside its region")
         with self._lock:
             self._settle()
             window = self._open.get(claim)
@@ -97,7 +98,7 @@ class Windows:
             return window
 
     def unmap(self) -> None:
-        """Let go of all regions. Arrays that are alive keep theirs."""
+        """Unmap all regions. Arrays that are alive keep theirs."""
         self._mappings.clear()
 
     def window(self, region: int) -> Any:
@@ -105,7 +106,7 @@ class Windows:
         return self._mappings[region].window()
 
     def statistics(self) -> dict[str, int]:
-        """Claims of this process now, and how many have ended."""
+        """This process's claims now, and how many have ended."""
         with self._lock:
             self._settle()
             return {"views": self._views.total(), "ended": len(self._ended)}

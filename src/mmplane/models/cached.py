@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "tiny.safetensors"
-"""The trained weights, bfloat16. They are package data."""
+"""The trained weights, bfloat16, which are package data."""
 
 
 def tiny_folder(cache_folder: Path) -> Path:

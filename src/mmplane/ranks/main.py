@@ -1,7 +1,7 @@
 """A rank process: joins the group, loads its share of the model, and turns plans into tokens.
 
-The leader's loop and a follower's differ only in where plans come from. Neither waits for media, for the front end or
-for the supervisor; both wait for plans, and for each other inside the collectives of a step.
+The loops of the leader and of a follower only differ in where plans come from. Neither waits for media, for the front
+end or for the supervisor. Both wait for plans, and for each other inside the collectives of a step.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ log = logging.getLogger("mmplane")
 
 def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
     """Serve as rank `spawn.index` until the supervisor ends the process."""
-    warnings.filterwarnings("ignore", "The given buffer is not writable")  # it is not meant to be (invariant 7)
+    # Features are read-only on purpose (invariant 7).
+    warnings.filterwarnings("ignore", "The given buffer is not writable")
     config = msgspec.msgpack.decode(spawn.config, type=Config)
     control = Control(Link(descriptors["control"], ToRank))
     rank, tp = spawn.index, spawn.of
@@ -75,7 +76,8 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
     try:
         loaded = load(config, descriptors["store"], Gathering(rank, peers), inbox, control, clock)
     except Exception as error:
-        if not isinstance(error, dist.DistError) and "gloo" not in str(error):  # else another rank's end, which is told
+        # A DistError, or one of gloo, means that another rank has ended, which the supervisor knows.
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             control.tell(Unloadable(f"the model cannot be served: {reason(config.model_folder, error)}"))
             raise SystemExit(1) from error
         raise
@@ -83,7 +85,7 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
     ports = _ports(config, rank, tp, loaded.processors, inbox, parcels, meter)
     deliveries = {name: kind(ports) for name, kind in DELIVERIES.items()}
     if config.prefix_cache and loaded.not_reused is not None:
-        log.warning("rank %d: no prompt is reused (--prefix-cache): %s", rank, loaded.not_reused)
+        log.warning("rank %d: --prefix-cache has no effect: %s", rank, loaded.not_reused)
     schedule = Schedule(
         config.prefill_tokens,
         Blocks(loaded.blocks),
@@ -121,8 +123,8 @@ def _ports(
     parcels: Parcels,
     meter: Meter,
 ) -> RankPorts:
-    """What this rank's deliveries work with. Every rank must call it: groups are made by all ranks together."""
-    limit = collective_limit(config)  # a group does not inherit it: torch's own is half an hour
+    """The ports of this rank's deliveries. Every rank must call it, because all ranks create groups together."""
+    limit = collective_limit(config)  # a group does not inherit it, and torch's default is half an hour
     with unhurried():
         groups = [dist.new_group(backend="cpu:gloo", timeout=limit) if tp > 1 else None for _ in range(2)]
     return RankPorts(

@@ -45,9 +45,9 @@ def test_the_port_must_be_free(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     ("content", "mode", "why"),
     [
         (f"{SECRET}\n", 0o644, "chmod 600"),
-        ("# nothing\n\n", 0o600, "does not begin with a key"),
-        (f"two {SECRET}\n", 0o600, "does not begin with a key"),
-        ("alice:\n", 0o600, "does not begin with a key"),
+        ("# nothing\n\n", 0o600, "must begin with a key"),
+        (f"two {SECRET}\n", 0o600, "must begin with a key"),
+        ("alice:\n", 0o600, "must begin with a key"),
     ],
 )
 def test_a_file_of_keys_that_cannot_be_used(

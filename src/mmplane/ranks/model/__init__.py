@@ -1,1 +1,1 @@
-"""What computes: the model's share on one rank, and the memory that a plan makes it fill or forget."""
+"""The computation on one rank: its share of the model, and the memory that plans fill and free."""

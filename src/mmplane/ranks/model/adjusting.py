@@ -1,4 +1,4 @@
-"""Logits as a request wants them: a mask, a bias, and penalties for tokens that the text has already."""
+"""Adjusts logits for a request: a mask, a bias, and penalties for tokens that the text already contains."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mmplane.ranks.model.wanted import Penalties, Wanted
 
 
 def adjusted(row: torch.Tensor, how: Wanted) -> torch.Tensor:
-    """A new row of logits [vocabulary], float32: mask, then bias, then penalties, which is vLLM's order too."""
+    """A new row of logits [vocabulary], float32, with mask, then bias, then penalties applied, in vLLM's order."""
     row = row.float().clone()
     if how.allowed is not None:
         row[: len(how.allowed)].masked_fill_(~how.allowed, float("-inf"))

@@ -1,7 +1,7 @@
-"""What a model's modules are: where its language model is, what encodes each modality, what its `forward` takes.
+"""The modules of a model: its language model, the encoder of each modality, and the arguments of its `forward`.
 
-transformers names these parts in a few ways. All of them are known here and nowhere else, together with those that
-cannot be served and why; everything that a file says is in `mmplane.features.facts`.
+transformers names these parts in a few different ways. Only this file knows them, together with the models that cannot
+be served and why. Everything that a checkpoint's files say is in `mmplane.features.facts`.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from mmplane.features.facts import MODALITIES
 
 Tensors = dict[str, torch.Tensor]
 Encoder = Callable[[Tensors], torch.Tensor]
-"""An item's tensors to rows [tokens, hidden]; with deepstack (Qwen3-VL) [tokens, (1 + layers) * hidden].
+"""Turns an item's tensors into rows [tokens, hidden]; with deepstack (Qwen3-VL) [tokens, (1 + layers) * hidden].
 
 What deepstack adds to the hidden states after each of the first layers follows the embeddings, layer by layer.
 """
 LANGUAGE = ("language_model", "text_model")
 """Names of the language model among a model's modules."""
 WHOLE_RUNS = frozenset({"gemma3"})
-"""Types of models in which the tokens of an image attend to each other."""
+"""Model types in which the tokens of an image attend to each other."""
 STATES = frozenset({"conv", "mamba", "recurrent"})
-"""Layers that keep a state of a form that is not built."""
+"""Layers that keep a kind of state that is not built."""
 
 
 class Unsupported(ValueError):
-    """This server cannot give the answers that the model's own forward pass gives."""
+    """This server cannot reproduce the answers of the model's own forward pass."""
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The parts of one model. `takes` are the names of the arguments of its `forward`."""
+    """The parts of one model. `takes` are the argument names of its `forward`."""
 
     language: Any
     encoders: Mapping[Modality, Encoder]
@@ -51,7 +51,7 @@ class Anatomy:
 
     @classmethod
     def of(cls, model: Any) -> Anatomy:
-        """Find them. Raises Unsupported for a model without a language model that attends to keys and values alone."""
+        """Find them. Raises Unsupported unless the language model only attends to keys and values."""
         body = getattr(model, "model", model)
         holders = [*(getattr(body, name, None) for name in LANGUAGE), body]
         language = next((each for each in holders if each is not None and hasattr(each, "layers")), None)
@@ -78,9 +78,10 @@ class Anatomy:
 
 
 def undivided(config: Any) -> Any:
-    """The same configuration, whose vision and audio towers no rank shares: items are encoded out of step.
+    """The same configuration, with vision and audio towers that are not split over ranks.
 
-    transformers splits the towers of some models, whose collectives would meet those of other ranks' steps.
+    Items are encoded out of step. transformers splits the towers of some models, whose collectives would be mixed up
+    with those of other ranks' steps.
     """
     text = config.get_text_config()
     for name in config.sub_configs:
@@ -92,7 +93,7 @@ def undivided(config: Any) -> Any:
 
 
 def check_undivided(model: Any, language: Any) -> None:
-    """Raises Unsupported when a rank has only a share of what encodes items."""
+    """Raise Unsupported if a rank has only a share of the encoder of items."""
     shared = {id(each) for each in (*language.parameters(), *model.lm_head.parameters())}
     names = [name for name, each in model.named_parameters() if id(each) not in shared and hasattr(each, "full_tensor")]
     if names:
@@ -100,7 +101,7 @@ def check_undivided(model: Any, language: Any) -> None:
 
 
 def check_ranks(config: Any, kind: Any, tp: int) -> None:
-    """Raises ValueError when so many ranks cannot share this model. `kind` is its class."""
+    """Raise ValueError if this number of ranks cannot share this model. `kind` is its class."""
     text = config.get_text_config()
     check_heads({name: getattr(text, name, None) for name in NAMES}, tp)
     if tp > 1 and not (getattr(text, "base_model_tp_plan", None) or getattr(kind, "_tp_plan", None)):
@@ -108,7 +109,7 @@ def check_ranks(config: Any, kind: Any, tp: int) -> None:
 
 
 def sharing(config: Any, numbers: Iterable[int]) -> Iterator[int]:
-    """Those numbers of ranks that can share a model of this configuration."""
+    """Those of these numbers of ranks that can share a model with this configuration."""
     for tp in numbers:
         with suppress(ValueError):
             check_ranks(config, MODEL_FOR_MULTIMODAL_LM_MAPPING[type(config)], tp)
@@ -116,10 +117,10 @@ def sharing(config: Any, numbers: Iterable[int]) -> Iterator[int]:
 
 
 def encoders_of(model: Any) -> dict[Modality, Encoder]:
-    """What the model can encode: by its `get_image_features` and the like, or as this file knows it."""
+    """The encoders of the model: its `get_image_features` and similar methods, or functions of this file."""
     found: dict[Modality, Encoder] = {}
     for modality in MODALITIES:
-        # The body's own method names all that it takes; that of the whole model may only pass it on.
+        # The body's own method names all its arguments; that of the whole model may only pass them on.
         for holder in (getattr(model, "model", None), model):
             if (method := getattr(holder, f"get_{modality}_features", None)) is not None:
                 found.setdefault(modality, _by(method))
@@ -131,8 +132,10 @@ def encoders_of(model: Any) -> dict[Modality, Encoder]:
 
 
 def embed_indicators(model: Any) -> None:
-    """Let the language model's embedding give the tokens around Ovis2's pictures the rows that the whole model gives
-    them: of the table that embeds pictures."""
+    """Make the language model's embedding return the right rows for the tokens around Ovis2's pictures.
+
+    The whole model takes them from the table that embeds pictures.
+    """
     body = getattr(model, "model", model)
     tokens = getattr(model.config, "visual_indicator_token_ids", None)
     if not tokens:
@@ -174,7 +177,7 @@ def _named(tensors: Mapping[str, torch.Tensor], names: frozenset[str]) -> Tensor
 
 
 def _mllama(body: Any) -> Encoder:
-    """What `MllamaModel.forward` does first: rows [tiles * patches, hidden] of one image; it has no method for it."""
+    """The first part of `MllamaModel.forward`, which has no method: rows [tiles * patches, hidden] of one image."""
 
     def encode(tensors: Tensors) -> torch.Tensor:
         rows: torch.Tensor = body.multi_modal_projector(body.vision_model(**tensors).last_hidden_state)
@@ -184,7 +187,7 @@ def _mllama(body: Any) -> Encoder:
 
 
 def _qwen2_audio(model: Any) -> Encoder:
-    """What `Qwen2AudioModel.forward` does before it merges; it has no method for it."""
+    """The part of `Qwen2AudioModel.forward` before it merges, which has no method."""
     tower, project = model.model.audio_tower, model.model.multi_modal_projector
 
     def encode(tensors: Tensors) -> torch.Tensor:

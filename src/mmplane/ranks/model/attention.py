@@ -1,11 +1,11 @@
-"""Attention over packed tokens: one row holds the tokens of every segment of a step, each with blocks of its own.
+"""Attention over packed tokens: one row holds the tokens of all segments of a step, each with its own blocks.
 
 Models in transformers call an attention function by name, after their own projections and rotary embedding, and before
-their own output projection. Registering one is enough to run any of them on packed segments, without padding, masks or
-a cache class: the function writes the new keys and values where they belong and attends within each sequence.
+their own output projection. Registering a function is enough to run any of them on packed segments, without padding,
+masks or a cache class: the function writes the new keys and values to their places and attends within each sequence.
 
-What a step's layers have in common is made once (`mmplane.ranks.model.spans`): where keys and values go, which
-sequences are attended together, and the masks.
+What all layers of a step have in common is computed once (`mmplane.ranks.model.spans`): where keys and values go, which
+sequences share a call, and the masks.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 
 class PackedAttention:
-    """The attention function over what lies in `memory`; `spans` is set before each forward pass."""
+    """The attention function over `memory`; `spans` is set before each forward pass."""
 
     def __init__(self, memory: Memory, device: torch.device = CPU) -> None:
         self._memory = memory
@@ -33,7 +33,7 @@ class PackedAttention:
         self._spans: tuple[Span, ...] = ()
         self._slots = torch.empty(0, dtype=torch.int64)
         self._calls: dict[int | None, list[Together]] = {}
-        """By the layers' window."""
+        """The calls for each window of the layers."""
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -47,7 +47,7 @@ class PackedAttention:
         self._calls = {}
 
     def register(self) -> None:
-        """Make models find this function under `NAME`."""
+        """Register this function under `NAME`."""
         ALL_ATTENTION_FUNCTIONS.register(NAME, self)
 
     def __call__(
@@ -62,7 +62,7 @@ class PackedAttention:
         **_: Any,
     ) -> tuple[torch.Tensor, None]:
         """Query, key and value are [1, heads, tokens, head size]; returns [1, tokens, heads, head size]."""
-        del attention_mask  # no mask is made for a function of this name: causality is by segment
+        del attention_mask  # no mask is made for a function with this name: causality is by segment
         layer = int(module.layer_idx)  # type: ignore[arg-type]
         self._memory.write(layer, self._slots, key[0], value[0])
         if sliding_window not in self._calls:
@@ -80,9 +80,9 @@ class PackedAttention:
 def _attended(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, call: Together, scaling: float | None
 ) -> torch.Tensor:
-    """What these queries [rows, heads, head size] see of keys and values [sequences, heads, keys, head size]."""
+    """Attention of these queries [rows, heads, head size] to keys and values [sequences, heads, keys, head size]."""
     sequences, kv_heads, _, size = keys.shape
-    if len(query) == sequences:  # one query each: those that share a head's keys lie side by side, and none is repeated
+    if len(query) == sequences:  # one query each: queries that share a head's keys are adjacent, and no key is repeated
         grouped = query.view(sequences, kv_heads, -1, size)
         seen = scaled_dot_product_attention(grouped, keys, values, attn_mask=call.mask, scale=scaling)
         return seen.reshape(query.shape)

@@ -1,4 +1,4 @@
-"""Memory for keys and values, in blocks: what the sequences of a step read and extend."""
+"""Memory for keys and values, in blocks, which the sequences of a step read and extend."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch
 
 
 class Memory:
-    """One rank's: for each layer two pools of [blocks, block tokens, heads, head size], made when it is first written.
+    """One rank's memory: for each layer two pools [blocks, block tokens, heads, head size], created on first write.
 
-    Who uses which block is the schedule's business (`mmplane.ranks.plan.blocks`). A slot is one position of a block:
-    `block * block_tokens + offset`.
+    The schedule decides which sequence uses which block (`mmplane.ranks.plan.blocks`). A slot is one position of a
+    block: `block * block_tokens + offset`.
     """
 
     def __init__(self, blocks: int, block_tokens: int) -> None:
@@ -42,7 +42,7 @@ class Memory:
 
     @property
     def bytes_per_token(self) -> int:
-        """Bytes of keys and values of one position, over all layers of this rank."""
+        """The size of the keys and values of one position, over all layers of this rank."""
         return sum(pool[0, 0].nbytes for pools in self._layers.values() for pool in pools)
 
     def _pool(self, like: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,6 @@
-"""Cross-attention (Llama 3.2 Vision): some layers attend to images, whose rows stand in no prompt.
+"""Cross-attention (Llama 3.2 Vision): some layers attend to images, whose rows are not part of the prompt.
 
-Which images a token sees is said by a mask of [tokens, images, tiles], as transformers' processor makes it. Keys and
+A mask of [tokens, images, tiles], as transformers' processor makes it, determines which images a token sees. Keys and
 values of a request's images are computed once, with its first segment, and serve all its samples.
 """
 
@@ -26,15 +26,18 @@ from mmplane.ranks.model.segmented import Segmented
 from mmplane.ranks.plan.step import Segment
 
 LAYER = "cross_attn"
-"""Name of the attention to images among the modules of a decoder layer."""
+"""The name of the attention to images among the modules of a decoder layer."""
 TILES = "aspect_ratio_mask"
-"""Of an image's tensors, the one that says which tiles count."""
+"""The tensor of an image that states which tiles count."""
 
 
 @dataclass(frozen=True)
 class Images:
-    """Of one request: rows [images * tiles * patches, hidden], the mask, bool [tokens, images, tiles], and their keys
-    and values in `cache` once they are computed."""
+    """The images of one request.
+
+    Rows [images * tiles * patches, hidden], the mask, bool [tokens, images, tiles], and their keys and values in
+    `cache` once they are computed.
+    """
 
     rows: torch.Tensor
     mask: torch.Tensor
@@ -66,9 +69,9 @@ class Crossing:
     def add(
         self, request_id: int, ids: torch.Tensor, rows: Sequence[torch.Tensor], features: Sequence[Features]
     ) -> None:
-        """A request's token ids, and for each of its images rows [tiles * patches, hidden] and what they were made of.
+        """Add a request: its token ids, and for each image rows [tiles * patches, hidden] and their source tensors.
 
-        Raises RequestError (422) for embeddings that a client has made: how many tiles they are of is not known.
+        Raises RequestError (422) for embeddings made by a client, because their number of tiles is unknown.
         """
         if not rows:
             return
@@ -81,13 +84,13 @@ class Crossing:
         self._of[request_id] = Images(torch.cat(list(rows)), torch.from_numpy(mask.astype(bool)), cache)
 
     def begin(self, segments: tuple[Segment, ...]) -> dict[str, Any]:
-        """Before a forward pass over these segments; what the language model takes beside them."""
+        """Call before a forward pass over these segments. Returns additional arguments for the language model."""
         self._layers.segments = segments
         seen = [self._of[segment.sequence[0]] for segment in segments if segment.sequence[0] in self._of]
-        return {"cross_attention_states": seen[0].rows} if seen else {}  # without, it leaves these layers out
+        return {"cross_attention_states": seen[0].rows} if seen else {}  # without it, the model leaves these layers out
 
     def drop(self, requests: Iterable[int]) -> None:
-        """They have ended."""
+        """Forget these requests, which have ended."""
         for request_id in requests:
             self._of.pop(request_id, None)
 

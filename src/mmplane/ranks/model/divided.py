@@ -1,7 +1,7 @@
-"""Layers that transformers has divided over ranks, called with this rank's share alone.
+"""Layers that transformers has split over ranks, called directly with this rank's share.
 
 transformers calls them through hooks that exchange a layer's parameters before and after each call, and looks tokens up
-by DTensor. What is computed here is the same, in the same order.
+with DTensor. The computation here is the same, in the same order.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from transformers.distributed.parallel_utils import replace_layer_number_by_wild
 
 
 def call_directly(model: Any) -> None:
-    """From now on these layers of the model are called so; a model that is not divided has none."""
+    """From now on, call these layers of the model directly. A model that is not split has none."""
     for name, layer in model.named_modules():
         if not isinstance(weight := getattr(layer, "weight", None), DTensor):
             continue
@@ -36,7 +36,7 @@ def call_directly(model: Any) -> None:
 
 
 def widths(length: int, ranks: int) -> tuple[int, ...]:
-    """How torch divides so many rows over ranks: like `chunk`, and none for the ranks that are left over."""
+    """How torch splits this many rows over ranks: like `chunk`, with no rows for the remaining ranks."""
     parts = [len(part) for part in torch.empty(length, device="meta").chunk(ranks)]
     return (*parts, *[0] * (ranks - len(parts)))
 
@@ -47,14 +47,14 @@ def local(parameter: Any) -> Any:
 
 
 def _summed(weight: torch.Tensor, bias: torch.Tensor | None, hidden: torch.Tensor) -> torch.Tensor:
-    """The layer's output of all ranks' parts of its input. A bias is added once."""
+    """The layer's output from all ranks' parts of its input. A bias is added once."""
     output = linear(hidden, weight)
     tensor_parallel.dist.all_reduce(output)
     return output if bias is None else output + bias
 
 
 def _looked_up(weight: torch.Tensor, first: int, ids: torch.Tensor) -> torch.Tensor:
-    """Rows of all ranks' tables, of which this rank has those from `first` on."""
+    """The embeddings of token ids from all ranks' tables; this rank has the rows from `first` on."""
     own = ids - first
     elsewhere = (own < 0) | (own >= len(weight))
     rows = weight.new_zeros(*ids.shape, weight.shape[1])

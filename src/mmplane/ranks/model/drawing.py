@@ -1,4 +1,4 @@
-"""What rank 0 wants of each row of logits: what a request's sampling says, given what its answer has so far."""
+"""The sampling parameters of each row of logits on rank 0: the request's own, given its answer so far."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from mmplane.ranks.plan.step import Segment, SequenceId
 
 @dataclass
 class Answer:
-    """What must be remembered of one answer: its tokens, if they are penalised, and where its grammar stands."""
+    """The state of one answer: its tokens, if they are penalised, and its position in its grammar."""
 
     seen: Seen | None = None
     grammar: Grammar | None = None
 
     @property
     def failure(self) -> Failure | None:
-        """Why it cannot go on."""
+        """Why the answer cannot continue."""
         return self.grammar.failure if self.grammar is not None else None
 
     def add(self, token: int) -> None:
-        """Its next token."""
+        """Add its next token."""
         if self.seen is not None:
             self.seen.add(token)
         if self.grammar is not None:
             self.grammar.advance(token)
 
     def fork(self) -> Answer:
-        """Another answer that has come as far."""
+        """A copy for another answer with the same beginning."""
         return Answer(self.seen and self.seen.fork(), self.grammar and self.grammar.fork())
 
 
@@ -54,7 +54,7 @@ class Drawing:
         self._answers: dict[SequenceId, Answer] = {}
 
     def prepare(self, submit: Submit, prompt: torch.Tensor) -> Iterator[Future[Any]]:
-        """Make what the request's answers need, a turn for each wait. `prompt` is int64 [tokens].
+        """Make what the request's answers need, with one turn for each wait. `prompt` is int64 [tokens].
 
         Raises RequestError.
         """
@@ -70,7 +70,7 @@ class Drawing:
             self._answers[submit.request_id, 0] = answer
 
     def wanted(self, submit: Submit, segment: Segment) -> Wanted:
-        """How to draw from the logits after this segment. Where an answer cannot go on, anything may be drawn."""
+        """How to sample from the logits after this segment. If an answer cannot continue, any token may be sampled."""
         sampling = submit.sampling
         _, first = segment.sequence
         answer = self._answers.get(segment.sequence, NOTHING)
@@ -91,9 +91,9 @@ class Drawing:
         )
 
     def drew(self, sequences: Sequence[SequenceId], drawn: Sequence[Drawn]) -> tuple[Drawn, ...]:
-        """What a step drew; the same, with the failure of each answer that cannot go on.
+        """Note the tokens of a step. Returns them with the failure of each answer that cannot continue.
 
-        The samples of a request begin with the same token's logits, so each starts as a copy.
+        All samples of a request use the same first logits, so each starts as a copy.
         """
         for request_id, sample in sequences:
             first = self._answers.get((request_id, 0))
@@ -108,7 +108,7 @@ class Drawing:
         return tuple(told)
 
     def drop(self, sequence: SequenceId) -> None:
-        """This answer has ended. Idempotent."""
+        """Forget this answer, which has ended. Idempotent."""
         self._answers.pop(sequence, None)
 
     def statistics(self) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""A rank's memory of embeddings by content key: it keeps and forgets as plans say, and counts its bytes."""
+"""A rank's memory of embeddings by content key: keeps and drops them as plans say, and counts the bytes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Encoded:
         self._kept_bytes = 0
 
     def get(self, key: bytes) -> torch.Tensor | None:
-        """Embeddings that are kept under this key."""
+        """The embeddings kept under this key."""
         return self._kept.get(key)
 
     def keep(self, key: bytes, rows: torch.Tensor) -> torch.Tensor:
-        """Keep these from now on; they own their memory and no more than that."""
+        """Keep these embeddings. They own their memory, and no more than that."""
         if rows.untyped_storage().nbytes() != rows.nbytes:
             rows = rows.clone()
         self._kept[key] = rows
@@ -27,12 +27,12 @@ class Encoded:
         return rows
 
     def forget(self, keys: Iterable[bytes]) -> None:
-        """A plan evicts these keys."""
+        """Drop these keys, which a plan evicts."""
         for key in keys:
             if (rows := self._kept.pop(key, None)) is not None:
                 self._kept_bytes -= rows.nbytes
 
     @property
     def kept_bytes(self) -> int:
-        """What is kept takes."""
+        """The size of all kept embeddings."""
         return self._kept_bytes

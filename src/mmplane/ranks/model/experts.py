@@ -1,7 +1,7 @@
-"""transformers loads the experts of Qwen3-VL-MoE wrongly when it splits them over ranks. Here they are read rightly.
+"""Fixes how the experts of Qwen3-VL-MoE are read: transformers loads them wrongly when it splits them over ranks.
 
-Published files hold them transposed, newer ones do not. transformers reads a rank's share as if the file held them as
-the model does. Then it decides whether to transpose by comparing the share with the shape of the whole.
+Published files store them transposed, newer files do not. transformers reads a rank's share as if the file stored them
+like the model. Then it decides whether to transpose by comparing the share with the shape of the whole.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from transformers import core_model_loading
 from transformers.distributed.sharding_utils import DtensorShardOperation
 
 TRANSPOSED = frozenset({"qwen3_vl_moe"})
-"""Types of models whose experts transformers transposes."""
+"""Model types whose experts transformers transposes."""
 EXPERTS_DIMENSIONS = 3
-"""Experts, and two of each."""
+"""The number of experts, and two dimensions of each."""
 
 
 @contextmanager
 def experts_read_rightly(model_type: str) -> Iterator[None]:
-    """While the block runs, transformers reads the right share of experts of this type of model."""
+    """Inside the block, transformers reads the right share of the experts of this model type."""
     plain = core_model_loading.DtensorShardOperation
     if model_type in TRANSPOSED:
         core_model_loading.DtensorShardOperation = Share
@@ -34,7 +34,7 @@ def experts_read_rightly(model_type: str) -> Iterator[None]:
 
 
 class Share(DtensorShardOperation):  # type: ignore[misc]
-    """A rank's share of a parameter, read from a file that holds it as the model does, or transposed."""
+    """A rank's share of a parameter, read from a file that stores it like the model, or transposed."""
 
     def __init__(self, param: DTensor) -> None:
         super().__init__(param)
@@ -43,7 +43,8 @@ class Share(DtensorShardOperation):  # type: ignore[misc]
     def shard_tensor(self, source: Any, *args: Any, **kwargs: Any) -> Any:
         """The share of a tensor or of a slice of a file.
 
-        That of experts is transposed. transformers transposes it again: a share never has the shape of the whole.
+        The share of experts is transposed. transformers transposes it again, because a share never has the shape of the
+        whole.
         """
         if self.param_ndim != EXPERTS_DIMENSIONS:
             return super().shard_tensor(source, *args, **kwargs)
@@ -52,13 +53,13 @@ class Share(DtensorShardOperation):  # type: ignore[misc]
 
 
 class Transposed:
-    """A tensor or a slice of a file whose last two dimensions change places; nothing is read until it is indexed."""
+    """A tensor or a slice of a file with its last two dimensions exchanged. Nothing is read until it is indexed."""
 
     def __init__(self, source: Any) -> None:
         self._source = source
 
     def get_shape(self) -> list[int]:
-        """As safetensors has it."""
+        """The shape, in the form of safetensors."""
         experts, rows, columns = _shape(self._source)
         return [experts, columns, rows]
 

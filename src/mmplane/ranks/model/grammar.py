@@ -1,8 +1,8 @@
-"""Answers that follow a grammar: which tokens may come next, by llguidance, on rank 0 alone.
+"""Answers that follow a grammar: llguidance computes which tokens may come next, only on rank 0.
 
-llguidance takes about 0.02 ms for a token of Qwen's vocabulary and lets go of the interpreter's lock. Its limits bound
-what a hostile grammar may cost: a request whose grammar needs more for one token fails, and no other request does. The
-front end has already refused grammars that are wrong in themselves.
+llguidance takes about 0.02 ms for a token of Qwen's vocabulary and releases the interpreter's lock. Its limits bound
+the cost of a hostile grammar: if a request's grammar needs more for one token, only that request fails. The front end
+has already rejected grammars that are invalid.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from mmplane.core.errors import Failure, bad_request
 log = logging.getLogger("mmplane")
 
 LIMITS = llguidance.LLParserLimits(verbose_errors=False, step_lexer_fuel=50_000)
-"""llguidance's own limits but for the work of one token's mask: about 4 ms at most with Qwen's vocabulary."""
-TOO_COMPLEX = bad_request("invalid_value", "this grammar is too complex, or no text of it can be written")
+"""llguidance's own limits, except for the work on one token's mask: about 4 ms at most with Qwen's vocabulary."""
+TOO_COMPLEX = bad_request("invalid_value", "this grammar is too complex, or no text can match it")
 TOO_MUCH_WORK = bad_request(
     "invalid_value",
-    "the answer was ended, because its grammar takes too much work for one token: use fewer counted repetitions, such "
+    "the answer ended because its grammar takes too much work for one token: use fewer counted repetitions, such "
     "as .{20}, behind parts that match anything",
 )
 
 
 class Grammar:
-    """Where one answer stands in its grammar."""
+    """The position of one answer in its grammar."""
 
     def __init__(self, matcher: Any, vocabulary_size: int, end_tokens: frozenset[int]) -> None:
         self._matcher = matcher
@@ -57,17 +57,17 @@ class Grammar:
         return allowed
 
     def advance(self, token: int) -> None:
-        """This token has come."""
+        """Advance by this token."""
         if token not in self._end_tokens and not self._matcher.is_stopped():
             self._matcher.consume_token(token)
 
     def fork(self) -> Grammar:
-        """The same place, for another answer."""
+        """A copy at the same position, for another answer."""
         return Grammar(self._matcher.deep_copy(), self._vocabulary_size, self._end_tokens)
 
 
 class Grammars:
-    """Makes grammars for a checkpoint's tokenizer, in a thread: the loop of the ranks does not wait for it."""
+    """Makes grammars for a checkpoint's tokenizer, in a thread, so that the loop of the ranks does not wait."""
 
     def __init__(self, model_folder: str, vocabulary_size: int, end_tokens: frozenset[int]) -> None:
         self._model_folder = model_folder
@@ -76,12 +76,12 @@ class Grammars:
         self._thread = ThreadPoolExecutor(1, "grammars")
 
     def begin(self, grammar: str) -> Future[Grammar]:
-        """Begin to make it. The future raises RequestError (400) for one that this tokenizer cannot follow."""
+        """Start making it. The future raises RequestError (400) if this tokenizer cannot follow the grammar."""
         return self._thread.submit(self._make, grammar)
 
     def _make(self, grammar: str) -> Grammar:
         matcher = llguidance.LLMatcher(self._tokenizer, grammar, limits=LIMITS)
-        matcher.compute_bitmask()  # most of the work is done at the first token
+        matcher.compute_bitmask()  # the first token needs most of the work
         if matcher.is_error():
             raise TOO_COMPLEX
         return Grammar(matcher, self._vocabulary_size, self._end_tokens)

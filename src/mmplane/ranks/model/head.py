@@ -1,8 +1,8 @@
-"""The last layer, from hidden states to logits, and what rank 0 needs of it to draw tokens.
+"""The last layer, from hidden states to logits, and the logits that rank 0 needs to sample tokens.
 
-With several ranks on a CPU each computes the logits of its share of the vocabulary. Where the largest logit is all that
-counts, a rank says which token has it and how large it is; other rows go to rank 0. transformers passes all logits to
-all ranks, which is left as it is on a GPU.
+With several ranks on a CPU, each computes the logits of its share of the vocabulary. If only the largest logit of a row
+matters, a rank sends its token and value; other rows are sent to rank 0 in full. transformers sends all logits to all
+ranks, which is left as it is on a GPU.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from mmplane.ranks.model.sampling import largest_of
 
 @dataclass(frozen=True)
 class Scores:
-    """What the rows that draw come to, on rank 0."""
+    """The scores of the rows that sample, on rank 0."""
 
     largest: list[int]
-    """The token of the largest logit, of those rows where that is all that counts."""
+    """The token with the largest logit, for each row where only that matters."""
     logits: torch.Tensor
-    """Of the other rows, [rows, vocabulary]."""
+    """The logits of the other rows, [rows, vocabulary]."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """One rank's part of the last layer: weight [tokens, hidden], bias [tokens], and how many tokens each rank has."""
+    """One rank's part of the last layer: weight [tokens, hidden], bias [tokens], and all ranks' numbers of tokens."""
 
     weight: torch.Tensor
     bias: torch.Tensor | None
@@ -40,7 +40,7 @@ class Share:
 
     @classmethod
     def of(cls, layer: Any, gathering: Gathering) -> Share | None:
-        """None where the layer is not divided by tokens, or lies on a GPU."""
+        """None if the layer is not split by tokens, or is on a GPU."""
         weight = layer.weight
         if type(layer) is not torch.nn.Linear or not isinstance(weight, DTensor) or weight.device.type != "cpu":
             return None
@@ -58,9 +58,9 @@ class Head:
         self._share = share or Share.of(layer, gathering)
 
     def __call__(self, hidden: torch.Tensor, largest: Sequence[bool]) -> Scores | None:
-        """Of hidden states [1, rows, size]; `largest` says of each row whether its largest logit is all that counts.
+        """The scores of hidden states [1, rows, size]; `largest` is true for rows where only the largest logit matters.
 
-        None on all ranks but rank 0. Every rank must call it with the same rows.
+        Returns None on all ranks except rank 0. Every rank must call it with the same rows.
         """
         share = self._share
         logits = self._layer(hidden)[0] if share is None else linear(hidden, share.weight, share.bias)[0]
@@ -76,9 +76,9 @@ class Head:
         return logits if whole is None else whole
 
     def _largest(self, logits: torch.Tensor, share: Share) -> list[int]:
-        """The token of each row's largest logit, the first of equal ones; none but on rank 0.
+        """The token of each row's largest logit, the first of equal ones; empty except on rank 0.
 
-        A rank sends its own as numbers of float64, which holds both a logit and an index exactly.
+        A rank sends its own values as float64, which represents both a logit and an index exactly.
         """
         rows, size = len(logits), self._gathering.size
         if not rows:
@@ -97,5 +97,5 @@ class Head:
 
 
 def _rows(logits: torch.Tensor, wanted: Sequence[bool]) -> torch.Tensor:
-    """Those rows that are wanted; nothing is copied if these are all."""
+    """The wanted rows. Nothing is copied if these are all rows."""
     return logits if all(wanted) else logits[[at for at, each in enumerate(wanted) if each]]

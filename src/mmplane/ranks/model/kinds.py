@@ -1,8 +1,9 @@
-"""Which kinds of state a model's layers keep, and whether a later request can begin with it.
+"""Which kinds of state a model's layers keep, and whether later requests can reuse it.
 
-Blocks hold keys and values of every position. So what a layer with plain attention or a sliding window computed of a
-prompt serves any request that begins alike: a window is a matter of what is read. Other kinds need a rule of their own
-before they are reused: a recurrent layer keeps one state and not positions, cross-attention keeps an item's keys.
+Blocks hold the keys and values of every position. So what a layer with plain attention or a sliding window has computed
+for a prompt serves any request with the same beginning: the window only determines what is read. Other kinds need their
+own rule before they can be reused: a recurrent layer keeps one state instead of positions, and cross-attention keeps an
+item's keys.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ REUSED = frozenset({"full_attention", "sliding_attention"})
 
 
 def not_reused(config: Any) -> str | None:
-    """Why nothing of this model's prompts is reused, by its configuration; None when it is."""
+    """Why this model's prompts cannot be reused, by its configuration; None if they can."""
     text = config.get_text_config()
     kinds = set(getattr(text, "layer_types", None) or ()) - REUSED
     if kinds:
-        return f"its layers keep state of other kinds than attention: {', '.join(sorted(kinds))}"
+        return f"the model's layers keep other state than attention does: {', '.join(sorted(kinds))}"
     if getattr(text, "cross_attention_layers", None):
-        return "it has cross-attention"
+        return "the model has cross-attention"
     return None

@@ -1,4 +1,4 @@
-"""Loading: join the process group, load this rank's share of the model, try it on one item."""
+"""Loading: joins the process group, loads this rank's share of the model, tests it on one item."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from mmplane.ranks.plan.loop import LoopClock
 
 @dataclass(frozen=True)
 class Loaded:
-    """What computes, what makes features, and what the leader has to know of them."""
+    """The loaded model, the processor, and what the leader must know about them."""
 
     runner: Runner | NullRunner
     processors: Processors
@@ -46,18 +46,20 @@ class Loaded:
     dtype: str
     kv_bytes_per_token: int
     row_bytes: int
-    """Of embeddings, for each token of an item; 0 where there are none."""
+    """The size of embeddings for each token of an item; 0 if there are none."""
     blocks: int
-    """Of memory for keys and values, the same number on every rank."""
+    """The number of blocks of key-value memory, the same on every rank."""
     not_reused: str | None = None
-    """Why a later request cannot begin with what an earlier one computed."""
+    """Why later requests cannot reuse what earlier ones computed."""
     whole_runs: bool = False
     """Whether a step computes all tokens of an image or none."""
 
 
 def load(config: Config, store: int, gathering: Gathering, inbox: Inbox, control: Control, clock: LoopClock) -> Loaded:
-    """Join the group and load what `--runner` says. Raises Unsupported, ValueError, OSError, and whatever
-    transformers and the model's own code raise."""
+    """Join the group and load what `--runner` selects.
+
+    Raises Unsupported, ValueError, OSError, and whatever transformers and the model's own code raise.
+    """
     rank, tp = gathering.rank, gathering.size
     device = _device(config, rank, tp)
     _join(store, rank, tp, device, config)
@@ -71,7 +73,7 @@ def load(config: Config, store: int, gathering: Gathering, inbox: Inbox, control
     model = _model(config, rank, tp, device)
     rebuild = {modality: Rebuild(form, model.dtype, device) for modality, form in processors.byte_forms.items()}
     probe = Probe(config.model_folder, config.backend, processors)
-    control.tell(Probing())  # every rank says it: the one that dies first may not be the leader
+    control.tell(Probing())  # every rank sends it, because the one that dies first may not be the leader
     parts: dict[str, Any] = {"rank": rank, "device": device, "clock": clock, "rebuild": rebuild}
     tried = Runner(model, probe.inbox(copy=False), Memory(probe.blocks, BLOCK_TOKENS), **parts)
     kv_bytes_per_token = verify(tried, probe, copy=config.copy_features)
@@ -88,7 +90,7 @@ def load(config: Config, store: int, gathering: Gathering, inbox: Inbox, control
 
 
 def _agreed(blocks: int, tp: int, device: torch.device) -> int:
-    """The fewest blocks that any rank has room for: all ranks keep one table of them."""
+    """The lowest number of blocks that any rank has room for, because all ranks keep the same table."""
     if tp == 1:
         return blocks
     fewest = torch.tensor(blocks, device=device)
@@ -97,7 +99,7 @@ def _agreed(blocks: int, tp: int, device: torch.device) -> int:
 
 
 def try_out(config: Config) -> Any:
-    """Load a checkpoint whole into this process, on the CPU, and try it as a rank does; its configuration.
+    """Load a whole checkpoint into this process, on the CPU, and test it like a rank. Returns its configuration.
 
     Raises what `load` raises.
     """
@@ -117,16 +119,16 @@ def _model(config: Config, rank: int, tp: int, device: torch.device) -> Any:
     described = AutoConfig.from_pretrained(config.model_folder, trust_remote_code=False)
     kind = MODEL_FOR_MULTIMODAL_LM_MAPPING.get(type(described), None)
     if kind is None:
-        raise ValueError("transformers has no model of this type that takes pictures or sounds and writes text")
+        raise ValueError("transformers has no model of this type that accepts pictures or sounds and generates text")
     check_ranks(described, kind, tp)
     if tp > 1:
         options["config"] = undivided(described)
         options["distributed_config"] = DistributedConfig(tp_size=tp, tp_plan="auto")
     elif device.type == "cuda":
         options["device_map"] = device
-    # Some towers have no other than eager attention; a language model must have SDPA (`Anatomy.of`).
+    # Some towers only have eager attention; a language model must have SDPA (`Anatomy.of`).
     options["attn_implementation"] = "sdpa" if kind._supports_sdpa else "eager"
-    # It makes six groups of one rank.
+    # It creates six groups of one rank.
     rightly = experts_read_rightly(described.model_type)
     with unhurried(), progress_logged(rank, config.model_folder), accelerator_is(device), rightly:
         model = AutoModelForMultimodalLM.from_pretrained(config.model_folder, trust_remote_code=False, **options)
@@ -149,13 +151,13 @@ def _device(config: Config, rank: int, tp: int) -> torch.device:
         return torch.device("cpu")
     if torch.cuda.device_count() < tp:
         raise ValueError(
-            f"--device cuda: torch sees {torch.cuda.device_count()} of them for {tp} ranks; try --device cpu"
+            f"--device cuda: torch finds {torch.cuda.device_count()} GPUs for {tp} ranks; try --device cpu"
         )
     return torch.device("cuda", rank)
 
 
 def _join(store_descriptor: int, rank: int, tp: int, device: torch.device, config: Config) -> None:
-    """Join the process group. The rendezvous is a file without a name: nothing listens, nothing is left over."""
+    """Join the process group. The rendezvous is a file without a name: nothing listens, and nothing is left behind."""
     if tp == 1:
         return
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(tp)}
@@ -163,7 +165,7 @@ def _join(store_descriptor: int, rank: int, tp: int, device: torch.device, confi
         f"/proc/self/fd/{store_descriptor}", tp
     )
     backend = "gloo"
-    if device.type == "cuda":  # needs one GPU per rank: not run by this project's tests
+    if device.type == "cuda":  # needs one GPU for each rank, so this project's tests do not run it
         torch.cuda.set_device(device)
         backend = "nccl"
     with unhurried():
@@ -173,8 +175,9 @@ def _join(store_descriptor: int, rank: int, tp: int, device: torch.device, confi
 def collective_limit(config: Config) -> timedelta:
     """How long a collective may take before its rank ends. A group is replaced, never repaired.
 
-    Longer than all limits of the supervisor, so that its decision comes first, and than one item, which the others
-    await inside a background broadcast. A rank that has loaded its share waits in one for the slowest.
+    It is longer than all limits of the supervisor, so that the supervisor decides first, and longer than one item, for
+    which the other ranks wait in a background broadcast. A rank that has loaded its share waits in a collective for the
+    slowest rank.
     """
     longest_s = max(config.load_seconds, config.compute_stall_seconds)
     return timedelta(seconds=longest_s + 4 * config.stall_seconds + config.item_seconds)

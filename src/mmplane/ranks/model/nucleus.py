@@ -1,8 +1,8 @@
-"""From weights to tokens: the part of the vocabulary that may be drawn, and the token under each point of it.
+"""From weights to tokens: the part of the vocabulary that may be sampled, and the token at each point of it.
 
-Weights are whole numbers in float32 whose sum is below 2**53, so float64 adds them without error in any order. `behind`
-is how far each logit lies behind the largest: 0 and more, inf for what is masked. Points are float64 in [0, 1), one for
-each token to draw. Where a part of the vocabulary is meant, tokens are ordered by `behind`, equal ones by id.
+Weights are integers in float32 whose sum is below 2**53, so float64 adds them exactly in any order. `behind` is the
+distance of each logit from the largest: 0 or more, inf for masked ones. Points are float64 in [0, 1), one for each
+token to sample. If only a part of the vocabulary is used, tokens are ordered by `behind`, equal ones by id.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from torch.nn.functional import pad
 
 BLOCK = 512
 KEY_BITS = 15
-"""Buckets of the histogram: the exponent of float32 and 7 bits of its fraction."""
+"""The buckets of the histogram: the exponent of float32 and 7 bits of its fraction."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Which part of the vocabulary may be drawn, for each row [rows, 1]: `top_p` of what `top_k` and `min_p` leave."""
+    """The part of the vocabulary to sample from, for each row [rows, 1]: `top_p` of what `top_k` and `min_p` leave."""
 
     top_p: torch.Tensor
     top_k: torch.Tensor
@@ -42,28 +42,28 @@ def in_order(weights: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
 
 
 def by_sorting(behind: torch.Tensor, weights: torch.Tensor, part: Part, points: torch.Tensor) -> torch.Tensor:
-    """Tokens [rows, points] from `behind` and weights [rows, vocabulary]: the whole vocabulary is sorted."""
+    """Tokens [rows, points] from `behind` and weights [rows, vocabulary], by sorting the whole vocabulary."""
     tokens = behind.sort(stable=True).indices
     ordered = weights.gather(1, tokens)
     ends = ordered.double().cumsum(-1)
     ranks = torch.arange(ends.shape[1], device=ends.device)
     left = ((ranks < part.top_k) & (ordered >= part.min_weight)).sum(-1, keepdim=True).clamp_min(1)
     limit = part.top_p * ends.gather(1, left - 1)
-    # A token stays while the weight before it is below the limit: always at least one.
+    # A token stays if the weight before it is below the limit, so at least one always stays.
     kept = torch.minimum(left, (ends - ordered < limit).sum(-1, keepdim=True).clamp_min(1))
     target = _target(points, ends.gather(1, kept - 1))
     return tokens.gather(1, torch.searchsorted(ends, target, right=True))
 
 
 def by_histogram(behind: torch.Tensor, weights: torch.Tensor, top_p: float, points: torch.Tensor) -> torch.Tensor:
-    """The same tokens as `by_sorting` gives for one row and `top_p` alone, without sorting the vocabulary."""
+    """The same tokens as `by_sorting` for one row with only `top_p`, without sorting the vocabulary."""
     keys = behind.view(torch.int32) >> (31 - KEY_BITS)
     sums = torch.zeros(1 << KEY_BITS, dtype=torch.float64).scatter_add_(0, keys.long(), weights.double())
     ends = sums.cumsum(0)
     limit = top_p * ends[-1:]
 
     def opened(bucket: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The bucket's tokens in order, and the weight before and until each."""
+        """The bucket's tokens in order, and the weight before and up to each."""
         tokens = (keys == bucket).nonzero()[:, 0]
         tokens = tokens[behind[tokens].sort(stable=True).indices]
         own = weights[tokens].double()
@@ -80,7 +80,7 @@ def by_histogram(behind: torch.Tensor, weights: torch.Tensor, top_p: float, poin
 
 
 def among(behind: torch.Tensor, weights: torch.Tensor, part: Part, points: torch.Tensor) -> torch.Tensor:
-    """The same tokens as `by_sorting` gives for one row: only what `top_k` and `min_p` leave is sorted."""
+    """The same tokens as `by_sorting` for one row, sorting only what `top_k` and `min_p` leave."""
     count = min(int(part.top_k), len(behind))
     farthest = behind.topk(count, largest=False, sorted=False).values.max() if count < len(behind) else float("inf")
     tokens = ((behind <= farthest) & (weights >= part.min_weight[0])).nonzero()[:, 0]
@@ -88,5 +88,5 @@ def among(behind: torch.Tensor, weights: torch.Tensor, part: Part, points: torch
 
 
 def _target(points: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
-    """A whole number from 0 to below the total: the product may round up to it."""
+    """An integer from 0 to below the total; the product may round up to it."""
     return torch.minimum((points * total).floor(), total - 1)

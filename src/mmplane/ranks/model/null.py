@@ -1,7 +1,7 @@
-"""A runner without a model: it touches every page of the features and answers at once, or after a fixed time.
+"""A runner without a model: it reads every page of the features and answers at once, or after a fixed time.
 
-It isolates the data plane: what is left of a request's cost with it is what mmplane itself costs. `sim:MS` makes each
-step take that long, so that whatever holds a rank's loop up shows as it would beside a GPU.
+It isolates the data plane: the remaining cost of a request is the cost of mmplane itself. `sim:MS` makes each step take
+that long, so that anything that blocks a rank's loop shows as it would beside a GPU.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from mmplane.ranks.plan.step import Step
 
 PAGE_BYTES = 4096
 TOKEN = 64
-"""The letter a where each byte is a token (`tiny`): a token with text, so that a stream shows when each came."""
+"""The letter a, if each byte is a token (`tiny`): a token with text, so that a stream shows when each token came."""
 
 
 class NullRunner:
-    """Stands where `Runner` stands; every token it draws is the same."""
+    """Replaces `Runner`; all its tokens are the same."""
 
     def __init__(
         self, *, rank: int, clock: LoopClock, rebuild: Mapping[Modality, Rebuild], step_ms: float = 0.0
@@ -42,10 +42,10 @@ class NullRunner:
         self.touched = 0
 
     embedding_bytes = 0, 0
-    """It makes none."""
+    """It makes no embeddings."""
 
     def forget(self, keys: Sequence[bytes]) -> None:
-        """There is nothing to forget."""
+        """Do nothing: there are no embeddings."""
 
     def prepare(
         self,
@@ -55,7 +55,7 @@ class NullRunner:
         keep: frozenset[int] = frozenset(),  # noqa: ARG002 - it makes no embeddings
         reused_tokens: int = 0,  # noqa: ARG002 - what is measured is how the features came
     ) -> Iterator[Turn]:
-        """Read one byte of every page of each item, in the form that a model would take, as it would read them all."""
+        """Read one byte of every page of each item, in the form and order in which a model would read them."""
         digests: tuple[bytes, ...] = ()
         failure: Failure | None = None
         taken: list[torch.Tensor] = []
@@ -76,12 +76,12 @@ class NullRunner:
         yield Held(submit.request_id, self._rank, digests, failure, Work(encoded=len(taken)))
 
     def _restored(self, item: Item | Enclosed, tensors: Features) -> torch.Tensor:
-        """The first tensor, which holds the features, as a model would take it."""
+        """The first tensor, which holds the features, in the form that a model takes."""
         stored = tensors[item.tensors[0].name]
         return self._rebuild[item.modality](stored) if stored.dtype == torch.uint8 else stored
 
     def run(self, step: Step) -> tuple[Drawn, ...]:
-        """One token for each sample that draws."""
+        """One token for each sample."""
         if step.segments and self._step_s:
             time.sleep(self._step_s)
         return tuple(Drawn(TOKEN) for _ in step.drawn) if self._rank == 0 else ()

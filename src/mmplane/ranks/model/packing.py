@@ -1,7 +1,7 @@
-"""One row of all tokens that a step computes: ids, positions, and where items' embeddings replace those of ids.
+"""One row of all tokens of a step: ids, positions, and where items' embeddings replace those of ids.
 
-It is put together in host memory and copied to the device once. The model's embedding is called once for the whole row:
-under tensor parallelism each call is a collective.
+It is built in host memory and copied to the device once. The model's embedding is called once for the whole row,
+because each call is a collective under tensor parallelism.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from mmplane.ranks.plan.step import Segment
 
 @dataclass(frozen=True)
 class Packed:
-    """Ids [tokens] and positions [1 or 3, tokens], int64; items' rows and where each begins in the row."""
+    """Ids [tokens] and positions [1 or 3, tokens], int64; items' rows and their positions in the row."""
 
     ids: torch.Tensor
     positions: torch.Tensor
     items: list[tuple[int, torch.Tensor]]
     drawing: list[int]
-    """Index of the last token of each segment that draws."""
+    """The index of the last token of each segment that samples."""
 
     def place(self, embeddings: torch.Tensor) -> dict[str, Any]:
-        """Write items' rows into embeddings [tokens, hidden]. Returns what the language model takes beside them.
+        """Write items' rows into embeddings [tokens, hidden]. Returns additional arguments for the language model.
 
-        That is what Qwen3-VL adds to the hidden states of its first layers (deepstack): the rest of the items' rows,
-        and nothing elsewhere.
+        These are what Qwen3-VL adds to the hidden states of its first layers (deepstack): the rest of the items' rows,
+        and zeros elsewhere.
         """
         hidden = embeddings.shape[1]
         added: torch.Tensor | None = None
@@ -48,7 +48,7 @@ class Packed:
 
 
 def pack(segments: Sequence[Segment], prompts: Mapping[int, Prompt], device: torch.device) -> Packed:
-    """The tokens of all segments, one after the other."""
+    """Pack the tokens of all segments, one after the other."""
     total = sum(segment.count for segment in segments)
     axes = len(prompts[segments[0].sequence[0]].positions)
     ids, positions = np.empty(total, np.int64), np.empty((axes, total), np.int64)

@@ -1,11 +1,11 @@
-"""The probe: prompts with real pictures through this rank's model before it serves, compared with its own forward pass.
+"""The probe: before a rank serves, runs prompts with real pictures and compares them with the model's forward pass.
 
-Two things are found out here rather than on a user's request. A model that writes into its inputs dies on the read-only
+It finds two kinds of problems before a user's request does. A model that writes into its inputs dies on the read-only
 page (the supervisor then starts the group again with copies). A model whose answers depend on something that packed
-segments do not give it (picture tokens that see each other, say) gives other logits, and is refused.
+segments do not provide (for example, picture tokens that attend to each other) gives different logits, and is rejected.
 
-The reference is all that the checkpoint's own processor makes of text and pictures. The prompts are longer than every
-window of the model, which are narrowed for the comparison, and than several chunks.
+The reference gets everything that the checkpoint's own processor makes of text and pictures. The prompts are longer
+than every window of the model, which are narrowed for the comparison, and longer than several chunks.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ from mmplane.ranks.plan.runs import Run, image_runs, whole
 from mmplane.ranks.plan.step import Segment
 
 SIZES = ((112, 84), (70, 126))
-"""(width, height) in pixels of the pictures."""
+"""Width and height in pixels of the pictures."""
 TEXT = "The quick brown fox jumps over the lazy dog, 1234 times. "
 CHUNK_TOKENS = 24
 WINDOW_TOKENS = 16
-"""To which windows are narrowed."""
+"""The width to which windows are narrowed."""
 WINDOWS = ("sliding_window", "attention_chunk_size")
 TOLERANCE = 1e-3
-"""Largest difference of logits, relative to the largest logit: float32 in another order gives about 1e-6."""
+"""The largest difference of logits, relative to the largest logit: float32 in another order gives about 1e-6."""
 NOISE_FACTOR = 3
-"""In a shorter dtype as many times what the model's own forward pass differs from itself in two chunks, and at least
-what one rounding of a logit takes."""
+"""In a shorter dtype, this many times the difference between the model's own forward pass and itself in two chunks, and
+at least one rounding of a logit."""
 GIVEN = frozenset({"input_ids", "attention_mask", "mm_token_type_ids"})
-"""What segments give a model, beside its items' arrays."""
+"""What segments give a model, in addition to its items' arrays."""
 TARGETS = frozenset({"labels"})
-"""What a processor gives for training."""
+"""What a processor gives only for training."""
 PAGE_BYTES = 4096
 
 Inputs = Mapping[str, torch.Tensor]
@@ -64,7 +64,7 @@ Write = Callable[[Arrays], int]
 
 @dataclass(frozen=True)
 class Question:
-    """One prompt: as a request, and as the model's own forward pass takes it. `name` is what it has, for errors."""
+    """One prompt: as a request, and as input for the model's own forward pass. `name` describes it in errors."""
 
     name: str
     submit: Submit
@@ -93,7 +93,7 @@ class Probe:
 
     @property
     def blocks(self) -> int:
-        """How many blocks of memory for keys and values the longest question takes."""
+        """The number of blocks of key-value memory for the longest question."""
         return max(-(-question.submit.prompt_tokens // BLOCK_TOKENS) for question in self.questions)
 
     def inbox(self, *, copy: bool) -> Inbox:
@@ -126,7 +126,7 @@ def _sound(processors: Processors) -> tuple[Layout, Write]:
 
 
 def _laid_down(modality: Modality, trials: Sequence[tuple[Layout, Write]]) -> tuple[list[Item], RegionMapping]:
-    """The items in a region of their own, one after the other, and that region's read-only mapping."""
+    """The items, one after the other in a region of their own, and that region's read-only mapping."""
     items, end_bytes = [], 0
     for layout, _ in trials:
         items.append(Item(b"", modality, Slot(0, end_bytes, layout.length_bytes, 0), layout.tensors))
@@ -192,9 +192,10 @@ def _submit(request_id: int, ids: np.ndarray[Any, np.dtype[np.int32]], items: An
 
 
 def verify(runner: Runner, probe: Probe, *, copy: bool) -> int:
-    """Cache bytes per token of this rank. Raises Unsupported. Every rank must call it: it enters collectives.
+    """Compare, and return the cache bytes per token of this rank. Raises Unsupported. Every rank must call it.
 
-    The items are taken anew each time: a model that writes into its inputs has spoiled what it was given.
+    It enters collectives. The items are read anew each time, because a model that writes into its inputs has changed
+    them.
     """
     runner.trial, tolerance = True, TOLERANCE
     if runner.dtype != torch.float32:
@@ -206,7 +207,7 @@ def verify(runner: Runner, probe: Probe, *, copy: bool) -> int:
 
 
 def compare(runner: Runner, question: Question, features: Sequence[Features], tolerance: float) -> None:
-    """Raises Unsupported when packed chunks give other logits than the model's own forward pass, at any chunk's end."""
+    """Raise Unsupported if packed chunks give other logits than the model's forward pass at any chunk's end."""
     submit = question.submit
     *_, held = runner.prepare(submit, features)
     assert isinstance(held, Held)
@@ -224,7 +225,7 @@ def compare(runner: Runner, question: Question, features: Sequence[Features], to
         beside = sorted(accepted.keys() - GIVEN - own)
         fewer = {name: tensor for name, tensor in accepted.items() if name not in beside}
         if beside and apart(packed, runner.reference(fewer, ends)) <= tolerance:
-            raise Unsupported(f"its answers depend on {' and '.join(beside)}, which mmplane does not give it")
+            raise Unsupported(f"its answers depend on {' and '.join(beside)}, which mmplane does not provide")
     what = f"its logits for a prompt of {question.name} differ by {difference:.2g}"
     raise Unsupported(f"{what} from those of its own forward pass")
 
@@ -237,20 +238,20 @@ def _chunks(submit: Submit, runs: Sequence[Run]) -> Iterator[Run]:
 
 
 def _logits(runner: Runner, submit: Submit, start: int, end: int) -> torch.Tensor:
-    """Logits [1, vocabulary] after that chunk; those before it have been computed."""
+    """Logits [1, vocabulary] after that chunk; the chunks before it have been computed."""
     blocks = array("q", range(-(-end // runner.memory.block_tokens)))
     return runner.forward((Segment((submit.request_id, 0), start, end - start, (), 1, blocks),))
 
 
 def apart(one: torch.Tensor, other: torch.Tensor) -> float:
-    """The largest difference, relative to the largest value of the other; not a number counts as infinite."""
+    """The largest difference, relative to the largest value of `other`; NaN counts as infinite."""
     difference = (one.float() - other.float()).abs().max() / other.float().abs().max().clamp_min(1e-6)
     return float(difference.nan_to_num(float("inf")))
 
 
 @contextmanager
 def narrowed(language: Any) -> Iterator[None]:
-    """The language model's windows, none wider than `WINDOW_TOKENS`."""
+    """Inside the block, the language model's windows are not wider than `WINDOW_TOKENS`."""
     before: list[tuple[Any, str, int]] = []
     for part in (language.config, *language.modules()):
         for name in WINDOWS:

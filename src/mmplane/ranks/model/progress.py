@@ -1,4 +1,4 @@
-"""Loading takes minutes: the log says that it goes on."""
+"""Logs the progress of loading, which can take minutes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GIB = 2**30
 
 @contextmanager
 def progress_logged(rank: int, folder: str, *, every_s: float = PROGRESS_SECONDS) -> Iterator[None]:
-    """Log the time and the memory that loading has taken so far, again and again while the block runs."""
+    """Log the time and memory that loading has taken so far, repeatedly while the block runs."""
     ended = threading.Event()
     began_s = time.monotonic()
     files_gib = sum(path.stat().st_size for path in Path(folder).glob("*.safetensors")) / GIB
@@ -30,7 +30,7 @@ def progress_logged(rank: int, folder: str, *, every_s: float = PROGRESS_SECONDS
         while not ended.wait(every_s):
             peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
             log.info(
-                "rank %d has been loading the model for %.0f s: it takes %.1f GiB of memory, the files have %.1f GiB",
+                "rank %d has been loading the model for %.0f s: %.1f GiB in memory, %.1f GiB in files",
                 *(rank, time.monotonic() - began_s, peak_gib, files_gib),
             )
 

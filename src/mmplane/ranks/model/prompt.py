@@ -1,4 +1,4 @@
-"""A prepared request, as the model takes it."""
+"""A prepared request, in the form that the model takes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Rows:
     start: int
     rows: torch.Tensor
     kept: bool
-    """Whether the rank keeps them for as long as their request runs."""
+    """Whether the rank keeps them as long as their request runs."""
 
     @property
     def end(self) -> int:
-        """The position behind the last row."""
+        """The position after the last row."""
         return self.start + len(self.rows)
 
 
@@ -35,14 +35,14 @@ class Prompt:
     ids: torch.Tensor
     positions: torch.Tensor
     position_shift: int
-    """Position of a generated token minus its index: grids take fewer positions than tokens."""
+    """The position of a generated token minus its index: grids take fewer positions than tokens."""
     embeddings: list[Rows] = field(default_factory=list)
     """What replaces the placeholders, as far as it is still needed."""
     runs: tuple[Run, ...] = ()
     """Parts whose tokens attend to each other."""
 
     def rows(self, segment: Segment) -> Iterator[tuple[int, torch.Tensor]]:
-        """What of the items' rows falls into a segment of the prompt, and where in the segment it begins."""
+        """The parts of the items' rows in a segment of the prompt, and where in the segment each begins."""
         end = segment.start + segment.count
         for each in self.embeddings:
             low, high = max(each.start, segment.start), min(each.end, end)
@@ -50,7 +50,7 @@ class Prompt:
                 yield low - segment.start, each.rows[low - each.start : high - each.start]
 
     def computed(self, segment: Segment) -> None:
-        """Keys and values of a segment lie in the cache: drop the rows that pass and end there."""
+        """Keys and values of a segment are in the cache: drop the passing rows that end there."""
         if not segment.tokens and self.embeddings:
             end = segment.start + segment.count
             self.embeddings = [each for each in self.embeddings if each.kept or each.end > end]

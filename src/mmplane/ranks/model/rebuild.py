@@ -1,7 +1,7 @@
-"""uint8 features to the model's dtype, in torch and on any device: the rank's half of `encodings.ByteForm`.
+"""Converts uint8 features to the model's dtype, with torch on any device: the rank's half of `encodings.ByteForm`.
 
-The look-up, the cast and the doubling of still frames are one loop: on a GPU by torch's compiler, once at start; for
-float32 on a CPU it is one of ours, which is faster than torch's operators one after another.
+The look-up, the cast and the doubling of still frames are one loop: on a GPU torch's compiler makes it, once at start;
+for float32 on a CPU it is one of ours, which is faster than a sequence of torch's operators.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ TRIAL_PATCHES = 8
 
 
 class Rebuild:
-    """A `ByteForm` on one device, for one dtype of the model. Casting the table is casting every value once.
+    """A `ByteForm` on one device, for one dtype of the model. Casting the table is the same as casting every value.
 
-    `backend` is what torch compiles with: by itself on a GPU, and never on a CPU.
+    `backend` is what torch compiles with: the default on a GPU, and none on a CPU.
     """
 
     def __init__(
@@ -40,16 +40,16 @@ class Rebuild:
         self._run: Run = plain if backend is None else self._compiled(backend)
 
     def __call__(self, stored: torch.Tensor) -> torch.Tensor:
-        """Features, bit for bit the processor's float32 cast to the dtype, from bytes on the same device.
+        """Features from bytes on the same device: bit for bit the processor's float32 cast to the dtype.
 
-        The shape is that of the bytes, with the last side `copies` times as long.
+        The shape is that of the bytes, with the last dimension `copies` times as long.
         """
         return self._run(stored)
 
     def _loop(self, stored: torch.Tensor) -> torch.Tensor:
         *sides, last = stored.shape
         run = self._form.run_of(stored.shape)
-        # NumPy's, which asks for huge pages: faults of small ones would take longer than the loop.
+        # NumPy's memory uses huge pages: faults of small pages would take longer than the loop.
         values = np.empty((stored.numel() // (3 * run), 3, self._form.copies, run), np.float32)
         look_up(stored.reshape(-1, 3, run).numpy(), self._form.table, values)
         return torch.from_numpy(values).reshape(*sides, last * self._form.copies)
@@ -62,12 +62,14 @@ class Rebuild:
         return values.expand(-1, 3, self._form.copies, run).reshape(*sides, last * self._form.copies)
 
     def _compiled(self, backend: Any) -> Run:  # GPU: run on a CPU with other backends only (tests/unit/features)
-        """One graph without a break, for any number of patches; not on a request's path, so it is called once here."""
+        """One graph without a break, for any number of patches. It is called once here, outside of any request."""
         run: Run = torch.compile(self._look_up, backend=backend, fullgraph=True, dynamic=True)
         try:
             sides = (3 * self._form.run,) if self._form.run else (3, TRIAL_PATCHES, TRIAL_PATCHES)
             run(torch.zeros((TRIAL_PATCHES, *sides), dtype=torch.uint8, device=self._table.device))
-        except Exception:  # a compiler or a driver that is missing may raise anything
-            log.warning("features are rebuilt by several kernels: torch cannot compile them into one", exc_info=True)
+        except Exception:  # a missing compiler or driver may raise anything
+            log.warning(
+                "torch cannot compile the conversion of features into one kernel; it runs as several", exc_info=True
+            )
             return self._look_up
         return run

@@ -1,8 +1,8 @@
-"""The runner: one rank's share of the model, any vision-language model of transformers, on packed segments.
+"""The runner: one rank's share of any vision-language model of transformers, on packed segments.
 
-A request's items are encoded when it is prepared: no collective is entered there (tensor parallelism in transformers
-shards no vision tower), so a rank may fail at it alone. A step is one forward pass over the packed tokens of all its
-segments; every rank enters it with the same shapes.
+A request's items are encoded when it is prepared. No collective is entered there (tensor parallelism in transformers
+does not shard vision towers), so one rank alone may fail at it. A step is one forward pass over the packed tokens of
+all its segments; every rank enters it with the same shapes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ log = logging.getLogger("mmplane")
 
 
 class Runner:
-    """Computes what the schedule says, on this rank's share of the model."""
+    """Computes the schedule's steps on this rank's share of the model."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Runner:
         self._encoded = Encoded()
         self._row_bytes = row_bytes
         self.widest_bytes = 0
-        """Of one row of embeddings that stands in a prompt, among all that were encoded here."""
+        """The size of the widest row of embeddings in a prompt, among all that were encoded here."""
         self._rope_index = anatomy.rope_index
         self._attention = PackedAttention(memory, device)
         self._attention.register()
@@ -86,7 +86,7 @@ class Runner:
         self._states = States(anatomy.language)
         self._crossing = Crossing(model, anatomy.language)
         self.trial = False
-        """Whether a request is tried before anybody is served: what fails then is the checkpoint's failure."""
+        """Whether this is a trial before the server serves: a failure then is the checkpoint's failure."""
         self._drawing = drawing or Drawing()
         self._head = Head(model.lm_head, gathering or Gathering())
         self._prompts: dict[int, Prompt] = {}
@@ -99,16 +99,17 @@ class Runner:
         keep: frozenset[int] = frozenset(),
         reused_tokens: int = 0,
     ) -> Iterator[Turn]:
-        """Encode the request's items, one for each turn of the iterator; the last turn gives `Held`.
+        """Encode the request's items, one in each turn of the iterator; the last turn gives `Held`.
 
-        A turn that gives a future has begun what goes on without the loop: the next turn may come when it is done.
+        A turn that gives a future has started work that continues outside the loop; the next turn may come when it is
+        done.
 
-        `features` has one entry for each item: its tensors as they were delivered. Embeddings of the items of `keep`
-        are kept; those that are kept already are taken as they are. An item whose rows all lie in the first
+        `features` has one entry for each item: its tensors as they were delivered. Embeddings of the items in `keep`
+        are kept; those that are kept already are used as they are. An item whose rows are all in the first
         `reused_tokens` of the prompt is not encoded: its keys and values are in memory.
 
-        One at a time, so that a loop is never held up for longer than one item takes. What fails here is this request's
-        error alone.
+        One item at a time, so that the loop is never blocked for longer than one item takes. A failure here is this
+        request's error only.
         """
         failure: Failure | None = None
         digests: tuple[bytes, ...] = ()
@@ -148,14 +149,14 @@ class Runner:
         except Exception as error:  # whatever a model raises is this request's failure (invariant 4)
             if self.trial:
                 raise
-            log.exception("request %d cannot be prepared", submit.request_id)
+            log.exception("request %d could not be prepared", submit.request_id)
             failure = internal(f"this request could not be prepared ({type(error).__name__})").failure()
         yield Held(submit.request_id, self._rank, digests, failure, Work(encoded=encoded))
 
     def run(self, step: Step) -> tuple[Drawn, ...]:
-        """Drop what the step drops, copy blocks, compute its segments; the tokens drawn, in the order of `step.drawn`.
+        """Drop what the step drops, copy blocks, compute its segments. Returns the tokens in the order of `step.drawn`.
 
-        Every rank must call this for every step. Only rank 0's tokens count, so only rank 0 draws.
+        Every rank must call this for every step. Only rank 0's tokens count, so only rank 0 samples.
         """
         self._states.drop(step.drop)
         self._crossing.drop(step.drop_requests)
@@ -177,12 +178,12 @@ class Runner:
             return () if scores is None else self._drawing.drew(step.drawn, self._drawn(drawing, scores))
 
     def forget(self, keys: Sequence[bytes]) -> None:
-        """Drop the embeddings that lie under these content keys."""
+        """Drop the embeddings under these content keys."""
         self._encoded.forget(keys)
 
     @property
     def embedding_bytes(self) -> tuple[int, int]:
-        """Bytes of embeddings: what is kept for later requests, and what passes."""
+        """The bytes of embeddings: those kept for later requests, and those that pass through."""
         passing = (rows for prompt in self._prompts.values() for rows in prompt.embeddings if not rows.kept)
         return self._encoded.kept_bytes, sum(each.rows.nbytes for each in passing)
 
@@ -193,28 +194,28 @@ class Runner:
 
     @property
     def whole_runs(self) -> bool:
-        """Whether the tokens of an image attend to each other, so that a segment has all of them or none."""
+        """Whether the tokens of an image attend to each other, so that a segment contains all of them or none."""
         return self._anatomy.whole_runs
 
     @property
     def takes(self) -> frozenset[str]:
-        """The arguments that the whole model's `forward` takes."""
+        """The argument names of the whole model's `forward`."""
         return self._anatomy.takes
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the model computes in."""
+        """The dtype in which the model computes."""
         dtype: torch.dtype = self._model.dtype
         return dtype
 
     def reference(self, inputs: Mapping[str, torch.Tensor], ends: Sequence[int]) -> torch.Tensor:
-        """Logits [ends, vocabulary] by the model's own forward pass over a whole prompt, after so many tokens each."""
+        """Logits [ends, vocabulary] of the model's own forward pass over a prompt, after these numbers of tokens."""
         kept = torch.tensor(ends, device=self._device) - 1
         logits: torch.Tensor = self._whole(inputs, use_cache=False, logits_to_keep=kept).logits[0]
-        return logits if len(logits) == len(kept) else logits[kept]  # some models give all of them
+        return logits if len(logits) == len(kept) else logits[kept]  # some models return all of them
 
     def noise(self, ids: torch.Tensor) -> float:
-        """By how much the model's own forward pass differs from itself when a text [1, tokens] comes in two chunks."""
+        """The difference between the model's own forward pass and itself if a text [1, tokens] comes in two chunks."""
         half = ids.shape[1] // 2
         whole = self._whole({"input_ids": ids}, use_cache=False).logits[:, half:].float()
         kept = self._whole({"input_ids": ids[:, :half]}, use_cache=True).past_key_values
@@ -252,12 +253,12 @@ class Runner:
         return self._drawing.wanted(self._prompts[segment.sequence[0]].submit, segment)
 
     def forward(self, segments: tuple[Segment, ...]) -> torch.Tensor:
-        """Logits [segments that draw, vocabulary], on every rank."""
+        """Logits [segments that sample, vocabulary], on every rank."""
         logits: torch.Tensor = self._model.lm_head(self._hidden(segments))[0]
         return logits
 
     def _hidden(self, segments: tuple[Segment, ...]) -> torch.Tensor:
-        """Hidden states [1, segments that draw, size] after their last tokens."""
+        """Hidden states [1, segments that sample, size] after their last tokens."""
         self._attention.spans = tuple(map(self._span, segments))
         self._states.begin(segments)
         packed = pack(segments, self._prompts, self._device)
@@ -284,7 +285,7 @@ class Runner:
         return Prompt(submit, ids.cpu(), positions.cpu(), shift, embeddings, runs)
 
     def _tensors(self, item: Item | Enclosed, delivered: Features) -> Features:
-        """The item's arrays on this rank's device, as the model takes them: in place on a CPU, encoding undone."""
+        """The item's arrays on this rank's device, decoded to the form that the model takes; in place on a CPU."""
         tensors = {name: tensor.to(self._device) for name, tensor in delivered.items()}
         first = item.tensors[0].name
         if tensors[first].dtype == torch.uint8:
@@ -300,9 +301,10 @@ class Runner:
         return self._keep(item.content_key, rows) if keep else rows
 
     def _encode(self, item: Item | Enclosed, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
-        """The rows [tokens, hidden] that the vision or audio tower makes of one item, or a client has made of it.
+        """The rows [tokens, hidden] that the tower makes of one item, or that a client has sent for it.
 
-        Those are copied: a slot is somebody else's once the request is held, and its rows are needed until it ends.
+        Rows from a client are copied: the slot is reused once the request is held, and the rows are needed until it
+        ends.
         """
         if EMBEDDINGS in tensors:
             return tensors[EMBEDDINGS].to(self._embed.weight.dtype, copy=True)
@@ -314,9 +316,9 @@ class Runner:
         return self._encoded.keep(key, rows)
 
     def _place(self, rows: torch.Tensor, runs: tuple[tuple[int, int], ...], *, kept: bool) -> list[Rows]:
-        """Which rows go where. Raises RequestError when the counts differ (hazard R3)."""
+        """Which rows go where. Raises RequestError if the counts differ (hazard R3)."""
         if len(rows) != sum(length for _, length in runs):
-            raise unsupported("the model made another number of tokens of an item than its prompt has")
+            raise unsupported("the model made a different number of tokens for an item than its prompt has")
         parts = torch.split(rows, [length for _, length in runs])
         return [Rows(start, part, kept) for (start, _), part in zip(runs, parts, strict=True)]
 

@@ -1,8 +1,8 @@
-"""Drawing tokens from logits: equal logits and an equal seed give equal tokens, whatever else is in the batch.
+"""Samples tokens from logits: equal logits and an equal seed give equal tokens, whatever else is in the batch.
 
-A token's weight is a whole number: its probability relative to the most likely token's, in units of 2**-32. Sums of
-whole numbers are exact (`nucleus`), so neither the order of a sum nor the shape of a batch changes a draw. On a CPU
-rows are drawn one by one, because a row stays in its cache and needs no sort; elsewhere all at once.
+A token's weight is an integer: its probability relative to the most likely token, in units of 2**-32. Sums of integers
+are exact (`nucleus`), so neither the order of a sum nor the shape of a batch changes a sample. On a CPU rows are
+sampled one by one, because a row then stays in the processor's cache and needs no sort; elsewhere all at once.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from mmplane.ranks.plan.port import Drawn
 UNIT = 2.0**32
 """The weight of the most likely token: the weights of two million tokens add up to less than 2**53."""
 ONE_BY_ONE = frozenset({"cpu"})
-"""Types of device on which each row is drawn by itself."""
+"""Device types on which each row is sampled by itself."""
 TEMPERATURE_MIN = 1e-30
-"""Lower ones draw the same tokens; the lowest that a client may send is 0 in float32."""
+"""Lower temperatures give the same tokens; the lowest that a client may send is 0 in float32."""
 
 
 def draw(logits: torch.Tensor, wanted: Sequence[Wanted]) -> list[Drawn]:
     """One token for each row of logits [rows, vocabulary] (any float dtype) and each sample of that row, in order.
 
-    Temperature 0 takes the largest, the first of equal ones. So does a row with a logit that is nan or inf: it must not
-    end the rank. Other rows draw from the fewest most likely tokens that reach `top_p` (Holtzman et al. 2020) of what
-    `top_k` and `min_p` leave. The draw depends on (seed, sample, position) alone, so a restart does not change it.
+    Temperature 0 takes the largest logit, the first of equal ones. So does a row with a NaN or infinite logit, which
+    must not end the rank. Other rows sample from the fewest most likely tokens that reach `top_p` (Holtzman et al.
+    2020) of what `top_k` and `min_p` leave. The result only depends on (seed, sample, position), so a restart does not
+    change it.
     """
     tokens: dict[int, list[int]] = {}
     for group in _groups(logits, wanted):
@@ -42,7 +43,7 @@ def draw(logits: torch.Tensor, wanted: Sequence[Wanted]) -> list[Drawn]:
 
 
 def _groups(logits: torch.Tensor, wanted: Sequence[Wanted]) -> Iterator[list[int]]:
-    """Rows that are drawn by one call: of one kind, and one by one if sampled on a CPU."""
+    """Rows that one call samples: of one kind, and one by one if sampled on a CPU."""
     kinds: dict[tuple[bool, bool], list[int]] = {}
     for at, how in enumerate(wanted):
         kinds.setdefault((how.temperature <= 0, how.temperature <= 0 or how.whole), []).append(at)
@@ -54,7 +55,7 @@ def _groups(logits: torch.Tensor, wanted: Sequence[Wanted]) -> Iterator[list[int
 
 
 def _rows(logits: torch.Tensor, wanted: Sequence[Wanted], group: list[int]) -> torch.Tensor:
-    """The group's rows as they are wanted; nothing is copied if these are all rows, or one, as the model gave them."""
+    """The group's rows, adjusted. Nothing is copied if these are all rows, or one, unchanged from the model."""
     if not all(wanted[at].plain for at in group):
         return torch.stack(
             [logits[at].float() if wanted[at].plain else adjusted(logits[at], wanted[at]) for at in group]
@@ -120,7 +121,7 @@ def _of_part(behind: torch.Tensor, weights: torch.Tensor, part: Part, points: to
 
 
 def _points(wanted: Sequence[Wanted]) -> list[list[float]]:
-    """Where in [0, 1) each sample of each row falls; rows with fewer samples are filled up."""
+    """The point in [0, 1) of each sample of each row; rows with fewer samples are padded."""
     width = max(len(how.samples) for how in wanted)
     rows = [[_point(how.seed, sample, how.position) for sample in how.samples] for how in wanted]
     return [row + [0.0] * (width - len(row)) for row in rows]

@@ -1,4 +1,4 @@
-"""Which tokens a text has, and how often: counted as they come, whatever the length of the text."""
+"""Counts the tokens of a text as they come, whatever the length of the text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 ROOM_MIN = 64
-"""Tokens by which the arrays grow at least."""
+"""The minimum number of tokens by which the arrays grow."""
 
 
 class Seen:
@@ -20,7 +20,7 @@ class Seen:
         self._counts = np.zeros(len(known), np.float32)
 
     def add(self, token: int) -> None:
-        """The answer's next token."""
+        """Add the answer's next token."""
         at = self._places.setdefault(token, len(self._places))
         if at == len(self._tokens):
             more = (0, max(ROOM_MIN, at))
@@ -39,7 +39,7 @@ class Seen:
         return torch.from_numpy(self._counts[: len(self._places)])
 
     def fork(self) -> Seen:
-        """The same, for another answer."""
+        """A copy for another answer."""
         other = Seen()
         other._places = dict(self._places)
         other._tokens, other._counts = self._tokens.copy(), self._counts.copy()

@@ -12,13 +12,14 @@ from mmplane.ranks.model.attention import NAME
 from mmplane.ranks.plan.step import Segment
 
 Run = Callable[..., torch.Tensor]
-"""Of (the layer's own forward, hidden states [1, tokens, hidden] of a segment, the segment, its other arguments)."""
+"""Called with the layer's own forward, hidden states [1, tokens, hidden] of a segment, the segment, and other
+arguments."""
 
 
 class Segmented:
     """These layers; `segments` is set before each forward pass. `run` computes one segment.
 
-    A forward pass of the whole model by itself is not touched.
+    A forward pass of the whole model on its own is not changed.
     """
 
     def __init__(self, config: Any, layers: Iterable[Any], run: Run) -> None:
@@ -26,7 +27,7 @@ class Segmented:
         self._config = config
         self._run = run
         self.count = 0
-        """Of layers."""
+        """The number of layers."""
         for layer in layers:
             layer.forward = partial(self._forward, partial(type(layer).forward, layer))
             self.count += 1

@@ -1,4 +1,4 @@
-"""A step's segments as attention takes them: which are attended in one call, over which slots, under which mask."""
+"""A step's segments in the form that attention takes: which share a call, over which slots, with which mask."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from mmplane.ranks.plan.runs import Run
 from mmplane.ranks.plan.step import Segment
 
 TOGETHER_TOKENS_MAX = 192
-"""On a CPU, sequences of more tokens are attended one by one.
+"""On a CPU, sequences with more tokens are attended one by one.
 
-One call for all reads as much of each as of the longest. For 32 sequences of 40 tokens it is 2.8 times faster, at 240
+One call for all reads as much of each as of the longest. For 32 sequences of 40 tokens it is 2.8 times faster, with 240
 tokens it is no faster, and beyond 1,000 it is 2 to 5 times slower.
 """
 
 
 @dataclass(frozen=True)
 class Span:
-    """One segment in the packed row: the last `count` positions of a sequence that lies in `slots`, int64 [positions].
+    """One segment in the packed row: the last `count` positions of a sequence in `slots`, int64 [positions].
 
     A slot is a position in `mmplane.ranks.model.cache.Memory`. Tokens of one of `runs`, (start, end) in the sequence,
-    attend to each other. None is cut by the segment's end.
+    attend to each other. The segment's end never cuts a run.
     """
 
     slots: NDArray[np.int64]
@@ -34,7 +34,7 @@ class Span:
 
     @classmethod
     def of(cls, segment: Segment, block_tokens: int, runs: tuple[Run, ...] = ()) -> Span:
-        """A segment, and all of its sequence that lies before it."""
+        """A segment, and everything before it in its sequence."""
         blocks = np.frombuffer(segment.blocks, np.int64)[:, None] * block_tokens
         slots = (blocks + np.arange(block_tokens)).reshape(-1)
         return cls(slots[: segment.start + segment.count], segment.count, runs)
@@ -60,13 +60,13 @@ class Span:
 
 @dataclass(frozen=True)
 class Together:
-    """What one call attends: a segment of one sequence, or one token of each of several.
+    """What one call attends to: a segment of one sequence, or one token of each of several.
 
-    Without a mask one token sees all positions, and several see those up to their own.
+    Without a mask, one token sees all positions, and several see those up to their own.
     """
 
     rows: slice | torch.Tensor
-    """Of the packed row."""
+    """In the packed row."""
     slots: torch.Tensor
     """int64 [sequences, positions]"""
     mask: torch.Tensor | None
@@ -88,8 +88,10 @@ def together(spans: Sequence[Span], window: int | None, device: torch.device) ->
 
 
 def _decoding(spans: Mapping[int, Span], device: torch.device) -> Together:
-    """One token of each of these sequences, by row. Those that are shorter read their own from the start again,
-    unseen: what lies in another's may be infinite, and no mask takes that out of a sum.
+    """One token of each of these sequences, by row.
+
+    Shorter sequences are padded with their own positions from the start, under the mask. Another sequence's values may
+    be infinite, and no mask removes those from a sum.
     """
     ends = np.array([len(span.slots) for span in spans.values()])
     slots = np.stack([np.resize(span.slots, ends.max()) for span in spans.values()])
@@ -103,7 +105,7 @@ def _decoding(spans: Mapping[int, Span], device: torch.device) -> Together:
 def visible(span: Span, window: int | None, device: torch.device) -> torch.Tensor | None:
     """Which of the positions that a segment sees each token sees, bool [count, positions].
 
-    Itself and those before, at most `window` back, and its whole run. None: all, or all before where it begins at 0.
+    Itself and earlier ones, at most `window` back, and its whole run. None: all, or all earlier ones if it begins at 0.
     """
     end = len(span.slots)
     if span.count == 1 or (span.start == 0 and not span.runs and (window is None or window >= end)):

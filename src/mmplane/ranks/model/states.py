@@ -1,7 +1,7 @@
-"""States of recurrent layers (Qwen3.5's linear attention): what a sequence owns beside its keys and values.
+"""States of recurrent layers (Qwen3.5's linear attention), which a sequence owns in addition to keys and values.
 
-A recurrent layer keeps one state of all tokens so far, and not one of each position. So nothing of it can be shared by
-prompts that begin alike, and a sequence that begins again at position 0 begins with none.
+A recurrent layer keeps one state for all tokens so far, and not one for each position. So prompts with the same
+beginning cannot share any of it, and a sequence that begins again at position 0 begins without one.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from mmplane.ranks.model.segmented import Segmented
 from mmplane.ranks.plan.step import Segment, SequenceId
 
 LAYER = "linear_attn"
-"""Name of a recurrent layer among the modules of a decoder layer."""
+"""The name of a recurrent layer among the modules of a decoder layer."""
 
 
 class States:
-    """Of every sequence that has begun, for a language model with such layers; for any other nothing happens."""
+    """The states of every sequence that has begun, for a language model with such layers; otherwise a no-op."""
 
     def __init__(self, language: Any) -> None:
         layers = [getattr(layer, LAYER) for layer in language.layers if hasattr(layer, LAYER)]
@@ -31,20 +31,20 @@ class States:
         self._of: dict[SequenceId, DynamicCache] = {}
 
     def begin(self, segments: tuple[Segment, ...]) -> None:
-        """Before a forward pass over these segments."""
+        """Call before a forward pass over these segments."""
         self._layers.segments = segments
         for segment in segments:
             if self._layers.count and segment.start == 0:
                 self._of[segment.sequence] = DynamicCache(config=self._config)
 
     def fork(self, drawn: Iterable[SequenceId]) -> None:
-        """After a forward pass: the samples of a request go on from where its prompt ends."""
+        """Call after a forward pass: the samples of a request continue from the end of its prompt."""
         for request_id, sample in drawn:
             if self._layers.count and (request_id, sample) not in self._of:
                 self._of[request_id, sample] = copy.deepcopy(self._of[request_id, 0])
 
     def drop(self, sequences: Iterable[SequenceId]) -> None:
-        """They have ended."""
+        """Drop these sequences, which have ended."""
         for sequence in sequences:
             self._of.pop(sequence, None)
 

@@ -1,8 +1,8 @@
-"""Small sums over all ranks by messages between each two of them: gloo takes ten times as much CPU for one.
+"""Small sums over all ranks, by messages between every two of them; gloo takes ten times as much CPU for one.
 
-transformers adds up what the ranks computed twice in each layer. A decoded token's sum is a kilobyte; gloo passes it
-around a ring, from thread to thread. Here each rank sends what it has to each other rank and adds up what came, in the
-order of ranks, so that all have the same bits. What is larger, and what lies on a GPU, goes the usual way.
+transformers adds up the ranks' results twice in each layer. A decoded token's sum is a kilobyte; gloo passes it around
+a ring, from thread to thread. Here each rank sends its part to each other rank and adds up what it receives, in the
+order of ranks, so that all get the same bits. Larger tensors, and tensors on a GPU, use gloo or NCCL as usual.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch.distributed as dist
 from transformers.distributed import tensor_parallel
 
 BYTES_MAX = 64 * 1024
-"""Of one message: a socket's buffer has room for it, so that all may send before anybody receives."""
+"""The limit on one message: it fits into a socket's buffer, so that all may send before anyone receives."""
 
 
 class Sums:
@@ -30,9 +30,9 @@ class Sums:
             peer.settimeout(limit.total_seconds())
 
     def take(self, tensor: torch.Tensor) -> bool:
-        """Make it the sum of all ranks' tensors, in place; False when another way is to be taken, on every rank alike.
+        """Make it the sum of all ranks' tensors, in place. False, on every rank alike, if gloo or NCCL must do it.
 
-        Raises DistError when a rank is gone, or does not answer in time.
+        Raises DistError if a rank is gone, or does not answer in time.
         """
         if tensor.device.type != "cpu" or tensor.nbytes > BYTES_MAX or not tensor.is_contiguous():
             return False
@@ -42,9 +42,9 @@ class Sums:
                 peer.send(_bytes(tensor))
             for peer, part in zip(self._peers, parts, strict=True):
                 if peer.recv_into(_bytes(part)) != tensor.nbytes:
-                    raise dist.DistError("a rank has gone, or sums something else")
+                    raise dist.DistError("a rank has ended, or sums a different tensor")
         except OSError as error:
-            raise dist.DistError(f"a rank does not take part in a sum: {error}") from error
+            raise dist.DistError(f"a rank does not take part in a sum over all ranks: {error}") from error
         parts.insert(self._rank, tensor)
         total = parts[0]
         for part in parts[1:]:
@@ -54,7 +54,7 @@ class Sums:
 
 
 class Collectives:
-    """`torch.distributed` as transformers' layers see it: small sums are ours."""
+    """`torch.distributed` as transformers' layers see it, with our small sums."""
 
     def __init__(self, sums: Sums) -> None:
         self._sums = sums
@@ -63,13 +63,13 @@ class Collectives:
         return getattr(dist, name)
 
     def all_reduce(self, tensor: torch.Tensor, *, group: Any = None) -> None:
-        """The sum, in place. The group is that of all ranks."""
+        """The sum, in place. The group must be that of all ranks."""
         if not self._sums.take(tensor):
             dist.all_reduce(tensor, group=group)
 
 
 def use(sums: Sums) -> None:
-    """From now on transformers' layers in this process take small sums this way."""
+    """From now on, transformers' layers in this process use these small sums."""
     tensor_parallel.dist = Collectives(sums)
 
 

@@ -1,4 +1,4 @@
-"""What a request wants of one row of logits. Plain values; nothing here computes."""
+"""How to sample from one row of logits. Plain values; nothing here computes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import torch
 
 @dataclass(frozen=True)
 class Penalties:
-    """How the tokens that a text already has lose weight.
+    """Penalties on tokens that a text already contains.
 
-    `repetition` applies to all of `tokens`, as in transformers. `presence` and `frequency` apply to those that the
-    answer has, as in OpenAI's API. `tokens` has each token once, int64, and `counts` says how often the answer has it.
+    `repetition` applies to all of `tokens`, as in transformers. `presence` and `frequency` apply to those in the
+    answer, as in OpenAI's API. `tokens` contains each token once, int64, and `counts` is how often the answer contains
+    it.
     """
 
     repetition: float
@@ -25,11 +26,11 @@ class Penalties:
 
 @dataclass(frozen=True)
 class Wanted:
-    """One row of logits: how to draw from it, and for which samples of the request.
+    """One row of logits: how to sample from it, and for which samples of the request.
 
-    `top_k` 0 and `min_p` 0 are off. `allowed` is a mask, bool [tokens]: what is false, or beyond it, is never drawn,
-    and neither are `banned` ids. With `logprobs` n, what is drawn carries its log probability and the n most likely
-    tokens with theirs.
+    `top_k` 0 and `min_p` 0 mean off. `allowed` is a mask, bool [tokens]: tokens that are false in it, or beyond its
+    end, are never sampled, and neither are `banned` ids. With `logprobs` n, each token carries its log probability and
+    the n most likely tokens with theirs.
     """
 
     temperature: float
@@ -47,10 +48,10 @@ class Wanted:
 
     @property
     def plain(self) -> bool:
-        """Whether the logits are taken as the model gives them."""
+        """Whether the logits are used unchanged."""
         return self.penalties is None and not self.bias and self.allowed is None and not self.banned
 
     @property
     def whole(self) -> bool:
-        """Whether any token may be drawn, however unlikely."""
+        """Whether any token may be sampled, however unlikely."""
         return self.top_p >= 1 and not self.top_k and not self.min_p

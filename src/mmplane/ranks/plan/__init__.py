@@ -1,1 +1,1 @@
-"""What all ranks must agree on: the leader's decisions, the schedule that follows from them, and the ranks' loops."""
+"""Everything that all ranks must agree on: the leader's decisions, the schedule that follows, and the ranks' loops."""

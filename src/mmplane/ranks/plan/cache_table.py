@@ -1,7 +1,7 @@
-"""The leader's table of what every rank's cache of features holds (A2): bounded, least recently used first. Pure.
+"""The leader's table of the features in every rank's cache (A2): limited, least recently used first. Pure.
 
-There is one authority: the leader decides what is kept, forgotten and reused, and says so in the plan. A rank's cache
-is a dictionary that does as it is told, so no two can differ.
+Only the leader decides what is kept, evicted and reused, and the plan states it. A rank's cache is a dictionary that
+follows the plan, so the caches of two ranks cannot differ.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mmplane.core.records import Enclosed
 
 ENTRIES_MAX = 1000
 CHANGES_MAX = 128
-"""Keys that one plan keeps, and that it evicts: a plan is one message."""
+"""The maximum number of keys that one plan keeps, and that it evicts, because a plan is one message."""
 
 
 class CacheTable:
@@ -28,7 +28,7 @@ class CacheTable:
         self._reuse: list[tuple[int, int]] = []
 
     def look(self, submit: Submit) -> tuple[int, ...]:
-        """Which of a request's items come from the cache: it is being prepared in the next plan."""
+        """Which items of a request come from the cache. The next plan prepares the request."""
         if not submit.cache:
             return ()
         found = tuple(index for index, item in enumerate(submit.items) if item.content_key in self._entries)
@@ -38,21 +38,21 @@ class CacheTable:
         return found
 
     def keep(self, submit: Submit) -> None:
-        """Every rank holds this request's features: keep those that fit. It is admitted in the next plan."""
+        """Every rank holds this request's features: keep those that fit. The next plan admits the request."""
         for item in submit.items if submit.cache else ():
-            # A rank keeps first and evicts then: what this plan evicts cannot come back in it.
+            # A rank keeps first and evicts afterwards: what this plan evicts cannot be kept again in it.
             if isinstance(item, Enclosed) and not self._decided(item.content_key):
                 self._keep_item(item)
 
     def take_plan(self) -> CachePlan:
-        """What was decided since the last plan."""
+        """The decisions since the last plan."""
         plan = CachePlan(tuple(self._keep), tuple(self._evict), tuple(self._reuse))
         self._keep, self._evict, self._reuse = [], [], []
         return plan
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of all features that are kept, on each rank."""
+        """The bytes of all kept features on each rank."""
         return self._held_bytes
 
     def _decided(self, key: bytes) -> bool:

@@ -1,8 +1,8 @@
-"""The keys of blocks: each chains everything that its keys and values depend on. Pure.
+"""The keys of blocks: each covers everything that the block's keys and values depend on. Pure.
 
-What lies in a block of the ranks' memory depends on all tokens up to its end and on the items among them. So its key is
-a digest of the key before it, its token ids, and for each run of an item's placeholders that touches it the item's
-content key and where the run lies. The first key chains from the request's salt, which differs between tenants.
+The content of a block depends on all tokens up to its end and on the items among them. So its key is a digest of the
+previous key, its token ids, and for each run of an item's placeholders in it the item's content key and the run's
+position. The first key starts from the request's salt, which differs between tenants.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CHAIN_VERSION = b"mmplane-chain-1"
 
 @dataclass
 class Chain:
-    """Keys so far, and what of the next block is known. Without a salt there are no keys."""
+    """The keys so far, and what is known of the next block. Without a salt there are no keys."""
 
     salt: bytes
     block_tokens: int
@@ -42,11 +42,11 @@ class Chain:
         return chain
 
     def fork(self) -> Chain:
-        """A chain that goes on from here by itself."""
+        """A chain that continues from here independently."""
         return Chain(self.salt, self.block_tokens, list(self.keys), bytearray(self.ids), list(self.marks))
 
     def push(self, token: int) -> None:
-        """One more token, of the answer."""
+        """Add a token of the answer."""
         if not self.salt:
             return
         self.ids += token.to_bytes(TOKEN_BYTES, "little", signed=True)
@@ -61,7 +61,7 @@ class Chain:
 
 
 def _marks(submit: Submit, block_tokens: int) -> dict[int, list[bytes]]:
-    """By block: the content keys of the items in it, and where their runs begin."""
+    """The content keys of the items in each block, and where their runs begin."""
     marks: dict[int, list[bytes]] = {}
     for item, runs in zip(submit.items, submit.placeholders, strict=True):
         row = 0

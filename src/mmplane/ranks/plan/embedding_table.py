@@ -1,11 +1,11 @@
-"""The leader's table of the embeddings that every rank keeps: bounded in bytes, least recently used first. Pure.
+"""The leader's table of the embeddings that every rank keeps: limited in bytes, least recently used first. Pure.
 
-A request pins what it keeps until it ends, so that its prompt can be computed again at any time. What does not fit
-beside what is pinned is not kept: it passes, and a rank drops it once its last row lies in the cache of keys and
-values.
+A request pins the embeddings that it uses until it ends, so that its prompt can be computed again at any time.
+Embeddings that do not fit beside pinned ones are not kept: they only pass through, and a rank drops them once their
+last row is in the key-value cache.
 
-There is one authority, as with `CacheTable`. A rank that has no embeddings under a key that it is told to keep, because
-the request before failed there, runs its encoder: so nothing here has to know whether an encoder succeeded.
+Only the leader decides, as with `CacheTable`. If a rank is told to keep embeddings but has none under that key, because
+the previous request failed there, it runs its encoder. So this table need not know whether an encoder succeeded.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from mmplane.core.plan import EmbeddingPlan, Submit
 
 ENTRIES_MAX = 4096
 EVICTIONS_MAX = 64
-"""Keys in one plan, which is one message."""
+"""The maximum number of evicted keys in one plan, which is one message."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What the table said of one request: items that were `found`, and whether all of its rows are kept (`whole`)."""
+    """The answer for one request: items that were `found`, and whether all of its rows are kept (`whole`)."""
 
     found: tuple[int, ...] = ()
     whole: bool = True
 
 
 class EmbeddingTable:
-    """Content keys and the bytes of their embeddings, `row_bytes` for each token: 0 where nothing is encoded."""
+    """Content keys and the bytes of their embeddings, `row_bytes` for each token: 0 if nothing is encoded."""
 
     def __init__(self, limit_bytes: int, row_bytes: int) -> None:
         self._limit_bytes = limit_bytes if row_bytes else 0
@@ -39,13 +39,13 @@ class EmbeddingTable:
         self._idle: OrderedDict[bytes, None] = OrderedDict()
         """Keys without a pin, least recently used first."""
         self._pinned: dict[int, list[bytes]] = {}
-        """By request."""
+        """The keys that each request pins."""
         self._held_bytes = 0
         self._evict: list[bytes] = []
         self._keep: list[tuple[int, int]] = []
 
     def look(self, submit: Submit) -> Look:
-        """What of a request's embeddings is kept. It is being prepared in the next plan, and pins it."""
+        """Which of a request's embeddings are kept. The next plan prepares the request, which pins them."""
         if not (submit.keep and self._limit_bytes):
             return Look(whole=not (submit.items and self._row_bytes))
         found: list[int] = []
@@ -63,7 +63,7 @@ class EmbeddingTable:
         return Look(tuple(found), len(pinned) == len(submit.items))
 
     def release(self, request_id: int) -> None:
-        """A request has ended: what it pinned stays as long as there is room."""
+        """A request has ended. What it pinned stays as long as there is room."""
         for key in self._pinned.pop(request_id, ()):
             self._pins[key] -= 1
             if not self._pins[key]:
@@ -71,28 +71,28 @@ class EmbeddingTable:
                 self._idle[key] = None
 
     def refuse(self, request_id: int) -> None:
-        """A request that was looked at is not prepared in the next plan after all."""
+        """A request that was looked up is not prepared in the next plan after all."""
         self._keep = [each for each in self._keep if each[0] != request_id]
         self.release(request_id)
 
     def take_plan(self) -> EmbeddingPlan:
-        """What was decided since the last plan."""
+        """The decisions since the last plan."""
         plan = EmbeddingPlan(tuple(self._evict), tuple(self._keep))
         self._evict, self._keep = [], []
         return plan
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of all embeddings that are kept, on each rank."""
+        """The bytes of all kept embeddings on each rank."""
         return self._held_bytes
 
     @property
     def pinned(self) -> int:
-        """Keys that requests pin."""
+        """The number of keys that requests pin."""
         return len(self._pins)
 
     def _add(self, key: bytes, length_bytes: int) -> bool:
-        """Make room; whether there is some. Its cost depends on what is evicted, not on what is kept."""
+        """Make room. Returns whether there is some. The cost depends on what is evicted, not on what is kept."""
         victims: list[bytes] = []
         over_bytes = self._held_bytes + length_bytes - self._limit_bytes
         over_entries = len(self._bytes) + 1 - ENTRIES_MAX

@@ -1,4 +1,4 @@
-"""A follower's loop: plans in from the leader, `Held` and `Position` out."""
+"""A follower's loop: receives plans from the leader, sends `Held` and `Position`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmplane.wire.link import Link
 
 
 def follow(member: Member, leader: Link[Plan], control: Control, wake: Wake, limit_s: float) -> None:
-    """A follower's life: plans in, `Held` and `Position` out."""
+    """Run a follower: receive plans, send `Held` and `Position`."""
     poller = select.poll()
     poller.register(leader, select.POLLIN)
     poller.register(wake, select.POLLIN)

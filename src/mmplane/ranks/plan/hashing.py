@@ -1,4 +1,4 @@
-"""Digests beside the loop: hashing an item takes milliseconds in which no other request would get its token."""
+"""Computes digests in a thread, because hashing an item in the loop would delay other requests by milliseconds."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mmplane.ranks.plan.loop import LoopClock
 
 
 class Hashing:
-    """One thread of a rank. Requests wait for it, not the loop; as many as are in flight can wait."""
+    """One thread of a rank. Requests wait for it, but the loop does not; all requests in flight may wait."""
 
     def __init__(self, clock: LoopClock) -> None:
         self._clock = clock
         self._thread = ThreadPoolExecutor(1, "digests", initializer=step_back)
 
     def begin(self, features: Callable[[], Iterable[torch.Tensor]]) -> Future[tuple[bytes, ...]]:
-        """The digest of each tensor. `features` is called in the thread; nobody may write into them meanwhile."""
+        """The digest of each tensor. Calls `features` in the thread; nobody may write to them in the meantime."""
         return self._thread.submit(self._hash, features)
 
     def _hash(self, features: Callable[[], Iterable[torch.Tensor]]) -> tuple[bytes, ...]:

@@ -1,4 +1,4 @@
-"""The inbox: a rank's read-only window on the arena. A record in, arrays out: no open, no copy, no hash."""
+"""The inbox: a rank's read-only view of the arena. It turns a record into arrays without an open, a copy or a hash."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mmplane.delivery.tensors import tensors_of
 
 
 class Inbox:
-    """Maps every region once, populated, read-only.
+    """Maps every region once, populated and read-only.
 
-    A view is valid until the rank has reported that it no longer reads the item: the arena's owner then gives the bytes
-    to somebody else. Who keeps a view longer reads another request's features.
+    A view is valid until the rank has reported that it no longer reads the item; then the arena's owner gives the bytes
+    to another item. A rank that keeps a view longer reads another request's features.
     """
 
     def __init__(self, regions: Sequence[RegionMapping], *, copy: bool = False) -> None:
@@ -24,15 +24,15 @@ class Inbox:
         self._copy = copy
 
     def content(self, slot: Slot) -> memoryview:
-        """A slot's bytes, in place. Raises ValueError when they are not inside their region."""
+        """A slot's bytes, in place. Raises ValueError if they are not inside their region."""
         if slot.region >= len(self._regions):
             raise ValueError(f"there is no region {slot.region}")
         return self._regions[slot.region].view(slot.offset_bytes, slot.length_bytes)
 
     def tensors(self, item: Item) -> dict[str, torch.Tensor]:
-        """The item's tensors over the mapping, by name; writing into one is a SIGSEGV.
+        """The item's tensors over the mapping, by name. Writing to one is a SIGSEGV.
 
-        With `copy` (a model that writes into its inputs) they are private copies. Raises ValueError when a tensor is
+        With `copy` (for a model that writes into its inputs) they are private copies. Raises ValueError if a tensor is
         not inside its slot.
         """
         tensors = tensors_of(item.tensors, self.content(item.slot))
@@ -40,6 +40,6 @@ class Inbox:
 
 
 def digest(features: torch.Tensor) -> bytes:
-    """Blake3 over a tensor's bytes, C order; in place when they are contiguous on a CPU."""
+    """The blake3 digest of a tensor's bytes in C order; in place if they are contiguous on a CPU."""
     content = features.cpu().contiguous().flatten().view(torch.uint8)
     return blake3(content.numpy().data).digest()

@@ -1,13 +1,13 @@
-"""The leader's decisions, as a pure core: records in, plans and records out. No clock, no tensor, nothing is sent.
+"""The leader's decisions as a pure core: records in, plans and records out. No clock, no tensor, no I/O.
 
     WAITING ──prepare──> PREPARING ──all ranks hold it──> RUNNING ──end, length, abort──> gone
        └─abort─> gone        └─a rank failed, or abort, once all ranks have answered─> gone
 
-A request whose items come inline waits until its parcel has arrived. One that is aborted while it is being prepared is
-named to the ranks, which may stop working on it, and ends when all have answered.
+A request whose items come inline waits until its parcel has arrived. If a request is aborted while it is being
+prepared, the ranks are told that they may stop working on it, and it ends when all have answered.
 
-A request's slots are free to be released when the leader says `Admitted` or `Failed`: by then every rank has answered
-`Held`, so none reads them any more.
+A request's slots may be released when the leader sends `Admitted` or `Failed`: by then every rank has answered `Held`,
+so none reads them any more.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ from mmplane.waiting.share import Share
 from mmplane.wire.link import encode
 
 PLAN_BYTES_MAX = MESSAGE_BYTES_MAX - 26 * 1024
-"""Room for what a plan prepares; the rest is for the tokens, admissions and ends of `RUNNING_MAX` sequences, and for
-what caches forget."""
+"""The room for what a plan prepares. The rest is for the tokens, admissions and ends of `RUNNING_MAX` sequences, and
+for cache evictions."""
 KEEP_BYTES = 12
-"""Of a plan, for each item whose embeddings are kept."""
+"""The size in a plan of each item whose embeddings are kept."""
 
 POSITIONS_KEPT = 4096
 CANCELS_MAX = 256
-"""Cancellations in one plan; more wait for the next."""
+"""Cancellations in one plan; more wait for the next plan."""
 
 
 class Diverged(Exception):
-    """Two ranks disagree about what was admitted: the group cannot be trusted and ends."""
+    """Two ranks disagree about what was admitted. The group cannot be trusted, so it ends."""
 
 
 class Leader:
@@ -87,7 +87,7 @@ class Leader:
         self._cache = CacheTable(cache_bytes)
         self._embeddings = embeddings or EmbeddingTable(0, 0)
         self._early: dict[int, bool] = {}
-        """Parcels that came before their request, and whether they were passed on."""
+        """Parcels that came before their request, and whether they were forwarded."""
         self._unwanted: set[int] = set()
         """Requests that ended before their parcel came."""
         self._tokens: tuple[int, ...] = ()
@@ -111,7 +111,7 @@ class Leader:
         self._waiting.setdefault(submit.tenant, deque()).append(submit.request_id)
 
     def arrived(self, request_id: int, *, relayed: bool) -> None:
-        """A request's parcel lies at every rank that gets it."""
+        """A request's parcel has arrived at every rank that gets it."""
         request = self._requests.get(request_id)
         if request is not None:
             request.awaits_parcel = False
@@ -142,7 +142,7 @@ class Leader:
             self._cancel.append(Cancel(abort.request_id, prepared=True, relayed=request.submit.relayed))
 
     def abort_all(self) -> None:
-        """The front end is gone, and its stream has ended: drop whatever it had submitted."""
+        """The front end is gone, and its stream has ended: drop everything that it had submitted."""
         for request_id in list(self._requests):
             self.abort(Abort(request_id))
         for request_id, relayed in self._early.items():
@@ -155,7 +155,7 @@ class Leader:
         self._requests[held.request_id].held[held.rank] = held
 
     def position(self, position: Position) -> None:
-        """A rank has applied a plan. Raises Diverged when its admission log is not the leader's."""
+        """A rank has applied a plan. Raises Diverged if its admission log differs from the leader's."""
         if position.rank == 0:
             self._own[position.number] = position.digest
             self._own.pop(position.number - POSITIONS_KEPT, None)
@@ -173,7 +173,7 @@ class Leader:
         )
 
     def sampled(self, sequences: tuple[SequenceId, ...], drawn: tuple[Drawn, ...]) -> None:
-        """What the step drew. Goes to the front end now and to every rank with the next plan."""
+        """The tokens that the step sampled. They go to the front end now, and to every rank with the next plan."""
         self._tokens = tuple(each.token for each in drawn)
         out = []
         failures = {ids[0]: each.failure for ids, each in zip(sequences, drawn, strict=True) if each.failure}
@@ -200,7 +200,7 @@ class Leader:
     # Decisions out.
 
     def propose(self, now_s: float = 0.0) -> Plan | None:
-        """The next plan, or None when there is nothing to do until a message comes. `now_s` is for who measures."""
+        """The next plan; None if there is nothing to do until a message arrives. `now_s` is only for measurements."""
         admit = self._settle(now_s)
         prepare = self._choose()
         running = any(request.drawn for request in self._requests.values())
@@ -224,7 +224,7 @@ class Leader:
         return plan
 
     def progress(self) -> Progress:
-        """Where everything stands, for metrics and for the watch."""
+        """The current state, for metrics and for the watchdog."""
         return Progress(
             self._number,
             sum(request.phase is Phase.RUNNING for request in self._requests.values()),
@@ -246,7 +246,7 @@ class Leader:
         return self._number
 
     def _settle(self, now_s: float) -> list[int]:
-        """Admit, in order of submission, what every rank holds; end what failed on any of them."""
+        """Admit, in order of submission, what every rank holds. End what has failed on any rank."""
         admit = []
         for request_id, request in list(self._requests.items()):
             if request.phase is not Phase.PREPARING or len(request.held) < self._tp:
@@ -266,9 +266,9 @@ class Leader:
         return admit
 
     def _choose(self) -> list[Submit]:
-        """Start preparing waiting requests while memory, seats and the message allow.
+        """Start preparing waiting requests as long as memory, seats and the message's size allow.
 
-        A tenant's requests go in order of submission, and the tenant that has fewest seats goes first. It may not use
+        A tenant's requests go in order of submission, and the tenant with the fewest seats goes first. It may not use
         more than its share, so a tenant with long answers cannot keep all seats from another one.
         """
         prepare: list[Submit] = []
@@ -301,23 +301,24 @@ class Leader:
         return whole + (count_for(longest) - whole) * submit.sampling.samples
 
     def _wanted(self, request: Request) -> int:
-        """Blocks that a request takes for its prompt and the beginning of its answers."""
+        """The blocks that a request takes for its prompt and the beginning of its answers."""
         blocks, submit = self._schedule.blocks, request.submit
         begun = blocks.count_for(submit.prompt_tokens) - len(request.found) + blocks.newly_used(request.found)
         return min(begun + submit.sampling.samples, request.blocks)
 
     def _has_room(self, request: Request, wanted: int) -> bool:
-        """Whether it may begin: `wanted` blocks are there for it and for the others that begin with it.
+        """Whether it may begin: there are `wanted` blocks for it and for the others that begin with it.
 
-        Answers get their blocks one by one, and the youngest is preempted when there are none. So the oldest can always
-        end: whatever the others found computed and keep, the rest is enough for the longest answer. A request whose
-        items' embeddings are not all kept cannot be computed again and is never preempted: it keeps all of its own.
+        Answers get their blocks one by one, and the youngest is preempted if there are none. So the oldest can always
+        finish: whatever computed blocks the others found and keep, the rest is enough for the longest answer. A request
+        whose items' embeddings are not all kept cannot be computed again, so it is never preempted: it keeps all of its
+        blocks.
         """
         blocks = self._schedule.blocks
         held = [each for each in self._requests.values() if each.phase is not Phase.WAITING]
         if not held:
             return True
-        if self._tenants > 1:  # promised whole, so that no tenant's answers push another's out
+        if self._tenants > 1:  # reserved in full, so that no tenant's answers displace another's
             return self._blocks.total_held + request.blocks <= blocks.total
         largest = max(each.blocks - len(each.found) for each in (request, *held))
         fragile = sum(each.blocks for each in (request, *held) if not each.embeddings.whole)
@@ -325,7 +326,7 @@ class Leader:
         return wanted <= blocks.available - self._schedule.promised and largest + kept <= blocks.total
 
     def _next(self) -> Request | None:
-        """Whose turn it is: each tenant's first request whose parcel is here, if it is within the tenant's share."""
+        """The next request: each tenant's first one whose parcel is here, if it is within the tenant's share."""
         first = (
             next((request for request in map(self._requests.__getitem__, queue) if not request.awaits_parcel), None)
             for queue in self._waiting.values()
@@ -344,14 +345,14 @@ class Leader:
         return self._tenants < 2 or self._blocks.allows(tenant, request.blocks)
 
     def _leave(self, request: Request) -> None:
-        """It waits no more."""
+        """It no longer waits."""
         queue = self._waiting[request.submit.tenant]
         queue.remove(request.submit.request_id)
         if not queue:
             del self._waiting[request.submit.tenant]
 
     def _drop_parcel(self, request: Request) -> None:
-        """A request that was in no plan has ended: its parcel is wherever it was passed on to, or still to come."""
+        """A request that was in no plan has ended. Its parcel is wherever it was forwarded to, or still to come."""
         request_id = request.submit.request_id
         if request.awaits_parcel:
             self._unwanted.add(request_id)
@@ -380,5 +381,7 @@ class Leader:
         self._blocks.give_back(request.submit.tenant, request.blocks)
 
 
-_NEVER_FITS = too_large("prompt and answer need more cache memory or seats than one tenant may have").failure()
+_NEVER_FITS = too_large(
+    "prompt and answer need more cache memory or seats than this server allows one tenant"
+).failure()
 _ABORTED = unavailable("the request was aborted").failure()

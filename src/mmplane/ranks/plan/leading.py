@@ -1,6 +1,6 @@
 """The leader's loop: requests in from the front end, plans out to the followers, tokens back.
 
-It waits for nobody but its peers inside the collectives of a step.
+It only waits for its peers, inside the collectives of a step.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from mmplane.wire.link import Link, LinkError, PeerGone, PeerStalled, encode
 
 REPORT_SECONDS = 1.0
 OUTBOX_MAX = 4096
-"""Records that may wait for a front end that does not read; beyond it that front end counts as gone."""
+"""The maximum number of records that wait for a front end that does not read. Above it, the front end counts as gone.
+"""
 
 
 class LeaderLoop:
-    """The leader's life: requests in, plans to the followers, tokens out."""
+    """Runs the leader: receives requests, sends plans to the followers and tokens to the front end."""
 
     def __init__(
         self,
@@ -56,7 +57,7 @@ class LeaderLoop:
         self._reported_s = 0.0
 
     def run(self) -> None:
-        """Until the supervisor ends the process, or a peer is lost (then the whole group is replaced)."""
+        """Run until the supervisor ends the process, or a peer is lost (then the whole group is replaced)."""
         while True:
             self._member.clock.turn()
             self._control.beat()
@@ -122,7 +123,7 @@ class LeaderLoop:
         self._epoch = epoch
 
     def _detach(self) -> None:
-        """The front end is gone: nobody waits for what it submitted."""
+        """The front end is gone: nobody waits for its requests."""
         if self._frontend is not None:
             self._frontend.close()
             self._frontend = None
@@ -140,7 +141,7 @@ class LeaderLoop:
             self._leader.outbox.append(Attached(self._epoch))
 
     def _report(self) -> None:
-        """Say where everything stands, about once a second; `_wait` says it too, before it waits."""
+        """Report the current state, about once a second. `_wait` reports it too, before it waits."""
         if self._member.clock.due():
             self._leader.outbox.append(self._member.clock.report())
         now_s = time.monotonic()
@@ -158,11 +159,12 @@ class LeaderLoop:
         except PeerGone:
             self._detach()
         if len(outbox) > OUTBOX_MAX:
-            # Its link cannot be made anew while it lives: the supervisor replaces the group and connects the next one.
+            # The link cannot be made again while the front end lives, so the supervisor replaces the group and connects
+            # the next.
             raise PeerStalled("the front end does not read its messages")
 
     def _wait(self) -> None:
-        """Idle: until a message comes, or it is time to beat."""
+        """Wait, when idle, until a message arrives or a heartbeat is due."""
         if self._frontend is not None and not self._leader.outbox:
             self._leader.outbox.append(self._leader.progress())
             self._flush()

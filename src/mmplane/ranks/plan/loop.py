@@ -1,8 +1,8 @@
-"""The clock of a rank's loop: for how long the loop was held up by anything but the model, and by how much.
+"""The clock of a rank's loop: how long something other than the model blocked it.
 
-A turn of the loop is a *stall* for as long as it did neither wait nor compute: what is left is work for media, records
-and plans, in which no other request moves. What a model would do beside a GPU (a step, reading the features) is
-`outside`. Turns in which nothing happened are not counted.
+A turn of the loop is a *stall* for as long as it neither waited nor computed. What remains is work for media, records
+and plans, during which no other request makes progress. What a model would do beside a GPU (a step, reading the
+features) is `outside`. Turns in which nothing happened do not count.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ REPORT_SECONDS = 0.5
 
 
 class LoopClock:
-    """Measures one rank's loop. Called from the loop, but for `verify`, which threads call too.
+    """Measures one rank's loop. Only the loop calls it, except `verify`, which threads call too.
 
-    What collectives took is in `meter`, and in the same report.
+    `meter` measures the time of collectives, which is in the same report.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class LoopClock:
         self._stalls = Histogram()
         self._meter = meter or Meter()
         self._collectives = 0
-        """Those that have been reported."""
+        """The number of collectives that have been reported."""
         self._lock = threading.Lock()
         self._verify_cpu_s = 0.0
         self._began_s = now_s()
@@ -53,7 +53,7 @@ class LoopClock:
         self._reported_s = 0.0
 
     def turn(self) -> None:
-        """A turn of the loop begins; the one before is counted if it did anything."""
+        """A turn of the loop begins. The previous one is counted if it did anything."""
         now_s = self._now_s()
         if self._worked:
             self._stalls.add((now_s - self._began_s - self._outside_s) * 1000)
@@ -61,12 +61,12 @@ class LoopClock:
         self._began_s, self._outside_s, self._worked = now_s, 0.0, False
 
     def worked(self) -> None:
-        """This turn takes part in the count: it has handled a plan or an item."""
+        """This turn counts, because it has handled a plan or an item."""
         self._worked = True
 
     @contextmanager
     def outside(self) -> Iterator[None]:
-        """Waiting, or what a model computes: no stall. Nested blocks count once."""
+        """A block of waiting, or of computing by a model, which is no stall. Nested blocks count once."""
         began_s = self._now_s()
         self._depth += 1
         try:
@@ -78,13 +78,13 @@ class LoopClock:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """`outside`, and the loop cannot beat meanwhile: its heart does."""
+        """Like `outside`, in which the loop cannot send heartbeats, so its heart does."""
         with self.outside(), self._heart.computing() if self._heart else nullcontext():
             yield
 
     @contextmanager
     def verify(self) -> Iterator[None]:
-        """Digests, in a thread of their own: their CPU is counted apart, so that a measurement can leave it out."""
+        """A block of computing digests, in a thread. Its CPU time is separate, so that measurements can exclude it."""
         began_s = self._cpu_s()
         yield
         with self._lock:

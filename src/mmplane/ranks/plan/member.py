@@ -30,18 +30,18 @@ from mmplane.ranks.plan.wake import Wake
 
 @dataclass
 class Preparing:
-    """A request on its way from a plan to `Held`."""
+    """A request between its plan and `Held`."""
 
     submit: Submit
     cached: dict[int, Features]
-    """By index of the item."""
+    """The features from the cache, by index of the item."""
     future: Future[Any]
-    """What it waits for: its features, and then whatever a turn of `encoding` has begun."""
+    """What it waits for: its features, and later whatever a turn of `encoding` has begun."""
     began_s: float
     keep: frozenset[int]
-    """Items whose embeddings the rank keeps."""
+    """The items whose embeddings the rank keeps."""
     reused_tokens: int
-    """Of its prompt, how many have been computed for an earlier request."""
+    """How many tokens of its prompt have been computed for an earlier request."""
     work: Work = NOTHING
     encoding: Iterator[Turn] | None = None
 
@@ -74,17 +74,18 @@ class Member:
         self._parcels = parcels
         self._wake = wake
         self._copy = copy
-        """The model writes into what it is given."""
+        """Whether the model writes into its inputs."""
         self._preparing: deque[Preparing] = deque()
         self._made: dict[int, dict[bytes, Features]] = {}
-        """What a request holds, until it is admitted and the plan says what of it to keep.
+        """The features that a request holds, until it is admitted and the plan says which of them to keep.
 
-        What came from the cache is among it: it may have been evicted meanwhile, and the leader may keep it again.
+        This includes features from the cache: they may have been evicted in the meantime, and the leader may keep them
+        again.
         """
         self._cache: dict[bytes, Features] = {}
 
     def take(self, plan: Plan) -> tuple[Step, tuple[Drawn, ...]]:
-        """Apply a plan: the step that it was, and the tokens drawn (rank 0 only)."""
+        """Apply a plan. Returns its step, and the sampled tokens (rank 0 only)."""
         self.clock.worked()
         self._cancel(plan)
         step = self._schedule.apply(plan)
@@ -95,13 +96,13 @@ class Member:
 
     @property
     def preparing(self) -> bool:
-        """Whether `advance` has something to do now. When a background delivery ends, `wake` says so."""
+        """Whether `advance` has something to do now. `wake` reports when a background delivery ends."""
         return any(entry.ready for entry in self._preparing)
 
     def advance(self) -> Held | None:
-        """Encode one item of the oldest request whose features are here; `Held` when that was its last.
+        """Encode one item of the oldest request whose features are here. Returns `Held` if that was its last item.
 
-        No collective is entered here, so ranks need not keep step.
+        No collective is entered here, so ranks need not be in step.
         """
         self.clock.worked()
         entry = next(entry for entry in self._preparing if entry.ready)
@@ -119,7 +120,7 @@ class Member:
         return msgspec.structs.replace(turn, work=work)
 
     def position(self) -> Position:
-        """Where this rank's admission log stands, and what it keeps."""
+        """The position of this rank's admission log, and what the rank keeps."""
         parcels = self._parcels.statistics()
         return Position(
             self._rank,
@@ -139,20 +140,20 @@ class Member:
                 self._deliveries[prepared.submit.delivery].cancel(cancel.request_id)
 
     def _remember(self, plan: Plan, step: Step) -> None:
-        """Do with the cache what the plan says, in its order: keep, then evict."""
+        """Change the cache as the plan says, in its order: keep, then evict."""
         admitted = [self._made.pop(request_id, {}) for request_id in plan.admit]
         for request_id in step.drop_requests:
             self._made.pop(request_id, None)
         for key in plan.cache.keep:
             features = next((made[key] for made in admitted if key in made), None)
-            if features is not None:  # memory of its own: a view would keep a whole parcel
+            if features is not None:  # its own memory, because a view would keep a whole parcel
                 self._cache[key] = {name: tensor.clone() for name, tensor in features.items()}
         for key in plan.cache.evict:
             self._cache.pop(key, None)
         self._runner.forget(plan.embeddings.evict)
 
     def _begin(self, step: Step, plan: Plan) -> None:
-        """Start delivering what a plan prepares: what comes from the cache needs no delivery."""
+        """Start delivering what a plan prepares. What comes from the cache needs no delivery."""
         orders: dict[str, list[tuple[Preparing, Order]]] = {}
         began_s = time.perf_counter()
         for submit in step.prepare:
@@ -190,12 +191,13 @@ class Member:
         features = [entry.cached[index] if index in entry.cached else next(fresh) for index in range(len(submit.items))]
         if submit.cache:
             self._made[submit.request_id] = {
-                # Reused ones too: the plan that admits this request may keep again what was evicted meanwhile.
+                # Reused features too: the plan that admits this request may keep again what was evicted in the
+                # meantime.
                 item.content_key: made
                 for item, made in zip(submit.items, features, strict=True)
                 if isinstance(item, Enclosed)
             }
-            if self._copy:  # a later request is given the same
+            if self._copy:  # a later request gets the same features
                 features = [{name: tensor.clone() for name, tensor in made.items()} for made in features]
         return self._runner.prepare(submit, features, keep=entry.keep, reused_tokens=entry.reused_tokens)
 

@@ -1,4 +1,4 @@
-"""What a rank's loop asks of whatever computes: the one interface from `plan/` to `model/`."""
+"""The interface between a rank's loop and whatever computes: the only one from `plan/` to `model/`."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from mmplane.delivery.delivery import Features
 from mmplane.ranks.plan.step import Step
 
 Turn = Held | Future[Any] | None
-"""What one turn of preparing a request gives: the end, something to wait for, or nothing yet."""
+"""The result of one turn of preparing a request: the end, something to wait for, or nothing yet."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """One token. Log probabilities are of the model's own logits: before temperature, penalties, bias and mask."""
+    """One token. Log probabilities are of the model's own logits, before temperature, penalties, bias and mask."""
 
     token: int
     logprob: float | None = None
     likely: tuple[tuple[int, float], ...] = ()
-    """The most likely tokens with their log probabilities, the first most likely."""
+    """The most likely tokens with their log probabilities, in descending order."""
     failure: Failure | None = None
-    """Why its request cannot go on. The token is not the answer's then."""
+    """Why its request cannot continue. In that case the token is not part of the answer."""
 
 
 class Model(Protocol):
-    """A model on this rank, or what stands in its place."""
+    """A model on this rank, or its replacement."""
 
     def prepare(
         self,
@@ -39,32 +39,32 @@ class Model(Protocol):
         keep: frozenset[int] = frozenset(),
         reused_tokens: int = 0,
     ) -> Iterator[Turn]:
-        """Encode the request's items, one for each turn of the iterator; the last turn gives `Held`.
+        """Encode the request's items, one in each turn of the iterator; the last turn gives `Held`.
 
         `features` has one entry for each item: its tensors as they were delivered. A turn that gives a future has
-        begun what goes on without the loop: the next turn may come when it is done. No collective is entered here, and
-        what fails is this request's error alone: it is in `Held`, and nothing is raised.
+        started work that continues outside the loop; the next turn may come when it is done. No collective is entered
+        here. A failure is this request's error only: it is in `Held`, and nothing is raised.
 
-        The embeddings of the items of `keep` are kept under their content keys, until `forget` names these. An item
-        whose embeddings are there is not encoded.
+        The embeddings of the items in `keep` are kept under their content keys until `forget` names them. An item whose
+        embeddings exist is not encoded.
 
-        The first `reused_tokens` of the prompt are computed already and stay so until the request ends: an item that
-        ends there is not encoded.
+        The first `reused_tokens` of the prompt are already computed, and stay so until the request ends. An item that
+        ends within them is not encoded.
         """
         ...
 
     def forget(self, keys: Sequence[bytes]) -> None:
-        """Drop the embeddings that lie under these content keys, of which no request that is held needs any."""
+        """Drop the embeddings under these content keys, which no active request needs."""
         ...
 
     @property
     def embedding_bytes(self) -> tuple[int, int]:
-        """Bytes of embeddings on this rank: what is kept, and what passes."""
+        """The bytes of embeddings on this rank: those that are kept, and those that pass through."""
         ...
 
     def run(self, step: Step) -> tuple[Drawn, ...]:
-        """Drop what the step drops, copy blocks, compute its segments; the tokens drawn, in the order of `step.drawn`.
+        """Drop what the step drops, copy blocks, compute its segments. Returns the tokens in the order of `step.drawn`.
 
-        Every rank must call this for every step. Only rank 0's tokens count: the others return none.
+        Every rank must call this for every step. Only rank 0's tokens count; the others return none.
         """
         ...

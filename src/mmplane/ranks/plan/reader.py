@@ -1,6 +1,6 @@
-"""The thread that takes parcels off a rank's stream, and on the leader passes them on.
+"""The thread that reads parcels from a rank's stream, and on the leader forwards them.
 
-A rank that reads no parcels any more would leave requests waiting for ever: when the thread fails, the process ends.
+If a rank stopped reading parcels, requests would wait forever. So when the thread fails, the process ends.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ log = logging.getLogger("mmplane")
 
 
 class ParcelReader:
-    """Reads one stream to its end. `arrived` is for the leader's loop: (request id, passed on), in order."""
+    """Reads one stream to its end. `arrived` is for the leader's loop: (request id, forwarded) pairs, in order."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class ParcelReader:
         self._thread.start()
 
     def close(self) -> None:
-        """End the stream. What had arrived whole is in `arrived` when this returns, and nothing comes after."""
+        """End the stream. When this returns, every complete parcel is in `arrived`, and no more will come."""
         self._stream.shutdown(socket.SHUT_RDWR)
         self._thread.join(self._limit_s * (len(self._followers) + 1))
         self._stream.close()
@@ -52,9 +52,9 @@ class ParcelReader:
         try:
             receive_frames(self._stream, self._accept, frame_bytes_max=self._frame_bytes_max)
         except Exception:
-            # A follower that does not read, a frame that is too long, no memory for one. No later parcel would come
-            # either: were this rank to go on, every request with one would wait for ever.
-            log.exception("parcels cannot be read or passed on: this group is lost")
+            # A follower that does not read, a frame that is too long, or no memory for one. No later parcel would
+            # arrive either, so every request with a parcel would wait forever.
+            log.exception("parcels cannot be read or forwarded; this group of ranks ends and is replaced")
             logging.shutdown()
             os._exit(1)
 

@@ -1,4 +1,4 @@
-"""One request, as the leader knows it. Pure."""
+"""The leader's view of one request. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mmplane.ranks.plan.embedding_table import Look
 
 
 class Phase(Enum):
-    """Where a request stands with the leader."""
+    """The phase of a request on the leader."""
 
     WAITING = "waiting"
     PREPARING = "preparing"
@@ -20,7 +20,7 @@ class Phase(Enum):
 
 @dataclass
 class Request:
-    """What the leader knows of one request."""
+    """What the leader knows about one request."""
 
     submit: Submit
     phase: Phase = Phase.WAITING
@@ -30,14 +30,14 @@ class Request:
     reused: tuple[int, ...] = ()
     embeddings: Look = Look()  # noqa: RUF009 - frozen
     drawn: dict[int, int] = field(default_factory=dict)
-    """Tokens drawn so far, by sample that is still running."""
+    """The number of tokens so far, for each sample that is still running."""
 
     blocks: int = 0
-    """What it takes at most: prompt and longest answer, the whole blocks of the prompt once for all samples."""
+    """The maximum that it takes: prompt and longest answer, with the full blocks of the prompt once for all samples."""
     found: tuple[int, ...] = ()
-    """Blocks of its prompt that had been computed for an earlier request."""
+    """The blocks of its prompt that had been computed for an earlier request."""
 
     @property
     def failure(self) -> Failure | None:
-        """The first rank's failure, in rank order."""
+        """The failure of the lowest rank that failed."""
         return next((held.failure for _, held in sorted(self.held.items()) if held.failure), None)

@@ -1,6 +1,6 @@
-"""Runs: parts of a prompt whose tokens attend to each other in both directions, so that one step computes them whole.
+"""Runs: parts of a prompt whose tokens attend to each other in both directions, so one step computes them whole.
 
-Gemma 3's are the tokens of each image. Pure: every rank cuts prompts alike.
+In Gemma 3 these are the tokens of each image. Pure: every rank cuts prompts in the same way.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Run = tuple[int, int]
 
 
 def image_runs(submit: Submit) -> tuple[Run, ...]:
-    """One for each run of an image's or a clip's placeholders."""
+    """One run for each run of an image's or a clip's placeholders."""
     return tuple(
         (start, start + length)
         for item, runs in zip(submit.items, submit.placeholders, strict=True)
@@ -24,10 +24,10 @@ def image_runs(submit: Submit) -> tuple[Run, ...]:
 
 
 def whole(runs: Iterable[Run], end: int) -> int:
-    """Where a chunk ends that may end at `end` at the earliest: behind the run that it would cut."""
+    """The end of a chunk that must reach at least `end`: after the run that it would cut."""
     return next((behind for start, behind in runs if start < end < behind), end)
 
 
 def before(runs: Iterable[Run], end: int) -> int:
-    """Where a chunk ends that may end at `end` at the latest: before the run that it would cut."""
+    """The end of a chunk that must not go beyond `end`: before the run that it would cut."""
     return next((start for start, behind in runs if start < end < behind), end)

@@ -1,15 +1,17 @@
 """The schedule: which tokens each step computes and where, as a pure function of the plans so far.
 
-Every rank runs this code on the same plans, so every rank enters the same collectives with the same shapes
-(invariant 3). Nothing here looks at a clock, a socket, memory or a tensor.
+Every rank runs this code on the same plans, so every rank enters the same collectives with the same shapes (invariant
+3). Nothing here looks at a clock, a socket, memory or a tensor.
 
-A step computes one token of every decoding sequence, and at most `prefill_tokens` of prompts, oldest first. Where an
-image's tokens attend to each other (`mmplane.ranks.plan.runs`), it computes one image more rather than part of it. The
-samples of one request (`n`) share the prompt: sample 0 computes it, the others are forked from it when it is complete.
+A step computes one token of every decoding sequence, and at most `prefill_tokens` of prompts, oldest first. If an
+image's tokens attend to each other (`mmplane.ranks.plan.runs`), it computes one image more rather than a part of it.
+The samples of one request (`n`) share the prompt: sample 0 computes it, and the others are forked from it when it is
+complete.
 
-Keys and values lie in blocks (`mmplane.ranks.plan.blocks`). A request that begins like an earlier one starts behind the
-blocks that the leader says it reuses; it keeps them to its end. When a sequence needs a block and all have users, the
-youngest sequence is preempted: it gives back all blocks but those, and computes its tokens again when there is room.
+Keys and values are in blocks (`mmplane.ranks.plan.blocks`). A request with the same beginning as an earlier one starts
+after the blocks that the leader lets it reuse, and keeps them until it ends. If a sequence needs a block and all have
+users, the youngest sequence is preempted: it gives back all its other blocks, and computes its tokens again when there
+is room.
 """
 
 from __future__ import annotations
@@ -29,18 +31,18 @@ from mmplane.ranks.plan.runs import before, image_runs, whole
 from mmplane.ranks.plan.step import Counts, Prepared, Segment, Sequence, SequenceId, Step
 
 LOOKED_MAX = 64
-"""Chains of requests that the leader has looked at and that are not prepared yet."""
+"""The chains of requests that the leader has looked up and that are not prepared yet."""
 
 _encoder = msgspec.msgpack.Encoder()
 
 
 class Schedule:
-    """The state that the plans build up. `prompt_of` gives the token ids of a request, int32 little endian."""
+    """The state that plans build up. `prompt_of` returns the token ids of a request, int32 little endian."""
 
     number: int = 0
-    """Of the newest plan."""
+    """The number of the newest plan."""
     digest: bytes = b""
-    """Of the admission log so far."""
+    """The digest of the admission log so far."""
 
     def __init__(
         self,
@@ -65,10 +67,10 @@ class Schedule:
         self._looked: dict[int, Chain] = {}
         self._copies: list[tuple[int, int]] = []
 
-    # What the leader asks before it decides.
+    # The leader's questions before it decides.
 
     def look(self, submit: Submit) -> list[int]:
-        """The blocks that this request would find computed: at least one token of its prompt is left to compute."""
+        """The computed blocks that this request could reuse. At least one token of its prompt remains to compute."""
         chain = self._looked.get(submit.request_id)
         if chain is None:
             if len(self._looked) == LOOKED_MAX:
@@ -78,14 +80,14 @@ class Schedule:
 
     @property
     def promised(self) -> int:
-        """Blocks that requests which have been prepared still take for what is known of them."""
+        """The blocks that prepared requests will still take for their known tokens."""
         count_for = self.blocks.count_for
         return sum(count_for(each.submit.prompt_tokens) - len(each.reused) for each in self._waiting.values()) + sum(
             count_for(each.known) - len(each.blocks) for each in self.sequences.values()
         )
 
     def report(self) -> MemoryReport:
-        """The blocks now, and what happened since the start."""
+        """The blocks now, and what has happened since the start."""
         blocks, counts = self.blocks, self.counts
         return MemoryReport(
             blocks.total,
@@ -100,12 +102,12 @@ class Schedule:
     # Plans.
 
     def apply(self, plan: Plan) -> Step:
-        """Take the next plan and say what to do. A plan out of order is a bug of ours, not of a user."""
+        """Apply the next plan. Returns what to do. A plan out of order is our bug, not a user's."""
         assert plan.number == self.number + 1, f"plan {plan.number} after {self.number}"
         assert len(plan.tokens) == len(self._drawn), "a plan carries one token per sampling sequence"
         self.number = plan.number
         self._copies = []
-        # First what is reused: nothing that this plan ends may push it out.
+        # First share what is reused, so that nothing that this plan ends can evict it.
         reused_tokens = self._prepare(plan)
         for sequence_id, token in zip(self._drawn, plan.tokens, strict=True):
             sequence = self.sequences[sequence_id]
@@ -128,7 +130,7 @@ class Schedule:
         return Chain.of(submit, self._prompt_of(submit), self.blocks.block_tokens)
 
     def _prepare(self, plan: Plan) -> dict[int, int]:
-        """Use what the leader has found for the requests of this plan; the tokens that it spares each of them."""
+        """Use the blocks that the leader found for this plan's requests. Returns the tokens saved for each of them."""
         reuse = dict(plan.reuse)
         spared = {}
         for submit in plan.prepare:
@@ -163,7 +165,7 @@ class Schedule:
         for sequence_id in drop:
             sequence = self.sequences.pop(sequence_id)
             self._give_back(sequence.blocks, sequence.kept)
-        # A request goes when it failed before it was admitted, or with the last of its samples.
+        # A request ends when it failed before it was admitted, or with its last sample.
         ended = [
             request_id
             for request_id in dict.fromkeys(finish.request_id for finish in plan.finish)
@@ -187,7 +189,7 @@ class Schedule:
         return segments
 
     def _prefilling(self, decoding: list[Segment]) -> list[Segment]:
-        """Of prompts, and of what was preempted. Nobody begins before an older one that waits for memory."""
+        """Segments of prompts and of preempted sequences. None begins before an older one that waits for memory."""
         segments = list(decoding)
         room = self.prefill_tokens
         for sequence in self.sequences.values():
@@ -207,7 +209,7 @@ class Schedule:
         return segments[len(decoding) :]
 
     def _begin(self, sequence: Sequence) -> bool:
-        """Whether it may go on. One that has computed nothing yet looks for more that is here, and for room for all."""
+        """Whether it may continue. One that has computed nothing yet looks for more blocks to reuse, and for room."""
         blocks, tokens = self.blocks, self.blocks.block_tokens
         if sequence.computed > sequence.kept * tokens:
             return True
@@ -224,7 +226,7 @@ class Schedule:
         return True
 
     def _extend(self, sequence: Sequence, count: int, segments: list[Segment]) -> int:
-        """Blocks to write the next `count` tokens into; for how many of them there is room."""
+        """Get blocks for the next `count` tokens. Returns for how many of them there is room."""
         tokens = self.blocks.block_tokens
         if sequence.computed % tokens and self.blocks.is_shared(sequence.blocks[-1]):
             block = self._take(sequence, segments)
@@ -241,7 +243,7 @@ class Schedule:
         return min(count, len(sequence.blocks) * tokens - sequence.computed)
 
     def _take(self, sequence: Sequence, segments: list[Segment]) -> int | None:
-        """A block, if need be of the youngest that is younger and does nothing in this step."""
+        """A block, if necessary from the youngest sequence that is younger and does nothing in this step."""
         while (block := self.blocks.take()) is None:
             younger = takewhile(lambda other: other is not sequence, reversed(self.sequences.values()))
             busy = {segment.sequence for segment in segments}
@@ -263,7 +265,7 @@ class Schedule:
         self.counts.preemptions += 1
 
     def _segment(self, sequence: Sequence, count: int) -> Segment:
-        """The next `count` tokens; they count as computed from now on."""
+        """The next `count` tokens, which count as computed from now on."""
         start = sequence.computed
         sequence.computed += count
         self.counts.computed_tokens += count
@@ -275,7 +277,7 @@ class Schedule:
         return Segment(sequence.id, start, count, tokens, draws, sequence.blocks[:])
 
     def _draw(self, segments: tuple[Segment, ...]) -> tuple[SequenceId, ...]:
-        """Whose tokens this step draws. The samples of a request part where its first token is drawn."""
+        """The sequences whose tokens this step samples. The samples of a request fork at its first token."""
         drawn: list[SequenceId] = []
         for segment in segments:
             request_id, first = segment.sequence
@@ -286,7 +288,7 @@ class Schedule:
         return tuple(drawn)
 
     def _fork(self, prompt: Sequence, sequence_id: SequenceId) -> None:
-        """A sample that shares the blocks of the prompt, until it writes into one."""
+        """Create a sample that shares the blocks of the prompt until it writes into one."""
         self.blocks.share(prompt.blocks)
         self.blocks.pin(prompt.blocks[: prompt.kept])
         self.sequences[sequence_id] = replace(
@@ -294,7 +296,7 @@ class Schedule:
         )
 
     def _publish(self, segments: tuple[Segment, ...]) -> None:
-        """What this step completes may be found by requests of later plans."""
+        """Requests of later plans may find the blocks that this step completes."""
         for segment in segments:
             sequence = self.sequences[segment.sequence]
             full = min(sequence.computed // self.blocks.block_tokens, len(sequence.chain.keys))
@@ -303,7 +305,7 @@ class Schedule:
             sequence.published = max(full, sequence.published)
 
     def _note(self, plan: Plan, segments: tuple[Segment, ...], copies: tuple[tuple[int, int], ...]) -> None:
-        """The admission log is the sequence of these entries; its rolling digest is what ranks compare."""
+        """Add an entry to the admission log. Ranks compare the log's rolling digest."""
         tokens = self.blocks.block_tokens
         entry = _encoder.encode(
             (

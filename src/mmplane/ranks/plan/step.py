@@ -1,4 +1,4 @@
-"""Steps: what every rank does for one plan, and the sequences that the schedule makes them of. Pure."""
+"""Steps: what every rank does for one plan, and the sequences from which the schedule makes them. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SequenceId = tuple[int, int]
 
 @dataclass
 class Sequence:
-    """One sample of one request. `computed` counts the tokens whose keys and values lie in its blocks."""
+    """One sample of one request. `computed` is the number of tokens whose keys and values are in its blocks."""
 
     id: SequenceId
     prompt_tokens: int
@@ -22,33 +22,33 @@ class Sequence:
     chain: Chain
     blocks: array[int]
     kept: int
-    """How many of its blocks it does not give back before it ends: those that it found computed."""
+    """The number of blocks that it does not give back before it ends: those that it reused."""
     computed: int
     published: int
     tokens: list[int] = field(default_factory=list)
-    """Of the answer, those that were drawn."""
+    """The tokens of the answer that have been sampled."""
 
     @property
     def known(self) -> int:
-        """Tokens that can be computed."""
+        """The number of tokens that can be computed."""
         return self.prompt_tokens + len(self.tokens)
 
     @property
     def decodes(self) -> bool:
-        """Whether the newest token is all that is left to compute."""
+        """Whether only the newest token remains to compute."""
         return self.computed >= self.prompt_tokens and self.computed == self.known - 1
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request from the plan that prepares it to its end."""
+    """A request from the plan that prepares it until its end."""
 
     submit: Submit
     chain: Chain
     reused: array[int]
-    """Blocks that it found computed. Its first sequence has them once it is admitted."""
+    """The computed blocks that it reuses. Its first sequence gets them once it is admitted."""
     fragile: bool
-    """Whether it cannot be computed again, and is never preempted."""
+    """Whether it cannot be computed again, so that it is never preempted."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,12 @@ class Segment:
     draws: int
     """How many samples are drawn from the logits after the segment's last token: 0 in the middle of a prompt."""
     blocks: array[int] = field(default_factory=lambda: array("q"), compare=False)
-    """Where the sequence's positions lie, up to the segment's end."""
+    """The blocks of the sequence's positions up to the segment's end."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What every rank does for one plan: drop, copy blocks, compute the segments. What it prepares may take longer."""
+    """What every rank does for one plan: drop, copy blocks, compute the segments. Preparing may take longer."""
 
     number: int
     drop: tuple[SequenceId, ...]
@@ -75,16 +75,16 @@ class Step:
     prepare: tuple[Submit, ...]
     segments: tuple[Segment, ...]
     drawn: tuple[SequenceId, ...]
-    """Whose tokens the next plan carries, in its order."""
+    """The sequences whose tokens the next plan carries, in this order."""
     reused_tokens: dict[int, int] = field(default_factory=dict)
-    """Of each request that is prepared: the tokens of its prompt that are computed already."""
+    """For each request that is prepared: how many tokens of its prompt are already computed."""
     copies: tuple[tuple[int, int], ...] = ()
     """(source, target) blocks to copy before anything is computed, in order."""
 
 
 @dataclass
 class Counts:
-    """What happened since the start."""
+    """Counts since the start."""
 
     computed_tokens: int = 0
     reused_tokens: int = 0

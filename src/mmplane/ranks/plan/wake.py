@@ -1,4 +1,4 @@
-"""Wake: how a thread of this process tells the rank's loop that there is something to look at."""
+"""Wakes the rank's loop from a thread of this process, when there is something to look at."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ class Wake:
         self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def fileno(self) -> int:
-        """For a selector."""
+        """The descriptor, for a selector."""
         return self._descriptor
 
     def set(self) -> None:
-        """From any thread."""
+        """Wake the loop. Call it from any thread."""
         os.eventfd_write(self._descriptor, 1)
 
     def clear(self) -> None:
-        """From the loop, before it looks."""
+        """Reset it. The loop calls this before it looks."""
         with suppress(BlockingIOError):
             os.eventfd_read(self._descriptor)
