@@ -8,8 +8,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 import httpx
@@ -17,6 +17,7 @@ import psutil
 import pytest
 from live import Live, serving, until
 from pictures import jpeg, noise, part, text
+from preloaded import Preloaded
 
 MIB = 2**20
 RECOVERY_S = 60.0
@@ -141,24 +142,30 @@ def test_a_log_on_a_full_disk(tiny_folder: Path) -> None:
             is_right_and_clean(live)
 
 
-@pytest.mark.parametrize(("title", "refusals"), [("frontend", {503}), ("worker 1", {503}), ("parser", {413})])
-def test_no_memory(title: str, refusals: set[int], tiny_folder: Path) -> None:
-    """A process that gets no more of it: what does not need more is served, the rest is told; then all is as before."""
+@pytest.fixture(scope="module")
+def one_worker(tiny_folder: Path) -> Iterator[Live]:
     with serving(tiny_folder, "--workers", "1", tp=1) as live:
-        is_right_and_clean(live)
-        process = live.processes()[title]
-        soft, hard = process.rlimit(psutil.RLIMIT_DATA)
-        process.rlimit(psutil.RLIMIT_DATA, (1, hard))  # what it has stays
-        pictures = [part(jpeg(seed, 4000, 3000)) for seed in range(2)]
-        answers = [live.chat([*pictures[:count], text("?")]) for count in (1, 2)]
-        said = {answer.json()["error"]["message"] for answer in answers if not answer.is_success}
-        print(f"{title}: {[answer.status_code for answer in answers]} {said}")
-        assert {answer.status_code for answer in answers} <= {200} | refusals
-        assert all("memory" in message for message in said)
-        assert live.pids()[title] == process.pid
-        process.rlimit(psutil.RLIMIT_DATA, (soft, hard))
-        is_right_and_clean(live)
-        assert live.chat([*pictures, text("?")]).status_code == 200
+        yield live
+
+
+@pytest.mark.parametrize(("title", "refusals"), [("frontend", {503}), ("worker 1", {503}), ("parser", {413})])
+def test_no_memory(title: str, refusals: set[int], one_worker: Live) -> None:
+    """A process that gets no more of it: what does not need more is served, the rest is told; then all is as before."""
+    live = one_worker
+    is_right_and_clean(live)
+    process = live.processes()[title]
+    soft, hard = process.rlimit(psutil.RLIMIT_DATA)
+    process.rlimit(psutil.RLIMIT_DATA, (1, hard))  # what it has stays
+    pictures = [part(jpeg(process.pid + number, 4000, 3000)) for number in range(2)]  # nobody has sent them
+    answers = [live.chat([*pictures[:count], text("?")]) for count in (1, 2)]
+    said = {answer.json()["error"]["message"] for answer in answers if not answer.is_success}
+    print(f"{title}: {[answer.status_code for answer in answers]} {said}")
+    assert {answer.status_code for answer in answers} <= {200} | refusals
+    assert all("memory" in message for message in said)
+    assert live.pids()[title] == process.pid
+    process.rlimit(psutil.RLIMIT_DATA, (soft, hard))
+    is_right_and_clean(live)
+    assert live.chat([*pictures, text("?")]).status_code == 200
 
 
 JUMPS = """
@@ -181,8 +188,10 @@ def test_the_clock_jumps(tiny_folder: Path, tmp_path: Path) -> None:
     """A day ahead and a day back, seen by every process, while requests run: nobody is late, early, or replaced."""
     offset = tmp_path / "offset"
     (tmp_path / "sitecustomize.py").write_text(JUMPS.format(path=str(offset)))
-    env = {"PYTHONPATH": str(tmp_path)}
-    with serving(tiny_folder, "--stall-seconds", "3", env=env, executed=True) as live:
+    with (
+        closing(Preloaded({"PYTHONPATH": str(tmp_path)})) as jumping,
+        serving(tiny_folder, "--stall-seconds", "3", preloaded=jumping) as live,
+    ):
         pids = live.pids()
         created = []
         for seed, jump_s in enumerate((0, 86_400, -86_400, 0)):
