@@ -47,7 +47,7 @@ test: ## everything that needs no foreign engine (17 minutes on two cores), and 
 	@+tools/timed.sh install-dev check test-unit test-process
 
 test-unit: install-dev ## fast tests, no processes of ours
-	$(BIN)/python -m pytest tests/unit -q --timeout 120 --durations=10 -n 2
+	$(BIN)/python -m pytest tests/unit -q --timeout 120 --durations=10 -n 2 --dist loadfile
 
 test-process: install-dev ## real servers, real clients, real failures
 	$(BIN)/python -m pytest tests/process -q --timeout 240 --durations=10 -n 4 --dist loadfile --no-loadscope-reorder

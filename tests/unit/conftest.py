@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 from hypothesis import settings
@@ -16,3 +17,11 @@ settings.register_profile(
     database=None,
 )
 settings.load_profile("mmplane")
+
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """What is imported and collected is never garbage: nobody looks through it for some."""
+    gc.freeze()
+    gc.enable()

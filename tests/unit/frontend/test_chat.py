@@ -446,7 +446,8 @@ async def test_a_request_that_cannot_begin_in_time_is_refused(tokenizer: PreTrai
         assert (call.status, call.error["code"], int(call.headers[b"retry-after"]) > 0) == (503, "overloaded", True)
         others.release()
         if stage == "worker":
-            await service.worker.serve_one()  # the item is for the next who asks
+            for job in await service.worker.hear_all():  # none when the time was over before that
+                service.worker.done(job)  # the item is for the next who asks
 
 
 @in_loop

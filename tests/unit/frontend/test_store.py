@@ -18,6 +18,7 @@ from mmplane.core.keys import media_digest
 from mmplane.core.records import Ask, Clip, Layout, Recipe
 from mmplane.items import recipes, shelf
 from mmplane.items.store import Asset
+from mmplane.waiting import lines
 
 
 async def error_of(task: asyncio.Task[Asset] | asyncio.Task[Recipe]) -> RequestError:
@@ -260,7 +261,9 @@ async def test_no_later_item_lies_where_a_stopped_worker_may_write() -> None:
             job = await successor.serve_one()
             assert job.out.offset_bytes >= held.offset_bytes + held.length_bytes
             await rig.release(later)
-        assert (await error_of(rig.asking("bird", 2 * PAGE_BYTES))).status == 503
+        with pytest.MonkeyPatch.context() as limits:
+            limits.setattr(lines, "STALLED_SECONDS", 0.02)
+            assert (await error_of(rig.asking("bird", 2 * PAGE_BYTES))).status == 503
         stopped.die()
 
 
