@@ -35,6 +35,7 @@ LOG_LINES = 40
 
 class Ground:
     """A server to play on, started anew after a round that has ended it. `patience` stretches what a round may take.
+    `warm_answers` come before its first look: after fewer it may find memory that grows.
 
     It is forked from `preloaded`, which has the environment of `holds`. A `short` one has fewer pictures.
     """
@@ -44,6 +45,7 @@ class Ground:
     ) -> None:
         self._model_folder = model_folder
         self.patience = patience
+        self.warm_answers = WARM_ANSWERS
         self._cards_count = CARDS_SHORT if short else CARDS
         self._holds = holds
         self._preloaded = preloaded
@@ -89,7 +91,7 @@ class Ground:
             msgspec.msgpack.decode(self._cards.read_bytes(), type=list[deck.Card]), self.live.supervisor.pid
         )
         with Load(self.live.url, self._cards, 0) as load:
-            load.more(WARM_ANSWERS)
+            load.more(self.warm_answers)
         self._first = self._last = rest.look(self.live, self._limit_s(SETTLE_LIMIT_S))
 
     def _say(self, body: dict[str, Any]) -> str:

@@ -13,6 +13,8 @@ from tests.chaos.table import Round
 
 PATIENCE, CONTROL_PATIENCE = 2.0, 6.0
 """Times the limits of `make chaos`: a mutant takes all of them, and of the control they end a hang."""
+WARM_ANSWERS = 6
+"""Enough where more than the mutant may be found."""
 KILL = Round(number=0, victim="worker", signal="SIGKILL", stage="decode", holder="worker", seed=7)
 
 
@@ -47,7 +49,10 @@ def test_nothing_is_found_without_one(ground: Ground, monkeypatch: pytest.Monkey
         ("others' pictures", ("a wrong answer", "a different number of tokens")),
     ],
 )
-def test_it_is_found(mutant: str, seen_as: tuple[str, ...], ground: Ground, switch: Path) -> None:
+def test_it_is_found(
+    mutant: str, seen_as: tuple[str, ...], ground: Ground, switch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ground, "warm_answers", WARM_ANSWERS)
     switch.write_text(mutant)
     try:
         why = ground.play(KILL)["why"]
