@@ -58,10 +58,13 @@ def _closed(source: str, function: Any) -> str:
     return f"from __future__ import annotations\ndef closed():\n{textwrap.indent(body, '    ')}\n"
 
 
-def check_it_is_killed(mutant: Mutant, request: pytest.FixtureRequest) -> None:
+def check_it_is_killed(
+    mutant: Mutant, request: pytest.FixtureRequest, *, once_it_passed: Callable[[], None] = lambda: None
+) -> None:
     """The test passes, and fails once the mutant is there."""
     names = list(inspect.signature(mutant.killer).parameters)[len(mutant.arguments) :]
     fixtures = {name: request.getfixturevalue(name) for name in names}
     mutant.killer(*mutant.arguments, **fixtures)
+    once_it_passed()
     with mutated(mutant.function, mutant.piece, mutant.instead), pytest.raises((Exception, pytest.fail.Exception)):
         mutant.killer(*mutant.arguments, **fixtures)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import test_connections
 import test_crowd
@@ -197,5 +199,5 @@ CROWD = [
 @pytest.mark.parametrize("mutant", HEADS + DEADLINES + AHEAD + REFUSED + CROWD, ids=str)
 def test_its_test_kills(mutant: Mutant, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     # Whoever waits for good is a kill as well, and need not be waited for.
-    monkeypatch.setattr("frontend_loop.HANG_S", 1.0)
-    check_it_is_killed(mutant, request)
+    hurry = partial(monkeypatch.setattr, "frontend_loop.HANG_S", 1.0)
+    check_it_is_killed(mutant, request, once_it_passed=hurry)

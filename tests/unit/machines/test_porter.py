@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -396,5 +397,5 @@ MUTANTS = [
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
 def test_its_test_kills(mutant: Mutant, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(globals(), "HANG_S", 2.0)
-    check_it_is_killed(mutant, request)
+    hurry = partial(monkeypatch.setitem, globals(), "HANG_S", 2.0)
+    check_it_is_killed(mutant, request, once_it_passed=hurry)

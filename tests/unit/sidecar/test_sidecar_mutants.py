@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -236,5 +237,5 @@ MUTANTS = [
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
 def test_the_mutant_is_killed(mutant: Mutant, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("test_strangers.HANG_S", 5.0)
-    check_it_is_killed(mutant, request)
+    hurry = partial(monkeypatch.setattr, "test_strangers.HANG_S", 5.0)
+    check_it_is_killed(mutant, request, once_it_passed=hurry)
