@@ -122,10 +122,11 @@ class Preloaded:
             os.close(write)
         return Forked(read)
 
-    def run(self, *arguments: str) -> tuple[int, str]:
-        """Exit code and output of one that ends by itself."""
+    def run(self, *arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, str]:
+        """Exit code and output of one that ends by itself; `env` is added to its environment."""
         with tempfile.TemporaryFile("w+") as output:
-            code = self.serve(arguments, dict(os.environ), output.fileno(), output.fileno()).wait(RUN_LIMIT_S)
+            whole = {**os.environ, **(env or {})}
+            code = self.serve(arguments, whole, output.fileno(), output.fileno()).wait(RUN_LIMIT_S)
             output.seek(0)
             return code, output.read()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -111,12 +110,11 @@ def answers(http: httpx.Client, path: str) -> bool:
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "mmplane").write_text("a file where a folder should be")
-    env = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
-    command = [sys.executable, "-m", "mmplane", "serve", "--model", "tiny", "--port", "0"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=env)
-    assert ended.returncode == 2
-    assert "Traceback" not in ended.stderr
-    assert str(tmp_path / "mmplane") in ended.stderr.strip().splitlines()[-1]
+    env = {"XDG_CACHE_HOME": str(tmp_path)}
+    code, said = PRELOADED.run("serve", "--model", "tiny", "--port", "0", env=env)
+    assert code == 2
+    assert "Traceback" not in said
+    assert str(tmp_path / "mmplane") in said.strip().splitlines()[-1]
 
 
 def test_a_checkpoint_that_only_loading_finds_wrong(tmp_path: Path) -> None:
