@@ -15,8 +15,8 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 
 import msgspec
 
@@ -63,6 +63,9 @@ MAINS: Mapping[str, tuple[str, str]] = {
     "render": ("mmplane.render.main", "mmplane: render {index}"),
     "rank": ("mmplane.ranks.main", "mmplane: rank {index}/{of}"),
 }
+
+NEEDLESS = ("scipy", "sklearn")
+"""Packages that transformers imports for the losses of training if they are there: 370 modules."""
 
 SEND_LIMIT_S = 5.0
 LONG_S = 0.5
@@ -165,6 +168,32 @@ def _reap(control: Link[Spawn], pidfd: int, pid: int) -> None:
     logging.getLogger("mmplane").debug("reaped %d", pid)
 
 
+def preload(kind: str) -> None:
+    """Import all modules of a kind's children, with a quarter less CPU than `import` alone takes.
+
+    Imports make objects that stay, so a collection finds nothing. What is imported is never collected later either:
+    children share its pages.
+    """
+    gc.disable()
+    with _hidden(NEEDLESS):
+        for module in PRELOADED[kind]:
+            _preload(module)
+    gc.freeze()
+    gc.enable()
+
+
+@contextmanager
+def _hidden(packages: Sequence[str]) -> Iterator[None]:
+    """Make packages that are not imported yet look as if they were not installed."""
+    hidden = [name for name in packages if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
 def _preload(module: str) -> None:
     """Import a module. Log it if it takes long, because it imports torch and transformers."""
     began_s = time.monotonic()
@@ -184,9 +213,7 @@ def main() -> None:
     answer_with_stacks(sys.stderr.fileno())
     logs.begin(log_format, "info", "nursery")
     started_s = time.monotonic()
-    for module in PRELOADED[kind]:
-        _preload(module)
-    gc.freeze()  # what is imported is never collected, so that children share its pages
+    preload(kind)
     control: Link[Spawn] = Link(control_descriptor, ToNursery)
     control.send(Preloaded((time.monotonic() - started_s) * 1000), limit_s=SEND_LIMIT_S)
     try:
