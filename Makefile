@@ -166,12 +166,16 @@ lock: ## the newest versions of everything that .venv gets, into constraints.txt
 	build/lock/bin/python -m pip install --quiet --editable '.[serve,bench,trace]' --group dev $(TORCH)
 	build/lock/bin/python tools/lock.py
 
-# Packages of the extras may lack a wheel for the newest interpreter: then its installation says so.
+# Packages of the extras may lack a wheel for the newest interpreter: then its installation says so. Interpreters of pyenv
+# count too; its shims are there for versions that do not run.
 test-pythons: ## the unit tests on every Python from 3.11 to 3.13 that this machine has
-	@found=0; for each in python3.11 python3.12 python3.13; do \
-	  command -v $$each > /dev/null || { echo "== no $$each here"; continue; }; \
+	@found=0; for version in 3.11 3.12 3.13; do \
+	  each=; for one in python$$version $${PYENV_ROOT:-$$HOME/.pyenv}/versions/$$version.*/bin/python3; do \
+	    "$$one" -c "" 2> /dev/null && each=$$one && break; \
+	  done; \
+	  [ "$$each" ] || { echo "== no python$$version here"; continue; }; \
 	  echo "== $$each"; found=1; \
-	  $(MAKE) test-unit PYTHON=$$each VENV=build/venv-$$each || exit 1; \
+	  $(MAKE) test-unit PYTHON=$$each VENV=build/venv-python$$version || exit 1; \
 	done; [ $$found = 1 ]
 
 docs: install-dev ## the documentation as a site in build/site, with the library's reference
