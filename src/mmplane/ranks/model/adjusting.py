@@ -11,7 +11,7 @@ def adjusted(row: torch.Tensor, how: Wanted) -> torch.Tensor:
     """A new row of logits [vocabulary], float32, with mask, then bias, then penalties applied, in vLLM's order."""
     row = row.float().clone()
     if how.allowed is not None:
-        row[: len(how.allowed)].masked_fill_(~how.allowed, float("-inf"))
+        row[: len(how.allowed)].masked_fill_(~how.allowed.to(row.device), float("-inf"))
         row[len(how.allowed) :] = float("-inf")
     if how.banned:
         row[list(how.banned)] = float("-inf")
