@@ -118,7 +118,8 @@ def _processors(model_folder: str) -> Processors:
 
 
 def _config(model_folder: str) -> Config:
-    return Config(model=model_folder, model_folder=model_folder, served_name="", device="cpu")
+    # Features are floats, as on the bench's own servers: their default would be bytes.
+    return Config(model=model_folder, model_folder=model_folder, served_name="", device="cpu", encoding="float32")
 
 
 REFERENCES: dict[str, Callable[[bytes, str], np.ndarray[Any, Any]]] = {
