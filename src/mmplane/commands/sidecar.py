@@ -63,7 +63,7 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     add("--arena-bytes", "shared memory for media and features, reserved at start")
     add("--producers-bytes", "shared memory for features that clients bring (put, draft), taken when they ask")
     options.group("features")
-    add("--encoding", "how features lie in the arena", choices=SIDECAR_ENCODINGS)
+    add("--encoding", "how features are stored in the arena", choices=SIDECAR_ENCODINGS)
     add("--backend", "whose bits images have: of transformers with Pillow or torchvision", choices=BACKENDS)
     add("--decode-profile", "whose image loader is followed, bit for bit", choices=DECODE_PROFILES)
     options.group("limits")

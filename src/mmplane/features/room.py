@@ -16,7 +16,7 @@ def described(processors: Processors, region_bytes: Sequence[int]) -> str:
 
     The first region is the front end's, which holds no features.
     """
-    lies = f"features lie in the arena as {processors.encoding}"
+    lies = f"features are stored in the arena as {processors.encoding}"
     if processors.image is None:
         return lies
     try:

@@ -96,7 +96,7 @@ class Channel:
                 parcel.sent()
 
     def _receive_all(self) -> None:
-        why = "an error of ours"
+        why = "an internal error"
         try:
             while True:
                 self._hear(self._stream.receive())

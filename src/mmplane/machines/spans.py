@@ -15,6 +15,6 @@ def spans(layout: Layout, slot: memoryview) -> list[memoryview]:
         length_bytes = prod(tensor.shape) * storage_dtype(tensor.dtype).itemsize
         end_bytes = tensor.offset_bytes + length_bytes
         if min(tensor.shape, default=0) < 0 or end_bytes > len(slot):
-            raise ValueError(f"an array of {length_bytes} bytes does not lie in its slot")
+            raise ValueError(f"an array of {length_bytes} bytes is not inside its slot")
         found.append(slot[tensor.offset_bytes : end_bytes])
     return found

@@ -78,7 +78,9 @@ class Profile:
         """Raise ValueError if the engine loads this model's images in a special way."""
         if found := self.apart.intersection(architectures):
             models = ", ".join(sorted(found))
-            raise ValueError(f"--decode-profile {self.name}: the engine loads the images of {models} in another way")
+            raise ValueError(
+                f"--decode-profile {self.name}: the engine loads the images of {models} in a different way"
+            )
 
     @contextmanager
     def own_way(self, reason: UnprofiledReason) -> Iterator[None]:

@@ -79,7 +79,7 @@ def survey(media: bytes | memoryview, rules: ClipRules = LIBRARY_RULES) -> Foota
     if size is None or not shown:
         raise bad_media("the clip has no frames")
     if shown[-1] - shown[0] > rules.seconds_max:
-        raise bad_media(f"the clip is too long: this server takes {rules.seconds_max:.16g} seconds")
+        raise bad_media(f"the clip is too long: this server accepts at most {rules.seconds_max:.16g} seconds")
     if not (units or keys) and len(shown) > FRAMES_MAX:
         raise bad_media("the clip has too many frames")
     width, height = size

@@ -114,7 +114,7 @@ class KeeperProcess:
             try:
                 self._scrapes = await serve(port, self._keeper.statistics)
             except OSError as error:
-                self._supervisor.post(Unloadable(f"--metrics-port: port {port} cannot be had: {error.strerror}"))
+                self._supervisor.post(Unloadable(f"--metrics-port: port {port} is not available: {error.strerror}"))
                 raise SystemExit(1) from error
         self._door.open()
         self._supervisor.post(Serving())

@@ -360,7 +360,7 @@ def test_padding_is_no_feature() -> None:
 
 
 def test_an_array_outside_of_its_slot_is_refused() -> None:
-    with pytest.raises(ValueError, match="does not lie in its slot"):
+    with pytest.raises(ValueError, match="is not inside its slot"):
         spans(LAYOUT, memoryview(bytearray(LAYOUT.length_bytes - 1)))
 
 

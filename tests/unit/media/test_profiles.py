@@ -218,7 +218,7 @@ def test_clips_and_sounds_go_the_engines_way(modality: str) -> None:
 
 
 def test_models_that_an_engine_loads_otherwise_are_refused() -> None:
-    with pytest.raises(ValueError, match="loads the images of Glm4vForConditionalGeneration in another way"):
+    with pytest.raises(ValueError, match="loads the images of Glm4vForConditionalGeneration in a different way"):
         PROFILES["sglang"].check_architectures(["Glm4vForConditionalGeneration"])
     for profile in PROFILES.values():
         profile.check_architectures(["Qwen2_5_VLForConditionalGeneration"])

@@ -435,7 +435,7 @@ def test_frames_that_are_too_large_are_refused_before_one_is_decoded(monkeypatch
 
 def test_limits() -> None:
     media = encode(moving(24))
-    with pytest.raises(RequestError, match=r"too long: this server takes 2.2 seconds"):
+    with pytest.raises(RequestError, match=r"too long: this server accepts at most 2.2 seconds"):
         survey(media, ClipRules(seconds_max=2.2))
     survey(media, ClipRules(seconds_max=2.3))
 

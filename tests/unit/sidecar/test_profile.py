@@ -30,7 +30,7 @@ def test_a_model_that_the_engine_loads_otherwise_is_refused_at_start(tmp_path: P
     keeper._supervisor = SimpleNamespace(post=said.append)  # type: ignore[assignment]
     with pytest.raises(SystemExit):
         keeper._make(Arena(config.region_bytes()))
-    assert ["Glm4vForConditionalGeneration in another way" in each.reason for each in said] == [True]
+    assert ["Glm4vForConditionalGeneration in a different way" in each.reason for each in said] == [True]
 
 
 def test_keys_and_fingerprints_have_the_profile_in_them(rig_of: Callable[..., Rig]) -> None:

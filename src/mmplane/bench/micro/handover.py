@@ -90,7 +90,7 @@ def take_turn(carrier: Carrier, number: int, team: Team, base: Features, addend:
     start = random.randrange(base.nbytes - PROBE_BYTES) // 4 * 4  # noqa: S311 - where to look, not a secret
     expected = (base.reshape(-1)[start // 4 : (start + PROBE_BYTES) // 4] + np.float32(addend)).tobytes()
     if set(team.ask(str(start).encode())) != {expected}:
-        raise RuntimeError(f"{carrier.name}: a reader has other bytes")
+        raise RuntimeError(f"{carrier.name}: a reader received different bytes")
     team.ask(b"let go")
     carrier.sent()
     return (written - started) * 1e3, (done - ready) * 1e3

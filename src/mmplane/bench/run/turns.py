@@ -122,9 +122,9 @@ def wrong(
             if sorted(digests) != sorted(map(str, ranks)):
                 found.append(f"request {sample.index}: no digest of some rank")
             elif len(set(digests.values())) != 1:
-                found.append(f"request {sample.index}: the ranks have different features of one item")
+                found.append(f"request {sample.index}: the ranks have different features for one item")
             elif items[index].digest not in (None, *digests.values()):
-                found.append(f"request {sample.index}: the ranks have other features than the item sent")
+                found.append(f"request {sample.index}: the ranks' features differ from those of the item that was sent")
     return found
 
 

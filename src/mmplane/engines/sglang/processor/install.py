@@ -60,9 +60,9 @@ def unfit(processor: Any) -> str | None:
     """Return why this processor of SGLang's is not changed, or None."""
     kind = type(processor)
     if kind._load_single_item.__func__ is not BaseMultimodalProcessor._load_single_item.__func__:
-        return f"{kind.__name__} loads pictures in a way of its own"
+        return f"{kind.__name__} loads pictures in its own way"
     if kind.smart_rgb_conversion:
-        return f"{kind.__name__} blends transparent pictures in a way of its own"
+        return f"{kind.__name__} blends transparent pictures in its own way"
     if processor.mm_preprocess_cache.enabled:
         return "SGLang's preprocess cache would keep the arena's memory"
     return None
