@@ -95,11 +95,13 @@ def said(request: pytest.FixtureRequest, server: Live, turns: Turns, result: tup
     client: Path = request.param
     command = [PYTHON, client] if client.suffix == ".py" else ["node", client]
     asked = json.dumps({"url": server.url, "turns": turns, "result": result})
+    server.settle()  # a stream that the last client left ends a moment later
     before = {timeline["id"] for timeline in timelines(server)}
     ended = subprocess.run(
         command, input=asked, capture_output=True, text=True, timeout=HANG_S, cwd=client.parent, check=False
     )
     assert ended.returncode == 0, ended.stderr[-4000:]
+    server.settle()
     tokens = [timeline["prompt_tokens"] for timeline in reversed(timelines(server)) if timeline["id"] not in before]
     return Said(client.stem, **json.loads(ended.stdout.splitlines()[-1]), prompt_tokens=tokens)
 

@@ -55,7 +55,7 @@ def test_too_few_descriptors_to_start(tiny_folder: Path) -> None:
     code, said = serve("--model", str(tiny_folder), limits=limited(resource.RLIMIT_NOFILE, 200))
     assert code == 2
     assert said.startswith("mmplane: ")
-    assert "200 files" in said
+    assert "the limit of a process is 200" in said
     assert "ulimit -n" in said
 
 

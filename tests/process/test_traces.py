@@ -210,4 +210,4 @@ def test_a_place_that_is_none_is_refused(to: str, tiny_folder: Path) -> None:
     command = [sys.executable, "-m", "mmplane", "serve", "--model", str(tiny_folder), "--port", "0", "--trace-to", to]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 2
-    assert "mmplane: --trace-to: an http:// or https:// URL" in run.stderr
+    assert "mmplane: --trace-to: give an http:// or https:// URL" in run.stderr

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from typing import Any
+from weakref import finalize
 
 from mmplane.arena.arrays import array
 from mmplane.arena.errors import ForeignRegion, StaleSlot
@@ -101,6 +102,7 @@ def _at_address(address: Address, rank: int) -> Windows:
     address.group_of(rank)
     tell_fd = address.open(address.tell_fd, os.O_WRONLY | os.O_NONBLOCK)
     windows = Windows(address.plane, lambda lease: tell_nowait(tell_fd, lease, rank))
+    finalize(windows, os.close, tell_fd).atexit = False  # the end of the process does this too
     region_fd = address.open_region(os.O_RDONLY)
     try:
         windows.map(REGION, region_fd, address.length_bytes, "private")

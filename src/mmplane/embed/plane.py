@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from threading import Lock
 from typing import Any
+from weakref import finalize
 
 from mmplane.arena.arena import Arena
 from mmplane.arena.arrays import dtype_name
@@ -80,6 +81,8 @@ class Plane:
         self._joining: dict[int, Release] = {}
         """Ranks for which no pidfd could be opened yet."""
         self._pidfds: dict[int, int] = {}
+        """Of each rank that has joined; -1 once it is dead."""
+        finalize(self, _close, self._hear_fd, self._pidfds).atexit = False  # the end of the process does this too
         self._dead: set[int] = set()
         self._poll = select.poll()
         self._next = 1
@@ -240,8 +243,15 @@ class Plane:
         if self._pidfds[rank] >= 0:
             self._poll.unregister(self._pidfds[rank])
             os.close(self._pidfds[rank])
+            self._pidfds[rank] = -1
         self._dead.add(rank)
         self._shares.reaped(_rank(rank))
+
+
+def _close(hear_fd: int, pidfds: dict[int, int]) -> None:
+    for descriptor in (hear_fd, *pidfds.values()):
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def _rank(rank: int) -> Process:

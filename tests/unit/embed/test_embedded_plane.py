@@ -6,6 +6,7 @@ import errno
 import gc
 import os
 from collections.abc import Callable
+from pathlib import Path
 from threading import Thread
 
 import ml_dtypes
@@ -17,6 +18,7 @@ from embed_rig import MIB, Rig, floats, key, remotes
 
 from mmplane import Address, Inbox, Leased, Plane
 from mmplane.arena.errors import ArenaFull, ForeignRegion, Owned, StaleSlot
+from mmplane.embed.address import discard
 from mmplane.embed.plane import NotJoined, TooManyLeases
 from mmplane.embed.releases import tell_nowait
 
@@ -325,3 +327,14 @@ def test_a_descriptor_that_is_lacking_for_a_moment_is_no_death(monkeypatch: pyte
     assert plane.statistics()["dead"] == 0
     leased = plane.put(key(1), {"f": floats(1)}).lease()
     assert np.array_equal(inbox.open(leased).arrays(np)["f"], floats(1))
+
+
+def test_a_plane_and_ranks_that_are_dropped_keep_no_descriptor() -> None:
+    gc.collect()
+    before = len([*Path("/proc/self/fd").iterdir()])
+    rig = Rig()
+    seen = [inbox.open(rig.plane.put(key(1), {"f": floats(1)}).lease()).arrays(np) for inbox in rig.inboxes]
+    discard(rig.address)
+    del rig, seen
+    gc.collect()
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
