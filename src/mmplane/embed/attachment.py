@@ -19,6 +19,7 @@ from functools import partial
 from itertools import count
 from threading import Event, Thread
 from typing import Any
+from weakref import finalize
 
 from mmplane.arena.errors import ArenaError
 from mmplane.core.records import Record
@@ -96,6 +97,8 @@ class Attachment:
         self._requests = count(1)
         self._untold: deque[tuple[Plane, Record]] = deque()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        # Not in `close`: a finalizer in another thread may be about to write to it.
+        finalize(self, os.close, self._wake).atexit = False
         self._closed = Event()
         self.attached = Event()
         """Set while there is a sidecar."""

@@ -6,6 +6,7 @@ What a played worker makes of media is its blake3 stream, so that every reader c
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Mapping
@@ -162,6 +163,9 @@ class Rig:
         self._loop.call_soon_threadsafe(self._loop.stop)
         for thread in self._threads:
             thread.join(HANG_S)
+        for writable in (True, False):
+            for region in self._shared.descriptors(writable=writable):
+                os.close(region)
         Path(self.socket).unlink()
 
     def _run(self) -> None:
@@ -183,10 +187,11 @@ class Rig:
         self.budget = Budget(2**30, kept_bytes=2**29)
         shelf = Shelf(self.arena, self.media, OWNER)
         self.store = ItemStore(self.arena, self.pool, self.processors, shelf, OWNER, self.budget, cache=True)
+        self._shared = Regions(self.arena, self.regions, producers_bytes=64 * PAGE_BYTES)
         self.keeper = Keeper(
             self.arena,
             Making(self.store, self.pool, self.budget, fingerprint=FINGERPRINT, media_bytes_max=2**20),
-            Regions(self.arena, self.regions, producers_bytes=64 * PAGE_BYTES),
+            self._shared,
             OWNER,
         )
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

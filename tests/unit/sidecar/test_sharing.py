@@ -10,6 +10,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -602,3 +603,17 @@ def test_a_call_that_fails_keeps_nothing_of_its_caller(client: Client, fail: Cal
         assert call()() is None
     finally:
         gc.enable()
+
+
+def test_a_client_that_is_closed_and_dropped_keeps_no_descriptor(rig: Rig) -> None:
+    rig.client().close()  # what the sidecar itself opens for its first client stays open
+    rig.until(lambda now: not now["sessions"])
+    gc.collect()
+    before = len([*Path("/proc/self/fd").iterdir()])
+    client = rig.client()
+    client.materialise(A).release()
+    client.close()
+    del client
+    gc.collect()
+    rig.until(lambda now: not now["sessions"])
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
