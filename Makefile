@@ -11,7 +11,7 @@ TORCH := torch==2.13.0
 TORCH_OPTIONS ?=
 SERVE_OPTIONS ?=
 
-.PHONY: help install install-dev serve lock docs screenshots check-deploy test-pythons test test-unit test-process test-sglang test-sglang-versions test-vllm test-models test-ray test-clients test-device lock-clients test-report fix check simulate fuzz chaos soak overload bench results results-sglang train train-smoke evaluate demo clean chaos-freeze chaos-sidecar chaos-strangers chaos-machines
+.PHONY: help install install-dev serve lock docs screenshots check-deploy test-pythons test test-unit test-process test-sglang test-sglang-versions test-vllm test-models test-ray test-clients test-device lock-clients record-openwebui test-report fix check simulate fuzz chaos soak overload bench results results-sglang train train-smoke evaluate demo clean chaos-freeze chaos-sidecar chaos-strangers chaos-machines
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -136,6 +136,16 @@ lock-clients: ## pin the newest versions of those clients
 	.venv-clients/bin/python -m pip install --quiet --upgrade --requirement tests/clients/python/requirements.txt
 	.venv-clients/bin/python -m pip freeze > tests/clients/python/constraints.txt
 	cd tests/clients/node && npm install --save-exact --silent $$(node -p 'Object.keys(require("./package.json").dependencies).map(n => n + "@latest").join(" ")')
+
+.venv-openwebui/stamp: tools/openwebui/install.sh
+	@echo "== making .venv-openwebui: Open WebUI (1.5 GB)"
+	tools/openwebui/install.sh .venv-openwebui
+	@touch $@
+
+record-openwebui: install-dev .venv-openwebui/stamp ## what Open WebUI sends for a chat about a picture, for tests/clients/test_openwebui.py
+	@command -v $${MMPLANE_CHROMIUM:-chromium} > /dev/null || apt-get install -y chromium
+	PYTHONPATH=tests/process:tests/browser:tests/shared $(BIN)/python tools/openwebui/record.py \
+	  .venv-openwebui tests/clients/recorded/openwebui.jsonl build/openwebui.webp
 
 train: install-dev ## train the built-in model (hours; replaces its weights)
 	$(BIN)/python -m training.train

@@ -70,6 +70,10 @@ class Page:
               document.body.dispatchEvent(new DragEvent(name, {{dataTransfer, bubbles: true, cancelable: true}}));
         }}""")
 
+    def type(self, text: str) -> None:
+        """As a keyboard does, into what has the focus."""
+        self._call("Input.insertText", text=text)
+
     def picture(self, path: Path) -> None:
         """A screenshot of what is in view, as WebP."""
         shot = self._call("Page.captureScreenshot", format="webp", quality=80)
