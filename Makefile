@@ -43,7 +43,7 @@ install-dev: $(VENV)/dev.stamp ## the same with the tools for working on mmplane
 serve: install ## serve the built-in model on 127.0.0.1:8000 with two ranks
 	exec $(BIN)/mmplane serve --model tiny --tp 2 --host 127.0.0.1 --port 8000 $(SERVE_OPTIONS)
 
-test: ## everything that needs no foreign engine (17 minutes on two cores), and how long each part took
+test: ## everything that needs no foreign engine (15 minutes on two cores), and how long each part took
 	@+tools/timed.sh install-dev check test-unit test-process
 
 test-unit: install-dev ## fast tests, no processes of ours

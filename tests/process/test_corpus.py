@@ -106,6 +106,8 @@ def test_corpus(takes: tuple[str, ...], tiny_folder: Path, tmp_path: Path) -> No
                     assert len(answer.content) < REPLY_BYTES_MAX, name
                     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}, name
                 assert not re.search(r"0x[0-9a-f]{6,}|/usr/|/home/|\.py", answer.text), name
+                ours = f"[{answer.headers['x-request-id']}]"
+                until(lambda ours=ours: any(ours in line for line in list(live.log)), 60, "its line is in the log")
                 assert logged_bytes(live) - said < LOG_BYTES_MAX, name
             assert live.pids() == pids, "no process of the server has ended"
         assert statuses == wanted
