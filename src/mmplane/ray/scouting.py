@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 from mmplane.process.handle import Handle
 from mmplane.process.watched import Watched
@@ -88,7 +89,8 @@ class Scouting:
         process.returncode = 0  # the handle reaps it, Popen must not
         self._handle, self._link = Handle.of_child(process.pid), Link(ours, FromScout)
         if self._wanted is not None:
-            self._link.send_nowait(self._wanted)
+            with suppress(LinkError):  # it has ended already; its pidfd tells
+                self._link.send_nowait(self._wanted)
 
     def _hear(self) -> None:
         assert self._link is not None

@@ -84,6 +84,18 @@ def test_a_scout_that_says_anything_else_is_killed(message: bytes, monkeypatch: 
     theirs.close()
 
 
+def test_a_scout_that_has_ended_before_it_is_told_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ended, and so did its end of the link, before the supervisor went on."""
+    monkeypatch.setattr(scouting.subprocess, "Popen", lambda *_, **__: SimpleNamespace(pid=1))
+    monkeypatch.setattr(scouting.Handle, "of_child", lambda _: SimpleNamespace(pid=1))
+    scout = Scouting("10.0.0.1:6379", "text", "info")
+    monkeypatch.setattr(scout, "_wanted", WANTED)
+    scout.reconcile()
+    assert scout.pid == 1
+    assert scout._link is not None
+    scout._link.close()
+
+
 def test_scouts_that_say_nothing_are_started_less_and_less(monkeypatch: pytest.MonkeyPatch) -> None:
     scout, now_s = Scouting("10.0.0.1:6379", "text", "info"), 1000.0
     monkeypatch.setattr(scouting.time, "monotonic", lambda: now_s)
