@@ -27,9 +27,9 @@ from typing import Any
 
 import httptools
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from mmplane.core.errors import RequestError, error_object, overloaded
+from mmplane.core.errors import RequestError, overloaded
 from mmplane.frontend.http.crowd import Crowd
 from mmplane.frontend.http.head import (
     HEAD_BYTES_MAX,
@@ -39,6 +39,7 @@ from mmplane.frontend.http.head import (
     malformed,
     too_large_head,
 )
+from mmplane.frontend.http.reply import written
 
 log = logging.getLogger("mmplane")
 
@@ -384,15 +385,6 @@ async def _answer(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> N
         await send(message)
 
     await app(scope, receive_or_raise, send_last)
-
-
-def written(refusal: RequestError) -> bytes:
-    """Return a whole answer for a request that no application has seen. The connection ends with it."""
-    content = error_object(refusal)
-    head = f"content-type: application/json\r\ncontent-length: {len(content)}\r\nconnection: close\r\n"
-    if refusal.retry_after_s is not None:
-        head += f"retry-after: {refusal.retry_after_s}\r\n"
-    return STATUS_LINE[refusal.status] + head.encode() + b"\r\n" + content
 
 
 def _acked_bytes(transport: asyncio.Transport) -> int:

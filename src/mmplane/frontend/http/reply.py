@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from starlette.types import Send
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from mmplane.core.errors import RequestError, error_object
 
@@ -56,3 +57,12 @@ class Reply:
             if error.status == 401:
                 headers += CHALLENGES
             await self.whole(error.status, headers, content)
+
+
+def written(refusal: RequestError) -> bytes:
+    """Return a whole answer for a request that no application has seen. The connection ends with it."""
+    content = error_object(refusal)
+    head = f"content-type: application/json\r\ncontent-length: {len(content)}\r\nconnection: close\r\n"
+    if refusal.retry_after_s is not None:
+        head += f"retry-after: {refusal.retry_after_s}\r\n"
+    return STATUS_LINE[refusal.status] + head.encode() + b"\r\n" + content

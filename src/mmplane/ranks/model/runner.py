@@ -8,7 +8,7 @@ all its segments; every rank enters it with the same shapes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -116,12 +116,7 @@ class Runner:
         encoded = 0
         try:
             if submit.digested_by(self._rank):
-                named = zip(submit.items, features, strict=True)
-                first = [self._tensors(item, tensors)[item.tensors[0].name] for item, tensors in named]
-                hashed = self._hashing.begin(lambda: first)
-                yield hashed
-                digests = hashed.result()
-                del first
+                digests = yield from self._digests(submit, features)
             embeddings: list[Rows] = []
             crossed: list[torch.Tensor] = []
             for index, (item, tensors, runs) in enumerate(
@@ -276,6 +271,14 @@ class Runner:
     def _span(self, segment: Segment) -> Span:
         runs = () if segment.tokens else self._prompts[segment.sequence[0]].runs
         return Span.of(segment, self.memory.block_tokens, runs)
+
+    def _digests(self, submit: Submit, features: Sequence[Features]) -> Generator[Turn, None, tuple[bytes, ...]]:
+        """The digest of each item's first tensor, with one turn that waits for a thread."""
+        named = zip(submit.items, features, strict=True)
+        first = [self._tensors(item, tensors)[item.tensors[0].name] for item, tensors in named]
+        hashed = self._hashing.begin(lambda: first)
+        yield hashed
+        return hashed.result()
 
     def _prompt(self, submit: Submit, features: Sequence[Features], embeddings: list[Rows]) -> Prompt:
         raw = submit.prompt if submit.prompt_slot is None else self._inbox.content(submit.prompt_slot)
