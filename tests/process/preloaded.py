@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import atexit
 import ctypes
-import gc
 import importlib
 import json
 import os
@@ -302,9 +301,9 @@ def main() -> None:
     setproctitle.setproctitle("tests: preloaded")  # at once: it looks for its room in the environment as it is now
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches the session, which ends this one
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how copies end
-    for module in (*nursery.PRELOADED["server"], "mmplane.commands.main", "mmplane.commands.serve"):
+    for module in ("mmplane.commands.main", "mmplane.commands.serve"):
         importlib.import_module(module)
-    gc.freeze()
+    nursery.preload("server")
     with socket.socket(fileno=int(sys.argv[1])) as listener:
         while listener in select.select([0, listener], [], [])[0]:
             connection, _ = listener.accept()
