@@ -49,7 +49,7 @@ class Run(msgspec.Struct, frozen=True):
 TIMELINES_FLAGS = "--timelines --workload incident:500 --tp 4"
 _FEW = "--repetitions 1 --tp 4 --workload"
 RUNS = (
-    Run("incident", "--setting incident", None, "--setting incident --quick", 90),
+    Run("incident", "--setting incident", None, "--setting incident --quick", 65),
     Run("cores", "--setting cores", None, "--setting cores --quick", 35),
     Run("oversubscribed", "--setting oversubscribed", None, "--setting oversubscribed --quick", 20),
     Run("timelines", TIMELINES_FLAGS, TIMELINES_FLAGS, None, 3),

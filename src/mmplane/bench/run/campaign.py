@@ -31,6 +31,8 @@ from mmplane.bench.run.settings import Options, Variant
 from mmplane.delivery.ingress import ingress_of
 
 OPEN_CONNECTIONS = 64
+WARM_UP_MAX = 10
+"""Requests of a warm-up that measures no memory."""
 MEMORY_SECONDS = 1.5
 CYCLES_MAX = 50
 COMPARED = 4
@@ -157,9 +159,9 @@ class Bench:
         return True
 
     def _warm_up(self, part: Part, variant: Variant) -> None:
-        """Send as many requests as run at once and check their answers; for memory, send one before."""
+        """Send some requests at once and check their answers; for memory as many as run at once, and one before."""
         concurrency, _ = part.options.pace(part.workload)
-        requests = part.load.requests[:concurrency]
+        requests = part.load.requests[: concurrency if part.options.memory else min(concurrency, WARM_UP_MAX)]
         self._progress.stage(f"{part.workload.name}: warming up {named(variant)}", 1 + len(requests))
         together, note = turns.TurnPlan(requests, part.load.background, concurrency), _note(part, "warm", variant)
         if part.options.memory:
