@@ -6,14 +6,17 @@ import os
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from PIL import Image
 from vllm_live import ROOT, VENV, VLLM, part, text, until
-from vllm_work import FLOWER, answer, leave, leave_waiting
+from vllm_work import CHINA, FLOWER, answer, leave, leave_waiting, streamed
 
 LIMIT_S = 60.0
 WAITERS = 20
+ROUNDING = 0.05
+"""Of log probabilities: tokens that were decoded one by one are computed again all at once."""
 
 
 def pictures(first: int, count: int) -> Iterator[Image.Image]:
@@ -35,17 +38,13 @@ def test_clients_leave_while_their_requests_wait(server: VLLM) -> None:
 
 def test_preempted_requests_are_encoded_again(server: VLLM) -> None:
     """Their encoder outputs are gone, and their features are still there."""
-    content = [part(FLOWER), text("Say a lot.")]
-    fields: dict[str, Any] = {"max_tokens": 300, "ignore_eos": True}
-    undisturbed = answer(server, content, **fields)
-    with ThreadPoolExecutor(1) as threads:
-        given = threads.submit(answer, server, content, **fields)
-        before = server.metrics("vllm:")
-        until(lambda: given.done() or server.metrics("vllm:")["num_requests_running"], LIMIT_S, "it runs")
-        server.http.post("/reset_encoder_cache").raise_for_status()
-        server.http.post("/reset_prefix_cache", params={"reset_running_requests": "true"}).raise_for_status()
-        assert given.result() == undisturbed
-    assert server.metrics("vllm:")["num_preemptions_total"] > before["num_preemptions_total"]
+    # One token is allowed: a choice between close ones could fall differently, and the rest of the answer with it.
+    fields: dict[str, Any] = {"max_tokens": 1000, "ignore_eos": True, "allowed_token_ids": [100]}
+    china, undisturbed = (streamed(server, [part(one), text("Say a lot.")], **fields) for one in (CHINA, FLOWER))
+    before = server.metrics("vllm:")["num_preemptions_total"]
+    disturbed = streamed(server, [part(FLOWER), text("Say a lot.")], first=partial(preempt, server), **fields)
+    assert distance(disturbed, undisturbed) < ROUNDING < distance(china, undisturbed)
+    assert server.metrics("vllm:")["num_preemptions_total"] > before
     server.settle()
 
 
@@ -57,6 +56,21 @@ def test_the_report_is_still_true() -> None:
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=LIMIT_S)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stdout.splitlines()[-1] in report, "the report quotes what the script prints"
+
+
+def distance(one: list[tuple[str, float]], other: list[tuple[str, float]]) -> float:
+    """The largest difference of log probabilities."""
+    return max(abs(a - b) for (_, a), (_, b) in zip(one, other, strict=True))
+
+
+def preempt(server: VLLM) -> None:
+    """Preempt all running requests. The engine pauses meanwhile, so that they cannot end before."""
+    server.http.post("/pause", params={"mode": "keep"}).raise_for_status()
+    try:
+        server.http.post("/reset_encoder_cache").raise_for_status()
+        server.http.post("/reset_prefix_cache", params={"reset_running_requests": "true"}).raise_for_status()
+    finally:
+        server.http.post("/resume").raise_for_status()
 
 
 def hits_after_waiters_left(server: VLLM) -> float:

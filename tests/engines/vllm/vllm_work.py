@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -57,15 +57,28 @@ def answers(server: VLLM) -> list[Answer]:
 
 def answer(server: VLLM, content: Any, **fields: Any) -> list[list[tuple[str, float]]]:
     """Tokens and log probabilities of each choice."""
-    asked = {"logprobs": True, **fields}
-    if not fields.get("stream"):
-        given = server.chat(content, **asked)
-        assert given.status_code == 200, given.text
-        return [_tokens(choice["logprobs"]) for choice in given.json()["choices"]]
-    with server.http.stream("POST", "/v1/chat/completions", json=body(content, **asked)) as response:
+    if fields.get("stream"):
+        return [streamed(server, content, **fields)]
+    given = server.chat(content, logprobs=True, **fields)
+    assert given.status_code == 200, given.text
+    return [_tokens(choice["logprobs"]) for choice in given.json()["choices"]]
+
+
+def streamed(
+    server: VLLM, content: Any, *, first: Callable[[], None] = lambda: None, **fields: Any
+) -> list[tuple[str, float]]:
+    """Tokens and log probabilities of a stream with one choice. `first` is called when the first of them is there."""
+    tokens: list[tuple[str, float]] = []
+    asked = body(content, logprobs=True, **fields) | {"stream": True}
+    with server.http.stream("POST", "/v1/chat/completions", json=asked) as response:
         assert response.status_code == 200
-        lines = [json.loads(line[6:]) for line in response.iter_lines() if line.startswith("data: {")]
-    return [[one for line in lines for choice in line["choices"] for one in _tokens(choice.get("logprobs"))]]
+        for line in response.iter_lines():
+            if line.startswith("data: {"):
+                had = bool(tokens)
+                tokens += [one for choice in json.loads(line[6:])["choices"] for one in _tokens(choice.get("logprobs"))]
+                if tokens and not had:
+                    first()
+    return tokens
 
 
 def _tokens(logprobs: dict[str, Any] | None) -> list[tuple[str, float]]:

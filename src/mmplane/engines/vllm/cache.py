@@ -45,12 +45,16 @@ class Known(NamedTuple):
 class ArenaCache(BaseMultiModalProcessorCache):  # type: ignore[misc]
     """`client` returns None until the sidecar is there. `tally` counts items, and why one is not placed.
 
+    `counted` is called after each item, so that the counts are shown even if no item is ever placed.
     A hit is held from `is_cached_item` on until vLLM releases its touches, so that it cannot be evicted in between.
     """
 
-    def __init__(self, client: Callable[[], Client | None], tally: Tally) -> None:
+    def __init__(
+        self, client: Callable[[], Client | None], tally: Tally, counted: Callable[[], None] = lambda: None
+    ) -> None:
         self._client = client
         self._tally = tally
+        self._counted = counted
         self._known: OrderedDict[str, Known] = OrderedDict()
         self._touched: dict[str, SidecarHold] = {}
         self._salt = b""
@@ -85,6 +89,14 @@ class ArenaCache(BaseMultiModalProcessorCache):  # type: ignore[misc]
     ) -> tuple[MultiModalKwargsItem, Updates]:
         """Return the item with its large tensors in the arena, or unchanged if that is not possible."""
         self._tally.seen()
+        try:
+            return self._got(mm_item, mm_hash)
+        finally:
+            self._counted()
+
+    def _got(
+        self, mm_item: tuple[MultiModalKwargsItem, Updates] | None, mm_hash: str
+    ) -> tuple[MultiModalKwargsItem, Updates]:
         if _is_on_event_loop():  # processed elsewhere; the loop must not wait for the sidecar here
             assert mm_item is not None
             self._tally.passed_over("external")

@@ -31,9 +31,9 @@ class Frontend:
 
     def __init__(self, client: Callable[[], Client | None]) -> None:
         self.tally = Tally(REASONS, log)
-        self.cache = ArenaCache(client, self.tally)
         self._client = client
         self._metrics = Metrics(self.tally, client)
+        self.cache = ArenaCache(client, self.tally, self._metrics.refresh)
         self._sending: set[asyncio.Task[Any]] = set()
 
     def send(self, send: Callable[[Any], Awaitable[Any]], message: Any, group: int) -> Awaitable[Any]:
@@ -65,6 +65,7 @@ class Frontend:
         if held and message.resumable:
             for _ in held:
                 self.tally.passed_over("parts")
+            self._metrics.refresh()
             return {}
         return held
 

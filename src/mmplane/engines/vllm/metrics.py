@@ -25,7 +25,7 @@ REASONS = {
 }
 """Why a feature takes vLLM's own path."""
 REFRESH_S = 1.0
-"""Seconds after a feature until the figures are updated again: ranks end their leases after the answer is sent."""
+"""Seconds after a feature until the sidecar's figures are read: ranks end their leases after the answer is sent."""
 
 _OWN = {
     "features_seen": "Features received",
@@ -48,7 +48,7 @@ FIGURES = _OWN | {_PASSED_OVER: "Features that took vLLM's own path, by reason"}
 
 
 class Metrics:
-    """Shows a tally and the sidecar's figures, from the arrival of a feature until no lease is open."""
+    """Shows a tally at once, and the sidecar's figures from the arrival of a feature until no lease is open."""
 
     def __init__(self, tally: Tally, client: Callable[[], Client | None]) -> None:
         self._tally = tally
@@ -60,7 +60,9 @@ class Metrics:
         Thread(target=self._run, name="mmplane: figures", daemon=True).start()
 
     def refresh(self) -> None:
-        """Tell the thread that there is something new to show."""
+        """Show the tally, and have the thread read the sidecar's figures. May be called in any thread."""
+        self._own.show(self._tally.figures())
+        self._reasons.show_by(_PASSED_OVER, self._tally.reasons())
         self._news.set()
 
     def _run(self) -> None:
@@ -71,9 +73,7 @@ class Metrics:
                 self._news.set()
 
     def _show(self) -> bool:
-        """Update all gauges. Return whether leases or holds are open: the figures then change without a new feature."""
-        self._own.show(self._tally.figures())
-        self._reasons.show_by(_PASSED_OVER, self._tally.reasons())
+        """Return whether leases or holds are open: the figures then change without a new feature."""
         client = self._client()
         if client is None:
             return False
