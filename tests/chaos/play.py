@@ -69,7 +69,7 @@ class Ground:
         except AssertionError as error:
             why.append(str(error))
         if why and self._live is not None:
-            seen["log"] = list(self._live.log)[-LOG_LINES:]
+            seen["log"] = self._live.log[-LOG_LINES:]
             self._live.kill()
             self._live.stop()
             self._live = None

@@ -54,7 +54,7 @@ class Live:
     ) -> None:
         arguments = ["serve", "--model", str(model_folder), "--served-model-name", "tiny", "--tp", str(tp)]
         arguments += ["--port", "0", "--arena-bytes", str(256 * 2**20), "--kv-bytes", str(256 * 2**20), *flags]
-        self.log: deque[str] = deque(maxlen=2000)
+        self._lines: deque[str] = deque(maxlen=2000)
         read, write = os.pipe()
         self._stdout = os.fdopen(read)
         with open(log_path, "w") if log_path else nullcontext(None) as file, os.fdopen(write, "w") as stdout:
@@ -88,11 +88,16 @@ class Live:
 
     def _read(self) -> None:
         for line in self._stdout:
-            self.log.append(line)
+            self._lines.append(line)
             if found := re.search(r"mmplane is ready after .* at (http://\S+),", line):
                 self.url = found.group(1)
                 self._ready.set()
         self._ready.set()
+
+    @property
+    def log(self) -> list[str]:
+        """Its last lines that have been read: what it says of an answer may come later than the answer."""
+        return list(self._lines)
 
     def processes(self) -> dict[str, psutil.Process]:
         """Every process of the server, by title without `mmplane: `."""

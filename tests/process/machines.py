@@ -100,7 +100,7 @@ class Outpost:
             f"machine-{number}",
         ]
         arguments += ["--workers", "2", "--arena-bytes", str(128 * 2**20), *flags]
-        self.log: deque[str] = deque(maxlen=2000)
+        self._lines: deque[str] = deque(maxlen=2000)
         self._joined = threading.Event()
         read, write = os.pipe()
         self._output = os.fdopen(read)
@@ -109,6 +109,11 @@ class Outpost:
         self.supervisor = psutil.Process(self._process.pid)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+
+    @property
+    def log(self) -> list[str]:
+        """Its last lines that have been read."""
+        return list(self._lines)
 
     def wait_until_joined(self) -> None:
         assert self._joined.wait(START_LIMIT_S), "".join(self.log)
@@ -136,7 +141,7 @@ class Outpost:
 
     def _read(self) -> None:
         for line in self._output:
-            self.log.append(line)
+            self._lines.append(line)
             if re.search(r"mmplane worker has joined", line):
                 self._joined.set()
         self._joined.set()

@@ -149,13 +149,13 @@ def test_no_key_is_to_be_found_anywhere(guarded: Live) -> None:
         guarded.http.get("/metrics"),
         guarded.http.get("/admin/statistics"),
     ]
+    until(lambda: any('"request_id"' in line for line in guarded.log), 60, "requests are in the log")
     places = {f"answer {index}": answer.text + str(answer.headers) for index, answer in enumerate(answers)}
     places["log"] = "".join(guarded.log)
     for title, process in guarded.processes().items():
         places[f"{title}'s arguments"] = " ".join(process.cmdline())
         environment = Path(f"/proc/{process.pid}/environ").read_bytes().decode(errors="replace")
         places[f"{title}'s environment"] = environment
-    assert any('"request_id"' in line for line in guarded.log)
     keys = [key.encode() for key in (OPERATOR, ALICE, BOB)]
     for title in ("supervisor", "nursery", "parser", "worker 1", "rank 0/2"):  # the front end is sent them
         assert copies(guarded.processes()[title].pid, *keys) == 0, f"the memory of {title}"
@@ -171,20 +171,20 @@ def test_the_log_has_a_line_for_each_request_under_its_own_name(guarded: Live) -
     counts = f"items 1, prompt tokens {usage['prompt_tokens']}, completion tokens {usage['completion_tokens']}"
 
     def line() -> dict[str, object] | None:
-        seen = (json.loads(each) for each in list(guarded.log) if answer.headers["x-request-id"] in each)
+        seen = (json.loads(each) for each in guarded.log if answer.headers["x-request-id"] in each)
         return next((each for each in seen if each["message"].endswith(counts)), None)
 
     found = until(line, 60, "the line is read")
     assert (found["level"], found["request_id"]) == ("info", answer.headers["x-request-id"])
     assert found["message"].startswith("POST /v1/chat/completions 200 in ")
     refused = ask(guarded, ALICE, "Hi", n=0).headers["x-request-id"]
-    until(lambda: any(refused in each and " 400 in " in each for each in list(guarded.log)), 30, "so has a refusal")
+    until(lambda: any(refused in each and " 400 in " in each for each in guarded.log), 30, "so has a refusal")
 
 
 def test_every_line_of_the_log_is_an_object(guarded: Live) -> None:
     ask(guarded, ALICE, "Hi")
-    lines = [line for line in guarded.log if line.startswith("{")]
-    seen = [json.loads(line) for line in lines]
+    said = guarded.log
+    seen = [json.loads(line) for line in said if line.startswith("{")]
     assert {each["process"] for each in seen} >= {"supervisor", "frontend"}
-    strays = [line for line in guarded.log if not line.startswith("{") and "mmplane" in line and "INFO" in line]
+    strays = [line for line in said if not line.startswith("{") and "mmplane" in line and "INFO" in line]
     assert not strays

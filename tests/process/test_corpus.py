@@ -33,7 +33,7 @@ LOG_BYTES_MAX = 1000
 
 def logged_bytes(live: Live) -> int:
     """Of the log so far, without the lines of answered requests: good ones run beside the hostile."""
-    return sum(len(line) for line in list(live.log) if " 200 in " not in line)
+    return sum(len(line) for line in live.log if " 200 in " not in line)
 
 
 def body(case: Case) -> list[dict[str, Any]]:
@@ -107,7 +107,7 @@ def test_corpus(takes: tuple[str, ...], tiny_folder: Path, tmp_path: Path) -> No
                     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}, name
                 assert not re.search(r"0x[0-9a-f]{6,}|/usr/|/home/|\.py", answer.text), name
                 ours = f"[{answer.headers['x-request-id']}]"
-                until(lambda ours=ours: any(ours in line for line in list(live.log)), 60, "its line is in the log")
+                until(lambda ours=ours: any(ours in line for line in live.log), 60, "its line is in the log")
                 assert logged_bytes(live) - said < LOG_BYTES_MAX, name
             assert live.pids() == pids, "no process of the server has ended"
         assert statuses == wanted

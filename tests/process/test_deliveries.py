@@ -243,7 +243,7 @@ def test_ending_at_once_leaves_nothing(background: Live) -> None:
     pids = background.pids()
     with (
         leaving(background, [part(next(fresh))], mmplane=at_work("materialise", 0) | {"ignore_eos": True}),
-        leaving(background, [part(next(fresh))], mmplane=at_work("before_collective", 1)),
+        leaving(background, [part(next(fresh))], mmplane=at_work("before_collective", 1) | {"ignore_eos": True}),
     ):
         until(lambda: in_flight(background) == 2, 60, "both are under way")
         background.signal(signal.SIGINT)

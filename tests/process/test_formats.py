@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from blake3 import blake3
-from live import Live
+from live import Live, until
 from pictures import photograph, text
 from PIL import Image
 from reference import Reference
@@ -58,8 +58,11 @@ def test_what_a_decoder_prints_is_a_line_of_the_log(server: Live) -> None:
     media = bytearray(file_of(PHOTO, "TIFF", compression="tiff_lzw"))
     media[300:360] = bytes(byte ^ 0x5A for byte in media[300:360])
     assert server.chat([image_part(bytes(media)), text("?")]).status_code == 400
-    lines = [line for line in "".join(server.log).splitlines() if "Using code not yet in table" in line]
-    assert lines
+
+    def printed() -> list[str]:
+        return [line for line in server.log if "Using code not yet in table" in line]
+
+    lines = until(printed, 60, "it is in the log")
     assert all("a decoder printed for job" in line for line in lines)
 
 

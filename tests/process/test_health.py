@@ -66,9 +66,7 @@ def is_ready(live: Live) -> bool:
 
 def logged(live: Live, *words: str) -> dict[str, str] | None:
     """The newest line with all of these words."""
-    lines = [
-        json.loads(line) for line in list(live.log) if line.startswith("{") and all(each in line for each in words)
-    ]
+    lines = [json.loads(line) for line in live.log if line.startswith("{") and all(each in line for each in words)]
     return lines[-1] if lines else None
 
 

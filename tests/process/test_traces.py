@@ -23,6 +23,8 @@ from pictures import noise, part, text
 from mmplane.core.stages import PHASES
 
 TP = 4
+SLOW_MS = 1000
+"""Longer than anything takes by itself on a busy machine."""
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +91,7 @@ def test_one_trace_shows_the_front_end_a_worker_and_all_ranks(traced: Live, rece
 def test_children_lie_within_their_parents(traced: Live, receiver: Receiver) -> None:
     """All clocks are one: what a rank says of when it worked fits into when the front end waited for it."""
     trace_id, caller = new_ids()
-    fault = {"point": "encode", "rank": TP - 1, "error": False, "delay_ms": 200}
+    fault = {"point": "encode", "rank": TP - 1, "error": False, "delay_ms": SLOW_MS}
     request = [part(noise(81_002))]
     ask(traced, request, {"traceparent": f"00-{trace_id}-{caller}-01"}, mmplane={"fault": fault})
     spans = trace_of(receiver, trace_id)
@@ -100,7 +102,7 @@ def test_children_lie_within_their_parents(traced: Live, receiver: Receiver) -> 
         if parent := by_id.get(span.parent_id):
             assert parent.began_ns - slack_ns <= span.began_ns, (span, parent)
             assert span.ended_ns <= parent.ended_ns + slack_ns, (span, parent)
-    slow = [span for span in spans if span.ended_ns - span.began_ns > 200e6]
+    slow = [span for span in spans if span.ended_ns - span.began_ns > SLOW_MS * 1e6]
     assert {span.name for span in slow} == {"POST /v1/chat/completions", "hold", "encode"}
     assert [span.attributes["mmplane.process"] for span in slow if span.name == "encode"] == [f"rank {TP - 1}"]
 
