@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -34,10 +35,17 @@ class Puppet(ThreadingHTTPServer):
     request_queue_size = 128
     daemon_threads = True
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        self.name = f"127.0.0.1:{self.server_port}"
+    def __init__(self, host: str = "127.0.0.1", port: int = 0, certificate: Path | None = None) -> None:
+        """With a certificate and its key it speaks TLS."""
+        super().__init__((host, port), _Handler)
+        self.url = f"{'https' if certificate else 'http'}://{host}:{self.server_port}"
+        self.name = f"{host}:{self.server_port}"
+        self.refused = threading.Semaphore(0)
+        """Connections that broke: clients do not trust its certificate."""
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.ready = True
         self.authorizations: set[str | None] = set()
         self.arrived = threading.Semaphore(0)
@@ -45,6 +53,9 @@ class Puppet(ThreadingHTTPServer):
         """Lets held answers go."""
         self.bodies: list[bytes] = []
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    def handle_error(self, *_: Any) -> None:
+        self.refused.release()
 
     def end(self) -> None:
         """It accepts nothing any more."""
@@ -97,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
 class Routed:
     """One running router."""
 
-    def __init__(self, folder: Path, *flags: str) -> None:
+    def __init__(self, folder: Path, *flags: str, verify: ssl.SSLContext | bool = True) -> None:
         self.folder = folder
         self._process = subprocess.Popen(
             [sys.executable, "-m", "mmplane", "route", "--port", "0", "--folder", str(folder), *flags],
@@ -107,11 +118,12 @@ class Routed:
         )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        found = re.search(r"at (http://\S+) with", line)
+        found = re.search(r"at (https?://\S+) with", line)
         assert found is not None, f"ended with {self._process.wait(START_LIMIT_S)}"
         self.url = found[1]
         self.pid = self._process.pid
-        self.http = httpx.Client(base_url=self.url, timeout=LIMIT_S, limits=httpx.Limits(max_connections=256))
+        limits = httpx.Limits(max_connections=256)
+        self.http = httpx.Client(base_url=self.url, timeout=LIMIT_S, limits=limits, verify=verify)
 
     def order(self, *words: str) -> subprocess.CompletedProcess[str]:
         """`mmplane route WORDS` for this router."""
@@ -144,9 +156,9 @@ class Routed:
 
 
 @contextmanager
-def routing(folder: Path, *flags: str) -> Iterator[Routed]:
+def routing(folder: Path, *flags: str, verify: ssl.SSLContext | bool = True) -> Iterator[Routed]:
     """A router for some tests."""
-    routed = Routed(folder, *flags)
+    routed = Routed(folder, *flags, verify=verify)
     try:
         yield routed
     finally:
@@ -156,14 +168,15 @@ def routing(folder: Path, *flags: str) -> Iterator[Routed]:
 class Mutant:
     """HAProxy with one piece of its files made another; only requests can be sent to it."""
 
-    def __init__(self, folder: Path, puppets: list[Puppet], file: str, piece: str, instead: str) -> None:
+    def __init__(self, folder: Path, puppets: list[Puppet], file: str, piece: str, instead: str, **more: Any) -> None:
+        """`more` are settings of its Route."""
         program = find(os.environ.get("MMPLANE_HAPROXY", ""))
         with socket.create_server(("127.0.0.1", 0)) as listener:
             replicas = tuple(Replica.of(each.url) for each in puppets)
             bind = f"fd@{listener.fileno()}"
-            Router(program, Route(replicas, folder, bind, keep_clients=program.keeps_clients), listener).write()
+            Router(program, Route(replicas, folder, bind, keep_clients=program.keeps_clients, **more), listener).write()
             text = (folder / file).read_text()
-            assert text.count(piece) == 1
+            assert text.count(piece) >= 1
             (folder / file).write_text(text.replace(piece, instead))
             command = [program.path, "-f", folder / "haproxy.cfg", "-db"]
             self._process = subprocess.Popen(command, pass_fds=[listener.fileno()], stderr=subprocess.DEVNULL)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from importlib.util import find_spec
 from typing import Any
 
+from mmplane.commands.files import read_file
 from mmplane.commands.starting import lacking, listen
 from mmplane.machines.greeting import key_of
 from mmplane.machines.pin import server_context
@@ -15,7 +15,6 @@ from mmplane.wiring import Cluster
 JOIN_MAX_DEFAULT = 4
 """The default number of media machines that may join."""
 KEY_BYTES_MIN, KEY_BYTES_MAX = 32, 4096
-FILE_BYTES_MAX = 64 * 1024
 MAKE_ONE = "head -c 32 /dev/urandom | base64 > FILE; chmod 600 FILE"
 
 
@@ -23,7 +22,7 @@ def read_cluster_key(path: str) -> bytes:
     """Read the key from a file that only its owner can read. Raises ValueError with what to change."""
     if not path:
         raise ValueError(f"media machines need --cluster-key-file, the same file on all machines: {MAKE_ONE}")
-    secret = _private(path, "--cluster-key-file")
+    secret = read_file("--cluster-key-file", path, private=True)
     if not KEY_BYTES_MIN <= len(secret.strip()) <= KEY_BYTES_MAX:
         raise ValueError(
             f"--cluster-key-file: {path} must contain {KEY_BYTES_MIN} to {KEY_BYTES_MAX} bytes: {MAKE_ONE}"
@@ -55,25 +54,9 @@ def check_ray(address: str, command: str) -> None:
 
 def read_certificate(path: str) -> bytes:
     """Read a PEM file with a certificate and its key, which only its owner can read. Raises ValueError."""
-    content = _private(path, "--join-cert-file")
+    content = read_file("--join-cert-file", path, private=True)
     try:
         server_context(content)
     except ValueError as error:
         raise ValueError(f"--join-cert-file: {path}: {error}") from None
-    return content
-
-
-def _private(path: str, flag: str) -> bytes:
-    """Read a file that only its owner can read, up to slightly above its limit. Raises ValueError.
-
-    If the file belongs to another user, its group may read it, because Kubernetes gives secrets to pods in this way.
-    """
-    try:
-        with open(path, "rb") as file:
-            status = os.fstat(file.fileno())
-            content = file.read(FILE_BYTES_MAX)
-    except OSError as error:
-        raise ValueError(f"{flag}: {path} cannot be read ({error.strerror})") from None
-    if status.st_mode & (0o077 if status.st_uid == os.geteuid() else 0o037):
-        raise ValueError(f"{flag}: others can read {path}: chmod 600 {path}")
     return content

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mmplane.commands.files import read_file
 from mmplane.commands.keys import KEYS_BYTES_MAX
 from mmplane.commands.options import Options
 from mmplane.commands.settings import declared, settle
@@ -29,6 +30,7 @@ from mmplane.process import logs
 from mmplane.process.output import Output
 from mmplane.process.title import entitle
 from mmplane.ranges import Range
+from mmplane.route.certificates import check_authorities, check_certificate
 from mmplane.route.configuration import BALANCE_PERCENT, Route
 from mmplane.route.control import Control
 from mmplane.route.program import find
@@ -47,9 +49,19 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     options = Options(parser)
     add = options.add
     options.group("replicas and address")
-    add("--replica", "a server: http://HOST:PORT", action="extend", nargs="+", default=[], metavar="URL")
+    add(
+        "--replica",
+        "a server: http://HOST:PORT or https://NAME:PORT",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="URL",
+    )
+    add("--replica-ca", "PEM with the authorities of https:// replicas' certificates", default="", metavar="FILE")
     add("--host", "the address to listen on")
     add("--port", "the port to listen on; 0 takes a free one", default=PORT)
+    add("--tls-cert", "PEM with a certificate: listen with TLS (default: plain HTTP)", default="", metavar="FILE")
+    add("--tls-key", "PEM with its private key (default: in the same file)", default="", metavar="FILE")
     add(
         "--api-key-file",
         "a file with the replicas' API keys; the first one is used to ask for /ready",
@@ -129,6 +141,9 @@ def _run(settings: dict[str, Any], *, only_check: bool) -> int:
     if not replicas:
         raise ValueError("there is no replica: mmplane route --replica http://HOST:PORT ...")
     program, key = find(settings["haproxy"]), _read_key(settings["api_key_file"])
+    certificate, authorities = _read_certificate(settings), _read_authorities(settings)
+    if not authorities and any(replica.tls for replica in replicas):
+        raise ValueError("https:// replicas need --replica-ca FILE, with the authority that signed their certificates")
     if settings["metrics_port"]:  # HAProxy takes it itself, and says little of one that is taken
         listen("127.0.0.1", settings["metrics_port"], flags="--metrics-port").close()
     with listen(settings["host"], settings["port"]) as listener:
@@ -141,6 +156,8 @@ def _run(settings: dict[str, Any], *, only_check: bool) -> int:
             folder,
             f"fd@{listener.fileno()}",
             api_key=key,
+            certificate=certificate,
+            authorities=authorities,
             connections_max=settings["connections_max"],
             silence_s=settings["silence_seconds"],
             drain_s=settings["drain_seconds"],
@@ -159,7 +176,8 @@ def _run(settings: dict[str, Any], *, only_check: bool) -> int:
     log.info(
         "HAProxy %s (%s) runs as process %d; its files are in %s", program.version, program.path, running.pid, folder
     )
-    output.write(f"mmplane route is at http://{address(host, port)} with {len(replicas)} replicas\n")
+    url = f"{'https' if certificate else 'http'}://{address(host, port)}"
+    output.write(f"mmplane route is at {url} with {len(replicas)} replicas\n")
     return running.wait()
 
 
@@ -169,6 +187,36 @@ def _folder(settings: dict[str, Any], port: int) -> Path:
     if place := os.environ.get("XDG_RUNTIME_DIR"):
         return Path(place) / f"mmplane-route-{port}"
     return Path(tempfile.gettempdir()) / f"mmplane-route-{port}-{os.geteuid()}"
+
+
+def _read_certificate(settings: dict[str, Any]) -> bytes:
+    """Return the certificate and its key, if there is to be TLS. Raises ValueError."""
+    path, key_path = settings["tls_cert"], settings["tls_key"]
+    if not path:
+        if key_path:
+            raise ValueError("--tls-key needs --tls-cert")
+        return b""
+    key = read_file("--tls-key", key_path, private=True) if key_path else b""
+    pem = read_file("--tls-cert", path, private=not key_path) + b"\n" + key
+    try:
+        check_certificate(pem)
+    except ValueError as error:
+        files = f"{path} and {key_path} are" if key_path else f"{path} is"
+        text = "not PEM with a certificate and its private key, without a password"
+        raise ValueError(f"--tls-cert: {files} {text} ({error})") from None
+    return pem
+
+
+def _read_authorities(settings: dict[str, Any]) -> bytes:
+    """Return the authorities of replicas, if there are any. Raises ValueError."""
+    if not (path := settings["replica_ca"]):
+        return b""
+    pem = read_file("--replica-ca", path, private=False)
+    try:
+        check_authorities(pem)
+    except ValueError as error:
+        raise ValueError(f"--replica-ca: {path} is not PEM with certificates ({error})") from None
+    return pem
 
 
 def _read_key(path: str) -> str:

@@ -26,8 +26,8 @@ HAProxy counts whole requests: with 16 replicas, 125 reaches 0.83 of the hit rat
 WEIGHT = 10
 """Sixteen places on the ring for each replica, so that the ring is divided evenly."""
 REPLICA_CONNECTIONS_MAX = 512
-SERVER = f"weight {WEIGHT} maxconn {REPLICA_CONNECTIONS_MAX} check inter 2s fastinter 500ms downinter 1s fall 2 rise 1"
-"""Options for each replica, including those added later."""
+CERTIFICATE, AUTHORITIES = "certificate.pem", "authorities.pem"
+_SERVER = f"weight {WEIGHT} maxconn {REPLICA_CONNECTIONS_MAX} check inter 2s fastinter 500ms downinter 1s fall 2 rise 1"
 
 _ERRORS = {
     400: bad_request("bad_request", "this is not HTTP/1, or its headers could be read in two ways"),
@@ -55,6 +55,10 @@ class Route:
     """The listening address: `fd@3`, an inherited socket."""
     api_key: str = ""
     """Used to ask `/ready` if replicas have API keys."""
+    certificate: bytes = b""
+    """PEM with the certificate and the private key of the listening address; empty: plain HTTP."""
+    authorities: bytes = b""
+    """PEM with the certificates that may have signed the replicas'."""
     connections_max: int = 1000
     silence_s: int = 600
     """How long a replica may send nothing."""
@@ -90,6 +94,20 @@ def configuration(route: Route) -> str:
     return "\n".join("\n    ".join(section) + "\n" for section in sections)
 
 
+def files(route: Route) -> dict[str, bytes]:
+    """Everything that HAProxy reads except its script, by file name. Empty files are not needed."""
+    texts = {"haproxy.cfg": configuration(route).encode()}
+    return texts | error_pages() | {CERTIFICATE: route.certificate, AUTHORITIES: route.authorities}
+
+
+def server(replica: Replica) -> str:
+    """HAProxy's options for a replica, also for one that is added later."""
+    if not replica.tls:
+        return _SERVER
+    name = replica.tls
+    return f"{_SERVER} ssl check-ssl verify required ca-file {AUTHORITIES} sni str({name}) check-sni {name}"
+
+
 def quoted(text: str) -> str:
     """Quote any text as a word of HAProxy's configuration language."""
     return "'" + text.replace("'", "'\\''") + "'"
@@ -102,6 +120,7 @@ def _global(route: Route) -> list[str]:
         "nbthread 1",
         f"tune.bufsize {HEAD_BYTES}",
         "tune.lua.maxmem 64",
+        f"ca-base {quoted(str(route.folder))}",
         f"lua-load {quoted(str(route.folder / 'place.lua'))}",
         f"stats socket {quoted(f'unix@{route.folder}/control.sock')} mode 600 level admin",
         "stats timeout 10s",
@@ -137,9 +156,12 @@ def _defaults(route: Route) -> list[str]:
 
 
 def _api(route: Route) -> list[str]:
+    # Without `alpn`, newer versions offer HTTP/2.
+    path = quoted(str(route.folder / CERTIFICATE))
+    tls = f" ssl crt {path} ssl-min-ver TLSv1.2 alpn http/1.1" if route.certificate else ""
     return [
         "frontend api",
-        f"bind {route.bind}",
+        f"bind {route.bind}{tls}",
         "log global",
         "option http-keep-alive" if route.keep_clients else "option httpclose",
         "option http-buffer-request",
@@ -161,12 +183,14 @@ def _replicas(route: Route) -> list[str]:
         f"hash-balance-factor {route.balance_percent}",
         "http-request lua.place",
         "use-server %[var(txn.replica)] if { var(txn.replica) -m found }",
+        # Servers that are added later can only use a file that was read at the start.
+        *([f"default-server ca-file {AUTHORITIES}"] if route.authorities else []),
         "option httpchk",
         f"http-check send meth GET uri /ready ver HTTP/1.1 hdr host localhost{key}",
         "http-check expect status 200",
         "http-response set-header x-mmplane-replica %[srv_id]",
         *(
-            f"server {replica.name} {replica.name} id {number} {SERVER} init-addr last,libc,none"
+            f"server {replica.name} {replica.name} id {number} {server(replica)} init-addr last,libc,none"
             for replica, number in numbered(route.replicas).items()
         ),
     ]

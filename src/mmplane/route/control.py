@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmplane.route.configuration import SERVER
+from mmplane.route.configuration import AUTHORITIES, server
 from mmplane.route.replica import Replica, numbered
 
 ANSWER_BYTES_MAX = 4 * 1024 * 1024
@@ -34,6 +34,7 @@ class Control:
     """The control socket in a router's folder. Every call may raise ValueError with a text for the operator."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._path = folder / "control.sock"
 
     def answers(self) -> bool:
@@ -57,11 +58,13 @@ class Control:
         names = [each.name for each in standings]
         if replica.name in names:
             raise ValueError(f"{replica.name} is a replica already")
+        if replica.tls and not (self._folder / AUTHORITIES).exists():
+            raise ValueError("the router was started without --replica-ca, so it takes no https:// replicas")
         number = numbered([replica], [each.number for each in standings])[replica]
-        server = f"replicas/{replica.name}"
-        self._do(f"add server {server} {_address(replica)} id {number} {SERVER}", "New server registered.")
-        self._do(f"enable health {server}")
-        self._do(f"enable server {server}; set server {server} health down")  # until a check has passed
+        name = f"replicas/{replica.name}"
+        self._do(f"add server {name} {_address(replica)} id {number} {server(replica)}", "New server registered.")
+        self._do(f"enable health {name}")
+        self._do(f"enable server {name}; set server {name} health down")  # until a check has passed
         self._tell([*names, replica.name])
 
     def remove(self, replica: Replica, wait_s: float) -> int:

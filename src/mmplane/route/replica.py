@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -17,30 +18,47 @@ _HOST = re.compile(r"[A-Za-z0-9._:-]{1,200}")
 
 @dataclass(frozen=True, order=True)
 class Replica:
-    """One server, mmplane's or another one, without TLS."""
+    """One server, mmplane's or another one."""
 
     host: str
     """An address, or a name."""
     port: int
+    tls: str = ""
+    """The name that its certificate must have; empty: plain HTTP."""
 
     @classmethod
     def of(cls, url: str) -> Self:
         """Parse a URL. Raises ValueError with a text for the operator."""
         try:
             parts = urlsplit(url)
-            host, port = parts.hostname or "", parts.port or 80
+            host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         except ValueError:
             raise ValueError(f"--replica: {url!r:.100} is not a URL") from None
-        if parts.scheme != "http" or parts.username is not None or parts.path not in ("", "/") or parts.query:
-            raise ValueError(f"--replica: {url!r:.100} is not http://HOST:PORT, without anything behind it")
+        known = parts.scheme in ("http", "https")
+        if not known or parts.username is not None or parts.path not in ("", "/") or parts.query:
+            text = "is not http://HOST:PORT or https://HOST:PORT, without anything behind it"
+            raise ValueError(f"--replica: {url!r:.100} {text}")
         if not _HOST.fullmatch(host):
             raise ValueError(f"--replica: {url!r:.100} has no host, or one that is not a name or an address")
-        return cls(host, port)
+        if parts.scheme == "http":
+            return cls(host, port)
+        if _is_address(host):
+            text = "needs a name instead of an address: HAProxy only finds names in certificates"
+            raise ValueError(f"--replica: {url!r:.100} {text}")
+        return cls(host, port, tls=host)
 
     @property
     def name(self) -> str:
         """HAProxy's name and address for it. An IPv6 address has no brackets there."""
         return f"{self.host}:{self.port}"
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def numbered(replicas: Iterable[Replica], taken: Iterable[int] = ()) -> dict[Replica, int]:

@@ -9,12 +9,12 @@ import socket
 import stat
 import subprocess
 import time
-from importlib.resources import files
+from importlib import resources
 from pathlib import Path
 
 from mmplane.process.death import die_with_parent
 from mmplane.process.signals import heed
-from mmplane.route.configuration import Route, configuration, error_pages
+from mmplane.route.configuration import Route, files
 from mmplane.route.control import Control
 from mmplane.route.program import LIMIT_S, Program
 
@@ -35,11 +35,10 @@ class Router:
     def write(self) -> None:
         """Write all files, readable only by the owner, and let HAProxy check them. Raises ValueError."""
         folder = self._route.folder
-        lua = files("mmplane.route").joinpath("place.lua").read_bytes()
-        pages = {"haproxy.cfg": configuration(self._route).encode(), "place.lua": lua} | error_pages()
+        lua = resources.files("mmplane.route").joinpath("place.lua").read_bytes()
         try:
             _own(folder)
-            for name, content in pages.items():
+            for name, content in {"place.lua": lua, **files(self._route)}.items():
                 _write(folder / name, content)
         except OSError as error:
             raise ValueError(f"--folder: {folder} cannot be written ({error.strerror})") from None
@@ -121,7 +120,10 @@ def _own(folder: Path) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write the file atomically; from the first byte on only its owner can read it."""
+    """Write the file atomically; from the first byte on only its owner can read it. An empty one is removed."""
+    if not content:
+        path.unlink(missing_ok=True)
+        return
     new = path.with_name(f"{path.name}.new")
     with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(content)

@@ -19,7 +19,15 @@ from mmplane.route.replica import IDS, REPLICAS_MAX, Replica, numbered
     ],
 )
 def test_a_url_names_a_replica(url: str, name: str) -> None:
+    assert (Replica.of(url).name, Replica.of(url).tls) == (name, "")
+
+
+@pytest.mark.parametrize(
+    ("url", "name"), [("https://Replica-1.pool:8443", "replica-1.pool:8443"), ("https://pool/", "pool:443")]
+)
+def test_a_url_with_tls_names_the_certificate(url: str, name: str) -> None:
     assert Replica.of(url).name == name
+    assert Replica.of(url).tls == name.split(":")[0]
 
 
 @pytest.mark.parametrize(
@@ -27,6 +35,8 @@ def test_a_url_names_a_replica(url: str, name: str) -> None:
     [
         "10.0.0.1:8000",
         "https://10.0.0.1:8000",
+        "https://[fd00::1]:8000",
+        "ftp://replica:8000",
         "http://",
         "http://host:99999",
         "http://user:secret@host:1",
