@@ -6,7 +6,7 @@
 
 FROM python:3.12-slim AS build
 RUN python -m venv /opt/mmplane
-COPY pyproject.toml constraints.txt README.md LICENSE /source/
+COPY pyproject.toml hatch_build.py constraints.txt README.md LICENSE /source/
 COPY src /source/src
 COPY deploy /source/deploy
 COPY examples /source/examples

@@ -12,11 +12,11 @@ SANITIZED = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 HANG_S = 60.0
 
 
-def compiled(folder: Path, *flags: str) -> Path:
+def compiled(folder: Path, *flags: str, source: Path = SOURCE) -> Path:
     """The program, in `folder`. A warning is an error."""
     assert shutil.which("cc"), "there is no C compiler for examples/client.c: apt-get install gcc libc6-dev"
     program = folder / "client"
-    made = subprocess.run(["cc", *STRICT, *flags, "-o", program, SOURCE], capture_output=True, text=True, check=False)
+    made = subprocess.run(["cc", *STRICT, *flags, "-o", program, source], capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
     return program
 

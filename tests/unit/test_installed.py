@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import email
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from importlib.metadata import Distribution
 from pathlib import Path
 
@@ -15,11 +19,15 @@ import soundfile
 from features.checkpoints import FAMILIES
 from features.families.test_log_mel import RATE, folder_of, speech_like
 from features.families.test_qwen_video import write
+from hatch_build import described
+from markdown_it import MarkdownIt
 from PIL import Image
 
+import client_c
 import clips
 import features_made
-from environments import build_wheel, closure, environment
+from environments import ROOT, build_wheel, closure, environment
+from mmplane.commands import deploy, example
 from mmplane.commands.main import COMMANDS
 
 TRAFFIC = ["--requests-per-s", "5", "--body-bytes", "300000", "--item-bytes", "7400000"]
@@ -55,11 +63,62 @@ def test_what_each_extra_brings(base: Path) -> None:
     assert brought("serve") < brought("trace")
 
 
-def test_a_wheel_alone_prints_examples_and_what_to_deploy(base: Path, tmp_path: Path) -> None:
-    for words, text in ((["example", "client"], "int main("), (["deploy", "systemd"], "Type=notify")):
+def test_a_wheel_alone_prints_every_example_and_what_to_deploy(base: Path, tmp_path: Path) -> None:
+    """The same as a checkout does, and each is complete: the client in C compiles without the headers beside it."""
+
+    def printed(*words: str) -> str:
         done = run(base, "-m", "mmplane", *words, cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
-        assert text in done.stdout
+        return done.stdout
+
+    assert printed("example").split() == list(example.examples())
+    for name, path in example.examples().items():
+        assert printed("example", name) == example.printed(path)
+    (tmp_path / "client.c").write_text(printed("example", "client"))
+    assert run(client_c.compiled(tmp_path, source=tmp_path / "client.c"), cwd=tmp_path).stderr.startswith("client: ")
+    for way in deploy.WAYS:
+        printed("deploy", way, "--out", way)
+        copied = [path.relative_to(tmp_path / way) for path in (tmp_path / way).rglob("*") if path.is_file()]
+        assert sorted(copied) == sorted(path.relative_to(ROOT / "deploy") for path in deploy.files(way))
+
+
+def test_a_wheel_holds_no_key_of_an_operator(wheel: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
+        source.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, source)
+    for name in ("deploy", "examples", "src/mmplane/commands"):
+        shutil.copytree(ROOT / name, source / name)
+    for name in (ROOT / "deploy" / "compose" / ".gitignore").read_text().split():
+        (source / "deploy" / "compose" / name).write_text("a-secret")
+
+    def files(built: Path) -> set[str]:
+        with zipfile.ZipFile(built) as archive:
+            return {name for name in archive.namelist() if "/_files/" in name}
+
+    assert files(build_wheel(tmp_path, source)) == files(wheel)
+
+
+@pytest.mark.parametrize("home", [None, "https://a.host/owner/mmplane"])
+def test_the_readme_has_no_link_that_leads_nowhere_on_pypi(home: str | None, wheel: Path) -> None:
+    """Of the wheel, and as it will be once `[project.urls]` names a home."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        metadata = email.message_from_bytes(archive.read(name))
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    readme = (ROOT / "README.md").read_text()
+    text = str(metadata.get_payload()) if home is None else described(readme, home)
+    assert text.startswith("# mmplane\n")
+    tokens = [token for block in MarkdownIt("commonmark").enable("table").parse(text) for token in block.children or ()]
+    targets = [str(token.attrs.get("href") or token.attrs.get("src")) for token in tokens if token.attrs]
+    assert [target for target in targets if not target.startswith(("http://", "https://", "#"))] == []
+    assert not [token for token in tokens if token.type == "html_inline"]
+    of_files = [target for target in targets if home and target.startswith(home)]
+    assert len(of_files) == (len(re.findall(r"\]\((?!https?:)", readme)) if home else 0)
+    for target in of_files:
+        kind, head, path = target.removeprefix(f"{home}/").split("/", 2)
+        assert (kind in ("blob", "raw"), head) == (True, "HEAD")
+        assert (ROOT / path).exists(), path
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

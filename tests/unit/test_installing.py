@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-TOOL = Path(__file__).parents[2] / "tools" / "pip.sh"
+TOOLS = Path(__file__).parents[2] / "tools"
+TOOL = TOOLS / "pip.sh"
 PIP = """#!/bin/sh
 echo "Collecting torch==2.13.0"
 echo "  Downloading https://a.host/whl/torch-2.13.0-cp311-cp311-linux_x86_64.whl.metadata (28 kB)"
@@ -39,3 +40,23 @@ def test_a_step_shows_its_downloads_with_sizes(code: int, tmp_path: Path) -> Non
     assert (len(shown) == 5 and shown[4].startswith("   done in ")) == (code == 0)
     assert ran.stderr == "a warning of pip\n"
     assert ran.returncode == code
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine has a GPU")
+@pytest.mark.parametrize(
+    ("packages", "allowed", "code"),
+    [("torch 2.13.0", "", 0), ("nvidia-nccl-cu13 2.29.7", "", 1), ("nvidia-nccl-cu13 2.29.7", "1", 0)],
+)
+def test_packages_for_cuda_are_refused_without_a_gpu_unless_allowed(
+    packages: str, allowed: str, code: int, tmp_path: Path
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\necho {packages}\n")
+    python.chmod(0o755)
+    ran = subprocess.run(
+        [TOOLS / "no-cuda-without-gpu.sh", python], env={"MMPLANE_CUDA_WITHOUT_GPU": allowed, "PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == code
+    assert ("this machine has no GPU" in ran.stderr) == (code == 1)
+    assert ("packages for CUDA" in ran.stdout) == (allowed == "1")

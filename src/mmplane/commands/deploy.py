@@ -22,8 +22,8 @@ WAYS = {
     "docker": ("Dockerfile", "sidecar.Dockerfile"),
 }
 """The files in `deploy/` for each way."""
-APART = "kustomization.yaml"
-"""Not printed with the resources, because a cluster has no such kind."""
+APART = ("kustomization.yaml", ".gitignore")
+"""Not printed with the rest: a cluster has no such kind, and YAML no such document."""
 
 
 def options_parser() -> argparse.ArgumentParser:
@@ -38,7 +38,13 @@ def files(name: str) -> list[Path]:
     """All files of one way."""
     paths = [folder("deploy") / each for each in WAYS[name]]
     found = [path for each in paths for path in ([each] if each.is_file() else sorted(each.rglob("*")))]
-    return [path for path in found if path.is_file()]
+    return [path for path in found if path.is_file() and path.name not in _ignored(path.parent)]
+
+
+def _ignored(beside: Path) -> list[str]:
+    """What an operator's own files are called there, in a checkout: keys are never printed or copied."""
+    names = beside / ".gitignore"
+    return names.read_text().split() if names.is_file() else []
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _write(files(options.name), options.out)
         except OSError as error:
             return refuse(ValueError(f"--out: {options.out} cannot be written: {error.strerror}"))
-    printed = [path for path in files(options.name) if path.name != APART]
+    printed = [path for path in files(options.name) if path.name not in APART]
     for path in printed:
         # As documents of one YAML stream, so that the output of `kubernetes` can be applied.
         head = f"---\n# deploy/{path.relative_to(folder('deploy'))}\n" if len(printed) > 1 else ""

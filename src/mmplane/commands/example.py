@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,8 +25,17 @@ def examples() -> dict[str, Path]:
     return {path.stem: path for path in sorted(found)}
 
 
+def printed(path: Path) -> str:
+    """An example as one file: the headers that lie beside it are part of it."""
+
+    def header(match: re.Match[str]) -> str:
+        return (path.parent / match[1]).read_text()
+
+    return re.sub(r'^#include "(.+)"\n', header, path.read_text(), flags=re.MULTILINE)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Returns its exit code."""
     name = options_parser().parse_args(arguments).name
-    sys.stdout.write(examples()[name].read_text() if name else "".join(f"{each}\n" for each in examples()))
+    sys.stdout.write(printed(examples()[name]) if name else "".join(f"{each}\n" for each in examples()))
     return 0
