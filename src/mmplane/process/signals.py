@@ -7,6 +7,8 @@ import signal
 from collections.abc import Iterable
 
 BYTES_MAX = 64
+_waking: list[int] = []
+"""The descriptor that signals write to. Python holds it too, but forgets it in a child: see `unheed`."""
 
 
 def heed(numbers: Iterable[signal.Signals]) -> int:
@@ -17,6 +19,7 @@ def heed(numbers: Iterable[signal.Signals]) -> int:
     """
     read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    _waking[:] = [write]
     for number in numbers:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
@@ -24,5 +27,6 @@ def heed(numbers: Iterable[signal.Signals]) -> int:
 
 
 def unheed() -> None:
-    """In a forked child: stop waking its parent's descriptor."""
-    os.close(signal.set_wakeup_fd(-1))
+    """In a forked child: stop waking its parent's descriptor. From Python 3.12 on, asyncio does half of it."""
+    signal.set_wakeup_fd(-1)
+    os.close(_waking.pop())
