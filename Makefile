@@ -153,7 +153,7 @@ train: install-dev ## train the built-in model (hours; replaces its weights)
 train-smoke: install-dev ## a hundred steps: shows that the model learns
 	$(BIN)/python -m training.train --smoke
 
-evaluate: install-dev ## how often the built-in model answers right, on pictures it never saw
+evaluate: install-dev ## how often the built-in model answers right, on pictures it never saw, and by a generator it never saw
 	$(BIN)/python -m training.evaluate
 
 demo: install ## three drawn numbers, read by the built-in model

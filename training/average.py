@@ -33,5 +33,12 @@ class Average:
         """Give the module the averaged weights."""
         torch._foreach_copy_(self._now(), self._weights)
 
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange the module's weights and the averaged ones; a second call undoes it."""
+        now = [value.clone() for value in self._now()]
+        self.settle()
+        self._weights = now
+
     def _now(self) -> list[Tensor]:
         return [value.detach() for value in self._module.parameters()]

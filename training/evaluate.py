@@ -10,7 +10,7 @@ import argparse
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTo
 from transformers.utils import logging
 
 from mmplane.models.tiny import build_tiny
+from training.held_out import held_out_picture
 from training.pictures import Variety, draw_digits, jpeg, number_picture, shape_picture
 from training.samples import (
     NO_PICTURE,
@@ -44,6 +45,8 @@ class Case:
     question: str
     answer: str
     clip: bool = False
+    kinds: tuple[str, ...] = ()
+    """What it is counted by as well: the number of digits, the canvas, the layout, the font."""
 
 
 PNG = Variety(jpeg=0.0)
@@ -97,6 +100,13 @@ def _clip(rng: Generator) -> Case:
     return Case(shown, _pick(rng, NUMBER_QUESTIONS), answer, clip=True)
 
 
+def _held_out(rng: Generator) -> Case:
+    shown = held_out_picture(rng)
+    canvas = f"{shown.canvas[0]} x {shown.canvas[1]}"
+    kinds = (f"digits: {len(shown.answer)}", f"canvas: {canvas}", f"layout: {shown.layout}", f"font: {shown.font}")
+    return Case([shown.image], _pick(rng, NUMBER_QUESTIONS), shown.answer, kinds=kinds)
+
+
 def _pick(rng: Generator, texts: tuple[str, ...]) -> str:
     return texts[int(rng.integers(len(texts)))]
 
@@ -111,6 +121,7 @@ CATEGORIES: dict[str, tuple[Callable[[Generator], Case], float]] = {
     "colour and shape": (_shape, 0.98),
     "no picture": (_text, 0.98),
     "clip of four frames": (_clip, 0.0),
+    "held-out generator": (_held_out, 0.99),
 }
 """What is measured: how a case is drawn, and the least accuracy that is asked (0: reported only)."""
 
@@ -169,10 +180,22 @@ def cases(name: str, count: int) -> Iterator[Case]:
         yield draw(default_rng((_SEED, list(CATEGORIES).index(name), index)))
 
 
+def _count(served: Served, asked: Iterable[Case]) -> dict[str, tuple[int, int]]:
+    """How many answers are right, of how many: of all ("") and of each kind."""
+    counts: dict[str, tuple[int, int]] = {}
+    for case in asked:
+        exact = served.is_exact(case)
+        for kind in ("", *(f"  {kind}" for kind in case.kinds)):
+            right, total = counts.get(kind, (0, 0))
+            counts[kind] = right + exact, total + 1
+    return counts
+
+
 def main() -> None:
     """Print the accuracy of each category. The exit status is 1 if one is below what is asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=1000, help="requests of each category")
+    parser.add_argument("--only", choices=CATEGORIES, help="a single category")
     parser.add_argument("--weights", type=Path, help="other weights than the shipped ones")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, help="write the accuracies there too")
@@ -183,16 +206,16 @@ def main() -> None:
         build_tiny(Path(folder), weights=options.weights)
         served = Served(Path(folder))
     accuracies: dict[str, float] = {}
-    for name, (_, least) in CATEGORIES.items():
-        right = sum(
-            served.is_exact(case) for case in tqdm(cases(name, options.count), name, options.count, leave=False)
-        )
-        accuracies[name] = right / options.count
+    asked_of = {name: least for name, (_, least) in CATEGORIES.items() if options.only in (None, name)}
+    for name, least in asked_of.items():
+        counts = _count(served, tqdm(cases(name, options.count), name, options.count, leave=False))
         asked = f"(asked: {least:.0%})" if least else ""
-        print(f"{name:32} {accuracies[name]:7.2%} of {options.count} {asked}", flush=True)
+        for kind, (right, total) in sorted(counts.items()):
+            accuracies[name + kind] = right / total
+            print(f"{kind or name:32} {right / total:7.2%} of {total} {'' if kind else asked}", flush=True)
     if options.json:
         options.json.write_text(json.dumps(accuracies, indent=1) + "\n")
-    below = [name for name, accuracy in accuracies.items() if accuracy < CATEGORIES[name][1]]
+    below = [name for name, least in asked_of.items() if accuracies[name] < least]
     raise SystemExit(f"below what is asked: {', '.join(below)}" if below else 0)
 
 

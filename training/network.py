@@ -36,8 +36,11 @@ class Reader(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
         """Logits (requests, length, vocabulary) and, for each group, symbol logits (pictures, tokens, 2, classes)."""
         features = [self.features(group) for group in batch.groups]
-        symbols = [self.symbols(each).unflatten(-1, (2, SYMBOL_CLASSES)) for each in features]
-        return self.answer_logits(batch, features), symbols
+        return self.answer_logits(batch, features), self.named(features)
+
+    def named(self, features: list[Tensor]) -> list[Tensor]:
+        """What the second head makes of features: for each group (pictures, tokens, 2, classes)."""
+        return [self.symbols(each).unflatten(-1, (2, SYMBOL_CLASSES)) for each in features]
 
     def features(self, group: Group) -> Tensor:
         """What the vision tower makes of the pictures of a group: (pictures, tokens, width)."""
@@ -70,11 +73,16 @@ class Reader(nn.Module):
 def losses(logits: Tensor, symbols: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
     """The loss on the answers' tokens and the loss on the symbols."""
     answer = functional.cross_entropy(logits.float().flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED)
+    return answer, symbol_loss(symbols, batch)
+
+
+def symbol_loss(symbols: list[Tensor], batch: Batch) -> Tensor:
+    """The loss on the symbols alone."""
     weight = torch.ones(SYMBOL_CLASSES)
     weight[NO_SYMBOL] = _NO_SYMBOL_WEIGHT
     named = torch.cat([each.float().reshape(-1, SYMBOL_CLASSES) for each in symbols])
     right = torch.cat([group.symbols.flatten() for group in batch.groups])
-    return answer, functional.cross_entropy(named, right, weight=weight)
+    return functional.cross_entropy(named, right, weight=weight)
 
 
 def exact(logits: Tensor, labels: Tensor) -> Tensor:

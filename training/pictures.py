@@ -38,6 +38,7 @@ _ADVANCE_MIN_PX = 20
 _FONT_MAX_PX = 110
 _MARGIN_PX = 3
 _HELD_OUT_EVERY = 8
+_HELD_OUT_DIGITS = 3
 
 
 @dataclass(frozen=True)
@@ -64,30 +65,32 @@ class Picture:
 
 
 def is_held_out(number: str) -> bool:
-    """Whether training never shows this number. One in eight is held out, by a checksum."""
-    return crc32(number.encode()) % _HELD_OUT_EVERY == 0
+    """Whether training never shows this number: one in eight of those of three and more digits, by a checksum."""
+    return len(number) >= _HELD_OUT_DIGITS and crc32(number.encode()) % _HELD_OUT_EVERY == 0
 
 
 def draw_digits(rng: Generator, *, held_out: bool, lengths: tuple[int, int] = (4, 6), repeated: float = 0.0) -> str:
     """A random number as text, leading zeros allowed, from the held-out numbers or from the others.
+
+    Numbers of one or two digits are too few to hold any out.
 
     In a share of them, `repeated`, one or two digits are made like their neighbours on the left.
     """
     while True:
         length = int(rng.integers(lengths[0], lengths[1] + 1))
         digits = [str(digit) for digit in rng.integers(0, 10, length)]
-        if repeated and rng.random() < repeated:
+        if length > 1 and repeated and rng.random() < repeated:
             for at in rng.integers(1, length, int(rng.integers(1, 3))):
                 digits[at] = digits[at - 1]
         number = "".join(digits)
-        if is_held_out(number) == held_out:
+        if length < _HELD_OUT_DIGITS or is_held_out(number) == held_out:
             return number
 
 
 def number_picture(rng: Generator, number: str, size: tuple[int, int], variety: Variety) -> Picture:
     """A picture of `size` (width, height) that shows `number` on one line."""
-    ground, ink = _contrasting(rng)
-    image = _ground(rng, size, ground, variety)
+    ground, ink = contrasting(rng)
+    image = draw_ground(rng, size, ground, variety)
     font_index = int(rng.integers(variety.fonts))
     largest = _largest_font(font_index, number, size)
     smallest = min(largest, math.ceil(_ADVANCE_MIN_PX / _advance_em(font_index)))
@@ -99,7 +102,7 @@ def number_picture(rng: Generator, number: str, size: tuple[int, int], variety: 
     edges = [x, *(x + at for at in accumulate(font.getlength(digit) for digit in number))]
     middle = y + (top + bottom) / 2
     marks = tuple(((edges[at] + edges[at + 1]) / 2, middle, int(digit)) for at, digit in enumerate(number))
-    return Picture(_through_jpeg(rng, image, variety), number, marks)
+    return Picture(through_jpeg(rng, image, variety), number, marks)
 
 
 def shape_picture(rng: Generator, size: tuple[int, int], variety: Variety) -> Picture:
@@ -113,13 +116,13 @@ def shape_picture(rng: Generator, size: tuple[int, int], variety: Variety) -> Pi
         ground = _jittered(rng, (grey, grey, grey), 10)
         if abs(_luminance(ground) - _luminance(ink)) > 50:
             break
-    image = _ground(rng, size, ground, variety)
+    image = draw_ground(rng, size, ground, variety)
     radius = float(rng.uniform(14, min(size) / 2 - _MARGIN_PX))
     x = float(rng.uniform(radius + _MARGIN_PX, size[0] - radius - _MARGIN_PX))
     y = float(rng.uniform(radius + _MARGIN_PX, size[1] - radius - _MARGIN_PX))
     _draw_shape(image, SHAPES[kind], (x, y, radius), ink)
     answer = f"{name} {SHAPES[kind]}"
-    return Picture(_through_jpeg(rng, image, variety), answer, ((x, y, DIGIT_CLASSES + colour * len(SHAPES) + kind),))
+    return Picture(through_jpeg(rng, image, variety), answer, ((x, y, DIGIT_CLASSES + colour * len(SHAPES) + kind),))
 
 
 def jpeg(image: Image.Image, quality: int) -> Image.Image:
@@ -179,14 +182,16 @@ def _jittered(rng: Generator, colour: Colour, most: int) -> Colour:
     return red, green, blue
 
 
-def _contrasting(rng: Generator) -> tuple[Colour, Colour]:
+def contrasting(rng: Generator, least: float = 85) -> tuple[Colour, Colour]:
+    """Two random colours whose luminance differs by more than `least` of 255."""
     while True:
         first, second = rng.integers(0, 256, (2, 3)).tolist()
-        if abs(_luminance(first) - _luminance(second)) > 85:
+        if abs(_luminance(first) - _luminance(second)) > least:
             return tuple(first), tuple(second)
 
 
-def _ground(rng: Generator, size: tuple[int, int], colour: Colour, variety: Variety) -> Image.Image:
+def draw_ground(rng: Generator, size: tuple[int, int], colour: Colour, variety: Variety) -> Image.Image:
+    """A picture of one colour, or with a mild texture around it."""
     if rng.random() >= variety.textured:
         return Image.new("RGB", size, colour)
     field = _TEXTURES[int(rng.integers(len(_TEXTURES)))](rng, size) * float(rng.uniform(8, 24))
@@ -223,7 +228,8 @@ def _checks(rng: Generator, size: tuple[int, int]) -> Field:
 _TEXTURES = (_noise, _waves, _clouds, _checks)
 
 
-def _through_jpeg(rng: Generator, image: Image.Image, variety: Variety) -> Image.Image:
+def through_jpeg(rng: Generator, image: Image.Image, variety: Variety) -> Image.Image:
+    """The image, in a share of cases after one pass through JPEG."""
     if rng.random() >= variety.jpeg:
         return image
     return jpeg(image, int(rng.integers(variety.qualities[0], variety.qualities[1] + 1)))

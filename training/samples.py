@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from mmplane.models.tiny import IMAGE_PROCESSOR, tiny_config
 from training.pictures import NO_SYMBOL, Picture, Variety, draw_digits, number_picture, shape_picture
+from training.various import most_digits, various_picture
 
 PATCH_PX = 14
 TOKEN_PX = 28
@@ -91,6 +92,10 @@ class Mix:
     """Share of batches whose requests hold a clip."""
     pictures: int = 32
     """Pictures in a batch."""
+    most_patches: int = 16384
+    """Patches in a batch: with large pictures there are fewer of them."""
+    various: bool = False
+    """Whether numbers are those of `training.various`, on canvases that differ by more than a resize."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,8 @@ def make_batch(seed: int, step: int, mix: Mix, tokenizer: PreTrainedTokenizerFas
     count = 1 if clip_frames or rng.random() >= mix.several else int(rng.integers(2, 4))
     grids = [mix.grids[int(at)] for at in rng.integers(0, len(mix.grids), 1 if count == 1 else 2)]
     shown: list[list[list[Picture]]] = [[] for _ in grids]
-    total = max(1, mix.pictures * 2 // clip_frames) if clip_frames else mix.pictures
+    pictures = min(mix.pictures, mix.most_patches // max(_patches(grid) for grid in grids))
+    total = max(1, pictures * 2 // clip_frames) if clip_frames else pictures
     requests = [_request(rng, mix, count, grids, shown, clip_frames) for _ in range(max(1, total // count))]
     if rng.random() < mix.text_only * len(requests):
         requests.append(_text_request(rng))
@@ -174,17 +180,26 @@ def _request(
     for _ in range(count):
         at = int(rng.integers(len(grids)))
         size = _near(rng, grids[at], mix.variety)
-        if shape:
-            picture = shape_picture(rng, size, mix.variety)
-        else:
-            digits = draw_digits(rng, held_out=False, lengths=mix.lengths, repeated=mix.repeated)
-            picture = number_picture(rng, digits, size, mix.variety)
+        picture = shape_picture(rng, size, mix.variety) if shape else _number(rng, size, mix)
         places.append((at, len(shown[at])))
         shown[at].append(_frames(rng, picture, clip_frames))
         answers.append(picture.answer)
     questions = SHAPE_QUESTIONS if shape else NUMBERS_QUESTIONS + NUMBER_QUESTIONS if count > 1 else NUMBER_QUESTIONS
     kind = "video" if clip_frames else "image"
     return Request(_messages(rng, mix, questions, [kind] * count), places, ", ".join(answers))
+
+
+def _number(rng: Generator, size: tuple[int, int], mix: Mix) -> Picture:
+    least, most = mix.lengths
+    if not mix.various:
+        digits = draw_digits(rng, held_out=False, lengths=mix.lengths, repeated=mix.repeated)
+        return number_picture(rng, digits, size, mix.variety)
+    lengths = least, min(most, most_digits(size))
+    return various_picture(rng, draw_digits(rng, held_out=False, lengths=lengths, repeated=mix.repeated), size)
+
+
+def _patches(grid: tuple[int, int]) -> int:
+    return grid[0] * grid[1] // PATCH_PX**2
 
 
 def _frames(rng: Generator, picture: Picture, count: int) -> list[Picture]:
