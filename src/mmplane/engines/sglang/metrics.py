@@ -63,10 +63,10 @@ class Metrics:
             self._written["features_written_bytes"] += 0 if hit else length_bytes
 
     def show(self, figures: Mapping[str, Any] | None) -> None:
-        """Set all gauges. Without `figures` of the sidecar, set only this process's own."""
-        with self._lock:
+        """Set all gauges, in any thread. Without `figures` of the sidecar, set only this process's own."""
+        with self._lock:  # otherwise the older of two counts may be shown last
             self._own.show(self.tally.figures() | self._written)
-        self._passed_over.show_by("features_passed_over", self.tally.reasons())
+            self._passed_over.show_by("features_passed_over", self.tally.reasons())
         if figures is None:
             return
         arena = figures["arena"]

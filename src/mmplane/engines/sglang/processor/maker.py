@@ -60,6 +60,7 @@ class Maker:
         self._calls: list[object] = []
         self.tally = Tally(REASONS, log, what="picture")
         self._shown = shown
+        self._showing = threading.Lock()
         if shown:
             self._counted, self._passed_over = Gauges(COUNTED), Gauges(PASSED_OVER, label="reason")
 
@@ -127,7 +128,9 @@ class Maker:
         return hold
 
     def _show(self) -> None:
-        if self._shown:
+        if not self._shown:
+            return
+        with self._showing:  # otherwise the older of two counts may be shown last
             figures = self.tally.figures()
             self._counted.show(
                 {
