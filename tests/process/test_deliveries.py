@@ -189,8 +189,8 @@ def in_flight(live: Live) -> int:
 
 
 def at_work(point: str, rank: int) -> dict[str, Any]:
-    """A fault that only delays."""
-    return {"fault": {"point": point, "rank": rank, "error": False, "delay_ms": 300}}
+    """A fault that only delays, in a request that goes on until its client leaves."""
+    return {"fault": {"point": point, "rank": rank, "error": False, "delay_ms": 300}, "ignore_eos": True}
 
 
 def test_leaving_in_each_stage(live: Live, tp: int, delivery: str, right: dict[str, Right]) -> None:
@@ -242,8 +242,8 @@ def test_draining_finishes_pending_work(background: Live, right: dict[str, Right
 def test_ending_at_once_leaves_nothing(background: Live) -> None:
     pids = background.pids()
     with (
-        leaving(background, [part(next(fresh))], mmplane=at_work("materialise", 0) | {"ignore_eos": True}),
-        leaving(background, [part(next(fresh))], mmplane=at_work("before_collective", 1) | {"ignore_eos": True}),
+        leaving(background, [part(next(fresh))], mmplane=at_work("materialise", 0)),
+        leaving(background, [part(next(fresh))], mmplane=at_work("before_collective", 1)),
     ):
         until(lambda: in_flight(background) == 2, 60, "both are under way")
         background.signal(signal.SIGINT)

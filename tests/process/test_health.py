@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 from time import monotonic
 
+import psutil
 import pytest
 from live import Live, serving, until
 from pictures import noise, part, text
@@ -17,6 +18,7 @@ from preloaded import Preloaded
 STALL_S = 3.0
 RECOVERY_S = 60.0
 """Only tells progress from a hang; a group loads a model."""
+seeds = count(95_000)
 
 
 STUCK = """
@@ -64,6 +66,14 @@ def is_ready(live: Live) -> bool:
     return live.http.get("/ready").status_code == 200
 
 
+def stop(live: Live, title: str) -> psutil.Process:
+    """Stop it when a picture has just passed: `/ready` needs no probe then, which might wait for what is stopped."""
+    process = live.processes()[title]
+    assert live.chat([part(noise(next(seeds))), text("?")]).status_code == 200
+    process.suspend()
+    return process
+
+
 def logged(live: Live, *words: str) -> dict[str, str] | None:
     """The newest line with all of these words."""
     lines = [json.loads(line) for line in live.log if line.startswith("{") and all(each in line for each in words)]
@@ -74,7 +84,7 @@ def logged(live: Live, *words: str) -> dict[str, str] | None:
 def test_one_that_is_stopped(title: str, live: Live) -> None:
     until(lambda: is_ready(live), RECOVERY_S, "it is ready")
     before = live.pids()
-    live.processes()[title].send_signal(signal.SIGSTOP)
+    stop(live, title)
     stopped_s = monotonic()
     until(lambda: not is_ready(live), RECOVERY_S, "not ready any more")
     took_s = monotonic() - stopped_s
@@ -90,7 +100,7 @@ def test_one_that_is_stopped(title: str, live: Live) -> None:
 
 def test_it_says_who(live: Live) -> None:
     until(lambda: is_ready(live), RECOVERY_S, "it is ready")
-    live.processes()["worker 1"].send_signal(signal.SIGSTOP)
+    stop(live, "worker 1")
     answer = until(lambda: (said := live.http.get("/ready")).status_code == 503 and said, RECOVERY_S, "not ready")
     assert "worker 1" in answer.json()["error"]["message"]
     assert answer.headers["retry-after"]
@@ -100,10 +110,9 @@ def test_it_says_who(live: Live) -> None:
 def test_one_that_goes_on_is_not_replaced(live: Live) -> None:
     until(lambda: is_ready(live), RECOVERY_S, "it is ready")
     before = live.pids()
-    worker = live.processes()["worker 2"]
-    worker.send_signal(signal.SIGSTOP)
+    worker = stop(live, "worker 2")
     until(lambda: not is_ready(live), RECOVERY_S, "it is noticed")
-    worker.send_signal(signal.SIGCONT)
+    worker.resume()
     until(lambda: is_ready(live), RECOVERY_S, "it is ready again")
     assert live.pids() == before
 
