@@ -23,6 +23,8 @@ EXTRAS = ("serve", "bench", "trace")
 GROUPS = ("dev",)
 NEWEST = {"certifi"}
 """What is never held back: certificates."""
+CUDA = ("cuda-", "nvidia-", "triton")
+"""What only torch's build for CUDA needs, which chooses the versions itself."""
 HEAD = "# What `make serve` and `make test` install: written by tools/lock.py, refreshed by `make lock`.\n"
 
 
@@ -53,7 +55,7 @@ def pins(requirements: Iterable[Requirement]) -> dict[str, str]:
             sys.exit(f"{name} is not installed here: make install-dev first")
         found[name] = installed.version.partition("+")[0]
         left += _needed(installed.requires or (), requirement.extras)
-    return {name: version for name, version in found.items() if name not in NEWEST}
+    return {name: version for name, version in found.items() if name not in NEWEST and not name.startswith(CUDA)}
 
 
 def _needed(lines: Iterable[str], extras: set[str]) -> Iterator[Requirement]:

@@ -2,8 +2,8 @@
 
 torchvision's wheel is linked to CUDA: its operators do not load beside a CPU torch, and importing it fails where it
 adds to operators that are not there. transformers' processors use none of them, only what torchvision writes in Python;
-so the missing operators are declared first. This runs in a process of its own, with torchvision in a folder that
-nothing else has on its path: to the rest of the suite it is not installed.
+so the missing operators are declared first. Beside a torch for CUDA none is missing. This runs in a process of its
+own, with torchvision in a folder that nothing else has on its path: to the rest of the suite it is not installed.
 
     python torchvision_stub.py FOLDER
 
@@ -119,7 +119,7 @@ ANSWERS: Mapping[str, Callable[[Request, Arrays], Arrays]] = {
 def main() -> None:
     sys.path.append(sys.argv[1])
     torch.set_num_threads(1)  # images are small here
-    library = declare()
+    library = declare() if torch.version.cuda is None else None
     for line in sys.stdin:
         request = json.loads(Path(line.strip()).read_text())
         with np.load(request["given"]) as given:

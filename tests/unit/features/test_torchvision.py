@@ -180,9 +180,16 @@ def test_without_a_verdict_it_is_refused_and_what_to_do_is_said(
 
 
 def test_a_torchvision_for_another_torch_is_said(
-    folder: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    folder: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.syspath_prepend(str(TORCHVISION))
+    """Its operators do not load: here they are not there."""
+    package = tmp_path / "installed" / "torchvision"
+    package.mkdir(parents=True)
+    for path in (TORCHVISION / "torchvision").iterdir():
+        if path.suffix != ".so":
+            (package / path.name).symlink_to(path)
+    monkeypatch.syspath_prepend(str(TORCHVISION))  # for its version
+    monkeypatch.syspath_prepend(str(package.parent))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     subject = Subject(CheckpointFiles(folder), "torchvision")
     assert verdict._compare_apart(subject, ["image"]) == {"image": "not compared"}
