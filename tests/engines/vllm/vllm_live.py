@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import random
 import re
 import signal
 import socket
@@ -42,8 +43,7 @@ class VLLM:
         self, folder: Path, *options: str, log: Path, tp: int = 1, modes: str | None = None, arena_bytes: int = 2**28
     ) -> None:
         assert VENV.exists(), "make .venv-vllm/stamp: these tests need vLLM in an environment of its own"
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = unused_port()
         environment = os.environ | {
             "VLLM_PLUGINS": "none" if modes is None else "mmplane",
             "VLLM_SERVER_DEV_MODE": "1",
@@ -132,6 +132,14 @@ class VLLM:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(STOP_LIMIT_S)
         self.http.close()
+
+
+def unused_port() -> int:
+    """One that no connection will get either, because the kernel gives them higher ones: it takes vLLM a while."""
+    while True:
+        with suppress(OSError), socket.create_server(("127.0.0.1", random.randrange(20_000, 30_000))) as unused:
+            port: int = unused.getsockname()[1]
+            return port
 
 
 def _held(client: Client) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from typing import Any
 
 from mmplane.embed.client import Client
@@ -56,13 +56,15 @@ class Metrics:
         self._own = Gauges(_OWN)
         self._reasons = Gauges({_PASSED_OVER: FIGURES[_PASSED_OVER]}, label="reason")
         self._sidecars = Gauges(_SIDECARS, mode="livemostrecent")
+        self._lock = Lock()
         self._news = Event()
         Thread(target=self._run, name="mmplane: figures", daemon=True).start()
 
     def refresh(self) -> None:
         """Show the tally, and have the thread read the sidecar's figures. May be called in any thread."""
-        self._own.show(self._tally.figures())
-        self._reasons.show_by(_PASSED_OVER, self._tally.reasons())
+        with self._lock:  # of two threads, the later one shows the newer counts
+            self._own.show(self._tally.figures())
+            self._reasons.show_by(_PASSED_OVER, self._tally.reasons())
         self._news.set()
 
     def _run(self) -> None:
