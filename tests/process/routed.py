@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -108,10 +108,13 @@ class _Handler(BaseHTTPRequestHandler):
 class Routed:
     """One running router."""
 
-    def __init__(self, folder: Path, *flags: str, verify: ssl.SSLContext | bool = True) -> None:
+    def __init__(
+        self, folder: Path, *flags: str, verify: ssl.SSLContext | bool = True, within: Sequence[str] = ()
+    ) -> None:
+        """`within` is a command that executes what follows it."""
         self.folder = folder
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "mmplane", "route", "--port", "0", "--folder", str(folder), *flags],
+            [*within, sys.executable, "-m", "mmplane", "route", "--port", "0", "--folder", str(folder), *flags],
             stdout=subprocess.PIPE,
             text=True,
             env=environment({}),
@@ -156,9 +159,9 @@ class Routed:
 
 
 @contextmanager
-def routing(folder: Path, *flags: str, verify: ssl.SSLContext | bool = True) -> Iterator[Routed]:
+def routing(folder: Path, *flags: str, **more: Any) -> Iterator[Routed]:
     """A router for some tests."""
-    routed = Routed(folder, *flags, verify=verify)
+    routed = Routed(folder, *flags, **more)
     try:
         yield routed
     finally:

@@ -166,7 +166,8 @@ def test_completion_knows_every_command_and_flag(tmp_path: Path, capsys: pytest.
     assert completed("mmplane", "plan", "--requests") == {"--requests-per-s"}
     assert completed("mmplane", "demo", "--t") == {"--tp"}
     assert completed("mmplane", "bench", "--repe") == {"--repetitions"}
-    assert completed("mmplane", "deploy", "kub") == {"kubernetes", "kubernetes-machines", "kubernetes-sidecar"}
+    kubernetes = {"kubernetes", "kubernetes-machines", "kubernetes-route", "kubernetes-sidecar"}
+    assert completed("mmplane", "deploy", "kub") == kubernetes
 
 
 def test_every_example_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ WAYS = {
     "compose": ("compose", "alerts.yml", "grafana.json"),
     "kubernetes": ("kubernetes",),
     "kubernetes-machines": ("kubernetes", "kubernetes-machines"),
+    "kubernetes-route": ("kubernetes", "kubernetes-route"),
     "kubernetes-sidecar": ("kubernetes-sidecar.yaml",),
     "alerts": ("alerts.yml",),
     "grafana": ("grafana.json",),

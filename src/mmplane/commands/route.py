@@ -16,6 +16,7 @@ import logging
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from mmplane.ranges import Range
 from mmplane.route.certificates import check_authorities, check_certificate
 from mmplane.route.configuration import BALANCE_PERCENT, Route
 from mmplane.route.control import Control
+from mmplane.route.following import Following
 from mmplane.route.program import find
 from mmplane.route.replica import Replica
 from mmplane.route.router import Router
@@ -55,6 +57,12 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         action="extend",
         nargs="+",
         default=[],
+        metavar="URL",
+    )
+    add(
+        "--replica-dns",
+        "a name whose addresses in DNS are servers, which come and go: http://NAME:PORT or https://NAME:PORT",
+        default="",
         metavar="URL",
     )
     add("--replica-ca", "PEM with the authorities of https:// replicas' certificates", default="", metavar="FILE")
@@ -138,11 +146,12 @@ def _act(action: str, replicas: list[Replica], settings: dict[str, Any]) -> int:
 
 def _run(settings: dict[str, Any], *, only_check: bool) -> int:
     replicas = tuple(dict.fromkeys(map(Replica.of, settings["replica"])))
-    if not replicas:
+    service = Replica.of(settings["replica_dns"], "--replica-dns") if settings["replica_dns"] else None
+    if not replicas and service is None:
         raise ValueError("there is no replica: mmplane route --replica http://HOST:PORT ...")
     program, key = find(settings["haproxy"]), _read_key(settings["api_key_file"])
     certificate, authorities = _read_certificate(settings), _read_authorities(settings)
-    if not authorities and any(replica.tls for replica in replicas):
+    if not authorities and any(each.tls for each in (*replicas, service) if each is not None):
         raise ValueError("https:// replicas need --replica-ca FILE, with the authority that signed their certificates")
     if settings["metrics_port"]:  # HAProxy takes it itself, and says little of one that is taken
         listen("127.0.0.1", settings["metrics_port"], flags="--metrics-port").close()
@@ -177,7 +186,11 @@ def _run(settings: dict[str, Any], *, only_check: bool) -> int:
         "HAProxy %s (%s) runs as process %d; its files are in %s", program.version, program.path, running.pid, folder
     )
     url = f"{'https' if certificate else 'http'}://{address(host, port)}"
-    output.write(f"mmplane route is at {url} with {len(replicas)} replicas\n")
+    more = f" and those of {service.host}" if service is not None else ""
+    output.write(f"mmplane route is at {url} with {len(replicas)} replicas{more}\n")
+    if service is not None:
+        following = Following(Control(folder), service)
+        threading.Thread(target=following.follow, args=[running.ending], daemon=True).start()
     return running.wait()
 
 

@@ -15,6 +15,8 @@ from mmplane.route.replica import Replica, numbered
 ANSWER_BYTES_MAX = 4 * 1024 * 1024
 LIMIT_S = 10.0
 POLL_S = 0.1
+MAINTENANCE = "MAINT"
+"""State of a replica that is being removed while requests are in flight."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +55,23 @@ class Control:
         ]
 
     def add(self, replica: Replica) -> None:
-        """Add a replica. It gets requests as soon as it is ready. A host name is resolved once, now."""
-        standings = self.standings()
-        names = [each.name for each in standings]
-        if replica.name in names:
+        """Add a replica, or one again that is being removed. It gets requests as soon as it is ready.
+
+        A host name is resolved once, now.
+        """
+        standings = {each.name: each for each in self.standings()}
+        there = standings.get(replica.name)
+        if there is not None and there.state != MAINTENANCE:
             raise ValueError(f"{replica.name} is a replica already")
         if replica.tls and not (self._folder / AUTHORITIES).exists():
             raise ValueError("the router was started without --replica-ca, so it takes no https:// replicas")
-        number = numbered([replica], [each.number for each in standings])[replica]
         name = f"replicas/{replica.name}"
-        self._do(f"add server {name} {_address(replica)} id {number} {server(replica)}", "New server registered.")
+        if there is None:
+            number = numbered([replica], [each.number for each in standings.values()])[replica]
+            self._do(f"add server {name} {_address(replica)} id {number} {server(replica)}", "New server registered.")
         self._do(f"enable health {name}")
         self._do(f"enable server {name}; set server {name} health down")  # until a check has passed
-        self._tell([*names, replica.name])
+        self._tell({*standings, replica.name})
 
     def remove(self, replica: Replica, wait_s: float) -> int:
         """Stop sending requests to a replica; it is removed once those in flight have ended.

@@ -27,24 +27,24 @@ class Replica:
     """The name that its certificate must have; empty: plain HTTP."""
 
     @classmethod
-    def of(cls, url: str) -> Self:
+    def of(cls, url: str, flag: str = "--replica") -> Self:
         """Parse a URL. Raises ValueError with a text for the operator."""
         try:
             parts = urlsplit(url)
             host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         except ValueError:
-            raise ValueError(f"--replica: {url!r:.100} is not a URL") from None
+            raise ValueError(f"{flag}: {url!r:.100} is not a URL") from None
         known = parts.scheme in ("http", "https")
         if not known or parts.username is not None or parts.path not in ("", "/") or parts.query:
             text = "is not http://HOST:PORT or https://HOST:PORT, without anything behind it"
-            raise ValueError(f"--replica: {url!r:.100} {text}")
+            raise ValueError(f"{flag}: {url!r:.100} {text}")
         if not _HOST.fullmatch(host):
-            raise ValueError(f"--replica: {url!r:.100} has no host, or one that is not a name or an address")
+            raise ValueError(f"{flag}: {url!r:.100} has no host, or one that is not a name or an address")
         if parts.scheme == "http":
             return cls(host, port)
         if _is_address(host):
             text = "needs a name instead of an address: HAProxy only finds names in certificates"
-            raise ValueError(f"--replica: {url!r:.100} {text}")
+            raise ValueError(f"{flag}: {url!r:.100} {text}")
         return cls(host, port, tls=host)
 
     @property

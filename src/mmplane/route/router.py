@@ -8,6 +8,7 @@ import signal
 import socket
 import stat
 import subprocess
+import threading
 import time
 from importlib import resources
 from pathlib import Path
@@ -81,6 +82,8 @@ class _Running:
         self._process = process
         self._signals = signals
         self._pidfd = os.pidfd_open(process.pid)
+        self.ending = threading.Event()
+        """Set once it was told to end."""
 
     @property
     def pid(self) -> int:
@@ -103,6 +106,7 @@ class _Running:
             if self._signals in ready:
                 os.read(self._signals, 64)
                 told += 1
+                self.ending.set()
                 self._process.send_signal(signal.SIGUSR1 if told == 1 else signal.SIGTERM)
             if self._pidfd in ready:
                 code = self._process.wait()

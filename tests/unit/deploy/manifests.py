@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -30,3 +31,24 @@ def mount(container: dict[str, Any], path: str) -> dict[str, Any]:
     """The volume mount that this path lies in."""
     (found,) = [one for one in container["volumeMounts"] if Path(path).is_relative_to(one["mountPath"])]
     return dict(found)
+
+
+def parsed(command: Any, arguments: list[str]) -> argparse.Namespace:
+    """What the command makes of these; it exits at a flag that it does not know."""
+    parser = argparse.ArgumentParser()
+    command.add_flags(parser)
+    return parser.parse_args(arguments)
+
+
+def patched(document: Any, operation: dict[str, Any]) -> None:
+    """Do an `add` at the end of a list, or a `replace`, as RFC 6902 has them."""
+    *path, last = operation["path"].strip("/").split("/")
+    for name in path:
+        document = document[int(name) if isinstance(document, list) else name]
+    if operation["op"] == "add":
+        assert last == "-"
+        document.append(operation["value"])
+    else:
+        assert operation["op"] == "replace"
+        assert last in document
+        document[last] = operation["value"]

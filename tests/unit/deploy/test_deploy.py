@@ -76,7 +76,7 @@ def test_the_image_has_what_every_start_would_make() -> None:
     for module in re.findall(r"(?:-m|import) (mmplane[\w.]+)", text):
         assert find_spec(module) is not None, module
     (extras,) = re.findall(r"/source\[([\w,]+)\]", text)
-    assert set(extras.split(",")) == {"serve", "trace"}
+    assert set(extras.split(",")) == {"serve", "trace", "route"}
 
 
 def test_a_build_sends_what_it_copies_and_nothing_else() -> None:

@@ -5,12 +5,11 @@ The schemas are checked in test_schemas.py.
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
 import pytest
 import yaml
-from manifests import BASE, DEPLOY, WORKER_BYTES, amount, manifest, mount
+from manifests import BASE, DEPLOY, WORKER_BYTES, amount, manifest, mount, parsed, patched
 
 from mmplane.commands import serve, worker
 from mmplane.config import MIB
@@ -22,27 +21,6 @@ KUSTOMIZATION = manifest(MACHINES / "kustomization.yaml")
 MACHINE = manifest(MACHINES / "deployment.yaml")
 POD = MACHINE["spec"]["template"]["spec"]
 (CONTAINER,) = POD["containers"]
-
-
-def parsed(command: Any, arguments: list[str]) -> argparse.Namespace:
-    """What the command makes of these; it exits at a flag that it does not know."""
-    parser = argparse.ArgumentParser()
-    command.add_flags(parser)
-    return parser.parse_args(arguments)
-
-
-def patched(document: Any, operation: dict[str, Any]) -> None:
-    """Do an `add` at the end of a list, or a `replace`, as RFC 6902 has them."""
-    *path, last = operation["path"].strip("/").split("/")
-    for name in path:
-        document = document[int(name) if isinstance(document, list) else name]
-    if operation["op"] == "add":
-        assert last == "-"
-        document.append(operation["value"])
-    else:
-        assert operation["op"] == "replace"
-        assert last in document
-        document[last] = operation["value"]
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ STANDARD = [
     for path in (
         *BASE.glob("*.yaml"),
         *(DEPLOY / "kubernetes-machines").glob("*.yaml"),
+        *(DEPLOY / "kubernetes-route").glob("*.yaml"),
         DEPLOY / "kubernetes-sidecar.yaml",
     )
     if manifest(path)["apiVersion"] in ("v1", "apps/v1", "autoscaling/v2")

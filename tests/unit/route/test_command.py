@@ -29,6 +29,8 @@ def test_there_must_be_a_replica(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--replica http://HOST:PORT" in refused(capsys)
     assert "--replica" in refused(capsys, "run", "http://127.0.0.1:1")
     assert "is not http://" in refused(capsys, "--replica", "127.0.0.1:1")
+    assert "--replica-dns: 'nothing'" in refused(capsys, "--replica-dns", "nothing")
+    assert "--replica-ca" in refused(capsys, "--replica-dns", "https://localhost:1")
     assert "needs a name" in refused(capsys, "--replica", "https://127.0.0.1:1")
     assert "--replica-ca" in refused(capsys, "--replica", "https://localhost:1")
     assert "mmplane route add" in refused(capsys, "add")
