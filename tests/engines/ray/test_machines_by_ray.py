@@ -161,6 +161,6 @@ def test_down(setting: Setting) -> None:
     code, said = ray(setting, "down")
     assert (code, "ended on 1 machines" in said) == (0, True), said
     have_joined(setting, 0)
-    assert not workers(setting.machines[1])
+    until(lambda: not workers(setting.machines[1]), LIMIT_S, "nothing of it is left")
     assert ray(setting, "status") == (0, "")
     assert digests(setting.server) == setting.local

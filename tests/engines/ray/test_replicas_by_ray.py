@@ -22,6 +22,7 @@ def standing(machine: Machine) -> str:
 def test_a_replica_serves_on_while_the_gcs_is_away(tmp_path: Path) -> None:
     (tmp_path / "gcs").mkdir()
     kept = {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(tmp_path / "gcs")}
+    kept["RAY_gcs_rpc_server_reconnect_timeout_s"] = f"{LIMIT_S:.0f}"  # however long it takes to start again
     with machines(1, tmp_path, **kept) as (network, (machine,)):
         machine.start_ray(head=True)
         code, said = machine.run("mmplane", "ray", "up", "--address", CLUSTER, "--replicas", "1", "--flags", SERVE)
@@ -38,4 +39,4 @@ def test_a_replica_serves_on_while_the_gcs_is_away(tmp_path: Path) -> None:
         assert answers(network, "http://127.0.0.1:8100/ready") == 200
         code, said = machine.run("mmplane", "ray", "down", "--address", CLUSTER)
         assert (code, "ended on 1 machines" in said) == (0, True), said
-        assert not machine.processes(lambda words: words.startswith("mmplane: "))
+        until(lambda: not machine.processes(lambda words: words.startswith("mmplane: ")), LIMIT_S, "nothing is left")

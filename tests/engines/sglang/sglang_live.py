@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import random
 import re
 import signal
 import socket
@@ -49,8 +50,7 @@ class SGLang:
         processor: str = "off",
     ) -> None:
         assert VENV.exists(), "make .venv-sglang/stamp: these tests need SGLang in an environment of its own"
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = unused_port()
         environment = os.environ | {
             "SGLANG_PLUGINS": plugins,
             "PYTHONPATH": os.pathsep.join(map(str, (Path(__file__).parent / "plugins", *PATH))),
@@ -121,6 +121,14 @@ class SGLang:
         self._process.wait(STOP_LIMIT_S)
         with suppress(AttributeError):  # it never started
             self.http.close()
+
+
+def unused_port() -> int:
+    """One that no connection will get either, because the kernel gives them higher ones: it takes SGLang a while."""
+    while True:
+        with suppress(OSError), socket.create_server(("127.0.0.1", random.randrange(20_000, 30_000))) as unused:
+            port: int = unused.getsockname()[1]
+            return port
 
 
 def body(content: Any, **fields: Any) -> dict[str, Any]:

@@ -36,4 +36,4 @@ def test_two_hundred_clients_go_away(server: SGLang) -> None:
     until(lambda: server.figures()["arena_leases"] == 0, LIMIT_S, "no rank holds a lease")
     until(lambda: server.figures()["arena_leased_bytes"] == 0, LIMIT_S, "nor does the tokenizer")
     assert all(map(is_alive, server.processes))
-    assert server.segments() == []
+    until(lambda: server.segments() == [], LIMIT_S, "what went by SGLang's own way is read or thrown away")
