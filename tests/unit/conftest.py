@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
 
 FUZZ_EXAMPLES = int(os.environ.get("MMPLANE_FUZZ_EXAMPLES", "0"))
@@ -30,3 +33,14 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
     gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def _its_own_log() -> Iterator[None]:
+    """A command that runs in this process logs to the test's stderr, whose descriptor is another file's afterwards."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    for handler in set(root.handlers).difference(handlers):
+        root.removeHandler(handler)
+    root.setLevel(level)

@@ -111,12 +111,11 @@ class VLLM:
     def settle(self) -> None:
         """Return once no lease is open and nothing is held; no end of a lease was unexpected.
 
-        The sidecar is asked, because its figures in vLLM's metrics are a second old. They are scraped all the same: the
-        hold of a client that has left ends with Python's next garbage collection, and an idle server has none.
+        The sidecar is asked, because its figures in vLLM's metrics are a second old.
         """
         with connect(self._socket()) as client:
             with suppress(AssertionError):
-                until(lambda: self.figures() and _held(client) == (0, 0), SETTLE_LIMIT_S, "settled")
+                until(lambda: _held(client) == (0, 0), SETTLE_LIMIT_S, "settled")
             assert _held(client) == (0, 0)
             assert client.statistics()["strays"] == 0
 

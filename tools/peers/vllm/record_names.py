@@ -2,7 +2,7 @@
 
     pip download --no-deps --only-binary :all: --python-version 3.12 --platform manylinux_2_28_x86_64 vllm==0.33.0
     python tools/peers/vllm/record_names.py VLLM/lib/python3.11/site-packages vllm-0.33.0-*.whl \\
-        > tests/unit/engines/vllm_names.json
+        > tests/unit/engines/vllm/names.json
 
 Nothing is installed or imported: names are looked up in the source.
 """

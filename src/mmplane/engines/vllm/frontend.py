@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from contextvars import ContextVar
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from mmplane.embed.client import Client
 from mmplane.embed.errors import SidecarError
@@ -24,6 +25,32 @@ from mmplane.engines.vllm.held import HeldItem, lent
 from mmplane.engines.vllm.metrics import REASONS, Metrics
 
 log = logging.getLogger("vllm.mmplane")
+Added = TypeVar("Added")
+
+
+class Adding:
+    """The items that one request has lent to its engine, in one message for each of its samples."""
+
+    def __init__(self) -> None:
+        self._lent: list[HeldItem] = []
+        self._is_over = False
+
+    def lend(self, items: Iterable[HeldItem]) -> None:
+        """These have been sent. Other messages may need them again, until the request is added."""
+        self._lent += items
+        if self._is_over:
+            self.end()
+
+    def end(self) -> None:
+        """No further message is sent."""
+        self._is_over = True
+        for item in self._lent:
+            item.drop()
+        self._lent.clear()
+
+
+_adding: ContextVar[Adding | None] = ContextVar("mmplane-adding", default=None)
+"""The request that this task adds."""
 
 
 class Frontend:
@@ -36,11 +63,25 @@ class Frontend:
         self.cache = ArenaCache(client, self.tally, self._metrics.refresh)
         self._sending: set[asyncio.Task[Any]] = set()
 
+    async def add(self, added: Awaitable[Added]) -> Added:
+        """Await the adding of a request, and drop the features that it has lent.
+
+        vLLM keeps them in local variables until the request ends. If its client leaves, a traceback keeps those, in a
+        cycle that only a complete garbage collection frees, which an idle server never has.
+        """
+        adding = Adding()
+        token = _adding.set(adding)
+        try:
+            return await added
+        finally:
+            adding.end()
+            _adding.reset(token)
+
     def send(self, send: Callable[[Any], Awaitable[Any]], message: Any, group: int) -> Awaitable[Any]:
         """Send a message to an engine after its leases and all earlier messages that wait for leases."""
         held = self._held(message)
         if held:
-            task = asyncio.ensure_future(self._lend_and_send(send, message, held, group))
+            task = asyncio.ensure_future(self._lend_and_send(send, message, held, group, _adding.get()))
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
             return asyncio.shield(task)
@@ -70,15 +111,23 @@ class Frontend:
         return held
 
     async def _lend_and_send(
-        self, send: Callable[[Any], Awaitable[Any]], message: Any, held: dict[int, SidecarHold], group: int
+        self,
+        send: Callable[[Any], Awaitable[Any]],
+        message: Any,
+        held: dict[int, SidecarHold],
+        group: int,
+        adding: Adding | None,
     ) -> Any:
         asked = [hold.alease(group) for hold in held.values()]
         leased = self._had(dict(zip(held, await asyncio.gather(*asked, return_exceptions=True), strict=True)))
         try:
-            return await send(_with_records(message, leased))
+            sent = await send(_with_records(message, leased))
         except BaseException:
             self._revoke(leased)
             raise
+        if adding is not None:
+            adding.lend(message.mm_features[place].data for place in leased)
+        return sent
 
     async def _send_after(self, send: Callable[[Any], Awaitable[Any]], message: Any) -> Any:
         await asyncio.wait(self._sending)

@@ -36,6 +36,11 @@ class HeldItem(MultiModalKwargsItem):  # type: ignore[misc]
         )
         self.hold = hold
 
+    def drop(self) -> None:
+        """Let go of the features. The item can neither be read nor sent again."""
+        self.clear()
+        self.__dict__.pop("hold", None)
+
 
 def lent(item: MultiModalKwargsItem, leased: Leased) -> MultiModalKwargsItem:
     """The item as it is sent: the record, and what is not in the arena."""

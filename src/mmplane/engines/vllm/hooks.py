@@ -26,6 +26,13 @@ def processor_cache(original: Callable[..., Any], vllm_config: Any) -> Any:
     return original(vllm_config) if frontend is None else frontend.cache
 
 
+def add_request(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
+    """In an API server with an event loop: a request becomes one or several messages."""
+    frontend = process.here().frontend
+    added = original(self, *args, **kwargs)
+    return added if frontend is None else frontend.add(added)
+
+
 def send_input(
     original: Callable[..., Any], self: Any, request_type: Any, request: Any, *args: Any, **kwargs: Any
 ) -> Any:
@@ -96,6 +103,7 @@ _WORKER = "vllm.v1.worker.worker_base"
 HOOKS = (
     Hook("vllm.engine.arg_utils.EngineArgs.create_engine_config", create_engine_config),
     Hook("vllm.renderers.base.processor_cache_from_config", processor_cache),
+    Hook("vllm.v1.engine.async_llm.AsyncLLM.add_request", add_request),
     Hook(f"{_CLIENT}.AsyncMPClient._send_input", send_input, needs=("engine",)),
     Hook(f"{_CLIENT}.SyncMPClient._send_input", send_input_now),
     Hook("vllm.v1.engine.core.engine_receiver_cache_from_config", engine_cache),
