@@ -188,7 +188,7 @@ test-pythons: ## the unit tests on every Python from 3.11 to 3.13 that this mach
 	  [ "$$each" ] || { echo "== no python$$version here"; continue; }; \
 	  echo "== $$each"; found=1; \
 	  allow=$$([ $$version = $$usual ] || echo 1); \
-	  MMPLANE_CUDA_WITHOUT_GPU=$$allow $(MAKE) test-unit PYTHON=$$each VENV=build/venv-python$$version || exit 1; \
+	  CUDA_WITHOUT_GPU=$$allow $(MAKE) test-unit PYTHON=$$each VENV=build/venv-python$$version || exit 1; \
 	done; [ $$found = 1 ]
 
 wheel: ## the wheel and the source distribution in build/dist, checked as PyPI checks them

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # no-cuda-without-gpu.sh PYTHON: fail when packages for CUDA were installed on a machine that has no GPU.
-# MMPLANE_CUDA_WITHOUT_GPU=1 allows them; `make test-pythons` sets it for interpreters that a CPU build may be missing for.
+# CUDA_WITHOUT_GPU=1 allows them; `make test-pythons` sets it for interpreters that a CPU build may be missing for.
 set -euo pipefail
 [ -e /dev/nvidiactl ] && exit 0
 if found=$("$1" -m pip list 2>/dev/null | grep -iE '^(nvidia-|triton)'); then
-  if [ "${MMPLANE_CUDA_WITHOUT_GPU:-}" = 1 ]; then
+  if [ "${CUDA_WITHOUT_GPU:-}" = 1 ]; then
     echo "   packages for CUDA were installed although this machine has no GPU ($(wc -l <<< "$found")): allowed for this test"
     exit 0
   fi

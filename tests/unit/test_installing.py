@@ -54,7 +54,7 @@ def test_packages_for_cuda_are_refused_without_a_gpu_unless_allowed(
     python.write_text(f"#!/bin/sh\necho {packages}\n")
     python.chmod(0o755)
     ran = subprocess.run(
-        [TOOLS / "no-cuda-without-gpu.sh", python], env={"MMPLANE_CUDA_WITHOUT_GPU": allowed, "PATH": "/usr/bin:/bin"},
+        [TOOLS / "no-cuda-without-gpu.sh", python], env={"CUDA_WITHOUT_GPU": allowed, "PATH": "/usr/bin:/bin"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ran.returncode == code
