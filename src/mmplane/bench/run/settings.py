@@ -135,7 +135,10 @@ class Setting(msgspec.Struct, frozen=True):
 
 
 _ONCE: dict[str, Any] = {"repetitions": 1, "memory": False}
-"""Long cases whose rates differ by 1 % between repetitions, and whose memory the cases of 10 MB show."""
+"""Cases of minutes, whose designs differ by more than the 5 % between repetitions that the first case shows.
+
+Their memory is seen in the cases of 10 MB.
+"""
 SETTINGS = {
     "incident": Setting(
         4,
