@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import os
-import random
 import re
 import signal
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +17,8 @@ from typing import Any
 import httpx
 import psutil
 from PIL import Image
+
+from ports import unused_port
 
 ROOT = Path(__file__).parents[3]
 VENV = Path(os.environ.get("MMPLANE_SGLANG_VENV", ROOT / ".venv-sglang"))
@@ -121,14 +121,6 @@ class SGLang:
         self._process.wait(STOP_LIMIT_S)
         with suppress(AttributeError):  # it never started
             self.http.close()
-
-
-def unused_port() -> int:
-    """One that no connection will get either, because the kernel gives them higher ones: it takes SGLang a while."""
-    while True:
-        with suppress(OSError), socket.create_server(("127.0.0.1", random.randrange(20_000, 30_000))) as unused:
-            port: int = unused.getsockname()[1]
-            return port
 
 
 def body(content: Any, **fields: Any) -> dict[str, Any]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import os
-import random
 import re
 import signal
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +21,7 @@ from PIL import Image
 
 from mmplane.embed.client import Client, connect
 from mmplane.engines.kit.sidecar import Place
+from ports import unused_port
 
 ROOT = Path(__file__).parents[3]
 VENV = Path(os.environ.get("MMPLANE_VLLM_VENV", ROOT / ".venv-vllm"))
@@ -131,14 +130,6 @@ class VLLM:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(STOP_LIMIT_S)
         self.http.close()
-
-
-def unused_port() -> int:
-    """One that no connection will get either, because the kernel gives them higher ones: it takes vLLM a while."""
-    while True:
-        with suppress(OSError), socket.create_server(("127.0.0.1", random.randrange(20_000, 30_000))) as unused:
-            port: int = unused.getsockname()[1]
-            return port
 
 
 def _held(client: Client) -> tuple[int, int]:
