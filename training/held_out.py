@@ -14,7 +14,7 @@ from numpy.random import Generator
 from PIL import Image, ImageDraw
 
 from training.fonts import HELD_OUT_FONTS, load_held_out_font
-from training.lines import Line, Style, set_line
+from training.lines import Box, Line, Style, set_line
 from training.pictures import Colour, contrasting, draw_digits, jpeg
 
 CANVASES = ((140, 84), (196, 56), (252, 168), (280, 196), (308, 112), (336, 224), (364, 84))
@@ -77,9 +77,6 @@ def _place(rng: Generator, canvas: tuple[int, int], line: Line) -> tuple[int, in
     places = ((across / 2, down / 2), (_MARGIN_PX, down / 2), (across - _MARGIN_PX, down / 2), (_MARGIN_PX, _MARGIN_PX))
     x, y = places[int(rng.integers(len(places)))]
     return int(x), int(y)
-
-
-Box = tuple[int, int, int, int]
 
 
 def _plain(_rng: Generator, canvas: tuple[int, int], behind: Colour, _box: Box) -> Image.Image:

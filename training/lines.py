@@ -12,6 +12,8 @@ from training.fonts import Font
 
 _REFERENCE_PX = 100
 _Point = tuple[float, float]
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom, in pixels."""
 
 
 @dataclass(frozen=True)

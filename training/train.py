@@ -115,11 +115,19 @@ SMOKE = (Stage("smoke", 100, SIMPLE, (1e-3, 1e-3), warm_up=1.0),)
 _SMOKE_FALL = 0.75
 
 
-def batches(seed: int, stage: Stage, *, rank: int = 0, processes: int = 1) -> Iterator[Batch]:
-    """The batches of one of several processes, in order, without end."""
+def batches(seed: int, stage: Stage, *, first: int = 0, rank: int = 0, processes: int = 1) -> Iterator[Batch]:
+    """The batches of one of several processes, in order from the step `first` on, without end."""
     tokenizer = tiny_tokenizer()
-    for step in count():
+    for step in count(first):
         yield make_batch(seed, step * processes + rank, stage.mix_at(seed, step), tokenizer)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a stage is."""
+
+    steps: int = 0
+    share: float = 0.0
 
 
 class Training:
@@ -175,18 +183,20 @@ class Training:
         parts = flat.div_(self.processes).split([each.numel() for each in gradients])
         torch._foreach_copy_(gradients, [part.view_as(each) for part, each in zip(parts, gradients, strict=True)])
 
-    def run(self, index: int, stage: Stage, *, work: Path | None = None) -> list[Tensor]:
-        """Train through a stage. Returns what `step` returned, averaged over each 50 steps.
+    def run(self, index: int, stage: Stage, *, work: Path | None = None, before: Progress = Progress()) -> list[Tensor]:
+        """Train through a stage, from where it was. Returns what `step` returned, averaged over each 50 steps.
 
         Every three minutes the checkpoint and the weights so far are written to `work`, for a run that is cut.
         """
         history: list[Tensor] = []
         recent: list[Tensor] = []
         average = Average(self.reader, stage.average) if stage.average else None
-        began = kept = time.monotonic()
-        source = batches(self.seed * 100 + index, stage, rank=self.rank, processes=self.processes)
+        kept = time.monotonic()
+        began = kept - 60 * stage.minutes * before.share
+        seed = self.seed * 100 + index
+        source = batches(seed, stage, first=before.steps, rank=self.rank, processes=self.processes)
         bar = tqdm(total=0 if stage.minutes else stage.steps, desc=stage.name, disable=work is None or self.rank > 0)
-        for step, batch in enumerate(source):
+        for step, batch in enumerate(source, before.steps):
             done = self._agreed(
                 (time.monotonic() - began) / 60 / stage.minutes if stage.minutes else step / stage.steps
             )
@@ -205,7 +215,7 @@ class Training:
                 bar.set_postfix_str("answer {:.3f} symbols {:.3f} exact {:.3f}".format(*history[-1].tolist()))
             if work and self.rank == 0 and time.monotonic() - kept > _KEEP_EVERY_S:
                 kept = time.monotonic()
-                self._keep(work, stage.name, average)
+                self._keep(work, stage.name, Progress(step + 1, done), average)
         bar.close()
         if average:
             average.settle()
@@ -219,8 +229,8 @@ class Training:
         distributed.broadcast(shared, 0)
         return float(shared)
 
-    def _keep(self, work: Path, name: str, average: Average | None) -> None:
-        self.save(work / f"{name}.pt")
+    def _keep(self, work: Path, name: str, progress: Progress, average: Average | None) -> None:
+        self.save(work / f"{name}.pt", progress)
         if average:
             average.swap()
         self.export(work / f"{name}.safetensors")
@@ -231,15 +241,19 @@ class Training:
         """Take the model's parameters from exported weights; the head of the second loss is not among them."""
         self.reader.model.load_state_dict(load_file(weights))
 
-    def save(self, path: Path) -> None:
-        """Write a checkpoint to go on from."""
-        torch.save({"reader": self.reader.state_dict(), "optimiser": self.optimiser.state_dict()}, path)
+    def save(self, path: Path, progress: Progress = Progress()) -> None:
+        """Write a checkpoint to go on from, whole or not at all: a run may be cut while it writes."""
+        state = {"reader": self.reader.state_dict(), "optimiser": self.optimiser.state_dict()}
+        temporary = path.with_suffix(".part")
+        torch.save(state | {"steps": progress.steps, "share": progress.share}, temporary)
+        temporary.rename(path)
 
-    def load(self, path: Path) -> None:
-        """Go on from a checkpoint."""
+    def load(self, path: Path) -> Progress:
+        """Take a checkpoint's state. Returns how far its stage was."""
         state = torch.load(path, weights_only=True)
         self.reader.load_state_dict(state["reader"])
         self.optimiser.load_state_dict(state["optimiser"])
+        return Progress(state["steps"], state["share"])
 
     def export(self, path: Path) -> None:
         """Write the model's parameters as bfloat16 safetensors, without the head that is for training only."""
@@ -270,7 +284,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("build/training"), help="folder of the checkpoints")
     parser.add_argument("--output", type=Path, default=SHIPPED_WEIGHTS, help="the weights' file")
     parser.add_argument("--first-stage", default=STAGES[0].name, choices=[stage.name for stage in STAGES])
-    parser.add_argument("--weights", type=Path, help="weights to begin with, instead of the stage before's checkpoint")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--weights", type=Path, help="weights to begin with, instead of the stage before's checkpoint")
+    start.add_argument("--resume", action="store_true", help="go on with the first stage where a run that was cut was")
     parser.add_argument("--smoke", action="store_true", help="a hundred steps: shows that the model learns")
     return parser.parse_args()
 
@@ -283,14 +299,18 @@ def _train(rank: int, options: argparse.Namespace, meeting: str) -> None:
         distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=options.processes)
     training = Training(options.seed)
     first = [stage.name for stage in STAGES].index(options.first_stage)
+    before = Progress()
     if options.weights:
         training.begin_with(options.weights)
+    elif options.resume:
+        before = training.load(options.work / f"{options.first_stage}.pt")
     elif first:
         training.load(options.work / f"{STAGES[first - 1].name}.pt")
     started = time.monotonic()
     for index, stage in list(enumerate(STAGES))[first:]:
         steps = max(1, round(stage.steps * options.times))
-        training.run(index, replace(stage, steps=steps, minutes=options.minutes), work=options.work)
+        training.run(index, replace(stage, steps=steps, minutes=options.minutes), work=options.work, before=before)
+        before = Progress()
         if rank == 0:
             training.save(options.work / f"{stage.name}.pt")
     if rank == 0:

@@ -9,7 +9,7 @@ from numpy.random import Generator
 from PIL import Image, ImageDraw, ImageFilter
 
 from training.fonts import FONTS, load_font
-from training.lines import Line, Style, set_line
+from training.lines import Box, Line, Style, set_line
 from training.pictures import Colour, Picture, Variety, contrasting, draw_ground, through_jpeg
 
 CANVASES = (
@@ -68,9 +68,6 @@ def _font_size(rng: Generator, number: str, style: Style, room: tuple[int, int])
 
 def _marks(line: Line, number: str, left: int, top: int) -> tuple[tuple[float, float, int], ...]:
     return tuple((left + x, top + y, int(digit)) for (x, y), digit in zip(line.centres, number, strict=True))
-
-
-Box = tuple[int, int, int, int]
 
 
 def _surroundings(rng: Generator, size: tuple[int, int], box: Box) -> tuple[Image.Image, Colour]:

@@ -44,3 +44,10 @@ def _its_own_log() -> Iterator[None]:
     for handler in set(root.handlers).difference(handlers):
         root.removeHandler(handler)
     root.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that is set in the shell would change the commands that a test runs."""
+    for name in [name for name in os.environ if name.startswith("MMPLANE_")]:
+        monkeypatch.delenv(name)

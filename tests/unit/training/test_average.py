@@ -31,3 +31,16 @@ def test_it_lies_between_what_swings() -> None:
         average.follow()
     average.settle()
     assert abs(layer.weight.item()) < 0.02
+
+
+def test_it_can_be_looked_at_in_between() -> None:
+    layer = _weighing(0.0)
+    average = Average(layer, 0.5)
+    nn.init.constant_(layer.weight, 1.0)
+    average.follow()
+    average.swap()
+    assert 0.0 < layer.weight.item() < 1.0
+    average.swap()
+    assert layer.weight.item() == 1.0
+    average.settle()
+    assert layer.weight.item() < 1.0

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import distributed
 from training.evaluate import CATEGORIES, Served, cases
 from training.pictures import is_held_out
 from training.samples import make_batch
-from training.train import SIMPLE, SMOKE, STAGES, Stage, Training
+from training import train
+from training.train import SIMPLE, SMOKE, STAGES, Progress, Stage, Training
 
 from mmplane.models.tiny import build_tiny, tiny_tokenizer
 
@@ -55,6 +57,30 @@ def test_a_run_by_the_clock_ends(tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in training.reader.state_dict().items()}
     training.run(0, replace(SHORT, steps=10**9, minutes=0.02), work=tmp_path)
     assert not torch.equal(before["symbols.weight"], training.reader.symbols.weight)
+
+
+def test_a_run_that_is_cut_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "_KEEP_EVERY_S", -1.0)
+    torch.manual_seed(0)
+    training = Training(seed=0)
+    training.run(0, replace(SHORT, steps=3), work=tmp_path)
+    last = load_file(tmp_path / "short.safetensors")
+    training.export(tmp_path / "end.safetensors")
+    for name, value in load_file(tmp_path / "end.safetensors").items():  # a checkpoint exports the average, too
+        assert torch.equal(value, last[name])
+    other = Training(seed=0)
+    cut = other.load(tmp_path / "short.pt")
+    assert cut.steps == 3
+    taken = []
+    monkeypatch.setattr(other, "step", lambda batch, rate: taken.append(batch) or torch.zeros(3))
+    other.run(0, replace(SHORT, steps=5), before=cut)
+    assert len(taken) == 2
+    assert torch.equal(taken[0].labels, next(train.batches(0, SHORT, first=3)).labels)
+
+
+def test_the_clock_goes_on_with_the_stage() -> None:
+    training = Training(seed=0)
+    assert training.run(0, replace(SHORT, steps=10**9, minutes=60.0), before=Progress(9, 1.0)) == []
 
 
 def test_the_first_steps_of_a_stage_can_leave_the_model_alone() -> None:
