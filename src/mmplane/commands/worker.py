@@ -20,12 +20,12 @@ from mmplane.commands.starting import arena_for, refuse, release_output, workers
 from mmplane.config import Config
 from mmplane.core.keyring import Keyring
 from mmplane.machine import cores_usable
-from mmplane.machines.assignment import Files, configured, keep
+from mmplane.machines.assignment import configured, keep
 from mmplane.machines.dial import Server, fetch
 from mmplane.machines.greeting import Refusal
 from mmplane.machines.outpost import address_of, name_here
 from mmplane.machines.pin import checked
-from mmplane.machines.records import Assignment
+from mmplane.machines.records import Assignment, Files
 from mmplane.parser import Parser
 from mmplane.process import logs
 from mmplane.process.descriptors import provide

@@ -46,11 +46,12 @@ class Address(Record, frozen=True):
     """The plane's random id. Whatever is reached under this address is compared with it."""
 
     @classmethod
-    def create(cls, arena_bytes: int, groups: Sequence[int] = (1,)) -> Self:
+    def create(cls, arena_bytes: int, groups: Sequence[int] = (1,), *, plane: bytes = b"") -> Self:
         """Reserve the memory of a new plane; `arena_bytes` are rounded up to pages.
 
-        This process keeps the descriptors open until it ends or calls `discard`. Raises ValueError if there is less
-        memory than that, OutOfMemory if the kernel cannot reserve the pages.
+        This process keeps the descriptors open until it ends or calls `discard`. With the id of a `plane` on another
+        machine, it is the memory of that plane's mirror on this one. Raises ValueError if there is less memory than
+        that, OutOfMemory if the kernel cannot reserve the pages.
         """
         if not groups or min(groups) < 1:
             raise ValueError("each group needs at least one rank")
@@ -58,7 +59,7 @@ class Address(Record, frozen=True):
         if length_bytes < mmap.PAGESIZE:
             raise ValueError("the arena needs at least one page")
         check_memory(length_bytes)
-        plane = new_plane()
+        plane = plane or new_plane()
         region_fd = create_labelled("mmplane", length_bytes, plane, REGION)
         hear_fd, tell_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         with suppress(PermissionError):  # this user's pipes have a lower limit, which allows fewer leases at a time

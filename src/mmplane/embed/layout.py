@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import prod
 
 from mmplane.arena.allocator import ALIGN_BYTES
+from mmplane.arena.spans import itemsize
 from mmplane.core.records import Tensor
 
 
@@ -16,13 +17,3 @@ def pack(arrays: Sequence[tuple[str, str, tuple[int, ...]]]) -> tuple[tuple[Tens
         tensors.append(Tensor(name, dtype, shape, end_bytes))
         end_bytes += -(-prod(shape) * itemsize(dtype) // ALIGN_BYTES) * ALIGN_BYTES
     return tuple(tensors), max(end_bytes, 1)
-
-
-def itemsize(dtype: str) -> int:
-    """The size of one element, from the name alone: `float32`, `bfloat16`, `uint8`, `bool`. Raises ValueError."""
-    if dtype == "bool":
-        return 1
-    bits = dtype[len(dtype.rstrip("0123456789")) :]
-    if not bits or int(bits) % 8:
-        raise ValueError(f"unknown dtype: {dtype}")
-    return int(bits) // 8

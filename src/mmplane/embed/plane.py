@@ -7,28 +7,31 @@ A *hold* is this process's own claim, and ends with the object. A *lease* belong
 of the group has reported its end, or has died. `mmplane.arena.arena.Arena` counts both. Nothing waits: reports of the
 ranks are read at the start of each call.
 
+Ranks on another machine read copies, which a *mirror* there writes (`mmplane.mirrors`). Every item that is held goes to
+every mirror once (`mmplane.arena.copies`), and is leased to a group when each of its machines has it.
+
 Several threads may make calls; copying happens outside the lock.
 """
 
 from __future__ import annotations
 
-import logging
 import mmap
 import os
-import select
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from threading import Lock
+from threading import Condition, Lock
 from typing import Any
 from weakref import finalize
 
 from mmplane.arena.arena import Arena
 from mmplane.arena.arrays import dtype_name
+from mmplane.arena.copies import Copies
 from mmplane.arena.errors import ArenaError
 from mmplane.arena.label import own
 from mmplane.arena.leases import Process
 from mmplane.arena.shares import Shares
+from mmplane.arena.spans import ARRAYS_MAX
 from mmplane.core.records import Item, Modality, Slot
 from mmplane.embed.address import REGION, Address
 from mmplane.embed.draft import Draft
@@ -36,15 +39,18 @@ from mmplane.embed.hold import Hold
 from mmplane.embed.layout import pack
 from mmplane.embed.records import Leased
 from mmplane.embed.releases import JOINED, Release, capacity, hear_nowait
+from mmplane.embed.roster import Roster
 from mmplane.embed.windows import Windows
-
-log = logging.getLogger("mmplane")
 
 _PRODUCER = Process("producer", 0, 0)
 
 
 class NotJoined(ArenaError):
     """A rank of that group has not joined, or is dead, so nobody would end the lease."""
+
+
+class NotMirrored(ArenaError):
+    """A machine of that group does not have the item's bytes yet."""
 
 
 class TooManyLeases(ArenaError):
@@ -72,19 +78,22 @@ class Plane:
         # A rank returns pages to the kernel when it drops what it wrote, so no two slots share a page.
         self._arena = Arena([address.length_bytes], align_bytes=mmap.PAGESIZE)
         self._shares = Shares(self._arena, _PRODUCER)
-        self._lock = Lock()
+        self._lock = Condition(Lock())
+        """Its waiters are told when a mirror has written an item, or is lost."""
         # Reports of finalizers in any thread: holds that have ended, and drafts that are gone.
         self._released: deque[int] = deque()
         self._abandoned: deque[Slot] = deque()
         self._revoked: deque[int] = deque()
-        self._holds: dict[int, Slot] = {}
-        self._joining: dict[int, Release] = {}
-        """Ranks for which no pidfd could be opened yet."""
-        self._pidfds: dict[int, int] = {}
-        """Of each rank that has joined; -1 once it is dead."""
-        finalize(self, _close, self._hear_fd, self._pidfds).atexit = False  # the end of the process does this too
+        self._holds: dict[int, Item] = {}
+        self._roster = Roster()
+        self._joined: set[int] = set()
         self._dead: set[int] = set()
-        self._poll = select.poll()
+        self._copies = Copies(self._arena)
+        self._senders: dict[Process, Callable[[Item], object]] = {}
+        """Of each mirror. They are called with the lock held."""
+        self._mirror_of: dict[int, Process] = {}
+        """Of each rank that is not on this machine."""
+        finalize(self, os.close, self._hear_fd).atexit = False  # the end of the process does this too
         self._next = 1
         self._strays = 0
         self._written_bytes = 0
@@ -111,9 +120,11 @@ class Plane:
     def draft(self, arrays: Sequence[tuple[str, str, tuple[int, ...]]]) -> Draft:
         """A slot to write in place: (name, dtype, shape) of each array. Raises ArenaFull.
 
-        Dtypes are NumPy's names or `bfloat16`, of at most 8 bytes per element. A draft that is not published is freed
-        with the object.
+        Dtypes are NumPy's names or `bfloat16`, of at most 8 bytes per element, and there are at most `ARRAYS_MAX`
+        arrays. A draft that is not published is freed with the object.
         """
+        if len(arrays) > ARRAYS_MAX:
+            raise ValueError(f"an item has at most {ARRAYS_MAX} arrays, not {len(arrays)}")
         tensors, length_bytes = pack(arrays)
         with self._lock:
             self._hear()
@@ -127,17 +138,26 @@ class Plane:
             self._hear()
             return self._is_ready(group)
 
+    def wait(self, hold: Hold, *, limit_s: float, group: int | None = None) -> bool:
+        """Wait until no machine of this group, or of any, lacks the item that is held. False after `limit_s` seconds.
+
+        Returns at once if all ranks are on this machine.
+        """
+        with self._lock:
+            return self._lock.wait_for(lambda: self._is_there(hold.item.slot, group), limit_s)
+
     def statistics(self) -> dict[str, Any]:
-        """The current figures: the arena's, open leases, ranks joined and dead, messages that named no lease."""
+        """The current figures: the arena, open leases, ranks joined and dead, reports that named no lease, mirrors."""
         with self._lock:
             self._hear()
             return {
                 "arena": self._arena.statistics(),
                 "leases": len(self._shares),
-                "joined": len(self._pidfds),
+                "joined": len(self._joined),
                 "dead": len(self._dead),
                 "strays": self._strays,
                 "written_bytes": self._written_bytes,
+                **self._copies.statistics(),
             }
 
     def check_integrity(self) -> None:
@@ -149,6 +169,69 @@ class Plane:
         """This record was never sent and never will be. May be called from a finalizer."""
         self._revoked.append(leased.lease)
 
+    # Mirrors call these, in their own threads.
+
+    def add_mirror(self, send: Callable[[Item], object], ends_max: int) -> Process:
+        """A mirror has joined, whose ranks can report `ends_max` ends at once. Raises TooManyMirrors.
+
+        `send` is called with every item that it lacks. It must neither wait nor call back.
+        """
+        with self._lock:
+            self._hear()
+            mirror = self._copies.add()
+            self._leases_max = min(self._leases_max, ends_max // self.address.ranks - 1)
+            self._senders[mirror] = send
+            for item in self._holds.values():
+                self._copies.want(item)
+            self._send()
+            return mirror
+
+    def mirror_wrote(self, mirror: Process, generation: int) -> None:
+        """This mirror has the bytes of this generation. Raises NotHeld if they were not sent."""
+        with self._lock:
+            self._copies.wrote(mirror, generation)
+            self._send()
+            self._lock.notify_all()
+
+    def mirror_told(
+        self, mirror: Process, *, joined: Iterable[int], ended: Iterable[tuple[int, int]], died: Iterable[int]
+    ) -> None:
+        """What ranks at this mirror did: by rank, and for ends of leases by (lease, rank)."""
+        with self._lock:
+            for rank in joined:
+                if rank >= self.address.ranks or not self._is_new(rank):
+                    self._strays += 1
+                    continue
+                self._mirror_of[rank] = mirror
+                self._joined.add(rank)
+            for lease, rank in ended:
+                self._end(lease, rank, mirror)
+            for rank in died:
+                if self._mirror_of.get(rank) == mirror:
+                    self._bury(rank)
+
+    def mirror_lost(self, mirror: Process) -> None:
+        """Nothing is sent to this mirror any more. Its ranks count as dead, whether they are or not.
+
+        What they read stays as it is, because nobody writes there any more.
+        """
+        with self._lock:
+            self._copies.lost(mirror)
+            del self._senders[mirror]
+            for rank, one in self._mirror_of.items():
+                if one == mirror:
+                    self._bury(rank)
+            self._lock.notify_all()
+
+    def _send(self) -> None:
+        for mirror, send in self._senders.items():
+            for item in self._copies.due(mirror):
+                send(item)
+
+    def _is_there(self, slot: Slot, group: int | None) -> bool:
+        away = [rank for rank in self._ranks(group) if rank in self._mirror_of and rank not in self._dead]
+        return all(self._copies.has(self._mirror_of[rank], slot) for rank in away)
+
     def _lease(self, item: Item, group: int | None = None) -> Leased:
         """`Hold.lease`. The item is held, so it exists."""
         with self._lock:
@@ -157,6 +240,8 @@ class Plane:
                 group = 0
             if not self._is_ready(group):
                 raise NotJoined("a rank of the group has not joined, or is dead")
+            if not self._is_there(item.slot, group):
+                raise NotMirrored("a machine of the group does not have these bytes yet: call wait")
             if len(self._shares) >= self._leases_max:
                 raise TooManyLeases("too many leases are open")
             number = self._shares.lease(item.slot)
@@ -170,7 +255,9 @@ class Plane:
     def _hold(self, item: Item) -> Hold:
         hold, self._next = self._next, self._next + 1
         self._arena.lease(item.slot, _PRODUCER, -hold)
-        self._holds[hold] = item.slot
+        self._holds[hold] = item
+        self._copies.want(item)
+        self._send()
         return Hold(item, self._windows.open(hold, item.slot), self._lease)
 
     def _hold_ended(self, hold: int) -> None:
@@ -188,70 +275,55 @@ class Plane:
                 self._arena.discard(item.slot)
             return hold
 
+    def _ranks(self, group: int | None) -> range:
+        return range(self.address.ranks) if group is None else self.address.ranks_of(group)
+
     def _is_ready(self, group: int | None) -> bool:
-        ranks = range(self.address.ranks) if group is None else self.address.ranks_of(group)
-        return all(rank in self._pidfds and rank not in self._dead for rank in ranks)
+        return all(rank in self._joined and rank not in self._dead for rank in self._ranks(group))
+
+    def _is_new(self, rank: int) -> bool:
+        return rank not in self._joined and self._roster.is_new(rank)
 
     def _hear(self) -> None:
         """Apply everything that has happened since the last call. The lock is held."""
         while self._released:
             hold = self._released.popleft()
-            self._arena.release(self._holds.pop(hold), _PRODUCER, -hold)
+            self._arena.release(self._holds.pop(hold).slot, _PRODUCER, -hold)
         while self._abandoned:
             self._arena.abandon(self._abandoned.popleft(), _PRODUCER)
         while releases := hear_nowait(self._hear_fd):
             for release in releases:
                 self._apply(release)
-        for release in list(self._joining.values()):
-            self._join(release)
-        for pidfd, _ in self._poll.poll(0):
-            self._bury(next(rank for rank, known in self._pidfds.items() if known == pidfd))
+        joined, died = self._roster.look()
+        self._joined.update(joined)
+        for rank in died:
+            self._bury(rank)
         while self._revoked:
             self._strays += not self._shares.revoke(self._revoked.popleft())
 
     def _apply(self, release: Release) -> None:
         if release.rank >= self.address.ranks:
             self._strays += 1
-        elif release.lease == JOINED:
-            self._join(release)
+        elif release.lease != JOINED:
+            self._end(release.lease, release.rank)
+        elif self._is_new(release.rank):
+            self._roster.join(release.rank, release.pid)
         else:
-            if self._shares.is_undecided(release.lease):
-                self._shares.decide(release.lease, self._living(self.address.group_of(release.rank)))
-            self._strays += not self._shares.end(release.lease, _rank(release.rank))
+            self._strays += 1
 
-    def _join(self, release: Release) -> None:
-        if release.rank in self._pidfds:
+    def _end(self, lease: int, rank: int, mirror: Process | None = None) -> None:
+        """A rank on this machine, or at this mirror, has ended its share."""
+        if rank >= self.address.ranks or self._mirror_of.get(rank) != mirror:
             self._strays += 1
             return
-        try:
-            pidfd = os.pidfd_open(release.pid)
-        except ProcessLookupError:  # it has died since then
-            self._joining.pop(release.rank, None)
-            self._pidfds[release.rank] = -1
-            self._bury(release.rank)
-            return
-        except OSError as error:  # for example, no descriptor is free; at the next call one may be
-            if self._joining.setdefault(release.rank, release) is release:
-                log.warning("rank %d has not joined yet: %s", release.rank, error.strerror)
-            return
-        self._joining.pop(release.rank, None)
-        self._pidfds[release.rank] = pidfd
-        self._poll.register(pidfd, select.POLLIN)
+        if self._shares.is_undecided(lease):
+            self._shares.decide(lease, self._living(self.address.group_of(rank)))
+        self._strays += not self._shares.end(lease, _rank(rank))
 
     def _bury(self, rank: int) -> None:
         """This rank is dead: everything leased to it is returned. Its place stays empty, so it cannot join again."""
-        if self._pidfds[rank] >= 0:
-            self._poll.unregister(self._pidfds[rank])
-            os.close(self._pidfds[rank])
-            self._pidfds[rank] = -1
         self._dead.add(rank)
         self._shares.reaped(_rank(rank))
-
-
-def _close(hear_fd: int, pidfds: dict[int, int]) -> None:
-    for descriptor in (hear_fd, *pidfds.values()):
-        if descriptor >= 0:
-            os.close(descriptor)
 
 
 def _rank(rank: int) -> Process:

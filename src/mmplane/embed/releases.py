@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+from contextlib import suppress
 from typing import NamedTuple
 
 _LAYOUT = struct.Struct("<QII")
@@ -32,8 +33,12 @@ def capacity(fd: int) -> int:
 
 
 def tell_nowait(fd: int, lease: int, rank: int) -> None:
-    """Write one message. Raises BlockingIOError if the pipe is full, which only a foreign writer can cause."""
-    os.write(fd, _LAYOUT.pack(lease, rank, os.getpid()))
+    """Write one message. Raises BlockingIOError if the pipe is full, which only a foreign writer can cause.
+
+    If nobody reads the pipe any more, because the mirror on this machine has ended, there is nothing to report.
+    """
+    with suppress(BrokenPipeError):
+        os.write(fd, _LAYOUT.pack(lease, rank, os.getpid()))
 
 
 def hear_nowait(fd: int) -> list[Release]:

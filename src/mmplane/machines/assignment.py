@@ -12,7 +12,7 @@ from mmplane.config import Config
 from mmplane.core.keys import digest_parts
 from mmplane.features.checkpoint.files import NAMES, CheckpointFiles
 from mmplane.features.choice import Processors, verdicts_for
-from mmplane.machines.records import FILE_BYTES_MAX, Assignment
+from mmplane.machines.records import FILE_BYTES_MAX, Assignment, Files
 from mmplane.models.cached import cache_folder
 
 SETTINGS = (
@@ -29,8 +29,6 @@ SETTINGS = (
     "video_frames_max",
 )
 """Fields of the configuration that affect features, and limits of one item."""
-
-Files = dict[str, bytes]
 
 
 def assignment_of(config: Config, processors: Processors) -> tuple[Assignment, Files]:

@@ -9,11 +9,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from mmplane.machines.assignment import Files
+from mmplane.core.records import Record
 from mmplane.machines.channel import SILENCE_SECONDS
 from mmplane.machines.greeting import GREETING_BYTES_MAX, Greeting, Refusal, Side, State, ToMachine
 from mmplane.machines.pin import check, machine_context
-from mmplane.machines.records import SECRET_BYTES, Assignment, FromServer, Hello, Refused, Welcome
+from mmplane.machines.records import SECRET_BYTES, Assignment, Files, FromServer, Hello, Refused, Welcome
 from mmplane.wire.framed import End, Framed
 from mmplane.wire.link import LinkError, PeerGone
 from mmplane.wire.sealed import Sealed
@@ -35,11 +35,11 @@ class Server:
 
 def fetch(server: Server, name: str) -> tuple[Assignment, Files]:
     """Fetch what to load. Raises Refusal, LinkError, OSError."""
-    with closing(_dialled(server, Hello(name, "assignment"), seconds=LOADING_SECONDS)) as end:
+    with closing(dialled(server, Hello(name, "assignment"), seconds=LOADING_SECONDS)) as end:
         stream: Framed[Any] = Framed(
             end, FromServer, silence_s=GREETING_SECONDS, until_s=time.monotonic() + LOADING_SECONDS
         )
-        assignment = _expected(stream, Assignment)
+        assignment = expected(stream, Assignment)
         files = {}
         for each, length_bytes in assignment.files:
             content = bytearray(length_bytes)
@@ -50,17 +50,18 @@ def fetch(server: Server, name: str) -> tuple[Assignment, Files]:
 
 def join(server: Server, hello: Hello) -> Framed[Any]:
     """Open a stream for jobs. Raises Refusal, LinkError, OSError."""
-    end = _dialled(server, hello, seconds=GREETING_SECONDS)
+    end = dialled(server, hello, seconds=GREETING_SECONDS)
     try:
         stream: Framed[Any] = Framed(end, FromServer, silence_s=GREETING_SECONDS)
-        _expected(stream, Welcome)
+        expected(stream, Welcome)
         return Framed(end, FromServer, silence_s=SILENCE_SECONDS)
     except BaseException:
         end.close()
         raise
 
 
-def _dialled(server: Server, hello: Hello, *, seconds: float) -> End:
+def dialled(server: Server, hello: Record, *, seconds: float) -> End:
+    """Connect, prove the key within `seconds`, and send `hello`. Raises Refusal, LinkError, OSError."""
     connected = socket.create_connection(server.address, timeout=CONNECT_SECONDS)
     end: End = connected
     try:
@@ -89,7 +90,8 @@ def _dialled(server: Server, hello: Hello, *, seconds: float) -> End:
     return end
 
 
-def _expected(stream: Framed[Any], kind: type[Any]) -> Any:
+def expected(stream: Framed[Any], kind: type[Any]) -> Any:
+    """Receive one record, of this kind. Raises Refusal, LinkError."""
     record = stream.receive()
     if isinstance(record, Refused):
         raise Refusal(f"the server refuses: {record.reason}", outdated=record.outdated)

@@ -15,10 +15,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from threading import BoundedSemaphore, Thread
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+from mmplane.core.records import Record
 from mmplane.machines.greeting import GREETING_BYTES_MAX, Greeting, Refusal, Side, State, ToServer
-from mmplane.machines.records import SECRET_BYTES, Hello, Refused
+from mmplane.machines.records import SECRET_BYTES, Refused
 from mmplane.wire.framed import End, Framed
 from mmplane.wire.link import LinkError
 from mmplane.wire.sealed import Sealed
@@ -33,10 +34,11 @@ PATIENCE_SECONDS = 2.0
 """How long a connection waits before a porter that already has a machine accepts it."""
 TOLD_SECONDS = 1.0
 """Seconds between two log lines about refused connections."""
+RequestT = TypeVar("RequestT", bound=Record)
 
 
-class Door:
-    """Accepts machines. `admit` is called in a thread for each Hello; it then owns the socket, or raises.
+class Door(Generic[RequestT]):
+    """Accepts machines. `admit` is called in a thread for each `request`; it then owns the socket, or raises.
 
     With `tls` clients must use TLS.
     """
@@ -45,9 +47,12 @@ class Door:
         self,
         listener: socket.socket,
         key: bytes,
-        admit: Callable[[Hello, End], object],
+        admit: Callable[[RequestT, End], object],
         tls: ssl.SSLContext | None = None,
+        *,
+        request: type[RequestT],
     ) -> None:
+        self._request = request
         self._tls = tls
         self._listener = listener
         self._key = key
@@ -90,12 +95,11 @@ class Door:
             if self._tls is not None:
                 until_s = time.monotonic() + GREETING_SECONDS
                 end = Sealed.shake(stranger, self._tls, server_side=True, until_s=until_s)
-            hello = greeted(end, self._key)
-            self._admit(hello, end)
+            self._admit(greeted(end, self._key, self._request), end)
         except Refusal as refusal:
             self._tell(address, str(refusal))
             with suppress(LinkError):
-                _stream(end, Hello).send(Refused(str(refusal)[:500], refusal.outdated))
+                _stream(end, self._request).send(Refused(str(refusal)[:500], refusal.outdated))
             end.close()
         except (LinkError, OSError) as error:
             self._tell(address, str(error) or type(error).__name__)
@@ -110,8 +114,8 @@ class Door:
             log.warning("%s did not join: %s", address, why)
 
 
-def greeted(end: End, key: bytes) -> Hello:
-    """Return the request of a client that has the key. Raises Refusal, LinkError."""
+def greeted(end: End, key: bytes, request: type[RequestT]) -> RequestT:
+    """Return the `request` of a client that has the key. Raises Refusal, LinkError."""
     until_s = time.monotonic() + GREETING_SECONDS
     stream = _stream(end, ToServer, GREETING_BYTES_MAX, until_s)
     greeting = Greeting(Side.SERVER, key, os.urandom(SECRET_BYTES))
@@ -122,8 +126,8 @@ def greeted(end: End, key: bytes) -> Hello:
         answer = greeting.hear(stream.receive())
         if answer is not None:
             stream.send(answer)
-    hello: Hello = _stream(end, Hello, HELLO_BYTES_MAX, until_s).receive()
-    return hello
+    asked: RequestT = _stream(end, request, HELLO_BYTES_MAX, until_s).receive()
+    return asked
 
 
 def _stream(end: End, receives: object, bytes_max: int = HELLO_BYTES_MAX, until_s: float | None = None) -> Framed[Any]:

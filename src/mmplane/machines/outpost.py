@@ -22,6 +22,7 @@ import msgspec
 from mmplane.arena.arena import Arena
 from mmplane.arena.leases import Process
 from mmplane.arena.segment import RegionMapping
+from mmplane.arena.spans import pieces
 from mmplane.config import Config
 from mmplane.core.control import (
     Beat,
@@ -51,7 +52,6 @@ from mmplane.machines.greeting import Refusal
 from mmplane.machines.kept import Kept
 from mmplane.machines.kin import kin_of
 from mmplane.machines.records import LANES_MAX, Declined, Died, Hello, Look, Looked, Made, NotMade, Pulse, Work
-from mmplane.machines.spans import spans
 from mmplane.process.child import BEAT_SECONDS
 from mmplane.process.handed import handed
 from mmplane.waiting.budget import Budget
@@ -226,7 +226,7 @@ class Workshop:
         asset = await self._store.acquire(key, media, work.recipe, tag)
         slot = asset.item.slot
         view = self._regions[slot.region].view(slot.offset_bytes, slot.length_bytes)
-        parts = spans(work.recipe.layout, view)
+        parts = pieces(work.recipe.layout.tensors, view)
         decode_ms, transform_ms = (_seconds(asset, stage) * 1000 for stage in ("decode", "transform"))
         made = Made(work.job_id, decode_ms, transform_ms, sum(map(len, parts)))
         return made, parts, partial(self._store.release, asset.item, tag)

@@ -26,6 +26,7 @@ from typing import Any
 import msgspec
 
 from mmplane.arena.segment import RegionMapping
+from mmplane.arena.spans import pieces
 from mmplane.config import Config
 from mmplane.core.control import Ready, Spawn, ToRank
 from mmplane.core.errors import internal
@@ -66,7 +67,6 @@ from mmplane.machines.records import (
     Welcome,
     Work,
 )
-from mmplane.machines.spans import spans
 from mmplane.process import sandbox
 from mmplane.process.child import BEAT_SECONDS, Control
 from mmplane.process.handed import handed
@@ -101,7 +101,7 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
         region=spawn.index,
     )
     tls = server_context(certificate) if certificate else None
-    door = Door(socket.socket(fileno=descriptors["listener"]), key, porter.admit, tls)
+    door = Door(socket.socket(fileno=descriptors["listener"]), key, porter.admit, tls, request=Hello)
     control.tell(Ready())
     with suppress(PeerGone):  # a new front end gets new porters
         while True:
@@ -147,7 +147,7 @@ class Porter:
         self._machine: Machine | None = None
         self._lives = 0
 
-    def wait(self, door: Door) -> None:
+    def wait(self, door: Door[Hello]) -> None:
         """Handle everything that arrives within a beat. Raises PeerGone when the front end is gone."""
         free = self._machine is None
         poller = select.poll()
@@ -286,7 +286,7 @@ class Porter:
 
 def _spans(job: Materialise, slot: memoryview) -> list[memoryview]:
     try:
-        return spans(job.recipe.layout, slot)
+        return pieces(job.recipe.layout.tensors, slot)
     except ValueError as error:  # a layout that the machine reported itself when it examined a clip
         raise ProtocolError(str(error)) from None
 

@@ -22,6 +22,8 @@ FILE_BYTES_MAX = 128 * 1024 * 1024
 
 Secret = Annotated[bytes, Meta(min_length=SECRET_BYTES, max_length=SECRET_BYTES)]
 Text = Annotated[str, Meta(max_length=512)]
+Files = dict[str, bytes]
+"""The checkpoint's JSON files by name."""
 Kin = Annotated[tuple[tuple[Name, Annotated[str, Meta(max_length=128)]], ...], Meta(max_length=64)]
 """Facts that must be equal on both machines, as (name, value)."""
 

@@ -12,7 +12,7 @@ import ssl
 import time
 from collections.abc import Callable
 from threading import Lock
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mmplane.wire.link import PeerGone, PeerStalled
 
@@ -51,6 +51,10 @@ class Sealed:
     def family(self) -> socket.AddressFamily:
         """The socket's address family."""
         return self._end.family
+
+    def getpeername(self) -> Any:
+        """The peer's address."""
+        return self._end.getpeername()
 
     @property
     def certificate(self) -> bytes:

@@ -3,8 +3,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from embed_rig import Rig
 
+from embed_rig import Rig
 from mmplane.embed.address import discard
 
 

@@ -14,6 +14,8 @@ import mmplane
 PROGRAM = """
 import sys
 import mmplane
+import mmplane.mirrors.mirror
+import mmplane.mirrors.producer
 address = mmplane.Address.create(1 << 20, (1,))
 plane, inbox = mmplane.Plane(address), mmplane.Inbox(address, 0)
 leased = plane.draft([("f", "float32", (5,))]).publish(bytes(32)).lease()

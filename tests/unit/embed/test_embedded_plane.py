@@ -14,8 +14,8 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from embed_rig import MIB, Rig, floats, key, remotes
 
+from embed_rig import MIB, Rig, floats, key, remotes
 from mmplane import Address, Inbox, Leased, Plane
 from mmplane.arena.errors import ArenaFull, ForeignRegion, Owned, StaleSlot
 from mmplane.embed.address import discard

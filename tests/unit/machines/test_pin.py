@@ -50,7 +50,7 @@ class Listening:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.admitted: list[Framed[Any]] = []
-        self._door = Door(self._listener, KEY, self._admit, tls)
+        self._door = Door(self._listener, KEY, self._admit, tls, request=Hello)
         self._over = False
         self._thread = Thread(target=self._look)
         self._thread.start()

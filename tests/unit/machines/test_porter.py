@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from mmplane.arena.segment import RegionMapping, create_region
+from mmplane.arena.spans import pieces
 from mmplane.config import Config
 from mmplane.core.errors import Failure
 from mmplane.core.jobs import (
@@ -50,7 +51,6 @@ from mmplane.machines.records import (
     Welcome,
     Work,
 )
-from mmplane.machines.spans import spans
 from mmplane.wire.framed import Framed
 from mmplane.wire.link import Link, pair
 from mutation import Mutant, check_it_is_killed
@@ -291,7 +291,7 @@ def test_half_a_slot_then_cut_and_the_next_life_writes_it_whole(around: Around) 
     around.asked()
     around.machine.send(made(2), [memoryview(FEATURES)])
     assert isinstance(around.told(), Materialised)
-    assert b"".join(map(bytes, spans(LAYOUT, around.features.view(4096, LAYOUT.length_bytes)))) == FEATURES
+    assert b"".join(map(bytes, pieces(LAYOUT.tensors, around.features.view(4096, LAYOUT.length_bytes)))) == FEATURES
 
 
 def check_a_job_of_an_earlier_life_goes_to_no_machine() -> None:
@@ -351,7 +351,7 @@ def test_a_machine_is_back_within_ten_seconds() -> None:
 def check_padding_is_no_feature() -> None:
     slot = bytearray(b"." * LAYOUT.length_bytes)
     slot[:100], slot[128:] = b"f" * 100, b"g" * 24
-    sent = b"".join(map(bytes, spans(LAYOUT, memoryview(slot))))
+    sent = b"".join(map(bytes, pieces(LAYOUT.tensors, memoryview(slot))))
     assert sent == FEATURES
 
 
@@ -361,7 +361,7 @@ def test_padding_is_no_feature() -> None:
 
 def test_an_array_outside_of_its_slot_is_refused() -> None:
     with pytest.raises(ValueError, match="is not inside its slot"):
-        spans(LAYOUT, memoryview(bytearray(LAYOUT.length_bytes - 1)))
+        pieces(LAYOUT.tensors, memoryview(bytearray(LAYOUT.length_bytes - 1)))
 
 
 def test_a_sender_that_is_ended_gives_everything_back(around: Around) -> None:
@@ -377,7 +377,13 @@ def test_a_sender_that_is_ended_gives_everything_back(around: Around) -> None:
 
 
 MUTANTS = [
-    Mutant("send the slot", spans, "return found", "return [slot]", check_padding_is_no_feature),
+    Mutant(
+        "send the slot",
+        pieces,
+        "return [slot[begin:end] for begin, end in spans(tensors, len(slot))]",
+        "return [slot]",
+        check_padding_is_no_feature,
+    ),
     Mutant(
         "whose life it is",
         Porter._take,

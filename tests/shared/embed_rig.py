@@ -42,11 +42,18 @@ class Remote:
 
     def tell(self, command: str, leased: Leased | None = None) -> float:
         """One command; the sum of what the rank sees after it."""
-        assert self.process.stdin is not None
         record = base64.b64encode(leased.encode()).decode() if leased else ""
-        self.process.stdin.write(f"{command} {record}\n")
+        return float(self._ask(f"{command} {record}"))
+
+    def digest(self) -> str:
+        """Of the view that it holds."""
+        return self._ask("digest")
+
+    def _ask(self, line: str) -> str:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n")
         self.process.stdin.flush()
-        return float(self._answer())
+        return self._answer()
 
     def _answer(self) -> str:
         assert self.process.stdout is not None
