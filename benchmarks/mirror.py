@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 import psutil
-from away import Away, away
 from live import until
 from machines import SERVER, Network
+from two_machines import Away, away
 
 from embed_rig import Remote, key
 

@@ -5,22 +5,24 @@ The producer is this process. Mirrors and ranks are processes.
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from random import Random
 
 import numpy as np
 import pytest
-from away import HANG_S, Mirror, away
 from blake3 import blake3
 from live import until
 from machines import Network
+from two_machines import HANG_S, Mirror, away
 
 from embed_rig import MIB, Floats, Remote, floats, key
 from mmplane import Leased
 from mmplane.embed.plane import NotJoined
 
-ROUNDS = 5
+ROUNDS = int(os.environ.get("MMPLANE_MIRROR_ROUNDS", "5"))
+"""`make chaos-mirrors` plays 500."""
 LONG = 8_000_000
 """Numbers of an item that does not fit into the buffers of a connection."""
 
@@ -111,6 +113,7 @@ def test_mirrors_that_are_killed_at_any_moment_leave_nothing_wrong(network: Netw
             mirror.process.kill()
             until(lambda: two.figure("mirrors") == 0, HANG_S, "the loss is noticed")
             assert remote.digest() == digest(items[first])
+            remote.kill()
             assert (two.figure("leases"), two.figure("copies_lacking")) == (0, 0)
             del holds
             two.plane.check_integrity()

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import distributed
+from training import train
 from training.evaluate import CATEGORIES, Served, cases
 from training.pictures import is_held_out
 from training.samples import make_batch
-from training import train
 from training.train import SIMPLE, SMOKE, STAGES, Progress, Stage, Training
 
 from mmplane.models.tiny import build_tiny, tiny_tokenizer
