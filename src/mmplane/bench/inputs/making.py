@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
 from math import prod
@@ -52,8 +52,21 @@ def made(sources: tuple[Source | bytes, ...], model_folder: str) -> Iterator[Mad
 
 def apart(work: Callable[..., Result], *arguments: Any) -> Result:
     """Run `work` in a separate process and return its result. This process never computes, so it can be forked."""
-    with ProcessPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        return pool.submit(work, *arguments).result()
+    return _in_processes(1, work, arguments)[0]
+
+
+def on_all_cores(work: Callable[..., Result], *arguments: Any) -> list[Result]:
+    """Run `work` on every core at once, each in a separate process, and return the results.
+
+    A core may be slower while the others are busy: they share caches, memory and sometimes execution units.
+    """
+    return _in_processes(len(os.sched_getaffinity(0)), work, arguments)
+
+
+def _in_processes(processes: int, work: Callable[..., Result], arguments: Sequence[Any]) -> list[Result]:
+    with ProcessPoolExecutor(processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        begun = [pool.submit(work, *arguments) for _ in range(processes)]
+        return [each.result() for each in begun]
 
 
 def make(model_folder: str, source: Source | bytes) -> Made:

@@ -102,7 +102,7 @@ def _decoding(rows: Sequence[Row], found: Found) -> Judged:
     most = found["environment"]["cores"] / (decoding["decode_cpu_ms"] / 1000)
     share = ours["qps"] / most
     text = f"{share * 100:.0f} %: {_digits(ours['qps'])} of {_digits(most)} clips per second"
-    text += f" ({_digits(decoding['decode_cpu_ms'])} ms to decode one)"
+    text += f" ({_digits(decoding['decode_cpu_ms'])} ms to decode one while all cores decode)"
     return Judged(what, asked, text, share >= 0.9, "" if share >= 0.9 else _spent(ours))
 
 
