@@ -25,7 +25,7 @@ def test_the_figures_are_the_codes() -> None:
 def test_the_reasons_are_the_codes() -> None:
     assert table("vllm reasons") == metrics.REASONS
     assert table("vllm images") == reasons.REASONS
-    for name in (*figures.FIGURES, figures.PASSED_OVER):
+    for name in (*figures.FIGURES, *figures.PASSED_OVER):
         assert f"| `mmplane_{name}` |" in DOCUMENT
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
@@ -60,17 +62,47 @@ def test_gauges_of_two_engines_in_a_process_show_their_sum(fresh: None) -> None:
     own, shared, by = {"kit_own": "Own"}, {"kit_shared": "Shared"}, {"kit_by": "By reason"}
     pair = [(Gauges(own), Gauges(shared, mode="livemostrecent"), Gauges(by, label="reason")) for _ in range(2)]
     for each, value in zip(pair, (3, 4), strict=True):
-        each[0].show({"kit_own": value})
-        each[1].show({"kit_shared": value})
-        each[2].show_by("kit_by", {"full": value, "gpu": 0})
+        each[0].show(partial(dict, kit_own=value))
+        each[1].show(partial(dict, kit_shared=value))
+        each[2].show(partial(dict, full=value, gpu=0))
     assert (shown("kit_own"), shown("kit_shared"), shown("kit_by", reason="full")) == (7, 4, 7)
     assert shown("kit_by", reason="gpu") == 0
     del pair[0], each
     gc.collect()
-    pair[0][0].show({"kit_own": 5})
+    pair[0][0].show(lambda: {"kit_own": 5})
     assert shown("kit_own") == 5, "an engine that has ended counts no longer"
     with pytest.raises(KeyError):
-        pair[0][0].show({"kit_other": 1})
+        pair[0][0].show(lambda: {"kit_shared": 1})
+
+
+def test_gauges_are_created_at_once_or_when_they_are_first_shown(fresh: None) -> None:
+    Gauges({"kit_early": "Early"})
+    late = Gauges({"kit_late": "Late"}, late=True)
+    assert (shown("kit_early"), shown("kit_late")) == (0, None)
+    late.show(lambda: {"kit_late": 2})
+    assert shown("kit_late") == 2
+
+
+def test_of_two_threads_the_later_one_shows_the_newer_count(fresh: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other thread has to wait from before the count is read until it is shown."""
+    turns: list[str] = []
+    own, original = Gauges({"kit_own": "Own"}), gauges._Gauge.set
+
+    def turn(name: str) -> None:
+        turns.append(name if gauges._showing.locked() else f"{name} by several threads")
+
+    def read() -> dict[str, float]:
+        turn("read")
+        return {"kit_own": 1}
+
+    def set_(gauge: Any, *what: Any) -> None:
+        turn("set")
+        original(gauge, *what)
+
+    monkeypatch.setattr(gauges._Gauge, "set", set_)
+    own.show(read)
+    assert turns == ["read", "set"]
+    assert not gauges._showing.locked()
 
 
 @pytest.mark.parametrize(("text", "found"), [(None, 5), ("", 5), ("0", 0), (" 10 ", 10), ("8 B", 8)])

@@ -12,6 +12,7 @@ import test_sglang_topology
 from test_kit_figures import fresh  # noqa: F401 - a fixture of one of the tests
 
 from mmplane.engines.kit import applied, applying, attach, doctor, gauges, hooks, leases, sidecar, verdict
+from mmplane.engines.kit.gauges import Gauges
 from mmplane.engines.kit.plugin import Plugin
 from mmplane.engines.kit.tally import Tally
 from mmplane.engines.sglang.topology import Topology, ranks_of
@@ -107,6 +108,13 @@ MUTANTS = [
         "sum(parts.values())",
         "value",
         test_kit_figures.test_gauges_of_two_engines_in_a_process_show_their_sum,
+    ),
+    Mutant(
+        "counts are read and shown under one lock",
+        Gauges.show,
+        "with _showing:",
+        "if True:",
+        test_kit_figures.test_of_two_threads_the_later_one_shows_the_newer_count,
     ),
     Mutant(
         "the doctor fails where nothing was carried",

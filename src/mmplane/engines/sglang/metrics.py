@@ -64,17 +64,17 @@ class Metrics:
 
     def show(self, figures: Mapping[str, Any] | None) -> None:
         """Set all gauges, in any thread. Without `figures` of the sidecar, set only this process's own."""
-        with self._lock:  # otherwise the older of two counts may be shown last
-            self._own.show(self.tally.figures() | self._written)
-            self._passed_over.show_by("features_passed_over", self.tally.reasons())
-        if figures is None:
-            return
-        arena = figures["arena"]
-        self._sidecars.show(
-            {
-                **{f"arena_{kind}_bytes": arena["total"][f"{kind}_bytes"] for kind in ("leased", "evictable", "free")},
-                "arena_items": arena["items"],
-                "arena_leases": figures["leases"],
-                "arena_evictions": arena["evictions"],
-            }
-        )
+        self._own.show(lambda: self.tally.figures() | self._written)
+        self._passed_over.show(self.tally.reasons)
+        if figures is not None:
+            self._sidecars.show(lambda: _flat(figures))
+
+
+def _flat(figures: Mapping[str, Any]) -> dict[str, int]:
+    arena = figures["arena"]
+    shown = {f"arena_{kind}_bytes": arena["total"][f"{kind}_bytes"] for kind in ("leased", "evictable", "free")}
+    return shown | {
+        "arena_items": arena["items"],
+        "arena_leases": figures["leases"],
+        "arena_evictions": arena["evictions"],
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from threading import Event, Lock, Thread
+from threading import Event, Thread
 from typing import Any
 
 from mmplane.embed.client import Client
@@ -31,7 +31,7 @@ _OWN = {
     "features_seen": "Features received",
     "features_carried": "Features sent to an engine through the arena, counted once per message",
 }
-_PASSED_OVER = "features_passed_over"
+_PASSED_OVER = {"features_passed_over": "Features that took vLLM's own path, by reason"}
 _SIDECARS = {
     "arena_leased_bytes": "Arena bytes that a process may still read",
     "arena_evictable_bytes": "Arena bytes kept for later requests",
@@ -43,7 +43,7 @@ _SIDECARS = {
     "arena_written_bytes": "Bytes of features that the sidecar has made",
     "materialisations": "Items that the sidecar has made",
 }
-FIGURES = _OWN | {_PASSED_OVER: "Features that took vLLM's own path, by reason"} | _SIDECARS
+FIGURES = _OWN | _PASSED_OVER | _SIDECARS
 """All gauges: help text by name without the prefix."""
 
 
@@ -54,17 +54,15 @@ class Metrics:
         self._tally = tally
         self._client = client
         self._own = Gauges(_OWN)
-        self._reasons = Gauges({_PASSED_OVER: FIGURES[_PASSED_OVER]}, label="reason")
+        self._reasons = Gauges(_PASSED_OVER, label="reason")
         self._sidecars = Gauges(_SIDECARS, mode="livemostrecent")
-        self._lock = Lock()
         self._news = Event()
         Thread(target=self._run, name="mmplane: figures", daemon=True).start()
 
     def refresh(self) -> None:
         """Show the tally, and have the thread read the sidecar's figures. May be called in any thread."""
-        with self._lock:  # of two threads, the later one shows the newer counts
-            self._own.show(self._tally.figures())
-            self._reasons.show_by(_PASSED_OVER, self._tally.reasons())
+        self._own.show(self._tally.figures)
+        self._reasons.show(self._tally.reasons)
         self._news.set()
 
     def _run(self) -> None:
@@ -83,7 +81,7 @@ class Metrics:
             figures = client.statistics()
         except SidecarError:
             return False
-        self._sidecars.show(_flat(figures))
+        self._sidecars.show(lambda: _flat(figures))
         return bool(figures["leases"] or figures["holds"])
 
 

@@ -60,7 +60,6 @@ class Maker:
         self._calls: list[object] = []
         self.tally = Tally(REASONS, log, what="picture")
         self._shown = shown
-        self._showing = threading.Lock()
         if shown:
             self._counted, self._passed_over = Gauges(COUNTED), Gauges(PASSED_OVER, label="reason")
 
@@ -128,15 +127,14 @@ class Maker:
         return hold
 
     def _show(self) -> None:
-        if not self._shown:
-            return
-        with self._showing:  # otherwise the older of two counts may be shown last
-            figures = self.tally.figures()
-            self._counted.show(
-                {
-                    "processor_on": float(not self._reason),
-                    "pictures_seen": figures["features_seen"],
-                    "pictures_made": figures["features_carried"],
-                }
-            )
-            self._passed_over.show_by("pictures_passed_over", self.tally.reasons())
+        if self._shown:
+            self._counted.show(self._counts)
+            self._passed_over.show(self.tally.reasons)
+
+    def _counts(self) -> dict[str, float]:
+        figures = self.tally.figures()
+        return {
+            "processor_on": float(not self._reason),
+            "pictures_seen": figures["features_seen"],
+            "pictures_made": figures["features_carried"],
+        }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from threading import Lock
+from functools import partial
 
 from mmplane.engines.kit.gauges import Gauges
 from mmplane.engines.kit.tally import Tally
@@ -11,23 +11,22 @@ FIGURES = {
     "images_seen": "Images whose features were not in vLLM's cache",
     "images_made": "Those of them that the sidecar has made",
 }
-PASSED_OVER = "images_passed_over"
+PASSED_OVER = {"images_passed_over": "Those of them that vLLM has made, by reason"}
 
 
 class Figures:
     """Gauges over a tally, created when first shown: only then has vLLM decided how its processes share metrics."""
 
     def __init__(self) -> None:
-        self._gauges: tuple[Gauges, Gauges] | None = None
-        self._lock = Lock()
+        self._own = Gauges(FIGURES, late=True)
+        self._reasons = Gauges(PASSED_OVER, label="reason", late=True)
 
     def show(self, tally: Tally) -> None:
         """Set the gauges to the tally's current counts. May be called in any thread."""
-        with self._lock:  # of two threads, the later one shows the newer counts
-            if self._gauges is None:
-                reasons = Gauges({PASSED_OVER: "Those of them that vLLM has made, by reason"}, label="reason")
-                self._gauges = Gauges(FIGURES), reasons
-            own, reasons = self._gauges
-            figures = tally.figures()
-            own.show({"images_seen": figures["features_seen"], "images_made": figures["features_carried"]})
-            reasons.show_by(PASSED_OVER, tally.reasons())
+        self._own.show(partial(_counts, tally))
+        self._reasons.show(tally.reasons)
+
+
+def _counts(tally: Tally) -> dict[str, int]:
+    figures = tally.figures()
+    return {"images_seen": figures["features_seen"], "images_made": figures["features_carried"]}
