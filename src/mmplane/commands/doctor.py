@@ -26,28 +26,23 @@ from pathlib import Path
 from typing import get_args
 
 from mmplane.commands.checkpoint import check_files
+from mmplane.commands.main import DOCTORS
 from mmplane.commands.model import model_folder
 from mmplane.commands.starting import refuse
 from mmplane.core.records import BackendName, Modality
 from mmplane.parser import Parser
 
-ELSEWHERE = {
-    "--sglang": "the plugin in SGLang's environment, or in the server at URL",
-    "--vllm": "the plugin in vLLM's environment, or in the server at URL",
-    "--ray": "how the Ray cluster with its GCS at HOST:PORT is configured (default: $RAY_ADDRESS, or this machine's)",
-}
-"""Doctors with parsers of their own (`mmplane.commands.main.DOCTORS`); here for --help and completion."""
 EXAMPLE = "mmplane doctor --model ./Qwen2.5-VL-3B-Instruct --json"
 
 
 def options_parser() -> argparse.ArgumentParser:
-    """The flags."""
+    """The flags. Those of `DOCTORS`, which have parsers of their own, are here for --help and completion."""
     parser = Parser(prog="mmplane doctor", description=__doc__, example=EXAMPLE)
     what = parser.add_argument_group("what to check (default: this machine)").add_mutually_exclusive_group()
     what.add_argument("--model", metavar="MODEL_FOLDER", help="whether this checkpoint can be served")
     what.add_argument("--parity", metavar="MODEL_FOLDER", help="whether its fast processors give transformers' bits")
-    for flag, text in ELSEWHERE.items():
-        what.add_argument(flag, nargs="?", metavar="HOST:PORT" if flag == "--ray" else "URL", help=text)
+    for flag, doctor in DOCTORS.items():
+        what.add_argument(flag, nargs="?", metavar=doctor.takes, help=doctor.help)
     how = parser.add_argument_group("how")
     how.add_argument("--json", action="store_true", help="with --model: print one JSON object")
     how.add_argument("--backend", choices=get_args(BackendName), default="pil", help="of transformers' processor")

@@ -26,6 +26,8 @@ class Command(NamedTuple):
     """The extra with its dependencies. The base package only has `plan`, and --help of every command."""
     packages: tuple[str, ...] = ()
     """The packages that its processes need: without them the processes would fail one after another."""
+    takes: str = "URL"
+    """What the flag of a doctor may be given."""
 
 
 COMMANDS = {
@@ -49,11 +51,16 @@ COMMANDS = {
     "demo": Command("draw three numbers and ask the model to read them", "mmplane.demo"),
 }
 DOCTORS = {
-    "--sglang": Command("", "mmplane.engines.sglang.doctor"),
-    "--vllm": Command("", "mmplane.engines.vllm.doctor"),
-    "--ray": Command("", "mmplane.ray.doctor", "ray"),
+    "--sglang": Command("the plugin in SGLang's environment, or in the server at URL", "mmplane.engines.sglang.doctor"),
+    "--vllm": Command("the plugin in vLLM's environment, or in the server at URL", "mmplane.engines.vllm.doctor"),
+    "--ray": Command(
+        "how the Ray cluster with its GCS at HOST:PORT is configured (default: $RAY_ADDRESS, or this machine's)",
+        "mmplane.ray.doctor",
+        "ray",
+        takes="HOST:PORT",
+    ),
 }
-"""An engine, and Ray, may have an environment of their own, without what our doctor imports."""
+"""Flags of `mmplane doctor` that are commands: an engine, and Ray, may lack what our doctor imports."""
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it."""
 
