@@ -201,21 +201,14 @@ def assemble(
     keyring = msgspec.msgpack.decode(handed(descriptors["keyring"]), type=Keyring)
     in_flight_max = config.running_max + config.queue_max
     memory = _memory(config, epoch, incarnation, descriptors["region0"])
-    budget = _budget(config)
+    budget = Budget(config.budget_bytes, kept_bytes=config.decode_bytes(), tenants=config.tenants)
     pool = _pool(config, model.processors, memory, tell_supervisor)
     store = _store(config, model.processors, memory, pool, budget)
     group = Group(memory.arena, memory.owner, epoch, in_flight_max=in_flight_max)
     dispatch = _dispatch(config, store, model.processors, budget)
     source = Source(Allowed(config.fetch_hosts, config.fetch_networks), media_root=config.media_root)
     looks = StoreLooks(store)
-    preparation = Preparation(
-        config,
-        Intake(looks, source, frames_max=config.video_frames_max, several=model.several),
-        model.marks,
-        context_tokens=model.renderer.context_tokens,
-        vocabulary_tokens=model.renderer.vocabulary_tokens,
-        names={config.served_name, *config.more_names},
-    )
+    preparation = _preparation(config, model, looks, source)
     chat = Chat(
         config=config,
         store=store,
@@ -235,15 +228,7 @@ def assemble(
         arena=memory.arena,
         pool=pool,
         store=store,
-        bodies=Bodies(
-            memory.arena,
-            memory.region,
-            memory.owner,
-            renderer=model.renderer,
-            bytes_max=config.body_bytes_max,
-            tell_supervisor=tell_supervisor,
-            tenants=config.tenants,
-        ),
+        bodies=_bodies(config, model, memory, tell_supervisor),
         source=source,
         looks=looks,
         preparation=preparation,
@@ -272,11 +257,6 @@ def _memory(config: Config, epoch: int, incarnation: int, region0: int) -> Memor
     )
 
 
-def _budget(config: Config) -> Budget:
-    kept_bytes = config.decode_bytes()
-    return Budget(config.budget_bytes, kept_bytes=kept_bytes, tenants=config.tenants)
-
-
 def _pool(config: Config, processors: Processors, memory: Memory, tell_supervisor: Callable[[Record], object]) -> Pool:
     return Pool(
         fingerprint=processors.fingerprint,
@@ -299,6 +279,29 @@ def _store(config: Config, processors: Processors, memory: Memory, pool: Pool, b
         cache=config.cache != "off",
         workers=config.workers > 0,
         tenants=config.tenants,
+    )
+
+
+def _bodies(config: Config, model: Model, memory: Memory, tell_supervisor: Callable[[Record], object]) -> Bodies:
+    return Bodies(
+        memory.arena,
+        memory.region,
+        memory.owner,
+        renderer=model.renderer,
+        bytes_max=config.body_bytes_max,
+        tell_supervisor=tell_supervisor,
+        tenants=config.tenants,
+    )
+
+
+def _preparation(config: Config, model: Model, looks: StoreLooks, source: Source) -> Preparation:
+    return Preparation(
+        config,
+        Intake(looks, source, frames_max=config.video_frames_max, several=model.several),
+        model.marks,
+        context_tokens=model.renderer.context_tokens,
+        vocabulary_tokens=model.renderer.vocabulary_tokens,
+        names={config.served_name, *config.more_names},
     )
 
 
