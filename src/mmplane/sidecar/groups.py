@@ -1,4 +1,4 @@
-"""Groups of ranks: which process is attached as which rank, in which life of its group. Pure.
+"""Groups of ranks: which process is attached as which rank, in which life of its group, and what it has mapped. Pure.
 
 The ranks of a group all get each message, and share one life: when one of them is gone, the group is broken and
 nothing is leased to it any more. The next rank that attaches starts the group's next *life*. A record contains the
@@ -7,6 +7,7 @@ life that it was leased to, so no later rank opens it.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -26,12 +27,18 @@ class Life:
     number: int
     ranks: int
     members: dict[int, Process] = field(default_factory=dict)
+    mapped: dict[Process, set[int]] = field(default_factory=dict)
+    """The regions that each member has mapped."""
     broken: bool = False
 
     @property
     def is_complete(self) -> bool:
         """Whether every rank is attached and none has gone."""
         return not self.broken and len(self.members) == self.ranks
+
+    def has_mapped(self, regions: Collection[int]) -> bool:
+        """Whether every member has mapped all of these regions."""
+        return all(self.mapped[member].issuperset(regions) for member in self.members.values())
 
 
 class Groups:
@@ -55,6 +62,7 @@ class Groups:
         if rank in life.members:
             raise Misplaced(f"rank {rank} of group {group} is attached already")
         life.members[rank] = process
+        life.mapped[process] = set()
         return life
 
     def left(self, process: Process) -> None:
@@ -66,10 +74,10 @@ class Groups:
                 if not life.members:
                     del self._lives[group]
 
-    def of(self, group: int) -> Life | None:
-        """Return the group's current life, if every rank is attached."""
+    def of(self, group: int, regions: Collection[int] = ()) -> Life | None:
+        """Return the group's current life, if every rank is attached and has mapped these regions."""
         life = self._lives.get(group)
-        return life if life is not None and life.is_complete else None
+        return life if life is not None and life.is_complete and life.has_mapped(regions) else None
 
     def __len__(self) -> int:
         return len(self._lives)

@@ -1,4 +1,4 @@
-"""The keeper: tracks the items and leases of one plane, and answers attached processes.
+"""The keeper: attaches processes to one plane, hears them, and ends their claims with them.
 
 It is single-threaded, on an event loop. Every claim in the arena belongs to a session, so a process's exit ends
 exactly its own claims. Nothing that a client sends can end the keeper: a forbidden record closes the client's session.
@@ -17,21 +17,10 @@ from typing import Any
 import msgspec
 
 from mmplane.arena.arena import Arena
-from mmplane.arena.errors import ArenaError, ArenaFull
+from mmplane.arena.errors import ArenaError
 from mmplane.arena.leases import Process
-from mmplane.arena.shares import Shares
-from mmplane.core.errors import (
-    UNPROFILED,
-    UNPROFILED_REASONS,
-    ArenaHasNoRoom,
-    RequestError,
-    internal,
-    not_held,
-    overloaded,
-    unavailable,
-)
-from mmplane.core.keys import digest_parts
-from mmplane.core.records import Record
+from mmplane.core.errors import UNPROFILED, UNPROFILED_REASONS, RequestError, internal, overloaded
+from mmplane.sidecar.claims import Claiming, Claims
 from mmplane.sidecar.door import Caller, Refusal
 from mmplane.sidecar.groups import Groups, Misplaced
 from mmplane.sidecar.maker import Maker
@@ -54,7 +43,6 @@ from mmplane.sidecar.records import (
     Hello,
     Holding,
     Lease,
-    Leasing,
     Mapped,
     Obtain,
     Publish,
@@ -62,7 +50,6 @@ from mmplane.sidecar.records import (
     Release,
     Report,
     Reserve,
-    Reserved,
     Revoke,
     Role,
     ToKeeper,
@@ -77,9 +64,6 @@ log = logging.getLogger("mmplane")
 SESSIONS_MAX = 256
 REQUESTS_MAX = 256
 """Requests that one session may wait for."""
-LEASES_MAX = 65536
-KEY_BYTES_MAX, TENSORS_MAX, SIDES_MAX = 64, 64, 16
-"""Maximum length of what a producer publishes, so that it fits into every record that names it."""
 
 MAY: dict[Role, tuple[type, ...]] = {
     "producer": (
@@ -112,15 +96,13 @@ class Keeper:
         self._arena = arena
         self._maker = maker
         self._regions = regions
-        self._owner = owner
         self._figures = figures
-        self._shares = Shares(arena, owner)
         self._groups = Groups()
+        self._claims = Claims(arena, owner, self._groups)
         self._sessions: dict[int, Session] = {}
         self._places = [*range(SESSIONS_MAX - 1, -1, -1)]
         self._incarnations = count(1)
         self._tags = count(1)
-        self._strays = 0
         self._unprofiled: Counter[str | None] = Counter(dict.fromkeys(UNPROFILED_REASONS, 0))
         self._changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Completes when the next rank has mapped a region."""
@@ -196,7 +178,7 @@ class Keeper:
         asyncio.get_running_loop().remove_reader(session.peer.pidfd)
         session.close()
         self._groups.left(session.process)
-        self._shares.reaped(session.process)
+        self._claims.reaped(session.process)
         if session.own:
             self._regions.give_back(session.own)
         self._places.append(session.process.index)
@@ -233,8 +215,10 @@ class Keeper:
     def _take(self, session: Session, asked: Asked, given: memoryview | None) -> None:
         if asked.request in session.tasks:
             raise Misuse("a request's number is in use")
-        if not isinstance(asked, Describe | Obtain | Await):
-            session.tell(self._answer(session, asked))
+        if isinstance(asked, Report):
+            session.tell(Figures(asked.request, msgspec.json.encode(self.statistics())))
+        elif isinstance(asked, Claiming):
+            session.tell(self._claims.answer(session, asked))
         elif len(session.tasks) >= REQUESTS_MAX:
             refusal = overloaded(f"{REQUESTS_MAX} requests of this process are in flight already")
             session.tell(Failed(asked.request, refusal.failure()))
@@ -269,47 +253,21 @@ class Keeper:
             log.exception("a client's request failed because of an internal error")
             session.tell(Failed(asked.request, internal("the sidecar failed to handle this item").failure()))
 
-    def _answer(self, session: Session, asked: Asked) -> Record:
-        """Answer a request that does not have to wait."""
-        try:
-            match asked:
-                case Find():
-                    return self._find(session, asked)
-                case Reserve():
-                    return self._reserve(session, asked)
-                case Publish():
-                    return self._publish(session, asked)
-                case Lease():
-                    return self._lease(session, asked)
-                case Report():
-                    return Figures(asked.request, msgspec.json.encode(self.statistics()))
-        except ArenaFull as full:
-            return Failed(asked.request, ArenaHasNoRoom(ever=full.ever).failure())
-        except RequestError as error:
-            return Failed(asked.request, error.failure())
-        raise AssertionError(asked)
-
     def _note(self, session: Session, record: ToKeeper) -> None:
         """Handle a record that has no answer."""
         match record:
             case Forget():
                 if task := session.tasks.get(record.request):
                     task.cancel()
-            case Abandon():
-                self._arena.abandon(record.slot, session.process)
-            case Release():
-                for hold in record.holds:
-                    session.let_go(self._arena, hold)
-            case Revoke():
-                self._strays += sum(not self._shares.revoke(lease) for lease in record.leases)
-            case Ended():
-                self._strays += sum(not self._end(lease, session) for lease in record.leases)
             case Mapped():
-                session.mapped.update(record.regions)
+                assert session.life is not None
+                session.life.mapped[session.process].update(record.regions)
                 self._changed.set_result(None)
                 self._changed = asyncio.get_running_loop().create_future()
             case Bye():
                 self._bury(session)
+            case Abandon() | Release() | Revoke() | Ended():
+                self._claims.note(session, record)
 
     async def _describe(self, session: Session, asked: Describe) -> Described:
         key, recipe = await self._maker.describe(session, asked.request, asked.media)
@@ -324,60 +282,9 @@ class Keeper:
             self._maker.release(asset.item, tag)
 
     async def _await(self, asked: Await) -> Done:
-        while not self._is_joined(asked.group, range(len(self._regions.all))):
+        while self._groups.of(asked.group, range(len(self._regions.all))) is None:
             await asyncio.shield(self._changed)
         return Done(asked.request)
-
-    def _find(self, session: Session, asked: Find) -> Holding:
-        item = self._arena.lookup(_put_key(asked.key)) or self._arena.lookup(asked.key)
-        if item is None:
-            raise not_held()
-        return Holding(asked.request, session.hold(self._arena, item), item, hit=True)
-
-    def _reserve(self, session: Session, asked: Reserve) -> Reserved:
-        if not session.own:
-            raise Misuse("this producer has not asked for a region")
-        return Reserved(asked.request, self._arena.reserve(session.own, asked.length_bytes, session.process))
-
-    def _publish(self, session: Session, asked: Publish) -> Holding:
-        item = asked.item
-        if len(item.content_key) > KEY_BYTES_MAX or len(item.tensors) > TENSORS_MAX:
-            raise Misuse("a key or a list of arrays is too long")
-        if any(len(tensor.shape) > SIDES_MAX for tensor in item.tensors):
-            raise Misuse("an array has too many dimensions")
-        self._arena.commit(item.slot, session.process)
-        there = self._arena.publish(_put_key(item.content_key), item)
-        hold = session.hold(self._arena, there.item)
-        if not there.accepted:
-            self._arena.discard(item.slot)
-        return Holding(asked.request, hold, there.item, hit=not there.accepted)
-
-    def _lease(self, session: Session, asked: Lease) -> Leasing:
-        item = session.held(asked.hold)
-        for group in range(asked.groups) if asked.groups else (asked.group,):
-            if not self._is_joined(group, (item.slot.region,)):
-                raise unavailable(f"not every rank of group {group} is attached")
-        if len(self._shares) >= LEASES_MAX:
-            raise overloaded("too many leases are open")
-        lease = self._shares.lease(item.slot)
-        if asked.groups:
-            return Leasing(asked.request, lease, 0)
-        life = self._groups.of(asked.group)
-        assert life is not None
-        self._shares.decide(lease, life.members.values())
-        return Leasing(asked.request, lease, life.number)
-
-    def _end(self, lease: int, session: Session) -> bool:
-        """End this rank's share of a lease, which settles the message's group. Return False for an unknown lease."""
-        if self._shares.is_undecided(lease) and session.life is not None:
-            self._shares.decide(lease, session.life.members.values())
-        return self._shares.end(lease, session.process)
-
-    def _is_joined(self, group: int, regions: Any) -> bool:
-        life = self._groups.of(group)
-        return life is not None and all(
-            self._sessions[member.index].mapped.issuperset(regions) for member in life.members.values()
-        )
 
     def statistics(self) -> dict[str, Any]:
         """Sessions by role, how many are parted, leases, strays, and the statistics of the maker and the arena."""
@@ -387,9 +294,8 @@ class Keeper:
             "parted": sum(session.parted for session in sessions),
             "holds": sum(len(session.holds) for session in sessions),
             "requests": sum(len(session.tasks) for session in sessions),
-            "leases": len(self._shares),
             "groups": len(self._groups),
-            "strays": self._strays,
+            **self._claims.statistics(),
             "unprofiled": self._unprofiled,
             "arena": msgspec.to_builtins(self._arena.statistics()),
             **self._maker.statistics(),
@@ -407,11 +313,6 @@ class Keeper:
         for session in self._sessions.values():
             for item in session.holds.values():
                 assert self._arena.is_held(item.slot)
-
-
-def _put_key(key: bytes) -> bytes:
-    """Return the index key for a producer's own key, which is never an item's content key."""
-    return digest_parts([b"mmplane-put-1", key])
 
 
 def _given(asked: Asked, descriptors: list[int]) -> memoryview | None:

@@ -41,8 +41,6 @@ class Session:
     own: int = 0
     life: Life | None = None
     parted: bool = False
-    mapped: set[int] = field(default_factory=set)
-    """Regions that a rank has mapped."""
     holds: dict[int, Item] = field(default_factory=dict)
     tasks: dict[int, asyncio.Task[None]] = field(default_factory=dict)
     """Requests that it waits for."""

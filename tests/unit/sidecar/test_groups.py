@@ -33,6 +33,19 @@ def test_one_rank_gone_is_the_group_broken_and_the_next_begins_another_life() ->
     assert groups.of(0) is second
 
 
+def test_a_group_has_mapped_what_each_of_its_ranks_has() -> None:
+    groups = Groups()
+    life = groups.join(0, 0, 2, RANKS[0])
+    groups.join(0, 1, 2, RANKS[1])
+    life.mapped[RANKS[0]] |= {0, 1}
+    life.mapped[RANKS[1]] |= {0}
+    assert (groups.of(0), groups.of(0, [0]), groups.of(0, [1])) == (life, life, None)
+    groups.left(RANKS[1])
+    groups.left(RANKS[0])
+    groups.join(0, 0, 1, RANKS[2])
+    assert groups.of(0, [0]) is None, "the next life has mapped nothing"
+
+
 def test_lives_end_with_their_last_rank_and_groups_are_bounded() -> None:
     groups = Groups()
     for group in range(GROUPS_MAX):

@@ -22,7 +22,8 @@ from mmplane.embed.inbox import Inbox as InboxClass
 from mmplane.embed.media import sealed
 from mmplane.features.choice import Processors
 from mmplane.items.recipes import Recipes
-from mmplane.sidecar import keeper
+from mmplane.sidecar import claims, keeper
+from mmplane.sidecar.claims import Claims
 from mmplane.sidecar.door import Door
 from mmplane.sidecar.groups import Groups
 from mmplane.sidecar.keeper import Keeper
@@ -161,7 +162,7 @@ MUTANTS = [
     Mutant(
         "claims outlive their process",
         Keeper._bury,
-        "self._shares.reaped(session.process)",
+        "self._claims.reaped(session.process)",
         "pass",
         goodbye_ends_claims,
     ),
@@ -186,9 +187,9 @@ MUTANTS = [
     ),
     Mutant(
         "leased before it is mapped",
-        Keeper._lease,
-        "not self._is_joined(group, (item.slot.region,))",
-        "self._groups.of(group) is None",
+        Claims._lease,
+        "self._groups.of(group, (item.slot.region,))",
+        "self._groups.of(group)",
         a_lease_waits_for_ranks_that_map,
     ),
     Mutant(
@@ -202,7 +203,7 @@ MUTANTS = [
     Mutant("a broken group goes on", Groups.left, "life.broken = True", "pass", broken_group),
     Mutant(
         "what was put stands for media",
-        keeper._put_key,
+        claims._put_key,
         'return digest_parts([b"mmplane-put-1", key])',
         "return key",
         what_was_put_is_not_media,
