@@ -1,8 +1,8 @@
-"""The supervisor starts all processes, watches them and replaces them. What each is given is `mmplane.wiring`.
+"""The supervisor starts all processes, watches them and replaces them. Which there are is `mmplane.children`.
 
 It works by reconciliation. Events (a process ended, a message came, a signal) only change what it knows; `_reconcile`
 then compares that with the desired state and starts or kills what differs. Every kind of failure takes the same path,
-and the order of events does not matter. `ROLES` states which children there are.
+and the order of events does not matter.
 
     supervisor ── nursery ─┬─ front end      dies: epoch + 1, workers replaced, ranks drop what they held
                            ├─ parser         dies: replaced alone
@@ -30,38 +30,25 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 
-import msgspec
-
 from mmplane.arena.errors import OutOfMemory
+from mmplane.children import RANKS, WORKERS, Children, Start
 from mmplane.config import Config
 from mmplane.core.control import (
-    Attach,
     Beat,
     Drain,
     Drained,
-    Everyone,
     FromChild,
     Killed,
-    OutOfService,
     Probing,
-    RanksGone,
     RanksReady,
-    RanksUp,
     Ready,
     Renew,
     Replace,
-    Running,
     Serving,
-    Spawn,
     Unloadable,
-    WorkerGone,
-    WorkerUp,
 )
-from mmplane.core.records import Record
 from mmplane.process.death import adopt_orphans
 from mmplane.process.endings import Endings
 from mmplane.process.handle import HEADS, Child
@@ -72,46 +59,18 @@ from mmplane.process.spawner import Spawner
 from mmplane.process.watchdog import Watchdog
 from mmplane.process.watched import Watched
 from mmplane.ray.scouting import Scouting
-from mmplane.wire.group import GroupLinks
-from mmplane.wire.link import LinkError, pair
-from mmplane.wire.stream import stream_pair
-from mmplane.wiring import Descriptors, Wiring
+from mmplane.wire.link import LinkError
+from mmplane.wiring import Wiring
 
 log = logging.getLogger("mmplane")
 
-
-@dataclass(frozen=True)
-class Roles:
-    """The children of one kind of supervisor. The `head` keeps the bookkeeping of an epoch, and knows the workers."""
-
-    head: str
-    given: Callable[[Wiring], Descriptors]
-    """The descriptors of the head."""
-    parser: bool = False
-    ranks: bool = False
-    renews_regions: bool = False
-    """Whether processes that are not our children map the regions, so that the next head gets new ones."""
-
-
-ROLES = {
-    "server": Roles("frontend", Wiring.frontend, parser=True, ranks=True),
-    "sidecar": Roles("keeper", Wiring.keeper, renews_regions=True),
-    "outpost": Roles("outpost", Wiring.outpost, renews_regions=True),
-}
-
-
-SEND_LIMIT_S = 5.0
 STARTS_MAX = 3
 """A role that ends this often before it is ready, in a server that has never served, will not work: give up."""
 UNLOADABLE = 2
 """The exit code for a model that cannot be served."""
-WORKERS = ("worker", "porter", "parser")
-PARSER = 0
-"""The parser is handled like a worker: it writes region 0, and is started and replaced like one."""
 END_LIMIT_S = 5.0
 RENEWED = 75
 """The exit code of a media machine that has to load something else."""
-RANKS = "the group of ranks"
 SERVING = (*HEADS, "render")
 """The roles that clients talk to. They finish running requests before they end."""
 REFUSE_S = 1.0
@@ -128,22 +87,11 @@ class Supervisor:
         """
         self._config = config
         self._wiring = wiring
-        self._roles = ROLES[config.kind]
         self._on_serving = on_serving
         self._nursery = Spawner(config.log_format, _preloaded(config))
+        self._children = Children(config, wiring, self._nursery)
         self._scouting = Scouting(ray, config.log_format, config.log_level)
         self._watchdog = Watchdog(stall_s=config.stall_seconds, item_s=config.item_seconds, load_s=config.load_seconds)
-        self._told_out: tuple[str, ...] = ()
-        self._told_running: tuple[Running, ...] = ()
-        self._head: Child | None = None
-        self._workers: dict[int, Child] = {}
-        self._ranks: dict[int, Child] = {}
-        self._renders: dict[int, Child] = {}
-        self._ranks_ready: RanksReady | None = None
-        self._copy_features = False
-        self._attached_epoch = 0
-        self._epoch = 0
-        self._incarnation = 0
         self._restarts = Restarts()
         self._endings = Endings()
         self._stopping_by_s: float | None = None
@@ -174,17 +122,13 @@ class Supervisor:
 
     # Events, which change what is known.
 
-    def _children(self) -> list[Child]:
-        front = [self._head] if self._head else []
-        return [*front, *self._workers.values(), *self._ranks.values(), *self._renders.values()]
-
     def _watched_for(self) -> tuple[object, ...]:
         """Changes when different descriptors must be watched.
 
         What is watched keeps its child alive, so no other child has its id.
         """
         nursery = self._nursery
-        children = ((id(child), child.speaks) for child in self._children())
+        children = ((id(child), child.speaks) for child in self._children.all())
         return nursery.handle and nursery.handle.pid, nursery.listening, self._scouting.pid, *children
 
     def _watched(self, signals: int) -> Watched:
@@ -195,7 +139,7 @@ class Supervisor:
             watched.watch(self._nursery.handle.pidfd, self._nursery_gone, last=True)
         if self._nursery.listening is not None:
             watched.watch(self._nursery.listening, self._hear_nursery)
-        for child in self._children():
+        for child in self._children.all():
             watched.watch(child.handle.pidfd, partial(self._gone, child), last=True)
             if child.speaks:
                 watched.watch(child.link.fileno(), partial(self._hear, child))
@@ -206,7 +150,7 @@ class Supervisor:
         """When there is something to do even if nothing happens."""
         if self._stopping_by_s is not None:
             return self._stopping_by_s
-        due_s = min(self._watchdog.due_s(self._children()), self._restarts.due_s(time.monotonic()))
+        due_s = min(self._watchdog.due_s(self._children.all()), self._restarts.due_s(time.monotonic()))
         return min(due_s, self._scouting.due_s)
 
     def _signalled(self, numbers: bytes) -> None:
@@ -218,18 +162,18 @@ class Supervisor:
                 notify(STOPPING)
                 log.info("draining for at most %g s", self._config.drain_seconds)
                 self._stopping_by_s = time.monotonic() + self._config.drain_seconds + REFUSE_S
-                for child in self._children():
+                for child in self._children.all():
                     if child.role in SERVING:
                         child.draining = True
                         self._undrained.add(child.name)
-                        self._tell(child, Drain(self._config.drain_seconds))
+                        self._children.tell(child, Drain(self._config.drain_seconds))
 
     def _hear_nursery(self) -> None:
         for said in self._nursery.hear():
             if isinstance(said, Killed):
                 self._endings.killed(said)
                 continue
-            for child in self._children():
+            for child in self._children.all():
                 if child.handle.pid == said.pid:
                     child.stillness.seen(time.monotonic(), stopped=said.stopped)
         if self._nursery.preloaded:
@@ -252,10 +196,7 @@ class Supervisor:
                 self._works(child.name)
                 self._announce()
             case RanksReady():
-                self._ranks_ready = record
-                for rank in self._ranks.values():
-                    rank.ready, rank.probing = True, False
-                    rank.heard()
+                self._children.ranks_are_ready(record)
                 self._works(RANKS)
             case Probing():
                 child.probing = True
@@ -263,7 +204,7 @@ class Supervisor:
                 self._serving = True
                 self._announce()
             case Replace():
-                worker = self._workers.get(record.index)
+                worker = self._children.workers.get(record.index)
                 if worker is not None and worker.handle.incarnation == record.incarnation:
                     self._watchdog.condemn(worker, "missed an item's deadline")
             case Drained():
@@ -278,7 +219,7 @@ class Supervisor:
                     self._exit_code = UNLOADABLE
 
     def _announce(self) -> None:
-        rendering = sum(child.ready for child in self._renders.values()) == self._config.render_processes
+        rendering = sum(child.ready for child in self._children.renders.values()) == self._config.render_processes
         if self._serving and rendering and not self._served:
             self._served = True
             self._on_serving()
@@ -288,27 +229,14 @@ class Supervisor:
         self._hear(child)
         stacks = child.stacks.written()  # a crash is the last thing that it reports
         child.close()
-        alone = child.role in WORKERS and self._head is None
-        a_peer_died = child.role == "rank" and len(self._ranks) < self._config.tp
+        alone = child.role in WORKERS and self._children.head is None
+        a_peer_died = child.role == "rank" and len(self._children.ranks) < self._config.tp
         expected = alone or a_peer_died or self._stopping_by_s is not None
         level = logging.INFO if expected else logging.WARNING
         log.log(level, "%s ended", child, extra={"stacks": stacks})
         self._endings.gone(child.handle.pid, str(child), level)
         self._undrained.discard(child.name)
-        if child is self._head:
-            self._head = None
-        elif child.role == "render":
-            del self._renders[child.index]
-        elif child.role in WORKERS:
-            del self._workers[child.index]
-            self._tell(self._head, WorkerGone(child.index, child.handle.incarnation))
-        else:
-            del self._ranks[child.index]
-            self._copy_features |= child.probing and child.stacks.crashed  # not for one that was killed in the meantime
-            for peer in self._ranks.values():
-                peer.handle.kill()
-            if not self._ranks:
-                self._group_gone(child.handle.incarnation)
+        self._children.gone(child)
         # Workers and the parser end with their front end, which is not their failure.
         self._ended(RANKS if child.role == "rank" else child.name, blameless=alone)
 
@@ -324,11 +252,6 @@ class Supervisor:
         elif failures:
             log.warning("%s ended before it was ready, %d times in a row", role, failures)
 
-    def _group_gone(self, incarnation: int) -> None:
-        self._ranks_ready = None
-        self._attached_epoch = 0
-        self._tell(self._head, RanksGone(incarnation))
-
     def _nursery_gone(self) -> None:
         log.warning("the nursery ended; restarting all processes")
         self._nursery.gone()
@@ -343,9 +266,9 @@ class Supervisor:
             return
         self._scouting.reconcile()
         self._look()
-        self._tell_who_is_out()
+        self._children.tell_who_is_out(self._watchdog.out_of_service)
         if self._nursery.handle is None:
-            if not self._children():  # each dies with the nursery, and none of the next may meet one of the last
+            if not self._children.all():  # each dies with the nursery, and none of the next may meet one of the last
                 self._start("nursery", self._nursery.start)
             return
         if not self._nursery.preloaded:
@@ -354,62 +277,21 @@ class Supervisor:
             self._reconcile_children()
         except LinkError:
             self._nursery.handle.kill()
-        self._tell_who_runs()
+        self._children.tell_who_runs()
 
     def _look(self) -> None:
-        children = self._children()
+        children = self._children.all()
         if time.monotonic() >= self._watchdog.due_s(children):
-            for (
-                child
-            ) in children:  # read what they sent while this process slept or was stopped, before they are judged
+            for child in children:  # before they are judged: what they sent while this process slept or was stopped
                 self._hear(child)
         self._watchdog.look(children)
 
     def _reconcile_children(self) -> None:
-        if self._head is None:
-            # No region is written before every worker of the old epoch is gone.
-            for worker in self._workers.values():
-                worker.handle.kill()
-            if not self._workers:
-                self._start(self._roles.head, self._start_head)
-        else:
-            if self._roles.parser and PARSER not in self._workers:
-                self._start("parser", self._start_parser)
-            for index in range(1, self._config.workers + 1):
-                if index not in self._workers:
-                    self._start(f"worker {index}", partial(self._start_worker, index))
-            for index in range(self._config.workers + 1, self._config.workers + self._config.join_max + 1):
-                if index not in self._workers:
-                    self._start(f"porter {index}", partial(self._start_worker, index, "porter"))
-        for index in range(1, self._config.render_processes + 1):
-            if index not in self._renders:
-                self._start(f"render {index}", partial(self._start_render, index))
-        if self._roles.ranks and not self._ranks:
-            self._start(RANKS, self._start_ranks)
-        if (
-            self._head is not None
-            and self._head.ready
-            and self._ranks_ready is not None
-            and len(self._ranks) == self._config.tp  # not while a group whose leader has died is still ending
-            and self._attached_epoch != self._epoch
-        ):
-            self._attach(self._ranks_ready)
+        for role, start in self._children.missing():
+            self._start(role, start)
+        self._children.attach_ranks()
 
-    def _tell_who_is_out(self) -> None:
-        out = self._watchdog.out_of_service
-        if self._head is not None and out != self._told_out:
-            self._told_out = out
-            self._tell(self._head, OutOfService(out))
-
-    def _tell_who_runs(self) -> None:
-        nursery = [Running("nursery", 0, self._nursery.handle.pid)] if self._nursery.handle else []
-        children = (Running(child.role, child.index, child.handle.pid) for child in self._children())
-        running = (Running("supervisor", 0, os.getpid()), *nursery, *children)
-        if self._head is not None and running != self._told_running:
-            self._told_running = running
-            self._tell(self._head, Everyone(running))
-
-    def _start(self, role: str, start: Callable[[], None]) -> None:
+    def _start(self, role: str, start: Start) -> None:
         if not self._restarts.may_start(role, time.monotonic()):
             return
         self._restarts.started(role)
@@ -418,84 +300,18 @@ class Supervisor:
         except (OSError, OutOfMemory) as error:
             log.warning("%s cannot be started now: %s", role, error)
             self._restarts.refused(role, time.monotonic())
-            for rank in self._ranks.values() if role == RANKS else ():
+            for rank in self._children.ranks.values() if role == RANKS else ():
                 rank.handle.kill()
-
-    def _start_head(self) -> None:
-        if self._roles.renews_regions and self._epoch:
-            self._wiring.renew_regions()
-        self._epoch += 1
-        self._told_out = ()
-        self._told_running = ()
-        self._head = self._spawn(self._roles.head, 0, 1, self._roles.given(self._wiring))
-
-    def _start_parser(self) -> None:
-        ours, theirs = pair()
-        with ours, theirs:
-            given = {"frontend": theirs.fileno(), **self._wiring.parser()}
-            self._workers[PARSER] = child = self._spawn("parser", PARSER, 1, given)
-            self._tell(self._head, WorkerUp(PARSER, child.handle.incarnation), ours.fileno())
-
-    def _start_worker(self, index: int, role: str = "worker") -> None:
-        ours, theirs = pair()
-        given = self._wiring.porter(index) if role == "porter" else self._wiring.worker(index)
-        with ours, theirs:
-            given["frontend"] = theirs.fileno()
-            self._workers[index] = child = self._spawn(role, index, self._config.workers, given)
-            self._tell(self._head, WorkerUp(index, child.handle.incarnation), ours.fileno())
-
-    def _start_render(self, index: int) -> None:
-        self._renders[index] = self._spawn("render", index, self._config.render_processes, self._wiring.render())
-
-    def _start_ranks(self) -> None:
-        tp = self._config.tp
-        self._incarnation += 1
-        store = os.memfd_create("mmplane-store", os.MFD_CLOEXEC)
-        try:
-            with closing(GroupLinks(tp)) as links:
-                for rank in range(tp):
-                    given = {"store": store, **links.of(rank), **self._wiring.rank()}
-                    self._ranks[rank] = self._spawn("rank", rank, tp, given, self._incarnation)
-        finally:
-            os.close(store)
-
-    def _attach(self, ready: RanksReady) -> None:
-        assert self._head is not None
-        link, leaders_link = pair()
-        stream, leaders_stream = stream_pair()
-        with link, leaders_link, stream, leaders_stream:
-            leader = self._ranks[0]
-            self._tell(leader, Attach(self._epoch), leaders_link.fileno(), leaders_stream.fileno())
-            up = RanksUp(leader.handle.incarnation, ready.kv_bytes_per_token, ready.dtype)
-            self._tell(self._head, up, link.fileno(), stream.fileno())
-        self._attached_epoch = self._epoch
-
-    def _spawn(self, role: str, index: int, of: int, descriptors: Descriptors, incarnation: int | None = None) -> Child:
-        if incarnation is None:
-            self._incarnation += 1
-            incarnation = self._incarnation
-        config = msgspec.msgpack.encode(msgspec.structs.replace(self._config, copy_features=self._copy_features))
-        spawn = Spawn(incarnation, role, index, of, incarnation, self._epoch, config, ())
-        return self._nursery.spawn(spawn, descriptors)
-
-    def _tell(self, child: Child | None, record: Record, *descriptors: int) -> None:
-        if child is None:
-            return
-        try:
-            child.link.send(record, descriptors, limit_s=SEND_LIMIT_S)
-        except LinkError:
-            log.warning("%s does not read its messages; killing it", child)
-            child.handle.kill()
 
     def _end_everything(self) -> None:
         self._scouting.end()
-        for child in self._children():
+        for child in self._children.all():
             child.handle.kill()
         nursery = self._nursery.handle
         if nursery is not None:
             nursery.kill()
         deadline_s = time.monotonic() + END_LIMIT_S
-        for child in self._children():
+        for child in self._children.all():
             child.handle.wait(deadline_s - time.monotonic())
             child.close()
         if nursery is not None:

@@ -10,12 +10,13 @@ from typing import Any, cast
 
 import pytest
 
+from mmplane.children import RANKS
 from mmplane.config import Config
 from mmplane.core.control import Drain, Drained, RanksReady, Ready, Serving, Spawn, Unloadable
 from mmplane.core.keyring import Keyring
 from mmplane.core.records import Record
 from mmplane.process.handle import Child
-from mmplane.supervise import RANKS, STARTS_MAX, Supervisor
+from mmplane.supervise import STARTS_MAX, Supervisor
 from mmplane.wiring import Wiring
 
 
@@ -60,27 +61,28 @@ def supervisor() -> Iterator[Supervisor]:
 
 def test_a_new_front_end_is_not_attached_to_a_group_whose_leader_has_died(supervisor: Supervisor) -> None:
     leader, follower = child("rank", 0), child("rank", 1)
-    supervisor._ranks = {0: leader, 1: follower}
-    supervisor._workers = {0: child("parser", 0)}
-    supervisor._ranks_ready = RanksReady(1, "float32")
-    supervisor._head, supervisor._epoch = child("frontend", 0), 2
+    supervisor._children.ranks = {0: leader, 1: follower}
+    supervisor._children.workers = {0: child("parser", 0)}
+    supervisor._children._ranks_ready = RanksReady(1, "float32")
+    supervisor._children.head, supervisor._children._epoch = child("frontend", 0), 2
     supervisor._gone(leader)
     supervisor._reconcile_children()
-    told = cast("Ended", supervisor._head.link).told
+    told = cast("Ended", supervisor._children.head.link).told
     assert told == [], "nothing to attach it to"
     supervisor._gone(follower)
     assert len(told) == 1, "it is told that they are gone"
-    assert supervisor._ranks_ready is None
-    supervisor._head, supervisor._workers = None, {}
+    assert supervisor._children._ranks_ready is None
+    supervisor._children.head, supervisor._children.workers = None, {}
 
 
 def working(supervisor: Supervisor, *, ranks: int = 2, workers: int = 0) -> None:
     """All are there and were ready."""
     supervisor._served = True
-    supervisor._head, supervisor._epoch = child("frontend", 0), 1
-    supervisor._workers = {0: child("parser", 0)} | {index: child("worker", index) for index in range(1, workers + 1)}
-    supervisor._ranks = {rank: child("rank", rank) for rank in range(ranks)}
-    for name in {each.name for each in supervisor._children() if each.role != "rank"} | {RANKS}:
+    supervisor._children.head, supervisor._children._epoch = child("frontend", 0), 1
+    beside = {index: child("worker", index) for index in range(1, workers + 1)}
+    supervisor._children.workers = {0: child("parser", 0), **beside}
+    supervisor._children.ranks = {rank: child("rank", rank) for rank in range(ranks)}
+    for name in {each.name for each in supervisor._children.all() if each.role != "rank"} | {RANKS}:
         supervisor._restarts.started(name)
         supervisor._restarts.ready(name)
 
@@ -92,20 +94,20 @@ def waits(supervisor: Supervisor) -> bool:
 @pytest.mark.parametrize("ranks", [1, 2, 8])
 def test_the_first_restart_of_a_group_is_at_once(ranks: int, supervisor: Supervisor) -> None:
     working(supervisor, ranks=ranks)
-    for rank in list(supervisor._ranks.values()):
+    for rank in list(supervisor._children.ranks.values()):
         supervisor._gone(rank)
     assert not waits(supervisor)
-    supervisor._head, supervisor._workers = None, {}
+    supervisor._children.head, supervisor._children.workers = None, {}
 
 
 def test_the_first_restart_of_workers_is_at_once_also_beside_their_front_end(supervisor: Supervisor) -> None:
     working(supervisor, workers=8)
-    assert supervisor._head is not None
-    supervisor._gone(supervisor._head)
-    for worker in list(supervisor._workers.values()):
+    assert supervisor._children.head is not None
+    supervisor._gone(supervisor._children.head)
+    for worker in list(supervisor._children.workers.values()):
         supervisor._gone(worker)
     assert not waits(supervisor)
-    supervisor._ranks = {}
+    supervisor._children.ranks = {}
 
 
 @pytest.mark.parametrize("role", ["frontend", "worker", "parser", "rank"])
@@ -121,13 +123,13 @@ def test_what_never_gets_ready_ends_a_server_that_has_never_served(
         name = RANKS if role == "rank" else victim.name
         supervisor._restarts.started(name)
         if role == "frontend":
-            supervisor._head = victim
+            supervisor._children.head = victim
         else:
-            (supervisor._ranks if role == "rank" else supervisor._workers)[victim.index] = victim
+            (supervisor._children.ranks if role == "rank" else supervisor._children.workers)[victim.index] = victim
         supervisor._gone(victim)
     assert supervisor._exit_code == (None if served else 1)
     assert waits(supervisor)
-    supervisor._head, supervisor._workers, supervisor._ranks = None, {}, {}
+    supervisor._children.head, supervisor._children.workers, supervisor._children.ranks = None, {}, {}
 
 
 @pytest.mark.parametrize("served", [False, True])
@@ -144,11 +146,11 @@ def test_only_a_rank_that_crashes_while_it_probes_is_given_copies(
     """Not one that is killed, with its group or by the system."""
     monkeypatch.setattr(Ended, "crashed", crashed)
     working(supervisor)
-    rank = supervisor._ranks[1]
+    rank = supervisor._children.ranks[1]
     rank.probing = True
     supervisor._gone(rank)
-    assert supervisor._copy_features is crashed
-    supervisor._head, supervisor._workers, supervisor._ranks = None, {}, {}
+    assert supervisor._children._copy_features is crashed
+    supervisor._children.head, supervisor._children.workers, supervisor._children.ranks = None, {}, {}
 
 
 @pytest.mark.parametrize("refused", range(6))
@@ -167,12 +169,12 @@ def test_a_refused_start_is_tried_again(refused: int, supervisor: Supervisor, mo
     monkeypatch.setattr("mmplane.process.restarts.BACKOFF_FIRST_S", 0.0)
     for _ in range(3):
         supervisor._reconcile_children()
-        if len(supervisor._ranks) == 1:  # the other was refused: they were killed
-            supervisor._gone(supervisor._ranks[0])
+        if len(supervisor._children.ranks) == 1:  # the other was refused: they were killed
+            supervisor._gone(supervisor._children.ranks[0])
     assert supervisor._exit_code is None
-    assert supervisor._head is not None
-    assert (list(supervisor._workers), list(supervisor._ranks)) == ([0], [0, 1])
-    supervisor._head, supervisor._workers, supervisor._ranks = None, {}, {}
+    assert supervisor._children.head is not None
+    assert (list(supervisor._children.workers), list(supervisor._children.ranks)) == ([0], [0, 1])
+    supervisor._children.head, supervisor._children.workers, supervisor._children.ranks = None, {}, {}
 
 
 @pytest.fixture
@@ -189,25 +191,25 @@ def beside() -> Iterator[Supervisor]:
     )
     with socket.create_server(("127.0.0.1", 0)) as listener:
         made = Supervisor(config, Wiring(config, Keyring(), listener, http=listener), on_serving=lambda: None)
-        made._head, made._epoch = child("keeper", 0), 1
-        made._workers = {1: child("worker", 1)}
-        made._renders = {index: child("render", index) for index in (1, 2)}
+        made._children.head, made._children._epoch = child("keeper", 0), 1
+        made._children.workers = {1: child("worker", 1)}
+        made._children.renders = {index: child("render", index) for index in (1, 2)}
         yield made
-        made._head, made._workers, made._renders = None, {}, {}
+        made._children.head, made._children.workers, made._children.renders = None, {}, {}
         made._end_everything()
 
 
 def test_a_sidecar_is_ready_when_its_render_processes_are(beside: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(beside, "_on_serving", lambda: said.append("ready"))
-    for render in beside._renders.values():
+    for render in beside._children.renders.values():
         render.ready = False
-    assert beside._head is not None
-    beside._heard(beside._head, Serving())
-    beside._heard(beside._renders[1], Ready())
+    assert beside._children.head is not None
+    beside._heard(beside._children.head, Serving())
+    beside._heard(beside._children.renders[1], Ready())
     assert said == []
-    beside._heard(beside._renders[2], Ready())
-    beside._heard(beside._renders[2], Ready())
+    beside._heard(beside._children.renders[2], Ready())
+    beside._heard(beside._children.renders[2], Ready())
     assert said == ["ready"]
 
 
@@ -219,15 +221,15 @@ def test_a_render_process_that_ended_is_replaced_alone(beside: Supervisor, monke
         return child(spawn.role, spawn.index)
 
     monkeypatch.setattr(beside._nursery, "spawn", spawn)
-    beside._gone(beside._renders[2])
+    beside._gone(beside._children.renders[2])
     beside._reconcile_children()
     assert started == [("render", 2, {"listener", "keyring", "tally"})]
-    assert cast("Any", beside._head).link.told == []
+    assert cast("Any", beside._children.head).link.told == []
 
 
 def test_a_sidecar_ends_once_its_render_processes_have_finished(beside: Supervisor) -> None:
     beside._signalled(bytes([signal.SIGTERM]))
-    children = [each for each in beside._children() if each.role != "worker"]
+    children = [each for each in beside._children.all() if each.role != "worker"]
     assert len(children) == 3
     for each in children:
         assert each.speaks
@@ -242,12 +244,12 @@ def test_a_sidecar_ends_once_its_render_processes_have_finished(beside: Supervis
 
 
 def test_the_front_end_hears_of_every_process_and_only_when_that_has_changed(supervisor: Supervisor) -> None:
-    supervisor._head = front = child("frontend", 0)
-    supervisor._ranks = {0: child("rank", 0)}
-    supervisor._tell_who_runs()
-    supervisor._tell_who_runs()
-    del supervisor._ranks[0]
-    supervisor._tell_who_runs()
-    supervisor._head = None
+    supervisor._children.head = front = child("frontend", 0)
+    supervisor._children.ranks = {0: child("rank", 0)}
+    supervisor._children.tell_who_runs()
+    supervisor._children.tell_who_runs()
+    del supervisor._children.ranks[0]
+    supervisor._children.tell_who_runs()
+    supervisor._children.head = None
     told = [[each.role for each in record.running] for record in cast("Any", front.link).told]
     assert told == [["supervisor", "frontend", "rank"], ["supervisor", "frontend"]]
