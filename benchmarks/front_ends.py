@@ -25,7 +25,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -39,11 +39,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from png import pages, png
 
 from mmplane.bench.inputs.sources import Source, photograph
+from mmplane.bench.run.environment import environment
 from mmplane.config import Config
 from mmplane.core.records import Ask
 from mmplane.features.choice import Processors, choose
@@ -342,21 +342,16 @@ def main() -> None:
     options = options_parser().parse_args()
     if options.quick:
         options.rounds, options.seconds, options.work = 1, 2.0, options.work or list(QUICK)
+    where = environment(()) | {"command": shlex.join(["python", *sys.argv])}
     with tempfile.TemporaryDirectory() as folder:
         rows = measured(options, Path(folder))
-    environment = {
-        "cores": CORES,
-        "load_1min": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-    }
     said = targets(rows)
     print(table(rows))
     for good, text in said:
         print("met   " if good else "missed", text)
-    print(environment)
+    print(where)
     if options.json:
-        options.json.write_text(json.dumps({"environment": environment, "rows": rows, "targets": said}, indent=1))
+        options.json.write_text(json.dumps({"environment": where, "rows": rows, "targets": said}, indent=1) + "\n")
     sys.exit(not all(good for good, _ in said))
 
 

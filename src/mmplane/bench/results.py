@@ -23,6 +23,8 @@ from mmplane.bench.report import markdown
 from mmplane.bench.report.timelines import drawings
 from mmplane.parser import Parser
 
+FRONT_ENDS = "front-ends.json"
+"""Written by `benchmarks/front_ends.py`, which `mmplane bench` cannot run: it needs the engines' environments."""
 TIMELINES = "incident"
 """The folder of the drawings that docs/incident.md shows."""
 
@@ -127,7 +129,8 @@ def save(page: markdown.Page, path: Path) -> None:
 
 def page_of(folder: Path) -> markdown.Page:
     """Return the page of all runs in the folder."""
-    return markdown.page(found_of(folder))
+    front_ends = folder / FRONT_ENDS
+    return markdown.page(found_of(folder), json.loads(front_ends.read_text()) if front_ends.exists() else None)
 
 
 def drawings_of(folder: Path) -> dict[str, str]:

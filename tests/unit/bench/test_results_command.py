@@ -89,3 +89,18 @@ def test_a_part_leaves_the_whole_and_the_whole_ends_its_parts(commands: list[lis
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no JSON of a run"):
         results.page_of(tmp_path)
+
+
+def test_front_ends_have_a_table_once_they_are_measured(commands: list[list[str]], tmp_path: Path) -> None:
+    assert results.main(["--only", "cores", "--folder", str(tmp_path)]) == 0
+    assert "front_ends.py" not in (tmp_path / "results.md").read_text()
+    figures = {"pictures_per_s": 80.0, "cpu_ms": 12.5, "own_cpu_ms": 0.51, "cpu_of_fixed_decode": 1.3}
+    rows = [{"work": "a page", "contestant": name, **figures} for name in ("vLLM", "sidecar")]
+    rows[1]["overhead_ms"] = 2.75
+    run = {"environment": run_of([])["environment"], "rows": rows, "targets": [[False, "a page: 2.1 x the rate"]]}
+    (tmp_path / "front-ends.json").write_text(json.dumps(run))
+    results.write(tmp_path)
+    text = (tmp_path / "results.md").read_text()
+    assert "| a page | sidecar | 80.0 | 12.5 | 0.51 | 1.30 | 2.75 |" in text
+    assert "| a page | vLLM | 80.0 | 12.5 | 0.51 | 1.30 | - |" in text
+    assert "- **missed**: a page: 2.1 x the rate" in text

@@ -43,8 +43,13 @@ this page, its charts and its JSON (`docs/{FOLDER}/`), and a test checks that th
 - **p99** of fewer than 200 requests is their maximum, shown as `max`."""
 ENGINES = """## SGLang and front ends
 
-[docs/sglang.md](sglang.md#what-it-costs-and-saves) shows what the arena saves inside SGLang 0.5.23. No run compares
-other front ends yet."""
+[docs/sglang.md](sglang.md#what-it-costs-and-saves) shows what the arena saves inside SGLang 0.5.23, and
+[docs/results-sglang.md](results-sglang.md) compares the designs there."""
+FRONT_ENDS = """`benchmarks/front_ends.py` compares what a picture costs before an engine gets its features: the sidecar
+through a client, transformers' processor in pools of threads and of processes, vLLM's renderer and SGLang's processor. No
+picture comes twice, and all of them take turns in one run. *own* is the CPU of the process that asks; *beside* is the CPU
+that decoding and transforming do not explain."""
+FRONT_END_COLUMNS = ("work", "with", "pictures/s", "CPU ms", "own ms", "x one decode", "beside ms")
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -59,13 +64,13 @@ class _Section(msgspec.Struct, frozen=True):
     charts: dict[str, str] = {}
 
 
-def page(found: Found) -> Page:
-    """Return the whole page."""
+def page(found: Found, front_ends: dict[str, Any] | None = None) -> Page:
+    """Return the whole page. `front_ends` is what `benchmarks/front_ends.py --json` has written."""
     sections = [
         _Section([INTRODUCTION, *_machine(found)]),
         *_settings(found),
         *_scaling(found),
-        _Section([ENGINES]),
+        _Section([ENGINES, *_front_ends(front_ends)]),
         _predictions(found),
         _targets(found),
         _skipped(found["skipped"]),
@@ -96,6 +101,22 @@ def _stamp(environment: dict[str, Any]) -> tuple[str, ...]:
     others = environment.get("others_cores")
     shown = f"load {environment['load_average']:.1f}" if others is None else f"{others:.2f}"
     return environment["at"], str(environment["commit"]), shown, f"`{environment['command']}`"
+
+
+def _front_ends(run: dict[str, Any] | None) -> Iterator[str]:
+    if run is None:
+        return
+    yield from ("", FRONT_ENDS, "", *_table(("at", "commit", "others", "command"), [_stamp(run["environment"])]), "")
+    ordered = sorted(run["rows"], key=lambda row: (row["work"], -row["pictures_per_s"]))
+    yield from _table(FRONT_END_COLUMNS, [_front_end(row) for row in ordered])
+    yield ""
+    yield from (f"- {'met' if met else '**missed**'}: {text}" for met, text in run["targets"])
+
+
+def _front_end(row: dict[str, Any]) -> tuple[str, ...]:
+    beside = f"{row['overhead_ms']:.2f}" if "overhead_ms" in row else "-"
+    figures = (f"{row['pictures_per_s']:.1f}", f"{row['cpu_ms']:.1f}", f"{row['own_cpu_ms']:.2f}")
+    return row["work"], row["contestant"], *figures, f"{row['cpu_of_fixed_decode']:.2f}", beside
 
 
 def _settings(found: Found) -> Iterator[_Section]:
