@@ -19,7 +19,11 @@ from mmplane.features.arithmetic.kernels import look_up
 log = logging.getLogger("mmplane")
 
 Run = Callable[[torch.Tensor], torch.Tensor]
-TRIAL_PATCHES = 8
+"""Bytes [places, 3, run] to values [places, 3, copies, run]."""
+TRIAL_RUN = 64
+"""The length of the run in the trial, if the form leaves it open."""
+TRIAL_PLACES = (1, 8)
+"""torch compiles code of its own for a side of 1 (one tile), and code for all other lengths."""
 
 
 class Rebuild:
@@ -44,29 +48,28 @@ class Rebuild:
 
         The shape is that of the bytes, with the last dimension `copies` times as long.
         """
-        return self._run(stored)
-
-    def _loop(self, stored: torch.Tensor) -> torch.Tensor:
         *sides, last = stored.shape
-        run = self._form.run_of(stored.shape)
+        values = self._run(stored.reshape(-1, 3, self._form.run_of(stored.shape)))
+        return values.reshape(*sides, last * self._form.copies)
+
+    def _loop(self, runs: torch.Tensor) -> torch.Tensor:
+        places, _, run = runs.shape
         # NumPy's memory uses huge pages: faults of small pages would take longer than the loop.
-        values = np.empty((stored.numel() // (3 * run), 3, self._form.copies, run), np.float32)
-        look_up(stored.reshape(-1, 3, run).numpy(), self._form.table, values)
-        return torch.from_numpy(values).reshape(*sides, last * self._form.copies)
+        values = np.empty((places, 3, self._form.copies, run), np.float32)
+        look_up(runs.numpy(), self._form.table, values)
+        return torch.from_numpy(values)
 
-    def _look_up(self, stored: torch.Tensor) -> torch.Tensor:
-        *sides, last = stored.shape
-        run = self._form.run_of(stored.shape)
-        pixels = stored.reshape(-1, 3, 1, run)
-        values = self._table[pixels.to(torch.int32) + self._offsets]
-        return values.expand(-1, 3, self._form.copies, run).reshape(*sides, last * self._form.copies)
+    def _look_up(self, runs: torch.Tensor) -> torch.Tensor:
+        values = self._table[runs[:, :, None].to(torch.int32) + self._offsets]
+        return values.expand(-1, -1, self._form.copies, -1).contiguous()
 
-    def _compiled(self, backend: Any) -> Run:  # GPU: run on a CPU with other backends only (tests/unit/features)
-        """One graph without a break, for any number of patches. It is called once here, outside of any request."""
+    def _compiled(self, backend: Any) -> Run:  # GPU: run on a CPU with other backends only (tests/unit/ranks)
+        """One graph without a break, for items of any shape. All compiling is done here, outside of any request."""
         run: Run = torch.compile(self._look_up, backend=backend, fullgraph=True, dynamic=True)
         try:
-            sides = (3 * self._form.run,) if self._form.run else (3, TRIAL_PATCHES, TRIAL_PATCHES)
-            run(torch.zeros((TRIAL_PATCHES, *sides), dtype=torch.uint8, device=self._table.device))
+            for places in TRIAL_PLACES:
+                shape = (places, 3, self._form.run or TRIAL_RUN)
+                run(torch.zeros(shape, dtype=torch.uint8, device=self._table.device))
         except Exception:  # a missing compiler or driver may raise anything
             log.warning(
                 "torch cannot compile the conversion of features into one kernel; it runs as several", exc_info=True

@@ -7,6 +7,7 @@ from torch._dynamo.testing import CompileCounter
 
 from mmplane.features.arithmetic.encodings import ByteForm
 from mmplane.ranks.model.rebuild import Rebuild
+from mutation import Mutant, check_it_is_killed
 
 RANDOM = np.random.default_rng(0)
 TABLE = RANDOM.normal(size=(3, 256)).astype(np.float32)
@@ -35,13 +36,30 @@ def test_rebuilding_in_numpy_and_in_torch_is_looking_up_and_repeating(copies: in
         np.testing.assert_array_equal(bits(rebuilt), bits(torch.from_numpy(out).to(dtype)))
 
 
-def test_what_a_gpu_compiles_is_one_graph_for_any_number_of_patches() -> None:
-    form, counter = ByteForm(TABLE, 196, 2), CompileCounter()
+PATCHES = [(4, 588), (5, 588), (640, 588), (1, 588)]
+TILES = [(5, 3, 32, 32), (1, 3, 32, 32), (13, 3, 32, 32), (2, 3, 28, 56), (3, 56, 28), (1, 4, 3, 8, 8)]
+"""InternVL's and others': one tile and several, of two sizes, without a side for tiles and with one more."""
+
+
+@pytest.mark.parametrize(("run", "copies", "shapes"), [(196, 2, PATCHES), (0, 1, TILES)], ids=["patches", "tiles"])
+def test_what_a_gpu_compiles_is_compiled_before_any_request(
+    run: int, copies: int, shapes: list[tuple[int, ...]]
+) -> None:
+    torch._dynamo.reset()  # a function is compiled for a limited number of callers
+    form, counter = ByteForm(TABLE, run, copies), CompileCounter()
     compiled, plain = Rebuild(form, torch.bfloat16, backend=counter), Rebuild(form, torch.bfloat16)
-    for patches in (4, 5, 640):
-        stored = torch.from_numpy(RANDOM.integers(0, 256, (patches, 588), dtype=np.uint8))
+    at_start = counter.frame_count
+    for shape in shapes:
+        stored = torch.from_numpy(RANDOM.integers(0, 256, shape, dtype=np.uint8))
         np.testing.assert_array_equal(bits(compiled(stored)), bits(plain(stored)))
-    assert counter.frame_count == 1, "compiled once, when it was made"
+    assert counter.frame_count == at_start > 0
+
+
+def test_a_picture_of_one_tile_is_tried_as_well(request: pytest.FixtureRequest) -> None:
+    killer = test_what_a_gpu_compiles_is_compiled_before_any_request
+    check_it_is_killed(
+        Mutant("one tile", Rebuild._compiled, "in TRIAL_PLACES", "in (8,)", killer, (0, 1, TILES)), request
+    )
 
 
 def test_without_a_compiler_it_is_looked_up_as_on_a_cpu(caplog: pytest.LogCaptureFixture) -> None:
