@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -114,13 +115,22 @@ def test_an_effect_of_one_percent_is_not_tolerated(folder_of: Callable[..., str]
         tried(folder_of("llava"))
 
 
-def test_in_a_shorter_dtype_the_models_own_noise_is_tolerated(
-    folder_of: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU serves in bfloat16, as a GPU does."""
     monkeypatch.setattr(loading, "torch", SimpleNamespace(**vars(torch) | {"float32": torch.bfloat16}))
-    tried(folder_of("llava"))
-    with mutated(Runner.forward, "return logits", "return logits.roll(1, 1)"), pytest.raises(Unsupported):
-        tried(folder_of("llava"))
+
+
+@pytest.mark.usefixtures("bfloat16")
+@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "qwen3_5"])
+def test_in_a_shorter_dtype_the_models_own_noise_is_tolerated(name: str, folder_of: Callable[..., str]) -> None:
+    tried(folder_of(name))
+
+
+@pytest.mark.usefixtures("bfloat16")
+def test_in_a_shorter_dtype_more_than_that_is_not(folder_of: Callable[..., str]) -> None:
+    with mutated(Runner.forward, "return logits", "return logits * 1.1"), pytest.raises(Unsupported, match=r"by 0\.1"):
+        tried(folder_of("qwen2_5_vl"))
 
 
 # Ranks.
@@ -209,3 +219,23 @@ def test_mutants(
 ) -> None:
     with mutated(function, piece, instead), pytest.raises((Exception, pytest.fail.Exception)):
         killer(*arguments, folder_of)
+
+
+@pytest.mark.usefixtures("bfloat16")
+@pytest.mark.parametrize(
+    ("piece", "instead", "killer"),
+    [
+        (
+            "runner.dtype != torch.float32",
+            "False",
+            partial(test_in_a_shorter_dtype_the_models_own_noise_is_tolerated, "qwen2_5_vl"),
+        ),
+        ("NOISE_FACTOR * noise", "0.5", test_in_a_shorter_dtype_more_than_that_is_not),
+    ],
+    ids=["the tolerance of float32", "more than the noise"],
+)
+def test_mutants_in_a_shorter_dtype(
+    piece: str, instead: str, killer: Callable[..., None], folder_of: Callable[..., str]
+) -> None:
+    with mutated(probe.verify, piece, instead), pytest.raises((Exception, pytest.fail.Exception)):
+        killer(folder_of)
