@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from mmplane.ranks.model.attention import NAME, PackedAttention
 from mmplane.ranks.model.cache import Memory
-from mmplane.ranks.model.spans import TOGETHER_TOKENS_MAX, Span, Together, _decoding, together
+from mmplane.ranks.model.spans import TOGETHER_TOKENS_MAX, Span, Together, _decoding, _grouped, together
 from mmplane.ranks.plan.step import Segment
 from mutation import mutated
 
@@ -221,6 +222,18 @@ def test_short_answers_are_attended_in_one_call() -> None:
     assert calls([decoding(2000), decoding(3000)], window=64) == 1, "no more is read than a token sees"
 
 
+def test_a_call_reads_a_bounded_number_of_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless one sequence alone has more."""
+    monkeypatch.setattr("mmplane.ranks.model.spans.READ_POSITIONS_MAX", 64)
+    lengths = [5, 40, 6, 100, 30, 30, 7]
+    made = together([decoding(length) for length in lengths], None, torch.device("cpu"))
+    assert [tuple(call.slots.shape) for call in made] == [(3, 7), (2, 30), (1, 40), (1, 100)]
+    rows = torch.arange(len(lengths))
+    assert torch.cat([rows[call.rows] for call in made]).tolist() == [0, 2, 6, 4, 5, 1, 3]
+    monkeypatch.setattr("mmplane.ranks.model.spans.READ_POSITIONS_MAX", 16)
+    test_any_split_of_any_sequences_in_any_company()
+
+
 def test_layers_share_what_a_step_makes(monkeypatch: pytest.MonkeyPatch) -> None:
     made: Counter[int | None] = Counter()
 
@@ -254,14 +267,16 @@ def test_what_another_sequence_keeps_does_not_leak_in() -> None:
         (_decoding, "np.resize(span.slots, ends.max())", "np.pad(span.slots, (0, ends.max() - len(span.slots)))", 0),
         (together, "len(span.slots) <= TOGETHER_TOKENS_MAX", "False", 1),
         (_decoding, "np.arange(ends.max()) < ends", "np.arange(ends.max()) <= ends", 2),
+        (_grouped, "(len(group) + 1)", "1", 3),
     ],
-    ids=["padding reads another's", "each by itself", "a mask too wide"],
+    ids=["padding reads another's", "each by itself", "a mask too wide", "padding is not counted"],
 )
-def test_mutants(function: Any, piece: str, instead: str, killer: int) -> None:
+def test_mutants(function: Any, piece: str, instead: str, killer: int, monkeypatch: pytest.MonkeyPatch) -> None:
     killers = (
         test_what_another_sequence_keeps_does_not_leak_in,
         test_short_answers_are_attended_in_one_call,
         test_any_split_of_any_sequences_in_any_company,
+        partial(test_a_call_reads_a_bounded_number_of_positions, monkeypatch),
     )
     with mutated(function, piece, instead), pytest.raises(AssertionError):
         killers[killer]()
