@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from fake_cuda import Torch
 from test_kit_device import Rank
 
+from fake_cuda import Torch
 from mmplane.engines.kit import device
 from mmplane.engines.sglang import gpu as sglang
 from mmplane.engines.vllm import gpu as vllm

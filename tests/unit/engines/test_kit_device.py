@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from fake_cuda import INDEX, Torch
 
+from fake_cuda import INDEX, Torch
 from mmplane.arena.label import create_labelled, new_plane
 from mmplane.core.records import Slot
 from mmplane.embed.windows import Windows

@@ -31,6 +31,7 @@ from mmplane.ranks.model.probe import Probe, verify
 from mmplane.ranks.model.progress import progress_logged
 from mmplane.ranks.model.rebuild import Rebuild
 from mmplane.ranks.model.runner import Runner
+from mmplane.ranks.model.transfer import Transfer
 from mmplane.ranks.plan.blocks import BLOCK_TOKENS
 from mmplane.ranks.plan.inbox import Inbox
 from mmplane.ranks.plan.loop import LoopClock
@@ -80,7 +81,9 @@ def load(config: Config, store: int, gathering: Gathering, inbox: Inbox, control
     blocks = _agreed(config.kv_bytes // (kv_bytes_per_token * BLOCK_TOKENS), tp, device)
     row_bytes, end_tokens = tried.widest_bytes, _end_tokens(model)
     drawing = Drawing(Grammars(config.model_folder, model.config.get_text_config().vocab_size, end_tokens), end_tokens)
-    parts |= {"row_bytes": row_bytes, "drawing": drawing, "gathering": gathering}
+    transfer = Transfer(device)
+    transfer.register(inbox.regions())
+    parts |= {"row_bytes": row_bytes, "drawing": drawing, "gathering": gathering, "transfer": transfer}
     runner = Runner(model, inbox, Memory(blocks, BLOCK_TOKENS), **parts)
     dtype = str(model.dtype).removeprefix("torch.")
     reason = not_reused(model.config)

@@ -35,6 +35,7 @@ from mmplane.ranks.model.rebuild import Rebuild
 from mmplane.ranks.model.sampling import draw
 from mmplane.ranks.model.spans import Span
 from mmplane.ranks.model.states import States
+from mmplane.ranks.model.transfer import Transfer
 from mmplane.ranks.model.wanted import Wanted
 from mmplane.ranks.plan.hashing import Hashing
 from mmplane.ranks.plan.inbox import Inbox
@@ -62,6 +63,7 @@ class Runner:
         row_bytes: int = 0,
         drawing: Drawing | None = None,
         gathering: Gathering | None = None,
+        transfer: Transfer | None = None,
     ) -> None:
         self._model = model
         self._clock = clock
@@ -71,6 +73,7 @@ class Runner:
         self._rank = rank
         self._device = device
         self._rebuild = rebuild or {}
+        self._transfer = transfer or Transfer(device)
         self._anatomy = anatomy = Anatomy.of(model)
         self._language = anatomy.language
         self._embed = model.get_input_embeddings()
@@ -146,6 +149,7 @@ class Runner:
                 raise
             log.exception("request %d could not be prepared", submit.request_id)
             failure = internal(f"this request could not be prepared ({type(error).__name__})").failure()
+        yield from self._transfer.arrived()  # from then on, the owner of the features may give their memory to others
         yield Held(submit.request_id, self._rank, digests, failure, Work(encoded=encoded))
 
     def run(self, step: Step) -> tuple[Drawn, ...]:
@@ -289,7 +293,7 @@ class Runner:
 
     def _tensors(self, item: Item | Enclosed, delivered: Features) -> Features:
         """The item's arrays on this rank's device, decoded to the form that the model takes; in place on a CPU."""
-        tensors = {name: tensor.to(self._device) for name, tensor in delivered.items()}
+        tensors = self._transfer.take(delivered)
         first = item.tensors[0].name
         if tensors[first].dtype == torch.uint8:
             tensors[first] = self._rebuild[item.modality](tensors[first])
@@ -333,9 +337,9 @@ class Runner:
         together: dict[str, list[torch.Tensor]] = {}
         names = parameters_of(self._rope_index)
         for tensors in features:
-            for name, tensor in tensors.items():
-                if name in names:
-                    together.setdefault(name, []).append(tensor.to(self._device))
+            wanted = {name: tensor for name, tensor in tensors.items() if name in names}
+            for name, tensor in self._transfer.take(wanted).items():
+                together.setdefault(name, []).append(tensor)
         of_text = {"mm_token_type_ids": kinds[None], "attention_mask": torch.ones_like(ids)[None]}
         companions = {name: torch.cat(parts) for name, parts in together.items()}
         companions |= {name: value for name, value in of_text.items() if name in names}

@@ -29,6 +29,10 @@ class Inbox:
             raise ValueError(f"there is no region {slot.region}")
         return self._regions[slot.region].view(slot.offset_bytes, slot.length_bytes)
 
+    def regions(self) -> list[memoryview]:
+        """All of them, whole."""
+        return [region.view(0, region.length_bytes) for region in self._regions]
+
     def tensors(self, item: Item) -> dict[str, torch.Tensor]:
         """The item's tensors over the mapping, by name. Writing to one is a SIGSEGV.
 
