@@ -154,7 +154,7 @@ class Children:
         with link, leaders_link, stream, leaders_stream:
             leader = self.ranks[0]
             self.tell(leader, Attach(self._epoch), leaders_link.fileno(), leaders_stream.fileno())
-            up = RanksUp(leader.handle.incarnation, ready.kv_bytes_per_token, ready.dtype)
+            up = RanksUp(leader.handle.incarnation, ready.kv_tokens, ready.dtype)
             self.tell(self.head, up, link.fileno(), stream.fileno())
         self._attached_epoch = self._epoch
 

@@ -79,6 +79,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     The limit is set by the message that gives a rank the regions of all of them.
     """
     kv_bytes: Annotated[int, Meta(ge=MIB, le=BYTES_MAX)] = 1 * GIB
+    """The most that keys, values and states take on each rank."""
+    gpu_reserve_bytes: Annotated[int, Meta(ge=0, le=BYTES_MAX)] = 2 * GIB
+    """The free memory of each GPU that they do not take, whatever `kv_bytes` is."""
     prefix_cache: bool = True
     """Whether a request reuses what an earlier one with the same beginning has computed."""
     running_max: Annotated[int, Meta(ge=1, le=512)] = 32

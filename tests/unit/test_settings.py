@@ -168,7 +168,7 @@ del NUMBERS["tenants"]  # which the keys say, and no flag
 for name in ("producers_bytes", "metrics_port", "render_processes"):  # flags of `mmplane sidecar`
     del NUMBERS[name]
 NUMBERS["join_port"] = NUMBERS["port"]
-BY_HAND = {"workers", "join_port", "embedding_cache_bytes"}
+BY_HAND = {"workers", "join_port", "kv_bytes", "embedding_cache_bytes"}
 """Numbers whose default is found out."""
 
 

@@ -22,7 +22,15 @@ from mmplane.commands.keys import read_keyring
 from mmplane.commands.model import model_folder, name_of
 from mmplane.commands.options import ENCODINGS, RANGES, Options, RefuseKey
 from mmplane.commands.settings import Declared, declared, near_flags, printed, settle
-from mmplane.commands.starting import address, embeddings_for, listen, refuse, release_output, workers_for
+from mmplane.commands.starting import (
+    address,
+    embeddings_for,
+    kv_bytes_for,
+    listen,
+    refuse,
+    release_output,
+    workers_for,
+)
 from mmplane.commands.welcome import welcome
 from mmplane.config import COUNT_MAX, DELIVERY_NAMES, Config
 from mmplane.delivery.ingress import CHOICES
@@ -122,7 +130,10 @@ def _add_memory(options: Options) -> None:
     add("--budget-bytes", "memory for requests in flight before they reach the arena")
     workers = "processes that decode and transform media (default: by cores and --arena-bytes, at least 2)"
     add("--workers", workers, default=None)
-    add("--kv-bytes", "cache memory for keys and values, per rank", aliases=["--kv-cache-memory-bytes"])
+    keys = "cache memory of each rank for keys, values and states (default: 1 GiB, or what a GPU has left)"
+    add("--kv-bytes", keys, aliases=["--kv-cache-memory-bytes"], default=None)
+    reserve = "free memory of each GPU, after the weights are loaded, that keys, values and states do not take"
+    add("--gpu-reserve-bytes", reserve)
     embeddings = "memory in which each rank keeps encoder outputs for later requests (default: by available memory)"
     add("--embedding-cache-bytes", embeddings, default=None)
     prefix = "reuse what an earlier request with the same beginning has computed"
@@ -215,6 +226,8 @@ def resolve(given: dict[str, Any], *, tenants: int = 0) -> Config:
     gpus, tp_given = gpus_visible(os.environ), given.pop("tp_given", True)
     given["device"], given["tp"] = placed(given["device"], given["tp"], tp_given=tp_given, gpus=gpus)
     check_gpus(given["device"], given["tp"], gpus=gpus)
+    if given["kv_bytes"] is None:
+        given["kv_bytes"] = kv_bytes_for(given["device"], given["runner"])
     if given["embedding_cache_bytes"] is None:
         given["embedding_cache_bytes"] = embeddings_for(memory_available_bytes(), given["tp"])
     for flag, plural in _PLURALS.items():

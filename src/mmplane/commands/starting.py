@@ -7,13 +7,14 @@ import sys
 from contextlib import suppress
 
 from mmplane.commands.options import RANGES
-from mmplane.config import MIB
+from mmplane.config import BYTES_MAX, GIB, MIB
 from mmplane.process.output import release
 
 BACKLOG = 1024
 """Connections that wait to be accepted."""
 WORKER_REGION_BYTES = 384 * MIB
 """The minimum size of each worker's region: the features of the longest clips that checkpoints allow."""
+KV_BYTES = 1 * GIB
 EMBEDDINGS_BYTES = 512 * MIB
 """The embeddings that each rank keeps if there is memory: 8 KB to 32 KB a token, 250 to 1200 tokens a photograph."""
 MEDIA = ("av", "numba", "setproctitle", "tokenizers")
@@ -32,6 +33,11 @@ def workers_for(cores: int, arena_bytes: int, *, cores_each: int = 2) -> int:
 def arena_for(cores: int, memory_bytes: int) -> int:
     """The size of an arena if only workers compute: one region for each core, in at most half of the memory."""
     return min(min(cores, WORKERS_MAX) * WORKER_REGION_BYTES * 4 // 3, memory_bytes // 2)
+
+
+def kv_bytes_for(device: str, runner: str) -> int:
+    """The limit of a rank's memory for keys and values: none on a GPU, where the rank finds out what is left."""
+    return BYTES_MAX if device == "cuda" and runner == "hf" else KV_BYTES
 
 
 def embeddings_for(memory_bytes: int, tp: int) -> int:

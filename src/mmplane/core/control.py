@@ -102,7 +102,7 @@ class RanksUp(Record, frozen=True, tag="ranks_up"):
 
     carries = True
     incarnation: Count
-    kv_bytes_per_token: Count
+    kv_tokens: Count
     dtype: Name
 
 
@@ -140,9 +140,9 @@ class Attach(Record, frozen=True, tag="attach"):
 
 
 class RanksReady(Record, frozen=True, tag="ranks_ready"):
-    """Leader -> supervisor: the model is loaded and warmed up. `kv_bytes_per_token` is per rank."""
+    """Leader -> supervisor: the model is loaded and warmed up, with room for keys and values of `kv_tokens`."""
 
-    kv_bytes_per_token: Count
+    kv_tokens: Count
     dtype: Name
 
 

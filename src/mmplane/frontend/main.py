@@ -112,7 +112,7 @@ class Frontend:
             case WorkerGone():
                 parts.pool.remove(record.index, record.incarnation)
             case RanksUp():
-                parts.group.kv_tokens_max = parts.config.kv_bytes // max(1, record.kv_bytes_per_token)
+                parts.group.kv_tokens_max = record.kv_tokens
                 parts.group.connect(record.incarnation, record.dtype, *descriptors)
             case RanksGone():
                 parts.group.gone(record.incarnation)

@@ -88,7 +88,7 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
         log.warning("rank %d: --prefix-cache has no effect: %s", rank, loaded.not_reused)
     schedule = Schedule(
         config.prefill_tokens,
-        Blocks(loaded.blocks),
+        Blocks(loaded.room.blocks),
         lambda submit: submit.prompt if submit.prompt_slot is None else inbox.content(submit.prompt_slot),
         reuses=loaded.not_reused is None,
         whole_runs=loaded.whole_runs,
@@ -103,10 +103,11 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
             tenants=config.tenants,
             cache_bytes=config.cache_bytes,
             embeddings=EmbeddingTable(config.embedding_cache_bytes, loaded.row_bytes),
+            room=loaded.room,
         )
         followers: list[Link[Any]] = [Link(descriptors[f"follower{i}"], FromFollower) for i in range(1, tp)]
         streams = [socket.socket(fileno=descriptors[f"parcels{i}"]) for i in range(1, tp)]
-        control.tell(RanksReady(loaded.kv_bytes_per_token, loaded.dtype))
+        control.tell(RanksReady(loaded.room.tokens, loaded.dtype))
         LeaderLoop(member, leader, followers, streams, parcels, wake, control, config).run()
     else:
         stream = socket.socket(fileno=descriptors["parcels"])

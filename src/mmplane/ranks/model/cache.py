@@ -22,7 +22,7 @@ class Memory:
     def write(self, layer: int, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Store keys and values of [heads, tokens, head size] at `slots`, int64 [tokens]."""
         if layer not in self._layers:
-            self._layers[layer] = (self._pool(keys), self._pool(values))
+            self._layers[layer] = (self._zeros(keys.transpose(0, 1)), self._zeros(values.transpose(0, 1)))
         for pool, fresh in zip(self._layers[layer], (keys, values), strict=True):
             pool.flatten(0, 1).index_copy_(0, slots, fresh.transpose(0, 1))
 
@@ -40,11 +40,16 @@ class Memory:
             for pool in (pool for pools in self._layers.values() for pool in pools):
                 pool[target] = pool[source]
 
+    def begin(self, like: Memory) -> None:
+        """Create the pools of all layers that `like` has written, so that memory that is missing is missed at start."""
+        for layer, (keys, values) in like._layers.items():
+            self._layers[layer] = (self._zeros(keys), self._zeros(values))
+
     @property
     def bytes_per_token(self) -> int:
         """The size of the keys and values of one position, over all layers of this rank."""
         return sum(pool[0, 0].nbytes for pools in self._layers.values() for pool in pools)
 
-    def _pool(self, like: torch.Tensor) -> torch.Tensor:
-        """Zeros, which take no memory until they are written."""
-        return like.new_zeros((self._blocks, self.block_tokens, like.shape[0], like.shape[2]))
+    def _zeros(self, like: torch.Tensor) -> torch.Tensor:
+        """A pool for positions of [..., heads, head size]. On a CPU it takes no memory until it is written."""
+        return like.new_zeros((self._blocks, self.block_tokens, *like.shape[-2:]))

@@ -23,6 +23,7 @@ from mmplane.core.errors import unsupported
 from mmplane.delivery.delivery import Features
 from mmplane.ranks.model.attention import NAME
 from mmplane.ranks.model.segmented import Segmented
+from mmplane.ranks.model.states import bytes_of
 from mmplane.ranks.plan.step import Segment
 
 LAYER = "cross_attn"
@@ -93,6 +94,13 @@ class Crossing:
         """Forget these requests, which have ended."""
         for request_id in requests:
             self._of.pop(request_id, None)
+
+    @property
+    def bytes_each(self) -> int:
+        """The size of what an image's rows, keys and values take, as far as any have been computed here."""
+        rows_each = self._tiles * self._patches if self.present else 1
+        sizes = [(each.rows.nbytes + bytes_of(each.cache)) * rows_each // len(each.rows) for each in self._of.values()]
+        return max(sizes, default=0)
 
     def _run(
         self, plain: partial[torch.Tensor], hidden: torch.Tensor, segment: Segment, options: dict[str, Any]

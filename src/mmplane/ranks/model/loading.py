@@ -31,10 +31,12 @@ from mmplane.ranks.model.probe import Probe, verify
 from mmplane.ranks.model.progress import progress_logged
 from mmplane.ranks.model.rebuild import Rebuild
 from mmplane.ranks.model.runner import Runner
+from mmplane.ranks.model.sizing import room_for
 from mmplane.ranks.model.transfer import Transfer
 from mmplane.ranks.plan.blocks import BLOCK_TOKENS
 from mmplane.ranks.plan.inbox import Inbox
 from mmplane.ranks.plan.loop import LoopClock
+from mmplane.ranks.plan.room import Room, Sizes
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,9 @@ class Loaded:
     processors: Processors
     end_tokens: frozenset[int]
     dtype: str
-    kv_bytes_per_token: int
     row_bytes: int
     """The size of embeddings for each token of an item; 0 if there are none."""
-    blocks: int
-    """The number of blocks of key-value memory, the same on every rank."""
+    room: Room
     not_reused: str | None = None
     """Why later requests cannot reuse what earlier ones computed."""
     whole_runs: bool = False
@@ -70,35 +70,28 @@ def load(config: Config, store: int, gathering: Gathering, inbox: Inbox, control
         step_ms = 0.0 if config.runner == "null" else float(config.runner.removeprefix("sim:"))
         plain = {modality: Rebuild(form, torch.float32) for modality, form in processors.byte_forms.items()}
         null = NullRunner(rank=rank, clock=clock, rebuild=plain, step_ms=step_ms)
-        return Loaded(null, processors, frozenset(), "float32", 1, 0, config.kv_bytes // BLOCK_TOKENS)
+        room = Room(config.kv_bytes // BLOCK_TOKENS, 0, Sizes(1))
+        return Loaded(null, processors, frozenset(), "float32", 0, room)
     model = _model(config, rank, tp, device)
     rebuild = {modality: Rebuild(form, model.dtype, device) for modality, form in processors.byte_forms.items()}
     probe = Probe(config.model_folder, config.backend, processors)
     control.tell(Probing())  # every rank sends it, because the one that dies first may not be the leader
     parts: dict[str, Any] = {"rank": rank, "device": device, "clock": clock, "rebuild": rebuild}
     tried = Runner(model, probe.inbox(copy=False), Memory(probe.blocks, BLOCK_TOKENS), **parts)
-    kv_bytes_per_token = verify(tried, probe, copy=config.copy_features)
-    blocks = _agreed(config.kv_bytes // (kv_bytes_per_token * BLOCK_TOKENS), tp, device)
+    sizes = verify(tried, probe, copy=config.copy_features)
     row_bytes, end_tokens = tried.widest_bytes, _end_tokens(model)
+    room = room_for(config, sizes, rank=rank, device=device)
+    memory = Memory(room.blocks, BLOCK_TOKENS)
+    if device.type == "cuda":
+        memory.begin(tried.memory)
     drawing = Drawing(Grammars(config.model_folder, model.config.get_text_config().vocab_size, end_tokens), end_tokens)
     transfer = Transfer(device)
     transfer.register(inbox.regions())
     parts |= {"row_bytes": row_bytes, "drawing": drawing, "gathering": gathering, "transfer": transfer}
-    runner = Runner(model, inbox, Memory(blocks, BLOCK_TOKENS), **parts)
+    runner = Runner(model, inbox, memory, **parts)
     dtype = str(model.dtype).removeprefix("torch.")
     reason = not_reused(model.config)
-    return Loaded(
-        runner, processors, end_tokens, dtype, kv_bytes_per_token, row_bytes, blocks, reason, runner.whole_runs
-    )
-
-
-def _agreed(blocks: int, tp: int, device: torch.device) -> int:
-    """The lowest number of blocks that any rank has room for, because all ranks keep the same table."""
-    if tp == 1:
-        return blocks
-    fewest = torch.tensor(blocks, device=device)
-    dist.all_reduce(fewest, dist.ReduceOp.MIN)
-    return int(fewest)
+    return Loaded(runner, processors, end_tokens, dtype, row_bytes, room, reason, runner.whole_runs)
 
 
 def try_out(config: Config) -> Any:

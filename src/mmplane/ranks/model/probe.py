@@ -37,6 +37,7 @@ from mmplane.ranks.model.anatomy import Unsupported
 from mmplane.ranks.model.runner import Runner
 from mmplane.ranks.plan.blocks import BLOCK_TOKENS
 from mmplane.ranks.plan.inbox import Inbox
+from mmplane.ranks.plan.room import Sizes
 from mmplane.ranks.plan.runs import Run, image_runs, whole
 from mmplane.ranks.plan.step import Segment
 
@@ -191,8 +192,8 @@ def _submit(request_id: int, ids: np.ndarray[Any, np.dtype[np.int32]], items: An
     )
 
 
-def verify(runner: Runner, probe: Probe, *, copy: bool) -> int:
-    """Compare, and return the cache bytes per token of this rank. Raises Unsupported. Every rank must call it.
+def verify(runner: Runner, probe: Probe, *, copy: bool) -> Sizes:
+    """Compare, and return what the model keeps on this rank. Raises Unsupported. Every rank must call it.
 
     It enters collectives. The items are read anew each time, because a model that writes into its inputs has changed
     them.
@@ -203,7 +204,7 @@ def verify(runner: Runner, probe: Probe, *, copy: bool) -> int:
         tolerance = max(torch.finfo(runner.dtype).eps, NOISE_FACTOR * noise)
     for question in probe.questions:
         compare(runner, question, probe.features(question.submit.items, copy=copy), tolerance)
-    return runner.memory.bytes_per_token
+    return runner.sizes
 
 
 def compare(runner: Runner, question: Question, features: Sequence[Features], tolerance: float) -> None:

@@ -41,6 +41,7 @@ from mmplane.ranks.plan.hashing import Hashing
 from mmplane.ranks.plan.inbox import Inbox
 from mmplane.ranks.plan.loop import LoopClock
 from mmplane.ranks.plan.port import Drawn, Turn
+from mmplane.ranks.plan.room import Sizes
 from mmplane.ranks.plan.runs import image_runs
 from mmplane.ranks.plan.step import Segment, Step
 
@@ -185,6 +186,11 @@ class Runner:
         """The bytes of embeddings: those kept for later requests, and those that pass through."""
         passing = (rows for prompt in self._prompts.values() for rows in prompt.embeddings if not rows.kept)
         return self._encoded.kept_bytes, sum(each.rows.nbytes for each in passing)
+
+    @property
+    def sizes(self) -> Sizes:
+        """What the model keeps, as far as it has computed something here."""
+        return Sizes(self.memory.bytes_per_token, self._states.bytes_each, self._crossing.bytes_each)
 
     @property
     def language(self) -> Any:

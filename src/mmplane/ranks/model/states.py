@@ -48,7 +48,19 @@ class States:
         for sequence in sequences:
             self._of.pop(sequence, None)
 
+    @property
+    def bytes_each(self) -> int:
+        """The size of a sequence's states, as far as any has been computed here."""
+        return max(map(bytes_of, self._of.values()), default=0)
+
     def _run(
         self, plain: partial[torch.Tensor], hidden: torch.Tensor, segment: Segment, options: dict[str, Any]
     ) -> torch.Tensor:
         return plain(hidden, **options | {"cache": self._of[segment.sequence]})
+
+
+def bytes_of(cache: DynamicCache) -> int:
+    """The size of all tensors in a cache of transformers."""
+    attributes = [each for layer in cache.layers for each in vars(layer).values()]
+    single = [value for each in attributes for value in (each.values() if isinstance(each, dict) else (each,))]
+    return sum(value.nbytes for value in single if isinstance(value, torch.Tensor))

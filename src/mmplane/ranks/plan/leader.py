@@ -38,6 +38,7 @@ from mmplane.ranks.plan.cache_table import CacheTable
 from mmplane.ranks.plan.embedding_table import EmbeddingTable
 from mmplane.ranks.plan.port import Drawn
 from mmplane.ranks.plan.request import Phase, Request
+from mmplane.ranks.plan.room import Room, Sizes
 from mmplane.ranks.plan.schedule import Schedule
 from mmplane.ranks.plan.step import SequenceId
 from mmplane.waiting.share import Share
@@ -52,6 +53,8 @@ KEEP_BYTES = 12
 POSITIONS_KEPT = 4096
 CANCELS_MAX = 256
 """Cancellations in one plan; more wait for the next plan."""
+
+NO_STATES = Room(0, 0, Sizes(0))
 
 
 class Diverged(Exception):
@@ -71,6 +74,7 @@ class Leader:
         tenants: int = 1,
         cache_bytes: int = 0,
         embeddings: EmbeddingTable | None = None,
+        room: Room = NO_STATES,
     ) -> None:
         self._tp = tp
         self._schedule = schedule
@@ -78,6 +82,9 @@ class Leader:
         self._tenants = tenants
         self._blocks = Share(schedule.blocks.total, tenants)
         self._samples = Share(running_max, tenants)
+        self._room = room
+        self._states = Share(room.states_bytes, tenants)
+        """In bytes."""
         self._end_tokens = end_tokens
         self._requests: dict[int, Request] = {}
         self._waiting: dict[str, deque[int]] = {}  # by tenant, in order of submission; no tenant without any
@@ -103,7 +110,7 @@ class Leader:
         request = Request(submit, blocks=self._blocks_of(submit))
         if submit.parcel_bytes:
             request.awaits_parcel = self._early.pop(submit.request_id, None) is None
-        if request.blocks > self._blocks.each_max or submit.sampling.samples > self._samples.each_max:
+        if not self._ever_fits(request):
             self._drop_parcel(request)
             self.outbox.append(Failed(submit.request_id, _NEVER_FITS))
             return
@@ -275,9 +282,9 @@ class Leader:
         bytes_left = PLAN_BYTES_MAX
         taken = 0
         while self._samples.total_held < self._running_max and (request := self._next()):
-            submit, samples = request.submit, request.submit.sampling.samples
+            submit = request.submit
             bytes_left -= len(encode(submit)) + KEEP_BYTES * len(submit.items)
-            if bytes_left < 0 or self._samples.total_held + samples > self._running_max:
+            if bytes_left < 0 or not self._has_seats(submit):
                 break
             request.found = tuple(self._schedule.look(submit))
             wanted = self._wanted(request)
@@ -287,12 +294,29 @@ class Leader:
                 break
             taken += wanted
             self._leave(request)
-            self._samples.take(submit.tenant, samples)
+            self._samples.take(submit.tenant, submit.sampling.samples)
+            self._states.take(submit.tenant, self._room.states_of(submit))
             self._blocks.take(submit.tenant, request.blocks)
             request.phase = Phase.PREPARING
             request.reused = self._cache.look(submit)
             prepare.append(submit)
         return prepare
+
+    def _ever_fits(self, request: Request) -> bool:
+        """Whether it would fit if its tenant had nothing else."""
+        submit = request.submit
+        return (
+            request.blocks <= self._blocks.each_max
+            and submit.sampling.samples <= self._samples.each_max
+            and self._room.states_of(submit) <= self._states.each_max
+        )
+
+    def _has_seats(self, submit: Submit) -> bool:
+        """Whether there are seats for all of its samples, and room for their states."""
+        return (
+            self._samples.total_held + submit.sampling.samples <= self._running_max
+            and self._states.total_held + self._room.states_of(submit) <= self._room.states_bytes
+        )
 
     def _blocks_of(self, submit: Submit) -> int:
         count_for, tokens = self._schedule.blocks.count_for, self._schedule.blocks.block_tokens
@@ -339,8 +363,10 @@ class Leader:
         )
 
     def _is_within_share(self, request: Request) -> bool:
-        tenant, samples = request.submit.tenant, request.submit.sampling.samples
-        if not self._samples.allows(tenant, samples):
+        submit, tenant = request.submit, request.submit.tenant
+        if not self._samples.allows(tenant, submit.sampling.samples):
+            return False
+        if not self._states.allows(tenant, self._room.states_of(submit)):
             return False
         return self._tenants < 2 or self._blocks.allows(tenant, request.blocks)
 
@@ -378,6 +404,7 @@ class Leader:
         del self._requests[request.submit.request_id]
         self._embeddings.release(request.submit.request_id)
         self._samples.give_back(request.submit.tenant, request.submit.sampling.samples)
+        self._states.give_back(request.submit.tenant, self._room.states_of(request.submit))
         self._blocks.give_back(request.submit.tenant, request.blocks)
 
 

@@ -93,6 +93,19 @@ def test_prompts_in_chunks_and_their_answers(loaded: Loaded) -> None:
         torch.testing.assert_close(requests.compute(*parts), theirs, rtol=1e-4, atol=1e-4)
 
 
+def test_every_image_is_counted_with_its_keys_and_values(loaded: Loaded) -> None:
+    requests = Requests(loaded)
+    length = requests.probe.questions[0].submit.prompt_tokens
+    requests.compute((0, 0, length, ()))
+    (images,) = requests.runner._crossing._of.values()
+    pairs = [(layer.keys, layer.values) for layer in images.cache.layers if layer.get_seq_length()]
+    assert len(pairs) == requests.runner._crossing._layers.count
+    kept_bytes = images.rows.nbytes + sum(keys.nbytes + values.nbytes for keys, values in pairs)
+    items = len(requests.probe.questions[0].submit.items)
+    assert items == 2
+    assert requests.runner.sizes.item_bytes * items == kept_bytes
+
+
 def test_what_has_ended_is_forgotten(loaded: Loaded) -> None:
     requests = Requests(loaded)
     assert list(requests.runner._crossing._of) == [0], "the text has no images"

@@ -18,7 +18,7 @@ from mmplane.core.plan import Sampling, Submit
 from mmplane.delivery.meter import Meter
 from mmplane.ranks.model.cache import Memory
 from mmplane.ranks.model.runner import Runner
-from mmplane.ranks.model.states import States
+from mmplane.ranks.model.states import States, bytes_of
 from mmplane.ranks.plan.blocks import BLOCK_TOKENS
 from mmplane.ranks.plan.loop import LoopClock
 from mmplane.ranks.plan.step import Segment
@@ -102,6 +102,33 @@ def test_what_has_ended_is_forgotten(model: Any) -> None:
     assert not sequences.runner._states._of
 
 
+def kept_bytes(runner: Runner) -> int:
+    """All memory of the states, each storage counted once."""
+    layers = [layer for cache in runner._states._of.values() for layer in cache.layers]
+    tensors = [
+        each
+        for layer in layers
+        for name in ("conv_states", "recurrent_states")
+        for each in getattr(layer, name, {}).values()
+        if each is not None
+    ]
+    return sum({each.data_ptr(): each.untyped_storage().nbytes() for each in tensors}.values())
+
+
+def test_every_sequence_keeps_what_the_probe_has_measured(model: Any) -> None:
+    """Of any length: the leader counts the same for each of them, and so the memory stays within its limit."""
+    measured = Sequences(model)
+    measured.compute(((1, 0), 0, 5, ()))
+    each_bytes = measured.runner.sizes.sequence_bytes
+    assert each_bytes > 0
+    sequences = Sequences(model)
+    sequences.compute(((0, 0), 0, 9, ()), ((1, 0), 0, 2, ()))
+    sequences.runner._states.fork([(0, 0), (0, 1)])
+    sequences.compute(((0, 0), 9, 1, (77,)), ((0, 1), 9, 1, (78,)), ((1, 0), 2, 3, ()))
+    assert kept_bytes(sequences.runner) == 3 * each_bytes
+    assert sequences.runner.sizes.item_bytes == 0
+
+
 @pytest.mark.parametrize(
     ("function", "piece", "instead", "killer"),
     [
@@ -123,8 +150,14 @@ def test_what_has_ended_is_forgotten(model: Any) -> None:
             "self._of[self._layers.segments[0].sequence]",
             test_sequences_in_one_row,
         ),
+        (
+            bytes_of,
+            "each.values() if isinstance(each, dict) else (each,)",
+            "(each,)",
+            test_every_sequence_keeps_what_the_probe_has_measured,
+        ),
     ],
-    ids=["a state that is not reset", "samples that share a state", "a row that shares a state"],
+    ids=["a state that is not reset", "samples that share a state", "a row that shares a state", "not counted"],
 )
 def test_mutants(function: Any, piece: str, instead: str, killer: Callable[[Any], None], model: Any) -> None:
     with mutated(function, piece, instead), pytest.raises(AssertionError):

@@ -26,9 +26,10 @@ from mmplane.core.plan import (
 )
 from mmplane.core.records import MESSAGE_BYTES_MAX
 from mmplane.ranks.plan.blocks import Blocks
-from mmplane.ranks.plan.leader import PLAN_BYTES_MAX, Diverged, Leader
+from mmplane.ranks.plan.leader import NO_STATES, PLAN_BYTES_MAX, Diverged, Leader
 from mmplane.ranks.plan.port import Drawn
 from mmplane.ranks.plan.request import Request
+from mmplane.ranks.plan.room import Room, Sizes
 from mmplane.ranks.plan.schedule import Schedule
 from mmplane.ranks.plan.step import SequenceId
 from mmplane.wire.link import encode
@@ -58,11 +59,13 @@ class Led:
         super().sampled(drawn, tokens)  # type: ignore[misc]
 
 
-def leader(tp: int = 1, *, blocks: int = 100, running_max: int = 4, tenants: int = 1) -> Leader:
+def leader(tp: int = 1, *, blocks: int = 100, running_max: int = 4, tenants: int = 1, room: Room = NO_STATES) -> Leader:
     """A block holds one token."""
     schedule = Schedule(1000, Blocks(blocks, 1))
     led: Any = type("Led", (Led, Leader), {})
-    return led(tp=tp, schedule=schedule, running_max=running_max, end_tokens=frozenset({END}), tenants=tenants)
+    return led(
+        tp=tp, schedule=schedule, running_max=running_max, end_tokens=frozenset({END}), tenants=tenants, room=room
+    )
 
 
 def request(
@@ -580,6 +583,40 @@ def test_who_leaves_the_line_leaves_nothing() -> None:
     assert not shared._waiting
 
 
+THREE_STATES = Room(100, 35, Sizes(1, 10))
+"""Room for the states of three sequences."""
+
+
+def test_a_request_begins_when_there_is_room_for_its_states() -> None:
+    one = leader(room=THREE_STATES)
+    running(one, request(1, samples=2))
+    for number, samples in ((2, 2), (3, 1)):
+        one.submit(request(number, samples=samples))
+    assert prepared(one) == [], "the first in the line waits, and nobody passes it"
+    one.sampled(sequences((1, 0), (1, 1)), drawn(END, END))
+    assert prepared(one) == [2, 3]
+
+
+def test_states_that_never_fit_are_refused() -> None:
+    one = leader(room=THREE_STATES)
+    one.submit(request(1, samples=4))
+    assert [record.failure.status for record in one.outbox if isinstance(record, Failed)] == [413]
+    one.submit(request(2, samples=3))
+    assert prepared(one) == [2]
+
+
+def test_a_tenant_has_its_share_of_the_memory_for_states() -> None:
+    shared = leader(running_max=8, room=Room(100, 40, Sizes(1, 10)), tenants=2)
+    for number, tenant in ((1, "a"), (2, "a"), (3, "a"), (4, "b")):
+        shared.submit(request(number, tenant=tenant))
+    assert prepared(shared) == [1, 4, 2]
+
+
+class CountsNoStates(Leader):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**(options | {"room": NO_STATES}))
+
+
 class KnowsNoTenants(Leader):
     def __init__(self, **options: Any) -> None:
         super().__init__(**(options | {"tenants": 1}))
@@ -596,6 +633,9 @@ class ServesWhoCameFirst(Leader):
         (KnowsNoTenants, test_a_tenant_with_long_answers_leaves_seats_to_another),
         (KnowsNoTenants, test_a_tenant_has_its_share_of_cache_memory),
         (ServesWhoCameFirst, test_the_tenant_with_fewest_seats_is_next),
+        (CountsNoStates, test_a_request_begins_when_there_is_room_for_its_states),
+        (CountsNoStates, test_states_that_never_fit_are_refused),
+        (KnowsNoTenants, test_a_tenant_has_its_share_of_the_memory_for_states),
     ],
 )
 def test_mutants(mutant: type[Leader], killer: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
