@@ -31,6 +31,8 @@ LOOK_UP = {
     },
 }
 FORGET = {"type": "function", "function": {"name": "forget", "parameters": {"type": "object", "maxProperties": 0}}}
+HOSTILE = f"a({'|'.join(f'(.*[ab].{{{count}}}c)*d' for count in range(20, 120))})*x"
+"""Any text may follow the first letter, and each of a hundred repetitions may begin at any place of it."""
 QUESTION = [part(noise(77)), text("What is this?")]
 
 
@@ -77,6 +79,16 @@ def test_a_form_that_nothing_can_have(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="unclosed group") as refused:
         ask(client, extra_body={"guided_regex": "(a"})
     assert refused.value.param == "guided_regex"
+
+
+def test_a_grammar_that_takes_too_much_work_for_a_token(client: openai.OpenAI) -> None:
+    """Its request ends with an error for whoever wrote it, whole or as a stream. The next request is answered."""
+    hostile = {"logit_bias": {ord("a") - ord("!"): 100}, "max_tokens": 1000, "extra_body": {"guided_regex": HOSTILE}}
+    with pytest.raises(openai.BadRequestError, match="takes too much work"):
+        ask(client, **hostile)
+    with pytest.raises(openai.APIError, match="takes too much work"):
+        list(ask(client, stream=True, **hostile))
+    assert re.fullmatch("[ab]{3}", ask(client, extra_body={"guided_regex": "[ab]{3}"}).choices[0].message.content)
 
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "look_up"}}])
