@@ -10,6 +10,7 @@ sequences share a call, and the masks.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,16 +25,26 @@ NAME = "mmplane_packed"
 CPU = torch.device("cpu")
 
 
+class Calls(dict[int | None, list[Together]]):
+    """The calls of a forward pass for each window of the layers, made when the first layer needs them."""
+
+    def __init__(self, make: Callable[[int | None], list[Together]]) -> None:
+        self._make = make
+
+    def __missing__(self, window: int | None) -> list[Together]:
+        self[window] = made = self._make(window)
+        return made
+
+
 class PackedAttention:
-    """The attention function over `memory`; `spans` is set before each forward pass."""
+    """The attention function over `memory`; `spans` is set, or `begin` called, before each forward pass."""
 
     def __init__(self, memory: Memory, device: torch.device = CPU) -> None:
         self._memory = memory
         self._device = device
         self._spans: tuple[Span, ...] = ()
         self._slots = torch.empty(0, dtype=torch.int64)
-        self._calls: dict[int | None, list[Together]] = {}
-        """The calls for each window of the layers."""
+        self._calls = Calls(lambda _: [])
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -43,8 +54,12 @@ class PackedAttention:
     @spans.setter
     def spans(self, spans: tuple[Span, ...]) -> None:
         self._spans = spans
-        self._slots = torch.from_numpy(np.concatenate([span.written for span in spans])).to(self._device)
-        self._calls = {}
+        written = torch.from_numpy(np.concatenate([span.written for span in spans])).to(self._device)
+        self.begin(written, Calls(lambda window: together(spans, window, self._device)))
+
+    def begin(self, written: torch.Tensor, calls: Calls) -> None:
+        """A forward pass follows that writes into these slots, int64 [tokens], and attends with these calls."""
+        self._slots, self._calls = written, calls
 
     def register(self) -> None:
         """Register this function under `NAME`."""
@@ -65,8 +80,6 @@ class PackedAttention:
         del attention_mask  # no mask is made for a function with this name: causality is by segment
         layer = int(module.layer_idx)  # type: ignore[arg-type]
         self._memory.write(layer, self._slots, key[0], value[0])
-        if sliding_window not in self._calls:
-            self._calls[sliding_window] = together(self._spans, sliding_window, self._device)
         calls, rows = self._calls[sliding_window], query[0].transpose(0, 1)
         seen = (_attended(rows[call.rows], *self._memory.read(layer, call.slots), call, scaling) for call in calls)
         if len(calls) == 1:

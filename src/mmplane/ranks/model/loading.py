@@ -25,11 +25,13 @@ from mmplane.ranks.model.drawing import Drawing
 from mmplane.ranks.model.experts import experts_read_rightly
 from mmplane.ranks.model.gathering import Gathering
 from mmplane.ranks.model.grammar import Grammars
+from mmplane.ranks.model.graphs import SPARE_BLOCKS, Recorded, Recorder
 from mmplane.ranks.model.kinds import not_reused
 from mmplane.ranks.model.null import NullRunner
 from mmplane.ranks.model.probe import Probe, verify
 from mmplane.ranks.model.progress import progress_logged
 from mmplane.ranks.model.rebuild import Rebuild
+from mmplane.ranks.model.recording import record_decoding
 from mmplane.ranks.model.runner import Runner
 from mmplane.ranks.model.sizing import room_for
 from mmplane.ranks.model.transfer import Transfer
@@ -81,14 +83,18 @@ def load(config: Config, store: int, gathering: Gathering, inbox: Inbox, control
     sizes = verify(tried, probe, copy=config.copy_features)
     row_bytes, end_tokens = tried.widest_bytes, _end_tokens(model)
     room = room_for(config, sizes, rank=rank, device=device)
-    memory = Memory(room.blocks, BLOCK_TOKENS)
-    if device.type == "cuda":
+    on_gpu = device.type == "cuda"
+    memory = Memory(room.blocks + SPARE_BLOCKS * on_gpu, BLOCK_TOKENS)
+    if on_gpu:
         memory.begin(tried.memory)
     drawing = Drawing(Grammars(config.model_folder, model.config.get_text_config().vocab_size, end_tokens), end_tokens)
     transfer = Transfer(device)
     transfer.register(inbox.regions())
     parts |= {"row_bytes": row_bytes, "drawing": drawing, "gathering": gathering, "transfer": transfer}
     runner = Runner(model, inbox, memory, **parts)
+    if on_gpu:
+        how = Recorded(tried.axes, room.tokens, device)
+        record_decoding(runner, how, running_max=config.running_max, tp=tp, recorder=Recorder)
     dtype = str(model.dtype).removeprefix("torch.")
     reason = not_reused(model.config)
     return Loaded(runner, processors, end_tokens, dtype, row_bytes, room, reason, runner.whole_runs)

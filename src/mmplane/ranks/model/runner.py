@@ -8,7 +8,7 @@ all its segments; every rank enters it with the same shapes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -28,6 +28,7 @@ from mmplane.ranks.model.crossing import Crossing
 from mmplane.ranks.model.drawing import Drawing
 from mmplane.ranks.model.encoded import Encoded
 from mmplane.ranks.model.gathering import Gathering
+from mmplane.ranks.model.graphs import Graphs, Recorded, Run, Shape
 from mmplane.ranks.model.head import Head, Scores
 from mmplane.ranks.model.packing import pack
 from mmplane.ranks.model.prompt import Prompt, Rows
@@ -94,6 +95,7 @@ class Runner:
         self._drawing = drawing or Drawing()
         self._head = Head(model.lm_head, gathering or Gathering())
         self._prompts: dict[int, Prompt] = {}
+        self._graphs: Graphs | None = None
 
     def prepare(
         self,
@@ -187,6 +189,21 @@ class Runner:
         passing = (rows for prompt in self._prompts.values() for rows in prompt.embeddings if not rows.kept)
         return self._encoded.kept_bytes, sum(each.rows.nbytes for each in passing)
 
+    def record(self, shapes: Iterable[Shape], how: Recorded, record: Callable[[Run], Run]) -> None:
+        """Record decoding as graphs of these shapes, which later steps use. Raises whatever cannot be recorded."""
+        with torch.inference_mode():
+            self._graphs = Graphs(shapes, self._through, self._attention, how, record)
+
+    @property
+    def keeps_states(self) -> bool:
+        """Whether layers keep more than keys and values, so that no graph can be recorded."""
+        return self._states.present or self._crossing.present
+
+    @property
+    def axes(self) -> int:
+        """The number of axes of positions, which all prompts share. There must be a prompt."""
+        return len(next(iter(self._prompts.values())).positions)
+
     @property
     def sizes(self) -> Sizes:
         """What the model keeps, as far as it has computed something here."""
@@ -264,19 +281,30 @@ class Runner:
 
     def _hidden(self, segments: tuple[Segment, ...]) -> torch.Tensor:
         """Hidden states [1, segments that sample, size] after their last tokens."""
-        self._attention.spans = tuple(map(self._span, segments))
-        self._states.begin(segments)
+        spans = tuple(map(self._span, segments))
         packed = pack(segments, self._prompts, self._device)
-        embeddings: torch.Tensor = self._embed(packed.ids)
-        beside = packed.place(embeddings) | self._crossing.begin(segments)
+        hidden = self._graphs.run(segments, packed, spans) if self._graphs is not None else None
+        if hidden is None:
+            self._attention.spans = spans
+            self._states.begin(segments)
+            hidden = self._through(
+                packed.ids, packed.positions, lambda rows: packed.place(rows) | self._crossing.begin(segments)
+            )
+        return hidden[:, packed.drawing]
+
+    def _through(
+        self, ids: torch.Tensor, positions: torch.Tensor, place: Callable[[torch.Tensor], dict[str, Any]] = lambda _: {}
+    ) -> torch.Tensor:
+        """Hidden states [1, tokens, size]. `place` changes the embeddings, and returns additional arguments."""
+        embeddings: torch.Tensor = self._embed(ids)
         hidden: torch.Tensor = self._language(
+            **place(embeddings),
             inputs_embeds=embeddings[None],
             # [1, tokens] for one-dimensional positions, [3, 1, tokens] for time, height and width.
-            position_ids=packed.positions if len(packed.positions) == 1 else packed.positions[:, None],
+            position_ids=positions if len(positions) == 1 else positions[:, None],
             use_cache=False,
-            **beside,
         ).last_hidden_state
-        return hidden[:, packed.drawing]
+        return hidden
 
     def _span(self, segment: Segment) -> Span:
         runs = () if segment.tokens else self._prompts[segment.sequence[0]].runs

@@ -30,6 +30,11 @@ class States:
         self._layers = Segmented(language.config, layers, self._run)
         self._of: dict[SequenceId, DynamicCache] = {}
 
+    @property
+    def present(self) -> bool:
+        """Whether the model has such layers."""
+        return self._layers.count > 0
+
     def begin(self, segments: tuple[Segment, ...]) -> None:
         """Call before a forward pass over these segments."""
         self._layers.segments = segments

@@ -161,8 +161,8 @@ def test_layers_are_called_without_transformers_hooks_and_compute_the_same(
 
 def test_an_embedding_for_each_sequence_is_found_out(request: pytest.FixtureRequest) -> None:
     killer = test_collectives_do_not_grow_with_sequences
-    piece, instead = "self._embed(packed.ids)", "torch.cat([self._embed(one) for one in torch.split(packed.ids, 1)])"
-    check_it_is_killed(Mutant("tokens are looked up one by one", Runner._hidden, piece, instead, killer), request)
+    piece, instead = "self._embed(ids)", "torch.cat([self._embed(one) for one in torch.split(ids, 1)])"
+    check_it_is_killed(Mutant("tokens are looked up one by one", Runner._through, piece, instead, killer), request)
 
 
 def test_logits_that_nobody_needs_are_found_out(request: pytest.FixtureRequest) -> None:
