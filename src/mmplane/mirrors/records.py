@@ -1,7 +1,7 @@
 """Records between a plane's producer and a mirror, after the greeting (`mmplane.machines.greeting`). All are bounded.
 
-No key, name or content of a request is among them: only slots, the bytes in them, and numbers of ranks and leases. Their
-version is that of the greeting, `mmplane.machines.records.PROTOCOL`.
+No content key, name or text of a request is among them: only slots, the bytes in them, and numbers of ranks and
+leases. Their version is that of the greeting, `mmplane.machines.records.PROTOCOL`.
 """
 
 from __future__ import annotations
