@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from mmplane.config import GIB, Config
+from mmplane.config import GIB, MIB, Config
 from mmplane.ranks.plan.room import Room, Sizes, divided, left_on_gpu
 
 log = logging.getLogger("mmplane")
@@ -28,8 +28,8 @@ def room_for(config: Config, sizes: Sizes, *, rank: int, device: torch.device, c
         left_bytes = left_on_gpu(free_bytes, reserve_bytes=config.gpu_reserve_bytes, embeddings_bytes=embeddings_bytes)
         limit_bytes = min(limit_bytes, left_bytes)
         why = (
-            f"; the GPU has {_gib(free_bytes)} free, {_gib(embeddings_bytes)} of it for embeddings "
-            f"and {_gib(config.gpu_reserve_bytes)} for steps (--gpu-reserve-bytes)"
+            f"; the GPU has {_size(free_bytes)} free, {_size(embeddings_bytes)} of it for embeddings "
+            f"and {_size(config.gpu_reserve_bytes)} for steps (--gpu-reserve-bytes)"
         )
     limit_bytes, sizes = _agreed(limit_bytes, sizes, config.tp, device)
     users = {"running_max": config.running_max, "items_max": config.images_max, "tenants": config.tenants}
@@ -38,8 +38,8 @@ def room_for(config: Config, sizes: Sizes, *, rank: int, device: torch.device, c
         log.info(
             "rank 0: keys and values of %d tokens in %s%s%s",
             room.tokens,
-            _gib(room.tokens * sizes.token_bytes),
-            f", states in {_gib(room.states_bytes)}" if room.states_bytes else "",
+            _size(room.tokens * sizes.token_bytes),
+            f", states in {_size(room.states_bytes)}" if room.states_bytes else "",
             why,
         )
     return room
@@ -55,5 +55,5 @@ def _agreed(limit_bytes: int, sizes: Sizes, tp: int, device: torch.device) -> tu
     return -negative, Sizes(*largest)
 
 
-def _gib(length_bytes: int) -> str:
-    return f"{length_bytes / GIB:.2f} GiB"
+def _size(length_bytes: int) -> str:
+    return f"{length_bytes / GIB:.2f} GiB" if length_bytes >= GIB else f"{length_bytes / MIB:.1f} MiB"

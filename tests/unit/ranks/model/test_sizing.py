@@ -47,8 +47,10 @@ def on_gpu(free_bytes: int, **fields: Any) -> Room:
     return room_for(config(**fields), KIB_A_TOKEN, rank=0, device=GPU, cuda=Card(free_bytes - 100 * MIB))
 
 
-def test_on_a_cpu_it_is_what_was_asked_for() -> None:
-    room = room_for(config(kv_bytes=64 * MIB), KIB_A_TOKEN, rank=0, device=CPU)
+def test_on_a_cpu_it_is_what_was_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="mmplane"):
+        room = room_for(config(kv_bytes=64 * MIB), KIB_A_TOKEN, rank=0, device=CPU)
+    assert [record.getMessage() for record in caplog.records] == ["rank 0: keys and values of 65536 tokens in 64.0 MiB"]
     assert room == Room(64 * MIB // 1024 // BLOCK_TOKENS, 0, KIB_A_TOKEN)
     assert kv_bytes_for("cpu", "hf") == kv_bytes_for("cuda", "null") == KV_BYTES
 
@@ -59,7 +61,7 @@ def test_a_gpu_gives_what_is_free_beside_embeddings_and_the_reserve(caplog: pyte
     assert room.tokens * 1024 == 10 * GIB - GIB - GIB // 2
     (record,) = caplog.records
     assert record.getMessage() == (
-        "rank 0: keys and values of 8912896 tokens in 8.50 GiB; the GPU has 10.00 GiB free, 0.50 GiB of it for "
+        "rank 0: keys and values of 8912896 tokens in 8.50 GiB; the GPU has 10.00 GiB free, 512.0 MiB of it for "
         "embeddings and 1.00 GiB for steps (--gpu-reserve-bytes)"
     )
 
