@@ -13,7 +13,6 @@ from mmplane.config import Config
 from mmplane.core.records import BackendName, Modality
 from mmplane.features.contract.processor import Processor
 from mmplane.features.facts import MODALITIES, reason
-from mmplane.features.reference.huggingface import HuggingFaceImageProcessor
 from mmplane.frontend.chat.model import Model, load
 from mmplane.ranks.model.anatomy import sharing
 from mmplane.ranks.model.loading import try_out
@@ -56,9 +55,8 @@ def _named(model: Model) -> dict[Modality, str]:
 
 
 def _family(processor: Processor) -> str:
-    if isinstance(processor, HuggingFaceImageProcessor):
-        return "generic"
-    return type(processor).__module__.rpartition(".")[2]
+    package, _, family = type(processor).__module__.rpartition(".")
+    return "generic" if package.endswith(".reference") else family
 
 
 @contextmanager

@@ -28,7 +28,8 @@ def features_made(cases: Iterable[tuple[str, Any, str, Any]]) -> list[tuple[str,
     verdicts = SAME if find_spec("transformers") else None
     found = []
     for folder, modality, path, backend in cases:
-        config = Config(model="", model_folder=folder, served_name="", device="cpu", backend=backend, kind="sidecar")
+        options = {"device": "cpu", "backend": backend, "kind": "sidecar", "generic": False}
+        config = Config(model="", model_folder=folder, served_name="", **options)
         processors = choose(config, verdicts)
         media = Path(path).read_bytes()
         recipe = examine(processors, media, Ask(modality))

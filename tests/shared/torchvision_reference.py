@@ -32,6 +32,11 @@ class Reference:
         """The whole processor's outputs as arrays; `error` where it raises ValueError."""
         return self._ask("clip", {"frames": frames}, folder=model_folder, text=text, metadata=dict(metadata))
 
+    def generic_clip(self, model_folder: str, media: bytes, arguments: str = "") -> dict[str, Any]:
+        """Our arrays of a clip's file by the generic path, with `expansion`; only `refused` where it is."""
+        given = {"media": np.frombuffer(media, np.uint8)}
+        return self._ask("generic clip", given, folder=model_folder, arguments=arguments)
+
     def images(
         self, model_folder: str, images: Sequence[Pixels], *, as_bytes: bool = False, backend: str = "torchvision"
     ) -> list[dict[str, Any]]:

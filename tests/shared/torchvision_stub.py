@@ -44,15 +44,41 @@ def declare() -> torch.library.Library:
 def clip(request: Request, given: Arrays) -> Arrays:
     """What the whole processor gives for one text with one clip."""
     from transformers import AutoProcessor
+    from transformers.models.smolvlm import processing_smolvlm
 
+    processing_smolvlm.num2words = str  # a package that only its clips need
     processor = AutoProcessor.from_pretrained(request["folder"], trust_remote_code=False)
     metadata = request["metadata"]
     options = {"do_sample_frames": metadata.pop("sample", None), "num_frames": metadata.pop("num_frames", None)}
-    arguments = metadata.pop("arguments", {})
+    arguments, tensors = metadata.pop("arguments", {}), metadata.pop("tensors", "np")
     videos_kwargs = {"video_metadata": [metadata], **options}
     kept = {name: value for name, value in videos_kwargs.items() if value is not None} | arguments
-    outputs = processor(text=[request["text"]], videos=[given["frames"]], return_tensors="np", videos_kwargs=kept)
+    outputs = processor(text=[request["text"]], videos=[given["frames"]], return_tensors=tensors, videos_kwargs=kept)
     return {name: np.asarray(value) for name, value in outputs.items() if name != "video_metadata"}
+
+
+def generic_clip(request: Request, given: Arrays) -> Arrays:
+    """What the generic path makes of a clip's file, by the shared code of all workers."""
+    from transformers.models.smolvlm import processing_smolvlm
+
+    from mmplane.core.errors import RequestError
+    from mmplane.core.records import Ask
+    from mmplane.features.choice import Processors
+    from mmplane.features.contract.arrays import views
+    from mmplane.features.select import generic_clips
+    from mmplane.media.materialise import examine, materialise
+
+    processing_smolvlm.num2words = str
+    processors, media = Processors("float32", video=generic_clips(request["folder"], "float32")), bytes(given["media"])
+    try:
+        recipe = examine(processors, media, Ask("video", arguments=request["arguments"]))
+    except RequestError as error:
+        return {"refused": np.array(str(error))}
+    slot = memoryview(bytearray(b"\xaa" * recipe.layout.length_bytes))
+    made = materialise(processors, media, recipe, slot)
+    arrays = views(recipe.layout.tensors, slot)
+    assert made.bytes_written == sum(array.nbytes for array in arrays.values())
+    return {**arrays, "expansion": np.array(recipe.layout.expansion)}
 
 
 def images(request: Request, given: Arrays) -> Arrays:
@@ -61,7 +87,7 @@ def images(request: Request, given: Arrays) -> Arrays:
 
     from mmplane.features.reference.checkpoint import ReferenceCheckpoint
 
-    processing_smolvlm.num2words = str  # a package that only clips need
+    processing_smolvlm.num2words = str
     checkpoint = ReferenceCheckpoint.load(request["folder"], request["backend"])
     answers = (image(checkpoint, pixels, as_bytes=request["bytes"]) for pixels in given.values())
     named = zip(given, answers, strict=True)
@@ -110,6 +136,7 @@ def verdict(request: Request, _: Arrays) -> Arrays:
 
 ANSWERS: Mapping[str, Callable[[Request, Arrays], Arrays]] = {
     "clip": clip,
+    "generic clip": generic_clip,
     "images": images,
     "options": options,
     "verdict": verdict,

@@ -42,8 +42,11 @@ from mmplane.features.select import (
     GENERIC,
     audio_processor,
     fast_paths,
+    generic_clips,
+    generic_sounds,
     image_backend,
     image_processor,
+    names_video_processor,
     numbers_images,
     video_processor,
 )
@@ -61,7 +64,8 @@ NAMES: dict[Modality, str] = {"image": "images", "video": "clips", "audio": "sou
 
 @dataclass(frozen=True)
 class Processors:
-    """The processor of each modality; None if the model takes no such items. `encoding` is that of images and clips.
+    """The processor of each modality; None if the model takes no such items. `encoding` is that of images, and of clips
+    with a fast path.
 
     `decode_profile` names how media is decoded before a processor sees it, because features depend on that as well.
     """
@@ -167,19 +171,18 @@ def choose(config: Config, verdicts: Verdicts | None = None) -> Processors:
         )
     if verdicts is None:
         verdicts = verdicts_for(config)
-    verdict, generic = verdicts.get, config.generic
+    verdict = verdicts.get
     image, encoding = _images(config, verdict("image")) if "image" in tokens else (None, _encoding(config))
-    video = audio = None
-    if "video" in tokens:
-        video = _if_built("clips", partial(_clips, config, encoding, verdict("video")))
+    video, audio, refused = None, None, list[str]()
+    if "video" in tokens or (_any_family(config) and names_video_processor(folder)):
+        video = _if_built("clips", refused, partial(_clips, config, encoding, verdict("video")))
     if "audio" in tokens:
-        of_sounds = _model_dtype(config) if dtype_of(encoding) == "uint8" else encoding
-        load_sounds = partial(audio_processor, folder, encoding=of_sounds, generic=generic, verdict=verdict("audio"))
-        audio = _if_built("sounds", load_sounds)
+        audio = _if_built("sounds", refused, partial(_sounds, config, encoding, verdict("audio")))
     embeddings = _embeddings(config, image)
     processors = Processors(encoding, image, video, audio, embeddings, config.decode_profile)
     if image is None and audio is None:
-        raise ValueError("this checkpoint takes no images, and clips or sounds only of a kind that is not built")
+        wrong = "this checkpoint takes no images, and clips or sounds only of a kind that is not built"
+        raise ValueError(": ".join([wrong, *refused]))
     return processors
 
 
@@ -216,21 +219,56 @@ def _embeddings(config: Config, image: ImageProcessor | None) -> EmbeddingForm |
     return embedding_form(config.model_folder, image) if config.accept_embeddings else None
 
 
-def _clips(config: Config, encoding: Encoding, verdict: Verdict | None) -> QwenVideoProcessor:
-    processor = video_processor(config.model_folder, encoding=encoding, generic=config.generic, verdict=verdict)
+def _any_family(config: Config) -> bool:
+    """Whether transformers may make features of clips and sounds that no family here knows."""
+    return config.generic and config.kind == "sidecar"
+
+
+def _or_transformers(
+    config: Config, load: Callable[[], ProcessorT], generic: Callable[[str, Encoding], ProcessorT], encoding: Encoding
+) -> ProcessorT:
+    """The fast path, or else transformers' own processor, which has no bytes to offer. Raises ValueError."""
+    try:
+        return load()
+    except ValueError as error:
+        if _any_family(config):
+            return generic(config.model_folder, _floats(config, encoding))
+        if config.kind == "sidecar" and GENERIC not in str(error):
+            raise ValueError(f"{error}. {GENERIC}") from error
+        raise
+
+
+def _floats(config: Config, encoding: Encoding) -> Encoding:
+    return _model_dtype(config) if dtype_of(encoding) == "uint8" else encoding
+
+
+def _sounds(config: Config, encoding: Encoding, verdict: Verdict | None) -> AudioProcessor:
+    def load() -> AudioProcessor:
+        floats = _floats(config, encoding)
+        return audio_processor(config.model_folder, encoding=floats, generic=config.generic, verdict=verdict)
+
+    return _or_transformers(config, load, generic_sounds, encoding)
+
+
+def _clips(config: Config, encoding: Encoding, verdict: Verdict | None) -> VideoProcessor:
+    def load() -> VideoProcessor:
+        return video_processor(config.model_folder, encoding=encoding, generic=config.generic, verdict=verdict)
+
+    processor = _or_transformers(config, load, generic_clips, encoding)
     own = config.kind == "server"
     processor = processor.following(ClipRules(own, config.video_seconds_max, config.video_pixels_max))
     if own:
         trial = Clip(TRIAL_SIDE, TRIAL_SIDE, TRIAL_FRAMES, None, tuple(range(TRIAL_FRAMES)))
-        if processor.placeholder_id not in (token for token, _ in processor.layout(trial).expansion):
+        if all(token != processor.placeholder_id for token, _ in processor.layout(trial).expansion):
             raise ValueError("their frames stand in the prompt as images, which is not built")
     return processor
 
 
-def _if_built(items: str, load: Callable[[], ProcessorT]) -> ProcessorT | None:
+def _if_built(items: str, refused: list[str], load: Callable[[], ProcessorT]) -> ProcessorT | None:
     try:
         return load()
     except ValueError as error:
+        refused.append(str(error))
         log.warning("%s are not served: %s", items, error)
         return None
 

@@ -11,7 +11,8 @@ while the PIL backend serves with a warning.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from mmplane.core.records import BackendName, Modality
@@ -21,7 +22,9 @@ from mmplane.features.checkpoint.audio import AudioCheckpoint
 from mmplane.features.checkpoint.files import CheckpointFiles
 from mmplane.features.checkpoint.image import Description, ImageCheckpoint
 from mmplane.features.checkpoint.video import VideoCheckpoint
+from mmplane.features.contract.audio import AudioProcessor
 from mmplane.features.contract.image import ImageProcessor
+from mmplane.features.contract.video import VideoProcessor
 from mmplane.features.families.log_mel import LogMelProcessor
 from mmplane.features.families.names import FAST, KNOWN
 from mmplane.features.families.qwen_video import QwenVideoProcessor
@@ -61,12 +64,8 @@ def image_processor(
             return FAST[checkpoint.kind](checkpoint, encoding)
     if not generic:
         raise ValueError(f"{wrong}. {GENERIC}")
-    try:
+    with _transformers():
         from mmplane.features.reference import images
-    except ImportError as error:
-        raise ValueError(
-            f"transformers, which has to serve this checkpoint's images, cannot be loaded: {error}"
-        ) from error
     return images.generic(model_folder, encoding, fast=fast, backend=backend)
 
 
@@ -167,6 +166,33 @@ def audio_processor(
     from mmplane.features.reference.sounds import numpy_path
 
     return LogMelProcessor(checkpoint, encoding, reference=numpy_path)
+
+
+def generic_clips(model_folder: str, encoding: Encoding) -> VideoProcessor:
+    """Return transformers' own video processor. Raises ValueError with the reason if it cannot work here."""
+    with _transformers():
+        from mmplane.features.reference.clip_calls import HuggingFaceVideoProcessor
+    return HuggingFaceVideoProcessor.load(model_folder, encoding)
+
+
+def generic_sounds(model_folder: str, encoding: Encoding) -> AudioProcessor:
+    """Return transformers' own feature extractor. Raises ValueError with the reason if it cannot work here."""
+    with _transformers():
+        from mmplane.features.reference.sound_calls import HuggingFaceAudioProcessor
+    return HuggingFaceAudioProcessor.load(model_folder, encoding)
+
+
+def names_video_processor(model_folder: str) -> bool:
+    """Whether the checkpoint has a video processor, though its configuration may name no token for clips."""
+    return bool(CheckpointFiles(model_folder).part("video_processor", "video_preprocessor_config.json"))
+
+
+@contextmanager
+def _transformers() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise ValueError(f"transformers, which has to serve this checkpoint, cannot be loaded: {error}") from error
 
 
 def _verdict(model_folder: str, modality: Modality) -> Verdict:

@@ -119,8 +119,10 @@ def examine(processors: Processors, media: Media, ask: Ask) -> Recipe:
         return embeddings.examine(processors.for_embeddings, media)
     processors = adjusted(processors, ask.modality, ask.arguments)
     if ask.modality == "video":
-        recipe = video.examine(processors.for_clips, media, ask)
-        return replace(recipe, decoded_bytes=_frames_bytes(recipe), arguments=ask.arguments)
+        clips = processors.for_clips
+        recipe = video.examine(clips, media, ask)
+        decoded_bytes = _frames_bytes(recipe, held=clips.holds_frames)
+        return replace(recipe, decoded_bytes=decoded_bytes, arguments=ask.arguments)
     if ask.modality == "audio":
         recipe = audio.examine(processors.for_sounds, media)
         return replace(recipe, decoded_bytes=recipe.samples * SAMPLE_BYTES)
@@ -137,9 +139,11 @@ FRAMES_HELD = 17
 """Frames held by the decoder, and the one that is being written into the slot."""
 
 
-def _frames_bytes(recipe: Recipe) -> int:
+def _frames_bytes(recipe: Recipe, *, held: bool) -> int:
+    """Bytes of the decoder's frames; if all chosen ones are `held`, of those and their copy in torch as well."""
     assert recipe.clip is not None
-    return recipe.clip.width * recipe.clip.height * 3 * FRAMES_HELD
+    frames = FRAMES_HELD + (2 * len(recipe.clip.indices) if held else 0)
+    return recipe.clip.width * recipe.clip.height * 3 * frames
 
 
 def recode(processors: Processors, recipe: Recipe, media: Media) -> Recipe:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass
+from typing import ClassVar
 
 from mmplane.core.records import Clip, Layout
 from mmplane.features.contract.arrays import Arrays
@@ -41,6 +43,15 @@ class VideoProcessor(Processor):
 
     rules: ClipRules = LIBRARY_RULES
 
+    holds_frames: ClassVar[bool] = False
+    """Whether `write` holds all frames of a clip at once."""
+
+    def following(self, rules: ClipRules) -> VideoProcessor:
+        """Return the same processor under other rules."""
+        following = copy(self)
+        following.rules = rules
+        return following
+
     @abstractmethod
     def sample(
         self, frames_total: int, fps: float | None, *, frames_max: int = 0, fps_max: float = 0.0
@@ -62,5 +73,6 @@ class VideoProcessor(Processor):
         Returns how many bytes were written, counted where they were written.
 
         Frames are (height, width, 3) uint8 and may be decoded while this runs: each is read once, in order, and not
-        kept. An array (frames, height, width, 3) is accepted too. Raises ValueError if there are more or fewer.
+        kept unless `holds_frames`. An array (frames, height, width, 3) is accepted too. Raises ValueError if there are
+        more or fewer.
         """

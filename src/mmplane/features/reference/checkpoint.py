@@ -54,7 +54,7 @@ class ReferenceCheckpoint:
         """
         image_processor = _image_processor(model_folder, backend)
         tokenizer = AutoTokenizer.from_pretrained(model_folder, trust_remote_code=False)
-        processor = _compose(model_folder, image_processor, tokenizer)
+        processor = compose(model_folder, {"image_processor": image_processor, "tokenizer": tokenizer})
         merged = processor._merge_kwargs(processor.valid_processor_kwargs, tokenizer_init_kwargs=tokenizer.init_kwargs)
         images_kwargs = merged["images_kwargs"] | {"return_tensors": TENSORS[image_processor.backend]}
         files = CheckpointFiles(model_folder)
@@ -153,10 +153,11 @@ def _image_processor(model_folder: str, backend: BackendName) -> Any:
     return found
 
 
-def _compose(model_folder: str, image_processor: Any, tokenizer: Any) -> Any:
-    """The checkpoint's Processor with only this image processor and tokenizer (no video, no audio)."""
+def compose(model_folder: str, parts: Mapping[str, Any]) -> Any:
+    """The checkpoint's Processor with only these parts, by their names. Raises ValueError."""
     settings, _ = ProcessorMixin.get_processor_dict(model_folder)
-    name = settings.get("processor_class") or getattr(image_processor, "_processor_class", None)
+    named = (getattr(part, "_processor_class", None) for name, part in parts.items() if name != "tokenizer")
+    name = settings.get("processor_class") or next(filter(None, named), None)
     if name is not None:
         kind = processor_class(name)
     else:
@@ -170,9 +171,9 @@ def _compose(model_folder: str, image_processor: Any, tokenizer: Any) -> Any:
             return None
         return kind.check_argument_for_proper_class(self, name, value)
 
-    images_only: Any = type(f"ImagesOnly{kind.__name__}", (kind,), {"check_argument_for_proper_class": check})
+    partial: Any = type(kind.__name__, (kind,), {"check_argument_for_proper_class": check})
     try:
-        return _of_parts(images_only, {"image_processor": image_processor, "tokenizer": tokenizer}, settings)
+        return _of_parts(partial, parts, settings)
     except ImportError as error:
         raise ValueError(f"transformers cannot load {kind.__name__}: {str(error).strip().splitlines()[0]}") from error
 
