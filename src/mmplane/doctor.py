@@ -24,15 +24,13 @@ from mmplane.core.errors import RequestError
 from mmplane.core.findings import shown
 from mmplane.core.records import BackendName
 from mmplane.features.checkpoint.audio import AudioCheckpoint
-from mmplane.features.checkpoint.video import VideoCheckpoint
 from mmplane.features.contract.image import ImageProcessor, Pixels
 from mmplane.features.facts import reason
 from mmplane.features.families.names import FAST, KNOWN
-from mmplane.features.families.qwen_video import QwenVideoProcessor
 from mmplane.features.reference.checkpoint import ReferenceCheckpoint
 from mmplane.features.reference.huggingface import HuggingFaceImageProcessor
-from mmplane.features.reference.parity import difference, materialise, resizes_as_torch, same, ulps_apart
-from mmplane.features.select import fast_images
+from mmplane.features.reference.parity import clips_of, difference, materialise, resizes_as_torch, same, ulps_apart
+from mmplane.features.select import fast_images, fast_paths
 from mmplane.machine import Facts
 from mmplane.machine import findings as machine_findings
 from mmplane.media.image import decode
@@ -167,13 +165,13 @@ def _generated() -> Iterator[tuple[str, Pixels]]:
 
 def _video_findings(model_folder: str) -> Iterator[Finding]:
     try:
-        checkpoint = VideoCheckpoint.load(model_folder, KNOWN)
+        kind, resample = clips_of(model_folder)
     except (OSError, ValueError):
         return
-    if not QwenVideoProcessor.serves(checkpoint):
-        yield Finding(checkpoint.kind, "", "no fast path", None)
+    if not fast_paths(model_folder, ["video"]):
+        yield Finding(kind, "", "no fast path", None)
         return
-    agrees = resizes_as_torch(checkpoint.options["resample"])
+    agrees = resizes_as_torch(resample)
     yield Finding("frames of videos, against torch", "", "0" if agrees else "more than 0", agrees)
 
 

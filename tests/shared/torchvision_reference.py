@@ -32,6 +32,12 @@ class Reference:
         """The whole processor's outputs as arrays; `error` where it raises ValueError."""
         return self._ask("clip", {"frames": frames}, folder=model_folder, text=text, metadata=dict(metadata))
 
+    def clips(self, model_folder: str, clips: Sequence[Pixels], **arguments: Any) -> list[Any]:
+        """The features that the video processor alone gives for each."""
+        given = {str(number): frames for number, frames in enumerate(clips)}
+        answer = self._ask("clips", given, folder=model_folder, arguments=arguments)
+        return [answer[number] for number in given]
+
     def generic_clip(self, model_folder: str, media: bytes, arguments: str = "") -> dict[str, Any]:
         """Our arrays of a clip's file by the generic path, with `expansion`; only `refused` where it is."""
         given = {"media": np.frombuffer(media, np.uint8)}

@@ -57,6 +57,17 @@ def clip(request: Request, given: Arrays) -> Arrays:
     return {name: np.asarray(value) for name, value in outputs.items() if name != "video_metadata"}
 
 
+def clips(request: Request, given: Arrays) -> Arrays:
+    """The features that the video processor alone gives for each."""
+    from transformers import AutoVideoProcessor
+
+    processor = AutoVideoProcessor.from_pretrained(request["folder"], trust_remote_code=False)
+    return {
+        name: processor([frames], return_tensors="np", **request["arguments"])["pixel_values_videos"]
+        for name, frames in given.items()
+    }
+
+
 def generic_clip(request: Request, given: Arrays) -> Arrays:
     """What the generic path makes of a clip's file, by the shared code of all workers."""
     from transformers.models.smolvlm import processing_smolvlm
@@ -136,6 +147,7 @@ def verdict(request: Request, _: Arrays) -> Arrays:
 
 ANSWERS: Mapping[str, Callable[[Request, Arrays], Arrays]] = {
     "clip": clip,
+    "clips": clips,
     "generic clip": generic_clip,
     "images": images,
     "options": options,

@@ -36,16 +36,19 @@ from mmplane.features.contract.video import ClipRules, VideoProcessor
 from mmplane.features.embeddings import embedding_form
 from mmplane.features.facts import Facts
 from mmplane.features.families.names import KNOWN
+from mmplane.features.families.onevision_video import OnevisionVideoProcessor
 from mmplane.features.families.qwen_video import QwenVideoProcessor
 from mmplane.features.families.table import TableImageProcessor
 from mmplane.features.select import (
     GENERIC,
     audio_processor,
     fast_paths,
+    frame_processor,
     generic_clips,
     generic_sounds,
     image_backend,
     image_processor,
+    is_frames,
     names_video_processor,
     numbers_images,
     video_processor,
@@ -58,6 +61,9 @@ ProcessorT = TypeVar("ProcessorT", bound=Processor)
 
 TRIAL_FRAMES = 8
 """Frames of a clip that every model accepts."""
+
+CLIPS_OF_BYTES = (QwenVideoProcessor, OnevisionVideoProcessor)
+"""The processors of clips that have an exact uint8 encoding."""
 
 NAMES: dict[Modality, str] = {"image": "images", "video": "clips", "audio": "sounds"}
 
@@ -121,7 +127,7 @@ class Processors:
     @property
     def byte_forms(self) -> dict[Modality, ByteForm]:
         """The forms that undo the uint8 encoding, for each modality that has one."""
-        has_form = (TableImageProcessor, QwenVideoProcessor)
+        has_form = (TableImageProcessor, *CLIPS_OF_BYTES)
         present = self.present.items()
         return {modality: each.byte_form for modality, each in present if isinstance(each, has_form)}
 
@@ -141,7 +147,7 @@ class Processors:
     def compact(self) -> Processors:
         """The same processors, with images and clips in the exact uint8 encoding if they have one."""
         image = self.image.recoded("uint8") if isinstance(self.image, TableImageProcessor) else self.image
-        video = self.video.recoded("uint8") if isinstance(self.video, QwenVideoProcessor) else self.video
+        video = self.video.recoded("uint8") if isinstance(self.video, CLIPS_OF_BYTES) else self.video
         return replace(self, image=image, video=video)
 
     def warm(self) -> None:
@@ -251,11 +257,16 @@ def _sounds(config: Config, encoding: Encoding, verdict: Verdict | None) -> Audi
 
 
 def _clips(config: Config, encoding: Encoding, verdict: Verdict | None) -> VideoProcessor:
+    own = config.kind == "server"
+
     def load() -> VideoProcessor:
+        if is_frames(config.model_folder):
+            if own:
+                raise ValueError("clips of LLaVA-OneVision are only built for a sidecar")
+            return frame_processor(config.model_folder, encoding=encoding, verdict=verdict)
         return video_processor(config.model_folder, encoding=encoding, generic=config.generic, verdict=verdict)
 
     processor = _or_transformers(config, load, generic_clips, encoding)
-    own = config.kind == "server"
     processor = processor.following(ClipRules(own, config.video_seconds_max, config.video_pixels_max))
     if own:
         trial = Clip(TRIAL_SIDE, TRIAL_SIDE, TRIAL_FRAMES, None, tuple(range(TRIAL_FRAMES)))

@@ -20,6 +20,7 @@ from mmplane.features.arithmetic.encodings import Encoding
 from mmplane.features.arithmetic.resize import Resize
 from mmplane.features.checkpoint.audio import AudioCheckpoint
 from mmplane.features.checkpoint.files import CheckpointFiles
+from mmplane.features.checkpoint.frames import FrameCheckpoint
 from mmplane.features.checkpoint.image import Description, ImageCheckpoint
 from mmplane.features.checkpoint.video import VideoCheckpoint
 from mmplane.features.contract.audio import AudioProcessor
@@ -27,6 +28,7 @@ from mmplane.features.contract.image import ImageProcessor
 from mmplane.features.contract.video import VideoProcessor
 from mmplane.features.families.log_mel import LogMelProcessor
 from mmplane.features.families.names import FAST, KNOWN
+from mmplane.features.families.onevision_video import OnevisionVideoProcessor
 from mmplane.features.families.qwen_video import QwenVideoProcessor
 from mmplane.features.verdict import Verdict, verdicts_of
 
@@ -77,6 +79,8 @@ def fast_paths(model_folder: str, modalities: Iterable[Modality], backend: Backe
             return fast_images(model_folder, backend) is not None
         try:
             if modality == "video":
+                if is_frames(model_folder):
+                    return OnevisionVideoProcessor.serves(FrameCheckpoint.load(model_folder, KNOWN))
                 return QwenVideoProcessor.serves(VideoCheckpoint.load(model_folder, KNOWN))
             LogMelProcessor(AudioCheckpoint.load(model_folder, KNOWN))
         except ValueError:
@@ -140,6 +144,28 @@ def video_processor(
     from mmplane.features.reference.torch_frames import torch_bands
 
     return QwenVideoProcessor(checkpoint, encoding, torch_bands)
+
+
+def is_frames(model_folder: str) -> bool:
+    """Whether the checkpoint's videos are those of LLaVA-OneVision."""
+    try:
+        FrameCheckpoint.load(model_folder, KNOWN)
+    except ValueError:
+        return False
+    return True
+
+
+def frame_processor(
+    model_folder: str, *, encoding: Encoding = "float32", verdict: Verdict | None = None
+) -> OnevisionVideoProcessor:
+    """Return LLaVA-OneVision's video processor. Raises ValueError if it does not serve the checkpoint here."""
+    checkpoint = FrameCheckpoint.load(model_folder, KNOWN)
+    if not OnevisionVideoProcessor.serves(checkpoint):
+        raise ValueError("this configuration of the video processor is not built")
+    verdict = verdict or _verdict(model_folder, "video")
+    if verdict == "differs":
+        raise ValueError("resized frames differ from torch's own here")
+    return OnevisionVideoProcessor(replace(checkpoint, compared=verdict == "same"), encoding)
 
 
 def audio_processor(

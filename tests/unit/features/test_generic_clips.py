@@ -31,6 +31,10 @@ FOLDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "llava_onevision": ("llava_onevision", ONEVISION),
     "llava_onevision, so many": ("llava_onevision", {**ONEVISION, "do_sample_frames": True, "num_frames": 7}),
     "llava_onevision, by time": ("llava_onevision", {**ONEVISION, "do_sample_frames": True, "fps": 3}),
+    "llava_onevision, cropped": (
+        "llava_onevision",
+        {**ONEVISION, "do_center_crop": True, "crop_size": {"height": 50, "width": 44}},
+    ),
     "internvl, so many": ("internvl", {**INTERNVL, "do_sample_frames": True, "num_frames": 6}),
     "internvl, from the middle": (
         "internvl",
@@ -101,7 +105,7 @@ def config(folder: str, **options: Any) -> Config:
     return Config(model="", model_folder=folder, served_name="", device="none", kind="sidecar", **options)
 
 
-@pytest.mark.parametrize("name", ["llava_onevision", "internvl, so many"])
+@pytest.mark.parametrize("name", ["llava_onevision, cropped", "internvl, so many"])
 def test_without_torchvision_images_alone_are_served(
     name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -113,8 +117,8 @@ def test_without_torchvision_images_alone_are_served(
 
 
 def test_the_flag_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert choose(config(write("llava_onevision", tmp_path), generic=False)).video is None
-    assert "which are built. Start with --generic" in caplog.text
+    assert choose(config(write("llava_onevision, cropped", tmp_path), generic=False)).video is None
+    assert "this configuration of the video processor is not built. Start with --generic" in caplog.text
 
 
 def test_torchvision_is_needed(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ class VideoCheckpoint:
     def load(cls, model_folder: str, known: Known) -> VideoCheckpoint:
         """Read a checkpoint folder. Raises ValueError if its videos are of another family."""
         files = CheckpointFiles(model_folder)
-        settings, images = _settings(files), files.part("image_processor", "preprocessor_config.json")
+        settings, images = clip_settings(files), files.part("image_processor", "preprocessor_config.json")
         named = files.json("processor_config.json").get("processor_class") or images.get("processor_class")
         kinds = known.kinds_of(files.model_type)
         processor = named or kinds.processor
@@ -160,7 +160,7 @@ class VideoCheckpoint:
         return self.vocabulary.named("video_token", PROMPTS[self.processor].token)
 
 
-def _settings(files: CheckpointFiles) -> dict[str, Any]:
+def clip_settings(files: CheckpointFiles) -> dict[str, Any]:
     """The video processor's configuration, from the file that transformers uses (`get_video_processor_dict`)."""
     own = files.part("video_processor", "video_preprocessor_config.json")
     return own or files.json("preprocessor_config.json")

@@ -10,6 +10,8 @@ from mmplane.core.records import BackendName, Modality
 from mmplane.features.arithmetic.encodings import Array
 from mmplane.features.arithmetic.resize import Resize
 from mmplane.features.checkpoint.audio import AudioCheckpoint
+from mmplane.features.checkpoint.frames import KIND as FRAMES
+from mmplane.features.checkpoint.frames import FrameCheckpoint
 from mmplane.features.checkpoint.image import ImageCheckpoint
 from mmplane.features.checkpoint.video import VideoCheckpoint
 from mmplane.features.contract.arrays import views
@@ -85,6 +87,15 @@ def ulps_apart(checkpoint: AudioCheckpoint, samples: Samples) -> int:
     return int(np.abs(_ordered(ours) - _ordered(theirs)).max())
 
 
+def clips_of(model_folder: str) -> tuple[str, int]:
+    """The class of a checkpoint's video processor that a fast path may serve, and its filter. Raises ValueError."""
+    try:
+        return FRAMES, int(FrameCheckpoint.load(model_folder, KNOWN).options["resample"])
+    except ValueError:
+        checkpoint = VideoCheckpoint.load(model_folder, KNOWN)
+        return checkpoint.kind, int(checkpoint.options["resample"])
+
+
 def _ordered(values: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     """Integers in the order of the values, 1 apart where no float32 lies between."""
     bits = values.view(np.int32).astype(np.int64)
@@ -101,7 +112,7 @@ def compare(model_folder: str, modality: Modality, backend: BackendName = "pil")
         reference = HuggingFaceImageProcessor.load(model_folder, backend)
         return own.placeholder_id == reference.placeholder_id and agree(FAST[own.kind](own, "float32"), reference)
     if modality == "video":
-        return resizes_as_torch(VideoCheckpoint.load(model_folder, KNOWN).options["resample"])
+        return resizes_as_torch(clips_of(model_folder)[1])
     checkpoint, noise = AudioCheckpoint.load(model_folder, KNOWN), np.random.default_rng(0)
     sounds = [noise.uniform(-1, 1, samples).astype(np.float32) for samples in PARITY_SAMPLES]
     return all(ulps_apart(checkpoint, samples) <= 1 for samples in sounds)
