@@ -20,6 +20,7 @@ from mmplane.bench.report import charts
 from mmplane.bench.report.answers import answers
 from mmplane.bench.report.columns import circumstances, in_order, table
 
+STAMP_COLUMNS = ("at", "commit", "CPU", "others", "command")
 TARGET_COLUMNS = ("what", "target", "measured", "met", "why not")
 FOLDER = "results"
 """Name of the folder beside the page that holds charts and JSON."""
@@ -88,25 +89,25 @@ def target_cells(target: Judged) -> tuple[str, ...]:
 def _machine(found: Found) -> list[str]:
     environment = found["environment"]
     machine = (
-        f"{environment['cores']} cores of {environment['cpu']}, {environment['memory_bytes'] / 2**30:.0f} GiB, kernel "
-        f"{environment['kernel']}. `others` is the number of cores that other processes used in the two seconds before "
-        f"the command. Rows with more than {QUIET_CORES:g} get no verdict. Runs from before this was measured show "
-        "their load average instead."
+        f"{environment['cores']} cores, {environment['memory_bytes'] / 2**30:.0f} GiB, kernel {environment['kernel']}. "
+        "The runs are from different CPUs: across tables, compare ratios and not milliseconds. `others` is the number "
+        "of cores that other processes used in the two seconds before the command. Rows with more than "
+        f"{QUIET_CORES:g} get no verdict. Runs from before this was measured show their load average instead."
     )
     stamps = [_stamp(each) for each in environments(found)]
-    return ["", machine, "", *_table(("at", "commit", "others", "command"), stamps)]
+    return ["", machine, "", *_table(STAMP_COLUMNS, stamps)]
 
 
 def _stamp(environment: dict[str, Any]) -> tuple[str, ...]:
     others = environment.get("others_cores")
     shown = f"load {environment['load_average']:.1f}" if others is None else f"{others:.2f}"
-    return environment["at"], str(environment["commit"]), shown, f"`{environment['command']}`"
+    return environment["at"], str(environment["commit"]), environment["cpu"], shown, f"`{environment['command']}`"
 
 
 def _front_ends(run: dict[str, Any] | None) -> Iterator[str]:
     if run is None:
         return
-    yield from ("", FRONT_ENDS, "", *_table(("at", "commit", "others", "command"), [_stamp(run["environment"])]), "")
+    yield from ("", FRONT_ENDS, "", *_table(STAMP_COLUMNS, [_stamp(run["environment"])]), "")
     ordered = sorted(run["rows"], key=lambda row: (row["work"], -row["pictures_per_s"]))
     yield from _table(FRONT_END_COLUMNS, [_front_end(row) for row in ordered])
     yield ""
