@@ -81,8 +81,9 @@ WIDE = Mix(
     wording=0.4,
     clips=0.0,
 )
+_LARGE_PX = 50_000
 VARIOUS = Mix(
-    grids=CANVASES,
+    grids=(*CANVASES, *(size for size in CANVASES if size[0] * size[1] > _LARGE_PX)),  # fewer of them fit in a batch
     lengths=LENGTHS,
     repeated=0.35,
     several=0.2,

@@ -74,7 +74,7 @@ def _surroundings(rng: Generator, size: tuple[int, int], box: Box) -> tuple[Imag
     """What lies behind and beside the digits in `box`, and a colour for them."""
     behind, ink = _colours(rng)
     kind = rng.random()
-    if kind < 0.12:
+    if kind < 0.2:
         image = draw_ground(rng, size, _any_colour(rng), _VARIETY)
         plate = _around(rng, box, 3, 28)
         panel = draw_ground(rng, (plate[2] - plate[0], plate[3] - plate[1]), behind, _VARIETY)
@@ -82,9 +82,9 @@ def _surroundings(rng: Generator, size: tuple[int, int], box: Box) -> tuple[Imag
         return image, ink
     image = draw_ground(rng, size, behind, _VARIETY)
     pen = ImageDraw.Draw(image)
-    if kind < 0.2:
+    if kind < 0.28:
         pen.rectangle(_around(rng, box, 4, 28), outline=_any_colour(rng), width=int(rng.integers(1, 5)))
-    elif kind < 0.3:
+    elif kind < 0.38:
         for _ in range(int(rng.integers(1, 4))):
             _stroke(rng, pen, size, box)
     return image, ink
