@@ -17,12 +17,13 @@ from PIL import Image
 
 from mmplane.core.errors import RequestError, bad_media
 from mmplane.core.records import BackendName, Layout
-from mmplane.features.arithmetic.encodings import Array, Encoding, cast, dtype_of
+from mmplane.features.arithmetic.encodings import Array, Encoding, dtype_of
 from mmplane.features.checkpoint.image import TRIAL_SIDE
 from mmplane.features.contract.arrays import Arrays, pack
 from mmplane.features.contract.image import FEATURES, ImageProcessor, Pixels
 from mmplane.features.contract.processor import LAYOUTS_MAX
 from mmplane.features.reference.checkpoint import ReferenceCheckpoint, as_array
+from mmplane.features.reference.whole import fill
 
 
 class HuggingFaceImageProcessor(ImageProcessor):
@@ -66,16 +67,7 @@ class HuggingFaceImageProcessor(ImageProcessor):
 
     def write(self, pixels: Pixels, out: Arrays) -> int:
         """Run the processor and copy its output into `out`."""
-        written_bytes = 0
-        arrays = self._model_inputs(self._checkpoint.outputs(Image.fromarray(pixels)))
-        for name, target in out.items():
-            source = arrays[name]
-            stored = cast(source, self._encoding) if source.dtype == np.float32 else source
-            if stored.shape != target.shape or stored.dtype != target.dtype:
-                raise RuntimeError("the processor's output does not have the shape that its layout said")
-            np.copyto(target, stored)
-            written_bytes += stored.nbytes
-        return written_bytes
+        return fill(self._model_inputs(self._checkpoint.outputs(Image.fromarray(pixels))), out, self._encoding)
 
     def warm(self) -> None:
         """Run the processor once, so that it imports and builds what it needs."""
