@@ -6,6 +6,7 @@ from typing import Any
 
 from bench_run import row_of, run_of
 
+from mmplane.bench.judge.joined import joined
 from mmplane.bench.judge.targets import Judged, targets
 
 
@@ -64,3 +65,15 @@ def test_the_decoding_of_the_same_run_bounds_the_rate() -> None:
     line = judged(ours, decoding=decoding)["throughput of what decoding allows, video-2mb at TP=4"]
     assert line.met
     assert line.measured.startswith("92 %: 4.6 of 5 clips")
+
+
+def test_the_decoding_of_another_run_says_nothing_about_the_rate() -> None:
+    place = {"workload": "video-2mb", "tp": 4, "concurrency": 10, "rate": None, "runner": "null"}
+    rated, decoded = run_of([row_of("arena", **place)]), run_of([])
+    decoded["environment"] = decoded["environment"] | {"at": "2026-01-02T00:00:00+00:00"}
+    decoded["decoding"] = [{"workload": "video-2mb", "decode_cpu_ms": 400.0}]
+    (line,) = [each for each in targets(joined([decoded, rated])) if "decoding allows" in each.what]
+    assert line.met is None
+    rated["decoding"] = decoded["decoding"]
+    (line,) = [each for each in targets(joined([decoded, rated])) if "decoding allows" in each.what]
+    assert line.met is not None

@@ -20,11 +20,15 @@ def joined(runs: Sequence[Found]) -> Found:
     """Concatenate rows and samples of all runs. Of parts that a run has only once, keep the first run's.
 
     `joined` in the result lists the environment of each run. Each row gets its run's setting and date, and the cores
-    that other processes used before it.
+    that other processes used before it. The cost of decoding gets its run's date too: it bounds the rates of that run
+    alone.
     """
     whole: Found = {}
     for run in runs:
+        at = run["environment"]["at"]
         stamped = run | {"rows": [_stamped(row, run["environment"]) for row in run["rows"]]}
+        if "decoding" in run:
+            stamped["decoding"] = [{"at": at, **each} for each in run["decoding"]]
         for name, value in stamped.items():
             if isinstance(value, list):
                 whole[name] = [*whole.get(name, []), *value]

@@ -96,8 +96,11 @@ def _decoding(rows: Sequence[Row], found: Found) -> Judged:
     workload, _ = MEASURED[1]
     what, asked = f"throughput of what decoding allows, {workload} at TP={TP}", "at least 90 %"
     ours, _ = _pair(rows, workload, "leader")
-    decoding = next((each for each in found.get("decoding", ()) if each["workload"] == workload), None)
-    if ours is None or decoding is None:
+    if ours is None:
+        return _unknown(what, asked)
+    place = workload, ours.get("at")  # another run may be of another CPU
+    decoding = next((each for each in found.get("decoding", ()) if (each["workload"], each.get("at")) == place), None)
+    if decoding is None:
         return _unknown(what, asked)
     most = found["environment"]["cores"] / (decoding["decode_cpu_ms"] / 1000)
     share = ours["qps"] / most
