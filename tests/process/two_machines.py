@@ -37,8 +37,14 @@ class Mirror:
         return Address.parse(self.said)
 
     def rest(self) -> str:
-        """What it says until it has ended."""
-        return self.process.communicate(timeout=HANG_S)[0]
+        """What it says until it has ended.
+
+        `Popen.communicate` reads past this object's buffer: what came together with the first line would be lost.
+        """
+        assert self.process.stdout is not None
+        rest = self.process.stdout.read()
+        self.process.wait(HANG_S)
+        return rest
 
     def close(self) -> None:
         self.process.kill()
