@@ -42,7 +42,8 @@ class Mirror:
         `Popen.communicate` reads past this object's buffer: what came together with the first line would be lost.
         """
         assert self.process.stdout is not None
-        rest = self.process.stdout.read()
+        with self.process.stdout as output:
+            rest = output.read()
         self.process.wait(HANG_S)
         return rest
 
