@@ -7,8 +7,6 @@ from math import prod
 
 from mmplane.core.records import Tensor
 
-ARRAYS_MAX = 2048
-"""Arrays of one item that may be copied to other machines."""
 _ITEMSIZES = {
     **{f"{kind}{bits}": bits // 8 for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
     "bool": 1,

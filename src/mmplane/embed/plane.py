@@ -31,7 +31,7 @@ from mmplane.arena.errors import ArenaError
 from mmplane.arena.label import own
 from mmplane.arena.leases import Process
 from mmplane.arena.shares import Shares
-from mmplane.arena.spans import ARRAYS_MAX
+from mmplane.core.copies import ARRAYS_MAX
 from mmplane.core.records import Item, Modality, Slot
 from mmplane.embed.address import REGION, Address
 from mmplane.embed.draft import Draft

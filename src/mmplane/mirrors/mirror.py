@@ -20,6 +20,7 @@ from typing import Any
 
 from mmplane.arena.label import own
 from mmplane.arena.segment import RegionMapping
+from mmplane.core.copies import Copy, Wrote
 from mmplane.core.records import Record
 from mmplane.embed.address import Address, discard
 from mmplane.embed.releases import JOINED, capacity, hear_nowait
@@ -28,10 +29,10 @@ from mmplane.machines.channel import SILENCE_SECONDS, Channel
 from mmplane.machines.dial import GREETING_SECONDS, Server, dialled, expected
 from mmplane.machines.greeting import Refusal
 from mmplane.machines.records import Pulse, Refused
-from mmplane.mirrors.private import check_private
-from mmplane.mirrors.records import TOLD_MAX, Copy, Joining, Opened, Prepared, Told, ToMirror, Wrote
+from mmplane.mirrors.records import TOLD_MAX, Joining, Opened, Prepared, Told, ToMirror
 from mmplane.wire.framed import Framed
 from mmplane.wire.link import LinkError, ProtocolError
+from mmplane.wire.private import check_private
 
 AGAIN_SECONDS = 1.0
 """Until a rank that could not be watched is tried again."""

@@ -21,16 +21,17 @@ from mmplane.arena.errors import NotHeld
 from mmplane.arena.leases import Process
 from mmplane.arena.segment import RegionMapping
 from mmplane.arena.spans import spans
+from mmplane.core.copies import Copy, Wrote
 from mmplane.core.records import Item, Record
 from mmplane.embed.plane import Plane
 from mmplane.machines.channel import SILENCE_SECONDS, Channel
 from mmplane.machines.door import Door
 from mmplane.machines.greeting import Refusal
 from mmplane.machines.records import Pulse
-from mmplane.mirrors.private import check_private
-from mmplane.mirrors.records import Copy, FromMirror, Joining, Opened, Prepared, Told, Wrote
+from mmplane.mirrors.records import FromMirror, Joining, Opened, Prepared, Told
 from mmplane.wire.framed import End, Framed
 from mmplane.wire.link import ProtocolError
+from mmplane.wire.private import check_private
 
 log = logging.getLogger("mmplane")
 

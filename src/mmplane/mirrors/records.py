@@ -11,8 +11,8 @@ from typing import Annotated
 from msgspec import Meta
 
 from mmplane.arena.label import PLANE_BYTES
-from mmplane.arena.spans import ARRAYS_MAX
-from mmplane.core.records import Count, Name, Record, Slot
+from mmplane.core.copies import Copy, Wrote
+from mmplane.core.records import Count, Name, Record
 from mmplane.machines.records import Pulse, Refused
 
 TOLD_MAX = 2048
@@ -41,19 +41,6 @@ class Prepared(Record, frozen=True, tag="prepared"):
     """Mirror -> producer: its memory is there, and its ranks can report this many ends of leases at once."""
 
     ends_max: Count
-
-
-class Copy(Record, frozen=True, tag="copy"):
-    """Producer -> mirror: the bytes of these spans of a slot follow, in this order. Each is (begin, end) in it."""
-
-    slot: Slot
-    spans: Annotated[tuple[tuple[Count, Count], ...], Meta(max_length=ARRAYS_MAX)]
-
-
-class Wrote(Record, frozen=True, tag="wrote"):
-    """Mirror -> producer: all bytes of the slot of this generation are where they belong."""
-
-    generation: Count
 
 
 class Told(Record, frozen=True, tag="told"):

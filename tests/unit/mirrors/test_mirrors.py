@@ -22,7 +22,7 @@ from embed_rig import MIB, Remote, floats, key
 from mmplane import Inbox, Leased, Plane
 from mmplane.arena.copies import MIRRORS_MAX
 from mmplane.arena.errors import ArenaFull, Owned
-from mmplane.arena.spans import ARRAYS_MAX
+from mmplane.core.copies import ARRAYS_MAX
 from mmplane.core.records import Record, Slot
 from mmplane.embed.plane import NotJoined, NotMirrored
 from mmplane.machines.dial import Server, dialled
@@ -31,11 +31,11 @@ from mmplane.machines.pin import pin_of_file, server_context
 from mmplane.machines.records import Hello
 from mmplane.mirrors import mirror as mirror_module
 from mmplane.mirrors.mirror import Mirror
-from mmplane.mirrors.private import check_private
 from mmplane.mirrors.producer import Mirrors, Visit
 from mmplane.mirrors.records import Copy, Joining, Opened, Prepared, Told, ToMirror, Wrote
 from mmplane.wire.framed import Framed
 from mmplane.wire.link import LinkError
+from mmplane.wire.private import check_private
 from mutation import Mutant, check_it_is_killed
 
 

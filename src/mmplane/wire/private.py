@@ -1,4 +1,4 @@
-"""Which networks mirrors may use: the features on them are neither encrypted nor signed, unless TLS is on."""
+"""Which networks ranks of several machines may use: without TLS, what is sent there is neither encrypted nor signed."""
 
 from __future__ import annotations
 
@@ -16,4 +16,4 @@ def check_private(host: str) -> None:
     address = ip_address(host)
     address = getattr(address, "ipv4_mapped", None) or address
     if not any(address in network for network in PRIVATE):
-        raise ValueError(f"{host} is not an address of a private network, and mirrors use no other")
+        raise ValueError(f"{host} is not an address of a private network, and no other is used")
