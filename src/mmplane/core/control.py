@@ -156,6 +156,27 @@ class Drained(Record, frozen=True, tag="drained"):
     """Front end or render process -> supervisor: no request is in flight any more."""
 
 
+class Meeting(Record, frozen=True, tag="meeting"):
+    """Where the ranks of several machines meet: a store at `host` and `port`.
+
+    This machine has the address `address` and `ranks` of the group, from number `first` on. A node reports it to its
+    supervisor when its server starts the group.
+    """
+
+    host: Name
+    port: Count
+    address: Name
+    first: Count
+    ranks: Count
+
+
+class Ends(Record, frozen=True, tag="ends"):
+    """Supervisor -> stand-in or node: the group starts. Its links to ranks of another machine come with the record."""
+
+    carries = True
+    meeting: Meeting
+
+
 class Unloadable(Record, frozen=True, tag="unloadable"):
     """Child -> supervisor: it can never start. `reason` is for the operator (a wrong folder, an unknown model)."""
 
@@ -168,7 +189,9 @@ class Renew(Record, frozen=True, tag="renew"):
 
 ToNursery = Spawn
 FromNursery = Spawned | Refused | Halted | Killed | Preloaded
-FromChild = Ready | Beat | Probing | Serving | Replace | RanksReady | Drained | Unloadable | Renew
+FromChild = Ready | Beat | Probing | Serving | Replace | RanksReady | Drained | Unloadable | Renew | Meeting
 ToFrontend = WorkerUp | WorkerGone | RanksUp | RanksGone | OutOfService | Everyone | Drain
 ToRank = Attach
+ToStandIn = Attach | Ends
+ToNode = Ends | RanksGone | OutOfService | Everyone | Drain
 ToRender = Drain

@@ -4,20 +4,31 @@ between each two ranks one for sums."""
 from __future__ import annotations
 
 import socket
+from collections.abc import Collection
 from itertools import combinations
 
 from mmplane.wire.link import pair
 from mmplane.wire.stream import stream_pair
 
+Ends = tuple[socket.socket, socket.socket]
+
 
 class GroupLinks:
-    """All ends, by the rank that inherits them. Close it once every rank has its own ends. Raises OSError."""
+    """All ends, by the rank that inherits them. Close it once every rank has its own ends. Raises OSError.
 
-    def __init__(self, size: int) -> None:
-        self._pairs = [pair() for _ in range(1, size)]
-        self._streams = [stream_pair() for _ in range(1, size)]
+    With `here`, only links of these ranks are made. A server makes all of them, because those between other machines
+    pass through it.
+    """
+
+    def __init__(self, size: int, here: Collection[int] | None = None) -> None:
+        here = range(size) if here is None else here
+        followers = [rank for rank in range(1, size) if rank in here or 0 in here]
+        self._pairs = {rank: pair() for rank in followers}
+        self._streams = {rank: stream_pair() for rank in followers}
         self._sums = {
-            ranks: socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for ranks in combinations(range(size), 2)
+            ranks: socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            for ranks in combinations(range(size), 2)
+            if any(rank in here for rank in ranks)
         }
 
     def of(self, rank: int) -> dict[str, int]:
@@ -28,12 +39,26 @@ class GroupLinks:
             if rank in ranks
         }
         if rank:
-            return sums | {"leader": self._pairs[rank - 1][1].fileno(), "parcels": self._streams[rank - 1][1].fileno()}
-        followers = {f"follower{i}": ours.fileno() for i, (ours, _) in enumerate(self._pairs, 1)}
-        return sums | followers | {f"parcels{i}": ours.fileno() for i, (ours, _) in enumerate(self._streams, 1)}
+            return sums | {"leader": self._pairs[rank][1].fileno(), "parcels": self._streams[rank][1].fileno()}
+        followers = {f"follower{i}": ours.fileno() for i, (ours, _) in self._pairs.items()}
+        return sums | followers | {f"parcels{i}": ours.fileno() for i, (ours, _) in self._streams.items()}
+
+    def crossing(self, ranks: Collection[int]) -> list[Ends]:
+        """The links between these followers and all other ranks: (their end, the other end).
+
+        The order is the same on every machine. The streams of parcels are not among them: nothing is sent inline to
+        another machine.
+        """
+        records = [(theirs, ours) for rank, (ours, theirs) in self._pairs.items() if rank in ranks]
+        sums = [
+            ends if first in ranks else ends[::-1]
+            for (first, second), ends in self._sums.items()
+            if (first in ranks) != (second in ranks)
+        ]
+        return [*records, *sums]
 
     def close(self) -> None:
         """Close this process's copies."""
-        for ours, theirs in (*self._pairs, *self._streams, *self._sums.values()):
+        for ours, theirs in (*self._pairs.values(), *self._streams.values(), *self._sums.values()):
             ours.close()
             theirs.close()

@@ -52,6 +52,14 @@ class Sealed:
         """The socket's address family."""
         return self._end.family
 
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return self._end.fileno()
+
+    def getsockname(self) -> Any:
+        """The address of this end."""
+        return self._end.getsockname()
+
     def getpeername(self) -> Any:
         """The peer's address."""
         return self._end.getpeername()

@@ -182,7 +182,7 @@ def test_few_records_carry_descriptors_and_none_of_a_process_that_reads_what_str
     modules = (control, jobs, parsing, plan)
     records = [each for module in modules for each in vars(module).values() if isinstance(each, type)]
     carrying = {each.__name__ for each in records if getattr(each, "carries", False)}
-    assert carrying == {"Spawn", "Spawned", "WorkerUp", "RanksUp", "Attach"}
+    assert carrying == {"Spawn", "Spawned", "WorkerUp", "RanksUp", "Attach", "Ends"}
     of_children = (*get_args(control.FromChild), *get_args(jobs.FromWorker), *get_args(parsing.FromParser))
     assert not any(each.carries for each in of_children)
 
