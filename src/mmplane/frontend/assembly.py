@@ -159,6 +159,7 @@ class Assembly:
             "shares": self.seats.statistics,
             "workers": lambda: plain(self.pool.statistics()),
             "ranks": lambda: ranks(self.group),
+            "copies": self.group.mirrored.statistics,
             "traces_dropped": lambda: self.tracer.dropped if self.tracer is not None else 0,
         }
 
@@ -204,7 +205,13 @@ def assemble(
     budget = Budget(config.budget_bytes, kept_bytes=config.decode_bytes(), tenants=config.tenants)
     pool = _pool(config, model.processors, memory, tell_supervisor)
     store = _store(config, model.processors, memory, pool, budget)
-    group = Group(memory.arena, memory.owner, epoch, in_flight_max=in_flight_max)
+    group = Group(
+        memory.arena,
+        memory.owner,
+        epoch,
+        in_flight_max=in_flight_max,
+        ranks_here=config.ranks_each if config.nodes > 1 else None,
+    )
     dispatch = _dispatch(config, store, model.processors, budget)
     source = Source(Allowed(config.fetch_hosts, config.fetch_networks), media_root=config.media_root)
     looks = StoreLooks(store)
@@ -337,6 +344,7 @@ def _dispatch(config: Config, store: ItemStore, processors: Processors, budget: 
         cache=config.cache,
         prefix_cache=config.prefix_cache,
         ingress=config.ingress,
+        nodes=config.nodes,
     )
 
 

@@ -8,9 +8,10 @@ Each stage refuses as much as it can before the next, more expensive stage start
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from mmplane.arena.errors import ArenaError
 from mmplane.config import Config
 from mmplane.core.errors import too_large
 from mmplane.core.keyring import DEFAULT_TENANT
@@ -26,6 +27,7 @@ from mmplane.frontend.request.renderer import Renderer
 from mmplane.frontend.send.dispatch import Dispatch
 from mmplane.frontend.send.freight import Load
 from mmplane.frontend.send.group import Generation, Group
+from mmplane.frontend.send.mirrored import plain
 from mmplane.frontend.sources.fetch import Grow
 from mmplane.items.store import ItemStore
 from mmplane.observe.journey import Journey
@@ -194,7 +196,7 @@ class Chat:
             journey.enter("hold")
             try:
                 salt = b"" if probe or request.fault else self._dispatch.salt(tenant)
-                generation = self._submit(request, journey, prompt, load, prepared.sampling, salt)
+                generation = await self._submit(request, journey, prompt, load, prepared.sampling, salt)
             except BaseException:
                 load.free()
                 raise
@@ -234,7 +236,7 @@ class Chat:
                 yield piece
         answer.journey.enter("reply")
 
-    def _submit(
+    async def _submit(
         self, request: Request, journey: Journey, prompt: Prompt, load: Load, sampling: Sampling, salt: bytes
     ) -> Generation:
         request_id, delivery = journey.request_id, journey.delivery
@@ -265,10 +267,16 @@ class Chat:
             keep=self._dispatch.keeps(delivery),
             salt=salt,
         )
-        if len(encode(submit)) > SUBMIT_BYTES_MAX:
+        try:
+            if len(encode(submit)) > SUBMIT_BYTES_MAX:
+                raise too_large("the request has too many items", request.prompt_field)
+            items = [item for item in load.items if isinstance(item, Item)]
+            await self._group.mirrored.everywhere(items if slot is None else [*items, plain(slot)])
+        except BaseException:
             if slot is not None:
-                self._store.shelf.take_back(slot, reader, request_id)
-            raise too_large("the request has too many items", request.prompt_field)
+                with suppress(ArenaError):  # the ranks may have ended
+                    self._store.shelf.take_back(slot, reader, request_id)
+            raise
         return self._group.submit(submit, load.parcel, free=load.free)
 
     def _restore(self, modality: Modality, stored: Tensor) -> tuple[tuple[int, ...], str]:

@@ -110,7 +110,9 @@ class Dispatch:
         cache: str,
         prefix_cache: bool = True,
         ingress: str = "auto",
+        nodes: int = 1,
     ) -> None:
+        self._nodes = nodes
         self._rollout = rollout
         self._freights = freights
         self._store = store
@@ -183,6 +185,8 @@ class Dispatch:
             raise bad_request("invalid_value", "share is a number from 0.0 to 1.0", "share")
         if cache is not None and cache not in CACHES:
             raise bad_request("invalid_value", f"cache is one of {', '.join(CACHES)}", "cache")
+        if self._nodes > 1 and name != "arena":
+            raise bad_request("invalid_value", "with ranks on several machines, the delivery is arena", "name")
         if not self.serves(name):
             raise bad_request("invalid_value", f"{name} needs workers, and this server has none", "name")
         self._set_ingress({name} if share == 1.0 else {name, self._rollout.settled}, ingress or self._ingress)

@@ -31,6 +31,7 @@ from mmplane.core.plan import (
     Work,
 )
 from mmplane.core.records import Item, Slot
+from mmplane.frontend.send.mirrored import Mirrored
 from mmplane.frontend.send.parcels import Buffer, ParcelSender
 from mmplane.wire.link import Link
 from mmplane.wire.mailbox import Mailbox
@@ -115,11 +116,15 @@ class GroupStatistics(msgspec.Struct, frozen=True):
 class Group:
     """Sends requests to the leader and distributes its answers to the requests."""
 
-    def __init__(self, arena: Arena, owner: Process, epoch: int, *, in_flight_max: int) -> None:
+    def __init__(
+        self, arena: Arena, owner: Process, epoch: int, *, in_flight_max: int, ranks_here: int | None = None
+    ) -> None:
         self._arena = arena
         self._owner = owner
         self._epoch = epoch
         self._in_flight_max = in_flight_max
+        self._ranks_here = ranks_here
+        self.mirrored = Mirrored(arena)
         self._mailbox: Mailbox | None = None
         self._parcels: ParcelSender | None = None
         self._process = Process("ranks", 0, 0)
@@ -141,11 +146,12 @@ class Group:
         """A number that no request of this server has had."""
         return next(self._request_ids)
 
-    def connect(self, incarnation: int, dtype: str, descriptor: int, stream: int) -> None:
+    def connect(self, incarnation: int, dtype: str, descriptor: int, stream: int, *mirrors: int) -> None:
         """A group has started; it accepts requests once its leader has acknowledged this front end's epoch."""
         link: Link[FromLeader] = Link(descriptor, FromLeader)
         self._parcels = ParcelSender(stream)
         self._process = Process("ranks", 0, incarnation)
+        self.mirrored.connect(mirrors)
         self.dtype = dtype
         self._mailbox = Mailbox(link, receive=lambda record, _: self._receive(record), lost=self._attached.clear)
 
@@ -155,6 +161,7 @@ class Group:
         if self._process.incarnation == incarnation and self._mailbox is not None:
             self._mailbox.close()
             self._mailbox = None
+            self.mirrored.gone()
             if self._parcels is not None:
                 self._parcels.close()
             self._attached.clear()
@@ -267,18 +274,18 @@ class Group:
             case Admitted():
                 if (generation := self._generations.get(record.request_id)) is not None:
                     generation.digests, generation.admitted = record.digests, True
-                    generation.reused, generation.work = record.reused, record.work
+                    generation.reused, generation.work = record.reused, self._on_our_clock(record.work)
                     generation.embedded = record.embedded
                     generation.cached_tokens = record.cached_tokens
-                    generation.heard(record.work, record.at_s)
+                    generation.heard(generation.work, record.at_s)
                     self._release(generation)
                     if generation.aborted:
                         del self._generations[record.request_id]
             case Failed():
                 if (generation := self._generations.pop(record.request_id, None)) is not None:
                     self._release(generation)
-                    generation.work = record.work
-                    generation.heard(record.work, None)
+                    generation.work = self._on_our_clock(record.work)
+                    generation.heard(generation.work, None)
                     generation.push(record.failure.error())
             case Attached():
                 if record.epoch == self._epoch:
@@ -287,6 +294,14 @@ class Group:
                 self._progress = record
             case LoopReport():
                 self._loops[record.rank] = record
+
+    def _on_our_clock(self, works: tuple[Work, ...]) -> tuple[Work, ...]:
+        """Another machine has a clock of its own: its ranks are shown as if they had begun with rank 0."""
+        if self._ranks_here is None or not works:
+            return works
+        began_s = works[0].began_s
+        away = (msgspec.structs.replace(work, began_s=began_s, made_s=began_s) for work in works[self._ranks_here :])
+        return (*works[: self._ranks_here], *away)
 
     def _release(self, generation: Generation) -> None:
         generation.free()
