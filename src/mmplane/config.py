@@ -153,7 +153,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     log_format: str = "text"
     decode_profile: DecodeProfile = "mmplane"
     """For a sidecar: which image loader it matches."""
-    kind: Literal["server", "sidecar", "outpost"] = "server"
+    kind: Literal["server", "sidecar", "outpost", "node"] = "server"
     """Which children the supervisor has (`mmplane.supervise.ROLES`)."""
     generic: bool = True
     """Whether transformers itself may make features if there is no fast processor. A sidecar must be told."""
@@ -176,12 +176,24 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """For a media machine: its server, as HOST:PORT."""
     join_pin: str = ""
     """For a media machine: the SHA-256 of the server's certificate, in hexadecimal; empty: no TLS."""
+    nodes: Annotated[int, Meta(ge=1, le=JOIN_MAX)] = 1
+    """The number of machines with ranks, this one included; each has the same number of them."""
     verdicts: dict[Modality, Literal["same", "differs", "not compared"]] = {}
     """For a media machine: the server's verdicts on the fast processors. Empty: this machine finds out."""
 
     def processes(self) -> int:
-        """The number of the supervisor's children: front end, parser, workers, porters, ranks, render processes."""
-        return 2 + self.workers + self.join_max + self.tp + self.render_processes
+        """The number of the supervisor's children: front end, parser, workers, porters, ranks, stand-ins, render."""
+        ranks = self.ranks_each + self.nodes - 1
+        return 2 + self.workers + self.join_max + ranks + self.render_processes
+
+    @property
+    def ranks_each(self) -> int:
+        """The number of ranks on each machine."""
+        return self.tp // self.nodes
+
+    def ranks_of(self, machine: int) -> range:
+        """The ranks of one machine; the server is machine 0."""
+        return range(machine * self.ranks_each, (machine + 1) * self.ranks_each)
 
     def decode_bytes(self) -> int:
         """The part of the budget kept for items while they are decoded, which is also the limit of one worker."""

@@ -8,7 +8,8 @@ and the order of events does not matter.
                            ├─ parser         dies: replaced alone
                            ├─ worker 1..W    dies: replaced alone
                            ├─ porter W+1..   dies: replaced alone; its media machine joins again
-                           └─ rank 0..N-1    one dies or stalls: the whole group is replaced
+                           ├─ rank 0..N-1    one dies or stalls: the whole group is replaced
+                           └─ stand-in 1..   dies when its machine is lost: the whole group is replaced
 
     supervisor ── scout                      dies: replaced alone, with a delay; nothing waits for it
 
@@ -18,6 +19,9 @@ and the order of events does not matter.
 
     supervisor ── nursery ─┬─ outpost        dies: epoch + 1, workers and all regions replaced
       (media machine)      └─ worker 1..W    dies: replaced alone
+
+    supervisor ── nursery ─┬─ node           dies: epoch + 1, ranks and all regions replaced
+      (with ranks)         └─ rank R..       one dies or stalls: node and ranks are replaced
 
 A weakness: starting a child waits for the nursery's answer (a few ms), so a stopped nursery blocks the loop for a few
 seconds before everything is started again.
@@ -33,7 +37,7 @@ from collections.abc import Callable
 from functools import partial
 
 from mmplane.arena.errors import OutOfMemory
-from mmplane.children import RANKS, WORKERS, Children, Start
+from mmplane.children import GROUP, RANKS, WORKERS, Children, Start
 from mmplane.config import Config
 from mmplane.core.control import (
     Beat,
@@ -41,6 +45,7 @@ from mmplane.core.control import (
     Drained,
     FromChild,
     Killed,
+    Meeting,
     Probing,
     RanksReady,
     Ready,
@@ -209,6 +214,8 @@ class Supervisor:
                     self._watchdog.condemn(worker, "missed an item's deadline")
             case Drained():
                 self._undrained.discard(child.name)
+            case Meeting():
+                self._children.meet(record)
             case Renew():
                 self._exit_code = RENEWED
             case Unloadable():
@@ -230,7 +237,7 @@ class Supervisor:
         stacks = child.stacks.written()  # a crash is the last thing that it reports
         child.close()
         alone = child.role in WORKERS and self._children.head is None
-        a_peer_died = child.role == "rank" and len(self._children.ranks) < self._config.tp
+        a_peer_died = child.role in GROUP and self._children.group_lacks_some
         expected = alone or a_peer_died or self._stopping_by_s is not None
         level = logging.INFO if expected else logging.WARNING
         log.log(level, "%s ended", child, extra={"stacks": stacks})
@@ -238,7 +245,7 @@ class Supervisor:
         self._undrained.discard(child.name)
         self._children.gone(child)
         # Workers and the parser end with their front end, which is not their failure.
-        self._ended(RANKS if child.role == "rank" else child.name, blameless=alone)
+        self._ended(RANKS if child.role == "rank" else child.name, blameless=alone or a_peer_died)
 
     def _works(self, role: str) -> None:
         if (gone_s := self._restarts.ready(role)) is not None:

@@ -91,17 +91,22 @@ class Wiring:
         """It writes decoded media into region 0."""
         return {"region0": self._regions[0]}
 
+    def stand_in(self, bulk: socket.socket) -> Descriptors:
+        """It sends what is in the regions to the machine that joins at the listener and then at `bulk`."""
+        return self._joining() | _numbered(self._regions_read_only) | {"bulk": bulk.fileno()}
+
+    def node(self) -> Descriptors:
+        """It writes what the server sends."""
+        assert self._cluster_secrets is not None
+        return {"cluster_secrets": self._cluster_secrets} | _numbered(self._regions)
+
     def worker(self, index: int) -> Descriptors:
         """It reads region 0 and writes features into its own region, `index`."""
         return {"media": self._regions_read_only[0], "features": self._regions[index]}
 
     def porter(self, index: int) -> Descriptors:
         """A worker whose work is done on the machine that joins at the listener."""
-        assert self._cluster is not None
-        assert self._cluster.listener is not None
-        assert self._cluster_secrets is not None
-        joining = {"listener": self._cluster.listener.fileno(), "cluster_secrets": self._cluster_secrets}
-        return self.worker(index) | joining
+        return self.worker(index) | self._joining()
 
     def render(self) -> Descriptors:
         """It answers at the HTTP socket and counts its answers in its row of the tally."""
@@ -112,6 +117,19 @@ class Wiring:
     def rank(self) -> Descriptors:
         """It reads all regions."""
         return _numbered(self._regions_read_only)
+
+    def listen(self) -> socket.socket:
+        """Another socket at the address where machines join, with any port. The caller closes it. Raises OSError."""
+        assert self._cluster is not None
+        assert self._cluster.listener is not None
+        host = self._cluster.listener.getsockname()[0]
+        return socket.create_server((host, 0), family=self._cluster.listener.family)
+
+    def _joining(self) -> Descriptors:
+        assert self._cluster is not None
+        assert self._cluster.listener is not None
+        assert self._cluster_secrets is not None
+        return {"listener": self._cluster.listener.fileno(), "cluster_secrets": self._cluster_secrets}
 
     def close(self) -> None:
         """Close what this object opened; the sockets belong to whoever opened them."""

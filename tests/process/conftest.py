@@ -31,7 +31,8 @@ SHARED_FLAGS = (
 and values sixteen answers of 1,000 tokens fit on one rank, and sixteen of 7,000 do not fit on four."""
 
 LONGEST_FIRST = (
-    *("test_deliveries", "test_delivery_faults", "test_chaos", "test_death", "test_machines", "test_chaos_mutants"),
+    *("test_deliveries", "test_delivery_faults", "test_chaos", "test_death", "test_machines", "test_nodes"),
+    *("test_chaos_mutants",),
     *("test_reading", "test_switching", "test_corpus", "test_delivery_mutants", "test_health", "test_bench"),
     *("test_stages", "test_clips", "test_freezing", "test_overload"),
 )

@@ -89,7 +89,7 @@ class Network:
 class Outpost:
     """One `mmplane worker` in the network of machine `number`, and its process tree."""
 
-    def __init__(self, network: Network, number: int, key: Path, *flags: str) -> None:
+    def __init__(self, network: Network, number: int, key: Path, *flags: str, workers: bool = True) -> None:
         arguments = [
             "worker",
             "--join",
@@ -99,7 +99,7 @@ class Outpost:
             "--name",
             f"machine-{number}",
         ]
-        arguments += ["--workers", "2", "--arena-bytes", str(128 * 2**20), *flags]
+        arguments += [*(("--workers", "2", "--arena-bytes", str(128 * 2**20)) if workers else ()), *flags]
         self._lines: deque[str] = deque(maxlen=2000)
         self._joined = threading.Event()
         read, write = os.pipe()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -73,13 +71,6 @@ def test_a_budget_that_refuses(cramped: Live) -> None:
     assert all(answer.headers["retry-after"] for answer in answers if answer.status_code == 503)
     assert post(cramped, [part(noise(40_040, *TOO_LARGE))]).status_code == 413
     settle(cramped, 2)
-
-
-def test_more_than_one_node_is_refused(tiny_folder: Path) -> None:
-    command = [sys.executable, "-m", "mmplane", "serve", "--model", str(tiny_folder), "--nodes", "2"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert ended.returncode == 2
-    assert "--nodes" in ended.stderr
 
 
 def test_without_workers(tiny_folder: Path, right: dict[str, Right]) -> None:

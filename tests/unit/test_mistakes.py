@@ -83,7 +83,11 @@ MISTAKES = {
     # serve: flags that contradict each other
     "serve --workers 0": "--workers must be at least 1 for --delivery arena",
     "serve --workers 48 --join-max 16 --join-port 0 --cluster-key-file {cluster}": "--workers and --join-max",
-    "serve --nodes 2": "--nodes",
+    "serve --nodes 2": "--nodes needs --join-port",
+    "serve --nodes 2 --tp 3 --device cpu": "--nodes: 3 ranks (--tp) are not the same number on 2 machines",
+    "serve --nodes 2 --join-port 0 --cluster-key-file {cluster} --delivery eager": "--nodes: eager pickles",
+    "serve --nodes 2 --join-port 0 --cluster-key-file {cluster} --join-host 0.0.0.0": "--join-host: 0.0.0.0 is not an",
+    "serve --nodes 2 --join-port 0 --join-cert-file {cluster} --cluster-key-file {cluster}": "--join-cert-file is not",
     "serve --ingress leader --delivery original": "--ingress: leader is not possible for original",
     "serve --rollback-on speed": "--rollback-on accepts errors and p99, not speed",
     "serve --cluster-key-file {cluster}": "--cluster-key-file needs --join-port",

@@ -18,7 +18,6 @@ from mmplane.commands import main, serve
 from mmplane.commands.keys import read_keyring
 from mmplane.commands.options import RANGES
 from mmplane.commands.settings import Declared, Setting, declared, printed, settle
-from mmplane.config import COUNT_MAX
 from mmplane.ranges import Range
 
 
@@ -163,7 +162,7 @@ def test_variables_of_others(variable: str, table: dict[str, Declared]) -> None:
     assert settle(table, {}, {variable: "1"}, None, pytest.fail) == settle(table, {}, {}, None)
 
 
-NUMBERS = RANGES | {"nodes": Range(int, 1, COUNT_MAX)}
+NUMBERS = dict(RANGES)
 del NUMBERS["tenants"]  # which the keys say, and no flag
 for name in ("producers_bytes", "metrics_port", "render_processes"):  # flags of `mmplane sidecar`
     del NUMBERS[name]

@@ -6,18 +6,30 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
-from mmplane.children import RANKS
+from mmplane.children import GROUP, RANKS
 from mmplane.config import Config
-from mmplane.core.control import Drain, Drained, RanksReady, Ready, Serving, Spawn, Unloadable
+from mmplane.core.control import (
+    Drain,
+    Drained,
+    Ends,
+    Meeting,
+    RanksGone,
+    RanksReady,
+    Ready,
+    Serving,
+    Spawn,
+    Unloadable,
+)
 from mmplane.core.keyring import Keyring
 from mmplane.core.records import Record
 from mmplane.process.handle import Child
 from mmplane.supervise import STARTS_MAX, Supervisor
-from mmplane.wiring import Wiring
+from mmplane.wiring import Cluster, Wiring
 
 
 class Ended:
@@ -253,3 +265,150 @@ def test_the_front_end_hears_of_every_process_and_only_when_that_has_changed(sup
     supervisor._children.head = None
     told = [[each.role for each in record.running] for record in cast("Any", front.link).told]
     assert told == [["supervisor", "frontend", "rank"], ["supervisor", "frontend"]]
+
+
+# Ranks on several machines.
+
+
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervisor]:
+    """Of a server with two ranks here and four on two other machines; the head and the parser are there."""
+    config = Config(
+        model="tiny",
+        model_folder="",
+        served_name="tiny",
+        device="cpu",
+        tp=6,
+        nodes=3,
+        workers=0,
+        arena_bytes=1 << 20,
+    )
+    with socket.create_server(("127.0.0.1", 0)) as http, socket.create_server(("127.0.0.1", 0)) as listener:
+        wiring = Wiring(config, Keyring(), http, cluster=Cluster(bytes(32), listener))
+        made = Supervisor(config, wiring, on_serving=lambda: None)
+        made._children.head, made._children._epoch = child("frontend", 0), 1
+        made._children.workers = {0: child("parser", 0)}
+        monkeypatch.setattr(
+            made._nursery, "spawn", lambda spawn, _: replace(child(spawn.role, spawn.index), ready=False)
+        )
+        yield made
+        made._children.head, made._children.workers = None, {}
+        made._children.ranks, made._children.stand_ins = {}, {}
+        made._end_everything()
+
+
+def told(each: Child | None) -> list[Record]:
+    assert each is not None
+    return cast("Ended", each.link).told
+
+
+def joined(supervisor: Supervisor) -> None:
+    """All machines have joined, and the group has started."""
+    supervisor._reconcile_children()
+    for stand_in in supervisor._children.stand_ins.values():
+        supervisor._heard(stand_in, Ready())
+    supervisor._reconcile_children()
+    assert list(supervisor._children.ranks) == [0, 1]
+
+
+def test_a_group_starts_when_all_machines_have_joined(nodes: Supervisor) -> None:
+    nodes._reconcile_children()
+    assert list(nodes._children.stand_ins) == [1, 2]
+    nodes._heard(nodes._children.stand_ins[2], Ready())
+    nodes._reconcile_children()
+    assert nodes._children.ranks == {}
+    nodes._heard(nodes._children.stand_ins[1], Ready())
+    nodes._reconcile_children()
+    assert list(nodes._children.ranks) == [0, 1]
+    (first,), (second,) = (told(nodes._children.stand_ins[machine]) for machine in (1, 2))
+    assert isinstance(first, Ends)
+    assert isinstance(second, Ends)
+    assert (first.meeting.first, first.meeting.ranks, second.meeting.first) == (2, 2, 4)
+    assert first.meeting.port == second.meeting.port
+
+
+def test_a_machine_that_is_lost_before_the_group_starts_is_waited_for_alone(nodes: Supervisor) -> None:
+    nodes._reconcile_children()
+    first, second = nodes._children.stand_ins.values()
+    nodes._heard(first, Ready())
+    nodes._gone(first)
+    nodes._reconcile_children()
+    assert nodes._children.stand_ins[1] is not first
+    assert nodes._children.stand_ins[2] is second
+    assert nodes._children.ranks == {}
+
+
+@pytest.mark.parametrize("first", ["rank 0", "rank 1", "stand-in 1", "stand-in 2"])
+def test_whichever_ends_first_the_group_ends_and_starts_as_a_whole(first: str, nodes: Supervisor) -> None:
+    joined(nodes)
+    incarnation = nodes._children._group
+    group = [*nodes._children.ranks.values(), *nodes._children.stand_ins.values()]
+    group.sort(key=lambda each: each.name != first)
+    for each in group:
+        assert not any(isinstance(record, RanksGone) for record in told(nodes._children.head))
+        nodes._gone(each)
+        if each is not group[-1]:
+            nodes._reconcile_children()
+            assert all(left in group for left in nodes._children.all() if left.role in GROUP), "none starts beside it"
+    gone = [record for record in told(nodes._children.head) if isinstance(record, RanksGone)]
+    assert gone == [RanksGone(incarnation)], "that of the ranks, whichever was the last to end"
+    joined(nodes)
+    assert nodes._children._group != incarnation
+
+
+def test_a_group_whose_start_is_refused_is_started_again(nodes: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes._reconcile_children()
+    spawn, refusals = nodes._nursery.spawn, [OSError("the system refuses another process")]
+
+    def refuse(each: Spawn, given: dict[str, int]) -> Child:
+        if refusals:
+            raise refusals.pop()
+        return spawn(each, given)
+
+    for stand_in in nodes._children.stand_ins.values():
+        nodes._heard(stand_in, Ready())
+    monkeypatch.setattr(nodes._nursery, "spawn", refuse)
+    monkeypatch.setattr("mmplane.process.restarts.BACKOFF_FIRST_S", 0.0)
+    nodes._reconcile_children()
+    assert nodes._children.ranks == {}
+    nodes._reconcile_children()
+    assert list(nodes._children.ranks) == [0, 1]
+
+
+@pytest.fixture
+def node(monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervisor]:
+    """Of a machine with the second two of four ranks."""
+    config = Config(
+        model="tiny",
+        model_folder="",
+        served_name="machine",
+        kind="node",
+        device="cpu",
+        tp=4,
+        nodes=2,
+        workers=1,
+        arena_bytes=4 << 20,
+    )
+    made = Supervisor(config, Wiring(config, Keyring(), None, cluster=Cluster(bytes(32))), on_serving=lambda: None)
+    monkeypatch.setattr(made._nursery, "spawn", lambda spawn, _: child(spawn.role, spawn.index))
+    yield made
+    made._children.head, made._children.ranks = None, {}
+    made._end_everything()
+
+
+def test_the_ranks_of_a_node_start_when_its_server_says_so_and_end_with_the_node(node: Supervisor) -> None:
+    node._reconcile_children()
+    head = node._children.head
+    assert head is not None
+    assert [each.name for each in node._children.all()] == ["node"], "no workers, and no ranks yet"
+    node._heard(head, Meeting("10.0.0.1", 9000, "10.0.0.2", 2, 2))
+    node._reconcile_children()
+    assert list(node._children.ranks) == [2, 3]
+    assert [type(record) for record in told(head)] == [Ends]
+    node._gone(head)
+    node._reconcile_children()
+    assert node._children.head is None, "not before its ranks have ended"
+    for rank in list(node._children.ranks.values()):
+        node._gone(rank)
+    node._reconcile_children()
+    assert [each.name for each in node._children.all()] == ["node"]

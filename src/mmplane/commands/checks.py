@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from mmplane.commands.options import RANGES
 from mmplane.config import Config
 from mmplane.core.simulation import simulation_of
 from mmplane.delivery.ingress import check_ingress
 from mmplane.parser import check_writable
+from mmplane.wire.link import DESCRIPTORS_MAX
+from mmplane.wire.private import check_private
 
 REGION_BYTES_MIN = 1024 * 1024
 OPENED = {"/ping", "/ready", "/version", "/metrics"}
@@ -53,6 +57,27 @@ def check_server(config: Config) -> None:
         raise ValueError("--media-root: no such folder")
     if config.trace_to:
         _check_traces(config.trace_to)
+
+
+def check_nodes(config: Config, given: Mapping[str, Any]) -> None:
+    """Check what ranks on several machines require."""
+    if config.nodes == 1:
+        return
+    if config.tp % config.nodes:
+        raise ValueError(f"--nodes: {config.tp} ranks (--tp) are not the same number on {config.nodes} machines")
+    if given["join_port"] is None:
+        raise ValueError("--nodes needs --join-port, where the other machines join: see `mmplane worker --ranks`")
+    if config.delivery != "arena":
+        raise ValueError(f"--nodes: {config.delivery} pickles between ranks, which is refused over machines; use arena")
+    for flag in ("join_cert_file", "ray"):
+        if given[flag]:
+            raise ValueError(f"--{flag.replace('_', '-')} is not supported with --nodes")
+    if config.ranks_each * (1 + config.tp - config.ranks_each) > DESCRIPTORS_MAX:
+        raise ValueError(f"--nodes: {config.ranks_each} ranks on each machine have too many links to the others")
+    try:
+        check_private(given["join_host"])
+    except ValueError as error:
+        raise ValueError(f"--join-host: {error}: what ranks send each other is neither encrypted nor signed") from None
 
 
 def _check_hosts(config: Config) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from mmplane.arena.errors import OutOfMemory
 from mmplane.arena.memory import memory_available_bytes
 from mmplane.commands.checkpoint import check_checkpoint, check_files
-from mmplane.commands.checks import check_server
+from mmplane.commands.checks import check_nodes, check_server
 from mmplane.commands.cluster import JOIN_MAX_DEFAULT, cluster_of
 from mmplane.commands.devices import check_gpus, gpus_visible, placed
 from mmplane.commands.keys import read_keyring
@@ -32,7 +32,7 @@ from mmplane.commands.starting import (
     workers_for,
 )
 from mmplane.commands.welcome import welcome
-from mmplane.config import COUNT_MAX, DELIVERY_NAMES, Config
+from mmplane.config import DELIVERY_NAMES, Config
 from mmplane.delivery.ingress import CHOICES
 from mmplane.machine import check_kernel, check_temporary_folder, cores_usable
 from mmplane.machines.pin import pin_of_file
@@ -41,7 +41,6 @@ from mmplane.process import logs
 from mmplane.process.descriptors import provide
 from mmplane.process.output import Output
 from mmplane.process.title import entitle
-from mmplane.ranges import Range
 from mmplane.supervise import Supervisor
 from mmplane.wiring import Wiring
 
@@ -118,7 +117,8 @@ def _add_delivery(options: Options) -> None:
         "end a trial of a delivery automatically: errors, p99, or both separated by a comma",
         default="",
     )
-    add("--nodes", "number of machines; only 1 is supported", default=1, type=Range(int, 1, COUNT_MAX))
+    nodes = "machines with ranks, each with the same number: see `mmplane worker --ranks`"
+    add("--nodes", nodes, default=1, type=RANGES["nodes"])
     add("--fault-injection", "let requests carry faults (for tests)", choices=ON_OFF, default="off")
 
 
@@ -215,21 +215,20 @@ def resolve(given: dict[str, Any], *, tenants: int = 0) -> Config:
     given = dict(given)
     model = given["model"]
     name, *more_names = given.pop("served_model_name") or [name_of(model)]
-    if given.pop("nodes") != 1:
-        raise ValueError(
-            "--nodes: a server shares features in the memory of one machine; start one server on each node"
-        )
+    nodes = given["nodes"]
     if given["workers"] is None:
         given["workers"] = workers_for(cores_usable(), given["arena_bytes"])
-    if given.get("join_port") is None:
+    if given.get("join_port") is None or nodes > 1:
         given["join_max"] = 0
     gpus, tp_given = gpus_visible(os.environ), given.pop("tp_given", True)
-    given["device"], given["tp"] = placed(given["device"], given["tp"], tp_given=tp_given, gpus=gpus)
-    check_gpus(given["device"], given["tp"], gpus=gpus)
+    given["device"], given["tp"] = placed(
+        given["device"], given["tp"], tp_given=tp_given or nodes > 1, gpus=gpus * nodes
+    )
+    check_gpus(given["device"], given["tp"] // nodes, gpus=gpus)
     if given["kv_bytes"] is None:
         given["kv_bytes"] = kv_bytes_for(given["device"], given["runner"])
     if given["embedding_cache_bytes"] is None:
-        given["embedding_cache_bytes"] = embeddings_for(memory_available_bytes(), given["tp"])
+        given["embedding_cache_bytes"] = embeddings_for(memory_available_bytes(), max(1, given["tp"] // nodes))
     for flag, plural in _PLURALS.items():
         given[plural] = tuple(given.pop(flag))
     given["rollback_on"] = tuple(filter(None, given["rollback_on"].split(",")))
@@ -284,6 +283,7 @@ def _run(given: dict[str, Any]) -> int:
         log.info("preparing the model %s", given["model"])
         keyring = read_keyring(given["api_key_file"])
         config = resolve(given, tenants=keyring.tenants)
+        check_nodes(config, given)
         if config.runner == "hf":
             check_checkpoint(config.model_folder, config.tp)
         else:  # nothing is loaded
@@ -297,7 +297,8 @@ def _run(given: dict[str, Any]) -> int:
     url = "http://" + address(*listener.getsockname()[:2])
     if cluster is not None and cluster.listener is not None:
         tls = f" with --join-pin {pin_of_file(cluster.certificate)}" if cluster.certificate else ""
-        log.info("media machines join at %s%s", address(*cluster.listener.getsockname()[:2]), tls)
+        who = "machines with ranks" if config.nodes > 1 else "media machines"
+        log.info("%s join at %s%s", who, address(*cluster.listener.getsockname()[:2]), tls)
     log.info("listening on %s; loading %s for %d ranks (%s)", url, config.served_name, config.tp, config.device)
 
     def announce() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from mmplane.arena.errors import OutOfMemory
 from mmplane.arena.memory import memory_available_bytes
+from mmplane.commands import node
 from mmplane.commands.checks import check_memory
 from mmplane.commands.cluster import read_cluster_key
 from mmplane.commands.options import RANGES, Options
@@ -65,6 +66,10 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     )
     add("--budget-bytes", "memory for decoded media in flight")
     add("--stall-seconds", "replace an outpost that makes no progress for this long")
+    options.group("ranks instead of workers")
+    ranks = "ranks of the server's group that run here, if it was started with --nodes (default: none)"
+    add("--ranks", ranks, default=0, type=Range(int, 0, RANGES["tp"].most))
+    add("--model", "with --ranks: the server's checkpoint on this machine, as in `mmplane serve`", default="")
     options.group("how it runs")
     options.add_logging()
     return options.actions
@@ -77,11 +82,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = vars(parser.parse_args(arguments))
     ignored: list[str] = []
     try:
-        settings = {name: each.value for name, each in settle(table, given, os.environ, None, ignored.append).items()}
+        settled = settle(table, given, os.environ, None, ignored.append)
+        settings = {name: each.value for name, each in settled.items()}
         logs.begin(settings["log_format"], settings["log_level"], "outpost")
         for each in ignored:
             log.warning("%s", each)
-        code = _run(settings)
+        if settings["ranks"]:
+            code = node.run(settings, {name for name, each in settled.items() if each.source != "default"})
+        else:
+            code = _run(settings)
     except (ValueError, OSError, OutOfMemory) as error:
         return refuse(error)
     if code == RENEWED:

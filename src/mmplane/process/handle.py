@@ -14,7 +14,7 @@ from mmplane.process.stacks import Stacks
 from mmplane.process.stillness import Stillness
 from mmplane.wire.link import Link
 
-HEADS = ("frontend", "keeper", "outpost")
+HEADS = ("frontend", "keeper", "outpost", "node")
 """The roles that keep the bookkeeping of an epoch. Every set of children has exactly one of them."""
 
 

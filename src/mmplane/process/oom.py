@@ -14,12 +14,15 @@ SCORES: Mapping[str, int] = {
     "frontend": 300,
     "keeper": 300,
     "outpost": 300,
+    "node": 300,
+    "stand-in": 300,
     "rank": 300,
 }
 """What each role adds to its inherited score, out of 1000. The kernel kills the highest score first.
 
-A worker, a parser or a porter is replaced alone. The end of a front end, a keeper, an outpost or a rank fails every
-request in flight. The supervisor and the nursery have no entry, because without a supervisor nothing is replaced.
+A worker, a parser or a porter is replaced alone. The end of a front end, a keeper, an outpost, a node, a stand-in or
+a rank fails every request in flight. The supervisor and the nursery have no entry, because without a supervisor nothing
+is replaced.
 """
 SCORE_MAX = 1000
 SCORE = Path("/proc/self/oom_score_adj")

@@ -20,7 +20,7 @@ import torch.distributed as dist
 
 from mmplane.arena.segment import RegionMapping
 from mmplane.config import Config
-from mmplane.core.control import RanksReady, Spawn, ToRank, Unloadable
+from mmplane.core.control import RanksReady, Ready, Spawn, ToRank, Unloadable
 from mmplane.core.plan import FromFollower, Plan
 from mmplane.delivery.lane import Lane
 from mmplane.delivery.meter import Meter
@@ -36,6 +36,7 @@ from mmplane.process.heart import Heart
 from mmplane.process.priority import unhurried
 from mmplane.ranks.model.gathering import Gathering
 from mmplane.ranks.model.loading import collective_limit, load
+from mmplane.ranks.model.meeting import Place
 from mmplane.ranks.model.sums import Sums, use
 from mmplane.ranks.plan.blocks import Blocks
 from mmplane.ranks.plan.embedding_table import EmbeddingTable
@@ -60,7 +61,8 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
     config = msgspec.msgpack.decode(spawn.config, type=Config)
     control = Control(Link(descriptors["control"], ToRank))
     rank, tp = spawn.index, spawn.of
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // tp))
+    place = Place.of(rank, tp, descriptors)
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // place.ranks_here))
     inbox = Inbox(
         [
             RegionMapping(descriptors[f"region{i}"], length_bytes, writable=False)
@@ -74,7 +76,7 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
     peers = [socket.socket(fileno=descriptors[f"sums{other}"]) for other in range(tp) if other != rank]
     use(Sums(rank, peers, limit=collective_limit(config)))
     try:
-        loaded = load(config, descriptors["store"], Gathering(rank, peers), inbox, control, clock)
+        loaded = load(config, place, Gathering(rank, peers), inbox, control, clock)
     except Exception as error:
         # A DistError, or one of gloo, means that another rank has ended, which the supervisor knows.
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
@@ -110,6 +112,8 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
         control.tell(RanksReady(loaded.room.tokens, loaded.dtype))
         LeaderLoop(member, leader, followers, streams, parcels, wake, control, config).run()
     else:
+        if place.meeting is not None:  # no leader tells the supervisor of another machine
+            control.tell(Ready())
         stream = socket.socket(fileno=descriptors["parcels"])
         ParcelReader(stream, parcels, wake, limit_s=config.stall_seconds, frame_bytes_max=config.budget_bytes)
         follow(member, Link(descriptors["leader"], Plan), control, wake, config.stall_seconds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -27,6 +26,7 @@ from mmplane.ranks.model.gathering import Gathering
 from mmplane.ranks.model.grammar import Grammars
 from mmplane.ranks.model.graphs import SPARE_BLOCKS, Recorded, Recorder
 from mmplane.ranks.model.kinds import not_reused
+from mmplane.ranks.model.meeting import Place
 from mmplane.ranks.model.null import NullRunner
 from mmplane.ranks.model.probe import Probe, verify
 from mmplane.ranks.model.progress import progress_logged
@@ -58,14 +58,16 @@ class Loaded:
     """Whether a step computes all tokens of an image or none."""
 
 
-def load(config: Config, store: int, gathering: Gathering, inbox: Inbox, control: Control, clock: LoopClock) -> Loaded:
+def load(
+    config: Config, place: Place, gathering: Gathering, inbox: Inbox, control: Control, clock: LoopClock
+) -> Loaded:
     """Join the group and load what `--runner` selects.
 
     Raises Unsupported, ValueError, OSError, and whatever transformers and the model's own code raise.
     """
     rank, tp = gathering.rank, gathering.size
-    device = _device(config, rank, tp)
-    _join(store, rank, tp, device, config)
+    device = _device(config, place)
+    _join(place, rank, tp, device, config)
     processors = choose(config)
     processors.warm()
     if config.runner != "hf":
@@ -148,24 +150,22 @@ def _end_tokens(model: Any) -> frozenset[int]:
     return frozenset()
 
 
-def _device(config: Config, rank: int, tp: int) -> torch.device:
+def _device(config: Config, place: Place) -> torch.device:
     if config.device == "cpu":
         return torch.device("cpu")
-    if torch.cuda.device_count() < tp:
+    if torch.cuda.device_count() < place.ranks_here:
         raise ValueError(
-            f"--device cuda: torch finds {torch.cuda.device_count()} GPUs for {tp} ranks; try --device cpu"
+            f"--device cuda: torch finds {torch.cuda.device_count()} GPUs for {place.ranks_here} ranks; "
+            f"try --device cpu"
         )
-    return torch.device("cuda", rank)
+    return torch.device("cuda", place.local)
 
 
-def _join(store_descriptor: int, rank: int, tp: int, device: torch.device, config: Config) -> None:
-    """Join the process group. The rendezvous is a file without a name: nothing listens, and nothing is left behind."""
+def _join(place: Place, rank: int, tp: int, device: torch.device, config: Config) -> None:
+    """Join the process group."""
     if tp == 1:
         return
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(tp)}
-    store = dist.FileStore(  # type: ignore[attr-defined]
-        f"/proc/self/fd/{store_descriptor}", tp
-    )
+    store = place.join(rank, tp, collective_limit(config))
     backend = "gloo"
     if device.type == "cuda":  # needs one GPU for each rank, so this project's tests do not run it
         torch.cuda.set_device(device)
