@@ -198,7 +198,7 @@ class Supervisor:
                 child.computing = record.computing
             case Ready():
                 child.ready = True
-                self._works(child.name)
+                self._works(_role(child))
                 self._announce()
             case RanksReady():
                 self._children.ranks_are_ready(record)
@@ -245,7 +245,7 @@ class Supervisor:
         self._undrained.discard(child.name)
         self._children.gone(child)
         # Workers and the parser end with their front end, which is not their failure.
-        self._ended(RANKS if child.role == "rank" else child.name, blameless=alone or a_peer_died)
+        self._ended(_role(child), blameless=alone or a_peer_died)
 
     def _works(self, role: str) -> None:
         if (gone_s := self._restarts.ready(role)) is not None:
@@ -325,6 +325,11 @@ class Supervisor:
             nursery.wait(deadline_s - time.monotonic())
             nursery.reap()
         self._wiring.close()
+
+
+def _role(child: Child) -> str:
+    """The role as which it is started again."""
+    return RANKS if child.role == "rank" else child.name
 
 
 def _preloaded(config: Config) -> str:

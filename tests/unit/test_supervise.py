@@ -412,3 +412,20 @@ def test_the_ranks_of_a_node_start_when_its_server_says_so_and_end_with_the_node
         node._gone(rank)
     node._reconcile_children()
     assert [each.name for each in node._children.all()] == ["node"]
+
+
+def test_a_group_that_was_ready_on_this_machine_may_be_lost_any_number_of_times(
+    node: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmplane.process.restarts.BACKOFF_FIRST_S", 0.0)
+    for _ in range(2 * STARTS_MAX):
+        node._reconcile_children()
+        assert node._children.head is not None
+        node._heard(node._children.head, Ready())
+        node._heard(node._children.head, Meeting("10.0.0.1", 9000, "10.0.0.2", 2, 2))
+        node._reconcile_children()
+        for rank in node._children.ranks.values():
+            node._heard(rank, Ready())
+        for child in [*node._children.ranks.values(), node._children.head]:
+            node._gone(child)
+    assert node._exit_code is None

@@ -159,9 +159,13 @@ class StandIn:
             case Ends(meeting=meeting):
                 self._begin(meeting, [socket.socket(fileno=descriptor) for descriptor in descriptors])
             case Attach():
-                if self._frontend is not None:
-                    self._frontend.close()
-                self._frontend = Link(descriptors[0], Copy)
+                self._attach(Link(descriptors[0], Copy))
+
+    def _attach(self, frontend: Link[Copy] | None) -> None:
+        with self._lock:  # a receiving thread may be sending on the last one
+            if self._frontend is not None:
+                self._frontend.close()
+            self._frontend = frontend
 
     def _begin(self, meeting: Meeting, ends: list[socket.socket]) -> None:
         stream, self._waiting = self._waiting, None
@@ -191,9 +195,7 @@ class StandIn:
                 view = self._regions[slot.region].view(slot.offset_bytes, slot.length_bytes)
                 self._bulk.post(copy, [view[begin:end] for begin, end in copy.spans])
         except PeerGone:  # the supervisor brings the next one
-            assert self._frontend is not None
-            self._frontend.close()
-            self._frontend = None
+            self._attach(None)
 
     # Receiving threads.
 
@@ -202,10 +204,9 @@ class StandIn:
             case Pulse():
                 pass
             case Wrote():
-                frontend = self._frontend
-                if frontend is not None:
-                    with suppress(PeerGone):  # the next one knows no such generation
-                        frontend.send(record, limit_s=TELL_SECONDS)
+                with self._lock, suppress(PeerGone):  # the next front end knows no such generation
+                    if self._frontend is not None:
+                        self._frontend.send(record, limit_s=TELL_SECONDS)
             case _:
                 raise ProtocolError(f"{type(record).__name__} from a machine that copies")
 

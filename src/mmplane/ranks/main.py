@@ -112,7 +112,7 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
         control.tell(RanksReady(loaded.room.tokens, loaded.dtype))
         LeaderLoop(member, leader, followers, streams, parcels, wake, control, config).run()
     else:
-        if place.meeting is not None:  # no leader tells the supervisor of another machine
+        if place.meeting is not None and place.meeting.first:  # no leader tells the supervisor of another machine
             control.tell(Ready())
         stream = socket.socket(fileno=descriptors["parcels"])
         ParcelReader(stream, parcels, wake, limit_s=config.stall_seconds, frame_bytes_max=config.budget_bytes)

@@ -53,6 +53,7 @@ class Around:
         self.stand_in = StandIn(CONFIG, 1, control, [self.region], bulk_port=7)
         self._stack = stack
         stack.callback(control.link.close)
+        stack.callback(self.stand_in._attach, None)
         self.doors = (self._door(Call, self.stand_in.admit), self._door(Bulk, self.stand_in.admit_bulk))
 
     def _door(self, request: Any, admit: Any) -> Door[Any]:
