@@ -5,29 +5,22 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
-from mmplane.commands.files import read_file
 from mmplane.commands.starting import lacking, listen
-from mmplane.machines.greeting import key_of
+from mmplane.machines.key_file import MAKE_ONE, read_key
 from mmplane.machines.pin import server_context
+from mmplane.process.files import read_file
 from mmplane.ray.address import host_and_port
 from mmplane.wiring import Cluster
 
 JOIN_MAX_DEFAULT = 4
 """The default number of media machines that may join."""
-KEY_BYTES_MIN, KEY_BYTES_MAX = 32, 4096
-MAKE_ONE = "head -c 32 /dev/urandom | base64 > FILE; chmod 600 FILE"
 
 
 def read_cluster_key(path: str) -> bytes:
     """Read the key from a file that only its owner can read. Raises ValueError with what to change."""
     if not path:
         raise ValueError(f"media machines need --cluster-key-file, the same file on all machines: {MAKE_ONE}")
-    secret = read_file("--cluster-key-file", path, private=True)
-    if not KEY_BYTES_MIN <= len(secret.strip()) <= KEY_BYTES_MAX:
-        raise ValueError(
-            f"--cluster-key-file: {path} must contain {KEY_BYTES_MIN} to {KEY_BYTES_MAX} bytes: {MAKE_ONE}"
-        )
-    return key_of(secret.strip())
+    return read_key("--cluster-key-file", path)
 
 
 def cluster_of(given: dict[str, Any]) -> Cluster | None:

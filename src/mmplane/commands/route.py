@@ -21,13 +21,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmplane.commands.files import read_file
 from mmplane.commands.keys import KEYS_BYTES_MAX
 from mmplane.commands.options import Options
 from mmplane.commands.settings import declared, settle
 from mmplane.commands.starting import address, listen, refuse
 from mmplane.parser import Parser
 from mmplane.process import logs
+from mmplane.process.files import read_file
 from mmplane.process.output import Output
 from mmplane.process.title import entitle
 from mmplane.ranges import Range

@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
@@ -48,7 +48,10 @@ class SGLang:
         arena_bytes: int,
         log: Path,
         processor: str = "off",
+        inside: Sequence[str] = (),
+        wait: bool = True,
     ) -> None:
+        """`inside` is the beginning of the command. Without `wait`, call `wait` before anything else."""
         assert VENV.exists(), "make .venv-sglang/stamp: these tests need SGLang in an environment of its own"
         port = unused_port()
         environment = os.environ | {
@@ -58,14 +61,20 @@ class SGLang:
             "MMPLANE_SGLANG_PROCESSOR": processor,
         }
         script = ROOT / "tools" / "peers" / "sglang" / "serve.sh"
-        command = ["bash", str(script), str(VENV), str(folder), str(tp), str(port)]
+        command = [*inside, "bash", str(script), str(VENV), str(folder), str(tp), str(port)]
         # Schedulers that wait for requests would otherwise spin, all of them, on the machine's few cores.
         command += ["--enable-cache-report", "--enable-metrics", "--sleep-on-idle", *options]
         self._log = log
         with log.open("wb") as file:
             self._process = subprocess.Popen(command, stdout=file, stderr=file, env=environment, start_new_session=True)
+        self._url = f"http://127.0.0.1:{port}"
+        if wait:
+            self.wait()
+
+    def wait(self, line: str = "The server is fired up") -> None:
+        """Until this line is in the log."""
         try:
-            until(lambda: self.has_ended() or "The server is fired up" in self.log(), START_LIMIT_S, "started")
+            until(lambda: self.has_ended() or line in self.log(), START_LIMIT_S, "started")
             assert not self.has_ended(), self.log()[-3000:]
         except AssertionError:
             self.kill()
@@ -74,7 +83,7 @@ class SGLang:
         self.processes = [self.tokenizer, *self.tokenizer.children(recursive=True)]
         # No connection is kept: the server closes idle ones, and a request in that moment would be lost.
         limits = httpx.Limits(max_keepalive_connections=0)
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120, limits=limits)
+        self.http = httpx.Client(base_url=self._url, timeout=120, limits=limits)
 
     def log(self) -> str:
         """All that it has said."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import atexit
 import mmap
 import os
-from typing import Self, Unpack
+from typing import Protocol, Self, Unpack
 
 import msgspec
 
@@ -21,11 +21,16 @@ from mmplane.embed.sidecar import Settings, Sidecar
 
 
 class Place(Record, frozen=True):
-    """What a server's processes need: the sidecar's socket, ranks per group, each producer's share of memory."""
+    """What a server's processes need: the sidecar's socket, ranks per group, each producer's share of memory.
+
+    With ranks on several machines there is no sidecar. `board` is the path of this machine's
+    `mmplane.engines.kit.board.Board`.
+    """
 
     socket: str
     groups: tuple[Count, ...]
     region_bytes: Count = 0
+    board: str = ""
 
     @classmethod
     def inherited(cls, variable: str) -> Self | None:
@@ -56,7 +61,14 @@ def begin(
     return sidecar, place
 
 
-def end(sidecar: Sidecar) -> None:
+class Stoppable(Protocol):
+    """A sidecar, or what takes its place on a machine."""
+
+    def stop(self) -> None:
+        """End it. May be called again."""
+
+
+def end(sidecar: Stoppable) -> None:
     """Stop it now. May be called again."""
     atexit.unregister(sidecar.stop)
     sidecar.stop()

@@ -1,5 +1,6 @@
 """A tokenizer process's side of the sidecar: writes and leases features in threads, before they are sent.
 
+With several nodes this process is itself the producer, and a thread also waits until every node has the features.
 Features that cannot be carried take SGLang's own path and are counted by reason. A request is refused only if ranks or
 the sidecar are lost after the arena was used, because SGLang's named segments would outlive a server that is about to
 end.
@@ -18,11 +19,12 @@ import numpy as np
 import torch
 
 from mmplane.embed.client import Client
-from mmplane.embed.errors import Full, Lost, TooLarge
+from mmplane.embed.errors import Full, Late, Lost, TooLarge
 from mmplane.embed.hold import SidecarHold
 from mmplane.embed.records import Leased
 from mmplane.engines.kit.attach import attach
 from mmplane.engines.kit.leases import Leases
+from mmplane.engines.kit.producer import Producer, Put
 from mmplane.engines.kit.sidecar import Place
 from mmplane.engines.sglang import identity, pointer
 from mmplane.engines.sglang.made import made_of
@@ -47,9 +49,7 @@ class Carrier:
     """The carrier of one TokenizerManager."""
 
     def __init__(self, place: Place, metrics: Metrics) -> None:
-        self._attached: Future[Client] = attach(
-            lambda: Client(place.socket, arena_bytes=place.region_bytes, groups=len(place.groups), limit_s=CALL_LIMIT_S)
-        )
+        self._attached: Future[Client | Producer] = attach(partial(_attach, place))
         self._metrics, self._tally = metrics, metrics.tally
         self._was_ready = False
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="mmplane")
@@ -72,8 +72,8 @@ class Carrier:
         """These records will not be sent."""
         self._client().revoke(*leased)
 
-    def lease(self, hold: SidecarHold, messages: int) -> Leases:
-        """Lease held items for this many messages. Raises Refused, Full, Lost."""
+    def lease(self, hold: SidecarHold | Put, messages: int) -> Leases:
+        """Lease held items for this many messages. Raises Refused, Full, Late, Lost."""
         leased: list[Leased] = []
         leases = Leases(leased, self.revoke)
         try:
@@ -115,6 +115,8 @@ class Carrier:
                     return self._carry_array(array, partial(key, array, place), messages)
                 except (Full, TooLarge):
                     reason = "full"
+                except Late:
+                    reason = "late"
                 except Lost:
                     reason = "not_ready"
                 except ValueError:
@@ -128,7 +130,7 @@ class Carrier:
         made = made_of(array)
         try:
             client = self._client()
-            hold = client.put(key(), {pointer.ARRAY: array}) if made is None else made.hold
+            hold = made.hold if made is not None else client.put(key(), {pointer.ARRAY: array})
         except Lost as error:
             if self._was_ready:
                 raise Refused("the sidecar has been lost") from error
@@ -137,7 +139,7 @@ class Carrier:
         self._metrics.carried(_bytes_of(array), hit=hold.hit)
         return pointer.ready(leases, array)
 
-    def _client(self) -> Client:
+    def _client(self) -> Client | Producer:
         if not self._attached.done() or self._attached.exception() is not None:
             raise Lost("this process is not attached")
         return self._attached.result()
@@ -166,6 +168,14 @@ class Carrier:
         self._metrics.show(figures)
         more = self._is_stale or (figures is not None and figures["leases"] + figures["holds"] > 0)
         self._refresh = asyncio.get_running_loop().call_later(REFRESH_S, self._take_figures) if more else None
+
+
+def _attach(place: Place) -> Client | Producer:
+    if not place.board:
+        return Client(place.socket, arena_bytes=place.region_bytes, groups=len(place.groups), limit_s=CALL_LIMIT_S)
+    producer = Producer.at(place.board)
+    producer.begin()
+    return producer
 
 
 def _is_worth_it(array: Any, place: str) -> bool:

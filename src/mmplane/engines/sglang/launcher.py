@@ -1,7 +1,8 @@
 """In the launcher, before any process is started: start the sidecar, and log whether the plugin is on.
 
 Every server has its own sidecar, a child of its launcher. The server's processes find it through an environment
-variable that they inherit. It ends with `Engine.shutdown`, or with the launcher.
+variable that they inherit. It ends with `Engine.shutdown`, or with the launcher. With several nodes, each launcher has
+a part of a plane instead (`mmplane.engines.sglang.nodes`).
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from typing import Any
 from sglang.srt.configs.model_config import ModelConfig
 from sglang.srt.environ import envs
 
+from mmplane.arena.errors import OutOfMemory
 from mmplane.embed.sidecar import Settings, Sidecar
 from mmplane.engines.kit import applied
 from mmplane.engines.kit import sidecar as sidecars
 from mmplane.engines.kit.room import pictures
+from mmplane.engines.sglang import nodes
 from mmplane.engines.sglang.building.choice import problem
 from mmplane.engines.sglang.plugin import known
 from mmplane.engines.sglang.processor.launch import Wanted, wanted
@@ -43,14 +46,18 @@ def launch(original: Callable[..., Any], cls: type, server_args: Any, *args: Any
     if (wrong := problem()) is not None:
         log.warning("mmplane: %s", wrong)
     options = options_of(server_args)
-    reason, sidecar = uncovered(options), None
+    reason = uncovered(options)
+    sidecar: sidecars.Stoppable | None = None
     if reason is None:
         config = ModelConfig.from_server_args(server_args)
         reason = _unprofitable(config)
     if reason is None:
         try:
-            sidecar = _begin(options, wanted(options, getattr(config, "hf_config", None)))
-        except (ValueError, OSError) as error:
+            if options["nnodes"] > 1:
+                sidecar = nodes.begin(PLACE_VARIABLE, options)
+            else:
+                sidecar = _begin(options, wanted(options, getattr(config, "hf_config", None)))
+        except (ValueError, OSError, OutOfMemory) as error:
             reason = str(error)
     if sidecar is None:
         log.warning("mmplane: off: %s", reason)
@@ -79,7 +86,6 @@ def uncovered(options: Mapping[str, Any]) -> str | None:
     """Return why a server with these options stays on SGLang's own path, or None."""
     transport, workers = options.get("mm_feature_transport") or "cpu", options.get("tokenizer_worker_num") or 1
     cases = {
-        "several nodes share no memory": options["nnodes"] > 1,
         "pipeline parallelism is not covered": options["pp_size"] > 1,
         "encoder disaggregation is not covered": options.get("language_only") or options.get("encoder_only"),
         "the encoder is not loaded (--language-model-only)": options.get("language_model_only"),
@@ -90,7 +96,7 @@ def uncovered(options: Mapping[str, Any]) -> str | None:
         "several tokenizers load no plugins before SGLang 0.5.23": workers > 1 and not has_worker_app(),
         "the Rust server is not covered": envs.SGLANG_RUST_SERVER.get(),
     }
-    return next((reason for reason, holds in cases.items() if holds), None)
+    return next((reason for reason, holds in cases.items() if holds), None) or nodes.uncovered(options)
 
 
 def settings_of(wanted: Wanted | str, total_bytes: int) -> Settings:

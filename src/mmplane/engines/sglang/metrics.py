@@ -17,6 +17,7 @@ log = logging.getLogger("mmplane")
 REASONS = {
     "not_ready": "not every rank is attached yet",
     "full": "the arena has no room for it",
+    "late": "another node did not get it in time",
     "gpu": "it is on a GPU",
     "empty": "it is empty",
     "dtype": "records cannot describe its dtype",
@@ -31,6 +32,8 @@ SIDECARS = {
     "arena_items": "Items in the index",
     "arena_leases": "Leases of messages that some rank has not ended",
     "arena_evictions": "Items evicted to make room for others",
+    "arena_mirrors": "Other nodes that have a mirror of the arena",
+    "arena_copied_bytes": "Bytes of features that went to mirrors",
 }
 OWN = {
     "features_seen": "Features of requests",
@@ -77,4 +80,6 @@ def _flat(figures: Mapping[str, Any]) -> dict[str, int]:
         "arena_items": arena["items"],
         "arena_leases": figures["leases"],
         "arena_evictions": arena["evictions"],
+        "arena_mirrors": figures.get("mirrors", 0),
+        "arena_copied_bytes": figures.get("copied_bytes", 0),
     }

@@ -13,6 +13,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from sglang.srt.runtime_context import get_mm, get_parallel
 
 from mmplane.embed.inbox import Inbox
 from mmplane.engines.kit.attach import attach
+from mmplane.engines.kit.board import read
 from mmplane.engines.kit.sidecar import Place
 from mmplane.engines.sglang import gpu, pointer
 from mmplane.engines.sglang.launcher import PLACE_VARIABLE
@@ -46,6 +48,9 @@ def start(original: Callable[..., None], self: Any, server_args: Any, *args: Any
     if place is not None:
         given = inspect.signature(original).bind(self, server_args, *args, **kwargs).arguments
         group, rank = Topology.of(options_of(server_args)).position(*ranks_of(given, get_parallel()))
+        if place.board:
+            _attached = attach(partial(_mirrored, place.board, group, rank))
+            return
         access = gpu.begin(torch)
         _attached = attach(
             lambda: Inbox(place.socket, group=group, rank=rank, ranks=place.groups[group], access=access)
@@ -121,6 +126,12 @@ def build_inputs(original: Callable[..., Any], self: Any, mm_inputs: Any) -> Any
     except Exception as error:
         log.exception("mmplane: the inputs of a request could not be built")
         raise _MultimodalInputProcessingError("The multimodal inputs of this request could not be built.") from error
+
+
+def _mirrored(board: str, group: int, rank: int) -> Inbox:
+    """Join the plane of several nodes. Raises what `Inbox` raises."""
+    address = read(board)
+    return Inbox(address, address.ranks_of(group)[rank])
 
 
 def _restored(value: Any, _place: str) -> Any:

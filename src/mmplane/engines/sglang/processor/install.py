@@ -37,6 +37,7 @@ def make(
     own = getattr(processor, "image_processor", None)
     if (
         place is None
+        or place.board
         or own is None
         or kwargs.get("skip_mm_pool")
         or isinstance(launch.wanted(options_of(server_args), hf_config), str)
