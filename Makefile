@@ -11,7 +11,7 @@ TORCH := torch==2.13.0
 TORCH_OPTIONS ?=
 SERVE_OPTIONS ?=
 
-.PHONY: help install install-dev serve lock docs screenshots check-deploy test-pythons wheel test test-unit test-process test-sglang test-sglang-versions test-vllm test-models test-ray test-clients test-device lock-clients record-openwebui test-report fix check simulate fuzz chaos soak overload bench results results-sglang train train-smoke evaluate demo clean chaos-freeze chaos-sidecar chaos-strangers chaos-machines chaos-mirrors
+.PHONY: help install install-dev serve lock docs screenshots check-deploy test-pythons wheel test test-unit test-process test-sglang test-sglang-versions test-vllm test-models test-ray test-clients test-device lock-clients record-openwebui test-report fix check simulate fuzz chaos soak overload bench results results-sglang train train-smoke evaluate demo clean chaos-freeze chaos-sidecar chaos-strangers chaos-machines chaos-mirrors chaos-nodes
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -258,6 +258,9 @@ chaos-machines: install-dev ## media machines lost in every way, 500 times (an h
 
 chaos-mirrors: install-dev ## a mirror killed at a random moment, 500 times (ten minutes)
 	MMPLANE_MIRROR_ROUNDS=500 $(BIN)/python -m pytest tests/process/test_mirrors.py -k at_any_moment --timeout 3600
+
+chaos-nodes: install-dev ## ranks on two machines: something of the group lost in every way, 500 times (two hours; LOSSES=20)
+	PYTHONPATH=tests/process:tests/shared $(BIN)/python -m tests.chaos.nodes $(LOSSES)
 
 chaos-strangers: install-dev ## a minute of each kind of hostile client beside an honest one
 	MMPLANE_STRANGERS_SECONDS=60 $(BIN)/python -m pytest tests/process/test_strangers.py -q --timeout 300

@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -36,6 +37,9 @@ FLAGS = ("--cache", "off", "--workers", "1", "--item-seconds", "4", "--images-ma
 class Rounds:
     """Counts over all rounds: `asked`, `right`, `refused` (503), `wrong` digests, `poisoned` files; events by name."""
 
+    LOST_WITHIN_S = 0.1
+    """After the requests have been sent."""
+
     def __init__(self, network: Network, live: Live, outposts: list[Outpost], key: Path, model: Path) -> None:
         self._network = network
         self._live = live
@@ -49,13 +53,12 @@ class Rounds:
         self.back_s: list[float] = []
 
     def play(self, clients: Executor) -> None:
-        """Ask, lose something of each machine meanwhile, judge every answer, and wait until both machines are there."""
-        events = [self.worker_killed, self.worker_stopped, self.outpost_killed, self.outpost_stopped]
-        events += [self.porter_killed, self.porter_stopped, self.machine_killed, self.link_down, self.link_cut]
+        """Ask, lose something of each machine meanwhile, judge every answer, and wait until all is back."""
+        ways = self.ways()
         played = sum(self.events.values())
-        lost = [events[(played + number) % len(events)] for number in range(MACHINES)]
+        lost = [ways[(played + number) % len(ways)] for number in range(len(self._outposts))]
         asked = [self._ask(clients) for _ in range(REQUESTS)]
-        sleep(self._random.random() / 10)  # chance decides what is under way
+        sleep(self._random.random() * self.LOST_WITHIN_S)  # chance decides what is under way
         for losing in [clients.submit(event, number) for number, event in enumerate(lost)]:
             losing.result()
         ended_s = monotonic()
@@ -63,8 +66,17 @@ class Rounds:
         self.events.update(names)
         for pictures, answer in asked:
             self._judge(pictures, answer.result())
-        until(lambda: len(machines(self._live)) == MACHINES, BACK_S, f"all are back after {names}")
+        until(self.all_are_back, BACK_S, f"all are back after {names}")
         self.back_s.append(monotonic() - ended_s)
+
+    def ways(self) -> list[Callable[[int], None]]:
+        """What is lost in turn; each is called with the number of a machine."""
+        lost = [self.worker_killed, self.worker_stopped, self.outpost_killed, self.outpost_stopped]
+        lost += [self.porter_killed, self.porter_stopped, self.machine_killed, self.link_down, self.link_cut]
+        return lost
+
+    def all_are_back(self) -> bool:
+        return len(machines(self._live)) == MACHINES
 
     def _ask(self, clients: Executor) -> tuple[list[bytes], Future[Any]]:
         pictures = []
@@ -82,8 +94,8 @@ class Rounds:
             self.poisoned += 1
         else:
             assert answer.status_code == 200, answer.text
-            found = [item["digests"]["0"] for item in answer.json()["mmplane"]["trace"]["items"]]
-            if found == list(map(self._digest, pictures)):
+            found = [set(item["digests"].values()) for item in answer.json()["mmplane"]["trace"]["items"]]
+            if found == [{self._digest(picture)} for picture in pictures]:
                 self.right += 1
             else:
                 self.wrong += 1

@@ -5,18 +5,18 @@ from __future__ import annotations
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx
 import pytest
 from live import Live, until
-from machines import PORT, SERVER, Network, Outpost, write_key
+from machines import SERVER, Network, Outpost
 from pictures import jpeg, noise, part, photograph, text
+from tests.chaos.nodes import Setting, joining, over_two_machines
 
 from mmplane.core.records import PROMPT_INLINE_BYTES_MAX
-from mmplane.models.tiny import SHIPPED_WEIGHTS, build_tiny
+from mmplane.models.tiny import build_tiny
 
 TOKENS = 200
 LISTEN = "0A"
@@ -26,39 +26,6 @@ BACK_S = 90.0
 PICTURES = [text("What is this?"), *map(part, (photograph("china"), photograph("flower"), jpeg(1, 700, 500), noise(2)))]
 LONG = "one two three " * 390
 """Its tokens do not fit into a message, so they are in a slot too."""
-
-
-class Setting(NamedTuple):
-    network: Network
-    live: Live
-    nodes: list[Outpost]
-    """The last one is there."""
-    model: Path
-    key: Path
-
-
-def joining(network: Network, key: Path, model: Path, ranks: int = 1) -> Outpost:
-    return Outpost(network, 1, key, "--ranks", str(ranks), "--model", str(model), workers=False)
-
-
-@contextmanager
-def over_two_machines(folder: Path, tp: int) -> Iterator[Setting]:
-    model, key, network = folder / "tiny", write_key(folder), Network(1)
-    build_tiny(model, weights=SHIPPED_WEIGHTS)
-    nodes = [joining(network, key, model, tp // 2)]
-    try:
-        with network.inside(0):
-            flags = ("--nodes", "2", "--join-host", SERVER, "--join-port", str(PORT), "--cluster-key-file", str(key))
-            live = Live(model, *flags, tp=tp)
-            try:
-                yield Setting(network, live, nodes, model, key)
-                live.settle()
-            finally:
-                live.stop()
-    finally:
-        for node in nodes:
-            node.stop()
-        network.close()
 
 
 @pytest.fixture(scope="module")

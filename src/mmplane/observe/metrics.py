@@ -318,6 +318,21 @@ METRICS = (
     ),
     Metric("mmplane_frontend_epoch", "gauge", "Number of front ends so far", (), _one("epoch")),
     Metric("mmplane_ranks_attached", "gauge", "Whether the ranks take requests", (), _one("ranks", "attached")),
+    Metric("mmplane_rank_machines", "gauge", "Other machines with ranks of the group", (), _one("copies", "mirrors")),
+    Metric(
+        "mmplane_copies_waiting",
+        "gauge",
+        "Slots that other machines with ranks need and have not written yet",
+        (),
+        _one("copies", "copies_lacking"),
+    ),
+    Metric(
+        "mmplane_copied_bytes_total",
+        "counter",
+        "Bytes of slots that other machines with ranks have written",
+        (),
+        _one("copies", "copied_bytes"),
+    ),
     Metric("mmplane_rank_requests", "gauge", "Requests with the leader, by state", ("state",), _rank_requests),
     Metric("mmplane_rank_kv_tokens", "gauge", "Cache positions in use", (), _one("ranks", "progress", "kv_tokens")),
     Metric(

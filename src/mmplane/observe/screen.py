@@ -131,6 +131,10 @@ def _ranks(between: Between) -> Table:
             _ms(between.mean_s("mmplane_rank_deliver_seconds", rank=rank)),
             _ms(between.mean_s("mmplane_rank_encode_seconds", rank=rank)),
         )
+    if machines := between.after.sum("mmplane_rank_machines"):
+        rate = between.rate("mmplane_copied_bytes_total") / MIB
+        waiting = between.after.sum("mmplane_copies_waiting")
+        table.caption = f"other machines: {machines:.0f} · {rate:.1f} MiB/s to them · {waiting:.0f} copies under way"
     return table
 
 

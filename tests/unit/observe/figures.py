@@ -79,6 +79,7 @@ def figures(requests: int = 10, *, attached: bool = True) -> Figures:
         "budget": {"limit_bytes": 64 * MIB, "reserved_bytes": 16 * MIB, "waiting": 1, "refused": 2},
         "workers": {"states": {"idle": 1, "busy": 1}, "waiting": 0, "jobs": 7, "condemned": 1}
         | {"lanes": lanes, "machines": [machine], "places": 2, "lost": 1},
+        "copies": {"mirrors": 1, "copies_lacking": 2, "copied_bytes": MIB * requests},
         "ranks": {"attached": attached, "kv_tokens_max": 4096, "progress": progress if attached else None},
         "delivery": {"name": "leader", "share": 0.25, "otherwise": "arena", "rollbacks": 1}
         | {"by_name": {"arena": tally, "leader": tally}, "auto": {"room": 2}},

@@ -61,11 +61,18 @@ def test_media_machines_have_rates() -> None:
     assert "1 of 2 · 1 lost so far" in text
 
 
+def test_copies_to_other_machines_with_ranks_have_a_rate() -> None:
+    assert "other machines: 1 · 10.0 MiB/s to them · 2 copies under way" in shown(figures(10), figures(30))
+
+
 def test_a_server_that_none_may_join_shows_no_machines() -> None:
     alone = figures()
     workers = {"lanes": {}, "machines": [], "places": 0}
-    alone = replace(alone, now={**alone.now, "workers": {**alone.now["workers"], **workers}})
-    assert "media machines" not in shown(alone, alone)
+    copies = {"mirrors": 0, "copies_lacking": 0, "copied_bytes": 0}
+    alone = replace(alone, now={**alone.now, "workers": {**alone.now["workers"], **workers}, "copies": copies})
+    text = shown(alone, alone)
+    assert "media machines" not in text
+    assert "other machines" not in text
 
 
 def test_the_map_has_a_cell_for_whatever_is_there() -> None:
