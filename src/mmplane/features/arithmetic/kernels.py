@@ -111,7 +111,7 @@ def _shares(size_in: int, size_out: int, kind: int) -> tuple[Ints, Ints, Doubles
     stretch = max(scale, 1.0)
     support = stretch * (3.0 if kind == LANCZOS else 2.0 if kind == BICUBIC else 1.0)
     first, count = np.empty(size_out, np.int32), np.empty(size_out, np.int32)
-    shares = np.zeros((size_out, ceil(support) * 2 + 1))
+    shares = np.zeros((size_out, (ceil(support) * 2 + 4) // 4 * 4))
     step = 1.0 / stretch
     for o in range(size_out):
         centre = (o + 0.5) * scale
@@ -140,7 +140,10 @@ def _fixed(shares: Doubles, bits: int) -> Ints:
 
 
 def weights(size_in: int, size_out: int, kind: int) -> tuple[Ints, Ints, Ints]:
-    """For each output pixel: its first input pixel, their number, and their weights in Pillow's fixed point."""
+    """For each output pixel: its first input pixel, their number, and their weights in Pillow's fixed point.
+
+    There are whole groups of four weights; those after the last input pixel are 0.
+    """
     first, count, shares = _shares(size_in, size_out, kind)
     return first, count, _fixed(shares, WEIGHT_BITS)
 
@@ -159,34 +162,48 @@ def torch_weights(size_in: int, size_out: int, kind: int) -> tuple[Ints, Ints, I
 
 
 @_inlined
+def _four(source: Bytes, i: int, rows: tuple[int, int, int, int], shares: tuple[int, int, int, int]) -> Any:
+    """The weighted sum of column i of four rows."""
+    near = np.int32(source[rows[0], i]) * shares[0] + np.int32(source[rows[1], i]) * shares[1]
+    far = np.int32(source[rows[2], i]) * shares[2] + np.int32(source[rows[3], i]) * shares[3]
+    return near + far
+
+
+@_inlined
+def _byte(total: Any) -> np.uint8:
+    return np.uint8(min(max(np.int32(total) >> _BITS, _ZERO), _FULL))
+
+
+@_inlined
 def _weigh(source: Bytes, first: Ints, count: Ints, fixed: Ints, o: int, total: Ints, out: Bytes) -> None:
     """out[o] = the weighted sum of `count[o]` rows of `source` from `first[o]` on, rounded and clipped.
 
-    `total` is scratch memory. Four rows at a time, so that the sums are loaded and stored a quarter as often. There
-    are no slices, because each costs numba an atomic reference count.
+    Four rows at a time, so that the sums are loaded and stored a quarter as often, and never if there are only four.
+    `total` is scratch memory. There are no slices, because each costs numba an atomic reference count.
     """
-    for i in range(total.size):
-        total[i] = _HALF
-    t, row, taps = 0, first[o], count[o]
-    while t + 4 <= taps:
-        p, q, r, s = fixed[o, t], fixed[o, t + 1], fixed[o, t + 2], fixed[o, t + 3]
-        for i in range(total.size):
-            near = np.int32(source[row, i]) * p + np.int32(source[row + 1, i]) * q
-            far = np.int32(source[row + 2, i]) * r + np.int32(source[row + 3, i]) * s
-            total[i] = np.int32(total[i] + near + far)
-        t, row = t + 4, row + 4
-    while t < taps:
-        p = fixed[o, t]
-        for i in range(total.size):
-            total[i] = np.int32(total[i] + np.int32(source[row, i]) * p)
-        t, row = t + 1, row + 1
-    for i in range(total.size):
-        out[o, i] = np.uint8(min(max(total[i] >> _BITS, _ZERO), _FULL))
+    last = first[o] + count[o] - 1
+    for t in range(0, count[o], 4):
+        row, ends = first[o] + t, t + 4 >= count[o]
+        rows = (row, min(row + 1, last), min(row + 2, last), min(row + 3, last))  # after the last one all weights are 0
+        shares = (fixed[o, t], fixed[o, t + 1], fixed[o, t + 2], fixed[o, t + 3])
+        if t == 0 and ends:
+            for i in range(total.size):
+                out[o, i] = _byte(_HALF + _four(source, i, rows, shares))
+        elif t == 0:
+            for i in range(total.size):
+                total[i] = np.int32(_HALF + _four(source, i, rows, shares))
+        elif not ends:
+            for i in range(total.size):
+                total[i] = np.int32(total[i] + _four(source, i, rows, shares))
+        else:
+            for i in range(total.size):
+                out[o, i] = _byte(total[i] + _four(source, i, rows, shares))
 
 
 @_compiled(types.void(_BYTES, *_TAPS, _write(types.uint8, 2)))
 def resample_rows(source: Bytes, first: Ints, count: Ints, fixed: Ints, out: Bytes) -> None:
     """Pillow's vertical pass: computes each row of `out` from its rows of `source`, which has the same width."""
+    assert fixed.shape[1] % 4 == 0
     total = np.empty(out.shape[1], np.int32)
     for o in range(out.shape[0]):
         _weigh(source, first, count, fixed, o, total, out)
@@ -218,6 +235,7 @@ def resample_columns(source: Bytes, first: Ints, count: Ints, fixed: Ints, out: 
 
     A strip of rows is transposed, because only rows can be added up at the speed of memory, and transposed back.
     """
+    assert fixed.shape[1] % 4 == 0
     tall = np.empty((source.shape[1] // 3, 3 * STRIP_ROWS), np.uint8)
     done = np.empty((out.shape[1] // 3, 3 * STRIP_ROWS), np.uint8)
     total = np.empty(3 * STRIP_ROWS, np.int32)

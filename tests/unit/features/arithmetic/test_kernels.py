@@ -44,10 +44,31 @@ def test_weights_add_up_and_stay_inside(kind: int, size_in: int, size_out: int) 
 @pytest.mark.parametrize("width", [1, 5, 16, 33, 100])
 def test_a_pass_across_that_changes_nothing_gives_every_pixel_back(height: int, width: int) -> None:
     source = np.random.default_rng(0).integers(0, 256, (height, 3 * width), np.uint8)
-    itself = np.arange(width, dtype=np.int32), np.ones(width, np.int32), np.full((width, 1), 1 << 22, np.int32)
+    first, count, weights = np.arange(width, dtype=np.int32), np.ones(width, np.int32), np.zeros((width, 4), np.int32)
+    weights[:, 0] = 1 << kernels.WEIGHT_BITS
     out = np.empty_like(source)
-    kernels.resample_columns(source, *itself, out)
+    kernels.resample_columns(source, first, count, weights, out)
     np.testing.assert_array_equal(out, source)
+
+
+@pytest.mark.parametrize("taps", range(1, 14))
+def test_any_number_of_rows_is_weighed_as_numpy_does(taps: int) -> None:
+    random = np.random.default_rng(taps)
+    source = random.integers(0, 256, (taps + 2, 99), np.uint8)
+    weights = np.zeros((1, -(-taps // 4) * 4), np.int32)
+    weights[0, :taps] = random.integers(-(1 << 18), 1 << 19, taps)
+    out = np.empty((1, 99), np.uint8)
+    kernels.resample_rows(source, np.array([1], np.int32), np.array([taps], np.int32), weights, out)
+    total = weights[0, :taps].astype(np.int64) @ source[1 : 1 + taps] + (1 << (kernels.WEIGHT_BITS - 1))
+    np.testing.assert_array_equal(out[0], (total >> kernels.WEIGHT_BITS).clip(0, 255))
+
+
+def test_weights_that_are_no_groups_of_four_are_refused() -> None:
+    source = np.zeros((4, 12), np.uint8)
+    itself = np.arange(4, dtype=np.int32), np.ones(4, np.int32), np.full((4, 1), 1 << 22, np.int32)
+    for resample in (kernels.resample_rows, kernels.resample_columns):
+        with pytest.raises(AssertionError):
+            resample(source, *itself, np.empty_like(source))
 
 
 @pytest.mark.parametrize("side", [8, 9, 14, 15, 16, 17, 24])
