@@ -164,8 +164,9 @@ class Pool:
         self._room.offer()
 
     def room_came(self) -> None:
-        """The arena may have more room than before."""
-        self._room.offer_soon()
+        """The arena may have more room than before. Without an idle worker nobody could use it."""
+        if _idle(self._here() + self._away()):
+            self._room.offer_soon()
 
     async def ask(self, worker: Worker, build: Callable[[int], ToWorker]) -> JobAnswer:
         """Run one job on a worker that was taken with `idle`.

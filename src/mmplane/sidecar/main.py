@@ -35,6 +35,11 @@ from mmplane.sidecar.scrape import serve
 from mmplane.wire.link import Link
 from mmplane.wire.mailbox import Mailbox
 
+try:  # a turn of its loop takes less CPU
+    import uvloop
+except ImportError:  # pragma: no cover
+    uvloop = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from mmplane.sidecar.workshop import Workshop
 
@@ -47,7 +52,8 @@ PAGE_BYTES = 4096
 def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
     """Keep one plane until the supervisor ends the process."""
     config = msgspec.msgpack.decode(spawn.config, type=Config)
-    asyncio.run(KeeperProcess(config, spawn, descriptors).run())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop if uvloop else None) as runner:
+        runner.run(KeeperProcess(config, spawn, descriptors).run())
 
 
 class KeeperProcess:

@@ -64,6 +64,9 @@ class WaitingRoom(Generic[GrantT]):
         Raises RequestError: whatever `fits` raises, or the refusal if the line stalls for `STALLED_SECONDS` or too many
         wait in it.
         """
+        if not self._lines and not isinstance(grant := fits(), Fit):  # nobody else waits
+            self._turns_s.append(time.monotonic())
+            return grant
         waiter = _Waiter(fits)
         self._lines.add(waiter, line)
         self.offer()
@@ -82,6 +85,8 @@ class WaitingRoom(Generic[GrantT]):
 
     def offer(self) -> None:
         """Something may have become free: serve the next waiters, and refuse those that have waited in vain."""
+        if not self._lines:
+            return
         now_s = time.monotonic()
         while turn := self._lines.next(now_s, self._serve):
             if turn.in_vain and not turn.waiter.turn.done():
@@ -90,6 +95,8 @@ class WaitingRoom(Generic[GrantT]):
 
     def offer_soon(self) -> None:
         """Call `offer` in the next turn of the loop, once however often this is called."""
+        if not self._lines:
+            return
         if self._again is not None:
             self._again.cancel()
         self._again = asyncio.get_running_loop().call_soon(self.offer)
