@@ -10,10 +10,12 @@ many processes as there are cores, with pickled results; vLLM's renderer and SGL
 they make by themselves. transformers runs with Pillow here, and with torchvision, which both engines use by default,
 where a peer's environment is given.
 
+Two floors take part: the sidecar's decoding alone, and its decoding and transform alone (`alone.py`), in as many
+processes as there are cores. A picture's overhead is its CPU less the latter's, of the same round.
+
 No picture comes twice: each has a note in its file. Contestants take turns within a round, in an order that rotates.
-CPU is that of all their processes. Each round also measures, in this process, one fixed decode (a photograph of
-1288x966), and of each work decoding alone and decoding with transforming into warm memory: a picture's overhead is its
-CPU less the latter.
+CPU is that of all their processes. Each round also measures one fixed decode (a photograph of 1288x966), in this
+process.
 
 Bias, declared: nobody speaks HTTP, and no rank reads the features. The sidecar's client is given bytes, as SGLang's
 processor is; vLLM's renderer is given data URIs, as its API server is (0.2 ms for each picture). vLLM and SGLang also
@@ -44,11 +46,7 @@ from png import pages, png
 
 from mmplane.bench.inputs.sources import Source, photograph
 from mmplane.bench.run.environment import environment
-from mmplane.config import Config
-from mmplane.core.records import Ask
-from mmplane.features.choice import Processors, choose
 from mmplane.media import image
-from mmplane.media.materialise import examine, materialise
 from mmplane.models.tiny import build_tiny
 
 HERE = Path(__file__).with_name("front_ends")
@@ -58,7 +56,9 @@ PIXELS = {"min_pixels": 56 * 56, "max_pixels": 28 * 28 * 16384}
 CONTEXT = 32768
 CORES = len(os.sched_getaffinity(0))
 FIXED = Source("image", 0, 1288, 966)
-SIDECARS = ("sidecar", "sidecar float32")
+DECODING, BOTH = "decoding alone", "decoding and transform alone"
+FLOORS = {"sidecar": BOTH, "sidecar float32": f"{BOTH}, float32"}
+"""The sidecar's contestants, and what bounds them."""
 RATE_OF_THREADS, RATE_OF_PROCESSES, RATE_OF_VLLM, CPU_OF_VLLM = 4.0, 3.0, 3.0, 0.3
 """Of JPEG: the sidecar's rate over others', at least; its CPU of a picture over vLLM's, at most."""
 PNG_OVERHEAD_MS, OVERHEAD_MS, CLIENT_MS, HOLD_MS = 10.0, 1.0, 0.6, 1.0
@@ -181,6 +181,8 @@ def contestants(model: Path, options: argparse.Namespace) -> Iterator[tuple[str,
     own = sys.executable
     yield "sidecar", [own, "sidecar.py", model, CORES, "auto"]
     yield "sidecar float32", [own, "sidecar.py", model, CORES, "float32"]
+    for name, encoding in ((DECODING, "none"), *zip(FLOORS.values(), ("uint8", "float32"), strict=True)):
+        yield name, [own, "alone.py", model, CORES, encoding]
     torchvision = options.sglang_python or options.vllm_python
     for backend, python in (("pil", own), ("torchvision", torchvision)):
         if python:
@@ -191,13 +193,6 @@ def contestants(model: Path, options: argparse.Namespace) -> Iterator[tuple[str,
         yield "vLLM", [options.vllm_python, "in_vllm.py", model]
     if options.sglang_python:
         yield "SGLang", [options.sglang_python, "in_sglang.py", model]
-
-
-def parts_ms(processors: Processors, media: bytes) -> tuple[float, float]:
-    """CPU milliseconds of decoding, and of decoding and transforming into memory that is warm."""
-    recipe = examine(processors, media, Ask("image"))
-    out = memoryview(bytearray(recipe.layout.length_bytes))
-    return spent_ms(lambda: image.decode(media)), spent_ms(lambda: materialise(processors, media, recipe, out))
 
 
 def spent_ms(run: Any, repeats: int = 5) -> float:
@@ -215,16 +210,12 @@ def measured(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     chosen = {name: work for name, work in works().items() if name in (options.work or works())}
     model = model_folder(folder)
     paths = {name: written(folder, number, work) for number, (name, work) in enumerate(chosen.items())}
-    processors = {
-        name: choose(Config(model="", model_folder=str(model), served_name="", device="cpu", encoding=encoding))
-        for name, encoding in (("sidecar", "uint8"), ("sidecar float32", "float32"))
-    }
     fixed = photograph(FIXED)
     rounds: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     with ExitStack() as stack:
         there = {}
         for name, command in contestants(model, options):
-            if not options.only or name in options.only:
+            if not options.only or name in (*options.only, DECODING, *FLOORS.values()):
                 there[name] = Contestant(*command)
                 stack.callback(there[name].close)
         for contestant in there.values():
@@ -234,17 +225,12 @@ def measured(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
                 fixed_ms = spent_ms(lambda: image.decode(fixed))
                 names = list(there)
                 for name in names[turn % len(names) :] + names[: turn % len(names)]:
-                    found = figures(there[name].measure(work, paths[work_name], options.seconds)) | {
-                        "fixed_ms": fixed_ms
-                    }
-                    if name in SIDECARS:
-                        parts = [parts_ms(processors[name], media) for media in work.pictures]
-                        found["decode_ms"], found["parts_ms"] = (
-                            statistics.mean(each) for each in zip(*parts, strict=True)
-                        )
-                        found["overhead_ms"] = found["cpu_ms"] - found["parts_ms"]
-                    rounds[work_name, name].append(found)
+                    found = figures(there[name].measure(work, paths[work_name], options.seconds))
+                    rounds[work_name, name].append(found | {"fixed_ms": fixed_ms})
                     print(f"  {turn} {work_name}: {name} {found['pictures_per_s']:.1f}/s", file=sys.stderr)
+    for (work_name, name), each in rounds.items():
+        for one, floor in zip(each, rounds[work_name, FLOORS[name]] if name in FLOORS else (), strict=False):
+            one["overhead_ms"] = one["cpu_ms"] - floor["cpu_ms"]
     return [
         {"work": work, "kind": chosen[work].kind, "contestant": name, **medians(found), "rounds": found}
         for (work, name), found in rounds.items()
@@ -290,18 +276,19 @@ def targets(rows: list[dict[str, Any]]) -> list[tuple[bool, str]]:
 
 
 def wanted(of: dict[str, dict[str, Any]], own: dict[str, Any]) -> Iterator[tuple[bool, str]]:
-    """Of one work."""
+    """Of one work. Where decoding and transform bound it, what they alone would reach is said."""
+    floor = of[BOTH]
     if own["kind"] == "jpeg":
         for group, least in (("threads", RATE_OF_THREADS), ("processes", RATE_OF_PROCESSES), ("vLLM", RATE_OF_VLLM)):
             rates = [row["pictures_per_s"] for name, row in of.items() if group in name]
             if rates:
-                ratio = own["pictures_per_s"] / max(rates)
-                yield ratio >= least, f"{ratio:.2f} x the rate of {group} (at least {least:g})"
+                ratio, bound = (row["pictures_per_s"] / max(rates) for row in (own, floor))
+                yield ratio >= least, f"{ratio:.2f} x the rate of {group} (at least {least:g}; {BOTH}: {bound:.2f})"
         if "vLLM" in of:
-            ratio = own["cpu_ms"] / of["vLLM"]["cpu_ms"]
-            yield ratio <= CPU_OF_VLLM, f"{ratio:.2f} x the CPU of vLLM (at most {CPU_OF_VLLM:g})"
+            ratio, bound = (row["cpu_ms"] / of["vLLM"]["cpu_ms"] for row in (own, floor))
+            yield ratio <= CPU_OF_VLLM, f"{ratio:.2f} x the CPU of vLLM (at most {CPU_OF_VLLM:g}; {BOTH}: {bound:.2f})"
     else:
-        over_ms = own["cpu_ms"] - own["decode_ms"]
+        over_ms = own["cpu_ms"] - of[DECODING]["cpu_ms"]
         yield over_ms <= PNG_OVERHEAD_MS, f"{over_ms:.1f} ms of CPU beside decoding (at most {PNG_OVERHEAD_MS:g})"
     if own["work"] == PHOTOGRAPH:
         yield own["own_cpu_ms"] <= CLIENT_MS, f"{own['own_cpu_ms']:.2f} ms of a client's CPU (at most {CLIENT_MS:g})"
@@ -313,11 +300,11 @@ def wanted(of: dict[str, dict[str, Any]], own: dict[str, Any]) -> Iterator[tuple
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Rows as text."""
-    lines = [f"{'work':20} {'contestant':22} {'/s':>7} {'CPU ms':>8} {'own':>6} {'x decode':>8} {'over parts':>10}"]
+    lines = [f"{'work':20} {'contestant':35} {'/s':>7} {'CPU ms':>8} {'own':>6} {'x decode':>8} {'over parts':>10}"]
     for row in sorted(rows, key=lambda row: (row["work"], -row["pictures_per_s"])):
         over = f"{row['overhead_ms']:10.2f}" if "overhead_ms" in row else ""
         lines.append(
-            f"{row['work']:20} {row['contestant']:22} {row['pictures_per_s']:7.1f} {row['cpu_ms']:8.2f} "
+            f"{row['work']:20} {row['contestant']:35} {row['pictures_per_s']:7.1f} {row['cpu_ms']:8.2f} "
             f"{row['own_cpu_ms']:6.2f} {row['cpu_of_fixed_decode']:8.2f} {over}"
         )
     return "\n".join(lines)

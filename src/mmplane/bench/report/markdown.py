@@ -48,8 +48,9 @@ ENGINES = """## SGLang and front ends
 [docs/results-sglang.md](results-sglang.md) compares the designs there."""
 FRONT_ENDS = """`benchmarks/front_ends.py` compares what a picture costs before an engine gets its features: the sidecar
 through a client, transformers' processor in pools of threads and of processes, vLLM's renderer and SGLang's processor.
-No picture comes twice, and all of them take turns in one run. *own* is the CPU of the process that asks; *beside* is
-the CPU that decoding and transforming do not explain."""
+No picture comes twice, and all of them take turns in one run. The sidecar's decoding and transform *alone*, in
+processes that do nothing else, are its floor. *own* is the CPU of the process that asks; *beside* is the CPU above that
+floor."""
 FRONT_END_COLUMNS = ("work", "with", "pictures/s", "CPU ms", "own ms", "x one decode", "beside ms")
 
 
