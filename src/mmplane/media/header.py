@@ -126,10 +126,16 @@ def _segments(view: memoryview) -> Iterator[tuple[int, int, int]]:
 
 
 def jpeg_scans(media: bytes | memoryview, most: int) -> int:
-    """Count a JPEG's scans, up to `most`. Each is a pass over all pixels, and may be a few bytes long."""
+    """Count a JPEG's scans, up to `most`. Each is a pass over all pixels, and may be a few bytes long.
+
+    If it is sequential and its first scan has all components, decoders refuse another one, so the file is not searched.
+    """
     view = memoryview(media)
     try:
-        *_, (_, at, _) = _segments(view)
+        *heads, (last, at, _) = _segments(view)
+        frames = [(marker, view[start + 7]) for marker, start, _ in heads if marker in _FRAMES]
+        if last == _SCAN_START[1] and frames in ([(0xC0, view[at + 2])], [(0xC1, view[at + 2])]):
+            return 1
     except (struct.error, LookupError, ValueError):
         return 0
     further = takewhile(lambda found: found.group() == _SCAN_START, _SCAN_OR_END.finditer(view, at))

@@ -343,3 +343,13 @@ def test_a_jpeg_of_many_scans_is_refused() -> None:
     most = ImageLimits().scans_max
     assert decode(with_scans(most - usual)).shape == (PHOTO.height, PHOTO.width, 3)
     assert assert_refused(with_scans(most - usual + 1)) == "the image has too many scans"
+
+
+def test_scans_of_a_sequential_jpeg_are_counted_if_the_first_has_not_all_components() -> None:
+    """Otherwise decoders refuse the second one, so it costs nothing."""
+    media = encode(PHOTO, "JPEG")
+    at = media.index(b"\xff\xda")
+    many = media[:at] + media[at:-2] * 100 + media[-2:]
+    assert jpeg_scans(many, 1000) == 1
+    assert assert_refused(many) == "the image cannot be decoded"
+    assert jpeg_scans(many[: at + 4] + b"\x01" + many[at + 5 :], 1000) == 100
