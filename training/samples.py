@@ -162,8 +162,14 @@ def make_batch(seed: int, step: int, mix: Mix, tokenizer: PreTrainedTokenizerFas
     requests = [_request(rng, mix, count, grids, shown, clip_frames) for _ in range(max(1, total // count))]
     if rng.random() < mix.text_only * len(requests):
         requests.append(_text_request(rng))
-    groups = [_group(grid, pictures) for grid, pictures in zip(grids, shown, strict=True) if pictures]
-    return _collate(requests, groups, tokenizer)
+    used = [at for at, pictures in enumerate(shown) if pictures]
+    groups = [_group(grids[at], shown[at]) for at in used]
+    return _collate([_in_groups(request, used) for request in requests], groups, tokenizer)
+
+
+def _in_groups(request: Request, used: list[int]) -> Request:
+    """The request with its pictures' places in the groups that are left: a grid may have got no picture."""
+    return replace(request, pictures=[(used.index(group), at) for group, at in request.pictures])
 
 
 def _request(

@@ -24,7 +24,7 @@ _VARIETY = Variety(textured=0.25, jpeg=0.3, qualities=(45, 95))
 _MARGIN_PX = 3
 _ADVANCE_PX = 14
 _HEIGHT_PX = 18
-_LARGEST_PX = 200
+_LARGEST_PX = 260
 _CONTRAST = 65
 
 
@@ -59,10 +59,12 @@ def _style(rng: Generator) -> Style:
 
 
 def _font_size(rng: Generator, number: str, style: Style, room: tuple[int, int]) -> int:
-    """Every scale between the smallest that is legible and the largest that fits is as likely."""
+    """Between the smallest that is legible and the largest that fits, every size or every scale is as likely."""
     largest = max(8.0, min(_LARGEST_PX, style.fitting_size(number, room)))
     legible = max(_ADVANCE_PX / min(style.advances(number, 1)), _HEIGHT_PX / 0.7)
     smallest = min(largest, legible)
+    if rng.random() < 0.5:  # large digits are harder: more tokens show a part of each
+        return int(rng.uniform(smallest, largest))
     return int(math.exp(float(rng.uniform(math.log(smallest), math.log(largest)))))
 
 

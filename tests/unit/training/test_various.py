@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy
 import pytest
 from numpy.random import default_rng
 from training.pictures import draw_digits, is_held_out
-from training.samples import Mix, make_batch, symbols_of
+from training.samples import IMAGE_TOKEN, Mix, make_batch, symbols_of
 from training.train import VARIOUS
 from training.various import CANVASES, LENGTHS, most_digits, various_picture
 
@@ -62,3 +64,14 @@ def test_digits_are_marked_in_the_batch() -> None:
 def test_the_earlier_mix_is_unchanged() -> None:
     assert not Mix().various
     assert Mix().lengths == (4, 6)
+
+
+def test_a_canvas_may_get_no_picture() -> None:
+    """Requests of two pictures choose between two canvases: in few pictures, all may be of the second."""
+    mix, tokenizer = replace(VARIOUS, several=1.0, pictures=2, text_only=0.0, clips=0.0), tiny_tokenizer()
+    counts = set()
+    for step in range(12):
+        batch = make_batch(0, step, mix, tokenizer)
+        counts.add(len(batch.groups))
+        assert len(batch.feature_index) == int((batch.ids == IMAGE_TOKEN).sum())
+    assert counts == {1, 2}
