@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmplane.commands.options import Options
+from mmplane.commands.options import DEFAULTS, RANGES, Options
 from mmplane.commands.settings import declared, settle
 from mmplane.commands.starting import refuse
 from mmplane.parser import Parser
@@ -82,7 +82,7 @@ def wanted_of(settings: dict[str, Any]) -> Wanted:
     more = shlex.split(settings["flags"])
     if settings["replicas"]:
         words = ("serve", "--tp", str(settings["tp"]), *more)
-        return Wanted("replica", words, settings["replicas"])
+        return Wanted("replica", words, settings["replicas"], port=_port_of(more))
     if not settings["cluster_key_file"]:
         raise ValueError("media machines need --cluster-key-file, the same file at the same path on all machines")
     host, _ = host_and_port(settings["join"], "--join")
@@ -93,6 +93,16 @@ def wanted_of(settings: dict[str, Any]) -> Wanted:
     if settings["media_per_node"]:
         words += ("--workers", str(settings["media_per_node"]))
     return Wanted("media", (*words, *more), without=_resolved(host))
+
+
+def _port_of(flags: Sequence[str]) -> int:
+    """On which servers with these flags listen. Raises ValueError."""
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser.add_argument("--port", type=RANGES["port"], default=DEFAULTS["port"])
+    try:
+        return int(parser.parse_known_args(flags)[0].port)
+    except argparse.ArgumentError as error:
+        raise ValueError(f"--flags: {error}") from None
 
 
 def _resolved(host: str) -> str:

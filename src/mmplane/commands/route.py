@@ -1,11 +1,12 @@
 """`mmplane route`: puts several replicas behind one address, with HAProxy (docs/replicas.md).
 
     mmplane route --replica http://10.0.0.1:8000 http://10.0.0.2:8000
+    mmplane route --ray 10.0.0.1:6379
     mmplane route add http://10.0.0.3:8000
     mmplane route remove http://10.0.0.1:8000
     mmplane route list
 
-The first command runs the router. The others change a router that runs on this machine, with the same --port or
+The first two commands run the router. The others change a router that runs on this machine, with the same --port or
 --folder.
 """
 
@@ -17,10 +18,12 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mmplane.commands.cluster import check_ray
 from mmplane.commands.keys import KEYS_BYTES_MAX
 from mmplane.commands.options import Options
 from mmplane.commands.settings import declared, settle
@@ -31,10 +34,11 @@ from mmplane.process.files import read_file
 from mmplane.process.output import Output
 from mmplane.process.title import entitle
 from mmplane.ranges import Range
+from mmplane.ray.scouting import Scouting
 from mmplane.route.certificates import check_authorities, check_certificate
 from mmplane.route.configuration import BALANCE_PERCENT, Route
 from mmplane.route.control import Control
-from mmplane.route.following import Following
+from mmplane.route.following import Following, addresses
 from mmplane.route.program import find
 from mmplane.route.replica import Replica
 from mmplane.route.router import Router
@@ -65,6 +69,7 @@ def add_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         default="",
         metavar="URL",
     )
+    add("--ray", "HOST:PORT of a Ray cluster whose servers are replicas, see `mmplane ray up --replicas`", default="")
     add("--replica-ca", "PEM with the authorities of https:// replicas' certificates", default="", metavar="FILE")
     add("--host", "the address to listen on")
     add("--port", "the port to listen on; 0 takes a free one", default=PORT)
@@ -147,7 +152,9 @@ def _act(action: str, replicas: list[Replica], settings: dict[str, Any]) -> int:
 def _run(settings: dict[str, Any], *, only_check: bool) -> int:
     replicas = tuple(dict.fromkeys(map(Replica.of, settings["replica"])))
     service = Replica.of(settings["replica_dns"], "--replica-dns") if settings["replica_dns"] else None
-    if not replicas and service is None:
+    if settings["ray"]:
+        check_ray(settings["ray"], "route --ray")
+    elif not replicas and service is None:
         raise ValueError("there is no replica: mmplane route --replica http://HOST:PORT ...")
     program, key = find(settings["haproxy"]), _read_key(settings["api_key_file"])
     certificate, authorities = _read_certificate(settings), _read_authorities(settings)
@@ -186,12 +193,32 @@ def _run(settings: dict[str, Any], *, only_check: bool) -> int:
         "HAProxy %s (%s) runs as process %d; its files are in %s", program.version, program.path, running.pid, folder
     )
     url = f"{'https' if certificate else 'http'}://{address(host, port)}"
-    more = f" and those of {service.host}" if service is not None else ""
+    followed = list(_sources(service, settings))
+    more = "".join(f" and those of {source}" for source, _ in followed)
     output.write(f"mmplane route is at {url} with {len(replicas)} replicas{more}\n")
-    if service is not None:
-        following = Following(Control(folder), service)
+    for source, wanted in followed:
+        following = Following(Control(folder), source, wanted)
         threading.Thread(target=following.follow, args=[running.ending], daemon=True).start()
     return running.wait()
+
+
+def _sources(
+    service: Replica | None, settings: dict[str, Any]
+) -> Iterator[tuple[str, Callable[[], set[Replica] | None]]]:
+    """What is followed, by name."""
+    if service is not None:
+        yield service.host, partial(addresses, service)
+    if settings["ray"]:
+        scouting = Scouting(settings["ray"], settings["log_format"], settings["log_level"])
+        yield f"Ray at {settings['ray']}", partial(_by_ray, scouting)
+
+
+def _by_ray(scouting: Scouting) -> set[Replica] | None:
+    """The servers that Ray runs, None until a scout has said it. The scout ends with the thread that calls this."""
+    scouting.look()
+    if scouting.replicas is None:
+        return None
+    return {Replica.of(f"http://{address(host, port)}", "--ray") for host, port in scouting.replicas}
 
 
 def _folder(settings: dict[str, Any], port: int) -> Path:

@@ -1,4 +1,6 @@
-"""What a scout and its supervisor say to each other. All of it is bounded, and none of it names memory or a process."""
+"""What a scout and its parent, a supervisor or a router, say to each other. All of it is bounded, and none of it names
+memory or a process.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,9 @@ from msgspec import Meta
 from mmplane.core.records import Record
 
 Label = Annotated[str, Meta(max_length=256)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+REPLICAS_MAX = 128
+"""More than a router takes."""
 
 
 class MachineUp(Record, frozen=True, tag="machine_up"):
@@ -34,4 +39,10 @@ class MachinesWanted(Record, frozen=True, tag="machines_wanted"):
     wanted: Annotated[bytes, Meta(max_length=32 * 1024)]
 
 
-FromScout = MachineUp | MachineGone | MachinesWanted
+class ReplicasAt(Record, frozen=True, tag="replicas_at"):
+    """Scout -> parent when it changes: address and port of each server that Ray runs, whether it is ready or not."""
+
+    replicas: Annotated[tuple[tuple[Label, Port], ...], Meta(max_length=REPLICAS_MAX)]
+
+
+FromScout = MachineUp | MachineGone | MachinesWanted | ReplicasAt

@@ -1,8 +1,9 @@
-"""A server's look into a Ray cluster: says which machines there are, and has Ray run on them what is wanted.
+"""A server's or router's look into a Ray cluster: says which machines and replicas there are, and has Ray run on them
+what is wanted.
 
-It is a process of its own, since Ray ends its drivers when the cluster's GCS dies. It has a link to its supervisor and
-nothing else of the server: no arena, no keys, no sockets. Whatever happens to it, the server goes on, and another one
-is started. So what goes wrong here ends the process, with one line in the log.
+It is a process of its own, since Ray ends its drivers when the cluster's GCS dies. It has a link to its parent and
+nothing else of it: no arena, no keys, no sockets. Whatever happens to it, its parent goes on, and another one is
+started. So what goes wrong here ends the process, with one line in the log.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from mmplane.process import logs
 from mmplane.process.death import die_with_parent
 from mmplane.process.title import entitle
 from mmplane.ray.address import answers
-from mmplane.ray.records import MachineGone, MachinesWanted, MachineUp
-from mmplane.ray.wanted import Node, Wanted, decoded, due, encoded
+from mmplane.ray.records import REPLICAS_MAX, FromScout, MachineGone, MachinesWanted, MachineUp, ReplicasAt
+from mmplane.ray.wanted import Node, Wanted, decoded, due, encoded, replicas
 from mmplane.wire.link import Link, LinkError
 
 log = logging.getLogger("mmplane")
@@ -54,13 +55,14 @@ class Cluster(Protocol):
 
 
 class Scout:
-    """One look after the other. It knows what it told the supervisor."""
+    """One look after the other. It knows what it told its parent."""
 
     def __init__(self, cluster: Cluster, link: Link[MachinesWanted]) -> None:
         self._cluster = cluster
         self._link = link
         self._told: tuple[Wanted, ...] | None = None
         self._nodes: dict[str, Node] = {}
+        self._replicas: list[tuple[str, int]] | None = None
         self._tried_s: dict[str, float] = {}
 
     def look(self, now_s: float) -> None:
@@ -74,7 +76,9 @@ class Scout:
             self._tell(MachineUp(node.address[:LABEL_MAX], node.name[:LABEL_MAX]))
         self._nodes = nodes
         if (wanted := self._wanted()) is not None:
-            self._reconcile(wanted, now_s)
+            hosts = self._cluster.hosts()
+            self._reconcile(wanted, hosts, now_s)
+            self._tell_replicas(replicas(wanted, list(nodes.values()), hosts)[:REPLICAS_MAX])
 
     def _wanted(self) -> tuple[Wanted, ...] | None:
         wanted = self._cluster.wanted()
@@ -85,8 +89,8 @@ class Scout:
             self._tell(MachinesWanted(encoded(wanted or ())))
         return self._told
 
-    def _reconcile(self, wanted: tuple[Wanted, ...], now_s: float) -> None:
-        differs = due(wanted, list(self._nodes.values()), self._cluster.hosts())
+    def _reconcile(self, wanted: tuple[Wanted, ...], hosts: list[str], now_s: float) -> None:
+        differs = due(wanted, list(self._nodes.values()), hosts)
         for name, (node, each) in differs.start.items():
             if now_s >= self._tried_s.get(name, -AGAIN_S) + AGAIN_S:
                 self._tried_s[name] = now_s
@@ -96,12 +100,17 @@ class Scout:
         if differs.end:
             self._cluster.end(differs.end)
 
-    def _tell(self, record: MachineUp | MachineGone | MachinesWanted) -> None:
+    def _tell_replicas(self, found: list[tuple[str, int]]) -> None:
+        if found != self._replicas:
+            self._replicas = found
+            self._tell(ReplicasAt(tuple(found)))
+
+    def _tell(self, record: FromScout) -> None:
         self._link.send(record, limit_s=SEND_LIMIT_S)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The link's descriptor, the supervisor's process id, the form and level of the log, and the GCS's address."""
+    """The link's descriptor, the parent's process id, the form and level of the log, and the GCS's address."""
     descriptor, parent, form, level, address = arguments
     die_with_parent(int(parent))
     logs.begin(form, level, "scout")

@@ -1,4 +1,6 @@
-"""The supervisor's side of a scout: starts it, hears it, starts it again. Nothing depends on whether there is one."""
+"""A supervisor's or router's side of a scout: starts it, hears it, starts it again. Nothing depends on whether there is
+one.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from contextlib import suppress
 
 from mmplane.process.handle import Handle
 from mmplane.process.watched import Watched
-from mmplane.ray.records import FromScout, MachineGone, MachinesWanted, MachineUp
+from mmplane.ray.records import FromScout, MachineGone, MachinesWanted, MachineUp, ReplicasAt
 from mmplane.wire.link import Link, LinkError, pair
 
 log = logging.getLogger("mmplane")
@@ -35,6 +37,8 @@ class Scouting:
         """For the next scout, should the cluster forget it."""
         self._delay_s = BACKOFF_FIRST_S
         self._not_before_s = 0.0
+        self.replicas: tuple[tuple[str, int], ...] | None = None
+        """Address and port of each server that Ray runs, as a scout said it last."""
 
     @property
     def pid(self) -> int:
@@ -62,6 +66,13 @@ class Scouting:
             self._start()
         except OSError as error:
             log.warning("the scout cannot be started now: %s", error)
+
+    def look(self) -> None:
+        """All of the above without waiting, for a caller that does not wait for descriptors."""
+        self.reconcile()
+        watched = Watched()
+        self.watch(watched)
+        watched.wait(0)
 
     def end(self) -> None:
         """No scout from now on."""
@@ -109,6 +120,11 @@ class Scouting:
                 log.info("Ray: machine %s (%s) is gone", name, address)
             case MachinesWanted():
                 self._wanted = record
+            case ReplicasAt(replicas):
+                if replicas != (self.replicas or ()):
+                    where = ", ".join(f"{host}:{port}" for host, port in replicas)
+                    log.info("Ray: replicas at %s", where or "no machine")
+                self.replicas = replicas
 
     def _gone(self) -> None:
         self._hear()

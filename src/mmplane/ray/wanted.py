@@ -28,6 +28,8 @@ class Wanted(Record, frozen=True):
     words: Annotated[tuple[Word, ...], Meta(min_length=1, max_length=WORDS_MAX)]
     machines_max: Annotated[int, Meta(ge=1, le=MACHINES_MAX)] = MACHINES_MAX
     without: Word = ""
+    port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    """Where each replica listens, on its machine's address."""
 
 
 All = Annotated[tuple[Wanted, ...], Meta(max_length=2)]
@@ -100,6 +102,12 @@ def due(wanted: Sequence[Wanted], nodes: Sequence[Node], hosts: Collection[str])
         should |= {name: able[name] for name in chosen}
     start = {name: where for name, where in should.items() if name not in hosts}
     return Due(start, sorted(set(hosts) - set(should)))
+
+
+def replicas(wanted: Sequence[Wanted], nodes: Sequence[Node], hosts: Collection[str]) -> list[tuple[str, int]]:
+    """Address and port of each server that has its actor."""
+    servers = [each for each in wanted if each.kind == "replica" and each.port]
+    return sorted((node.address, each.port) for each in servers for node in nodes if host_name(each, node) in hosts)
 
 
 _decoder: msgspec.msgpack.Decoder[tuple[Wanted, ...]] = msgspec.msgpack.Decoder(All)

@@ -1,7 +1,7 @@
-"""Follows a name: the addresses that DNS has for it are replicas, which come and go at run time.
+"""Follows a source of replicas, which come and go at run time: the addresses of a name in DNS, or those that Ray runs.
 
 Each replica's place on the ring is derived from its address, so the others keep their pictures, and several routers
-agree. If the name cannot be resolved, nothing changes: replicas that do not answer are down anyway.
+agree. If the source does not know, nothing changes: replicas that do not answer are down anyway.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+from collections.abc import Callable
 
 from mmplane.route.control import MAINTENANCE, Control
 from mmplane.route.replica import Replica
@@ -19,16 +20,21 @@ POLL_S = 2.0
 
 
 class Following:
-    """Adds the addresses of `service` to a running router, and removes those that it has added itself."""
+    """Adds the replicas of a source to a running router, and removes those that it has added itself.
 
-    def __init__(self, control: Control, service: Replica) -> None:
+    `wanted` returns the replicas that there should be, None if it does not know, and may raise OSError and ValueError.
+    `source` is its name for the log.
+    """
+
+    def __init__(self, control: Control, source: str, wanted: Callable[[], set[Replica] | None]) -> None:
         self._control = control
-        self._service = service
+        self._source = source
+        self._wanted = wanted
         self._added: set[Replica] = set()
         self._failure = ""
 
     def follow(self, ending: threading.Event) -> None:
-        """Look at the name every POLL_S until `ending` is set."""
+        """Look at the source every POLL_S until `ending` is set."""
         while True:
             self.look()
             if ending.wait(POLL_S):
@@ -37,15 +43,16 @@ class Following:
     def look(self) -> None:
         """Look once. A failure is logged when it begins and when it ends."""
         try:
-            self._replace(addresses(self._service))
+            if (wanted := self._wanted()) is not None:
+                self._replace(wanted)
         except (OSError, ValueError) as error:
-            failure = f"replicas of {self._service.host} stay as they are: {getattr(error, 'strerror', None) or error}"
+            failure = f"replicas of {self._source} stay as they are: {getattr(error, 'strerror', None) or error}"
             if failure != self._failure:
                 log.warning("%s", failure)
             self._failure = failure
         else:
             if self._failure:
-                log.info("replicas of %s are followed again", self._service.host)
+                log.info("replicas of %s are followed again", self._source)
             self._failure = ""
 
     def _replace(self, wanted: set[Replica]) -> None:

@@ -52,7 +52,12 @@ def test_the_keys_path_is_absolute() -> None:
 
 def test_replicas_serve() -> None:
     found = wanted_of(NOTHING | {"replicas": 3, "tp": 4, "flags": "--model /m"})
-    assert found == Wanted("replica", ("serve", "--tp", "4", "--model", "/m"), 3)
+    assert found == Wanted("replica", ("serve", "--tp", "4", "--model", "/m"), 3, port=8000)
+
+
+@pytest.mark.parametrize("flags", ["--port 8100", "--model /m --port=8100", "--port 1 --host 0.0.0.0 --port 8100"])
+def test_the_port_of_replicas_is_that_of_their_flags(flags: str) -> None:
+    assert wanted_of(NOTHING | {"replicas": 3, "flags": flags}).port == 8100
 
 
 @pytest.mark.parametrize(
@@ -62,6 +67,7 @@ def test_replicas_serve() -> None:
         (["up", "--join", "10.0.0.1:1", "--replicas", "1"], "give either"),
         (["up", "--join", "10.0.0.1:9100"], "--cluster-key-file"),
         (["up", "--join", "nowhere", "--cluster-key-file", "k"], "--join: 'nowhere' is not HOST:PORT"),
+        (["up", "--replicas", "1", "--flags", "--port 99999"], "--flags: argument --port: '99999' is not"),
         (["status", "--address", "here"], "--address: 'here' is not HOST:PORT"),
     ],
 )

@@ -39,6 +39,20 @@ MUTANTS = [
         test_wanted.test_replicas_are_as_many_as_asked_for_and_keep_their_machines,
     ),
     Mutant(
+        "a replica is where its actor is",
+        wanted.replicas,
+        " if host_name(each, node) in hosts",
+        "",
+        test_wanted.test_replicas_are_where_their_actors_are,
+    ),
+    Mutant(
+        "replicas are told when they change",
+        Scout._tell_replicas,
+        "if found != self._replicas",
+        "if self._replicas is None",
+        test_scout.test_replicas_are_told_when_they_change,
+    ),
+    Mutant(
         "a cluster that was never told is left alone",
         Scout.look,
         "if (wanted := self._wanted()) is not None",

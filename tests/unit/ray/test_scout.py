@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from mmplane.ray.records import FromScout, MachineGone, MachinesWanted, MachineUp
+from mmplane.ray.records import FromScout, MachineGone, MachinesWanted, MachineUp, ReplicasAt
 from mmplane.ray.scout import AGAIN_S, Scout
 from mmplane.ray.wanted import Node, Wanted, encoded, host_name
 from mmplane.wire.link import Link, PeerGone, pair
 
 NODES = [Node(f"node{number}", f"10.0.0.{number}", f"machine-{number}") for number in (1, 2, 3)]
 MEDIA = Wanted("media", ("worker",), without="10.0.0.1")
+SERVERS = Wanted("replica", ("serve",), 2, port=8000)
 
 
 class Cluster:
@@ -116,7 +117,8 @@ def test_after_down_everything_ends_and_nothing_comes_back(scene: Callable[[], S
     scout.look(1.0)
     scout.look(1000.0)
     assert (cluster.running, len(cluster.starts)) == (set(), 1)
-    assert supervisor.told()[-2:] == [MachinesWanted(encoded((MEDIA,))), MachinesWanted(encoded(()))]
+    told = [each for each in supervisor.told() if isinstance(each, MachinesWanted)]
+    assert told == [MachinesWanted(encoded((MEDIA,))), MachinesWanted(encoded(()))]
 
 
 def test_a_host_that_does_not_stay_is_not_started_all_the_time(scene: Callable[[], Scene]) -> None:
@@ -144,7 +146,35 @@ def test_what_was_written_meanwhile_counts_more_than_what_the_supervisor_remembe
     supervisor.link.send_nowait(MachinesWanted(encoded((MEDIA,))))
     scout.look(0.0)
     assert (cluster.written, cluster.starts) == ((), [])
-    assert supervisor.told()[-1] == MachinesWanted(encoded(()))
+    assert MachinesWanted(encoded(())) in supervisor.told()
+
+
+def replicas(supervisor: Supervisor) -> list[list[str]]:
+    """Addresses of replicas, each time they are told."""
+    told = [each.replicas for each in supervisor.told() if isinstance(each, ReplicasAt)]
+    assert all(port == 8000 for each in told for _, port in each)
+    return [[address for address, _ in each] for each in told]
+
+
+def test_replicas_are_told_when_they_change(scene: Callable[[], Scene]) -> None:
+    scout, cluster, supervisor = scene()
+    scout.look(0.0)
+    assert replicas(supervisor) == [], "a cluster that was never told runs none that is known"
+    cluster.written, cluster.there = (SERVERS, MEDIA), NODES[:1]
+    for now_s in (1.0, 2.0, 3.0):
+        scout.look(now_s)
+    assert replicas(supervisor) == [[], ["10.0.0.1"]]
+    cluster.there = NODES
+    for now_s in (4.0, 5.0):
+        scout.look(now_s)
+    ((first, second),) = replicas(supervisor)
+    assert first == "10.0.0.1", "it stays where it is"
+    cluster.there = [node for node in NODES if node.address != second]
+    scout.look(6.0)
+    assert replicas(supervisor) == [["10.0.0.1"]], "a machine is gone"
+    cluster.written = ()
+    scout.look(7.0)
+    assert replicas(supervisor) == [[]]
 
 
 def test_without_a_supervisor_there_is_no_scout(scene: Callable[[], Scene]) -> None:

@@ -13,16 +13,17 @@ import pytest
 
 from mmplane.process.watched import Watched
 from mmplane.ray import scouting
-from mmplane.ray.records import FromScout, MachinesWanted, MachineUp
+from mmplane.ray.records import FromScout, MachinesWanted, MachineUp, ReplicasAt
 from mmplane.ray.scouting import Scouting
 from mmplane.ray.wanted import Wanted, encoded
 from mmplane.wire.link import Link, encode, pair
 
 LIMIT_S = 60.0
 WANTED = MachinesWanted(encoded((Wanted("media", ("worker",)),)))
+REPLICAS = ReplicasAt((("10.0.0.2", 8000),))
 PROGRAM = f"""
 import os, sys
-from mmplane.ray.records import MachinesWanted
+from mmplane.ray.records import MachinesWanted, ReplicasAt
 from mmplane.wire.link import Link
 descriptor = int(sys.argv[1])
 others = [name for name in os.listdir("/proc/self/fd") if int(name) > 2 and os.path.exists("/proc/self/fd/" + name)]
@@ -32,6 +33,7 @@ with open(os.environ["TOLD"], "a") as file:
     kinds = sorted({{os.readlink("/proc/self/fd/" + name).partition(":")[0] for name in others}})
     print(len(others), *kinds, None if remembered is None else remembered[0] == {WANTED!r}, file=file)
 link.send_nowait({WANTED!r})
+link.send_nowait({REPLICAS!r})
 """
 
 
@@ -58,6 +60,14 @@ def run(scout: Scouting, done: Callable[[], bool]) -> None:
         watched.wait(min(scout.due_s - monotonic(), 1.0))
 
 
+def look(scout: Scouting, done: Callable[[], bool]) -> None:
+    """As a router does."""
+    deadline_s = monotonic() + LIMIT_S
+    while not done():
+        assert monotonic() < deadline_s
+        scout.look()
+
+
 def test_without_an_address_there_never_is_one() -> None:
     none = Scouting("", "text", "info")
     none.reconcile()
@@ -69,6 +79,14 @@ def test_the_next_scout_is_told_what_is_wanted_and_has_nothing_but_its_link(scou
     told = tmp_path / "told"
     run(scout, lambda: told.exists() and len(told.read_text().splitlines()) >= 2)
     assert told.read_text().splitlines()[:2] == ["1 socket None", "1 socket True"]
+
+
+def test_a_router_which_looks_now_and_then_knows_the_replicas(scout: Scouting) -> None:
+    assert scout.replicas is None
+    look(scout, lambda: scout.replicas is not None)
+    assert scout.replicas == REPLICAS.replicas
+    look(scout, lambda: not scout.pid)
+    assert scout.replicas == REPLICAS.replicas, "without a scout they are still known"
 
 
 @pytest.mark.parametrize("message", [b"", b"\xc0", b"\x91\xa5spawn", encode(MachineUp("a" * 257, "b"))])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from mmplane.ray.wanted import Due, Node, Wanted, decoded, due, encoded, host_name, node_of, replaced
+from mmplane.ray.wanted import Due, Node, Wanted, decoded, due, encoded, host_name, node_of, replaced, replicas
 
 MEDIA = Wanted("media", ("worker", "--join", "10.0.0.1:9100"), without="10.0.0.1")
-REPLICAS = Wanted("replica", ("serve", "--tp", "2"), machines_max=2)
+REPLICAS = Wanted("replica", ("serve", "--tp", "2"), machines_max=2, port=8000)
 NODES = [Node(f"node{number}", f"10.0.0.{number}", f"machine-{number}") for number in range(1, 5)]
 
 
@@ -45,6 +45,15 @@ def test_replicas_are_as_many_as_asked_for_and_keep_their_machines() -> None:
     assert due([REPLICAS], NODES, names(REPLICAS, 3, 4)) == Due({}, [])
     assert len(due([REPLICAS], NODES, names(REPLICAS, 4)).start) == 1
     assert len(due([REPLICAS], NODES, names(REPLICAS, 1, 2, 3)).end) == 1
+
+
+def test_replicas_are_where_their_actors_are() -> None:
+    there = [*names(REPLICAS, 2, 4), *names(MEDIA, 3)]
+    assert replicas([MEDIA, REPLICAS], NODES, there) == [("10.0.0.2", 8000), ("10.0.0.4", 8000)]
+    assert replicas([MEDIA, REPLICAS], NODES[:3], there) == [("10.0.0.2", 8000)], "a machine is gone"
+    assert replicas([MEDIA], NODES, there) == [], "they are no longer wanted"
+    anywhere = Wanted("replica", REPLICAS.words, machines_max=2)
+    assert replicas([anywhere], NODES, there) == [], "nobody knows their port"
 
 
 def test_nothing_wanted_ends_everything() -> None:

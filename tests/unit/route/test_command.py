@@ -34,6 +34,7 @@ def test_there_must_be_a_replica(capsys: pytest.CaptureFixture[str]) -> None:
     assert "needs a name" in refused(capsys, "--replica", "https://127.0.0.1:1")
     assert "--replica-ca" in refused(capsys, "--replica", "https://localhost:1")
     assert "mmplane route add" in refused(capsys, "add")
+    assert "--ray: 'here' is not HOST:PORT" in refused(capsys, "--ray", "here")
 
 
 def test_a_router_must_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
