@@ -229,8 +229,9 @@ def measured(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
                     rounds[work_name, name].append(found | {"fixed_ms": fixed_ms})
                     print(f"  {turn} {work_name}: {name} {found['pictures_per_s']:.1f}/s", file=sys.stderr)
     for (work_name, name), each in rounds.items():
-        for one, floor in zip(each, rounds[work_name, FLOORS[name]] if name in FLOORS else (), strict=False):
-            one["overhead_ms"] = one["cpu_ms"] - floor["cpu_ms"]
+        if name in FLOORS:
+            for one, floor in zip(each, rounds[work_name, FLOORS[name]], strict=True):
+                one["overhead_ms"] = one["cpu_ms"] - floor["cpu_ms"]
     return [
         {"work": work, "kind": chosen[work].kind, "contestant": name, **medians(found), "rounds": found}
         for (work, name), found in rounds.items()

@@ -3,8 +3,8 @@
     .venv-vllm/bin/python benchmarks/vllm_front.py CHECKPOINT --rounds 7 --json front.json
 
 Each kind is a process of its own with vLLM's renderer and no engine; `make` has a sidecar beside it. They take turns
-within each round, in an order that rotates. In a turn a process renders 24 requests with a new photograph of 1288x966
-each, 8 at once; the same 24 again; and one request with 6 new photographs. Photographs differ by a comment alone, so
+within each round, in an order that rotates. In a turn a process renders 96 requests with a new photograph of 1288x966
+each, 8 at once; the same 96 again; and one request with 6 new photographs. Photographs differ by a comment alone, so
 that all cost the same.
 
 - decode: CPU of vLLM's media threads, in `ImageMediaIO.load_base64`
@@ -38,9 +38,9 @@ from typing import Any
 
 KINDS = ("vLLM", "make", "make,carry")
 SIZE = (1288, 966)
-PICTURES, AT_ONCE, MANY = 24, 8, 6
+PICTURES, AT_ONCE, MANY = 96, 8, 6
 REGION_BYTES = 64 * 1024**2
-ARENA_BYTES = 256 * 1024**2
+ARENA_BYTES = 1024**3
 """Filled by one turn: later ones write memory that the kernel has already given, as a server that has run for long."""
 
 
@@ -215,7 +215,9 @@ def main() -> None:
     if options.child:
         child(options.child, options.folder)
         return
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+    # vLLM would load all installed plugins, mmplane's too. Each kind installs what it measures itself.
+    environment = {**os.environ, "VLLM_PLUGINS": "", "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
+    environment["VLLM_LOGGING_LEVEL"] = "ERROR"
     command = [sys.executable, __file__, options.folder, "--child"]
     pipe = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     found: dict[str, list[dict[str, dict[str, float]]]] = {kind: [] for kind in KINDS}

@@ -5,9 +5,10 @@
 
 The servers run side by side (TP=2) and take turns within each round, in an order that rotates. A turn is 8 requests, 4
 at once, each with a photograph of 1288x966 pixels that nobody has sent before; then the same 8 photographs with another
-text before them, so that no prefix is cached. `vllm_probe` takes the CPU of the threads:
+text before them, so that no prefix is cached; then 8 requests of text alone that are as long, which is the floor: what
+a request costs in these threads whatever carries its pictures. `vllm_probe` takes the CPU of the threads:
 
-- core: the engine core's main thread, `schedule` and `enqueue`, for each request with media
+- core: the engine core's main thread, `schedule` and `enqueue`, for each new request
 - worker: each worker's main thread, from the end of its wait in `dequeue` on, and `_apply_mm_cache`
 - message: bytes from the API server to the engine beside the prompt's token ids
 
@@ -43,6 +44,8 @@ PEERS = ROOT / "tools" / "peers" / "vllm"
 START_LIMIT_S = 600.0
 SIZE = (1288, 966)
 REQUESTS, AT_ONCE = 8, 4
+LONG = 196
+"""Words of eight letters, a token each: as many as the photograph has."""
 KINDS: dict[str, dict[str, str]] = {
     "vLLM": {"VLLM_PLUGINS": "probe"},
     "carry": {"VLLM_PLUGINS": "probe,mmplane", "MMPLANE_VLLM": "carry"},
@@ -85,10 +88,12 @@ class Server:
         except httpx.HTTPError:
             return False
 
-    def ask(self, asked: tuple[str, str]) -> None:
+    def ask(self, asked: tuple[str | None, str]) -> None:
         """One request, one token."""
         picture, words = asked
-        content = [{"type": "text", "text": words}, {"type": "image_url", "image_url": {"url": picture}}]
+        content: list[dict[str, Any]] = [{"type": "text", "text": words}]
+        if picture is not None:
+            content.append({"type": "image_url", "image_url": {"url": picture}})
         body = {"model": "tiny", "temperature": 0, "max_tokens": 1, "messages": [{"role": "user", "content": content}]}
         self.http.post("/v1/chat/completions", json=body).raise_for_status()
 
@@ -166,8 +171,13 @@ def main() -> None:
                 pictures = [picture(number + at) for at in range(REQUESTS)]
                 number += REQUESTS
                 for kind in kinds[turn % len(kinds) :] + kinds[: turn % len(kinds)]:
-                    for what in ("new", "repeat"):
-                        list(threads.map(servers[kind].ask, [(one, f"{turn} {what}: what is") for one in pictures]))
+                    asked: dict[str, list[tuple[str | None, str]]] = {
+                        "new": [(one, f"{turn} new: what is") for one in pictures],
+                        "repeat": [(one, f"{turn} repeat: what is") for one in pictures],
+                        "text": [(None, f"{turn} {at} text:" + " what is" * LONG) for at in range(REQUESTS)],
+                    }
+                    for what, each in asked.items():
+                        list(threads.map(servers[kind].ask, each))
                         turns[kind, what].append(servers[kind].take())
                     print(f"round {turn + 1}: {kind}", flush=True)
         made = rows(turns)

@@ -1,7 +1,7 @@
-"""A plugin of vLLM that times what media costs on the main threads of the engine core and of each worker.
+"""A plugin of vLLM that times what new requests cost on the main threads of the engine core and of each worker.
 
-It writes a line of JSON for each step that brings new requests with media into `MMPLANE_PROBE_FOLDER`: CPU
-milliseconds of the thread, and how many requests. And one for each message to the engine: its bytes beside the
+It writes a line of JSON for each step that brings new requests into `MMPLANE_PROBE_FOLDER`: CPU milliseconds of the
+thread, and how many requests. And one for each message to the engine: its bytes beside the
 prompt's token ids. Other plugins are counted with what they wrap.
 """
 
@@ -36,7 +36,7 @@ def schedule(original, self, *arguments, **options):
     """In the engine core: what to run next."""
     began_s = time.thread_time()
     output = original(self, *arguments, **options)
-    _tell("core", "schedule", began_s, _media(output))
+    _tell("core", "schedule", began_s, _new(output))
     return output
 
 
@@ -44,7 +44,7 @@ def enqueue(original, self, obj, timeout=None):
     """In the engine core: a step to all workers. Workers answer by the same class, with no requests."""
     began_s = time.thread_time()
     original(self, obj, timeout)
-    _tell("core", "enqueue", began_s, _media_of_call(obj))
+    _tell("core", "enqueue", began_s, _new_of_call(obj))
 
 
 @contextlib.contextmanager
@@ -58,7 +58,7 @@ def acquire_read(original, self, *arguments, **options):
 def dequeue(original, self, *arguments, **options):
     """In a worker: a step from the engine core."""
     obj = original(self, *arguments, **options)
-    _tell("worker", "dequeue", _now.began_s, _media_of_call(obj))
+    _tell("worker", "dequeue", _now.began_s, _new_of_call(obj))
     return obj
 
 
@@ -69,7 +69,7 @@ def init_device(original, self):
 
 
 def apply_mm_cache(original, self, output):
-    count = _media(output)
+    count = _new(output)
     began_s = time.thread_time()
     original(self, output)
     _tell("worker", "apply", began_s, count)
@@ -78,21 +78,21 @@ def apply_mm_cache(original, self, output):
 def encode(original, self, obj):
     """In an API server: a message to an engine."""
     frames = original(self, obj)
-    if getattr(obj, "mm_features", None) and getattr(obj, "prompt_token_ids", None):
+    if getattr(obj, "prompt_token_ids", None):
         tokens_bytes = len(msgspec.msgpack.encode(obj.prompt_token_ids))
         extra_bytes = sum(memoryview(frame).nbytes for frame in frames) - tokens_bytes
         _write("front", ["message", extra_bytes, 1])
     return frames
 
 
-def _media(output):
-    """New requests with media in a scheduler's output."""
-    return sum(bool(new.mm_features) for new in output.scheduled_new_reqs)
+def _new(output):
+    """New requests in a scheduler's output."""
+    return len(output.scheduled_new_reqs)
 
 
-def _media_of_call(obj):
+def _new_of_call(obj):
     arguments = obj[1] if isinstance(obj, tuple) and len(obj) > 1 and isinstance(obj[1], tuple) else ()
-    return sum(_media(one) for one in arguments if hasattr(one, "scheduled_new_reqs"))
+    return sum(_new(one) for one in arguments if hasattr(one, "scheduled_new_reqs"))
 
 
 def _tell(role, name, began_s, count):
