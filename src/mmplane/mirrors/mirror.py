@@ -26,6 +26,7 @@ from mmplane.embed.address import Address, discard
 from mmplane.embed.releases import JOINED, capacity, hear_nowait
 from mmplane.embed.roster import Roster
 from mmplane.machines.channel import SILENCE_SECONDS, Channel
+from mmplane.machines.copying import receive
 from mmplane.machines.dial import GREETING_SECONDS, Server, dialled, expected
 from mmplane.machines.greeting import Refusal
 from mmplane.machines.records import Pulse, Refused
@@ -111,23 +112,12 @@ class Mirror:
             case Pulse():
                 pass
             case Copy():
-                self._write(record)
+                receive(record, self._region, self._stream)
                 self._channel.post(Wrote(record.slot.generation))
             case Refused():
                 raise LinkError(f"the producer refuses: {record.reason}")
             case _:
                 raise ProtocolError(f"{type(record).__name__} from a producer that was joined")
-
-    def _write(self, copy: Copy) -> None:
-        slot = copy.slot
-        try:
-            view = self._region.view(slot.offset_bytes, slot.length_bytes)
-        except ValueError as error:
-            raise ProtocolError(str(error)) from None
-        for begin, end in copy.spans:
-            if not begin <= end <= slot.length_bytes:
-                raise ProtocolError("a span that is not inside its slot")
-            self._stream.receive_into(view[begin:end])
 
     def _lost(self, why: str) -> None:
         self._why = why

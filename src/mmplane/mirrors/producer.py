@@ -25,6 +25,7 @@ from mmplane.core.copies import Copy, Wrote
 from mmplane.core.records import Item, Record
 from mmplane.embed.plane import Plane
 from mmplane.machines.channel import SILENCE_SECONDS, Channel
+from mmplane.machines.copying import parts
 from mmplane.machines.door import Door
 from mmplane.machines.greeting import Refusal
 from mmplane.machines.records import Pulse
@@ -138,10 +139,8 @@ class Visit:
 
     def _send(self, item: Item) -> None:
         """Only the arrays are sent. Padding holds bytes of earlier items."""
-        slot = item.slot
-        view = self._region.view(slot.offset_bytes, slot.length_bytes)
-        found = spans(item.tensors, slot.length_bytes)
-        self._channel.post(Copy(slot, tuple(found)), [view[begin:end] for begin, end in found])
+        copy = Copy(item.slot, tuple(spans(item.tensors, item.slot.length_bytes)))
+        self._channel.post(copy, parts(copy, self._region))
 
     def _hear(self, record: Record) -> None:
         match record:

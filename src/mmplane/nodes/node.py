@@ -24,6 +24,7 @@ from mmplane.core.control import Beat, Drain, Drained, Ends, Ready, Renew, Servi
 from mmplane.core.copies import Copy, Wrote
 from mmplane.core.records import Record
 from mmplane.machines.channel import SILENCE_SECONDS, Channel
+from mmplane.machines.copying import receive
 from mmplane.machines.dial import GREETING_SECONDS, Server, dialled, expected
 from mmplane.machines.greeting import Refusal
 from mmplane.machines.outpost import address_of
@@ -152,17 +153,10 @@ class Node:
         match record:
             case Pulse():
                 pass
-            case Copy(slot=slot, spans=spans):
+            case Copy(slot=slot):
                 if slot.region >= len(self._regions):
                     raise ProtocolError(f"there is no region {slot.region}")
-                try:
-                    view = self._regions[slot.region].view(slot.offset_bytes, slot.length_bytes)
-                except ValueError as error:
-                    raise ProtocolError(str(error)) from None
-                for first, last in spans:
-                    if not first <= last <= slot.length_bytes:
-                        raise ProtocolError("a span that is not inside its slot")
-                    stream.receive_into(view[first:last])
+                receive(record, self._regions[slot.region], stream)
                 channel.post(Wrote(slot.generation))
             case _:
                 raise ProtocolError(f"{type(record).__name__} from a server that copies")

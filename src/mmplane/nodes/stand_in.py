@@ -27,6 +27,7 @@ from mmplane.core.control import Attach, Ends, Meeting, Ready, Spawn, ToStandIn
 from mmplane.core.copies import Copy, Wrote
 from mmplane.core.records import Record
 from mmplane.machines.channel import SILENCE_SECONDS, Channel
+from mmplane.machines.copying import parts
 from mmplane.machines.door import Door
 from mmplane.machines.greeting import Refusal
 from mmplane.machines.kin import differences
@@ -191,9 +192,7 @@ class StandIn:
                 copy = received[0]
                 if self._bulk is None:
                     raise ProtocolError("a copy for a machine that is not connected")
-                slot = copy.slot
-                view = self._regions[slot.region].view(slot.offset_bytes, slot.length_bytes)
-                self._bulk.post(copy, [view[begin:end] for begin, end in copy.spans])
+                self._bulk.post(copy, parts(copy, self._regions[copy.slot.region]))
         except PeerGone:  # the supervisor brings the next one
             self._attach(None)
 

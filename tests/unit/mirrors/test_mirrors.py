@@ -25,6 +25,7 @@ from mmplane.arena.errors import ArenaFull, Owned
 from mmplane.core.copies import ARRAYS_MAX
 from mmplane.core.records import Record, Slot
 from mmplane.embed.plane import NotJoined, NotMirrored
+from mmplane.machines import copying
 from mmplane.machines.dial import Server, dialled
 from mmplane.machines.greeting import Refusal
 from mmplane.machines.pin import pin_of_file, server_context
@@ -400,16 +401,16 @@ def test_records_fit_in_a_message() -> None:
 MUTANTS = [
     Mutant(
         "send the slot",
-        Visit._send,
-        "[view[begin:end] for begin, end in found]",
+        copying.parts,
+        "[view[begin:end] for begin, end in copy.spans]",
         "[view]",
         check_padding_never_leaves,
     ),
     Mutant(
         "announce the slot",
         Visit._send,
-        "found = spans(item.tensors, slot.length_bytes)",
-        "found = [(0, slot.length_bytes)]",
+        "tuple(spans(item.tensors, item.slot.length_bytes))",
+        "((0, item.slot.length_bytes),)",
         check_padding_never_leaves,
     ),
     Mutant(
