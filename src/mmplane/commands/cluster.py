@@ -1,19 +1,31 @@
-"""The key of a server and its media machines, and the port on which they join."""
+"""The key of a server and its other machines, the port on which they join, and how they reach it."""
 
 from __future__ import annotations
 
+import logging
+import time
+from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeVar
 
 from mmplane.commands.starting import lacking, listen
+from mmplane.machines.dial import Server
+from mmplane.machines.greeting import Refusal
 from mmplane.machines.key_file import MAKE_ONE, read_key
 from mmplane.machines.pin import server_context
 from mmplane.process.files import read_file
 from mmplane.ray.address import host_and_port
+from mmplane.wire.link import LinkError
 from mmplane.wiring import Cluster
+
+log = logging.getLogger("mmplane")
 
 JOIN_MAX_DEFAULT = 4
 """The default number of media machines that may join."""
+AGAIN_SECONDS = 2.0
+"""Seconds between two attempts to reach the server."""
+
+T = TypeVar("T")
 
 
 def read_cluster_key(path: str) -> bytes:
@@ -21,6 +33,19 @@ def read_cluster_key(path: str) -> bytes:
     if not path:
         raise ValueError(f"media machines need --cluster-key-file, the same file on all machines: {MAKE_ONE}")
     return read_key("--cluster-key-file", path)
+
+
+def fetched(server: Server, fetch: Callable[[], T]) -> T:
+    """What `fetch` gets from the server; retry until it can be reached. Raises ValueError if it refuses."""
+    while True:
+        try:
+            return fetch()
+        except Refusal as refusal:
+            raise ValueError(str(refusal)) from None
+        except (LinkError, OSError) as error:
+            why = str(error) or type(error).__name__
+            log.warning("%s:%d cannot be reached: %s; trying again", *server.address, why)
+        time.sleep(AGAIN_SECONDS)
 
 
 def cluster_of(given: dict[str, Any]) -> Cluster | None:

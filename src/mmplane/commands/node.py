@@ -5,29 +5,25 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from functools import partial
 from typing import Any
 
 from mmplane.commands.checkpoint import check_checkpoint, check_files
-from mmplane.commands.cluster import read_cluster_key
+from mmplane.commands.cluster import fetched, read_cluster_key
 from mmplane.commands.model import model_folder
 from mmplane.commands.starting import release_output
-from mmplane.config import Config
 from mmplane.core.keyring import Keyring
 from mmplane.machines.dial import Server
-from mmplane.machines.greeting import Refusal
 from mmplane.machines.outpost import address_of, name_here
 from mmplane.nodes.node import configured, fetch
 from mmplane.process.descriptors import provide
 from mmplane.process.output import Output
 from mmplane.process.title import entitle
 from mmplane.supervise import Supervisor
-from mmplane.wire.link import LinkError
 from mmplane.wiring import Cluster, Wiring
 
 log = logging.getLogger("mmplane")
 
-AGAIN_SECONDS = 2.0
-"""Seconds between two attempts to reach the server."""
 OWN = ("log_level", "log_format", "join")
 WITHOUT = ("join_pin", "workers", "arena_bytes", "budget_bytes", "stall_seconds")
 """Flags of media machines."""
@@ -43,7 +39,8 @@ def run(settings: dict[str, Any], given: set[str]) -> int:
         raise ValueError("--ranks needs --model: the same checkpoint as the server's, on this machine")
     key = read_cluster_key(settings["cluster_key_file"])
     name = (settings["name"] or name_here())[:64]
-    theirs = _fetched(Server(address_of(settings["join"]), key), name)
+    server = Server(address_of(settings["join"]), key)
+    theirs = fetched(server, partial(fetch, server, name))
     if theirs.ranks_each != settings["ranks"]:
         raise ValueError(
             f"--ranks is {settings['ranks']} here, and the server's --tp {theirs.tp} with --nodes {theirs.nodes} "
@@ -64,16 +61,3 @@ def run(settings: dict[str, Any], given: set[str]) -> int:
         Output(sys.stdout.fileno()).write(f"mmplane worker has joined {config.join}\n")
 
     return Supervisor(config, Wiring(config, Keyring(), None, cluster=Cluster(key)), on_serving=announce).run()
-
-
-def _fetched(server: Server, name: str) -> Config:
-    """The server's configuration; retry until it can be reached. Raises ValueError if it refuses."""
-    while True:
-        try:
-            return fetch(server, name)
-        except Refusal as refusal:
-            raise ValueError(str(refusal)) from None
-        except (LinkError, OSError) as error:
-            why = str(error) or type(error).__name__
-            log.warning("%s:%d cannot be reached: %s; trying again", *server.address, why)
-        time.sleep(AGAIN_SECONDS)

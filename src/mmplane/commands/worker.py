@@ -8,13 +8,14 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from mmplane.arena.errors import OutOfMemory
 from mmplane.arena.memory import memory_available_bytes
 from mmplane.commands import node
 from mmplane.commands.checks import check_memory
-from mmplane.commands.cluster import read_cluster_key
+from mmplane.commands.cluster import fetched, read_cluster_key
 from mmplane.commands.options import RANGES, Options
 from mmplane.commands.settings import declared, settle
 from mmplane.commands.starting import arena_for, refuse, release_output, workers_for
@@ -23,7 +24,6 @@ from mmplane.core.keyring import Keyring
 from mmplane.machine import cores_usable
 from mmplane.machines.assignment import configured, keep
 from mmplane.machines.dial import Server, fetch
-from mmplane.machines.greeting import Refusal
 from mmplane.machines.outpost import address_of, name_here
 from mmplane.machines.pin import checked
 from mmplane.machines.records import Assignment, Files
@@ -34,14 +34,11 @@ from mmplane.process.output import Output
 from mmplane.process.title import entitle
 from mmplane.ranges import Range
 from mmplane.supervise import RENEWED, Supervisor
-from mmplane.wire.link import LinkError
 from mmplane.wiring import Cluster, Wiring
 
 log = logging.getLogger("mmplane")
 
 EXAMPLE = "mmplane worker --join 10.0.0.1:7000 --cluster-key-file key --arena-bytes 4GiB"
-AGAIN_SECONDS = 2.0
-"""Seconds between two attempts to reach the server."""
 OWN = ("workers", "arena_bytes", "budget_bytes", "stall_seconds", "log_level", "log_format", "join", "join_pin")
 
 
@@ -107,7 +104,7 @@ def _run(settings: dict[str, Any]) -> int:
     name = settings["name"] or name_here()
     settings["join_pin"] = checked(settings["join_pin"]) if settings["join_pin"] else ""
     server = Server(address_of(settings["join"]), key, settings["join_pin"])
-    assignment, files = _fetched(server, name)
+    assignment, files = fetched(server, partial(fetch, server, name))
     config = _config(settings, name, assignment, files)
     provide(config.processes())
     entitle("mmplane: supervisor")
@@ -119,20 +116,6 @@ def _run(settings: dict[str, Any]) -> int:
 
     wiring = Wiring(config, Keyring(), None, cluster=Cluster(key))
     return Supervisor(config, wiring, on_serving=announce).run()
-
-
-def _fetched(server: Server, name: str) -> tuple[Assignment, Files]:
-    """Return what the server serves; retry until it can be reached. Raises ValueError if it refuses."""
-    while True:
-        try:
-            return fetch(server, name)
-        except Refusal as refusal:
-            raise ValueError(str(refusal)) from None
-        except (LinkError, OSError) as error:
-            log.warning(
-                "%s:%d cannot be reached: %s; trying again", *server.address, str(error) or type(error).__name__
-            )
-        time.sleep(AGAIN_SECONDS)
 
 
 def _config(settings: dict[str, Any], name: str, assignment: Assignment, files: Files) -> Config:

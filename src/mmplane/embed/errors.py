@@ -33,10 +33,6 @@ class Lost(SidecarError):
     """The sidecar, or the process that worked on the request, has ended or does not answer. You may call again."""
 
 
-class Late(SidecarError):
-    """Another machine did not get the item in time: the same call may succeed later."""
-
-
 class NotAttached(SidecarError):
     """The sidecar refuses this process; the message says why."""
 

@@ -205,13 +205,8 @@ def assemble(
     budget = Budget(config.budget_bytes, kept_bytes=config.decode_bytes(), tenants=config.tenants)
     pool = _pool(config, model.processors, memory, tell_supervisor)
     store = _store(config, model.processors, memory, pool, budget)
-    group = Group(
-        memory.arena,
-        memory.owner,
-        epoch,
-        in_flight_max=in_flight_max,
-        ranks_here=config.ranks_each if config.nodes > 1 else None,
-    )
+    ranks_here = config.ranks_each if config.nodes > 1 else None
+    group = Group(memory.arena, memory.owner, epoch, in_flight_max=in_flight_max, ranks_here=ranks_here)
     dispatch = _dispatch(config, store, model.processors, budget)
     source = Source(Allowed(config.fetch_hosts, config.fetch_networks), media_root=config.media_root)
     looks = StoreLooks(store)

@@ -63,13 +63,7 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
     rank, tp = spawn.index, spawn.of
     place = Place.of(rank, tp, descriptors)
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // place.ranks_here))
-    inbox = Inbox(
-        [
-            RegionMapping(descriptors[f"region{i}"], length_bytes, writable=False)
-            for i, length_bytes in enumerate(config.region_bytes())
-        ],
-        copy=config.copy_features,
-    )
+    inbox = _inbox(config, descriptors)
     meter = Meter()
     heart = Heart(control, limit_s=max(0.0, config.compute_stall_seconds - config.stall_seconds))
     clock = LoopClock(rank, meter, heart=heart)
@@ -117,6 +111,14 @@ def main(spawn: Spawn, descriptors: dict[str, int]) -> None:
         stream = socket.socket(fileno=descriptors["parcels"])
         ParcelReader(stream, parcels, wake, limit_s=config.stall_seconds, frame_bytes_max=config.budget_bytes)
         follow(member, Link(descriptors["leader"], Plan), control, wake, config.stall_seconds)
+
+
+def _inbox(config: Config, descriptors: dict[str, int]) -> Inbox:
+    regions = [
+        RegionMapping(descriptors[f"region{i}"], length_bytes, writable=False)
+        for i, length_bytes in enumerate(config.region_bytes())
+    ]
+    return Inbox(regions, copy=config.copy_features)
 
 
 def _ports(

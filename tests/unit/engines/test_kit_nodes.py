@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mmplane.embed.errors import Full, Late, Lost, NotAttached, TooLarge
+from mmplane.embed.errors import Full, Lost, NotAttached, TooLarge
 from mmplane.embed.inbox import Inbox
 from mmplane.engines.kit import board, producer
 from mmplane.engines.kit.mirrored import Mirrored
-from mmplane.engines.kit.producer import Producer
+from mmplane.engines.kit.producer import Late, Producer
 from mmplane.machines.dial import Server
 
 HANG_S = 60.0

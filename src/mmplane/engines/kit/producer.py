@@ -15,7 +15,7 @@ import msgspec
 from mmplane.arena.arrays import dtype_name
 from mmplane.arena.errors import ArenaFull
 from mmplane.embed.address import Address, discard
-from mmplane.embed.errors import Full, Late, Lost, NotAttached, TooLarge
+from mmplane.embed.errors import Full, Lost, NotAttached, SidecarError, TooLarge
 from mmplane.embed.hold import Hold
 from mmplane.embed.plane import NotJoined, NotMirrored, Plane, TooManyLeases
 from mmplane.embed.records import Leased
@@ -27,6 +27,10 @@ THERE_SECONDS = 10.0
 
 _producers: dict[str, Producer] = {}
 """By the path of the board: an engine may start several servers in one process."""
+
+
+class Late(SidecarError):
+    """Another machine did not get the item in time: the same call may succeed later."""
 
 
 class Producer:

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 
 from mmplane.embed.client import Client
-from mmplane.embed.errors import Full, Late, Lost, TooLarge
+from mmplane.embed.errors import Full, Lost, TooLarge
 from mmplane.embed.hold import SidecarHold
 from mmplane.embed.records import Leased
 from mmplane.engines.kit.attach import attach
 from mmplane.engines.kit.leases import Leases
-from mmplane.engines.kit.producer import Producer, Put
+from mmplane.engines.kit.producer import Late, Producer, Put
 from mmplane.engines.kit.sidecar import Place
 from mmplane.engines.sglang import identity, pointer
 from mmplane.engines.sglang.made import made_of
