@@ -32,6 +32,7 @@ sys.path[:0] = [str(HERE), *(str(HERE.parents[1] / "tests" / each) for each in (
 
 from architectures import ARCHITECTURES  # noqa: E402
 from live import Live  # noqa: E402
+from page import SECONDS_ALLOWED, slow  # noqa: E402
 from preloaded import PRELOADED, Preloaded, Template  # noqa: E402
 from tiny_checkpoint import build  # noqa: E402
 from transformers import AutoModelForMultimodalLM  # noqa: E402
@@ -162,6 +163,7 @@ Verdicts = dict[str, dict[str, Verdict]]
 def run(names: Sequence[str], tps: Sequence[int], preloaded: Preloaded, note: Callable[[Verdicts], None]) -> Verdicts:
     """The verdicts; `note` gets those that are known after each architecture."""
     found: Verdicts = {}
+    preloaded.run("--version")  # imports now: they are not the first verdict's time
     with tempfile.TemporaryDirectory() as root:
         for name in names:
             folder = Path(root, name)
@@ -194,8 +196,7 @@ def main() -> int:
 
     def note(found: Verdicts) -> None:
         if asked.json:
-            table = {name: {tp: asdict(verdict) for tp, verdict in by_tp.items()} for name, by_tp in found.items()}
-            asked.json.write_text(json.dumps(noted | table, indent=1) + "\n")
+            asked.json.write_text(json.dumps(noted | _table(found), indent=1) + "\n")
 
     try:
         found = run(asked.names or list(ARCHITECTURES), asked.tp, preloaded, note)
@@ -204,7 +205,13 @@ def main() -> int:
     good = {"right"} if asked.right else {"right", "refused"}
     bad = [name for name, by_tp in found.items() if any(each.kind not in good for each in by_tp.values())]
     print(f"{len(found) - len(bad)} of {len(found)} are {' or '.join(sorted(good))}; not: {', '.join(bad) or 'none'}")
+    if late := slow(_table(found)):
+        print(f"warning: longer than {SECONDS_ALLOWED} s: {', '.join(late)}")
     return bool(bad)
+
+
+def _table(found: Verdicts) -> dict[str, dict[str, dict[str, Any]]]:
+    return {name: {tp: asdict(verdict) for tp, verdict in by_tp.items()} for name, by_tp in found.items()}
 
 
 if __name__ == "__main__":
