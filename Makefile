@@ -253,7 +253,7 @@ chaos-sidecar: install-dev ## the sidecar's kill matrix: every party killed at e
 
 # Needs root: each machine is a network namespace.
 LOSSES ?= 500
-chaos-machines: install-dev ## media machines lost in every way, 500 times (an hour; LOSSES=20)
+chaos-machines: install-dev ## media machines lost in every way, 500 times, and how soon each was back (half an hour; LOSSES=20)
 	PYTHONPATH=tests/process:tests/shared $(BIN)/python -m tests.chaos.machines $(LOSSES)
 
 chaos-mirrors: install-dev ## a mirror killed at a random moment, 500 times (ten minutes)

@@ -9,12 +9,12 @@ import subprocess
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
 import psutil
-from live import START_LIMIT_S, STOP_LIMIT_S, Live
+from live import START_LIMIT_S, STOP_LIMIT_S, Live, until
 from preloaded import PRELOADED, enter_network
 
 from certificates import write_certificate
@@ -102,6 +102,8 @@ class Outpost:
         arguments += [*(("--workers", "2", "--arena-bytes", str(128 * 2**20)) if workers else ()), *flags]
         self._lines: deque[str] = deque(maxlen=2000)
         self._joined = threading.Event()
+        self.joins = 0
+        """How often it has joined. It may be lost and back before anybody looks."""
         read, write = os.pipe()
         self._output = os.fdopen(read)
         with network.inside(number), os.fdopen(write, "w") as output:
@@ -120,16 +122,26 @@ class Outpost:
         assert self._process.poll() is None, "".join(self.log)
 
     def process(self, title: str) -> psutil.Process:
-        """The one with this title, without `mmplane: `."""
+        """The one with this title, without `mmplane: `, once there is one: it may just be replaced."""
+        found: psutil.Process = until(lambda: self._find(title), START_LIMIT_S, f"there is a {title}")
+        return found
+
+    def has_other(self, title: str, lost: psutil.Process) -> bool:
+        """Whether there is one with this title, and it is not that one."""
+        return self._find(title) not in (None, lost)
+
+    def _find(self, title: str) -> psutil.Process | None:
         for process in self.supervisor.children(recursive=True):
-            if process.cmdline() and process.cmdline()[0] == f"mmplane: {title}":
-                return process
-        raise AssertionError(f"no {title}: {self.log}")
+            with suppress(psutil.NoSuchProcess):
+                if process.cmdline() and process.cmdline()[0] == f"mmplane: {title}":
+                    return process
+        return None
 
     def kill(self) -> None:
         """The whole machine at once."""
         for process in (self.supervisor, *self.supervisor.children(recursive=True)):
-            process.send_signal(signal.SIGKILL)
+            with suppress(psutil.NoSuchProcess):  # the others die with their supervisor
+                process.send_signal(signal.SIGKILL)
         self._process.wait(STOP_LIMIT_S)
 
     def stop(self) -> None:
@@ -142,6 +154,8 @@ class Outpost:
     def _read(self) -> None:
         for line in self._output:
             self._lines.append(line)
+            if re.search(r" INFO joined ", line):
+                self.joins += 1
             if re.search(r"mmplane worker has joined", line):
                 self._joined.set()
         self._joined.set()

@@ -15,7 +15,7 @@ from live import Live, until
 from machines import JOINING, PORT, SERVER, Network, Outpost, machines, made_away, tls_flags, write_key
 from pictures import jpeg, noise, part, photograph, text
 from qwen_audio import build_qwen_audio
-from tests.chaos.machines import CLIENTS, FLAGS, Rounds
+from tests.chaos.machines import CLIENTS, FLAGS, MachineRounds
 
 from clips import clip_part, encode, moving
 from mmplane.commands.cluster import read_cluster_key
@@ -168,7 +168,7 @@ def test_strangers_who_say_nothing_keep_nobody_out(setting: Setting) -> None:
 
 def test_whatever_is_lost_no_item_is(setting: Setting) -> None:
     """Twenty losses, two at a time; `make chaos-machines` plays five hundred."""
-    rounds = Rounds(setting.network, setting.live, setting.outposts, setting.key, setting.model)
+    rounds = MachineRounds(setting.network, setting.live, setting.outposts, setting.key, setting.model)
     with ThreadPoolExecutor(CLIENTS) as clients:
         for _ in range(10):
             rounds.play(clients)
