@@ -42,7 +42,7 @@ from mmplane.engines.vllm import core, launcher, plugin, trip
 from mmplane.engines.vllm.cache import ArenaCache
 from mmplane.engines.vllm.core import Waiting
 from mmplane.engines.vllm.frontend import Frontend
-from mmplane.engines.vllm.held import ADDRESS, HeldItem, LentItem
+from mmplane.engines.vllm.held import ADDRESS, HeldItem
 from mmplane.engines.vllm.hooks import HOOKS
 from mmplane.engines.vllm.make.begin import making
 from mmplane.engines.vllm.rank import Rank
@@ -278,21 +278,6 @@ def a_request_is_sent_again() -> None:
         r.has_leases(1)
         r.step(finished=("r",))
         del request
-
-
-def records_travel_to_workers_without_torch() -> None:
-    """It would write an archive for each small tensor. A bfloat16 tensor, which NumPy lacks, arrives as well."""
-    with rig() as r:
-        message = r.send(r.item(1))
-        item = message.mm_features[0].data
-        request, _ = r.waiting.take(build, message)
-        data = r.schedule(request)
-        assert b"torch" not in pickle.dumps(data.mm_features)
-        half = torch.ones(3, dtype=torch.bfloat16)
-        odd = LentItem({**item, "half": MultiModalFieldElem(half, MultiModalBatchedField())})
-        assert pickle.loads(pickle.dumps(odd)) == odd
-        r.step(data)
-        r.step(finished=("r",))
 
 
 def a_scheduled_request_is_the_workers() -> None:
@@ -536,7 +521,6 @@ MUTANTS: tuple[tuple[Any, str, Any, Callable[[], None]], ...] = (
     (core, "scheduled", lambda _: None, a_scheduled_request_is_the_workers),
     (Frontend, "_revoke", lambda *_: None, a_message_that_cannot_be_sent),
     (Frontend, "_send_after", _sent_at_once, aborts_follow_what_they_abort),
-    (LentItem, "__reduce__", MultiModalKwargsItem.__reduce__, records_travel_to_workers_without_torch),
     (Rank, "_open", _opened_and_let_go, a_request_is_sent_again),
     (ArenaCache, "validate_input_item", lambda *_: None, small_and_foreign_items_go_inline),
     (ArenaCache, "release_sender_touches", lambda _: None, nothing_is_held_between_requests),
@@ -564,7 +548,6 @@ CHECKS: tuple[Callable[[], None], ...] = (
     a_request_that_cannot_be_built,
     a_request_is_sent_again,
     a_scheduled_request_is_the_workers,
-    records_travel_to_workers_without_torch,
     nothing_is_held_between_requests,
     a_name_is_used_again,
     an_aborted_request_ended_before_its_second_sending,

@@ -12,7 +12,7 @@ from typing import Any
 
 from mmplane.embed.errors import SidecarError
 from mmplane.embed.janitor import Janitor
-from mmplane.engines.vllm.held import LentItem, is_lent, leased_of
+from mmplane.engines.vllm.held import leased_of
 
 _UNSENT = "mmplane_unsent"
 
@@ -27,9 +27,6 @@ class Waiting:
     def take(self, build: Callable[[Any], tuple[Any, int]], message: Any) -> tuple[Any, int]:
         """Build the request of a message; its leases end with it, or at once if it cannot be built."""
         leased = list(leased_of(message.mm_features))
-        for feature in message.mm_features or ():
-            if is_lent(feature.data):
-                feature.data = LentItem(feature.data)
         janitor = self._attached() if leased else None
         try:
             request, wave = build(message)

@@ -19,7 +19,7 @@ import torch
 
 from mmplane.embed.inbox import Inbox, View
 from mmplane.embed.records import Leased
-from mmplane.engines.vllm.held import is_lent, leased_in, restored
+from mmplane.engines.vllm.held import ADDRESS, leased_in, restored
 
 log = logging.getLogger("vllm.mmplane")
 
@@ -43,7 +43,7 @@ class Rank:
         for request_id in output.finished_req_ids:
             self._views.pop(request_id, None)
         for new in output.scheduled_new_reqs:
-            if any(is_lent(feature.data) for feature in new.mm_features):
+            if any(_is_record(feature) for feature in new.mm_features):
                 views = self._views[new.req_id]
                 new.mm_features = [self._opened(feature, views) for feature in new.mm_features]
 
@@ -55,7 +55,7 @@ class Rank:
             self._inbox.set_exception(error)
 
     def _opened(self, feature: Any, views: dict[tuple[bytes, int], View]) -> Any:
-        if not is_lent(feature.data):
+        if not _is_record(feature):
             return feature
         leased = leased_in(feature.data)
         view = views.get((leased.plane, leased.lease)) or self._open(leased, views)
@@ -64,3 +64,7 @@ class Rank:
     def _open(self, leased: Leased, views: dict[tuple[bytes, int], View]) -> View:
         view = views[leased.plane, leased.lease] = self._inbox.result(ATTACHED_LIMIT_S).open(leased)
         return view
+
+
+def _is_record(feature: Any) -> bool:
+    return feature.data is not None and ADDRESS in feature.data
