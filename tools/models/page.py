@@ -28,7 +28,7 @@ another one, about two of different sizes, and with text only. They are sent one
 - **refused**: the server ends at start with exit code 2 and the message in the table. Any other outcome is a failure.
 
 The seconds are those from the start of the server to the last answer or the refusal, on a machine of two cores that had
-other work meanwhile. They leave out a real start's imports (7 to 11 s there), which the suite does once for all.
+other work meanwhile. They leave out a real start's imports (6 to 11 s there), which the suite does once for all.
 
 The configurations are small, and no published weights were used. To try your own checkpoint, run
 `mmplane doctor --model PATH`.

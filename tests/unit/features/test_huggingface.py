@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from mmplane.core.errors import RequestError
 from mmplane.features.arithmetic.encodings import cast, storage_dtype
 from mmplane.features.contract.arrays import views
 from mmplane.features.contract.image import Pixels
-from mmplane.features.reference.checkpoint import ReferenceCheckpoint
+from mmplane.features.reference.checkpoint import NEEDS_TORCHVISION, ReferenceCheckpoint
 from mmplane.features.reference.huggingface import HuggingFaceImageProcessor
 from mmplane.features.reference.parity import materialise
 
@@ -18,6 +19,11 @@ from .checkpoints import FAMILIES, GENERIC, TORCHVISION_ALONE
 
 LOADED = {name: family for name, family in FAMILIES.items() if name not in (*TORCHVISION_ALONE, "pixtral")}
 """Those that transformers loads without torchvision."""
+ONLY_TORCHVISION = {
+    "phi4_multimodal": "Phi4MultimodalImageProcessor",
+    "lfm2_vl": "Lfm2VlImageProcessor",
+    "cohere2_vision": "Cohere2VisionImageProcessor",
+}
 
 
 @pytest.fixture(params=[*LOADED.values(), GENERIC], ids=[*LOADED, "generic"], scope="module")
@@ -118,3 +124,13 @@ def test_a_checkpoint_without_a_pil_backend_is_refused(tmp_path: Path, monkeypat
     monkeypatch.setattr("mmplane.features.reference.checkpoint.AutoImageProcessor", Torchvision)
     with pytest.raises(ValueError, match="pil backend"):
         ReferenceCheckpoint.load(FAMILIES["llava"].write(tmp_path))
+
+
+@pytest.mark.parametrize(("model_type", "kind"), sorted(ONLY_TORCHVISION.items()))
+def test_what_needs_torchvision_is_refused_in_one_sentence(model_type: str, kind: str, tmp_path: Path) -> None:
+    """Whatever transformers says, and however: it raises an ImportError for some models and a ValueError for others."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": kind}))
+    with pytest.raises(ValueError, match="torchvision") as raised:
+        ReferenceCheckpoint.load(str(tmp_path))
+    assert str(raised.value) == NEEDS_TORCHVISION

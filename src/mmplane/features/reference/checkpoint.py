@@ -33,6 +33,7 @@ from mmplane.features.reference.classes import processor_class
 
 TENSORS: Mapping[BackendName, str] = {"pil": "np", "torchvision": "pt"}
 """What each backend computes with."""
+NEEDS_TORCHVISION = "its image processor needs torchvision, which is not installed here or was built for another torch"
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,9 @@ def as_array(value: Any) -> Array:
 def _image_processor(model_folder: str, backend: BackendName) -> Any:
     try:
         found = AutoImageProcessor.from_pretrained(model_folder, backend=backend, trust_remote_code=False)
-    except (ImportError, RuntimeError) as error:  # torchvision that was built for another torch
+    except (ImportError, RuntimeError, ValueError) as error:
+        if "torchvision" in str(error).lower():  # transformers says how to install it, in several sentences
+            raise ValueError(NEEDS_TORCHVISION) from error
         raise ValueError(f"transformers cannot load its {backend} backend: {error}") from error
     if getattr(found, "backend", None) not in (backend, "torchvision"):  # transformers silently replaces missing parts
         kind = type(found).__name__
