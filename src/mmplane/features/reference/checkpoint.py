@@ -149,6 +149,8 @@ def _image_processor(model_folder: str, backend: BackendName) -> Any:
     except (ImportError, RuntimeError, ValueError) as error:
         if "torchvision" in str(error).lower():  # transformers says how to install it, in several sentences
             raise ValueError(NEEDS_TORCHVISION) from error
+        if isinstance(error, ValueError):
+            raise
         raise ValueError(f"transformers cannot load its {backend} backend: {error}") from error
     if getattr(found, "backend", None) not in (backend, "torchvision"):  # transformers silently replaces missing parts
         kind = type(found).__name__
