@@ -1,8 +1,8 @@
 """A plugin of vLLM that times what new requests cost on the main threads of the engine core and of each worker.
 
 It writes a line of JSON for each step that brings new requests into `MMPLANE_PROBE_FOLDER`: CPU milliseconds of the
-thread, and how many requests. And one for each message to the engine: its bytes beside the
-prompt's token ids. Other plugins are counted with what they wrap.
+thread, and how many requests. And one for each message to the engine: its bytes beside the prompt's token ids. Other
+plugins are counted with what they wrap.
 """
 
 import contextlib
