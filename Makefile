@@ -243,10 +243,10 @@ fuzz: install-dev ## what strangers send, a minute for each target, and longer s
 CHAOS_OPTIONS ?= --rounds 500
 
 chaos: install-dev ## the kill matrix: every role killed and stopped at every stage (most of an hour)
-	PYTHONPATH=tests/process $(BIN)/python -m tests.chaos $(CHAOS_OPTIONS)
+	PYTHONPATH=tests/process:tests/shared $(BIN)/python -m tests.chaos $(CHAOS_OPTIONS)
 
 chaos-freeze: install-dev ## ten minutes of stopping all processes together under load
-	PYTHONPATH=tests/process $(BIN)/python -m tests.chaos.freeze $(CHAOS_FREEZE_OPTIONS)
+	PYTHONPATH=tests/process:tests/shared $(BIN)/python -m tests.chaos.freeze $(CHAOS_FREEZE_OPTIONS)
 
 chaos-sidecar: install-dev ## the sidecar's kill matrix: every party killed at every stage of an item
 	PYTHONPATH=tests/process:tests/shared $(BIN)/python -m tests.chaos.sidecar $(CHAOS_SIDECAR_OPTIONS)

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from live import Live, serving, until
+from live import Live, serving
 from machines import JOINING, Network, Outpost, machines, tls_flags, write_key
 from pictures import part, photograph, text
 from PIL import Image
@@ -37,6 +37,7 @@ from PIL import Image
 from clips import clip_part
 from mmplane.bench.inputs.sources import Source, encoded
 from mmplane.models.tiny import SHIPPED_WEIGHTS, build_tiny
+from polling import until
 
 LIMIT_S = 120.0
 MAKERS = ("worker", "porter")

@@ -25,11 +25,11 @@ from typing import Any
 
 import numpy as np
 import psutil
-from live import until
 from machines import SERVER, Network
 from two_machines import Away, away
 
 from embed_rig import Remote, key
+from polling import until
 
 HANG_S = 120.0
 SHAPES = {"picture, uint8": ((6256, 588), np.uint8), "picture, float32": ((6256, 588), np.float32)}

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from live import until
+from polling import until
 
 HELD_LIMIT_S = 60.0
 

@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
-from live import until
 from tests.chaos.client import Answer
 
 from mmplane.process.death import die_with_parent
+from polling import until
 
 END_LIMIT_S = 90.0
 """A question that hangs is given up before that."""

@@ -23,12 +23,13 @@ from time import monotonic, sleep
 from typing import Any
 
 from blake3 import blake3
-from live import Live, serving, until
+from live import Live, serving
 from machines import JOINING, Network, Outpost, machines, write_key
 from pictures import jpeg, part, text
 from reference import Reference
 
 from mmplane.models.tiny import SHIPPED_WEIGHTS, build_tiny
+from polling import until
 
 BACK_S = 120.0
 """It only tells progress from a hang."""

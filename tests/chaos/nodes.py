@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from live import Live, until
+from live import Live
 from machines import PORT, SERVER, Network, Outpost, write_key
 from pictures import part, photograph, text
 from tests.chaos.machines import BACK_S, REQUESTS, Rounds
 
 from mmplane.models.tiny import SHIPPED_WEIGHTS, build_tiny
+from polling import until
 
 KNOWN = [text("What is this?"), part(photograph("china"))]
 TOKENS = 20

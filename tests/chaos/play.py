@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import msgspec
 import psutil
-from live import Live, alive, shared_memory, until
+from live import Live, alive, shared_memory
 from preloaded import Preloaded
 from tests.chaos import deck, judge, rest
 from tests.chaos.client import BROKEN, Answer
@@ -21,6 +21,8 @@ from tests.chaos.deck import Deck, Question
 from tests.chaos.holds import Holds
 from tests.chaos.load import Load
 from tests.chaos.table import BACK_LIMIT_S, FLAGS, GONE_LIMIT_S, NOTICE_SLACK_S, VICTIMS, Round, Victim
+
+from polling import until
 
 CARDS, CARDS_SHORT = 36, 12
 """Pictures that the load asks about, in `make chaos` and in the suite."""

@@ -15,7 +15,9 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from live import Live, serving, until
+from live import Live, serving
+
+from polling import until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 KEY = "0123456789abcdef0123456789abcdef"

@@ -10,9 +10,11 @@ from typing import Any
 
 import httpx
 from blake3 import blake3
-from live import Live, until
+from live import Live
 from pictures import jpeg, noise, part, text
 from reference import Reference
+
+from polling import until
 
 TOKENS_MAX = 4
 MARGIN_MIN = 1e-3

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
 import httpx
@@ -20,13 +19,14 @@ import psutil
 from books import busy
 from preloaded import PRELOADED, Forked, Preloaded, environment
 
+from polling import until
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background by a script: servers under test would ignore SIGINT as well.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 START_LIMIT_S = 120.0
 STOP_LIMIT_S = 60.0
-POLL_S, POLL_S_MAX = 0.01, 0.1
 SETTLE_LIMIT_S = 60.0
 
 
@@ -174,24 +174,6 @@ class Live:
 
 RUNNING: list[Live] = []
 """Those that have not been stopped."""
-
-
-def until(true: Callable[[], Any], limit_s: float, what: str) -> Any:
-    """Poll until `true()` gives something; the limit only tells progress from a hang."""
-    began_s = monotonic()
-    while (waited_s := monotonic() - began_s) < limit_s:
-        if value := true():
-            return value
-        pause(waited_s)
-    raise AssertionError(f"not within {limit_s} s: {what}")
-
-
-def pause(waited_s: float) -> None:
-    """Between two polls: the longer it has taken, the fewer. Not a guess: what is polled for decides.
-
-    Most of them ask a server for its statistics, and would take the machine from it.
-    """
-    sleep(min(max(POLL_S, waited_s / 8), POLL_S_MAX))
 
 
 def alive(pids: Iterator[int] | list[int]) -> list[int]:

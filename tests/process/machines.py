@@ -14,11 +14,12 @@ from itertools import count
 from pathlib import Path
 
 import psutil
-from live import START_LIMIT_S, STOP_LIMIT_S, Live, until
+from live import START_LIMIT_S, STOP_LIMIT_S, Live
 from preloaded import PRELOADED, enter_network
 
 from certificates import write_certificate
 from mmplane.machines.pin import pin_of_file
+from polling import until
 
 _networks = count(1)
 PORT = 9100

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from live import START_LIMIT_S, STOP_LIMIT_S, until
+from live import START_LIMIT_S, STOP_LIMIT_S
 from preloaded import environment
 
 from mmplane.route.configuration import Route
@@ -25,6 +25,7 @@ from mmplane.route.control import Control
 from mmplane.route.program import find
 from mmplane.route.replica import Replica
 from mmplane.route.router import Router
+from polling import until
 
 LIMIT_S = 60.0
 

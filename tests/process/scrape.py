@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from live import Live, until
+from live import Live
 from prometheus_client.parser import text_string_to_metric_families
+
+from polling import until
 
 Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
 

@@ -12,10 +12,10 @@ from time import monotonic
 from typing import Any
 
 import psutil
-from live import pause
 from preloaded import PRELOADED, Forked, Preloaded
 
 from mmplane import Client, Lost
+from polling import pause
 
 START_LIMIT_S = 120.0
 STOP_LIMIT_S = 60.0

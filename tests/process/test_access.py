@@ -14,11 +14,12 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
-from live import Live, serving, until
+from live import Live, serving
 from pictures import part, photograph, text
 
 from memory import copies
 from mmplane.process.priority import BEHIND, NICEST
+from polling import until
 
 OPERATOR, ALICE, BOB = (f"sk-{secrets.token_hex(16)}" for _ in range(3))
 PR_CAPBSET_DROP, CAP_SYS_NICE = 24, 23

@@ -10,9 +10,11 @@ from typing import Any
 import httpx
 import pytest
 from conformance import Right, ask, ask_picture, check_mixture, digest_of, post, settle, together
-from live import Live, serving, until
+from live import Live, serving
 from pictures import noise, part
 from reference import Reference
+
+from polling import until
 
 MIB = 2**20
 ROOM = ("--arena-bytes", str(4 * MIB), "--budget-bytes", str(32 * MIB), "--encoding", "float32")

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live import alive, until
+from live import alive
 
 from mmplane.bench.run.server import ROLES
+from polling import until
 
 REQUESTS = 4
 RANKS = 2

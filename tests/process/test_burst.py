@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from burst import burst, peak_bytes
-from live import serving, until
+from live import serving
+
+from polling import until
 
 BUDGET_BYTES = 256 << 20
 FLAGS = ("--budget-bytes", str(BUDGET_BYTES), "--images-max", "28", "--workers", "2", "--runner", "null")

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 from burst import peak_bytes
-from live import Live, serving, until
+from live import Live, serving
 from pictures import noise, part, text
 from qwen_audio import build_qwen_audio
+
+from polling import until
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "corpus"))
 

@@ -14,8 +14,10 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from live import Live, alive, serving, shared_memory, until
+from live import Live, alive, serving, shared_memory
 from pictures import noise, part, text
+
+from polling import until
 
 PAUSE_S = 0.1
 """Between two questions of a client: refusals take no time, and would take the machine from what is started anew."""

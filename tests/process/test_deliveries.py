@@ -25,12 +25,13 @@ from conformance import (
     switch,
     together,
 )
-from live import Live, alive, serving, until
+from live import Live, alive, serving
 from pictures import jpeg, noise, part, text
 from reference import Reference
 
 from mmplane.config import DELIVERY_NAMES
 from mmplane.delivery.ingress import INGRESS
+from polling import until
 
 IN_ARENA = ("arena", "auto")
 MATERIALISE_EACH = ("original", "delayed", "delayed-async")

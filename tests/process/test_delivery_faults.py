@@ -12,9 +12,11 @@ from typing import Any
 import httpx
 import pytest
 from conformance import QUESTIONS, Right, ask, post, settle, switch, together
-from live import Live, serving, until
+from live import Live, serving
 from preloaded import Preloaded
 from tests.chaos.holds import Holds
+
+from polling import until
 
 BACK_LIMIT_S = 60.0
 COLLECTIVE = ("before_collective", "in_collective", "after_collective")

@@ -15,10 +15,12 @@ import httpx
 import numpy as np
 import pytest
 from conformance import LIMIT_S, QUESTIONS, Right, ask, ask_picture, digest_of, post, settle, switch, together
-from live import Live, serving, until
+from live import Live, serving
 from pictures import noise, png
 from preloaded import Preloaded
 from reference import Reference
+
+from polling import until
 
 MUTANT_LIMIT_S = 4.0
 """How long a mutant may take to answer before that counts as a hang."""

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from live import Live, until
+from live import Live
 from pictures import noise, part, text
 from reference import Reference
+
+from polling import until
 
 TOKENS = 8
 

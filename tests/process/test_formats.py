@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 from blake3 import blake3
-from live import Live, until
+from live import Live
 from pictures import photograph, text
 from PIL import Image
 from reference import Reference
 
 from accepted import PHOTO, PICTURES, file_of, opened
 from clips import recorded
+from polling import until
 
 LOW_PIXELS = 512
 

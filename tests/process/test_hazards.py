@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from live import Live, serving, until
+from live import Live, serving
 from pictures import noise, part, png, text
 
 from clips import clip_part, real
+from polling import until
 
 GOOD = 24
 REPLY_BYTES_MAX = 1000

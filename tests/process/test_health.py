@@ -11,9 +11,11 @@ from time import monotonic
 
 import psutil
 import pytest
-from live import Live, serving, until
+from live import Live, serving
 from pictures import noise, part, text
 from preloaded import Preloaded
+
+from polling import until
 
 STALL_S = 3.0
 RECOVERY_S = 60.0

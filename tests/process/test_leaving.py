@@ -11,8 +11,10 @@ from typing import Any
 
 import httpx
 import pytest
-from live import Live, serving, until
+from live import Live, serving
 from pictures import noise, part, text
+
+from polling import until
 
 
 def body(picture: int, **fields: Any) -> dict[str, Any]:

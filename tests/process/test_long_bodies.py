@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from live import Live, serving, until
+from live import Live, serving
 from pictures import noise, part, text
 
 from mmplane.frontend.request.bodies import INLINE_BYTES_MAX
 from mmplane.models.tiny import CHAT_TEMPLATE
+from polling import until
 
 LARGE = noise(77, 800, 700)
 ENDLESS = """\

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import psutil
 import pytest
-from live import Live, until
+from live import Live
 from machines import JOINING, PORT, SERVER, Network, Outpost, machines, made_away, tls_flags, write_key
 from pictures import jpeg, noise, part, photograph, text
 from qwen_audio import build_qwen_audio
@@ -26,6 +26,7 @@ from mmplane.machines.greeting import Refusal
 from mmplane.machines.kin import kin_of
 from mmplane.machines.records import Hello
 from mmplane.models.tiny import SHIPPED_WEIGHTS, build_tiny
+from polling import until
 from sounds import sound_part, speech_like, write
 
 BACK_S = 60.0

@@ -13,13 +13,13 @@ from random import Random
 import numpy as np
 import pytest
 from blake3 import blake3
-from live import until
 from machines import Network
 from two_machines import HANG_S, Mirror, away
 
 from embed_rig import MIB, Floats, Remote, floats, key
 from mmplane import Leased
 from mmplane.embed.plane import NotJoined
+from polling import until
 
 ROUNDS = int(os.environ.get("MMPLANE_MIRROR_ROUNDS", "5"))
 """`make chaos-mirrors` plays 500."""

@@ -10,13 +10,14 @@ from typing import Any
 
 import httpx
 import pytest
-from live import Live, until
+from live import Live
 from machines import SERVER, Network, Outpost
 from pictures import jpeg, noise, part, photograph, text
 from tests.chaos.nodes import Setting, joining, over_two_machines
 
 from mmplane.core.records import PROMPT_INLINE_BYTES_MAX
 from mmplane.models.tiny import build_tiny
+from polling import until
 
 TOKENS = 200
 LISTEN = "0A"

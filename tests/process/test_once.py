@@ -6,8 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from live import Live, until
+from live import Live
 from pictures import noise, part, png, text
+
+from polling import until
 
 
 def trace(live: Live, *media: bytes, **fields: Any) -> dict[str, Any]:

@@ -6,12 +6,13 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from live import Live, serving, until
+from live import Live, serving
 from pictures import part, text
 from test_leaving import quiet
 from test_reading import TOKENS_MAX, drawings
 
 from mmplane.demo import QUESTION
+from polling import until
 
 AT_ONCE = 48
 RUNNING_MAX, QUEUE_MAX = 2, 4

@@ -7,9 +7,11 @@ from threading import Thread
 
 import psutil
 from blake3 import blake3
-from live import Live, serving, until
+from live import Live, serving
 from pictures import jpeg, noise, part, text
 from reference import Reference
+
+from polling import until
 
 MIB = 2**20
 

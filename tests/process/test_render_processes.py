@@ -17,7 +17,6 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from live import until
 from prometheus_client.parser import text_string_to_metric_families
 from rendered import check_that_all_is_vllms
 from sidecar_live import LiveSidecar, sidecar
@@ -26,6 +25,7 @@ from tests.chaos.sidecar import FLAGS
 from attaching import picture
 from clips import clip_part, encode, moving
 from mmplane.config import Config
+from polling import until
 from render_requests import MODEL_ID, requests
 
 PATH = "/v1/chat/completions/render"

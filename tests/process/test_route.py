@@ -15,11 +15,11 @@ from typing import Any
 
 import httpx
 import pytest
-from live import until
 from routed import LIMIT_S, Mutant, Puppet, Routed, routing
 
 from affinity import Ring, media_key
 from mmplane.route.replica import Replica, numbered
+from polling import until
 
 KEY = 'it\'s-"a"-%key%-$HOME-\\-#1'
 HEAD = 126 * 1024

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from live import until
 from routed import LIMIT_S, Puppet, Routed, routing
 
 from affinity import Ring, media_key
 from certificates import write_certificate, write_signed
 from mmplane.route.replica import Replica, numbered
+from polling import until
 
 NAME = "replicas.example"
 FAILURE, NO_NAME = 2, 3

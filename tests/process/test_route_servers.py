@@ -14,13 +14,14 @@ from typing import Any
 
 import httpx
 import pytest
-from live import Live, until
+from live import Live
 from pictures import noise, part, text
 from routed import LIMIT_S, Routed, routing
 
 from affinity import Ring, media_key
 from mmplane.demo import LOOKS, QUESTION, draw
 from mmplane.route.replica import Replica, numbered
+from polling import until
 
 FLAGS = ("--workers", "1", "--arena-bytes", str(64 * 2**20), "--kv-bytes", str(64 * 2**20))
 PICTURES = [draw(f"{1000 + 77 * index}", *LOOKS[index % len(LOOKS)]) for index in range(12)]

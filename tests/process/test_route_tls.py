@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from live import until
 from routed import LIMIT_S, Mutant, Puppet, Routed, routing
 
 from affinity import Ring, media_key
 from certificates import write_certificate, write_signed
 from mmplane.route.replica import Replica, numbered
+from polling import until
 
 KEY = "0123456789abcdef"
 GOOD = 2

@@ -15,9 +15,11 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from live import Live, serving, until
+from live import Live, serving
 from pictures import jpeg, noise, part, text
 from preloaded import Preloaded
+
+from polling import until
 
 MIB = 2**20
 FILES = 672

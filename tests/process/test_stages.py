@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from conformance import post, settle, switch, together
-from live import Live, serving, until
+from live import Live, serving
 from pictures import noise, part, text
 from preloaded import Preloaded
 from scrape import Samples, answered, scrape, stage_seconds, stages_moved_by
@@ -24,6 +24,7 @@ from tests.chaos.holds import Holds
 
 from mmplane.core.stages import STAGES
 from mmplane.observe.metrics import METRICS
+from polling import until
 
 SLOW_S = 0.6
 """Longer than a stage takes by itself on a machine that is busy with other tests."""

@@ -11,8 +11,9 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from live import until
 from preloaded import PRELOADED
+
+from polling import until
 
 
 def test_an_arena_that_this_machine_has_no_memory_for(tiny_folder: Path) -> None:

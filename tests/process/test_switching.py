@@ -13,10 +13,11 @@ from typing import Any
 import httpx
 import pytest
 from conformance import QUESTIONS, Right, ask, post, settle, switch
-from live import Live, serving, until
+from live import Live, serving
 from pictures import noise, part
 
 from mmplane.config import DELIVERY_NAMES
+from polling import until
 
 OTHERS = [name for name in DELIVERY_NAMES if name != "arena"]
 REQUESTS = 100

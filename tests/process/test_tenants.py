@@ -14,8 +14,10 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from live import Live, serving, until
+from live import Live, serving
 from pictures import noise, part, text
+
+from polling import until
 
 OPERATOR, ALICE, BOB = (f"sk-{secrets.token_hex(16)}" for _ in range(3))
 RUNNING_MAX = 4

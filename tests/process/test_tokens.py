@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 from blake3 import blake3
-from live import Live, until
+from live import Live
 from pictures import noise, part, photograph, text
 from reference import Reference
+
+from polling import until
 
 TOKENS_MAX = 8
 MARGIN_MIN = 1e-3

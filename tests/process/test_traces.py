@@ -16,11 +16,12 @@ from typing import Any
 
 import httpx
 import pytest
-from live import Live, serving, until
+from live import Live, serving
 from otlp import Received, Receiver, receiving
 from pictures import noise, part, text
 
 from mmplane.core.stages import PHASES
+from polling import until
 
 TP = 4
 SLOW_MS = 1000

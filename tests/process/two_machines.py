@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from live import until
 from machines import SERVER, Network
 
 from embed_rig import MIB, Floats, Remote, key
 from mmplane import Address, Leased, Plane
 from mmplane.embed.address import discard
 from mmplane.mirrors.producer import Mirrors
+from polling import until
 
 KEY = bytes(range(32))
 HANG_S = 120.0

@@ -25,9 +25,10 @@ from typing import Any
 
 import httpx
 from chromium import Page, browsing
-from live import serving, until
+from live import serving
 
 from mmplane.demo import LOOKS, QUESTION, draw
+from polling import until
 
 NUMBER = "4821"
 START_LIMIT_S = 300.0

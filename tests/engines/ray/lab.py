@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from live import until
 from machines import Network
+
+from polling import until
 
 ROOT = Path(__file__).parents[3]
 BIN = ROOT / ".venv-ray" / "bin"

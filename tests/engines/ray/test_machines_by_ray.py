@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import pytest
 from lab import LIMIT_S, PORT, Machine, Server, address, machines
-from live import until
 from machines import Network, write_key
 from pictures import jpeg, part, text
+
+from polling import until
 
 CLUSTER = f"{address(0)}:{PORT}"
 JOIN = f"{address(0)}:9100"

@@ -9,7 +9,8 @@ import re
 from pathlib import Path
 
 from lab import LIMIT_S, PORT, Machine, address, answers, machines
-from live import until
+
+from polling import until
 
 CLUSTER = f"{address(0)}:{PORT}"
 SERVE = "--model tiny --host 0.0.0.0 --port 8100 --workers 1 --arena-bytes 256MiB --kv-bytes 256MiB --api-key-file "

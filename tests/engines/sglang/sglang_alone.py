@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import httpx
-from sglang_live import SGLang, until
+from sglang_live import SGLang
 from sglang_work import FAULTY, answers, shared_by_white_images
+
+from polling import until
 
 STOP_LIMIT_S = 60.0
 

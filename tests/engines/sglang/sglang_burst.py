@@ -14,9 +14,10 @@ from pathlib import Path
 import httpx
 import psutil
 from PIL import Image
-from sglang_live import ARENA_BYTES, SGLang, is_alive, part, serving, text, until
+from sglang_live import ARENA_BYTES, SGLang, is_alive, part, serving, text
 
 from mmplane.models.tiny import build_tiny
+from polling import until
 
 PICTURES, EACH = 200, 10
 LIMIT_S = 120.0

@@ -13,7 +13,7 @@ import sglang_live
 from sglang_live import ROOT, VENV
 
 STUBS = ROOT / "tools" / "peers" / "sglang" / "stubs"
-PATH = os.pathsep.join(map(str, (*sglang_live.PATH, STUBS)))
+PATH = os.pathsep.join(map(str, (*sglang_live.PATH, STUBS, ROOT / "tests" / "shared")))
 LIMIT_S = 240.0
 
 

@@ -8,16 +8,16 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
 import httpx
 import psutil
 from PIL import Image
 
+from polling import until
 from ports import unused_port
 
 ROOT = Path(__file__).parents[3]
@@ -33,7 +33,6 @@ ARENA_BYTES = 16 * 2**20
 
 START_LIMIT_S = 600.0
 STOP_LIMIT_S = 60.0
-POLL_S = 0.1
 
 
 class SGLang:
@@ -172,16 +171,6 @@ def is_titled(process: psutil.Process, title: str) -> bool:
         return title in " ".join(process.cmdline())
     except psutil.NoSuchProcess:
         return False
-
-
-def until(true: Callable[[], Any], limit_s: float, what: str) -> Any:
-    """Poll until `true()` gives something; the limit only tells progress from a hang."""
-    deadline_s = monotonic() + limit_s
-    while monotonic() < deadline_s:
-        if value := true():
-            return value
-        sleep(POLL_S)  # a poll, not a guess: the condition decides
-    raise AssertionError(f"not within {limit_s} s: {what}")
 
 
 @contextmanager

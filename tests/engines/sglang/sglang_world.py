@@ -7,7 +7,6 @@ import gc
 import json
 import os
 import pickle
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -30,6 +29,7 @@ from mmplane.engines.kit.sidecar import Place
 from mmplane.engines.sglang import launcher, rank, tokenizer
 from mmplane.engines.sglang.carrier import Carrier
 from mmplane.engines.sglang.metrics import Metrics
+from polling import until
 
 ARENA_BYTES = 2**20
 LARGE_BYTES = 2**26
@@ -74,14 +74,6 @@ def figures_of_others() -> dict[str, int]:
     with running.sidecar.connect() as client:
         figures = client.statistics()
     return {"leases": figures["leases"], "holds": figures["holds"], "sessions": sum(figures["sessions"].values())}
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """What another process does is seen by asking."""
-    deadline_s = time.monotonic() + LIMIT_S
-    while not holds():
-        assert time.monotonic() < deadline_s, "not in time"
-        time.sleep(0.01)  # a poll: the condition decides
 
 
 @contextmanager

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from pictures import part
 from reference import Reference
-from sglang_live import is_titled, maps_an_arena, serving, text, until
+from sglang_live import is_titled, maps_an_arena, serving, text
 
 from mmplane.demo import LOOKS, QUESTION, draw
 from mmplane.models.tiny import SHIPPED_WEIGHTS, build_tiny
+from polling import until
 
 LIMIT_S = 180.0
 AT_ONCE = 4

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from PIL import Image
 from sglang_alone import Alone
-from sglang_live import ARENA_BYTES, SGLang, part, text, until
+from sglang_live import ARENA_BYTES, SGLang, part, text
 from sglang_work import CHINA, FAULTY, GOOD
+
+from polling import until
 
 LIMIT_S = 60.0
 

@@ -7,8 +7,10 @@ from contextlib import suppress
 
 import httpx
 from PIL import Image
-from sglang_live import SGLang, body, is_alive, part, text, until
+from sglang_live import SGLang, body, is_alive, part, text
 from sglang_work import GOOD
+
+from polling import until
 
 LIMIT_S = 120.0
 ABORTS = 200

@@ -14,11 +14,12 @@ import pytest
 from conftest import OPTIONS
 from PIL import Image
 from sglang_alone import Alone
-from sglang_live import SGLang, body, part, serving, text, until
+from sglang_live import SGLang, body, part, serving, text
 from sglang_work import CHINA, FLOWER, answers
 
 from mmplane.embed.client import Client, connect
 from mmplane.embed.errors import Full
+from polling import until
 
 ARENA_BYTES = 128 * 2**20
 WORKERS = {1: 2, 2: 1}

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from sglang_live import ARENA_BYTES, SGLang, body, part, serving, text, until
+from sglang_live import ARENA_BYTES, SGLang, body, part, serving, text
 from sglang_work import CHINA, FAULTY, FLOWER, GOOD
 
 from mmplane.engines.sglang.designs.names import DESIGNS
+from polling import until
 
 RANKS = 2
 COUNT = 50

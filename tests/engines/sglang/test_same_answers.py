@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from PIL import Image
 from sglang_alone import Alone
-from sglang_live import SGLang, maps_an_arena, part, text, until
+from sglang_live import SGLang, maps_an_arena, part, text
 from sglang_work import CHINA, REQUESTS, answers
 
 from mmplane.engines.kit import doctor
+from polling import until
 
 LIMIT_S = 60.0
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from sglang_burst import killed_in_a_burst
-from sglang_live import SGLang, is_alive, part, text, until
+from sglang_live import SGLang, is_alive, part, text
 from sglang_work import CHINA
+
+from polling import until
 
 LIMIT_S = 120.0
 

@@ -9,9 +9,11 @@ from typing import NamedTuple
 import httpx
 import pytest
 from PIL import Image
-from sglang_live import is_alive, maps_an_arena, part, text, until
+from sglang_live import is_alive, maps_an_arena, part, text
 from sglang_nodes import Nodes, nodes
 from sglang_work import CHINA, FLOWER
+
+from polling import until
 
 LIMIT_S = 120.0
 PICTURES = [photograph.crop((9 * at, 0, 9 * at + 420, 420)) for at in range(3) for photograph in (CHINA, FLOWER)]

@@ -37,13 +37,13 @@ from sglang_world import (
     request_of,
     run,
     sent,
-    until,
     world_of,
 )  # fmt: skip
 
 from mmplane.engines.kit import applied
 from mmplane.engines.sglang import plugin, pointer, selftest, tokenizer
 from mmplane.engines.sglang.versions import identity_of, pad_values_of
+from polling import until
 
 MODULE = "sglang.srt.managers"
 

@@ -41,7 +41,6 @@ from sglang_world import (
     run,
     running,
     sent,
-    until,
     world_of,
 )
 
@@ -51,6 +50,7 @@ from mmplane.engines.kit.sidecar import Place
 from mmplane.engines.sglang import carrier, identity, launcher, pointer, rank, tokenizer
 from mmplane.engines.sglang.carrier import Carrier
 from mmplane.engines.sglang.versions import pad_values_of
+from polling import until
 
 LAUNCH = "sglang.srt.entrypoints.engine.Engine._launch_scheduler_processes"
 LIMIT_S = 30.0

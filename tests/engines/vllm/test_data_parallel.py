@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vllm_live import VLLM, doctor, findings_of, is_alive, part, serving, text, until
+from vllm_live import VLLM, doctor, findings_of, is_alive, part, serving, text
 from vllm_work import CHINA, FLOWER, answer
+
+from polling import until
 
 LIMIT_S = 60.0
 AT_ONCE = 8

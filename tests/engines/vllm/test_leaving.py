@@ -10,8 +10,10 @@ from functools import partial
 from typing import Any
 
 from PIL import Image
-from vllm_live import ROOT, VENV, VLLM, part, text, until
+from vllm_live import ROOT, VENV, VLLM, part, text
 from vllm_work import CHINA, FLOWER, answer, leave, leave_waiting, streamed
+
+from polling import until
 
 LIMIT_S = 60.0
 WAITERS = 20

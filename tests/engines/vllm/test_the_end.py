@@ -6,8 +6,10 @@ import signal
 from collections.abc import Callable
 
 import psutil
-from vllm_live import VLLM, is_alive, maps_an_arena, part, segments, text, until
+from vllm_live import VLLM, is_alive, maps_an_arena, part, segments, text
 from vllm_work import CHINA, answer
+
+from polling import until
 
 LIMIT_S = 60.0
 VLLMS_OWN = ("psm_", "sem.", "vllm")

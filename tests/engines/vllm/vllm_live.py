@@ -8,10 +8,9 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
 import httpx
@@ -21,6 +20,7 @@ from PIL import Image
 
 from mmplane.embed.client import Client, connect
 from mmplane.engines.kit.sidecar import Place
+from polling import until
 from ports import unused_port
 
 ROOT = Path(__file__).parents[3]
@@ -31,7 +31,6 @@ START_LIMIT_S = 600.0
 STOP_LIMIT_S = 60.0
 SETTLE_LIMIT_S = 60.0
 DOCTOR_LIMIT_S = 120.0
-POLL_S = 0.1
 PLACE_VARIABLE = "MMPLANE_VLLM_PLACE"
 
 
@@ -181,16 +180,6 @@ def is_titled(process: psutil.Process, words: str) -> bool:
 def maps_an_arena(process: psutil.Process) -> bool:
     """Whether a process has an arena in its memory."""
     return "memfd:mmplane" in Path(f"/proc/{process.pid}/maps").read_text()
-
-
-def until(true: Callable[[], Any], limit_s: float, what: str) -> Any:
-    """Poll until `true()` gives something; the limit only tells progress from a hang."""
-    deadline_s = monotonic() + limit_s
-    while monotonic() < deadline_s:
-        if value := true():
-            return value
-        sleep(POLL_S)  # a poll, not a guess: the condition decides
-    raise AssertionError(f"not within {limit_s} s: {what}")
 
 
 def doctor(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import socket
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ from mmplane.engines.kit import board, producer
 from mmplane.engines.kit.mirrored import Mirrored
 from mmplane.engines.kit.producer import Late, Producer
 from mmplane.machines.dial import Server
+from polling import until
 
 HANG_S = 60.0
 KEY = b"k" * 32
@@ -58,13 +57,6 @@ def shown(away: Mirrored) -> bool:
     except Lost:
         return False
     return True
-
-
-def until(true: Callable[[], Any]) -> None:
-    began_s = time.monotonic()
-    while not true():
-        assert time.monotonic() - began_s < HANG_S
-        time.sleep(0.002)  # a poll: the condition decides
 
 
 @pytest.fixture

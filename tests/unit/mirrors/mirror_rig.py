@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import mmap
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Thread
 from typing import Any
@@ -22,6 +21,7 @@ from mmplane.mirrors.mirror import Mirror
 from mmplane.mirrors.producer import Mirrors
 from mmplane.mirrors.records import Copy, Joining, Opened, Prepared, ToMirror
 from mmplane.wire.framed import Framed
+from polling import until
 
 HANG_S = 60.0
 KEY = b"k" * 32
@@ -110,11 +110,3 @@ def mirrored(**how: Any) -> Iterator[Mirrored]:
             yield made
         finally:
             made.close()
-
-
-def until(true: Callable[[], Any]) -> None:
-    """Poll until `true()`; the limit only tells progress from a hang."""
-    began_s = time.monotonic()
-    while not true():
-        assert time.monotonic() - began_s < HANG_S
-        time.sleep(0.002)

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from mirror_rig import HANG_S, KEY, Mirrored, mirrored, until
+from mirror_rig import HANG_S, KEY, Mirrored, mirrored
 
 from certificates import write_certificate
 from embed_rig import MIB, Remote, floats, key
@@ -38,6 +38,7 @@ from mmplane.wire.framed import Framed
 from mmplane.wire.link import LinkError
 from mmplane.wire.private import check_private
 from mutation import Mutant, check_it_is_killed
+from polling import until
 
 
 def until_it_ends(stream: Framed[Any]) -> Iterator[Record]:
@@ -440,7 +441,7 @@ MUTANTS = [
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
 def test_its_test_kills(mutant: Mutant, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     def hurry() -> None:
-        for module in ("test_mirrors", "mirror_rig"):
+        for module in ("test_mirrors", "mirror_rig", "polling"):
             monkeypatch.setattr(f"{module}.HANG_S", 2.0)
 
     check_it_is_killed(mutant, request, once_it_passed=hurry)
