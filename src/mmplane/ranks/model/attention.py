@@ -10,7 +10,7 @@ sequences share a call, and the masks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,23 +37,16 @@ class Calls(dict[int | None, list[Together]]):
 
 
 class PackedAttention:
-    """The attention function over `memory`; `spans` is set, or `begin` called, before each forward pass."""
+    """The attention function over `memory`; `begin` or `begin_spans` comes before each forward pass."""
 
     def __init__(self, memory: Memory, device: torch.device = CPU) -> None:
         self._memory = memory
         self._device = device
-        self._spans: tuple[Span, ...] = ()
         self._slots = torch.empty(0, dtype=torch.int64)
         self._calls = Calls(lambda _: [])
 
-    @property
-    def spans(self) -> tuple[Span, ...]:
-        """The segments of this forward pass, in the order of the packed row."""
-        return self._spans
-
-    @spans.setter
-    def spans(self, spans: tuple[Span, ...]) -> None:
-        self._spans = spans
+    def begin_spans(self, spans: Sequence[Span]) -> None:
+        """A forward pass of these segments follows, in the order of the packed row."""
         written = torch.from_numpy(np.concatenate([span.written for span in spans])).to(self._device)
         self.begin(written, Calls(lambda window: together(spans, window, self._device)))
 

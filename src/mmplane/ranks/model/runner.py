@@ -285,7 +285,7 @@ class Runner:
         packed = pack(segments, self._prompts, self._device)
         hidden = self._graphs.run(segments, packed, spans) if self._graphs is not None else None
         if hidden is None:
-            self._attention.spans = spans
+            self._attention.begin_spans(spans)
             self._states.begin(segments)
             hidden = self._through(
                 packed.ids, packed.positions, lambda rows: packed.place(rows) | self._crossing.begin(segments)

@@ -94,7 +94,7 @@ def span(table: array[int], start: int, end: int) -> Span:
 def attend(pool: Pool, parts: list[Part], **options: Any) -> list[torch.Tensor]:
     """One step over these parts, all in one packed row: for each, [layers, tokens, heads, head size]."""
     attention = PackedAttention(pool.memory)
-    attention.spans = tuple(span(table, start, end) for _, table, start, end in parts)
+    attention.begin_spans(tuple(span(table, start, end) for _, table, start, end in parts))
     cuts = [whole.cut(start, end) for whole, _, start, end in parts]
     layers = []
     for layer in range(LAYERS):

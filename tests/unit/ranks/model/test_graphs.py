@@ -107,7 +107,7 @@ def test_attention_in_a_graph_is_that_of_any_step(lengths: list[int], window: in
     inputs.fill(packed(len(spans)), spans)
     attention.begin(inputs.written, Calls(inputs.calls))
     found, _ = attention(module, *rows, None, sliding_window=window)
-    attention.spans = tuple(spans)
+    attention.begin_spans(spans)
     expected, _ = attention(module, *(each[:, :, : len(spans)] for each in rows), None, sliding_window=window)
     torch.testing.assert_close(found[:, : len(spans)], expected, rtol=1e-9, atol=1e-9)
     untouched = np.setdiff1d(np.arange(spare), [span.slots[-1] for span in spans])

@@ -66,7 +66,7 @@ def attended(length: int, runs: tuple[Run, ...], window: int | None, cuts: list[
     module: Any = SimpleNamespace(layer_idx=0)
     outputs = []
     for start, end in cuts:
-        packed.spans = (Span(np.arange(end), end - start, runs),)
+        packed.begin_spans((Span(np.arange(end), end - start, runs),))
         part = (each[:, :, start:end] for each in (query, key, value))
         outputs.append(packed(module, *part, None, sliding_window=window)[0].transpose(1, 2))
     return torch.cat(outputs, dim=2), scaled_dot_product_attention(query, key, value, attn_mask=mask)
@@ -87,9 +87,9 @@ def test_a_chunk_may_begin_inside_a_run() -> None:
     packed = PackedAttention(Memory(3, BLOCK_TOKENS))
     module: Any = SimpleNamespace(layer_idx=0)
     runs = ((2, 10),)
-    packed.spans = (Span(np.arange(12), 12, runs),)
+    packed.begin_spans((Span(np.arange(12), 12, runs),))
     once, _ = packed(module, query, key, value, None)
-    packed.spans = (Span(np.arange(12), 8, runs),)
+    packed.begin_spans((Span(np.arange(12), 8, runs),))
     again, _ = packed(module, query[:, :, 4:], key[:, :, 4:], value[:, :, 4:], None)
     torch.testing.assert_close(again, once[:, 4:])
 
