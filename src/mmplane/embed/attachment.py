@@ -27,6 +27,7 @@ from mmplane.embed.errors import Lost, NotAttached, error_of
 from mmplane.embed.media import sealed
 from mmplane.embed.windows import Register, Windows
 from mmplane.sidecar.records import (
+    CLAIMS_MAX,
     VERSION,
     Abandon,
     Bye,
@@ -102,6 +103,7 @@ class Attachment:
         self._closed = Event()
         self.attached = Event()
         """Set while there is a sidecar."""
+        self._unsettled = False
         self.former: Plane | None = None
         """The plane of the previous sidecar. Its memory exists as long as a process maps it, and nobody writes to it.
         """
@@ -161,6 +163,7 @@ class Attachment:
         self._closed.set()
         os.eventfd_write(self._wake, 1)
         self._thread.join()
+        self._settle()
         self.former = None
         self._leave(self._plane)
 
@@ -205,6 +208,7 @@ class Attachment:
             poller.poll()
             with suppress(BlockingIOError):
                 os.eventfd_read(self._wake)
+            self._settle()
             while (received := plane.link.receive_nowait()) is not None:
                 self._heard(plane, *received)
             self._tell_untold()
@@ -312,7 +316,12 @@ class Attachment:
             case (Refused() as refused, _):
                 raise NotAttached(refused.reason)
             case (Welcome() as welcome, descriptors) if welcome.version == VERSION:
-                windows = Windows(welcome.plane, lambda claim: self._claim_ended(plane, claim), self._register)
+                windows = Windows(
+                    welcome.plane,
+                    lambda claims: self._claims_ended(plane, claims),
+                    self._register,
+                    later=self._settle_later if self._hello.role == "rank" else None,
+                )
                 plane = Plane(link, windows, welcome)
                 self._map(windows, welcome.regions, descriptors, own=welcome.own)
                 return plane
@@ -335,8 +344,23 @@ class Attachment:
             for descriptor in descriptors:
                 os.close(descriptor)
 
-    def _claim_ended(self, plane: Plane, claim: int) -> None:
-        self.tell(plane, Ended((claim,)) if self._hello.role == "rank" else Release((claim,)))
+    def _settle_later(self) -> None:
+        """A rank's claim has ended. The thread takes care of it, and not the one that computes."""
+        if self._closed.is_set():
+            self._settle()
+        elif not self._unsettled:
+            self._unsettled = True
+            os.eventfd_write(self._wake, 1)
+
+    def _settle(self) -> None:
+        self._unsettled = False
+        for plane in filter(None, (self.former, self._plane)):
+            plane.windows.settle()
+
+    def _claims_ended(self, plane: Plane, claims: Sequence[int]) -> None:
+        record = Ended if self._hello.role == "rank" else Release
+        for start in range(0, len(claims), CLAIMS_MAX):
+            self.tell(plane, record(tuple(claims[start : start + CLAIMS_MAX])))
         if self._closed.is_set():
             self._leave(plane)
 

@@ -11,6 +11,7 @@ must take copies (`View.arrays(library, copy=True)`).
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 from weakref import finalize
 
@@ -101,7 +102,12 @@ class Inbox:
 def _at_address(address: Address, rank: int) -> Windows:
     address.group_of(rank)
     tell_fd = address.open(address.tell_fd, os.O_WRONLY | os.O_NONBLOCK)
-    windows = Windows(address.plane, lambda lease: tell_nowait(tell_fd, lease, rank))
+
+    def report(leases: Sequence[int]) -> None:
+        for lease in leases:
+            tell_nowait(tell_fd, lease, rank)
+
+    windows = Windows(address.plane, report)
     finalize(windows, os.close, tell_fd).atexit = False  # the end of the process does this too
     region_fd = address.open_region(os.O_RDONLY)
     try:

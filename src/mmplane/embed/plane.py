@@ -66,7 +66,7 @@ class Plane:
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        self._windows = Windows(address.plane, self._hold_ended)
+        self._windows = Windows(address.plane, self._holds_ended)
         region_fd = address.open_region(os.O_RDWR)
         try:
             self._windows.map(REGION, region_fd, address.length_bytes, "writable")
@@ -260,8 +260,8 @@ class Plane:
         self._send()
         return Hold(item, self._windows.open(hold, item.slot), self._lease)
 
-    def _hold_ended(self, hold: int) -> None:
-        self._released.append(hold)
+    def _holds_ended(self, holds: Sequence[int]) -> None:
+        self._released.extend(holds)
 
     def _publish(self, item: Item) -> Hold:
         """`Draft.publish`. The slot has been written."""

@@ -1,16 +1,22 @@
 """Windows: one plane's regions in one process, and claims that live exactly as long as the arrays over them.
 
 A claim is a number: a rank's share of a lease, or a producer's hold. Opening it returns a window, an object that every
-array over it keeps alive. When the last of them is gone, `ended` is called with the number: nobody calls release, a
-reference count does. A process that was forked later ends nothing: it has copies of the objects, but no claims.
+array over it keeps alive. When the last of them is gone, the claim has ended: nobody calls release, a reference count
+does. A process that was forked later ends nothing: it has copies of the objects, but no claims.
+
+A consumer may have written to private pages. They become the region's again before the claim is reported, because after
+that report the bytes may get other content:
+
+    last array gone ──> _ending ──> booked: no view ──> pages restored ──> reported
+                                       └── the same item is opened again: restored first
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter, deque
-from collections.abc import Callable
-from threading import Lock
+from collections.abc import Callable, Sequence
+from threading import Condition, Lock
 from typing import Any
 from weakref import WeakValueDictionary, finalize
 
@@ -31,22 +37,38 @@ ENDED_MAX = 16384
 
 
 class Windows:
-    """The regions of `plane` that are mapped here. `ended` may be called in any thread, in the middle of anything.
+    """The regions of `plane` that are mapped here. `report` gets claims that have ended.
+
+    `report` may be called in any thread, in the middle of anything. An owner that has a thread for this gives `later`,
+    which is called instead, and calls `settle` in that thread soon after.
 
     `register` is called for every region that is mapped `writable`.
     """
 
-    def __init__(self, plane: bytes, ended: Callable[[int], object], register: Register | None = None) -> None:
+    def __init__(
+        self,
+        plane: bytes,
+        report: Callable[[Sequence[int]], object],
+        register: Register | None = None,
+        *,
+        later: Callable[[], object] | None = None,
+    ) -> None:
         self.plane = plane
         self._register = register
-        self._tell = ended
+        self._report = report
+        self._later = later or self.settle
         self._pid = os.getpid()
         self._mappings: dict[int, WindowMapping] = {}
         self._lock = Lock()
+        self._restored = Condition(self._lock)
+        self._settling = Lock()
         self._open: WeakValueDictionary[int, Any] = WeakValueDictionary()  # by claim
         self._views: Counter[int] = Counter()  # by generation
-        self._ending: deque[tuple[int, int]] = deque()  # (claim, generation)
+        self._ending: deque[tuple[int, Slot]] = deque()
         self._ended: dict[int, None] = {}
+        self._unreported: list[int] = []
+        self._unrestored: dict[int, Slot] = {}  # by generation, as the next
+        self._restoring: dict[int, Slot] = {}
 
     def map(self, region: int, fd: int, length_bytes: int, access: Access, *, populate: bool = True) -> None:
         """Map one region; `fd` still belongs to the caller. A region that cannot be registered is mapped `private`.
@@ -84,18 +106,42 @@ class Windows:
         if mapping is None or slot.offset_bytes + slot.length_bytes > mapping.length_bytes:
             raise ValueError("a slot is not inside its region")
         with self._lock:
-            self._settle()
+            self._book()
             window = self._open.get(claim)
             if window is None:
                 if claim in self._ended:
                     raise StaleSlot("this process has ended that claim")
-                if not self._views[slot.generation]:
+                while slot.generation in self._restoring:
+                    self._restored.wait()
+                if self._unrestored.pop(slot.generation, None):  # the same item again
                     mapping.restore(slot.offset_bytes, slot.length_bytes)
                 window = mapping.window()
                 self._views[slot.generation] += 1
                 self._open[claim] = window
-                finalize(window, self._end, claim, slot.generation).atexit = False
-            return window
+                finalize(window, self._end, claim, slot).atexit = False
+        self._look_again()
+        return window
+
+    def settle(self) -> None:
+        """Restore pages and report claims, as far as claims have ended. May be called anywhere.
+
+        Only one thread does it at a time, and looks again afterwards. A finalizer may call this while its thread holds
+        the lock, in `open` for example; then `open` looks again.
+        """
+        while self._is_unsettled and self._settling.acquire(blocking=False):
+            try:
+                if not self._lock.acquire(blocking=False):
+                    return
+                try:
+                    self._book()
+                    claims, self._unreported = self._unreported, []
+                    self._restoring, self._unrestored = self._unrestored, {}
+                finally:
+                    self._lock.release()
+                self._restore()
+                self._report(claims)
+            finally:
+                self._settling.release()
 
     def unmap(self) -> None:
         """Unmap all regions. Arrays that are alive keep theirs."""
@@ -108,21 +154,43 @@ class Windows:
     def statistics(self) -> dict[str, int]:
         """This process's claims now, and how many have ended."""
         with self._lock:
-            self._settle()
-            return {"views": self._views.total(), "ended": len(self._ended)}
+            self._book()
+            figures = {"views": self._views.total(), "ended": len(self._ended)}
+        self._look_again()
+        return figures
 
-    def _end(self, claim: int, generation: int) -> None:
+    @property
+    def _is_unsettled(self) -> bool:
+        return bool(self._ending or self._unreported)
+
+    def _look_again(self) -> None:
+        if self._is_unsettled:
+            self._later()
+
+    def _end(self, claim: int, slot: Slot) -> None:
         """The last array over this claim is gone."""
         if self.is_mine:
-            self._ending.append((claim, generation))
-            self._tell(claim)
+            self._ending.append((claim, slot))
+            self._later()
 
-    def _settle(self) -> None:
+    def _book(self) -> None:
         while self._ending:
-            claim, generation = self._ending.popleft()
-            self._views[generation] -= 1
-            if not self._views[generation]:
-                del self._views[generation]
+            claim, slot = self._ending.popleft()
+            self._views[slot.generation] -= 1
+            if not self._views[slot.generation]:
+                del self._views[slot.generation]
+                self._unrestored[slot.generation] = slot
+            self._unreported.append(claim)
             self._ended[claim] = None
             if len(self._ended) > ENDED_MAX:
                 del self._ended[next(iter(self._ended))]
+
+    def _restore(self) -> None:
+        try:
+            for slot in self._restoring.values():
+                if mapping := self._mappings.get(slot.region):
+                    mapping.restore(slot.offset_bytes, slot.length_bytes)
+        finally:
+            with self._lock:
+                self._restoring = {}
+                self._restored.notify_all()

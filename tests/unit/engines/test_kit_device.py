@@ -32,7 +32,7 @@ class Rank:
         self.device = Device(self.torch, INDEX)
         self.plane, self.ended = new_plane(), list[int]()
         self.region = create_labelled("test", REGION_BYTES, self.plane, 0)
-        self.windows = Windows(self.plane, self.ended.append, self.device.register)
+        self.windows = Windows(self.plane, self.ended.extend, self.device.register)
 
     def map(self) -> None:
         self.windows.map(0, self.region, REGION_BYTES, "writable")
