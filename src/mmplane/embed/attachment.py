@@ -205,9 +205,9 @@ class Attachment:
         poller.register(self._wake, select.POLLIN)
         while not self._closed.is_set():
             poller.modify(plane.link, select.POLLIN | (select.POLLOUT if self._untold else 0))
-            poller.poll()
-            with suppress(BlockingIOError):
-                os.eventfd_read(self._wake)
+            for ready, _ in poller.poll():
+                if ready == self._wake:
+                    os.eventfd_read(self._wake)
             self._settle()
             while (received := plane.link.receive_nowait()) is not None:
                 self._heard(plane, *received)
