@@ -35,8 +35,8 @@ from mmplane.features.contract.processor import Processor
 from mmplane.features.contract.video import ClipRules, VideoProcessor
 from mmplane.features.embeddings import embedding_form
 from mmplane.features.facts import Facts
+from mmplane.features.families.frame_video import FrameVideoProcessor
 from mmplane.features.families.names import KNOWN
-from mmplane.features.families.onevision_video import OnevisionVideoProcessor
 from mmplane.features.families.qwen_video import QwenVideoProcessor
 from mmplane.features.families.table import TableImageProcessor
 from mmplane.features.select import (
@@ -62,7 +62,7 @@ ProcessorT = TypeVar("ProcessorT", bound=Processor)
 TRIAL_FRAMES = 8
 """Frames of a clip that every model accepts."""
 
-CLIPS_OF_BYTES = (QwenVideoProcessor, OnevisionVideoProcessor)
+CLIPS_OF_BYTES = (QwenVideoProcessor, FrameVideoProcessor)
 """The processors of clips that have an exact uint8 encoding."""
 
 NAMES: dict[Modality, str] = {"image": "images", "video": "clips", "audio": "sounds"}
@@ -262,7 +262,7 @@ def _clips(config: Config, encoding: Encoding, verdict: Verdict | None) -> Video
     def load() -> VideoProcessor:
         if is_frames(config.model_folder):
             if own:
-                raise ValueError("clips of LLaVA-OneVision are only built for a sidecar")
+                raise ValueError("clips of this family are only built for a sidecar")
             return frame_processor(config.model_folder, encoding=encoding, verdict=verdict)
         return video_processor(config.model_folder, encoding=encoding, generic=config.generic, verdict=verdict)
 

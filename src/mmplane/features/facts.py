@@ -47,6 +47,8 @@ class Facts:
             token = next(_named(settings, modality), known.tokens.get(modality))
             if token is not None:
                 tokens[modality] = int(token)
+        if known.video and "image" in tokens:
+            tokens.setdefault("video", tokens["image"])  # frames stand in the prompt as images
         processor = str(files.json("processor_config.json").get("processor_class") or known.processor)
         return cls(architecture_of(files), tokens, several=SEVERAL.get(processor, ""))
 

@@ -26,9 +26,9 @@ from mmplane.features.checkpoint.video import VideoCheckpoint
 from mmplane.features.contract.audio import AudioProcessor
 from mmplane.features.contract.image import ImageProcessor
 from mmplane.features.contract.video import VideoProcessor
+from mmplane.features.families.frame_video import FrameVideoProcessor
 from mmplane.features.families.log_mel import LogMelProcessor
 from mmplane.features.families.names import FAST, KNOWN
-from mmplane.features.families.onevision_video import OnevisionVideoProcessor
 from mmplane.features.families.qwen_video import QwenVideoProcessor
 from mmplane.features.verdict import Verdict, verdicts_of
 
@@ -80,7 +80,7 @@ def fast_paths(model_folder: str, modalities: Iterable[Modality], backend: Backe
         try:
             if modality == "video":
                 if is_frames(model_folder):
-                    return OnevisionVideoProcessor.serves(FrameCheckpoint.load(model_folder, KNOWN))
+                    return FrameVideoProcessor.serves(FrameCheckpoint.load(model_folder, KNOWN))
                 return QwenVideoProcessor.serves(VideoCheckpoint.load(model_folder, KNOWN))
             LogMelProcessor(AudioCheckpoint.load(model_folder, KNOWN))
         except ValueError:
@@ -147,7 +147,7 @@ def video_processor(
 
 
 def is_frames(model_folder: str) -> bool:
-    """Whether the checkpoint's videos are those of LLaVA-OneVision."""
+    """Whether the checkpoint's videos are those of LLaVA-OneVision or InternVL."""
     try:
         FrameCheckpoint.load(model_folder, KNOWN)
     except ValueError:
@@ -157,15 +157,15 @@ def is_frames(model_folder: str) -> bool:
 
 def frame_processor(
     model_folder: str, *, encoding: Encoding = "float32", verdict: Verdict | None = None
-) -> OnevisionVideoProcessor:
-    """Return LLaVA-OneVision's video processor. Raises ValueError if it does not serve the checkpoint here."""
+) -> FrameVideoProcessor:
+    """Return their video processor. Raises ValueError if it does not serve the checkpoint here."""
     checkpoint = FrameCheckpoint.load(model_folder, KNOWN)
-    if not OnevisionVideoProcessor.serves(checkpoint):
+    if not FrameVideoProcessor.serves(checkpoint):
         raise ValueError("this configuration of the video processor is not built")
     verdict = verdict or _verdict(model_folder, "video")
     if verdict == "differs":
         raise ValueError("resized frames differ from torch's own here")
-    return OnevisionVideoProcessor(replace(checkpoint, compared=verdict == "same"), encoding)
+    return FrameVideoProcessor(replace(checkpoint, compared=verdict == "same"), encoding)
 
 
 def audio_processor(

@@ -105,7 +105,7 @@ def config(folder: str, **options: Any) -> Config:
     return Config(model="", model_folder=folder, served_name="", device="none", kind="sidecar", **options)
 
 
-@pytest.mark.parametrize("name", ["llava_onevision, cropped", "internvl, so many"])
+@pytest.mark.parametrize("name", ["llava_onevision, cropped", "smolvlm"])
 def test_without_torchvision_images_alone_are_served(
     name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,6 +13,8 @@ from mmplane.core.errors import bad_media
 from mmplane.features.arithmetic.sizes import whole_patches, whole_patches_of_clip
 
 Options = Mapping[str, Any]
+Sample = Callable[[Options, int, float | None], tuple[int, ...]]
+"""Frame numbers from (options, frames in all, frames per second), which may be unknown. Raises RequestError (400)."""
 FPS_UNKNOWN = 24
 """transformers' frame rate for a clip without one."""
 
@@ -136,11 +138,11 @@ def _glm_size(options: Options, width: int, height: int, frames: int) -> tuple[i
 
 @dataclass(frozen=True)
 class VideoRules:
-    """The rules of one class: frame numbers from (options, frames in all, frames per second), which may be unknown;
-    (height, width) in pixels from (options, width, height, frames taken). Both raise ValueError or RequestError.
+    """The rules of one class. `size` is (height, width) in pixels from (options, width, height, frames taken), or
+    raises ValueError.
     """
 
-    sample: Callable[[Options, int, float | None], tuple[int, ...]]
+    sample: Sample
     size: Callable[[Options, int, int, int], tuple[int, int]]
 
 
@@ -151,3 +153,49 @@ RULES: Mapping[str, VideoRules] = {
     "Glm46VVideoProcessor": VideoRules(_glm46v_sample, _glm_size),
 }
 """By the name of the video processor class of transformers."""
+
+
+def onevision_sample(options: Options, total: int, fps: float | None) -> tuple[int, ...]:
+    """`default_sample_indices_fn` of transformers."""
+    wanted = options["num_frames"]
+    if wanted is None:
+        if options["fps"] is None:
+            return tuple(range(total))
+        if fps is None:
+            raise bad_media("the clip does not say how many frames it has in a second")
+        wanted = max(1, int(total / fps * options["fps"]))
+    if not 0 < wanted <= total:
+        raise bad_media("the clip has fewer frames than the model takes")
+    return tuple(number * total // wanted for number in range(wanted))
+
+
+def internvl_sample(options: Options, total: int, fps: float | None) -> tuple[int, ...]:
+    """`InternVLVideoProcessor.sample_frames`. It needs `fps` or `num_frames` in the configuration."""
+    wanted = options["num_frames"]
+    if wanted is None:
+        if options["fps"] is None or fps is None:
+            raise bad_media("neither the clip nor the model says how many frames to take")
+        wanted = int(total / fps * options["fps"])
+    if not 0 < wanted <= total:
+        raise bad_media("the clip has fewer frames than the model takes")
+    step, shift = total / wanted, options["initial_shift"]
+    start = step / 2 if shift is True else float(shift)
+    taken = np.arange(start, total, step).astype(np.float32).astype(int)  # as in torch.arange
+    return tuple(taken[taken < total].tolist())  # its rounding can reach the end
+
+
+def sampled(
+    sample: Sample, options: Options, total: int, fps: float | None, limits: tuple[int, float], moment: int = 1
+) -> tuple[int, ...]:
+    """The frames that the checkpoint takes, or as many whole moments as allowed, spread by its rule.
+
+    `limits` are frames, and frames per second (0: no limit). Raises RequestError (400).
+    """
+    own = sample(options, total, fps) if options["do_sample_frames"] else tuple(range(total))
+    frames_max, fps_max = limits
+    allowed = min(len(own), frames_max or len(own))
+    if fps_max:
+        allowed = min(allowed, int(total / (fps or FPS_UNKNOWN) * fps_max))
+    if allowed == len(own):
+        return own
+    return sample({**options, "num_frames": max(allowed // moment, 1) * moment, "fps": None}, total, fps)

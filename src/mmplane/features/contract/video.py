@@ -14,7 +14,8 @@ from mmplane.features.contract.image import Pixels
 from mmplane.features.contract.processor import Processor
 
 VIDEO_FEATURES = "pixel_values_videos"
-"""transformers' name of the array that holds a clip's features; it comes first in a layout."""
+"""transformers' name of the array that holds a clip's features, if they are not those of images; it comes first in a
+layout."""
 
 
 @dataclass(frozen=True)

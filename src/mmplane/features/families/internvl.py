@@ -41,7 +41,9 @@ KNOWN = Known(
             images=lambda _: {"crop_to_patches": True},
         )
     },
-    models={"internvl": Kinds("InternVLProcessor", "GotOcr2ImageProcessor", tokens={"image": 151667})},
+    models={
+        "internvl": Kinds("InternVLProcessor", "GotOcr2ImageProcessor", "InternVLVideoProcessor", {"image": 151667}),
+    },
 )
 
 

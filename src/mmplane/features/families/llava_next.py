@@ -87,7 +87,10 @@ KNOWN = Known(
     models={
         "llava_next": Kinds("LlavaNextProcessor", "LlavaNextImageProcessor", tokens={"image": 32000}),
         "llava_onevision": Kinds(
-            "LlavaOnevisionProcessor", "LlavaOnevisionImageProcessor", tokens={"image": 151646, "video": 151647}
+            "LlavaOnevisionProcessor",
+            "LlavaOnevisionImageProcessor",
+            "LlavaOnevisionVideoProcessor",
+            {"image": 151646, "video": 151647},
         ),
     },
 )

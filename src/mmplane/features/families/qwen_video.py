@@ -27,7 +27,7 @@ from mmplane.features.arithmetic.intrinsics import WORD_BYTES
 from mmplane.features.arithmetic.resize import TORCH_FILTERS, Resize
 from mmplane.features.arithmetic.table import torch_table
 from mmplane.features.checkpoint.video import VideoCheckpoint
-from mmplane.features.checkpoint.video_rules import FPS_UNKNOWN, RULES
+from mmplane.features.checkpoint.video_rules import RULES, sampled
 from mmplane.features.contract.arrays import Arrays, pack, write_all
 from mmplane.features.contract.image import Pixels
 from mmplane.features.contract.processor import LAYOUTS_MAX
@@ -96,19 +96,8 @@ class QwenVideoProcessor(VideoProcessor):
         self, frames_total: int, fps: float | None, *, frames_max: int = 0, fps_max: float = 0.0
     ) -> tuple[int, ...]:
         """Sample by the rules of the checkpoint's class and configuration. Raises RequestError (400)."""
-        options = self._checkpoint.options
-        own = tuple(range(frames_total))
-        if options["do_sample_frames"]:
-            own = self._choices.sample(options, frames_total, fps)
-        limits = [len(own)]
-        if frames_max:
-            limits.append(frames_max)
-        if fps_max:
-            limits.append(int(frames_total / (fps or FPS_UNKNOWN) * fps_max))
-        if min(limits) == len(own):
-            return own
-        wanted = max(min(limits) // self._moment, 1) * self._moment
-        return self._choices.sample({**options, "num_frames": wanted, "fps": None}, frames_total, fps)
+        limits, options = (frames_max, fps_max), self._checkpoint.options
+        return sampled(self._choices.sample, options, frames_total, fps, limits, self._moment)
 
     def layout(self, clip: Clip) -> Layout:
         """A closed formula: takes microseconds, or milliseconds if the prompt has the time of every moment."""

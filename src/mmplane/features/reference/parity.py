@@ -10,7 +10,6 @@ from mmplane.core.records import BackendName, Modality
 from mmplane.features.arithmetic.encodings import Array
 from mmplane.features.arithmetic.resize import Resize
 from mmplane.features.checkpoint.audio import AudioCheckpoint
-from mmplane.features.checkpoint.frames import KIND as FRAMES
 from mmplane.features.checkpoint.frames import FrameCheckpoint
 from mmplane.features.checkpoint.image import ImageCheckpoint
 from mmplane.features.checkpoint.video import VideoCheckpoint
@@ -89,11 +88,12 @@ def ulps_apart(checkpoint: AudioCheckpoint, samples: Samples) -> int:
 
 def clips_of(model_folder: str) -> tuple[str, int]:
     """The class of a checkpoint's video processor that a fast path may serve, and its filter. Raises ValueError."""
+    checkpoint: FrameCheckpoint | VideoCheckpoint
     try:
-        return FRAMES, int(FrameCheckpoint.load(model_folder, KNOWN).options["resample"])
+        checkpoint = FrameCheckpoint.load(model_folder, KNOWN)
     except ValueError:
         checkpoint = VideoCheckpoint.load(model_folder, KNOWN)
-        return checkpoint.kind, int(checkpoint.options["resample"])
+    return checkpoint.kind, int(checkpoint.options["resample"])
 
 
 def _ordered(values: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:

@@ -1,12 +1,14 @@
-"""Videos of LLaVA-OneVision: every frame is stretched to one size.
+"""Videos of LLaVA-OneVision and InternVL: every frame is stretched to one size.
 
-Bit-equal to `LlavaOnevisionVideoProcessor` of transformers, which computes in torch: 8-bit frames are resized like
-torch does, and rescaling and normalising are one step. Features are (1, frames, 3, height, width).
+Bit-equal to `LlavaOnevisionVideoProcessor` and `InternVLVideoProcessor` of transformers, which compute in torch: 8-bit
+frames are resized like torch does, and rescaling and normalising are one step. Features are (1, frames, 3, height,
+width) or, for InternVL, without the first side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -17,31 +19,33 @@ from mmplane.features.arithmetic import kernels
 from mmplane.features.arithmetic.encodings import Array, ByteForm, Encoding, cast, dtype_of, storage_dtype
 from mmplane.features.arithmetic.resize import TORCH_FILTERS, Resize
 from mmplane.features.arithmetic.table import torch_table
-from mmplane.features.checkpoint.frames import FrameCheckpoint
-from mmplane.features.checkpoint.video_rules import FPS_UNKNOWN
+from mmplane.features.checkpoint.frames import KINDS, FrameCheckpoint
+from mmplane.features.checkpoint.video_rules import sampled
 from mmplane.features.contract.arrays import Arrays, pack
 from mmplane.features.contract.image import Pixels
-from mmplane.features.contract.video import VIDEO_FEATURES, VideoProcessor
+from mmplane.features.contract.processor import LAYOUTS_MAX
+from mmplane.features.contract.video import VideoProcessor
 
 BAND_ROWS = 64
 """Number of rows resized at a time, so that they stay in the second-level cache until they are written."""
 
 
-class OnevisionVideoProcessor(VideoProcessor):
-    """The video processor of the family."""
+class FrameVideoProcessor(VideoProcessor):
+    """The video processor of these families."""
 
     def __init__(self, checkpoint: FrameCheckpoint, encoding: Encoding = "float32") -> None:
         self._checkpoint, self._encoding = checkpoint, encoding
-        size = checkpoint.options["size"]
+        self._known, size = KINDS[checkpoint.kind], checkpoint.options["size"]
         self._height, self._width = int(size["height"]), int(size["width"])
-        self._kind: int = checkpoint.options["resample"]
+        self._filter: int = checkpoint.options["resample"]
+        self._layouts = lru_cache(maxsize=LAYOUTS_MAX)(self._layout)
         self.byte_form = ByteForm(torch_table(checkpoint.options), 0, 1)
         self._dtype = dtype_of(encoding)
         self._table = None if self._dtype == "uint8" else _as_bits(cast(self.byte_form.table, encoding))
 
-    def recoded(self, encoding: Encoding) -> OnevisionVideoProcessor:
+    def recoded(self, encoding: Encoding) -> FrameVideoProcessor:
         """The same processor in another encoding."""
-        recoded = OnevisionVideoProcessor(self._checkpoint, encoding)
+        recoded = FrameVideoProcessor(self._checkpoint, encoding)
         recoded.rules = self.rules
         return recoded
 
@@ -58,15 +62,19 @@ class OnevisionVideoProcessor(VideoProcessor):
     def serves(checkpoint: FrameCheckpoint) -> bool:
         """Whether this file supports the configuration."""
         options = checkpoint.options
-        return (
-            bool(options["do_resize"])
-            and not options["do_center_crop"]
-            and set(options["size"]) == {"height", "width"}
-            and options["resample"] in TORCH_FILTERS
-            and bool(options["do_rescale"] or options["do_normalize"])
-            and len(options["image_mean"]) == len(options["image_std"]) == 3
-            and None in (options["num_frames"], options["fps"])
-        )
+        try:
+            return (
+                bool(options["do_resize"])
+                and not options["do_center_crop"]
+                and set(options["size"]) == {"height", "width"}
+                and options["resample"] in TORCH_FILTERS
+                and bool(options["do_rescale"] or options["do_normalize"])
+                and len(options["image_mean"]) == len(options["image_std"]) == 3
+                and None in (options["num_frames"], options["fps"])
+                and options.get("initial_shift", 0) >= 0
+            )
+        except TypeError:  # null, or a single number
+            return False
 
     @property
     def fingerprint(self) -> bytes:
@@ -81,39 +89,22 @@ class OnevisionVideoProcessor(VideoProcessor):
     def sample(
         self, frames_total: int, fps: float | None, *, frames_max: int = 0, fps_max: float = 0.0
     ) -> tuple[int, ...]:
-        """All frames, or those of `default_sample_indices_fn`, or as many as allowed. Raises RequestError (400)."""
-        options, wanted = self._checkpoint.options, frames_total
-        if options["do_sample_frames"] and options["num_frames"]:
-            wanted = int(options["num_frames"])
-            if wanted > frames_total:
-                raise bad_media(f"the clip has fewer frames than the model takes, {wanted}")
-        elif options["do_sample_frames"] and options["fps"]:
-            if fps is None:
-                raise bad_media("the clip does not say how many frames it has in a second")
-            wanted = max(1, int(frames_total / fps * options["fps"]))
-            if wanted > frames_total:
-                raise bad_media("the clip has fewer frames in a second than the model takes")
-        wanted = min(wanted, frames_max or wanted)
-        if fps_max:
-            wanted = min(wanted, max(int(frames_total / (fps or FPS_UNKNOWN) * fps_max), 1))
-        return tuple(number * frames_total // wanted for number in range(wanted))
+        """Sample by the rules of the checkpoint's class and configuration. Raises RequestError (400)."""
+        limits, options = (frames_max, fps_max), self._checkpoint.options
+        return sampled(self._known.sample, options, frames_total, fps, limits)
 
     def layout(self, clip: Clip) -> Layout:
-        """A closed formula: takes microseconds."""
-        frames = len(clip.indices)
-        if not frames:
-            raise bad_media("the clip has no frames")
-        shape = (1, frames, 3, self._height, self._width)
-        return pack([(VIDEO_FEATURES, self._dtype, shape)], ((self.placeholder_id, self._checkpoint.tokens(frames)),))
+        """A closed formula: takes microseconds, or milliseconds if the prompt has a text for every frame."""
+        return self._layouts(clip)
 
     def write(self, frames: Iterable[Pixels], clip: Clip, out: Arrays) -> int:
         """Resize and look up, frame by frame and band by band, directly into `out`."""
-        features: Array = out[VIDEO_FEATURES]
-        if features.shape != self.layout(clip).tensors[0].shape or features.dtype != storage_dtype(self._dtype):
+        features: Array = out[self._known.features]
+        if features.shape != self._shape(clip) or features.dtype != storage_dtype(self._dtype):
             raise RuntimeError("the slot does not have the shape that the layout said")
-        resize = Resize.whole(self._width, self._height, self._kind, as_torch=True)
+        resize = Resize.whole(self._width, self._height, self._filter, as_torch=True)
         written_bytes = 0
-        for target, frame in zip(_as_bits(features)[0], frames, strict=True):
+        for target, frame in zip(_as_bits(features).reshape(self._shape(clip)[-4:]), frames, strict=True):
             if frame.shape != (clip.height, clip.width, 3):
                 raise ValueError("a frame does not have the size that the file's header said")
             for top, planes in resize.bands(frame, BAND_ROWS):
@@ -129,6 +120,14 @@ class OnevisionVideoProcessor(VideoProcessor):
         clip = Clip(64, 64, 1, None, (0,))
         arrays = {t.name: np.empty(t.shape, storage_dtype(t.dtype)) for t in self.layout(clip).tensors}
         self.write(np.zeros((1, 64, 64, 3), np.uint8), clip, arrays)
+
+    def _layout(self, clip: Clip) -> Layout:
+        if not clip.indices:
+            raise bad_media("the clip has no frames")
+        return pack([(self._known.features, self._dtype, self._shape(clip))], self._checkpoint.expansion(clip))
+
+    def _shape(self, clip: Clip) -> tuple[int, ...]:
+        return (*self._known.leading, len(clip.indices), 3, self._height, self._width)
 
 
 def _as_bits(values: Array) -> Array:
