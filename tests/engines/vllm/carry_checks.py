@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -38,11 +39,11 @@ from mmplane.embed.client import Client
 from mmplane.embed.inbox import Inbox
 from mmplane.embed.sidecar import Sidecar
 from mmplane.engines.kit.hooks import problem
-from mmplane.engines.vllm import core, launcher, plugin, trip
+from mmplane.engines.vllm import core, held, launcher, plugin, trip
 from mmplane.engines.vllm.cache import ArenaCache
 from mmplane.engines.vllm.core import Waiting
 from mmplane.engines.vllm.frontend import Frontend
-from mmplane.engines.vllm.held import ADDRESS, HeldItem
+from mmplane.engines.vllm.held import ADDRESS, HeldItem, received
 from mmplane.engines.vllm.hooks import HOOKS
 from mmplane.engines.vllm.make.begin import making
 from mmplane.engines.vllm.rank import Rank
@@ -84,6 +85,12 @@ class Rig:
 
         asyncio.run(run())
         return MsgpackDecoder(EngineCoreRequest).decode(self.sent[-1])
+
+    def received(self, item: MultiModalKwargsItem, mm_hash: str, name: str = "r") -> Request:
+        """What the engine core makes of a request with this item."""
+        placed, _ = self.frontend.cache.get_and_update_item((item, ["an update"]), mm_hash)
+        request, _ = self.waiting.take(build, self.send(placed, name=name))
+        return request
 
     async def _take(self, message: Any) -> None:
         self.sent.append(MsgpackEncoder().encode(message))
@@ -203,6 +210,53 @@ def features_make_the_trip() -> None:
         assert_arrived(r.step(r.schedule(request)), (1, 100), (2, 1000))
         r.step(finished=("r",))
         assert r.frontend.tally.figures() == {"features_seen": 2, "features_carried": 2}
+
+
+def an_item_travels_as_bytes() -> None:
+    """No object of vLLM or torch goes from the engine core to the workers, whatever the rest of an item is."""
+    rest = {
+        "half": torch.ones(3, dtype=torch.bfloat16),
+        "mask": torch.arange(4000) % 3 == 0,  # a frame of its own
+        "nothing": torch.empty(0, 4),
+        "parts": [torch.arange(2), torch.arange(3)],
+        "scale": 0.5,
+    }
+
+    def compare(feature: Any) -> None:
+        assert feature.data == item_of(1) | elements(rest)
+        feature.data["mask"].data[0] = False  # a consumer may write
+
+    with rig() as r:
+        scheduled = r.schedule(r.received(item_of(1) | elements(rest), "odd"))
+        sent = pickle.dumps([feature.data for feature in scheduled.mm_features])
+        assert not {word for word in (b"torch", b"vllm", b"numpy") if word in sent}
+        for output in r.step(scheduled):
+            compare(*output.pop().mm_features)
+        r.step(finished=("r",))
+
+
+def requests_share_a_small_rest() -> None:
+    """It is decoded once. A large one is not kept."""
+
+    def compare(output: list[NewRequestData], name: str, shared: bool) -> None:
+        ours, theirs = (new.mm_features[0].data for new in output)
+        assert (ours[name].data is theirs[name].data) == shared
+        assert ours["pixel_values"].data is not theirs["pixel_values"].data
+
+    with rig() as r:
+        for number, name, shared in ((1, "image_grid_thw", True), (2, "table", False)):
+            item = item_of(number) | elements({"table": torch.arange(10 if shared else 1000)})
+            for output in r.step(*(r.schedule(r.received(item, name, each)) for each in ("r", "s"))):
+                compare(output, name, shared)
+                output.clear()
+            r.step(finished=("r", "s"))
+
+
+def elements(values: dict[str, Any]) -> MultiModalKwargsItem:
+    """An item of these."""
+    return MultiModalKwargsItem(
+        {name: MultiModalFieldElem(one, MultiModalBatchedField()) for name, one in values.items()}
+    )
 
 
 def items_are_found_again() -> None:
@@ -516,9 +570,15 @@ async def _sent_at_once(_self: Frontend, send: Any, message: Any) -> Any:
     return await send(message)
 
 
+def _with_objects(features: Any) -> list[Any]:
+    return received([replace(feature) for feature in features or ()])
+
+
 MUTANTS: tuple[tuple[Any, str, Any, Callable[[], None]], ...] = (
     (core.weakref, "finalize", lambda *_: SimpleNamespace(detach=lambda: None), a_request_that_never_ran),
     (core, "scheduled", lambda _: None, a_scheduled_request_is_the_workers),
+    (core, "received", _with_objects, an_item_travels_as_bytes),
+    (held, "_known_elements", held._elements, requests_share_a_small_rest),
     (Frontend, "_revoke", lambda *_: None, a_message_that_cannot_be_sent),
     (Frontend, "_send_after", _sent_at_once, aborts_follow_what_they_abort),
     (Rank, "_open", _opened_and_let_go, a_request_is_sent_again),
@@ -541,6 +601,8 @@ def mutants_are_killed() -> None:
 
 CHECKS: tuple[Callable[[], None], ...] = (
     features_make_the_trip,
+    an_item_travels_as_bytes,
+    requests_share_a_small_rest,
     items_are_found_again,
     two_api_servers_write_once,
     a_cleared_cache_starts_anew,

@@ -12,7 +12,7 @@ from typing import Any
 
 from mmplane.embed.errors import SidecarError
 from mmplane.embed.janitor import Janitor
-from mmplane.engines.vllm.held import leased_of
+from mmplane.engines.vllm.held import received
 
 _UNSENT = "mmplane_unsent"
 
@@ -26,7 +26,7 @@ class Waiting:
 
     def take(self, build: Callable[[Any], tuple[Any, int]], message: Any) -> tuple[Any, int]:
         """Build the request of a message; its leases end with it, or at once if it cannot be built."""
-        leased = list(leased_of(message.mm_features))
+        leased = received(message.mm_features)
         janitor = self._attached() if leased else None
         try:
             request, wave = build(message)

@@ -11,7 +11,6 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import replace
 from threading import Thread
 from typing import Any
 
@@ -19,7 +18,7 @@ import torch
 
 from mmplane.embed.inbox import Inbox, View
 from mmplane.embed.records import Leased
-from mmplane.engines.vllm.held import ADDRESS, leased_in, restored
+from mmplane.engines.vllm.held import is_lent, leased_of, restored
 
 log = logging.getLogger("vllm.mmplane")
 
@@ -43,7 +42,7 @@ class Rank:
         for request_id in output.finished_req_ids:
             self._views.pop(request_id, None)
         for new in output.scheduled_new_reqs:
-            if any(_is_record(feature) for feature in new.mm_features):
+            if any(is_lent(feature) for feature in new.mm_features):
                 views = self._views[new.req_id]
                 new.mm_features = [self._opened(feature, views) for feature in new.mm_features]
 
@@ -55,16 +54,12 @@ class Rank:
             self._inbox.set_exception(error)
 
     def _opened(self, feature: Any, views: dict[tuple[bytes, int], View]) -> Any:
-        if not _is_record(feature):
+        if not is_lent(feature):
             return feature
-        leased = leased_in(feature.data)
+        leased = leased_of(feature)
         view = views.get((leased.plane, leased.lease)) or self._open(leased, views)
-        return replace(feature, data=restored(feature.data, view.arrays(torch)))
+        return restored(feature, view.arrays(torch))
 
     def _open(self, leased: Leased, views: dict[tuple[bytes, int], View]) -> View:
         view = views[leased.plane, leased.lease] = self._inbox.result(ATTACHED_LIMIT_S).open(leased)
         return view
-
-
-def _is_record(feature: Any) -> bool:
-    return feature.data is not None and ADDRESS in feature.data

@@ -18,7 +18,7 @@ from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
 
 from mmplane.core.records import Item, Slot, Tensor
 from mmplane.embed.records import Leased
-from mmplane.engines.vllm.held import PLACED_BYTES_MIN, leased_in, lent, restored
+from mmplane.engines.vllm.held import PLACED_BYTES_MIN, is_lent, lent, received, restored
 
 _TOKENS = 8
 _MESSAGE_BYTES_MAX = 1024
@@ -40,10 +40,11 @@ def check() -> str | None:
         return "a message without its features is too large"
     with warnings.catch_warnings(action="ignore"):  # torch warns that a message may not be written
         features = MsgpackDecoder(EngineCoreRequest).decode(frames).mm_features
-    arrived = strip_covered_mm_data(features, _TOKENS)[0].data
-    if arrived is None or leased_in(arrived) != leased:
+    records = received(features)
+    (arrived,) = strip_covered_mm_data(features, _TOKENS)
+    if records != [leased] or not is_lent(arrived):
         return "a record does not arrive"
-    back = restored(arrived, {"pixels": pixels}).get_data()
+    back = restored(arrived, {"pixels": pixels}).data.get_data()
     if not torch.equal(back.pop("grid"), grid) or list(back) != ["pixels"]:
         return "an item arrives changed"
     return None
