@@ -129,7 +129,10 @@ class Processors:
         """The forms that undo the uint8 encoding, for each modality that has one."""
         has_form = (TableImageProcessor, *CLIPS_OF_BYTES)
         present = self.present.items()
-        return {modality: each.byte_form for modality, each in present if isinstance(each, has_form)}
+        forms = {modality: each.byte_form for modality, each in present if isinstance(each, has_form)}
+        if isinstance(self.image, TableImageProcessor) and not self.image.has_bytes:
+            forms.pop("image")
+        return forms
 
     @property
     def fingerprint(self) -> bytes:
@@ -146,7 +149,9 @@ class Processors:
 
     def compact(self) -> Processors:
         """The same processors, with images and clips in the exact uint8 encoding if they have one."""
-        image = self.image.recoded("uint8") if isinstance(self.image, TableImageProcessor) else self.image
+        image = self.image
+        if isinstance(image, TableImageProcessor) and image.has_bytes:
+            image = image.recoded("uint8")
         video = self.video.recoded("uint8") if isinstance(self.video, CLIPS_OF_BYTES) else self.video
         return replace(self, image=image, video=video)
 
@@ -212,7 +217,7 @@ def _images(config: Config, verdict: Verdict | None) -> tuple[ImageProcessor, En
     except ValueError:
         if config.encoding != "auto" or encoding != "uint8":
             raise
-    encoding = _model_dtype(config)  # only the generic path serves this model, and it has no bytes to offer
+    encoding = _model_dtype(config)  # whatever serves this model has no bytes to offer
     return processor(encoding=encoding), encoding
 
 

@@ -53,7 +53,7 @@ def image_processor(
     """Return the image processor of a checkpoint. `fast=False` requires the generic path, `generic=False` forbids it.
 
     Raises ValueError if transformers has no such image processor for the checkpoint here, if the torchvision backend
-    has not been compared, or if the encoding is uint8 and only the generic path can serve.
+    has not been compared, or if the encoding is uint8 and what serves has no bytes to offer.
     """
     wrong = "this checkpoint's images are of a family without a fast path"
     if fast and (checkpoint := fast_images(model_folder, backend)) is not None:

@@ -214,6 +214,13 @@ FAMILIES = {
         "llama4",
         LLAMA_SPECIAL,
     ),
+    "phi4_multimodal": Family(
+        {"image_processor_type": "Phi4MultimodalImageProcessor", "size": _SQUARE, "dynamic_hd": 4},
+        {"processor_class": "Phi4MultimodalProcessor"},
+        "phi4_multimodal",
+        {**SPECIAL, "audio_token": "<sound>"},
+        {"image_token_id": 5},
+    ),
     "kimi_vl": Family(
         {
             "image_processor_type": "Kimi_K25ImageProcessor",
@@ -226,17 +233,8 @@ FAMILIES = {
 }
 """All families that the tests know."""
 
-TORCHVISION_ALONE = ("llama4", "kimi_vl")
+TORCHVISION_ALONE = ("llama4", "kimi_vl", "phi4_multimodal")
 """Those that transformers has no other backend for."""
-
-PHI4 = Family(
-    {"image_processor_type": "Phi4MultimodalImageProcessor", "size": _SQUARE, "dynamic_hd": 4},
-    {"processor_class": "Phi4MultimodalProcessor"},
-    "phi4_multimodal",
-    {**SPECIAL, "audio_token": "<sound>"},
-    {"image_token_id": 5},
-)
-"""Without a fast path, and without a PIL backend."""
 
 GENERIC = Family({"image_processor_type": "ViTImageProcessor", "size": _SQUARE}, _LLAVA_RULES, "llava")
 """Without a fast path."""

@@ -10,7 +10,7 @@ import pytest
 
 from mmplane.core.errors import RequestError
 from mmplane.core.records import BackendName
-from mmplane.features.arithmetic.encodings import ENCODINGS, cast
+from mmplane.features.arithmetic.encodings import ENCODINGS, cast, dtype_of
 from mmplane.features.checkpoint.image import ImageCheckpoint
 from mmplane.features.contract.image import Pixels
 from mmplane.features.families.names import FAST, KNOWN
@@ -26,12 +26,19 @@ def fast(folder: str, backend: BackendName = "pil") -> TableImageProcessor:
     return family(checkpoint, "float32")
 
 
-def assert_equal(processor: TableImageProcessor, images: Sequence[Pixels], answers: Iterable[dict[str, Any]]) -> int:
+def assert_equal(
+    processor: TableImageProcessor,
+    images: Sequence[Pixels],
+    answers: Iterable[dict[str, Any]],
+    *,
+    in_every: bool = False,
+) -> int:
     """All of them are those of the answers; how many were not refused.
 
-    An answer that has the bytes is compared in every encoding, the others in one after the other.
+    Each is compared `in_every` encoding, or they take turns.
     """
-    made, recoded = 0, {encoding: processor.recoded(encoding) for encoding in ENCODINGS}
+    encodings = [each for each in ENCODINGS if processor.has_bytes or dtype_of(each) != "uint8"]
+    made, recoded = 0, {encoding: processor.recoded(encoding) for encoding in encodings}
     for number, (pixels, theirs) in enumerate(zip(images, answers, strict=True)):
         height, width, _ = pixels.shape
         if "refused" in theirs:
@@ -40,10 +47,10 @@ def assert_equal(processor: TableImageProcessor, images: Sequence[Pixels], answe
             continue
         assert [*map(tuple, theirs.pop("expansion").tolist())] == [*processor.layout(width, height).expansion]
         as_bytes = theirs.pop("bytes", None)
-        exact = theirs.pop("pixel_values")
-        for encoding in ENCODINGS if as_bytes is not None else (ENCODINGS[number % len(ENCODINGS)],):
+        exact = theirs.pop(processor.features_name)
+        for encoding in encodings if in_every else (encodings[number % len(encodings)],):
             ours = materialise(recoded[encoding], pixels)
-            stored: Any = ours.pop("pixel_values")
+            stored: Any = ours.pop(processor.features_name)
             if encoding == "uint8":
                 rebuilt = np.empty_like(exact)
                 processor.byte_form.rebuild(stored, rebuilt)
@@ -60,6 +67,7 @@ def assert_equal(processor: TableImageProcessor, images: Sequence[Pixels], answe
                 np.testing.assert_array_equal(stored, cast(exact, encoding), strict=True)
             assert ours.keys() == theirs.keys()
             for name, array in theirs.items():
-                np.testing.assert_array_equal(ours[name], array, strict=True)
+                expected = cast(array, encoding) if array.dtype == np.float32 else array
+                np.testing.assert_array_equal(ours[name], expected, strict=True)
         made += 1
     return made

@@ -16,6 +16,7 @@ from mmplane.features.checkpoint import files
 from mmplane.features.checkpoint.defaults import SOUNDS
 from mmplane.features.checkpoint.files import NAMES
 from mmplane.features.checkpoint.image import ImageCheckpoint
+from mmplane.features.facts import INSIDE, MODALITIES
 from mmplane.features.families.names import KNOWN
 from torchvision_reference import Reference
 
@@ -47,8 +48,10 @@ def test_the_classes_and_tokens_of_a_model(model_type: str) -> None:
         assert backends.get("pil", backends["torchvision"]).removesuffix("Pil") == kinds.image
         assert ("pil" in backends) == (kinds.image not in KNOWN.torchvision)
     config = CONFIG_MAPPING[model_type]()
-    for modality in ("image", "video", "audio"):
-        assert getattr(config, f"{modality}_token_id", None) == kinds.tokens.get(modality)
+    for modality in MODALITIES:
+        inside = getattr(config, INSIDE[modality], None)
+        token = getattr(config, f"{modality}_token_id", getattr(inside, f"{modality}_token_id", None))
+        assert token == kinds.tokens.get(modality)
 
 
 def test_the_options_of_sounds() -> None:

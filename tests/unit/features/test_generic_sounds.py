@@ -27,12 +27,12 @@ from mmplane.media.materialise import examine, materialise
 from mutation import Mutant, check_it_is_killed
 from sounds import real, speech_like, write
 
-from .checkpoints import PHI4, Family
+from .checkpoints import FAMILIES, Family
 
 SPECIAL = {"audio_token": "<sound>", "audio_bos_token": "<|audio_bos|>", "audio_eos_token": "<|audio_eos|>"}
 WHISPER = {"feature_extractor_type": "WhisperFeatureExtractor", "feature_size": 128}
 FAMILIES = {
-    "phi4": (PHI4, {"feature_extractor_type": "Phi4MultimodalFeatureExtractor"}),
+    "phi4": (FAMILIES["phi4_multimodal"], {"feature_extractor_type": "Phi4MultimodalFeatureExtractor"}),
     "audioflamingo3": (
         Family({}, {"processor_class": "AudioFlamingo3Processor"}, "audioflamingo3", SPECIAL, {"audio_token_id": 5}),
         WHISPER,

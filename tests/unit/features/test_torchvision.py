@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
@@ -21,14 +22,16 @@ from mmplane.features.arithmetic import kernels
 from mmplane.features.checkpoint import files
 from mmplane.features.checkpoint.files import CheckpointFiles
 from mmplane.features.choice import choose
-from mmplane.features.reference.parity import materialise
+from mmplane.features.families import phi4_multimodal
+from mmplane.features.families.table import TableImageProcessor
+from mmplane.features.reference.parity import PARITY_SIZES, materialise
 from mmplane.features.select import image_processor
 from mmplane.features.verdict import Subject
 from mmplane.media.image import decode
 from mutation import Mutant, check_it_is_killed
 from torchvision_reference import TORCHVISION, Reference
 
-from .checkpoints import FAMILIES, PHI4
+from .checkpoints import FAMILIES
 from .conformance import assert_equal, fast
 
 PATH = verdict._path
@@ -36,7 +39,7 @@ PHOTOS = [Image.fromarray(pixels) for pixels in load_sample_images().images]
 NOISE = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
 SIZES = [(1, 1), (1, 150), (190, 1), (112, 224), (56, 56), (57, 55)]
 """(height, width) of the first; what an image becomes as it is, and what is padded or refused."""
-SIZES += [tuple(size) for size in np.random.default_rng(1).integers(1, 150, (200, 2)).tolist()]
+SIZES += [tuple(size) for size in np.random.default_rng(1).integers(1, 150, (215, 2)).tolist()]
 
 MORE: list[tuple[str, dict[str, Any]]] = [
     ("qwen2_5_vl", {"max_pixels": 28 * 28 * 16, "resample": 2}),
@@ -57,7 +60,18 @@ MORE: list[tuple[str, dict[str, Any]]] = [
     ("kimi_vl", {"merge_size": 1, "max_patches": 30, "size": {"max_height": 8, "max_width": 8}, "patch_size": 16}),
     ("minicpm_v", {"downsample_mode": "4x", "max_slice_nums": 4, "patch_size": 8}),
     ("idefics3", {"do_image_splitting": False, "resample": 3}),
+    ("phi4_multimodal", {"dynamic_hd": 1}),
+    ("phi4_multimodal", {"dynamic_hd": 36, "size": {"height": 28, "width": 28}, "do_normalize": False}),
+    ("phi4_multimodal", {"size": {"height": 45, "width": 45}, "patch_size": 15, "do_rescale": False}),
+    ("phi4_multimodal", {"dynamic_hd": 7, "image_mean": [0.4, 0.5, 0.6], "image_std": [0.3, 0.2, 0.1]}),
 ]
+
+
+LARGE: dict[str, dict[str, Any]] = {
+    "qwen2_5_vl": {},
+    "internvl": {},
+    "phi4_multimodal": {"size": {"height": 448, "width": 448}, "dynamic_hd": 36},
+}
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -110,9 +124,9 @@ TRUNCATED = KINDS["JPEG 4:2:0"][:3000]
 def test_twelve_kinds_of_files_in_every_encoding(name: str, tmp_path: Path, reference: Reference) -> None:
     folder = FAMILIES[name].write(tmp_path)
     images = [decode(media) for media in KINDS.values()]
-    assert assert_equal(fast(folder, "torchvision"), images, reference.images(folder, images, as_bytes=True)) == len(
-        KINDS
-    )
+    processor = fast(folder, "torchvision")
+    answers = reference.images(folder, images, as_bytes=processor.has_bytes)
+    assert assert_equal(processor, images, answers, in_every=True) == len(KINDS)
     with pytest.raises(RequestError):
         decode(TRUNCATED)
 
@@ -126,8 +140,8 @@ def test_other_configurations(name: str, changes: dict[str, Any], tmp_path: Path
 
 def test_large_images(tmp_path: Path, reference: Reference) -> None:
     images = [np.asarray(PHOTOS[0].resize(size)) for size in ((1288, 966), (3840, 2160))]
-    for name in ("qwen2_5_vl", "internvl"):
-        folder = FAMILIES[name].write(tmp_path / name)
+    for name, changes in LARGE.items():
+        folder = FAMILIES[name].write(tmp_path / name, **changes)
         assert assert_equal(fast(folder, "torchvision"), images, reference.images(folder, images)) == 2
 
 
@@ -152,9 +166,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return FAMILIES["qwen2_5_vl"].write(tmp_path / "model")
 
 
-def test_phi4_needs_the_generic_path_which_needs_torchvision(tmp_path: Path, reference: Reference) -> None:
+def test_phi4_with_another_filter_needs_the_generic_path_which_needs_torchvision(
+    tmp_path: Path, reference: Reference
+) -> None:
     """Whichever backend is asked for: there is only one."""
-    folder = PHI4.write(tmp_path)
+    folder = FAMILIES["phi4_multimodal"].write(tmp_path, resample=2)
     with pytest.raises(ValueError, match=r"family without a fast path\. Start with --generic"):
         image_processor(folder, generic=False)
     pixels = np.ascontiguousarray(NOISE[:90, :130])
@@ -241,6 +257,53 @@ def test_one_wrong_bit_is_found(folder: str, reference: Reference, monkeypatch: 
         assert_equal(fast(folder, "torchvision"), images, answers)
 
 
+def test_one_wrong_bit_of_a_thumbnail_is_found(
+    tmp_path: Path, reference: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = FAMILIES["phi4_multimodal"].write(tmp_path)
+    processor, images = fast(folder, "torchvision"), [np.ascontiguousarray(NOISE[:70, :90])]
+    answers = reference.images(folder, images)
+    monkeypatch.setattr(phi4_multimodal, "shrink_values", off_by_one)
+    with pytest.raises(AssertionError):
+        assert_equal(processor, images, answers)
+
+
+def off_by_one(source: Any, table: Any, out: Any) -> None:
+    """A thumbnail with one wrong bit, unless it is the only tile."""
+    kernels.shrink_values(source, table, out)
+    out.view(np.uint32)[0, 1, 2] += np.uint32(source.size > out.size)
+
+
+def test_the_comparison_contains_an_image_of_several_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a model with tiles as large as Phi-4-multimodal's: only then is the thumbnail an interpolation."""
+    processor = fast(FAMILIES["phi4_multimodal"].write(tmp_path, **LARGE["phi4_multimodal"]), "torchvision")
+
+    def made() -> list[bytes]:
+        blank = (np.zeros((height, width, 3), np.uint8) for width, height in PARITY_SIZES)
+        return [materialise(processor, pixels)["image_pixel_values"].tobytes() for pixels in blank]
+
+    right = made()
+    monkeypatch.setattr(phi4_multimodal, "shrink_values", off_by_one)
+    assert made() != right
+
+
+def test_phi4_is_served_where_it_was_compared_and_has_no_bytes(
+    tmp_path: Path, reference: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = FAMILIES["phi4_multimodal"].write(tmp_path / "model")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(verdict, "_path", PATH)
+    assert reference.verdict(folder, tmp_path / "cache") == "same"
+    monkeypatch.syspath_prepend(str(TORCHVISION))
+    processors = choose(replace(config(folder), backend="pil"))
+    assert isinstance(processors.image, phi4_multimodal.Phi4MultimodalImageProcessor)
+    assert processors.encoding == processors.image.layout(90, 70).tensors[0].dtype == "float32"
+    assert processors.byte_forms == {}
+    assert processors.compact() == processors
+    with pytest.raises(ValueError, match="have no uint8 encoding"):
+        choose(replace(config(folder), encoding="uint8"))
+
+
 def test_the_backends_give_other_values_and_have_other_fingerprints(folder: str) -> None:
     by_name = {
         name: image_processor(folder, backend=name, verdict="same")  # type: ignore[arg-type]
@@ -297,6 +360,21 @@ MUTANTS = [
         "versions(backend)",
         "versions()",
         test_keys_contain_the_backend_and_its_version,
+    ),
+    Mutant(
+        "what is not a look-up of pixels has no bytes",
+        TableImageProcessor.__init__,
+        "not self.has_bytes",
+        "False",
+        test_phi4_is_served_where_it_was_compared_and_has_no_bytes,
+    ),
+    Mutant(
+        "the patches of padding are no tokens",
+        phi4_multimodal.Phi4MultimodalImageProcessor._companions,
+        "// self._patch, 0) :] = False",
+        "// self._patch, 0) :] = True",
+        test_two_hundred_sizes,
+        ("phi4_multimodal",),
     ),
     Mutant(
         "nothing unconfirmed is served as torchvision's",

@@ -1,8 +1,8 @@
-"""Two ways to move bytes that numba does not offer, as LLVM instructions, for every processor that LLVM supports.
+"""What numba does not offer, as LLVM instructions, for every processor that LLVM supports.
 
-numba reads and writes one byte at a time if rows are short or side by side. Both functions move whole words instead:
+numba reads and writes one byte at a time if rows are short or side by side. Two functions move whole words instead:
 `move_word` moves eight bytes between any positions, `transpose_block` sixteen rows of sixteen bytes. Neither checks
-bounds, so the caller must stay inside both arrays.
+bounds, so the caller must stay inside both arrays. `fused` multiplies and adds with one rounding.
 """
 
 # ruff: noqa: ARG001 - an intrinsic is given the types of its arguments, and has no use for most
@@ -47,6 +47,16 @@ def move_word(_: Any, source: Any, offset: Any, out: Any, out_offset: Any) -> An
         return context.get_dummy_value()
 
     return types.void(source, types.int64, out, types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def fused(_: Any, a: Any, b: Any, c: Any) -> Any:
+    """a x b + c of single precision, rounded once."""
+
+    def generate(_: Any, builder: Any, __: Any, given: Any) -> Any:
+        return builder.fma(*given)
+
+    return types.float32(types.float32, types.float32, types.float32), generate
 
 
 @intrinsic  # type: ignore[untyped-decorator]

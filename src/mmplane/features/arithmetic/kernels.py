@@ -19,12 +19,13 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from mmplane.features.arithmetic.intrinsics import BLOCK, WORD_BYTES, move_word, transpose_block
+from mmplane.features.arithmetic.intrinsics import BLOCK, WORD_BYTES, fused, move_word, transpose_block
 
 log = logging.getLogger("mmplane")
 Function = TypeVar("Function", bound=Callable[..., Any])
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Complexes = npt.NDArray[np.complex128]
 Values = npt.NDArray[np.float32] | npt.NDArray[np.uint16]
@@ -37,6 +38,8 @@ LANCZOS, BILINEAR, BICUBIC = 1, 2, 3
 
 _HALF, _BITS = np.int32(1 << (WEIGHT_BITS - 1)), np.int32(WEIGHT_BITS)
 _ZERO, _FULL = np.int32(0), np.int32(255)
+_FAR, _NEAR = np.float32(-3 / 32), np.float32(19 / 32)
+"""torch's cubic weights (A = -0.75) of four pixels for the middle between the second and the third."""
 STRIP_ROWS = 64
 """Rows of one strip of the horizontal pass, so that its copies stay in the second-level cache."""
 
@@ -338,6 +341,52 @@ def lay_planes(planes: Bytes, table: Values, top: int, left: int, out: Values) -
         for y in range(planes.shape[1]):
             for x in range(planes.shape[2]):
                 out[c, top + y, left + x] = table[c, planes[c, y, x]]
+
+
+@_inlined
+def _tap(position: int, factor: int, number: int, side: int) -> int:
+    """The source's pixel that is the number-th of the four around an output pixel, on a side reduced by `factor`."""
+    return min(max(factor * position + (factor + 1) // 2 - 2 + number, 0), side - 1)
+
+
+@_inlined
+def _cubic(four: tuple[Any, Any, Any, Any], odd: int) -> Any:
+    """The second of four values, or the value in the middle, summed in the order of torch's compiled loop."""
+    return four[1] if odd else fused(four[3], _FAR, fused(four[2], _NEAR, fused(four[0], _FAR, four[1] * _NEAR)))
+
+
+@_compiled(types.void(_BYTES, _read(types.float32, 2), _write(types.float32, 3)))
+def shrink_values(source: Bytes, table: Floats, out: Floats) -> None:
+    """Fill out (3, height, width) with torch's bicubic interpolation, without antialiasing, of table[c, source].
+
+    The sides of `source` must be whole multiples of those of `out`. So each output pixel lies on one of the source's
+    pixels if the factor is odd, and otherwise in the middle between two, where torch has only two different weights.
+    """
+    _, height, width = out.shape
+    down, across = source.shape[0] // height, source.shape[1] // (3 * width)
+    assert down * height == source.shape[0]
+    assert across * width * 3 == source.shape[1]
+    columns, rows = np.empty((4, width), np.int64), np.empty((4, width), np.float32)
+    for t in range(4):
+        for x in range(width):
+            columns[t, x] = 3 * _tap(x, across, t, across * width)
+    first, last = (1, 2) if down % 2 else (0, 4)
+    for c in range(3):
+        for y in range(height):
+            for t in range(first, last):
+                row = _tap(y, down, t, source.shape[0])
+                for x in range(width):
+                    rows[t, x] = _cubic(
+                        (
+                            table[c, source[row, columns[0, x] + c]],
+                            table[c, source[row, columns[1, x] + c]],
+                            table[c, source[row, columns[2, x] + c]],
+                            table[c, source[row, columns[3, x] + c]],
+                        ),
+                        across % 2,
+                    )
+            for x in range(width):
+                out[c, y, x] = _cubic((rows[0, x], rows[1, x], rows[2, x], rows[3, x]), down % 2)
 
 
 @_compiled(types.void(_PLANES, _read(types.float32, 2), _write(types.float32, 4)))

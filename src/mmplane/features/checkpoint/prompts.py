@@ -13,8 +13,11 @@ from mmplane.features.checkpoint.vocabulary import Pieces, Vocabulary
 
 Settings = Mapping[str, Any]
 
-Companions = Mapping[str, npt.NDArray[np.integer[Any]]]
-"""Outputs of an image processor beside the features, by transformers' names: for the model, or only for the prompt."""
+Companions = Mapping[str, npt.NDArray[np.integer[Any]] | npt.NDArray[np.bool_]]
+"""Outputs of an image processor beside the features, by transformers' names: for the model, or only for the prompt.
+
+Booleans are masks that the model takes as floats.
+"""
 
 
 @dataclass(frozen=True)

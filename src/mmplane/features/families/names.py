@@ -16,6 +16,7 @@ from mmplane.features.families import (
     log_mel,
     minicpm_v,
     paddle_ocr,
+    phi4_multimodal,
     pixtral,
     qwen_vl,
 )
@@ -33,6 +34,7 @@ FAMILIES: tuple[tuple[type[TableImageProcessor], Known], ...] = (
     (paddle_ocr.PaddleOcrImageProcessor, paddle_ocr.KNOWN),
     (kimi_vl.KimiVLImageProcessor, kimi_vl.KNOWN),
     (minicpm_v.MiniCPMVImageProcessor, minicpm_v.KNOWN),
+    (phi4_multimodal.Phi4MultimodalImageProcessor, phi4_multimodal.KNOWN),
 )
 """A family's processor for images, and what is known of transformers' classes for them."""
 

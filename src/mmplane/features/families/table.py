@@ -40,8 +40,14 @@ class TableImageProcessor(ImageProcessor):
     """Base of the fast processors. `byte_form` describes how their uint8 encoding becomes features."""
 
     layout_is_cheap: ClassVar[bool] = True
+    features_name: ClassVar[str] = FEATURES
+    """transformers' name of the features."""
+    has_bytes: ClassVar[bool] = True
+    """Whether the features are look-ups of pixels and nothing else, so that they have a uint8 encoding."""
 
     def __init__(self, checkpoint: ImageCheckpoint, encoding: Encoding) -> None:
+        if dtype_of(encoding) == "uint8" and not self.has_bytes:
+            raise ValueError(f"{checkpoint.kind} computes with floats, so its features have no uint8 encoding")
         run, copies = self._geometry(checkpoint)
         self.byte_form = ByteForm(self._table_of(checkpoint), run, copies)
         self._checkpoint = checkpoint
@@ -82,16 +88,20 @@ class TableImageProcessor(ImageProcessor):
     def layout(self, width: int, height: int) -> Layout:
         """A closed formula: takes microseconds. Raises RequestError (400)."""
         outline = self._outlines(width, height)
-        companions = [(name, str(value.dtype), value.shape) for name, value in outline.companions.items()]
-        return pack([(FEATURES, self._dtype, outline.shape), *companions], outline.expansion)
+        companions = [
+            (name, self._dtype if value.dtype == np.bool_ else str(value.dtype), value.shape)
+            for name, value in outline.companions.items()
+        ]
+        return pack([(self.features_name, self._dtype, outline.shape), *companions], outline.expansion)
 
     def write(self, pixels: Pixels, out: Arrays) -> int:
         """Resize and look up, band by band, directly into `out`."""
         outline = self._outlines(pixels.shape[1], pixels.shape[0])
-        features = out[FEATURES]
+        features = out[self.features_name]
         if features.shape != outline.shape or features.dtype != storage_dtype(self._dtype):
             raise RuntimeError("the slot does not have the shape that the layout said")
-        return self._fill(pixels, _as_bits(features)) + write_all(outline.companions, out)
+        companions = {name: self._stored(value) for name, value in outline.companions.items()}
+        return self._fill(pixels, _as_bits(features)) + write_all(companions, out)
 
     def warm(self) -> None:
         """Run the code once; it was compiled when it was imported."""
@@ -103,6 +113,10 @@ class TableImageProcessor(ImageProcessor):
         shape, companions = self._outline(width, height)
         taken = {name: value for name, value in companions.items() if name in self._checkpoint.input_names}
         return Outline(shape, self._checkpoint.expansion(shape, companions), taken)
+
+    def _stored(self, companion: Array) -> Array:
+        """As it is in the slot: a mask is cached as booleans, and stored as the encoding's ones and zeros."""
+        return cast(companion.astype(np.float32), self._encoding) if companion.dtype == np.bool_ else companion
 
     @staticmethod
     def _table_of(checkpoint: ImageCheckpoint) -> Table:

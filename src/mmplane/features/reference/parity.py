@@ -22,8 +22,11 @@ from mmplane.features.reference.huggingface import HuggingFaceImageProcessor
 from mmplane.features.reference.sounds import numpy_path
 from mmplane.features.reference.torch_frames import torch_bands
 
-PARITY_SIZES = ((113, 64), (61, 150), (200, 96), (40, 31), (310, 430))
-"""(width, height) in pixels of the test images: scaled down and up, and for most models in both orders of passes."""
+PARITY_SIZES = ((113, 64), (61, 150), (200, 96), (40, 31), (310, 430), (460, 450))
+"""(width, height) in pixels of the test images: scaled down and up, and for most models in both orders of passes.
+
+The last one is larger than the tiles of published models.
+"""
 
 PARITY_SAMPLES = (50, 4_001, 16_000)
 """Lengths of the test sounds."""

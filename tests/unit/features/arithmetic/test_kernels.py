@@ -5,6 +5,7 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
+import torch
 
 from mmplane.features.arithmetic import kernels
 
@@ -88,3 +89,24 @@ def test_bytes_that_have_no_room_are_not_cut() -> None:
     for shape in ((3, 3, 1, 14, 14), (5, 3, 1, 14, 14), (16, 3, 1, 7, 7)):
         with pytest.raises(AssertionError):
             kernels.cut_bytes(planes, 2, 0, np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize(("height", "width"), [(56, 56), (29, 70)])
+@pytest.mark.parametrize(("down", "across"), [(1, 1), (1, 2), (2, 2), (2, 3), (3, 4), (5, 3), (6, 6), (36, 1), (1, 36)])
+def test_shrunk_values_have_torchs_bits(height: int, width: int, down: int, across: int) -> None:
+    random = np.random.default_rng(down * across)
+    source = random.integers(0, 256, (down * height, 3 * across * width), np.uint8)
+    table = random.normal(size=(3, 256)).astype(np.float32)
+    values = np.stack([table[c][source[:, c::3]] for c in range(3)])
+    expected = torch.nn.functional.interpolate(torch.from_numpy(values)[None], (height, width), mode="bicubic")[0]
+    out = np.empty((3, height, width), np.float32)
+    kernels.shrink_values(source, table, out)
+    np.testing.assert_array_equal(out.view(np.uint32), expected.numpy().view(np.uint32))
+
+
+@pytest.mark.parametrize("shape", [(11, 3 * 10), (10, 3 * 10 + 1)])
+def test_sides_that_are_no_multiples_are_not_shrunk(shape: tuple[int, int]) -> None:
+    with pytest.raises(AssertionError):
+        kernels.shrink_values(
+            np.zeros(shape, np.uint8), np.zeros((3, 256), np.float32), np.zeros((3, 5, 5), np.float32)
+        )
