@@ -43,6 +43,7 @@ class Placement:
 
     def take(self, idle: list[Worker]) -> Worker | Fit:
         """Choose one of the idle workers, with a slot, if any region has room. Raises ArenaHasNoRoom (503)."""
+        self.give_back()  # a worker that was chosen before, and died before its turn came
         worker = self._roomiest(idle)
         fit = Fit.OWN_SHARE
         if self._arena.held_bytes(self._tenant, self._regions) + self._length_bytes <= self._share_bytes:
@@ -65,9 +66,10 @@ class Placement:
 
     def give_back(self) -> None:
         """The worker no longer writes, or never started: the slot is free, like that of a reaped worker."""
-        if self._worker is not None:
+        worker, self._worker = self._worker, None
+        if worker is not None:
             with suppress(StaleSlot):
-                self._arena.abandon(self.slot, self._worker.process)
+                self._arena.abandon(self.slot, worker.process)
 
     def leave_to(self, worker: Worker) -> None:
         """The worker may still write: the slot becomes free once it has been reaped."""

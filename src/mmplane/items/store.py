@@ -256,8 +256,8 @@ class ItemStore:
         )
         try:
             worker = await self._pool.idle(place.take, pace=pace_of(recipe), tenant=flight.tenant, where=where)
-        except asyncio.CancelledError:
-            place.give_back()  # its turn came in the same turn of the loop
+        except BaseException:
+            place.give_back()  # it was called off or refused after a worker had been chosen
             raise
         flight.begun = True
         try:

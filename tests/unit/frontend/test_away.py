@@ -11,7 +11,8 @@ from frontend_loop import in_loop, settle
 from mmplane.core.errors import overloaded
 from mmplane.core.jobs import Examined, JobDied, JobLost, MachineGone, Materialise, Materialised, WorkerReady
 from mmplane.core.keys import media_digest
-from mmplane.items.crew import most_idle
+from mmplane.items.crew import Worker, most_idle
+from mmplane.items.placement import Placement
 from mmplane.items.poison import STRIKES
 from mmplane.items.pool import Pool
 from mmplane.items.store import ItemStore
@@ -123,6 +124,35 @@ async def test_a_porter_that_is_killed_costs_no_item_either() -> None:
         await here.serve_one()
         await rig.release(task)
         rig.arena.check_integrity()
+
+
+@in_loop
+async def check_a_machine_that_is_lost_as_an_items_turn_comes_keeps_no_slot() -> None:
+    """The item has a lane and a slot, and has not run since when the porter reports that its machine is lost."""
+    async with rigged(workers=1, porters=1) as rig:
+        here, porter = await both(rig, lanes=1)
+        first, second = rig.asking("cat"), rig.asking("dog")
+        job = await porter.hear()
+        (crew,) = (crew for crew in rig.pool._crews.values() if crew.porter)
+        free = rig.pool.free
+
+        def free_and_lose(worker: Worker) -> None:
+            free(worker)
+            rig.pool.free = free  # type: ignore[method-assign]
+            assert rig.arena.statistics().regions[AWAY].writing_bytes > 0, "the second item's turn has come"
+            rig.pool._receive(crew, MachineGone())
+
+        rig.pool.free = free_and_lose  # type: ignore[method-assign]
+        porter.done(job)
+        await here.serve_one()
+        await rig.release(first, second)
+        assert rig.pool.statistics().lost == 1
+        assert rig.arena.statistics().regions[AWAY].writing_bytes == 0
+        rig.arena.check_integrity()
+
+
+def test_a_machine_that_is_lost_as_an_items_turn_comes_keeps_no_slot() -> None:
+    check_a_machine_that_is_lost_as_an_items_turn_comes_keeps_no_slot()
 
 
 @in_loop
@@ -308,6 +338,13 @@ MUTANTS = [
         "isinstance(error, WorkerLost | DecoderDied)",
         "True",
         check_a_lost_machine_is_no_strike,
+    ),
+    Mutant(
+        "a slot of a worker that died before its turn",
+        Placement.take,
+        "self.give_back()",
+        "pass",
+        check_a_machine_that_is_lost_as_an_items_turn_comes_keeps_no_slot,
     ),
     Mutant(
         "a death over there is a strike",

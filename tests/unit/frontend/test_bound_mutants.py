@@ -505,8 +505,8 @@ ROOM = [
     Mutant(
         "a slot that its asker never saw",
         store.ItemStore._make,
-        "place.give_back()  # its turn came",
-        "pass  # its turn came",
+        "place.give_back()  # it was called off",
+        "pass  # it was called off",
         test_store.test_whoever_leaves_as_its_turn_comes_leaves_no_slot,
     ),
     Mutant(
