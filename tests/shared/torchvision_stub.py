@@ -25,6 +25,7 @@ import torch
 from PIL import Image
 
 from mmplane.features.checkpoint.defaults import IMAGES
+from mmplane.features.checkpoint.words import in_words
 
 OPERATORS = ("nms", "qnms")
 """What torchvision adds to when it is imported, without a check that it is there."""
@@ -46,7 +47,7 @@ def clip(request: Request, given: Arrays) -> Arrays:
     from transformers import AutoProcessor
     from transformers.models.smolvlm import processing_smolvlm
 
-    processing_smolvlm.num2words = str  # a package that only its clips need
+    processing_smolvlm.num2words = in_words  # a package that only its clips need
     processor = AutoProcessor.from_pretrained(request["folder"], trust_remote_code=False)
     metadata = request["metadata"]
     options = {"do_sample_frames": metadata.pop("sample", None), "num_frames": metadata.pop("num_frames", None)}
@@ -63,7 +64,7 @@ def clips(request: Request, given: Arrays) -> Arrays:
 
     processor = AutoVideoProcessor.from_pretrained(request["folder"], trust_remote_code=False)
     return {
-        name: processor([frames], return_tensors="np", **request["arguments"])["pixel_values_videos"]
+        name: next(iter(processor([frames], return_tensors="np", **request["arguments"]).values()))
         for name, frames in given.items()
     }
 
@@ -79,7 +80,7 @@ def generic_clip(request: Request, given: Arrays) -> Arrays:
     from mmplane.features.select import generic_clips
     from mmplane.media.materialise import examine, materialise
 
-    processing_smolvlm.num2words = str
+    processing_smolvlm.num2words = in_words
     processors, media = Processors("float32", video=generic_clips(request["folder"], "float32")), bytes(given["media"])
     try:
         recipe = examine(processors, media, Ask("video", arguments=request["arguments"]))

@@ -147,7 +147,7 @@ def video_processor(
 
 
 def is_frames(model_folder: str) -> bool:
-    """Whether the checkpoint's videos are those of LLaVA-OneVision or InternVL."""
+    """Whether the checkpoint's videos are those of LLaVA-OneVision, InternVL or SmolVLM."""
     try:
         FrameCheckpoint.load(model_folder, KNOWN)
     except ValueError:

@@ -41,6 +41,10 @@ FOLDERS: dict[str, tuple[str, dict[str, Any]]] = {
         {**INTERNVL, "do_sample_frames": True, "num_frames": 4, "initial_shift": True},
     ),
     "smolvlm": ("smolvlm", {**SMOLVLM, "do_sample_frames": True}),
+    "smolvlm, stretched": (
+        "smolvlm",
+        {**SMOLVLM, "do_sample_frames": True, "size": {"height": 48, "width": 64}},
+    ),
 }
 CLIPS = {"it moves": lambda: encode(moving(26)), "a telephone in a car": lambda: real("carphone_pristine")}
 
@@ -105,7 +109,7 @@ def config(folder: str, **options: Any) -> Config:
     return Config(model="", model_folder=folder, served_name="", device="none", kind="sidecar", **options)
 
 
-@pytest.mark.parametrize("name", ["llava_onevision, cropped", "smolvlm"])
+@pytest.mark.parametrize("name", ["llava_onevision, cropped", "smolvlm, stretched"])
 def test_without_torchvision_images_alone_are_served(
     name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -111,3 +111,20 @@ def best_grid(height: int, width: int, tile: Size, tiles: tuple[int, int]) -> Si
 def _check_ratio(height: int, width: int) -> None:
     if max(height, width) / min(height, width) > SIDES_RATIO_MAX:
         raise ValueError("the aspect ratio is too extreme")
+
+
+def longest_edge(height: int, width: int, side: int, side_max: int) -> Size:
+    """Idefics3's `get_resize_output_image_size`: the longer side becomes `side`, the other even; then `side_max`."""
+    if width >= height:
+        height, width = int(side / (width / height)), side
+        height += height % 2
+    else:
+        height, width = side, int(side * (width / height))
+        width += width % 2
+    height, width = max(height, 1), max(width, 1)
+    ratio = width / height
+    if width >= height and width > side_max:
+        height, width = int(side_max / ratio), side_max
+    elif height > width and height > side_max:
+        height, width = side_max, int(side_max * ratio)
+    return max(height, 1), max(width, 1)

@@ -184,6 +184,22 @@ def internvl_sample(options: Options, total: int, fps: float | None) -> tuple[in
     return tuple(taken[taken < total].tolist())  # its rounding can reach the end
 
 
+def smolvlm_sample(options: Options, total: int, fps: float | None) -> tuple[int, ...]:
+    """`SmolVLMVideoProcessor.sample_frames`; spread evenly without `fps`."""
+    wanted, wanted_fps = options["num_frames"], options["fps"]
+    if wanted_fps is None:
+        return _spread(total, wanted)
+    if fps is None:
+        raise bad_media("the clip does not say how many frames it has in a second")
+    seconds, first, last = total / fps, 0, total - 1
+    if seconds - 2 > wanted * wanted_fps:  # the first and the last second are left out
+        first, last = int(fps), min(int(total - fps), last)
+    if first >= last:
+        first, last = 0, total - 1
+    taken = np.linspace(first, last, max(min(round(wanted_fps * seconds), wanted), 1), dtype=int)
+    return tuple(sorted(set(taken.tolist())))
+
+
 def sampled(
     sample: Sample, options: Options, total: int, fps: float | None, limits: tuple[int, float], moment: int = 1
 ) -> tuple[int, ...]:

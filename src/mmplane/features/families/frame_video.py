@@ -1,8 +1,8 @@
-"""Videos of LLaVA-OneVision and InternVL: every frame is stretched to one size.
+"""Videos of LLaVA-OneVision, InternVL and SmolVLM: every frame is an image, stretched to one size.
 
-Bit-equal to `LlavaOnevisionVideoProcessor` and `InternVLVideoProcessor` of transformers, which compute in torch: 8-bit
-frames are resized like torch does, and rescaling and normalising are one step. Features are (1, frames, 3, height,
-width) or, for InternVL, without the first side.
+Bit-equal to `LlavaOnevisionVideoProcessor`, `InternVLVideoProcessor` and `SmolVLMVideoProcessor` of transformers, which
+compute in torch: 8-bit frames are resized like torch does (twice for SmolVLM), and rescaling and normalising are one
+step. Features are (1, frames, 3, height, width) or, for InternVL, without the first side.
 """
 
 from __future__ import annotations
@@ -12,20 +12,24 @@ from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from mmplane.core.errors import bad_media
 from mmplane.core.records import Clip, Layout
 from mmplane.features.arithmetic import kernels
 from mmplane.features.arithmetic.encodings import Array, ByteForm, Encoding, cast, dtype_of, storage_dtype
-from mmplane.features.arithmetic.resize import TORCH_FILTERS, Resize
+from mmplane.features.arithmetic.resize import FILTERS, Resize
+from mmplane.features.arithmetic.sizes import Size
 from mmplane.features.arithmetic.table import torch_table
 from mmplane.features.checkpoint.frames import KINDS, FrameCheckpoint
 from mmplane.features.checkpoint.video_rules import sampled
-from mmplane.features.contract.arrays import Arrays, pack
+from mmplane.features.contract.arrays import Arrays, pack, write_all
 from mmplane.features.contract.image import Pixels
 from mmplane.features.contract.processor import LAYOUTS_MAX
 from mmplane.features.contract.video import VideoProcessor
 
+SIZES = ("size", "max_image_size")
+"""The options that are sizes."""
 BAND_ROWS = 64
 """Number of rows resized at a time, so that they stay in the second-level cache until they are written."""
 
@@ -35,8 +39,7 @@ class FrameVideoProcessor(VideoProcessor):
 
     def __init__(self, checkpoint: FrameCheckpoint, encoding: Encoding = "float32") -> None:
         self._checkpoint, self._encoding = checkpoint, encoding
-        self._known, size = KINDS[checkpoint.kind], checkpoint.options["size"]
-        self._height, self._width = int(size["height"]), int(size["width"])
+        self._known = KINDS[checkpoint.kind]
         self._filter: int = checkpoint.options["resample"]
         self._layouts = lru_cache(maxsize=LAYOUTS_MAX)(self._layout)
         self.byte_form = ByteForm(torch_table(checkpoint.options), 0, 1)
@@ -61,16 +64,17 @@ class FrameVideoProcessor(VideoProcessor):
     @staticmethod
     def serves(checkpoint: FrameCheckpoint) -> bool:
         """Whether this file supports the configuration."""
-        options = checkpoint.options
+        known, options = KINDS[checkpoint.kind], checkpoint.options
+        rates = (options["num_frames"], options["fps"])
         try:
             return (
                 bool(options["do_resize"])
-                and not options["do_center_crop"]
-                and set(options["size"]) == {"height", "width"}
-                and options["resample"] in TORCH_FILTERS
+                and not options.get("do_center_crop")
+                and all(set(options[name]) == set(known.options[name]) for name in SIZES if name in known.options)
+                and options["resample"] in FILTERS
                 and bool(options["do_rescale"] or options["do_normalize"])
                 and len(options["image_mean"]) == len(options["image_std"]) == 3
-                and None in (options["num_frames"], options["fps"])
+                and (not options["do_sample_frames"] or (None in rates) != known.takes_both)
                 and options.get("initial_shift", 0) >= 0
             )
         except TypeError:  # null, or a single number
@@ -82,7 +86,7 @@ class FrameVideoProcessor(VideoProcessor):
         return self._checkpoint.fingerprint(self._encoding)
 
     @property
-    def placeholder_id(self) -> int:
+    def placeholder_id(self) -> int | None:
         """The checkpoint's own."""
         return self._checkpoint.placeholder_id
 
@@ -102,18 +106,22 @@ class FrameVideoProcessor(VideoProcessor):
         features: Array = out[self._known.features]
         if features.shape != self._shape(clip) or features.dtype != storage_dtype(self._dtype):
             raise RuntimeError("the slot does not have the shape that the layout said")
-        resize = Resize.whole(self._width, self._height, self._filter, as_torch=True)
+        *earlier, last = (
+            Resize.whole(width, height, self._filter, as_torch=True) for height, width in self._sizes(clip)
+        )
         written_bytes = 0
         for target, frame in zip(_as_bits(features).reshape(self._shape(clip)[-4:]), frames, strict=True):
             if frame.shape != (clip.height, clip.width, 3):
                 raise ValueError("a frame does not have the size that the file's header said")
-            for top, planes in resize.bands(frame, BAND_ROWS):
+            for resize in earlier:
+                frame = resize.image(frame)
+            for top, planes in last.bands(frame, BAND_ROWS):
                 if self._table is None:
                     target[:, top : top + planes.shape[1]] = planes
                 else:
                     kernels.lay_planes(planes, self._table, top, 0, target)
                 written_bytes += planes.size * target.itemsize
-        return written_bytes
+        return written_bytes + write_all(self._companions(clip), out)
 
     def warm(self) -> None:
         """Run the code once; it was compiled when it was imported."""
@@ -124,10 +132,22 @@ class FrameVideoProcessor(VideoProcessor):
     def _layout(self, clip: Clip) -> Layout:
         if not clip.indices:
             raise bad_media("the clip has no frames")
-        return pack([(self._known.features, self._dtype, self._shape(clip))], self._checkpoint.expansion(clip))
+        companions = [(name, str(value.dtype), value.shape) for name, value in self._companions(clip).items()]
+        features = (self._known.features, self._dtype, self._shape(clip))
+        return pack([features, *companions], self._checkpoint.expansion(clip))
+
+    def _companions(self, clip: Clip) -> dict[str, npt.NDArray[Any]]:
+        """A single clip has no padding to mask."""
+        if not self._checkpoint.options.get("do_pad"):
+            return {}
+        *leading, _, height, width = self._shape(clip)
+        return {"pixel_attention_mask": np.broadcast_to(np.int64(1), (*leading, height, width))}
 
     def _shape(self, clip: Clip) -> tuple[int, ...]:
-        return (*self._known.leading, len(clip.indices), 3, self._height, self._width)
+        return (*self._known.leading, len(clip.indices), 3, *self._sizes(clip)[-1])
+
+    def _sizes(self, clip: Clip) -> list[Size]:
+        return self._known.sizes(self._checkpoint.options, clip.height, clip.width)
 
 
 def _as_bits(values: Array) -> Array:

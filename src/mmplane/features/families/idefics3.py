@@ -11,7 +11,7 @@ import numpy as np
 
 from mmplane.features.arithmetic.encodings import Encoding
 from mmplane.features.arithmetic.kernels import LANCZOS
-from mmplane.features.arithmetic.sizes import Size
+from mmplane.features.arithmetic.sizes import Size, longest_edge
 from mmplane.features.checkpoint.defaults import HALVES, IMAGES
 from mmplane.features.checkpoint.image import ImageCheckpoint
 from mmplane.features.checkpoint.known import Kinds, Known
@@ -67,7 +67,7 @@ KNOWN = Known(
     },
     models={
         "idefics3": Kinds("Idefics3Processor", "Idefics3ImageProcessor", tokens={"image": 128257}),
-        "smolvlm": Kinds("SmolVLMProcessor", "SmolVLMImageProcessor", tokens={"image": 128257}),
+        "smolvlm": Kinds("SmolVLMProcessor", "SmolVLMImageProcessor", "SmolVLMVideoProcessor", {"image": 128257}),
     },
 )
 
@@ -104,7 +104,7 @@ class Idefics3ImageProcessor(TileImageProcessor):
     def _sizes(self, width: int, height: int) -> tuple[Size, Size]:
         """(height, width) in pixels after the first resize, and after the second."""
         options = self._checkpoint.options
-        first = _longest_edge(height, width, options["size"].longest_edge, SIDE_MAX)
+        first = longest_edge(height, width, options["size"].longest_edge, SIDE_MAX)
         return first, _whole_tiles(*first, self._tile[0]) if options["do_image_splitting"] else self._tile
 
     def _tiles(self, width: int, height: int) -> list[Tile]:
@@ -121,23 +121,6 @@ class Idefics3ImageProcessor(TileImageProcessor):
         if size != self._tile:
             sources.append(self._resize(size[1], size[0]).image(sources[0]))
         return sources
-
-
-def _longest_edge(height: int, width: int, side: int, side_max: int) -> Size:
-    """Idefics3's `get_resize_output_image_size`: the longer side becomes `side`, the other even; then `side_max`."""
-    if width >= height:
-        height, width = int(side / (width / height)), side
-        height += height % 2
-    else:
-        height, width = side, int(side * (width / height))
-        width += width % 2
-    height, width = max(height, 1), max(width, 1)
-    ratio = width / height
-    if width >= height and width > side_max:
-        height, width = int(side_max / ratio), side_max
-    elif height > width and height > side_max:
-        height, width = side_max, int(side_max * ratio)
-    return max(height, 1), max(width, 1)
 
 
 def _whole_tiles(height: int, width: int, side: int) -> Size:

@@ -11,7 +11,7 @@ from mmplane.features.arithmetic import kernels
 from mmplane.features.arithmetic.resize import Resize
 from mmplane.features.contract.image import Pixels
 
-FILTERS = {kernels.BILINEAR: "bilinear", kernels.BICUBIC: "bicubic"}
+FILTERS = {kernels.BILINEAR: "bilinear", kernels.BICUBIC: "bicubic", kernels.LANCZOS: "lanczos"}
 """torch's names of the supported filters."""
 
 
