@@ -104,7 +104,7 @@ class Live:
         found = {}
         for process in [self.supervisor, *self.supervisor.children(recursive=True)]:
             try:
-                title = process.cmdline()[0] if process.cmdline() else ""
+                title = next(iter(process.cmdline()), "")  # it may end at any moment
             except psutil.NoSuchProcess:
                 continue
             if title.startswith("mmplane: "):

@@ -134,7 +134,7 @@ class Outpost:
     def _find(self, title: str) -> psutil.Process | None:
         for process in self.supervisor.children(recursive=True):
             with suppress(psutil.NoSuchProcess):
-                if process.cmdline() and process.cmdline()[0] == f"mmplane: {title}":
+                if process.cmdline()[:1] == [f"mmplane: {title}"]:
                     return process
         return None
 
