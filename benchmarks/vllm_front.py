@@ -184,8 +184,11 @@ def photographs(number: int, count: int) -> list[str]:
 
 def child(kind: str, folder: str) -> None:
     """One kind, for which each line of standard input is a turn's number."""
+    from vllm.utils.gc_utils import freeze_gc_heap
+
     with contextlib.ExitStack() as stack:
         front = Front(kind, folder, stack)
+        freeze_gc_heap()  # as vLLM's server does when it begins to serve
         print("READY", flush=True)
         for line in sys.stdin:
             number = int(line)
