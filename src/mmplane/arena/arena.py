@@ -146,11 +146,13 @@ class Arena:
         self._refuse_dead(process)
         occupant = self._live(slot)
         assert occupant.state is SlotState.READY, "only finished bytes are leased"
+        was_evictable = occupant.counted_as == "evictable"
         occupant.leases.add(process, tag)
         self._leases += 1
         self._claims[process][slot.generation] = occupant
         self._settle(occupant)
-        self._count_held()
+        if was_evictable:
+            self._count_held()
 
     def release(self, slot: Slot, process: Process, tag: int) -> bool:
         """End one lease. Returns True if that freed the bytes: nobody else holds them and they are not indexed.

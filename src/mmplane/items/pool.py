@@ -165,7 +165,7 @@ class Pool:
 
     def room_came(self) -> None:
         """The arena may have more room than before. Without an idle worker nobody could use it."""
-        if _idle(self._here() + self._away()):
+        if self._room.waiting and _idle(self._here() + self._away()):
             self._room.offer_soon()
 
     async def ask(self, worker: Worker, build: Callable[[int], ToWorker]) -> JobAnswer:

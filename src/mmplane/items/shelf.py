@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
 
 import numpy as np
 
@@ -70,15 +70,17 @@ class Shelf:
         slot = self.store(media, reader, tag)
         return slot, slot
 
-    @asynccontextmanager
-    async def laid_down(self, media: MediaBytes) -> AsyncIterator[MediaBytes]:
+    def laid_down(self, media: MediaBytes) -> AbstractAsyncContextManager[MediaBytes]:
         """Provide long media in the region for the block, copied by a thread; other media as it is.
 
         Raises RequestError if there is no room.
         """
         if isinstance(media, Parked) or len(media) <= LONG_BYTES:
-            yield media
-            return
+            return nullcontext(media)
+        return self._laid_down(media)
+
+    @asynccontextmanager
+    async def _laid_down(self, media: bytes | memoryview) -> AsyncIterator[MediaBytes]:
         slot = self._reserve(len(media))
         view = self._region.view(slot.offset_bytes, slot.length_bytes)
         try:

@@ -14,11 +14,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from mmplane.arena.arena import Arena
+from mmplane.arena.errors import ArenaError
 from mmplane.arena.leases import Process
 from mmplane.core.errors import ArenaHasNoRoom, RequestError, internal, not_held
 from mmplane.core.jobs import Materialise, Materialised
@@ -49,23 +51,34 @@ class Asset:
 
     item: Item
     hit: bool
-    spans: tuple[Span, ...]
+    trace: Callable[[], tuple[Span, ...]] = tuple
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """How it came here. Not everybody asks."""
+        return self.trace()
 
 
 @dataclass
 class Flight:
-    """One materialisation in flight for a tenant, and the tags of those who wait for it, in order."""
+    """One materialisation in flight for a tenant, and those who wait for it, in order, with holder and tag."""
 
     tenant: str
     patient: bool = True
     """Whether it waits for room in the arena."""
-    tags: list[int] = field(default_factory=list)
-    done: asyncio.Future[tuple[Item, tuple[Span, ...]]] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
+    waiting: dict[asyncio.Future[Asset], tuple[Process, int]] = field(default_factory=dict)
     task: asyncio.Task[None] | None = None
     begun: bool = False
     """A worker has been taken for it."""
+
+    def present(self) -> list[tuple[asyncio.Future[Asset], Process, int]]:
+        """Those who still wait. One that was cancelled may not have run since."""
+        return [(landing, *claim) for landing, claim in self.waiting.items() if not landing.done()]
+
+    def fail(self, error: RequestError) -> None:
+        """All of them get this error."""
+        for landing, *_ in self.present():
+            landing.set_exception(error)
 
 
 class ItemStore:
@@ -114,21 +127,23 @@ class ItemStore:
         recipe: Recipe | None,
         tag: int,
         *,
+        holder: Process | None = None,
         tenant: str = DEFAULT_TENANT,
         probe: bool = False,
         patient: bool = True,
     ) -> Asset:
-        """Return the item of this key, leased to this process under `tag`; return the lease with `release`.
+        """Return the item of this key, leased to `holder` under `tag`; this process returns it with `release`.
 
         Without `media`, the item must be in the arena or in the making; then it needs no `recipe`. Raises
         RequestError: 400 if the media cannot be decoded or has ended workers before, 404 if there is no such item, 413
         or 503 if the arena has no room (without `patient` only wait for a worker), 503 if the worker failed.
         """
+        holder = holder or self._owner
         item = self._arena.lookup(key) if self.cache and not probe else None
         if item is not None:
             self._check_share(item, tenant)
-            self._arena.lease(item.slot, self._owner, tag)
-            return Asset(item, True, ())
+            self._arena.lease(item.slot, holder, tag)
+            return Asset(item, True)
         flight = self._flights.get(key)
         if flight is None and media is None:
             raise not_held()
@@ -142,22 +157,22 @@ class ItemStore:
             flight.task = asyncio.create_task(self._fly(key, media, recipe, flight, probe=probe))
             self._tasks.add(flight.task)
             flight.task.add_done_callback(self._tasks.discard)
-        flight.tags.append(tag)
+        landing: asyncio.Future[Asset] = asyncio.get_running_loop().create_future()
+        flight.waiting[landing] = holder, tag
         asked_s = time.perf_counter()
         try:
-            made, spans = await asyncio.shield(flight.done)
+            asset = await landing
         except asyncio.CancelledError:
-            flight.tags.remove(tag)
-            if flight.done.done() and flight.done.exception() is None:
-                self._arena.release(flight.done.result()[0].slot, self._owner, tag)
-            elif not flight.tags and not flight.begun:
+            del flight.waiting[landing]
+            if not landing.cancelled() and landing.exception() is None:  # it landed in the same turn of the loop
+                with suppress(ArenaError):  # a holder that was reaped has no leases
+                    self._arena.release(landing.result().item.slot, holder, tag)
+            elif not flight.waiting and not flight.begun:
                 self._call_off(key, flight)
             raise
-        hit = flight.tags[0] != tag
-        if not hit:
-            flight.tags[0] = -1  # one request may wait twice for the same image: only one of them counts as a miss
-            return Asset(made, False, spans)
-        return Asset(made, True, (Span("flight", FRONT_END, asked_s, time.perf_counter() - asked_s),))
+        if asset.hit:
+            return Asset(asset.item, True, partial(_waited, asked_s, time.perf_counter()))
+        return asset
 
     def check_together(self, items: Iterable[tuple[bytes, Recipe]]) -> None:
         """Raise ArenaHasNoRoom (413) if these items, by key, are more than a tenant may have in use at once."""
@@ -191,37 +206,41 @@ class ItemStore:
 
     async def _fly(self, key: bytes, media: MediaBytes, recipe: Recipe, flight: Flight, *, probe: bool) -> None:
         try:
-            item, spans, written_bytes = await self._materialise(key, media, recipe, flight, self._where(recipe, probe))
+            made, written_bytes = await self._materialise(key, media, recipe, flight, self._where(recipe, probe))
             if not probe:
                 self.recipes.learn(key, recipe)
                 self.materialisations += 1
                 self.bytes_written += written_bytes
-            self._land(key, item, flight, keep=self.cache and not probe)
-            flight.done.set_result((item, spans))
+            self._land(key, made, flight, keep=self.cache and not probe)
         except RequestError as error:
             if isinstance(error, WorkerLost | DecoderDied):
                 error = self._poison.strike(key, time.monotonic()) or error
-            if flight.tags:
-                flight.done.set_exception(error)
+            flight.fail(error)
         except Exception:
             log.exception("an item could not be materialised because of an internal error")
-            if flight.tags:
-                flight.done.set_exception(internal("the server failed to handle this item"))
+            flight.fail(internal("the server failed to handle this item"))
         finally:
             if self._flights.get(key) is flight:
                 del self._flights[key]
             self.shelf.let_go(media)
 
-    def _land(self, key: bytes, item: Item, flight: Flight, *, keep: bool) -> None:
-        """Publish an item if it should be kept, and lease it to all who wait, in one turn of the loop."""
+    def _land(self, key: bytes, made: Asset, flight: Flight, *, keep: bool) -> None:
+        """Publish an item if it should be kept, and lease it to all who wait, in one turn of the loop.
+
+        Only one of them has the miss, because one request may wait twice for the same image.
+        """
+        item = made.item
         try:
             published = keep and self._arena.publish(key, item).accepted
         except Exception:
             self._arena.discard(item.slot)
             raise
-        for tag in flight.tags:
-            self._arena.lease(item.slot, self._owner, tag)
-        if not published and not flight.tags:
+        present = flight.present()
+        for landing, holder, tag in present:
+            self._arena.lease(item.slot, holder, tag)
+            landing.set_result(made)
+            made = Asset(item, True)
+        if not published and not present:
             self._arena.discard(item.slot)
 
     def _where(self, recipe: Recipe, probe: bool) -> Where:
@@ -233,8 +252,8 @@ class ItemStore:
 
     async def _materialise(
         self, key: bytes, media: MediaBytes, recipe: Recipe, flight: Flight, where: Where
-    ) -> tuple[Item, tuple[Span, ...], int]:
-        """Make it once; if a media machine is lost over it, once more, here."""
+    ) -> tuple[Asset, int]:
+        """Make it once, and count the bytes written; if a media machine is lost over it, once more, here."""
         try:
             return await self._make(key, media, recipe, flight, where)
         except MachineLost:
@@ -243,7 +262,7 @@ class ItemStore:
 
     async def _make(
         self, key: bytes, media: MediaBytes, recipe: Recipe, flight: Flight, where: Where
-    ) -> tuple[Item, tuple[Span, ...], int]:
+    ) -> tuple[Asset, int]:
         self._budget.check_item(recipe.decoded_bytes)
         asked_s = time.perf_counter()
         place = Placement(
@@ -261,9 +280,10 @@ class ItemStore:
             raise
         flight.begun = True
         try:
-            async with self._memory_for(worker, recipe), self.shelf.laid_down(media) as laid:
-                begun_s = time.perf_counter()
-                answer = await self._write(worker, laid, recipe, place.slot, key)
+            with await self._memory_for(worker, recipe):
+                async with self.shelf.laid_down(media) as laid:
+                    begun_s = time.perf_counter()
+                    answer = await self._write(worker, laid, recipe, place.slot, key)
             ended_s = time.perf_counter()
         except (WorkerLost, asyncio.CancelledError):
             place.leave_to(worker)
@@ -274,16 +294,12 @@ class ItemStore:
         finally:
             self._pool.free(worker)
         item = Item(key, recipe.modality, place.slot, recipe.layout.tensors)
-        return item, _spans(answer, worker, (asked_s, begun_s, ended_s)), answer.bytes_written
+        trace = partial(_spans, answer, worker, (asked_s, begun_s, ended_s))
+        return Asset(item, False, trace), answer.bytes_written
 
-    @asynccontextmanager
-    async def _memory_for(self, worker: Worker, recipe: Recipe) -> AsyncIterator[None]:
+    async def _memory_for(self, worker: Worker, recipe: Recipe) -> AbstractContextManager[object]:
         """Reserve memory for the decoded item on this machine; a media machine has its own."""
-        if worker.away:
-            yield
-            return
-        with await self._budget.reserve_item(recipe.decoded_bytes):
-            yield
+        return nullcontext() if worker.away else await self._budget.reserve_item(recipe.decoded_bytes)
 
     async def _write(self, worker: Worker, media: MediaBytes, recipe: Recipe, out: Slot, key: bytes) -> Materialised:
         """Have the worker fill a slot of its region. If that fails, the slot still has to be released."""
@@ -294,6 +310,11 @@ class ItemStore:
         assert isinstance(answer, Materialised)
         self._arena.commit(out, worker.process)
         return answer
+
+
+def _waited(asked_s: float, ended_s: float) -> tuple[Span, ...]:
+    """The span of somebody who has waited for another one's item."""
+    return (Span("flight", FRONT_END, asked_s, ended_s - asked_s),)
 
 
 def _spans(answer: Materialised, worker: Worker, times_s: tuple[float, float, float]) -> tuple[Span, ...]:

@@ -22,7 +22,7 @@ is not known what the engine would make of it, so it has to take the engine's ow
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -82,13 +82,16 @@ class Profile:
                 f"--decode-profile {self.name}: the engine loads the images of {models} in a different way"
             )
 
-    @contextmanager
-    def own_way(self, reason: UnprofiledReason) -> Iterator[None]:
+    def own_way(self, reason: UnprofiledReason) -> AbstractContextManager[None]:
         """Inside the block, bad media becomes `unprofiled`, unless the profile is mmplane's own."""
+        return nullcontext() if self is MMPLANE else self._own_way(reason)
+
+    @contextmanager
+    def _own_way(self, reason: UnprofiledReason) -> Iterator[None]:
         try:
             yield
         except RequestError as error:
-            if self is MMPLANE or error.code != "invalid_media":
+            if error.code != "invalid_media":
                 raise
             raise unprofiled(reason, f"the decode profile {self.name} does not cover it: {error.message}") from None
 

@@ -31,12 +31,13 @@ from mmplane.items.store import Asset, Flight, ItemStore
 
 class LeasesATurnAfterItPublishes(ItemStore):
     async def _fly(self, key: bytes, media: bytes, recipe: Recipe, flight: Flight, *, probe: bool) -> None:
-        item, spans, _ = await self._materialise(key, media, recipe, flight)
+        made, _ = await self._materialise(key, media, recipe, flight, Where.HERE)
+        item = made.item
         self._arena.publish(key, item)
         await asyncio.sleep(0)
-        for tag in flight.tags:
-            self._arena.lease(item.slot, self._owner, tag)
-        flight.done.set_result((item, spans))
+        for landing, holder, tag in flight.present():
+            self._arena.lease(item.slot, holder, tag)
+            landing.set_result(made)
         del self._flights[key]
 
 
@@ -80,7 +81,7 @@ class WhoGoesKeepsItsLease(ItemStore):
 class EveryoneHasTheMiss(ItemStore):
     async def acquire(self, key: bytes, media: bytes, recipe: Recipe, tag: int, **options: Any) -> Asset:
         asset = await super().acquire(key, media, recipe, tag, **options)
-        return Asset(asset.item, False, asset.spans)
+        return Asset(asset.item, False, asset.trace)
 
 
 class ProbesAreItems(ItemStore):

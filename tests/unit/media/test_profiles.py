@@ -291,7 +291,7 @@ MUTANTS = [
             "pass",
         ),
         ("vllm", "one attempt", "png-damaged", profiles._upright, "except Exception", "except ZeroDivisionError"),
-        ("vllm", "our limits are its", "png-long", Profile.own_way, "self is MMPLANE or", "True or"),
+        ("vllm", "our limits are its", "png-long", Profile.own_way, "if self is MMPLANE", "if True"),
     )
 ]
 MUTANTS += [
