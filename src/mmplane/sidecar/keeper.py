@@ -20,7 +20,7 @@ from mmplane.arena.arena import Arena
 from mmplane.arena.errors import ArenaError
 from mmplane.arena.leases import Process
 from mmplane.core.errors import UNPROFILED, UNPROFILED_REASONS, RequestError, internal, overloaded
-from mmplane.sidecar.claims import Claiming, Claims
+from mmplane.sidecar.claims import Claiming, Claims, Returning
 from mmplane.sidecar.door import Caller, Refusal
 from mmplane.sidecar.groups import Groups, Misplaced
 from mmplane.sidecar.maker import Maker
@@ -28,7 +28,6 @@ from mmplane.sidecar.peer import Peer
 from mmplane.sidecar.records import (
     VERSION,
     Abandon,
-    Asked,
     Await,
     Bye,
     Bytes,
@@ -44,6 +43,7 @@ from mmplane.sidecar.records import (
     Holding,
     Lease,
     Mapped,
+    Media,
     Obtain,
     Publish,
     RegionUp,
@@ -64,21 +64,6 @@ log = logging.getLogger("mmplane")
 SESSIONS_MAX = 256
 REQUESTS_MAX = 256
 """Requests that one session may wait for."""
-
-MAY: dict[Role, tuple[type, ...]] = {
-    "producer": (
-        *(Describe, Obtain, Find, Reserve, Publish, Lease, Await, Report),
-        Bytes,
-        Forget,
-        Abandon,
-        Release,
-        Revoke,
-        Bye,
-    ),
-    "rank": (Mapped, Ended, Report, Bye),
-    "janitor": (Revoke, Report, Bye),
-}
-"""Records that each role may send."""
 
 
 class Keeper:
@@ -102,7 +87,6 @@ class Keeper:
         self._sessions: dict[int, Session] = {}
         self._places = [*range(SESSIONS_MAX - 1, -1, -1)]
         self._incarnations = count(1)
-        self._tags = count(1)
         self._unprofiled: Counter[str | None] = Counter(dict.fromkeys(UNPROFILED_REASONS, 0))
         self._changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Completes when the next rank has mapped a region."""
@@ -186,15 +170,12 @@ class Keeper:
     # Their records.
 
     def _heard(self, session: Session, record: ToKeeper, descriptors: list[int]) -> None:
+        handle = MAY[session.hello.role].get(type(record))
         try:
-            if not isinstance(record, MAY[session.hello.role]):
+            if handle is None:
+                _close(descriptors)
                 raise Misuse(f"a {session.hello.role} sends no {type(record).__name__}")
-            if isinstance(record, Bytes):
-                self._take_bytes(session, record, descriptors)
-            elif isinstance(record, Asked):
-                self._take(session, record, _given(record, descriptors))
-            else:
-                self._note(session, record)
+            handle(self, session, record, descriptors)
         except (Misuse, ArenaError) as misuse:
             self._end_by_misuse(session, misuse)
 
@@ -207,40 +188,47 @@ class Keeper:
         if coming is not None and not coming.done() and len(descriptors) == 1:
             coming.set_result(descriptors[0])
             return
-        for descriptor in descriptors:
-            os.close(descriptor)
+        _close(descriptors)
         if len(descriptors) != 1:
             raise Misuse("bytes must come with exactly one descriptor")
 
-    def _take(self, session: Session, asked: Asked, given: memoryview | None) -> None:
-        if asked.request in session.tasks:
-            raise Misuse("a request's number is in use")
-        if isinstance(asked, Report):
-            session.tell(Figures(asked.request, msgspec.json.encode(self.statistics())))
-        elif isinstance(asked, Claiming):
-            session.tell(self._claims.answer(session, asked))
-        elif len(session.tasks) >= REQUESTS_MAX:
+    def _report(self, session: Session, asked: Report, _: list[int]) -> None:
+        session.check_new(asked.request)
+        session.tell(Figures(asked.request, msgspec.json.encode(self.statistics())))
+
+    def _claim(self, session: Session, asked: Claiming, _: list[int]) -> None:
+        session.check_new(asked.request)
+        session.tell(self._claims.answer(session, asked))
+
+    def _return(self, session: Session, record: Returning, _: list[int]) -> None:
+        self._claims.note(session, record)
+
+    def _take(self, session: Session, asked: Working, descriptors: list[int]) -> None:
+        """Begin with a request that takes a while."""
+        given = None if isinstance(asked, Await) else _given(asked.media, descriptors)
+        session.check_new(asked.request)
+        if len(session.tasks) >= REQUESTS_MAX:
             refusal = overloaded(f"{REQUESTS_MAX} requests of this process are in flight already")
             session.tell(Failed(asked.request, refusal.failure()))
-        else:
-            if given is not None:
-                session.bytes_given[asked.request] = given
-            task = asyncio.create_task(self._work(session, asked))
-            session.tasks[asked.request] = task
-            task.add_done_callback(lambda _: self._done(session, asked.request))
+            return
+        if given is not None:
+            session.bytes_given[asked.request] = given
+        task = asyncio.create_task(self._work(session, asked))
+        session.tasks[asked.request] = task
+        task.add_done_callback(lambda _: self._done(session, asked.request))
 
     def _done(self, session: Session, request: int) -> None:
         session.tasks.pop(request, None)
         session.bytes_given.pop(request, None)
 
-    async def _work(self, session: Session, asked: Describe | Obtain | Await) -> None:
+    async def _work(self, session: Session, asked: Working) -> None:
         """Answer a request that takes a while."""
         try:
             match asked:
-                case Describe():
-                    session.tell(await self._describe(session, asked))
                 case Obtain():
                     session.tell(await self._obtain(session, asked))
+                case Describe():
+                    session.tell(await self._describe(session, asked))
                 case Await():
                     session.tell(await self._await(asked))
         except RequestError as error:
@@ -253,33 +241,28 @@ class Keeper:
             log.exception("a client's request failed because of an internal error")
             session.tell(Failed(asked.request, internal("the sidecar failed to handle this item").failure()))
 
-    def _note(self, session: Session, record: ToKeeper) -> None:
-        """Handle a record that has no answer."""
-        match record:
-            case Forget():
-                if task := session.tasks.get(record.request):
-                    task.cancel()
-            case Mapped():
-                assert session.life is not None
-                session.life.mapped[session.process].update(record.regions)
-                self._changed.set_result(None)
-                self._changed = asyncio.get_running_loop().create_future()
-            case Bye():
-                self._bury(session)
-            case Abandon() | Release() | Revoke() | Ended():
-                self._claims.note(session, record)
+    def _forget(self, session: Session, record: Forget, _: list[int]) -> None:
+        if task := session.tasks.get(record.request):
+            task.cancel()
+
+    def _mapped(self, session: Session, record: Mapped, _: list[int]) -> None:
+        assert session.life is not None
+        session.life.mapped[session.process].update(record.regions)
+        self._changed.set_result(None)
+        self._changed = asyncio.get_running_loop().create_future()
+
+    def _bye(self, session: Session, _: Bye, __: list[int]) -> None:
+        self._bury(session)
 
     async def _describe(self, session: Session, asked: Describe) -> Described:
         key, recipe = await self._maker.describe(session, asked.request, asked.media)
         return Described(asked.request, key, recipe.modality, recipe.layout)
 
     async def _obtain(self, session: Session, asked: Obtain) -> Holding:
-        tag = next(self._tags)
-        asset = await self._maker.obtain(session, asked.request, asked.media, tag)
-        try:
-            return Holding(asked.request, session.hold(self._arena, asset.item), asset.item, asset.hit)
-        finally:
-            self._maker.release(asset.item, tag)
+        number = session.number()
+        asset = await self._maker.obtain(session, asked.request, asked.media, number)
+        session.holds[number] = asset.item
+        return Holding(asked.request, number, asset.item, asset.hit)
 
     async def _await(self, asked: Await) -> Done:
         while self._groups.of(asked.group, range(len(self._regions.all))) is None:
@@ -315,16 +298,37 @@ class Keeper:
                 assert self._arena.is_held(item.slot)
 
 
-def _given(asked: Asked, descriptors: list[int]) -> memoryview | None:
+Working = Describe | Obtain | Await
+MAY: dict[Role, dict[type, Callable[[Keeper, Session, Any, list[int]], None]]] = {
+    "producer": {
+        **dict.fromkeys((Describe, Obtain, Await), Keeper._take),
+        **dict.fromkeys((Find, Reserve, Publish, Lease), Keeper._claim),
+        **dict.fromkeys((Abandon, Release, Revoke), Keeper._return),
+        Report: Keeper._report,
+        Bytes: Keeper._take_bytes,
+        Forget: Keeper._forget,
+        Bye: Keeper._bye,
+    },
+    "rank": {Mapped: Keeper._mapped, Ended: Keeper._return, Report: Keeper._report, Bye: Keeper._bye},
+    "janitor": {Revoke: Keeper._return, Report: Keeper._report, Bye: Keeper._bye},
+}
+"""Records that each role may send, and what handles them."""
+
+
+def _given(media: Media, descriptors: list[int]) -> memoryview | None:
     """Return the bytes that came with a request. Raises Misuse."""
     try:
         if not descriptors:
             return None
-        if len(descriptors) > 1 or not isinstance(asked, Describe | Obtain):
-            raise Misuse("one descriptor comes with a question about media, and none with any other")
-        return mapped(descriptors[0], asked.media.length_bytes)
+        if len(descriptors) > 1:
+            raise Misuse("at most one descriptor comes with a question about media")
+        return mapped(descriptors[0], media.length_bytes)
     except OSError:  # there is no room for one more mapping, so the bytes are requested in their turn
         return None
     finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
+        _close(descriptors)
+
+
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

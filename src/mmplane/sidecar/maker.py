@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from mmplane.core.errors import RequestError, unsupported
-from mmplane.core.records import Item, Recipe
+from mmplane.core.records import Recipe
 from mmplane.sidecar.records import Media
 from mmplane.sidecar.session import Session
 
@@ -25,12 +25,8 @@ class Maker(ABC):
         """Return key and recipe. Raises RequestError, Misuse."""
 
     @abstractmethod
-    async def obtain(self, session: Session, request: int, media: Media, tag: int, /) -> Asset:
-        """Return the item, leased to the keeper under `tag` until `release`. Raises RequestError, Misuse."""
-
-    @abstractmethod
-    def release(self, item: Item, tag: int, /) -> None:
-        """End the lease of `obtain`."""
+    async def obtain(self, session: Session, request: int, media: Media, hold: int, /) -> Asset:
+        """Return the item, leased to the session's process for this hold. Raises RequestError, Misuse."""
 
     @abstractmethod
     def statistics(self) -> dict[str, Any]:
@@ -49,9 +45,6 @@ class Carrier(Maker):
     async def obtain(self, *_: object) -> Asset:
         """Raises RequestError (422)."""
         raise _carries_only()
-
-    def release(self, *_: object) -> None:
-        """Do nothing, because nothing was obtained."""
 
     def statistics(self) -> dict[str, Any]:
         """No figures, because nothing is made."""

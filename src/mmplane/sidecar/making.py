@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from mmplane.core.errors import bad_media, too_large
-from mmplane.core.records import Ask, Item, Recipe
+from mmplane.core.records import Ask, Recipe
 from mmplane.items.parked import digest_of
 from mmplane.items.pool import Pool
 from mmplane.items.store import Asset, ItemStore
 from mmplane.sidecar.maker import Maker
 from mmplane.sidecar.records import Media, NeedBytes, Wish
 from mmplane.sidecar.sealed import mapped
-from mmplane.sidecar.session import Session
+from mmplane.sidecar.session import Session, hold_tag
 from mmplane.waiting.budget import Budget
 
 BYTES_SECONDS = 10.0
@@ -49,19 +50,16 @@ class Making(Maker):
                 recipe = await self._store.recipes.of(_ask(media.wish), key, content, tenant=session.line)
         return key, recipe
 
-    async def obtain(self, session: Session, request: int, media: Media, tag: int, /) -> Asset:
+    async def obtain(self, session: Session, request: int, media: Media, hold: int, /) -> Asset:
         """Return the item, which is made once while it is resident. Raises RequestError, Misuse."""
         key = self.key_of(media)
+        acquire = partial(self._store.acquire, key, tag=hold_tag(hold), holder=session.process, tenant=session.line)
         if self._store.holds(key):
-            return await self._store.acquire(key, None, None, tag, tenant=session.line)
+            return await acquire(None, None)
         with await self._budget.admit(media.length_bytes, session.line):
             content = await self._content(session, request, media)
             recipe = await self._store.recipes.of(_ask(media.wish), key, content, tenant=session.line)
-            return await self._store.acquire(key, content, recipe, tag, tenant=session.line)
-
-    def release(self, item: Item, tag: int, /) -> None:
-        """The keeper has its own hold, or the client is gone."""
-        self._store.release(item, tag)
+            return await acquire(content, recipe)
 
     def statistics(self) -> dict[str, Any]:
         """Statistics of the store, the budget and the pool."""

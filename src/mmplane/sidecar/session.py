@@ -22,6 +22,11 @@ from mmplane.sidecar.records import Hello
 from mmplane.wire.mailbox import Mailbox
 
 
+def hold_tag(number: int) -> int:
+    """The tag of a hold's lease, which is no message's."""
+    return -number
+
+
 class Misuse(Exception):
     """A record that a correct client never sends in this state: the session is closed."""
 
@@ -60,10 +65,19 @@ class Session:
         if not self.mailbox.post(record, descriptors):
             self.part(self)
 
+    def check_new(self, request: int) -> None:
+        """Raise Misuse if it waits for a request with this number."""
+        if request in self.tasks:
+            raise Misuse("a request's number is in use")
+
+    def number(self) -> int:
+        """The number of its next hold."""
+        return next(self._numbers)
+
     def hold(self, arena: Arena, item: Item) -> int:
         """Claim an item for this process and return the number of the hold. Raises StaleSlot, DeadProcess."""
-        number = next(self._numbers)
-        arena.lease(item.slot, self.process, -number)
+        number = self.number()
+        arena.lease(item.slot, self.process, hold_tag(number))
         self.holds[number] = item
         return number
 
@@ -78,7 +92,7 @@ class Session:
         """End a hold. Raises Misuse."""
         item = self.held(number)
         del self.holds[number]
-        arena.release(item.slot, self.process, -number)
+        arena.release(item.slot, self.process, hold_tag(number))
 
     def hush(self) -> None:
         """No more records will come from it: cancel the requests that it waits for."""

@@ -304,6 +304,15 @@ def test_a_descriptor_that_nobody_asked_for_is_closed(rig: Rig, client: Client, 
     os.close(read)
 
 
+def test_a_descriptor_that_a_role_may_not_send_is_closed(rig: Rig, client: Client, raw: Raw) -> None:
+    read, write = os.pipe()
+    raw.hello("janitor").say(Obtain(1, SUBJECT), [write])
+    os.close(write)
+    assert raw.is_cut_off()
+    assert os.read(read, 1) == b"", "nobody has it any more"
+    os.close(read)
+
+
 def test_a_hold_is_numbered_by_session(rig: Rig, client: Client, raw: Raw) -> None:
     mine = client.materialise(MEDIA)
     raw.hello().say(Obtain(1, SUBJECT))
