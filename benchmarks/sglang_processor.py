@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import gc
 import io
 import json
 import os
@@ -87,6 +88,7 @@ def serve_turns(folder: str, options: list[str]) -> None:
         time.sleep(0.05)
     assert maker is None or not maker.reason(), maker.reason()
     times = LoopTimes()
+    gc.freeze()  # as SGLang's server does when it begins to serve
     with asyncio.Runner() as runner:
         answer({"ready": True})
         for line in sys.stdin:

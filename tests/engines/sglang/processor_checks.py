@@ -12,7 +12,7 @@ import re
 import sys
 import traceback
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -41,6 +41,14 @@ from mmplane.engines.sglang.processor.refusal import Overloaded
 ARENA_BYTES = 96 * 2**20
 LIMIT_S = 120.0
 SIDES = (28, 29, 56, 57, 83, 112, 140, 199, 280, 333, 500)
+PROMPTS = (
+    ("", "", ""),
+    ("  two spaces ", "\n\n", " "),
+    ("\u00e9t\u00e9 \u4f60\u597d ", "\U0001f600", "\u0301"),
+    ("<|im_start|>user\n", "<|im_end|>", "<|im_start|>assistant\n"),
+    ("<|image_pad", "|image_pad|>", "<|"),
+)
+"""Words before, between and after two pictures."""
 OPTIONS = ("--mm-process-config", json.dumps({"image": {"image_mean": [0.4, 0.5, 0.6]}}))
 """Of the server with Pillow's bits: what an operator can set for all pictures."""
 
@@ -65,12 +73,12 @@ class Both:
         self.backend = "pil" if server_args.image_processor_backend == "pil" else "torchvision"
         self.maker: Maker = processor.io_executor._maker
 
-    def raised(self, way: Any, files: list[Any]) -> Any:
-        """What SGLang's processor gives, or the exception."""
-        return asyncio.run(self._raised(way, files))
+    def raised(self, way: Any, files: list[Any], words: Sequence[str] = ()) -> Any:
+        """What SGLang's processor gives, or the exception. `words` stand before and after each picture."""
+        return asyncio.run(self._raised(way, files, words or ["Look: ", *[" and "] * (len(files) - 1), ""]))
 
-    async def _raised(self, way: Any, files: list[Any]) -> Any:
-        text = "Look: " + " and ".join(self.processor.mm_tokens.image_token for _ in files)
+    async def _raised(self, way: Any, files: list[Any], words: Sequence[str]) -> Any:
+        text = self.processor.mm_tokens.image_token.join(words)
         request = GenerateReqInput(text=text, image_data=list(files), rid="check")
         self.maker.try_out(way)
         try:
@@ -136,6 +144,25 @@ def pictures_of_one_request_are_not_copied_together(both: Both) -> None:
     assert both.equal(files[0], files[0], files[2])
 
 
+def a_prompt_has_the_same_tokens_though_its_pictures_are_not_tokenised(both: Both) -> None:
+    files = [encoded(noise(280, 196)), encoded(noise(112, 84, seed=1))]
+    own, tokenised = both.processor._processor.tokenizer.__class__.__mro__[1], []
+
+    def noted(self: Any, text: Any, *args: Any, **kwargs: Any) -> Any:
+        tokenised.append(len(text[0]))
+        return call(self, text, *args, **kwargs)
+
+    for words in PROMPTS:
+        call, own.__call__ = own.__call__, noted
+        try:
+            theirs, ours = (both.raised(way, files, words) for way in ("theirs", "ours"))
+        finally:
+            own.__call__ = call
+        assert (wrong := trial.first_difference(theirs, ours)) is None, wrong
+        (whole, short), tokenised = tokenised, []
+        assert short < whole / 2, words
+
+
 def one_picture_that_is_left_to_sglang_leaves_the_request_to_it(both: Both) -> None:
     before = both.maker.tally.reasons()
     assert not both.equal(encoded(noise(90, 70)), noise(64, 64))
@@ -199,6 +226,7 @@ CHECKS: tuple[Callable[[Both], None], ...] = (
     every_kind_of_file_has_the_same_bits,
     every_size_has_the_same_bits,
     pictures_of_one_request_are_not_copied_together,
+    a_prompt_has_the_same_tokens_though_its_pictures_are_not_tokenised,
     one_picture_that_is_left_to_sglang_leaves_the_request_to_it,
     every_way_to_name_a_file_is_read,
     a_bad_picture_is_sglangs_own_error,

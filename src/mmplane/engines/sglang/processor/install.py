@@ -17,6 +17,7 @@ from mmplane.engines.sglang.launcher import PLACE_VARIABLE
 from mmplane.engines.sglang.processor import launch, refusal, trial
 from mmplane.engines.sglang.processor.loading import Loading
 from mmplane.engines.sglang.processor.maker import Maker
+from mmplane.engines.sglang.processor.runs import shorten
 from mmplane.engines.sglang.processor.swapped import Swapped
 from mmplane.engines.sglang.topology import options_of
 
@@ -45,6 +46,7 @@ def make(
         return original(hf_config, server_args, processor, transport_mode, *args, **kwargs)
     maker = Maker(shown=bool(server_args.enable_metrics))
     processor.image_processor = Swapped(own, maker)
+    shorten(processor, maker)
     made = original(hf_config, server_args, processor, transport_mode, *args, **kwargs)
     reason = unfit(made)
     if reason is not None:

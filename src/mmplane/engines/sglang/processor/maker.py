@@ -57,6 +57,7 @@ class Maker:
         self._options: Mapping[str, Any] | None = None
         self._reason = STARTING
         self._trial = threading.local()
+        self._gave = threading.local()
         self._calls: list[object] = []
         self.tally = Tally(REASONS, log, what="picture")
         self._shown = shown
@@ -90,6 +91,16 @@ class Maker:
         if self._reason == STARTING and call not in self._calls:
             self._calls.append(call)
         return call in self._calls
+
+    def gave(self, made: bool) -> None:
+        """The image processor has given the calling thread features that the sidecar made, or its own."""
+        self._gave.made = made
+
+    def has_given(self) -> bool:
+        """Whether the image processor has given the calling thread features of the sidecar's since this was asked."""
+        made: bool = getattr(self._gave, "made", False)
+        self._gave.made = False
+        return made
 
     def pass_over(self, reason: str, detail: object = "") -> None:
         """Count a picture that is not made; those of the trial are not counted."""

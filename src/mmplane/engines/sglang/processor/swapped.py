@@ -44,8 +44,10 @@ class Swapped:
             if features is not None:
                 if CROPS in getattr(self._own, "model_input_names", ()):
                     features[CROPS] = torch.zeros(len(holds), dtype=torch.int64)
+                self._maker.gave(True)
                 return BatchFeature(features)
             self._maker.pass_over("options")
+        self._maker.gave(False)
         return self._own(_decoded(images), *args, **kwargs)
 
 
