@@ -14,6 +14,8 @@ from mmplane.media.boxes import STEPS_MAX
 CHUNKS_MAX = 100_000
 """Maximum chunks that are read: encoders put eight kilobytes of pixels into each. With more, the file is not changed.
 """
+CHUNK_HEAD_BYTES = 8
+"""A chunk's length and name, before its contents."""
 _KEPT = b"tRNS"
 _ANCILLARY = 0x20
 """Bit in the first letter of a chunk's name (ISO/IEC 15948, 5.4): the picture can be shown without it."""
@@ -33,6 +35,22 @@ def pixels_alone(media: bytes | memoryview) -> bytes | memoryview:
             begin = beyond
         at = beyond
     return b"".join((*runs, view[begin:])) if begin else media
+
+
+def pixel_chunks(media: bytes | memoryview, at: int) -> list[memoryview]:
+    """Return the contents of the chunks of pixels from `at` on. There are none unless the file ends after them."""
+    view, chunks = memoryview(media), list[memoryview]()
+    for _ in range(CHUNKS_MAX):
+        if at + 12 > len(view):
+            break
+        length, kind = struct.unpack_from(">I4s", view, at)
+        if kind == b"IEND":
+            return chunks
+        if kind != b"IDAT" or at + 12 + length > len(view):
+            break
+        chunks.append(view[at + 8 : at + 8 + length])
+        at += 12 + length
+    return []
 
 
 def says_no_more(media: bytes | memoryview) -> bool:

@@ -25,7 +25,7 @@ from mmplane.features.choice import Processors
 from mmplane.features.contract.arrays import Arrays
 from mmplane.features.contract.image import ImageProcessor, Pixels
 from mmplane.media import image as image_module
-from mmplane.media import materialise, profiles
+from mmplane.media import materialise, plain_png, profiles
 from mmplane.media.image import ImageLimits, decode, probe
 from mmplane.media.profiles import PROFILES, Profile
 from mutation import Mutant, check_it_is_killed
@@ -108,14 +108,19 @@ def test_the_profiles_differ_where_the_table_says_so() -> None:
 def test_plain_files_take_the_fast_decoders(profile: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """And Pillow decodes nothing."""
     entered: Counter[str] = Counter()
-    for decoder in ("decode_jpeg", "png_decode"):
-        own = getattr(image_module, decoder)
+    for module, decoder in (
+        (image_module, "decode_jpeg"),
+        (plain_png, "deflate_decode"),
+        (plain_png, "zlibng_decode"),
+    ):
+        own = getattr(module, decoder)
 
-        def counted(*arguments: object, own: object = own) -> object:
+        def counted(*arguments: object, own: object = own, **options: object) -> object:
             entered["fast"] += 1
-            return own(*arguments)  # type: ignore[operator]
+            return own(*arguments, **options)  # type: ignore[operator]
 
-        monkeypatch.setattr(image_module, decoder, counted)
+        monkeypatch.setattr(module, decoder, counted)
+    monkeypatch.setattr(image_module, "png_decode", lambda *_: entered.update(["libpng"]))
     monkeypatch.setattr(Image.Image, "convert", lambda *_: entered.update(["Pillow"]))
     decode(FILES[name], profile=PROFILES[profile])
     assert entered == {"fast": 1}

@@ -1,8 +1,9 @@
 """What numba does not offer, as LLVM instructions, for every processor that LLVM supports.
 
 numba reads and writes one byte at a time if rows are short or side by side. Two functions move whole words instead:
-`move_word` moves eight bytes between any positions, `transpose_block` sixteen rows of sixteen bytes. Neither checks
-bounds, so the caller must stay inside both arrays. `fused` multiplies and adds with one rounding.
+`move_word` moves eight bytes between any positions, `transpose_block` sixteen rows of sixteen bytes. `load_pixel` and
+`store_pixel` move a pixel from and to four lanes of 16 bits, with which `paeth` computes. None of them checks bounds,
+so the caller must stay inside its arrays. `fused` multiplies and adds with one rounding.
 """
 
 # ruff: noqa: ARG001 - an intrinsic is given the types of its arguments, and has no use for most
@@ -19,9 +20,10 @@ from numba.extending import intrinsic
 
 Bytes = npt.NDArray[np.uint8]
 
-WORD_BYTES, BLOCK = 8, 16
+WORD_BYTES, BLOCK, PIXEL_BYTES = 8, 16, 4
 
 _BYTE = ir.IntType(8)
+_PIXEL, _LANES = ir.VectorType(_BYTE, PIXEL_BYTES), ir.VectorType(ir.IntType(16), PIXEL_BYTES)
 _LOW_HALVES = [lane for i in range(BLOCK // 2) for lane in (i, BLOCK + i)]
 _HIGH_HALVES = [lane + BLOCK // 2 for lane in _LOW_HALVES]
 
@@ -86,3 +88,53 @@ def transpose_block(_: Any, source: Any, offset: Any, step: Any, out: Any, out_o
         return context.get_dummy_value()
 
     return types.void(source, types.int64, types.int64, out, types.int64, types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def load_pixel(_: Any, source: Any, offset: Any) -> Any:
+    """source[offset : offset + 4] as four lanes in an int64, counted in flat bytes. The first byte is the lowest."""
+
+    def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        start = _start(context, builder, signature.args[0], given[0])
+        pixel = builder.load(_at(builder, start, given[1], _PIXEL), align=1)
+        return builder.bitcast(builder.zext(pixel, _LANES), ir.IntType(64))
+
+    return types.int64(source, types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def store_pixel(_: Any, out: Any, offset: Any, lanes: Any) -> Any:
+    """out[offset : offset + 3] = the low bytes of the first three lanes."""
+
+    def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        start, short, word = _start(context, builder, signature.args[0], given[0]), ir.IntType(16), ir.IntType(32)
+        pixel = builder.bitcast(builder.trunc(builder.bitcast(given[2], _LANES), _PIXEL), word)
+        third = builder.add(given[1], ir.Constant(given[1].type, 2))
+        builder.store(builder.trunc(pixel, short), _at(builder, start, given[1], short), align=1)
+        last = builder.trunc(builder.lshr(pixel, ir.Constant(word, 16)), _BYTE)
+        builder.store(last, _at(builder, start, third, _BYTE), align=1)
+        return context.get_dummy_value()
+
+    return types.void(out, types.int64, types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def paeth(_: Any, left: Any, above: Any, corner: Any) -> Any:
+    """In each of four lanes, the neighbour nearest to left + above - corner (ISO/IEC 15948, 9.4).
+
+    Of two equally near ones it is the left one, then the one above. Which is nearest is decided by two comparisons of
+    3 x corner - above - left, as in stb_image: the larger one of left and above if the sum is at most the smaller one,
+    the smaller one if the sum is at least the larger one, else the corner.
+    """
+
+    def generate(_: Any, builder: Any, __: Any, given: Any) -> Any:
+        left, above, corner = (builder.bitcast(lanes, _LANES) for lanes in given)
+        tripled = builder.mul(corner, ir.Constant(_LANES, [3] * PIXEL_BYTES))
+        bound = builder.sub(builder.sub(tripled, above), left)
+        less = builder.icmp_signed("<", left, above)
+        low, high = builder.select(less, left, above), builder.select(less, above, left)
+        nearest = builder.select(builder.icmp_signed("<=", high, bound), low, corner)
+        nearest = builder.select(builder.icmp_signed("<=", bound, low), high, nearest)
+        return builder.bitcast(nearest, ir.IntType(64))
+
+    return types.int64(types.int64, types.int64, types.int64), generate

@@ -1,28 +1,20 @@
-"""The compiled loops; only this module and `intrinsics.py` import numba. Pixels use integer arithmetic or look-ups.
+"""The compiled loops over pixels, features and spectra. Pixels use integer arithmetic or look-ups.
 
-Each kernel has one explicit signature, so importing this module compiles all of them, or loads them from numba's cache
-on disk. Nothing is compiled later, while a request waits, and a call with other types fails instead. Arrays that are
-only read are declared read-only, which accepts writable ones too. Images are rows of interleaved bytes, (height, 3 x
-width).
+`compiling.py` says when they are compiled. Images are rows of interleaved bytes, (height, 3 x width).
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from functools import cache
 from math import ceil, pi, sin
-from typing import Any, TypeVar
+from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from numba import types
 
+from mmplane.features.arithmetic.compiling import compiled, inlined, readable, writable
 from mmplane.features.arithmetic.intrinsics import BLOCK, WORD_BYTES, fused, move_word, transpose_block
 
-log = logging.getLogger("mmplane")
-Function = TypeVar("Function", bound=Callable[..., Any])
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -44,46 +36,12 @@ STRIP_ROWS = 64
 """Rows of one strip of the horizontal pass, so that its copies stay in the second-level cache."""
 
 
-def _read(kind: Any, dimensions: int) -> Any:
-    return types.Array(kind, dimensions, "C", readonly=True)
+_I, _BYTES, _INTS = types.int64, readable(types.uint8, 2), readable(types.int32, 1)
+_PLANES, _VALUES = readable(types.uint8, 3), (types.float32, types.uint16)
+_TAPS = (_INTS, _INTS, readable(types.int32, 2))
 
 
-def _write(kind: Any, dimensions: int) -> Any:
-    return types.Array(kind, dimensions, "C")
-
-
-_I, _BYTES, _INTS = types.int64, _read(types.uint8, 2), _read(types.int32, 1)
-_PLANES, _VALUES = _read(types.uint8, 3), (types.float32, types.uint16)
-_TAPS = (_INTS, _INTS, _read(types.int32, 2))
-
-
-def _compiled(signature: Any) -> Callable[[Function], Function]:
-    def compile_now(function: Function) -> Function:
-        try:
-            compiled: Function = numba.njit(signature, cache=True, nogil=True)(function)
-            if getattr(compiled, "stats").cache_misses:  # noqa: B009 - of a dispatcher, which the type hides
-                _tell_that_it_compiles()
-        except RuntimeError:  # no folder for a cache is writable, so each process compiles for itself
-            compiled = numba.njit(signature, nogil=True)(function)
-        return compiled
-
-    return compile_now
-
-
-@cache
-def _tell_that_it_compiles() -> None:
-    """Log once per process why it starts slowly."""
-    log.info(
-        "compiling the numerical loops for this machine, which takes some seconds; later starts load them from a cache"
-    )
-
-
-def _inlined(function: Function) -> Function:
-    inlined: Function = numba.njit(inline="always")(function)
-    return inlined
-
-
-@_compiled(types.float64(types.float64, _I))
+@compiled(types.float64(types.float64, _I))
 def filter_value(x: float, kind: int) -> float:
     """The filters of Pillow's Resample.c, operation by operation, in double precision."""
     x = abs(x)
@@ -103,7 +61,7 @@ def filter_value(x: float, kind: int) -> float:
     return 0.0
 
 
-@_compiled(types.Tuple((_write(types.int32, 1), _write(types.int32, 1), _write(types.float64, 2)))(_I, _I, _I))
+@compiled(types.Tuple((writable(types.int32, 1), writable(types.int32, 1), writable(types.float64, 2)))(_I, _I, _I))
 def _shares(size_in: int, size_out: int, kind: int) -> tuple[Ints, Ints, Doubles]:
     """For each output pixel: its first input pixel, the number of input pixels, and their shares, which add up to 1.
 
@@ -131,7 +89,7 @@ def _shares(size_in: int, size_out: int, kind: int) -> tuple[Ints, Ints, Doubles
     return first, count, shares
 
 
-@_compiled(_write(types.int32, 2)(_write(types.float64, 2), _I))
+@compiled(writable(types.int32, 2)(writable(types.float64, 2), _I))
 def _fixed(shares: Doubles, bits: int) -> Ints:
     """The shares with `bits` fractional bits, halves rounded away from zero."""
     fixed = np.empty(shares.shape, np.int32)
@@ -164,7 +122,7 @@ def torch_weights(size_in: int, size_out: int, kind: int) -> tuple[Ints, Ints, I
     return first, count, _fixed(shares, bits) << np.int32(WEIGHT_BITS - bits)
 
 
-@_inlined
+@inlined
 def _four(source: Bytes, i: int, rows: tuple[int, int, int, int], shares: tuple[int, int, int, int]) -> Any:
     """The weighted sum of column i of four rows."""
     near = np.int32(source[rows[0], i]) * shares[0] + np.int32(source[rows[1], i]) * shares[1]
@@ -172,12 +130,12 @@ def _four(source: Bytes, i: int, rows: tuple[int, int, int, int], shares: tuple[
     return near + far
 
 
-@_inlined
+@inlined
 def _byte(total: Any) -> np.uint8:
     return np.uint8(min(max(np.int32(total) >> _BITS, _ZERO), _FULL))
 
 
-@_inlined
+@inlined
 def _weigh(source: Bytes, first: Ints, count: Ints, fixed: Ints, o: int, total: Ints, out: Bytes) -> None:
     """out[o] = the weighted sum of `count[o]` rows of `source` from `first[o]` on, rounded and clipped.
 
@@ -203,7 +161,7 @@ def _weigh(source: Bytes, first: Ints, count: Ints, fixed: Ints, o: int, total: 
                 out[o, i] = _byte(total[i] + _four(source, i, rows, shares))
 
 
-@_compiled(types.void(_BYTES, *_TAPS, _write(types.uint8, 2)))
+@compiled(types.void(_BYTES, *_TAPS, writable(types.uint8, 2)))
 def resample_rows(source: Bytes, first: Ints, count: Ints, fixed: Ints, out: Bytes) -> None:
     """Pillow's vertical pass: computes each row of `out` from its rows of `source`, which has the same width."""
     assert fixed.shape[1] % 4 == 0
@@ -212,7 +170,7 @@ def resample_rows(source: Bytes, first: Ints, count: Ints, fixed: Ints, out: Byt
         _weigh(source, first, count, fixed, o, total, out)
 
 
-@_compiled(types.void(_BYTES, _I, _I, _write(types.uint8, 2)))
+@compiled(types.void(_BYTES, _I, _I, writable(types.uint8, 2)))
 def _transpose(source: Bytes, height: int, width: int, out: Bytes) -> None:
     """out[x, y] = source[y, x] for the first `height` rows and `width` bytes; the rest of `out` is not changed."""
     assert height <= source.shape[0]
@@ -232,7 +190,7 @@ def _transpose(source: Bytes, height: int, width: int, out: Bytes) -> None:
             out[x, y] = source[y, x]
 
 
-@_compiled(types.void(_BYTES, *_TAPS, _write(types.uint8, 2)))
+@compiled(types.void(_BYTES, *_TAPS, writable(types.uint8, 2)))
 def resample_columns(source: Bytes, first: Ints, count: Ints, fixed: Ints, out: Bytes) -> None:
     """Pillow's horizontal pass: computes each pixel of `out` from its pixels of the same row of `source`.
 
@@ -250,7 +208,7 @@ def resample_columns(source: Bytes, first: Ints, count: Ints, fixed: Ints, out: 
         _transpose(done.reshape(-1, STRIP_ROWS), out.shape[1], rows, out[y : y + rows])
 
 
-@_compiled(types.void(_BYTES, _write(types.uint8, 3)))
+@compiled(types.void(_BYTES, writable(types.uint8, 3)))
 def separate(source: Bytes, out: Bytes) -> None:
     """out[c, y, x] = channel c of pixel x of row y."""
     for y in range(out.shape[1]):
@@ -258,7 +216,7 @@ def separate(source: Bytes, out: Bytes) -> None:
             out[0, y, x], out[1, y, x], out[2, y, x] = source[y, 3 * x], source[y, 3 * x + 1], source[y, 3 * x + 2]
 
 
-@_compiled([types.void(_PLANES, _read(v, 2), _I, _write(v, 5)) for v in _VALUES])
+@compiled([types.void(_PLANES, readable(v, 2), _I, writable(v, 5)) for v in _VALUES])
 def cut_patches(planes: Bytes, table: Values, merge: int, out: Values) -> None:
     """Cut planes (3, rows, width) into patches (patches, 3, copies, side, side), through a table (3, 256).
 
@@ -281,7 +239,7 @@ def cut_patches(planes: Bytes, table: Values, merge: int, out: Values) -> None:
                     p += 1
 
 
-@_inlined
+@inlined
 def _cut_bytes(planes: Bytes, merge: int, moment: int, out: Bytes, side: int) -> None:
     to, width = moment * side * side, planes.shape[2]
     for top in range(planes.shape[1] // (merge * side)):
@@ -298,7 +256,7 @@ def _cut_bytes(planes: Bytes, merge: int, moment: int, out: Bytes, side: int) ->
                         to += out.shape[2] * side * side
 
 
-@_compiled(types.void(_PLANES, _I, _I, _write(types.uint8, 5)))
+@compiled(types.void(_PLANES, _I, _I, writable(types.uint8, 5)))
 def cut_bytes(planes: Bytes, merge: int, moment: int, out: Bytes) -> None:
     """Copy the bytes themselves into out[:, :, moment] of patches (patches, 3, moments, side, side), for sides from 8
     on.
@@ -318,7 +276,7 @@ def cut_bytes(planes: Bytes, merge: int, moment: int, out: Bytes) -> None:
         _cut_bytes(planes, merge, moment, out, side)
 
 
-@_compiled([types.void(_PLANES, _read(v, 2), _I, _I, _write(v, 5)) for v in _VALUES])
+@compiled([types.void(_PLANES, readable(v, 2), _I, _I, writable(v, 5)) for v in _VALUES])
 def cut_frame(planes: Bytes, table: Values, merge: int, moment: int, out: Values) -> None:
     """The same as `cut_patches` for one frame of a video: only out[:, :, moment] is written."""
     p, side = 0, out.shape[3]
@@ -334,7 +292,7 @@ def cut_frame(planes: Bytes, table: Values, merge: int, moment: int, out: Values
                     p += 1
 
 
-@_compiled([types.void(_PLANES, _read(v, 2), _I, _I, _write(v, 3)) for v in _VALUES])
+@compiled([types.void(_PLANES, readable(v, 2), _I, _I, writable(v, 3)) for v in _VALUES])
 def lay_planes(planes: Bytes, table: Values, top: int, left: int, out: Values) -> None:
     """out[c, top + y, left + x] = table[c, planes[c, y, x]]."""
     for c in range(3):
@@ -343,19 +301,19 @@ def lay_planes(planes: Bytes, table: Values, top: int, left: int, out: Values) -
                 out[c, top + y, left + x] = table[c, planes[c, y, x]]
 
 
-@_inlined
+@inlined
 def _tap(position: int, factor: int, number: int, side: int) -> int:
     """The source's pixel that is the number-th of the four around an output pixel, on a side reduced by `factor`."""
     return min(max(factor * position + (factor + 1) // 2 - 2 + number, 0), side - 1)
 
 
-@_inlined
+@inlined
 def _cubic(four: tuple[Any, Any, Any, Any], odd: int) -> Any:
     """The second of four values, or the value in the middle, summed in the order of torch's compiled loop."""
     return four[1] if odd else fused(four[3], _FAR, fused(four[2], _NEAR, fused(four[0], _FAR, four[1] * _NEAR)))
 
 
-@_compiled(types.void(_BYTES, _read(types.float32, 2), _write(types.float32, 3)))
+@compiled(types.void(_BYTES, readable(types.float32, 2), writable(types.float32, 3)))
 def shrink_values(source: Bytes, table: Floats, out: Floats) -> None:
     """Fill out (3, height, width) with torch's bicubic interpolation, without antialiasing, of table[c, source].
 
@@ -389,7 +347,7 @@ def shrink_values(source: Bytes, table: Floats, out: Floats) -> None:
                 out[c, y, x] = _cubic((rows[0, x], rows[1, x], rows[2, x], rows[3, x]), down % 2)
 
 
-@_compiled(types.void(_PLANES, _read(types.float32, 2), _write(types.float32, 4)))
+@compiled(types.void(_PLANES, readable(types.float32, 2), writable(types.float32, 4)))
 def look_up(stored: Bytes, table: Values, out: Values) -> None:
     """out[n, c, copy, i] = table[c, stored[n, c, i]]: undoes the uint8 encoding (`ByteForm`) on a CPU."""
     for n in range(stored.shape[0]):
@@ -401,9 +359,14 @@ def look_up(stored: Bytes, table: Values, out: Values) -> None:
                     out[n, c, copy, i] = out[n, c, 0, i]
 
 
-@_compiled(
+@compiled(
     types.void(
-        _read(types.complex128, 2), _INTS, _INTS, _read(types.float64, 2), types.float64, _write(types.float64, 2)
+        readable(types.complex128, 2),
+        _INTS,
+        _INTS,
+        readable(types.float64, 2),
+        types.float64,
+        writable(types.float64, 2),
     )
 )
 def sum_bands(spectra: Complexes, first: Ints, count: Ints, shares: Doubles, floor: float, out: Doubles) -> None:

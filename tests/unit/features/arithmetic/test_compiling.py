@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from numba import config, types
 
-from mmplane.features.arithmetic import kernels
+from mmplane.features.arithmetic import compiling
 
 
 def test_compiling_is_logged_once_and_loading_is_not(
@@ -18,11 +18,11 @@ def test_compiling_is_logged_once_and_loading_is_not(
 
     def start() -> int:
         """What an import does with two loops; how many lines it logs."""
-        kernels._tell_that_it_compiles.cache_clear()
+        compiling._tell_that_it_compiles.cache_clear()
         caplog.clear()
         with caplog.at_level(logging.INFO, "mmplane"):
             for kind in (types.int64, types.float64):
-                kernels._compiled(kind(kind))(lambda x: x + x)
+                compiling.compiled(kind(kind))(lambda x: x + x)
         return sum("compiling" in record.message for record in caplog.records)
 
     assert [start(), start()] == [1, 0]

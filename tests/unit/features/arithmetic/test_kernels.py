@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmplane.features.arithmetic import kernels
+from mmplane.features.arithmetic import compiling, kernels
 
 
 def test_nothing_compiles_on_a_requests_path() -> None:
@@ -26,7 +26,7 @@ def test_without_a_folder_for_a_cache_each_process_compiles(monkeypatch: pytest.
         return compile_without_cache(*signatures, **options)
 
     monkeypatch.setattr(numba, "njit", no_locator)
-    doubled = kernels._compiled(numba.types.int64(numba.types.int64))(lambda x: 2 * x)
+    doubled = compiling.compiled(numba.types.int64(numba.types.int64))(lambda x: 2 * x)
     assert doubled(21) == 42
 
 
