@@ -12,15 +12,15 @@ from typing import Any
 
 from mmplane.core.records import BackendName
 from mmplane.features.arithmetic.resize import FILTERS, Box, Resize
-from mmplane.features.arithmetic.table import Table, pil_table, torch_table
+from mmplane.features.arithmetic.table import Levels, pil_levels, torch_levels
 
 
 @dataclass(frozen=True)
 class Backend:
-    """One backend. `table` is (3, 256) float32, from a processor's options."""
+    """One backend. `levels` is how it normalises, from a processor's options."""
 
     name: BackendName
-    table: Callable[[Mapping[str, Any]], Table]
+    levels: Callable[[Mapping[str, Any]], Levels]
 
     def serves(self, options: Mapping[str, Any]) -> bool:
         """Whether its filter is supported and it returns floats: torchvision does not normalise bytes."""
@@ -37,6 +37,6 @@ class Backend:
 
 
 BACKENDS: Mapping[BackendName, Backend] = {
-    "pil": Backend("pil", pil_table),
-    "torchvision": Backend("torchvision", torch_table),
+    "pil": Backend("pil", pil_levels),
+    "torchvision": Backend("torchvision", torch_levels),
 }

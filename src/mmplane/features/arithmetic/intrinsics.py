@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 
 Bytes = npt.NDArray[np.uint8]
 
-WORD_BYTES, BLOCK, PIXEL_BYTES = 8, 16, 4
+WORD_BYTES, BLOCK, PIXEL_BYTES, LINE_PART_BYTES = 8, 16, 4, 16
 
 _BYTE = ir.IntType(8)
 _PIXEL, _LANES = ir.VectorType(_BYTE, PIXEL_BYTES), ir.VectorType(ir.IntType(16), PIXEL_BYTES)
@@ -138,3 +138,32 @@ def paeth(_: Any, left: Any, above: Any, corner: Any) -> Any:
         return builder.bitcast(nearest, ir.IntType(64))
 
     return types.int64(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def stream_part(_: Any, source: Any, offset: Any, out: Any, out_offset: Any) -> Any:
+    """out[out_offset : out_offset + 16] = source[offset : offset + 16], past the caches, counted in flat bytes.
+
+    The address in `out` must be a multiple of 16. Other processors see the bytes in any order until `fence`.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        vector = ir.VectorType(_BYTE, LINE_PART_BYTES)
+        read = _at(builder, _start(context, builder, signature.args[0], given[0]), given[1], vector)
+        written = _at(builder, _start(context, builder, signature.args[2], given[2]), given[3], vector)
+        stored = builder.store(builder.load(read, align=1), written, align=LINE_PART_BYTES)
+        stored.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+        return context.get_dummy_value()
+
+    return types.void(source, types.int64, out, types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def fence(_: Any) -> Any:
+    """Whoever hears of it later, in any process, sees all that was written before."""
+
+    def generate(context: Any, builder: Any, _: Any, __: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate

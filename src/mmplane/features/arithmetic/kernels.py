@@ -216,7 +216,7 @@ def separate(source: Bytes, out: Bytes) -> None:
             out[0, y, x], out[1, y, x], out[2, y, x] = source[y, 3 * x], source[y, 3 * x + 1], source[y, 3 * x + 2]
 
 
-@compiled([types.void(_PLANES, readable(v, 2), _I, writable(v, 5)) for v in _VALUES])
+@compiled(types.void(_PLANES, readable(types.uint16, 2), _I, writable(types.uint16, 5)))
 def cut_patches(planes: Bytes, table: Values, merge: int, out: Values) -> None:
     """Cut planes (3, rows, width) into patches (patches, 3, copies, side, side), through a table (3, 256).
 

@@ -20,7 +20,7 @@ from mmplane.features.arithmetic import kernels
 from mmplane.features.arithmetic.encodings import Array, ByteForm, Encoding, cast, dtype_of, storage_dtype
 from mmplane.features.arithmetic.resize import FILTERS, Resize
 from mmplane.features.arithmetic.sizes import Size
-from mmplane.features.arithmetic.table import torch_table
+from mmplane.features.arithmetic.table import torch_levels
 from mmplane.features.checkpoint.frames import KINDS, FrameCheckpoint
 from mmplane.features.checkpoint.video_rules import sampled
 from mmplane.features.contract.arrays import Arrays, pack, write_all
@@ -42,7 +42,7 @@ class FrameVideoProcessor(VideoProcessor):
         self._known = KINDS[checkpoint.kind]
         self._filter: int = checkpoint.options["resample"]
         self._layouts = lru_cache(maxsize=LAYOUTS_MAX)(self._layout)
-        self.byte_form = ByteForm(torch_table(checkpoint.options), 0, 1)
+        self.byte_form = ByteForm(torch_levels(checkpoint.options).table(), 0, 1)
         self._dtype = dtype_of(encoding)
         self._table = None if self._dtype == "uint8" else _as_bits(cast(self.byte_form.table, encoding))
 

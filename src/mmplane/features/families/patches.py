@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from mmplane.core.errors import bad_media
-from mmplane.features.arithmetic import kernels
+from mmplane.features.arithmetic import kernels, stills
 from mmplane.features.arithmetic.encodings import Array, Encoding
 from mmplane.features.arithmetic.intrinsics import WORD_BYTES
 from mmplane.features.arithmetic.resize import Bands
@@ -71,6 +71,8 @@ class PatchImageProcessor(TableImageProcessor):
         self._merge: int = options["merge_size"]
         self._block: int = self._merge if self.in_blocks else 1
         self._kind = int(options["resample"])
+        levels = checkpoint.backend.levels(options)
+        self._levels = (levels.scale, levels.mean, levels.std)
 
     @staticmethod
     def serves(checkpoint: ImageCheckpoint) -> bool:
@@ -113,8 +115,9 @@ class PatchImageProcessor(TableImageProcessor):
         for planes in canvas.bands(resize.bands(pixels, max(BAND_ROWS // block, 1) * block)):
             end = start + planes.shape[1] * planes.shape[2] // self._side**2
             if self._table is None:
-                for copy in range(self._copies):
-                    kernels.cut_bytes(planes, self._block, copy, patches[start:end])
+                stills.cut_bytes(planes, self._block, patches[start:end])
+            elif self._table.dtype == np.float32:
+                stills.cut_values(planes, *self._levels, self._block, patches[start:end])
             else:
                 kernels.cut_patches(planes, self._table, self._block, patches[start:end])
             written_bytes += patches[start:end].nbytes

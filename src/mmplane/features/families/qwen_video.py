@@ -25,7 +25,7 @@ from mmplane.features.arithmetic import kernels
 from mmplane.features.arithmetic.encodings import Array, ByteForm, Encoding, cast, dtype_of, storage_dtype
 from mmplane.features.arithmetic.intrinsics import WORD_BYTES
 from mmplane.features.arithmetic.resize import TORCH_FILTERS, Resize
-from mmplane.features.arithmetic.table import torch_table
+from mmplane.features.arithmetic.table import torch_levels
 from mmplane.features.checkpoint.video import VideoCheckpoint
 from mmplane.features.checkpoint.video_rules import RULES, sampled
 from mmplane.features.contract.arrays import Arrays, pack, write_all
@@ -51,7 +51,7 @@ class QwenVideoProcessor(VideoProcessor):
         self._choices = RULES[checkpoint.kind]
         self.rules = checkpoint.rules
         self._layouts = lru_cache(maxsize=LAYOUTS_MAX)(self._layout)
-        self.byte_form = ByteForm(torch_table(checkpoint.options), self._moment * self._side**2, 1)
+        self.byte_form = ByteForm(torch_levels(checkpoint.options).table(), self._moment * self._side**2, 1)
         self._dtype = dtype_of(encoding)
         self._table = None if self._dtype == "uint8" else _as_bits(cast(self.byte_form.table, encoding))
 

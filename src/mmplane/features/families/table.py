@@ -121,7 +121,7 @@ class TableImageProcessor(ImageProcessor):
     @staticmethod
     def _table_of(checkpoint: ImageCheckpoint) -> Table:
         """(3, 256) float32: the value for each 8-bit value of each channel."""
-        return checkpoint.backend.table(checkpoint.options)
+        return checkpoint.backend.levels(checkpoint.options).table()
 
     @staticmethod
     @abstractmethod
