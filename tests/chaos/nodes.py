@@ -32,19 +32,20 @@ class Setting(NamedTuple):
     key: Path
 
 
-def joining(network: Network, key: Path, model: Path, ranks: int = 1) -> Outpost:
-    return Outpost(network, 1, key, "--ranks", str(ranks), "--model", str(model), workers=False)
+def joining(network: Network, key: Path, model: Path, ranks: int = 1, number: int = 1) -> Outpost:
+    return Outpost(network, number, key, "--ranks", str(ranks), "--model", str(model), workers=False)
 
 
 @contextmanager
-def over_two_machines(folder: Path, tp: int, *flags: str) -> Iterator[Setting]:
-    model, key, network = folder / "tiny", write_key(folder), Network(1)
+def over_machines(folder: Path, tp: int, *flags: str, machines: int = 2) -> Iterator[Setting]:
+    """A server with ranks on this many machines, itself included."""
+    model, key, network = folder / "tiny", write_key(folder), Network(machines - 1)
     build_tiny(model, weights=SHIPPED_WEIGHTS)
-    nodes = [joining(network, key, model, tp // 2)]
+    nodes = [joining(network, key, model, tp // machines, number) for number in range(1, machines)]
     try:
         with network.inside(0):
-            own = ("--nodes", "2", "--join-host", SERVER, "--join-port", str(PORT), "--cluster-key-file", str(key))
-            live = Live(model, *own, *flags, tp=tp)
+            own = ("--nodes", str(machines), "--join-host", SERVER, "--join-port", str(PORT))
+            live = Live(model, *own, "--cluster-key-file", str(key), *flags, tp=tp)
             try:
                 yield Setting(network, live, nodes, model, key)
                 live.settle()
@@ -124,7 +125,7 @@ class Losses(Rounds):
 
 def main(losses: int) -> int:
     """The exit status."""
-    with tempfile.TemporaryDirectory() as folder, over_two_machines(Path(folder), 2, "--cache", "off") as setting:
+    with tempfile.TemporaryDirectory() as folder, over_machines(Path(folder), 2, "--cache", "off") as setting:
         played = Losses(setting)
         with ThreadPoolExecutor(REQUESTS + 1) as clients:
             for _ in range(losses):
