@@ -9,7 +9,8 @@ from typing import Any
 
 from mmplane.core.buckets import Buckets, Reading
 
-INTERVAL_SECONDS = 0.02
+INTERVAL_SECONDS = 0.1
+"""Each look wakes a process that may be waiting for workers and ranks. At 20 ms, looks were a tenth of a request."""
 BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 

@@ -220,14 +220,15 @@ async def test_a_stream_that_fails_in_the_middle_says_so(tokenizer: PreTrainedTo
 @in_loop
 async def test_bodies_are_admitted_by_bytes(tokenizer: PreTrainedTokenizerFast) -> None:
     async with serving(tokenizer) as service:
-        body = json.dumps(question()).encode().ljust(BUDGET_BYTES // 5)
+        bodies = [json.dumps(question(picture(seed))).encode().ljust(BUDGET_BYTES // 5) for seed in range(3)]
         with pytest.MonkeyPatch.context() as limits:
             limits.setattr(lines, "STALLED_SECONDS", 0.0)
-            calls = [service.call(body) for _ in range(3)]
+            calls = [service.call(body) for body in bodies]
             await settle()
             assert [call.status for call in calls] == [None, None, 503], "twice its length each: two fit"
-        calls[2] = service.call(body, headers={})
+        calls[2] = service.call(bodies[2], headers={})
         for call in calls:
+            await service.worker.serve_one()
             service.say(await service.admitted(), "x")
             assert (await call.done()).status == 200
 
@@ -421,6 +422,8 @@ async def test_a_part_that_stands_still_is_not_ready(tokenizer: PreTrainedTokeni
         impatient = Readiness(service.chat, service.rig.group, service.rig.pool, model="tiny", limit_s=1.0)
         assert await impatient.check() == "a probe picture did not pass in time"
         await service.worker.serve_one()  # it goes on
+        await settle()
+        service.rig.pool.answered_s = float("-inf")  # long ago
         check = asyncio.create_task(service.readiness.check())
         await service.worker.serve_one()
         service.say(await service.admitted(), "x")

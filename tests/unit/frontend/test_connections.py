@@ -8,6 +8,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from http_server import Client, Served, in_uvloop, served
@@ -407,6 +408,57 @@ async def test_an_answer_that_nobody_fetches(how: bytes, monkeypatch: pytest.Mon
         stranger.sendall(b"GET /large HTTP/1.1\r\nhost: x\r\n" + how + b"\r\n")
         await service.app.until(lambda: service.app.ended == ["/large"])
         await service.idle()
+
+
+class Wire:
+    """A transport that counts what is written to it."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.written_bytes: list[int] = []
+
+    def write(self, piece: bytes) -> None:
+        self.written_bytes.append(len(piece))
+        self._transport.write(piece)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+def _wires(monkeypatch: pytest.MonkeyPatch) -> list[Wire]:
+    """Those of the connections that are made from now on."""
+    wires: list[Wire] = []
+    begin = connections.Connection.connection_made
+
+    def made(self: connections.Connection, transport: asyncio.Transport) -> None:
+        wires.append(Wire(transport))
+        begin(self, wires[-1])  # type: ignore[arg-type]
+
+    monkeypatch.setattr(connections.Connection, "connection_made", made)
+    return wires
+
+
+@in_uvloop
+async def test_head_and_body_are_sent_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    wires = _wires(monkeypatch)
+    async with served() as service:
+        client = await service.client()
+        for requests in (1, 2):
+            await client.send(GET)
+            assert await client.status() == 200
+            assert len(wires[0].written_bytes) == requests
+
+
+@in_uvloop
+async def test_what_is_written_in_one_turn_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes much without a pause has it in the transport, whose limits then hold it up."""
+    wires = _wires(monkeypatch)
+    async with served() as service:
+        await (await service.client()).send(GET.replace(b"/", b"/flood", 1))
+        await service.app.until(lambda: "/flood" in service.app.begun)
+        while sum(wires[0].written_bytes) < 8 * PIECE_BYTES:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        assert max(wires[0].written_bytes) <= 2 * PIECE_BYTES
 
 
 # Who is connected.

@@ -81,7 +81,7 @@ def expand(ids: Ids, recipes: Sequence[Recipe], marks: Mapping[Modality, Marks])
     found = np.zeros(len(ids), bool)
     for placeholder in of_placeholder:
         found |= ids == placeholder
-    if not recipes and np.isin(ids, [mark.embedded_id for mark in marks.values()]).any() | found.any():
+    if not recipes and (found.any() or any((ids == mark.embedded_id).any() for mark in marks.values())):
         raise bad_request("invalid_messages", "the prompt has tokens that stand for media, and there are none")
     at = np.flatnonzero(found)
     if [of_placeholder[int(ids[position])] for position in at] != [recipe.modality for recipe in recipes]:

@@ -101,7 +101,8 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept the connection, or answer 503."""
         self._wire = transport
-        super().connection_made(_Lingering(transport, self))  # type: ignore[arg-type]
+        self._sink = _Lingering(transport, self)
+        super().connection_made(self._sink)  # type: ignore[arg-type]
         host = self.client[0] if self.client else ""
         self._leave = partial(self._crowd.leave, host, self.abort)
         if self._crowd.admit(host, self.abort):
@@ -215,6 +216,7 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Start the next queued request, or wait for one."""
+        self._sink.flush()  # what is in the transport's buffer has a deadline
         self._cycles.popleft()
         self._ahead_bytes = 0
         super().on_response_complete()
@@ -353,13 +355,32 @@ class Connection(HttpToolsProtocol):
 
 
 class _Lingering:
-    """A transport that is closed in the way that its connection wants."""
+    """A transport that is closed in the way that its connection wants.
+
+    What is written in one turn of the loop is sent at its end, together: each system call wakes the client.
+    """
 
     def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
         self._transport = transport
         self._connection = connection
+        self._pieces: list[bytes] = []
+        self._waiting_bytes = 0
+
+    def write(self, piece: bytes) -> None:
+        if not self._pieces:
+            self._connection.loop.call_soon(self.flush)
+        self._pieces.append(piece)
+        self._waiting_bytes += len(piece)
+        if self._waiting_bytes > PIECE_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        pieces, self._pieces, self._waiting_bytes = self._pieces, [], 0
+        if pieces and not self._transport.is_closing():
+            self._transport.write(b"".join(pieces))
 
     def close(self) -> None:
+        self.flush()
         self._connection._close()
 
     def is_closing(self) -> bool:

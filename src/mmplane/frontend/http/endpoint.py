@@ -205,14 +205,27 @@ async def _unless_gone(receive: Receive, work: Awaitable[int], closing: asyncio.
         while message.get("type") != "http.disconnect":
             message = await receive()
 
-    working = asyncio.ensure_future(work)
+    task = asyncio.current_task()
+    assert task is not None
+    ended = False
+
+    def end(_: asyncio.Future[None]) -> None:
+        nonlocal ended
+        if not ended:
+            ended = task.cancel()
+
     watching = asyncio.ensure_future(gone())
+    for sign in (watching, closing):
+        sign.add_done_callback(end)
     try:
-        await asyncio.wait((working, watching, closing), return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientGone if watching.done() else unavailable("the server is shutting down", retry_after_s=5)
+        return await work
+    except asyncio.CancelledError:
+        if not ended:
+            raise
+        task.uncancel()
+        raise ClientGone if watching.done() else unavailable("the server is shutting down", retry_after_s=5) from None
     finally:
-        for task in (working, watching):
-            task.cancel()
-        await asyncio.gather(working, watching, return_exceptions=True)
+        ended = True
+        closing.remove_done_callback(end)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TypeVar
@@ -100,7 +100,7 @@ class Intake:
 
         try:
             async with asyncio.timeout(FETCHES_SECONDS):
-                return await _together(map(load, parts, brought))
+                return await _together(list(map(load, parts, brought)))
         except TimeoutError:
             raise too_slow() from None
 
@@ -128,7 +128,7 @@ class Intake:
         self, asks: list[Ask], keys: list[bytes], contents: list[MediaBytes | None], tenant: str
     ) -> list[Recipe]:
         """Examine clips and sounds concurrently, by as many workers as there are."""
-        return await _together(self._recipe(*item, tenant) for item in zip(asks, keys, contents, strict=True))
+        return await _together([self._recipe(*item, tenant) for item in zip(asks, keys, contents, strict=True)])
 
     async def _recipe(self, ask: Ask, key: bytes, content: MediaBytes | None, tenant: str) -> Recipe:
         return await self._looks.recipe(ask, key, content, tenant=tenant)
@@ -144,8 +144,10 @@ def _brought(part: MediaPart, parked: Sequence[Parked]) -> MediaBytes | Away | N
     return Away.ELSEWHERE if content is None else content
 
 
-async def _together(calls: Iterable[Coroutine[None, None, ResultT]]) -> list[ResultT]:
+async def _together(calls: Sequence[Coroutine[None, None, ResultT]]) -> list[ResultT]:
     """Return all results, in order. If one fails, cancel the others and raise its error."""
+    if len(calls) == 1:  # without a task
+        return [await calls[0]]
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(call) for call in calls]

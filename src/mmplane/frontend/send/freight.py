@@ -91,9 +91,12 @@ class SlotFreight(Freight):
                 self._store.release(assets.popitem()[1].item, tag)
 
         try:
-            async with asyncio.TaskGroup() as tasks:
-                for index, item in enumerate(media):
-                    tasks.create_task(one(index, item))
+            if len(media) == 1:  # without a task
+                await one(0, media[0])
+            else:
+                async with asyncio.TaskGroup() as tasks:
+                    for index, item in enumerate(media):
+                        tasks.create_task(one(index, item))
         except BaseExceptionGroup as errors:
             release()
             raise _first(errors) from None
