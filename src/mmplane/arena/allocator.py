@@ -79,8 +79,7 @@ class Allocator:
                 freed.append(at_bytes)
                 at_bytes += self._drop(at_bytes)
         assert at_bytes == end_bytes, f"no run ends at {end_bytes}"
-        self._add_free_run(*self._coalesced(start_bytes, end_bytes - start_bytes))
-        self.reserve_at(offset_bytes, length_bytes)
+        self._split(*self._coalesced(start_bytes, end_bytes - start_bytes), offset_bytes, self.rounded(length_bytes))
         return freed
 
     def free(self, offset_bytes: int) -> None:
@@ -168,8 +167,13 @@ class Allocator:
 
     def _carve(self, run_bytes: int, offset_bytes: int, length_bytes: int) -> None:
         """Reserve a part of the free run at `run_bytes`; the rest on either side stays free."""
+        self._split(run_bytes, self._drop_free_run(run_bytes), offset_bytes, length_bytes)
+
+    def _split(self, run_bytes: int, run_length_bytes: int, offset_bytes: int, length_bytes: int) -> None:
+        """Reserve a part of a run that has no entry; the rest on either side becomes free."""
         end_bytes = offset_bytes + length_bytes
-        run_end_bytes = run_bytes + self._drop_free_run(run_bytes)
+        run_end_bytes = run_bytes + run_length_bytes
+        assert run_bytes <= offset_bytes < end_bytes <= run_end_bytes, f"{offset_bytes} is not free"
         if run_bytes < offset_bytes:
             self._add_free_run(run_bytes, offset_bytes - run_bytes)
         if end_bytes < run_end_bytes:
@@ -188,13 +192,13 @@ class Allocator:
         self._free[offset_bytes] = length_bytes
         self._starts[offset_bytes + length_bytes] = offset_bytes
         self._by_offset.add(offset_bytes)
-        self._by_length.add(_packed(length_bytes, offset_bytes))
+        self._by_length.add(length_bytes << _OFFSET_BITS | offset_bytes)
 
     def _drop_free_run(self, offset_bytes: int) -> int:
         length_bytes = self._free.pop(offset_bytes)
         del self._starts[offset_bytes + length_bytes]
         self._by_offset.remove(offset_bytes)
-        self._by_length.remove(_packed(length_bytes, offset_bytes))
+        self._by_length.remove(length_bytes << _OFFSET_BITS | offset_bytes)
         return length_bytes
 
 

@@ -25,6 +25,8 @@ from mmplane.core.records import Count, Name, Record, Slot
 class SlotState(Enum):
     """The state of one use of some bytes."""
 
+    __hash__ = object.__hash__  # Enum's is written in Python
+
     FREE = "free"
     WRITING = "writing"
     READY = "ready"
@@ -33,6 +35,8 @@ class SlotState(Enum):
 
 class Event(Enum):
     """The events in the life of a slot."""
+
+    __hash__ = object.__hash__
 
     RESERVE = "reserve"
     COMMIT = "commit"

@@ -50,6 +50,8 @@ class Region:
         self._uses = 0
         self.held_bytes: Counter[str] = Counter()
         """The bytes of each tenant that cannot be evicted."""
+        self.unevictable_bytes = 0
+        """The bytes that cannot be evicted, of all tenants."""
 
     def __len__(self) -> int:
         return len(self._occupants)
@@ -66,11 +68,6 @@ class Region:
     def room_bytes(self) -> int:
         """The longest slot that `reserve` could provide now."""
         return self._clearings.longest_free[0]
-
-    @property
-    def unevictable_bytes(self) -> int:
-        """The number of bytes that some process holds."""
-        return self.length_bytes - self._clearings.free_bytes
 
     def reserve(self, length_bytes: int) -> tuple[int, list[Occupant]] | None:
         """An offset, and the items evicted for it, which this region has forgotten. None if there is no room.
@@ -110,14 +107,16 @@ class Region:
         before, now = occupant.counted_as, occupant.kind
         if before == now:
             return
-        offset_bytes = occupant.slot.offset_bytes
-        self._count(occupant, -occupant.reserved_bytes)
+        offset_bytes, length_bytes = occupant.slot.offset_bytes, occupant.reserved_bytes
+        self._kind_bytes[before] -= length_bytes
+        self._kind_bytes[now] += length_bytes
         occupant.counted_as = now
-        self._count(occupant, occupant.reserved_bytes)
         if before == "evictable":
+            self._hold(occupant.tenant, length_bytes)
             del self._evictable[offset_bytes]
-            self._clearings.reserve_at(offset_bytes, occupant.reserved_bytes)
+            self._clearings.reserve_at(offset_bytes, length_bytes)
         elif now == "evictable":
+            self._hold(occupant.tenant, -length_bytes)
             self._evictable[offset_bytes] = occupant
             self._clearings.free(offset_bytes)
             self._stamp(occupant)
@@ -156,6 +155,7 @@ class Region:
         for _, occupant in here:
             held[occupant.tenant] += occupant.reserved_bytes if occupant.kind != "evictable" else 0
         assert +held == self.held_bytes
+        assert self.unevictable_bytes == held.total() == self.length_bytes - self._clearings.free_bytes
 
     def _stamp(self, occupant: Occupant) -> None:
         self._uses += 1
@@ -168,9 +168,13 @@ class Region:
     def _count(self, occupant: Occupant, more_bytes: int) -> None:
         self._kind_bytes[occupant.counted_as] += more_bytes
         if occupant.counted_as != "evictable":
-            self.held_bytes[occupant.tenant] += more_bytes
-            if not self.held_bytes[occupant.tenant]:
-                del self.held_bytes[occupant.tenant]
+            self._hold(occupant.tenant, more_bytes)
+
+    def _hold(self, tenant: str, more_bytes: int) -> None:
+        self.unevictable_bytes += more_bytes
+        held_bytes = self.held_bytes[tenant] = self.held_bytes[tenant] + more_bytes
+        if not held_bytes:
+            del self.held_bytes[tenant]
 
     def _cheapest_run(self, wanted_bytes: int) -> Run:
         """The best run around one of the oldest items. If none fits, all that were tried count as used."""
