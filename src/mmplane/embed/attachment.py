@@ -6,14 +6,15 @@ sidecar ends, open calls fail with `Lost`, and the thread attaches to the next s
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -104,6 +105,7 @@ class Attachment:
         self.attached = Event()
         """Set while there is a sidecar."""
         self._unsettled = False
+        """Whether claims have ended here that will be reported soon."""
         self.former: Plane | None = None
         """The plane of the previous sidecar. Its memory exists as long as a process maps it, and nobody writes to it.
         """
@@ -137,8 +139,10 @@ class Attachment:
         future: Future[Any] = Future()
         plane.calls[request] = Call(future, then, media)
         try:
-            with _sealed_for_a_while(media if along else b"") as memory:
-                plane.link.send(ask(request), memory, limit_s=SEND_SECONDS)
+            if self._unsettled:
+                self._settle()  # what has ended may be the room that this needs
+            if not (along and _send_with_media(plane.link, ask(request), media)):
+                plane.link.send(ask(request), limit_s=SEND_SECONDS)
         except LinkError as error:
             plane.calls.pop(request, None)
             raise Lost("the sidecar has ended, or does not read") from error
@@ -209,7 +213,7 @@ class Attachment:
                 if ready == self._wake:
                     os.eventfd_read(self._wake)
             self._settle()
-            while (received := plane.link.receive_nowait()) is not None:
+            if (received := plane.link.receive_nowait()) is not None:
                 self._heard(plane, *received)
             self._tell_untold()
 
@@ -239,10 +243,8 @@ class Attachment:
         call = plane.calls.get(request)
         if call is None:
             return
-        with _sealed_for_a_while(call.media) as memory:
-            if memory:
-                plane.link.send(Bytes(request), memory, limit_s=SEND_SECONDS)
-                return
+        if _send_with_media(plane.link, Bytes(request), call.media):
+            return
         self._fail(plane, request, Lost("there is no memory to send media to the sidecar"))
         plane.link.send(Forget(request), limit_s=SEND_SECONDS)
 
@@ -320,7 +322,7 @@ class Attachment:
                     welcome.plane,
                     lambda claims: self._claims_ended(plane, claims),
                     self._register,
-                    later=self._settle_later if self._hello.role == "rank" else None,
+                    later=self._settle_later,
                 )
                 plane = Plane(link, windows, welcome)
                 self._map(windows, welcome.regions, descriptors, own=welcome.own)
@@ -345,12 +347,22 @@ class Attachment:
                 os.close(descriptor)
 
     def _settle_later(self) -> None:
-        """A rank's claim has ended. The thread takes care of it, and not the one that computes."""
+        """A claim has ended. Of a rank's, the thread takes care, and not the one that computes.
+
+        A producer's holds that end in one turn of an event loop are reported in the next, by one message.
+        """
         if self._closed.is_set():
             self._settle()
-        elif not self._unsettled:
+        elif self._unsettled:
+            return
+        elif self._hello.role == "rank":
             self._unsettled = True
             os.eventfd_write(self._wake, 1)
+        elif (loop := _running_loop()) is not None:
+            self._unsettled = True
+            loop.call_soon(self._settle)
+        else:
+            self._settle()
 
     def _settle(self) -> None:
         self._unsettled = False
@@ -365,15 +377,21 @@ class Attachment:
             self._leave(plane)
 
 
-@contextmanager
-def _sealed_for_a_while(content: bytes | memoryview) -> Iterator[list[int]]:
-    """A descriptor of sealed memory with this content; none if there is no content, or no memory for it."""
+def _running_loop() -> asyncio.AbstractEventLoop | None:
     try:
-        memory = [sealed(content)] if content else []
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _send_with_media(link: Link[Any], record: Record, media: bytes | memoryview) -> bool:
+    """Send a record with media in sealed memory. False if there is no memory for it. Raises LinkError."""
+    try:
+        memory = sealed(media)
     except OSError:
-        memory = []
+        return False
     try:
-        yield memory
+        link.send(record, [memory], limit_s=SEND_SECONDS)
     finally:
-        for descriptor in memory:
-            os.close(descriptor)
+        os.close(memory)
+    return True

@@ -11,7 +11,6 @@ Several threads may make calls.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ import msgspec
 from mmplane.arena.arrays import dtype_name
 from mmplane.core.records import Item, Modality, Record, Tensor
 from mmplane.embed.attachment import Attachment, Plane
+from mmplane.embed.awaited import awaited
 from mmplane.embed.draft import Draft
 from mmplane.embed.errors import BadMedia, Lost, SidecarError
 from mmplane.embed.hold import SidecarHold
@@ -96,7 +96,7 @@ class Client:
 
     async def alayout(self, media: MediaSource, **asked: Unpack[Asked]) -> Layout:
         """`layout`, for asyncio."""
-        return await asyncio.wrap_future(self._describe(await Wanted(media, **asked).aread()))
+        return await awaited(self._describe(await Wanted(media, **asked).aread()))
 
     def materialise(self, media: MediaSource, **asked: Unpack[Asked]) -> SidecarHold:
         """Return a hold on the media's features, which are made once as long as they are resident.
@@ -107,7 +107,7 @@ class Client:
 
     async def amaterialise(self, media: MediaSource, **asked: Unpack[Asked]) -> SidecarHold:
         """`materialise`, for asyncio. Cancelling it cancels the request."""
-        return await asyncio.wrap_future(self._obtain(await Wanted(media, **asked).aread()))
+        return await awaited(self._obtain(await Wanted(media, **asked).aread()))
 
     def map(
         self, medias: Iterable[MediaSource], *, ahead: int | None = None, failures: bool = False, **asked: Unpack[Asked]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
 from types import TracebackType
@@ -10,6 +9,7 @@ from typing import Any, Self
 
 from mmplane.arena.arrays import array
 from mmplane.core.records import Item
+from mmplane.embed.awaited import awaited
 from mmplane.embed.records import Leased
 
 
@@ -83,4 +83,4 @@ class SidecarHold(Hold):
     async def alease(self, group: int | None = None) -> Leased:
         """`lease`, for asyncio."""
         self._check_held()
-        return await asyncio.wrap_future(self._ask(self.item, group))
+        return await awaited(self._ask(self.item, group))

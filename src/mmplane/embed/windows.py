@@ -14,11 +14,11 @@ that report the bytes may get other content:
 from __future__ import annotations
 
 import os
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Condition, Lock
 from typing import Any
-from weakref import WeakValueDictionary, finalize
+from weakref import finalize
 
 from mmplane.arena.errors import StaleSlot
 from mmplane.arena.label import check_label
@@ -62,8 +62,8 @@ class Windows:
         self._lock = Lock()
         self._restored = Condition(self._lock)
         self._settling = Lock()
-        self._open: WeakValueDictionary[int, Any] = WeakValueDictionary()  # by claim
-        self._views: Counter[int] = Counter()  # by generation
+        self._open: dict[int, finalize[Any, Any]] = {}  # by claim: the end of its window
+        self._views: dict[int, int] = {}  # by generation
         self._ending: deque[tuple[int, Slot]] = deque()
         self._ended: dict[int, None] = {}
         self._unreported: list[int] = []
@@ -93,7 +93,7 @@ class Windows:
     @property
     def is_idle(self) -> bool:
         """Whether no claim is open. Takes no lock, because a finalizer may call it."""
-        return all(reference() is None for reference in self._open.valuerefs())
+        return not any(end.alive for end in list(self._open.values()))
 
     def open(self, claim: int, slot: Slot) -> Any:
         """The window of a claim; always the same during its life.
@@ -107,7 +107,7 @@ class Windows:
             raise ValueError("a slot is not inside its region")
         with self._lock:
             self._book()
-            window = self._open.get(claim)
+            window = self._opened(claim)
             if window is None:
                 if claim in self._ended:
                     raise StaleSlot("this process has ended that claim")
@@ -116,9 +116,9 @@ class Windows:
                 if self._unrestored.pop(slot.generation, None):  # the same item again
                     mapping.restore(slot.offset_bytes, slot.length_bytes)
                 window = mapping.window()
-                self._views[slot.generation] += 1
-                self._open[claim] = window
-                finalize(window, self._end, claim, slot).atexit = False
+                self._views[slot.generation] = self._views.get(slot.generation, 0) + 1
+                self._open[claim] = end = finalize(window, self._end, claim, slot)
+                end.atexit = False
         self._look_again()
         return window
 
@@ -155,7 +155,7 @@ class Windows:
         """This process's claims now, and how many have ended."""
         with self._lock:
             self._book()
-            figures = {"views": self._views.total(), "ended": len(self._ended)}
+            figures = {"views": sum(self._views.values()), "ended": len(self._ended)}
         self._look_again()
         return figures
 
@@ -167,6 +167,12 @@ class Windows:
         if self._is_unsettled:
             self._later()
 
+    def _opened(self, claim: int) -> Any:
+        """The window of this claim, if it exists."""
+        end = self._open.get(claim)
+        present = None if end is None else end.peek()
+        return None if present is None else present[0]
+
     def _end(self, claim: int, slot: Slot) -> None:
         """The last array over this claim is gone."""
         if self.is_mine:
@@ -176,6 +182,7 @@ class Windows:
     def _book(self) -> None:
         while self._ending:
             claim, slot = self._ending.popleft()
+            self._open.pop(claim, None)
             self._views[slot.generation] -= 1
             if not self._views[slot.generation]:
                 del self._views[slot.generation]

@@ -97,12 +97,13 @@ class Link(Generic[RecordT]):
 
     def send_bytes(self, message: bytes, descriptors: Sequence[int] = (), *, limit_s: float) -> None:
         """The same as `send`, for an encoded record."""
+        if self.send_bytes_nowait(message, descriptors):
+            return
         for slice_s in _slices(limit_s):
+            _wait(self._socket, select.POLLOUT, slice_s)
             if self.send_bytes_nowait(message, descriptors):
                 return
-            _wait(self._socket, select.POLLOUT, slice_s)
-        if not self.send_bytes_nowait(message, descriptors):
-            raise PeerStalled
+        raise PeerStalled
 
     def receive_nowait(self) -> tuple[RecordT, list[int]] | None:
         """The next record and its descriptors, or None if there is none yet. Raises PeerGone, ProtocolError."""

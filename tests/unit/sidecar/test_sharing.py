@@ -17,7 +17,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from blake3 import blake3
-from sidecar_rig import PAGE_BYTES, Rig, features
+from sidecar_rig import HANG_S, PAGE_BYTES, Rig, features
 
 from attaching import Attached, attached, picture
 from mmplane import (
@@ -35,9 +35,10 @@ from mmplane import (
 )
 from mmplane.arena.errors import ForeignRegion, StaleSlot
 from mmplane.core.records import Record
+from mmplane.embed.awaited import awaited
 from mmplane.embed.hold import SidecarHold
 from mmplane.embed.wanted import Asked, Wanted
-from mmplane.sidecar.records import Mapped
+from mmplane.sidecar.records import Mapped, Release
 from mmplane.wire.link import Link, encode
 
 A, B = picture("a"), picture("b")
@@ -464,6 +465,54 @@ def test_asyncio_waits_beside_other_tasks_and_a_cancelled_call_is_called_off(rig
         assert (await client.alayout(B)).key == hold.key
 
     asyncio.run(go())
+
+
+def test_holds_that_end_in_one_turn_of_a_loop_are_reported_by_one_message(
+    rig: Rig, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Record] = []
+    tell = client._attachment.tell
+
+    def noted(plane: Any, record: Record) -> None:
+        told.append(record)
+        tell(plane, record)
+
+    monkeypatch.setattr(client._attachment, "tell", noted)
+
+    async def go() -> None:
+        for hold in await asyncio.gather(*map(client.amaterialise, (A, B))):
+            hold.release()
+        assert told == [], "the turn is not over"
+        await asyncio.sleep(0)
+        assert told == [Release((1, 2))]
+
+    asyncio.run(go())
+    rig.until(lambda now: now["holds"] == 0)
+
+
+def test_what_has_ended_is_reported_before_the_next_request(rig: Rig, client: Client) -> None:
+    async def go() -> None:
+        (await client.amaterialise(A)).release()
+        assert client.statistics()["holds"] == 0, "the loop has had no turn since"
+
+    asyncio.run(go())
+
+
+def test_an_answer_after_the_end_of_its_loop_is_for_nobody(
+    rig: Rig, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.gate.close()
+    loop = asyncio.new_event_loop()
+    call = client._obtain(Wanted(A).read())
+    waiting = loop.create_task(awaited(call))
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    rig.gate.open()
+    call.result(HANG_S).release()
+    assert not waiting.done()
+    assert caplog.records == []
+    with suppress(RuntimeError):  # nobody can wake it
+        waiting.get_coro().close()
 
 
 def test_an_item_is_found_again_by_its_own_key(client: Client) -> None:
