@@ -182,7 +182,7 @@ def _decode_plain(
         return None
     if header.format == "JPEG":
         return _decode_plain_jpeg(media, image)
-    return _decode_plain_png(media, image, strict=profile is not MMPLANE)
+    return _decode_plain_png(media, image, profile)
 
 
 def _decode_plain_jpeg(media: bytes | memoryview, image: Image.Image) -> Pixels | None:
@@ -198,14 +198,20 @@ def _decode_plain_jpeg(media: bytes | memoryview, image: Image.Image) -> Pixels 
     return pixels if pixels.shape[:2] == (image.height, image.width) else None
 
 
-def _decode_plain_png(media: bytes | memoryview, image: Image.Image, *, strict: bool) -> Pixels | None:
-    """Decode a PNG of 8-bit grey or RGB; None if it is not one, or if Pillow has to decide."""
-    if image.mode not in ("L", "RGB") or media[24] != 8 or image.has_transparency_data or not _is_whole(image):
+def _decode_plain_png(media: bytes | memoryview, image: Image.Image, profile: Profile) -> Pixels | None:
+    """Decode a PNG of 8-bit grey, RGB or RGBA; None if it is not one, or if Pillow has to decide."""
+    if image.mode not in plain_png.CHANNELS or media[24] != 8 or "transparency" in image.info or not _is_whole(image):
         return None
-    pixels = plain_png.decode(media, image, strict=strict)
-    if pixels is None:
+    pixels = plain_png.decode(media, image, strict=profile is not MMPLANE)
+    if pixels is None and image.mode != "RGBA":
         pixels = _decode_by_libpng(media, image)
-    return pixels if pixels is None or pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
+    if pixels is None or pixels.shape[2] == 3:
+        return pixels
+    if pixels.shape[2] == 1:
+        return np.repeat(pixels, 3, axis=2)
+    opaque = (pixels.view("<u4") >= 0xFF << 24).all()  # then every profile shows its colours
+    decoded = Image.fromarray(pixels)
+    return np.asarray(decoded.convert("RGB") if opaque else profile.rules["transparent"](decoded))
 
 
 def _is_whole(image: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Decodes plain PNGs: 8-bit grey or RGB, not interlaced, without transparency, and whole.
+"""Decodes plain PNGs: 8-bit grey, RGB or RGBA, not interlaced, without a transparent colour, and whole.
 
 All rows are inflated at once, and a compiled loop undoes their filters (`mmplane.features.arithmetic.scanlines`). This
 takes about half as long as libpng.
@@ -26,7 +26,7 @@ try:
 except ImportError:  # pragma: no cover
     deflate_decode = zlibng_decode = None  # type: ignore[assignment]
 
-CHANNELS = {"L": 1, "RGB": 3}
+CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
 """By Pillow's mode. With 8 bits, its name for the pixels in the file is the same."""
 STORED_BYTES, EXTRA_BYTES = 8, 4096
 """A stream is at most longer than the rows by one byte in `STORED_BYTES`, and by `EXTRA_BYTES`, so that its copy is
@@ -37,8 +37,8 @@ within the memory that is reserved. deflate adds five bytes to 16 kilobytes or m
 def decode(media: bytes | memoryview, image: Any, *, strict: bool) -> Pixels | None:
     """Decode a plain PNG into (height, width, channels) uint8, C order; None if it is not one.
 
-    `image` is what Pillow opened, without having decoded it: the whole picture, and no transparency. With `strict`, the
-    stream is one that zlib accepts.
+    `image` is what Pillow opened, without having decoded it: the whole picture. With `strict`, the stream is one that
+    zlib accepts.
     """
     [tile] = image.tile
     if image.mode not in CHANNELS or tile.args != image.mode or "interlace" in image.info:

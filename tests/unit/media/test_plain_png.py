@@ -22,8 +22,8 @@ from mmplane.media.profiles import MMPLANE, SGLANG, VLLM, Profile
 from mutation import Mutant, check_it_is_killed
 from odd_pictures import chunk, filtered, png_of
 
-GREY, RGB, PALETTE, RGBA = 0, 2, 3, 6
-COLOURS = {1: GREY, 3: RGB}
+GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
+COLOURS = {1: GREY, 3: RGB, 4: RGBA}
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 7, 3), np.uint8)
 ROWS = filtered(PIXELS, [4, 3, 2, 1, 0, 4, 4, 1, 2, 3, 0, 4])
 STREAM = zlib.compress(ROWS)
@@ -38,11 +38,11 @@ def plain(media: bytes) -> np.ndarray | None:
     return found
 
 
-def pillows(media: bytes) -> np.ndarray | None:
+def pillows(media: bytes, profile: Profile = MMPLANE) -> np.ndarray | None:
     """None if it refuses it."""
     try:
         with Image.open(io.BytesIO(media)) as image:
-            return np.asarray(image.convert("RGB"))
+            return np.asarray(profile.rgb(image))
     except (OSError, SyntaxError, ValueError):
         return None
 
@@ -53,7 +53,7 @@ def assert_as_pillow(media: bytes, profile: Profile = MMPLANE) -> None:
         found = decode(memoryview(media), profile=profile)
     except RequestError:
         found = None
-    wanted = pillows(media)
+    wanted = pillows(media, profile)
     assert (found is None) == (wanted is None)
     if wanted is not None:
         np.testing.assert_array_equal(found, wanted, strict=True)
@@ -69,7 +69,7 @@ def picture(pixels: np.ndarray, filters: list[int], chunks: int = 1, level: int 
 
 
 @pytest.mark.parametrize("each", range(5))
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("width", [1, 2, 3, 5, 16, 31])
 @pytest.mark.parametrize("height", [1, 2, 7, 16])
 def test_every_filter_gives_pillows_pixels(each: int, channels: int, width: int, height: int) -> None:
@@ -85,7 +85,7 @@ def test_every_filter_gives_pillows_pixels(each: int, channels: int, width: int,
 @given(
     st.lists(st.integers(0, 4), min_size=1, max_size=20),
     st.integers(1, 40),
-    st.sampled_from([1, 3]),
+    st.sampled_from([1, 3, 4]),
     st.sampled_from([2, 256]),
     st.integers(1, 30),
     st.sampled_from([0, 1, 9]),
@@ -100,8 +100,25 @@ def test_any_plain_file_gives_pillows_pixels(
     assert_as_pillow(media)
 
 
+@pytest.mark.parametrize("profile", [MMPLANE, VLLM, SGLANG], ids=lambda profile: profile.name)
+@pytest.mark.parametrize("alpha", [0, 254, 255])
+@pytest.mark.parametrize("rest", [0, 255])
+def test_alpha_is_what_the_profile_makes_of_it(alpha: int, rest: int, profile: Profile) -> None:
+    pixels = np.dstack([PIXELS, np.full(PIXELS.shape[:2], rest, np.uint8)])
+    pixels[5, 3, 3] = alpha
+    media = picture(pixels, [4] * len(pixels))
+    assert plain(media) is not None
+    assert_as_pillow(media, profile)
+
+
+def test_a_text_that_speaks_of_transparency_is_left_to_pillow() -> None:
+    """Pillow would take it for a transparent colour."""
+    media = png_of(SIZE, RGB, chunk(b"tEXt", b"transparency\0yes"), chunk(b"IDAT", STREAM))
+    assert_as_pillow(media, SGLANG)
+
+
 @pytest.mark.parametrize("filter_type", range(5))
-@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
 def test_what_pillow_writes_is_plain(mode: str, filter_type: int) -> None:
     image, file = Image.fromarray(PIXELS).resize((150, 90)).convert(mode), io.BytesIO()
     image.save(file, "PNG", compress_level=filter_type)
@@ -163,10 +180,19 @@ def test_what_is_left_to_the_other_decoders(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("colour", "depth", "interlaced"),
-    [(GREY, 16, 0), (RGB, 16, 0), (GREY, 4, 0), (RGBA, 8, 0), (PALETTE, 8, 0), (RGB, 8, 1), (GREY, 8, 1)],
+    [
+        (GREY, 16, 0),
+        (RGB, 16, 0),
+        (GREY, 4, 0),
+        (GREY_ALPHA, 8, 0),
+        (RGBA, 16, 0),
+        (PALETTE, 8, 0),
+        (RGB, 8, 1),
+        (GREY, 8, 1),
+    ],
 )
 def test_other_kinds_of_pixels_are_left_to_the_other_decoders(colour: int, depth: int, interlaced: int) -> None:
-    channels = {GREY: 1, PALETTE: 1, RGB: 3, RGBA: 4}[colour]
+    channels = {GREY: 1, PALETTE: 1, GREY_ALPHA: 2, RGB: 3, RGBA: 4}[colour]
     rows = zlib.compress(bytes(1 + -(-channels * depth // 8)))
     media = png_of((1, 1), colour, chunk(b"PLTE", bytes(3)), chunk(b"IDAT", rows), depth=depth, interlaced=interlaced)
     assert plain(media) is None
@@ -227,7 +253,7 @@ def used_bytes(media: bytes) -> tuple[np.ndarray | None, int]:
             tracemalloc.stop()
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3, 4])
 def test_it_stays_within_the_memory_that_is_reserved(channels: int) -> None:
     """Incompressible pixels in two chunks, which are copied."""
     pixels = np.random.default_rng(0).integers(0, 256, (500, 400, channels), np.uint8)
@@ -250,8 +276,16 @@ def test_a_stream_that_is_longer_than_its_rows_is_not_copied() -> None:
 
 MUTANTS = [
     Mutant(
+        "an opaque picture",
+        image_module._decode_plain_png,
+        "0xFF << 24",
+        "0xFE << 24",
+        test_alpha_is_what_the_profile_makes_of_it,
+        (254, 255, MMPLANE),
+    ),
+    Mutant(
         "an engine's zlib",
-        image_module._decode_plain,
+        image_module._decode_plain_png,
         "strict=profile is not MMPLANE",
         "strict=False",
         test_codes_that_zlib_refuses_are_refused_as_by_an_engine,

@@ -25,7 +25,7 @@ _NOTHING = np.int64(0)
 
 
 class Scanlines:
-    """One picture's rows, of 1 or 3 channels. Filtered ones are put into `filtered`, each behind its filter's byte."""
+    """One picture's rows, with 1, 3 or 4 channels. Filtered ones are put into `filtered`, each behind its filter."""
 
     def __init__(self, height: int, width: int, channels: int) -> None:
         self._shape = height, width, channels
@@ -73,6 +73,8 @@ def _store(buffer: Bytes, out: int, pixel: Any, channels: int) -> None:
         buffer[out] = np.uint8(pixel)
     else:
         store_pixel(buffer, out, pixel)
+    if channels == 4:
+        buffer[out + 3] = np.uint8(pixel >> 48)
 
 
 @inlined
@@ -145,5 +147,7 @@ def undo_filters(buffer: Bytes, height: int, row_bytes: int, channels: int) -> b
     assert row_bytes > 0
     if channels == 1:
         return _undo(buffer, height, row_bytes, 1)
-    assert channels == 3
-    return _undo(buffer, height, row_bytes, 3)
+    if channels == 3:
+        return _undo(buffer, height, row_bytes, 3)
+    assert channels == 4
+    return _undo(buffer, height, row_bytes, 4)

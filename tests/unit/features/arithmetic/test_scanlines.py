@@ -47,7 +47,7 @@ def noise(height: int, width: int, channels: int, levels: int = 256, seed: int =
 
 
 @pytest.mark.parametrize("each", range(5))
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 2), (2, 1), (1, 70), (70, 1), (2, 2), (9, 33), (40, 64)])
 def test_every_filter_is_undone(each: int, channels: int, height: int, width: int) -> None:
     for levels in (2, 4, 256):
@@ -58,7 +58,7 @@ def test_every_filter_is_undone(each: int, channels: int, height: int, width: in
 @given(
     st.lists(st.integers(0, 4), min_size=1, max_size=12),
     st.integers(1, 40),
-    st.sampled_from([1, 3]),
+    st.sampled_from([1, 3, 4]),
     st.sampled_from([2, 3, 6, 256]),
     st.integers(0, 99),
 )
@@ -67,7 +67,7 @@ def test_filters_are_undone_in_any_order(filters: list[int], width: int, channel
     np.testing.assert_array_equal(undone(pixels, filters), pixels, strict=True)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("unknown", [5, 6, 127, 128, 255])
 @pytest.mark.parametrize("row", [0, 1, 4])
 def test_an_unknown_filter_is_refused(channels: int, unknown: int, row: int) -> None:
@@ -77,26 +77,26 @@ def test_an_unknown_filter_is_refused(channels: int, unknown: int, row: int) -> 
 
 
 def test_a_buffer_that_is_too_short_is_refused() -> None:
-    for height, row_bytes, channels in ((4, 9, 3), (4, 9, 1), (1, 3, 3)):
+    for height, row_bytes, channels in ((4, 9, 3), (4, 9, 1), (1, 3, 3), (4, 8, 4)):
         with pytest.raises(AssertionError):
             undo_filters(np.zeros(buffer_bytes(height, row_bytes) - 1, np.uint8), height, row_bytes, channels)
 
 
-@pytest.mark.parametrize(("row_bytes", "channels"), [(10, 3), (8, 2), (8, 4)])
+@pytest.mark.parametrize(("row_bytes", "channels"), [(10, 3), (8, 2), (9, 4), (10, 5)])
 def test_pixels_of_another_size_are_refused(row_bytes: int, channels: int) -> None:
     with pytest.raises(AssertionError):
         undo_filters(np.zeros(1000, np.uint8), 4, row_bytes, channels)
 
 
 def test_nothing_compiles_for_a_picture() -> None:
-    for channels in (1, 3):
+    for channels in (1, 3, 4):
         undone(noise(2, 2, channels), [PAETH, PAETH])
     assert len(undo_filters.signatures) == 1  # type: ignore[attr-defined]
     with pytest.raises(TypeError, match="No matching definition"):
         undo_filters(np.zeros(100, np.int16), 1, 3, 3)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3, 4])
 def test_rows_become_pixels_in_the_same_memory(channels: int) -> None:
     pixels = noise(6, 5, channels)
     lines = Scanlines(*pixels.shape)
