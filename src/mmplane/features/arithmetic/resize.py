@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmplane.features.arithmetic import kernels
+from mmplane.features.arithmetic.intrinsics import BLOCK
 from mmplane.features.arithmetic.kernels import STRIP_ROWS, Bytes, Ints
 
 FILTERS = frozenset({kernels.LANCZOS, kernels.BILINEAR, kernels.BICUBIC})
@@ -106,13 +107,15 @@ class _Lines:
         top, bottom = int(first[0]), int((first + count).max())
         across_first = self._across is not None and not self._down_first
         window = self._passed_across(top, bottom) if across_first else self._source[top:bottom]
-        lines = np.empty((end - start, window.shape[1]), np.uint8)
-        kernels.resample_rows(window, first - np.int32(top), count, weights, lines)
+        rows = end - start
+        whole = -(-rows // BLOCK) * BLOCK  # in the horizontal pass, rows beside whole blocks take many times as long
+        lines = np.empty((whole, window.shape[1]), np.uint8)
+        kernels.resample_rows(window, first - np.int32(top), count, weights, lines[:rows])
         if across_first or self._across is None:
-            return lines
-        passed = np.empty((end - start, self._window.shape[1]), np.uint8)
+            return lines[:rows]
+        passed = np.empty((whole, self._window.shape[1]), np.uint8)
         kernels.resample_columns(lines, *self._across, passed)
-        return passed
+        return passed[:rows]
 
     def _passed_across(self, start: int, end: int) -> Bytes:
         """Source rows start..end after the horizontal pass. Rows that two bands share are computed once."""
