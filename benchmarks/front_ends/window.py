@@ -83,15 +83,14 @@ class Window:
         return {"pictures": pictures, "wall_s": wall_s, "cpu_s": tree_s, "own_cpu_s": own_s, **figures}
 
     async def _line(self) -> None:
+        """Request after request. Making pictures holds the loop, in a turn of its own: it is not the contestant's."""
         while self._open:
             note = b"%d of %d" % (next(_numbers), os.getpid())
             pictures = [stamped(next(self._pictures), b"%b %d" % (note, at)) for at in range(self._count)]
             await asyncio.sleep(0)
             await self._request(pictures)
             self._done += self._count
-            await asyncio.sleep(
-                0
-            )  # what makes pictures has a turn of its own: it holds the loop, and not the contestant
+            await asyncio.sleep(0)
 
     def _now(self) -> tuple[float, float, float]:
         return self._done, cpu_s(os.getpid()), cpu_s(os.getpid(), children=False)
