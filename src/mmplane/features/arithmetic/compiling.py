@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 import numba
+import numpy.ma  # noqa: F401 - numba needs it at a loop's first call: each worker would import it for itself
 from numba import types
 
 log = logging.getLogger("mmplane")
