@@ -17,6 +17,7 @@ from mmplane.core.parsing import Kind
 from mmplane.frontend.body.completion import CompletionRequest
 from mmplane.frontend.body.decoding import LOGPROBS_MAX, Positive, Short
 from mmplane.frontend.body.form import FORM_BYTES_MAX
+from mmplane.frontend.body.long_uris import put_back, take_out
 from mmplane.frontend.body.nulls import UNKNOWN, decode
 from mmplane.frontend.body.parts import AnyPart, MediaPart, TextPart, UnbuiltPart
 from mmplane.frontend.body.request import STRINGS_MAX, Request
@@ -301,7 +302,7 @@ def parse(
     if (quotes_in(body) if quotes is None else quotes) > QUOTES_MAX:
         raise too_large("the body has more fields and texts than this server allows")
     try:
-        request: ChatRequest | CompletionRequest = decode(_decoders[kind], body)
+        request = _decoded(_decoders[kind], body)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -316,6 +317,14 @@ def parse(
     if request.text_characters > TEXT_CHARACTERS_MAX:
         raise too_large(f"the prompt has more than {TEXT_CHARACTERS_MAX} characters", request.prompt_field)
     return request
+
+
+def _decoded(
+    decoder: msgspec.json.Decoder[ChatRequest | CompletionRequest], body: bytes | bytearray | memoryview
+) -> ChatRequest | CompletionRequest:
+    short, uris = take_out(body)
+    request = decode(decoder, short)
+    return request if not uris or put_back(request.media, uris) else decode(decoder, body)
 
 
 def _keep(request: ChatRequest | CompletionRequest) -> None:
