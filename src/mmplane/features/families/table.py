@@ -53,6 +53,7 @@ class TableImageProcessor(ImageProcessor):
         self._checkpoint = checkpoint
         self._encoding = encoding
         self._outlines = lru_cache(maxsize=LAYOUTS_MAX)(self._outlined)
+        self._layouts = lru_cache(maxsize=LAYOUTS_MAX)(self._laid_out)
         self._copies = 1 if encoding == "uint8" else copies
         self._dtype = dtype_of(encoding)
         self._table: Array | None = None
@@ -87,6 +88,9 @@ class TableImageProcessor(ImageProcessor):
 
     def layout(self, width: int, height: int) -> Layout:
         """A closed formula: takes microseconds. Raises RequestError (400)."""
+        return self._layouts(width, height)
+
+    def _laid_out(self, width: int, height: int) -> Layout:
         outline = self._outlines(width, height)
         companions = [
             (name, self._dtype if value.dtype == np.bool_ else str(value.dtype), value.shape)
