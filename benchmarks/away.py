@@ -10,9 +10,11 @@ rank turns each item's bytes into floats, which a GPU does otherwise. The ratio 
 what makes or receives features alone (worker and porters). What the kernel does for packets outside of these processes
 is not counted.
 
-One more request in each turn, the same in both, is traced, and its digests must be equal, in order; it does not count,
-since the rank hashes what is traced. Wanted: at most 0.25 of local for a JPEG of 1288x966 and for the 128 pictures of
-512x512, 0.06 for a clip of 720p; over the network the file, and the features once.
+A request's own cost (HTTP, the prompt, the ranks' messages) is in the figures too, on both sides; the last line says
+what it is for a request without an item. One more request in each turn, the same in both, is traced, and its digests
+must be equal, in order; it does not count, since the rank hashes what is traced. Wanted: at most 0.25 of local for a
+JPEG of 1288x966 and for the 128 pictures of 512x512, 0.06 for a clip of 720p; over the network the file, and the
+features once.
 """
 
 from __future__ import annotations
@@ -133,7 +135,7 @@ class Bench:
         for content in contents:
             self._chat(content)
         after, received_then, sent_then = self._cpu_s(), *self._moved_bytes()
-        items = sum(map(len, contents))
+        items = sum(map(len, contents)) or len(contents)
         spent = {role: (after[role] - before.get(role, 0.0)) / items for role in after}
         return Cost(spent, features_bytes, (received_then - received) / items, (sent_then - sent) / items)
 
@@ -141,6 +143,10 @@ class Bench:
         """Bytes of features of an item, and the digests of all."""
         items = self._chat(content, mmplane={"trace": True})["mmplane"]["trace"]["items"]
         return sum(item["bytes"] for item in items) / len(items), [item["digests"] for item in items]
+
+    def text(self, requests: int) -> Cost:
+        """What a request without an item costs."""
+        return self.ask([[]] * requests, 0.0)
 
     def _chat(self, content: Content, **more: Any) -> Any:
         answer = self._live.chat([*content, text("?")], max_tokens=1, **more)
@@ -209,6 +215,8 @@ def main() -> int:
         bench = Bench(live, network)
         missed = [measure(bench, kind, count, options.turns) for kind, count in requests.items()]
         bench.plug(away=True)
+        floor = middle([bench.text(options.items) for _ in range(options.turns)])
+        print(f"text alone: {floor.counted_s * 1e3:.1f} ms of CPU ({floor.shares()})")
     return int(any(missed))
 
 
