@@ -22,8 +22,6 @@ from mmplane.ranks.plan.wake import Wake
 from mmplane.wire.link import Link, LinkError, PeerGone, PeerStalled, encode
 
 REPORT_SECONDS = 1.0
-SETTLE_SECONDS = 0.05
-"""An idle leader reports its state after this long, because each report wakes the front end."""
 OUTBOX_MAX = 4096
 """The maximum number of records that wait for a front end that does not read. Above it, the front end counts as gone.
 """
@@ -143,7 +141,7 @@ class LeaderLoop:
             self._leader.outbox.append(Attached(self._epoch))
 
     def _report(self) -> None:
-        """Report the current state, about once a second. `_wait` reports it too, once nothing is left to do."""
+        """Report the current state, about once a second. `_wait` reports it too, before it waits."""
         if self._member.clock.due():
             self._leader.outbox.append(self._member.clock.report())
         now_s = time.monotonic()
@@ -167,16 +165,9 @@ class LeaderLoop:
 
     def _wait(self) -> None:
         """Wait, when idle, until a message arrives or a heartbeat is due."""
-        with self._member.clock.outside():
-            if not self._poller().poll(SETTLE_SECONDS * 1000):
-                if self._frontend is not None and not self._leader.outbox:
-                    self._leader.outbox.append(self._leader.progress())
-                    self._flush()
-                self._poller().poll(BEAT_SECONDS * 1000)
-        self._wake.clear()
-
-    def _poller(self) -> select.poll:
-        """For everything that ends a wait."""
+        if self._frontend is not None and not self._leader.outbox:
+            self._leader.outbox.append(self._leader.progress())
+            self._flush()
         poller = select.poll()
         poller.register(self._control.link, select.POLLIN)
         poller.register(self._wake, select.POLLIN)
@@ -184,4 +175,6 @@ class LeaderLoop:
             poller.register(link, select.POLLIN)
         if self._frontend is not None and self._leader.outbox:
             poller.register(self._frontend, select.POLLIN | select.POLLOUT)
-        return poller
+        with self._member.clock.outside():
+            poller.poll(BEAT_SECONDS * 1000)
+        self._wake.clear()
