@@ -78,7 +78,8 @@ class Maker:
             self._fill(image, options)
         elif not self.keeps:
             image.detach()
-        self._remember(image.content)
+        if not self.keeps:  # else `open` does not ask
+            self._remember(image.content)
         assert image.features is not None
         return image.features
 
